@@ -1,0 +1,84 @@
+// Package frame carries captured frames along the tap line: the bytes, where they were
+// seen and when.
+package frame
+
+// LinkType is a link-layer header type as registered for pcap files
+// (https://www.tcpdump.org/linktypes.html).
+type LinkType uint16
+
+// Link types the tap line understands.
+const (
+	LinkNull     LinkType = 0   // BSD loopback: address family in host order of the capturing machine
+	LinkEthernet LinkType = 1   // IEEE 802.3 Ethernet
+	LinkRaw      LinkType = 101 // bare IPv4 or IPv6
+	LinkLoop     LinkType = 108 // OpenBSD loopback: address family in network order
+	LinkSLL      LinkType = 113 // Linux cooked capture v1
+	LinkIPv4     LinkType = 228 // bare IPv4
+	LinkIPv6     LinkType = 229 // bare IPv6
+	LinkSLL2     LinkType = 276 // Linux cooked capture v2
+)
+
+// Direction says which way a frame crossed its observation point, in the words of
+// RFC 5102 (flowDirection, element 61).
+type Direction uint8
+
+// The values of flowDirection; Unknown where the source cannot tell.
+const (
+	Ingress Direction = 0
+	Egress  Direction = 1
+	Unknown Direction = 255
+)
+
+// GSO types of a virtio network header (OASIS virtio 1.2, section 5.1.6).
+const (
+	GSONone  uint8 = 0
+	GSOTCPv4 uint8 = 1
+	GSOUDP   uint8 = 3 // UDP fragmentation offload
+	GSOTCPv6 uint8 = 4
+	GSOUDPL4 uint8 = 5 // UDP segmentation offload
+	GSOECN   uint8 = 0x80
+)
+
+// VNet is what the kernel says of a frame that never crossed a wire: how it would have
+// been cut into wire segments and whether its checksum was left for hardware to fill in.
+// The zero value means an ordinary, complete frame.
+type VNet struct {
+	Type       uint8  // GSO type, GSONone for a frame that is one segment
+	Segment    uint16 // payload bytes of each wire segment (gso_size)
+	HdrLen     uint16 // as the kernel reports it; a hint, never trusted for bounds
+	NeedsCsum  bool   // the transport checksum is partial
+	CsumStart  uint16 // offset from the frame's start where the checksum begins
+	CsumOffset uint16 // offset from CsumStart of the checksum field
+}
+
+// Frame is one captured frame. Data belongs to the batch it came in and is valid until
+// the batch is released.
+type Frame struct {
+	Data    []byte    // the bytes captured, from the link-layer header on
+	OrigLen int       // bytes the frame had where it was captured; len(Data) when not cut
+	TimeNS  int64     // receive time, nanoseconds since the Unix epoch, UTC
+	Point   uint32    // index of the observation point in its source, 0 for the only one
+	Link    LinkType  //
+	Dir     Direction // as the capturing socket saw it
+	VNet    VNet      //
+}
+
+// Truncated reports whether the capture kept less than the frame had.
+func (f *Frame) Truncated() bool { return len(f.Data) < f.OrigLen }
+
+// Batch is a run of frames in capture order. Whoever receives a batch calls Release once
+// when it no longer needs any of the bytes.
+type Batch struct {
+	Frames []Frame
+	// Free gives the memory back to the source; nil when there is nothing to do.
+	Free func()
+}
+
+// Release gives the batch's memory back to its source. The frames must not be used after.
+func (b *Batch) Release() {
+	if b.Free != nil {
+		b.Free()
+		b.Free = nil
+	}
+	b.Frames = nil
+}

@@ -1,0 +1,89 @@
+// Package ledger keeps the books of a stage: what came in, what went out, and for all the
+// rest the reason why not. in = out + dropped{reason} + held holds at every stage and at every
+// moment the stage is idle.
+package ledger
+
+import (
+	"fmt"
+	"sync/atomic"
+)
+
+// Unit is what a stage counts.
+type Unit string
+
+// Units of the three lines.
+const (
+	Frames    Unit = "frames"
+	Packets   Unit = "packets"
+	Records   Unit = "records"
+	Datagrams Unit = "datagrams"
+)
+
+// Book is the account of one stage. All methods are safe for concurrent use; adding never
+// allocates. The reasons are fixed when the book is made, so a metric's labels are bounded.
+type Book struct {
+	stage   string
+	unit    Unit
+	reasons []string
+	in, out atomic.Uint64
+	dropped []atomic.Uint64
+	held    atomic.Int64
+}
+
+// New returns an empty book for a stage. A Reason is an index into reasons.
+func New(stage string, unit Unit, reasons ...string) *Book {
+	return &Book{stage: stage, unit: unit, reasons: reasons, dropped: make([]atomic.Uint64, len(reasons))}
+}
+
+// In counts n units received by the stage.
+func (b *Book) In(n int) { b.in.Add(uint64(n)) }
+
+// Out counts n units passed on.
+func (b *Book) Out(n int) { b.out.Add(uint64(n)) }
+
+// Drop counts n units that were not passed on, under the reason with index r.
+func (b *Book) Drop(r int, n int) { b.dropped[r].Add(uint64(n)) }
+
+// Hold changes the number of units the stage keeps for later by n (negative to release).
+func (b *Book) Hold(n int) { b.held.Add(int64(n)) }
+
+// Count is one line of a statement.
+type Count struct {
+	Reason string `json:"reason"`
+	N      uint64 `json:"n"`
+}
+
+// Statement is a book's state at one moment.
+type Statement struct {
+	Stage   string  `json:"stage"`
+	Unit    Unit    `json:"unit"`
+	In      uint64  `json:"in"`
+	Out     uint64  `json:"out"`
+	Held    int64   `json:"held"`
+	Dropped []Count `json:"dropped"`
+}
+
+// Read returns the book's state. While the stage runs, the lines are read one after the
+// other and may differ by what moved in between.
+func (b *Book) Read() Statement {
+	s := Statement{Stage: b.stage, Unit: b.unit, In: b.in.Load(), Out: b.out.Load(), Held: b.held.Load(), Dropped: make([]Count, len(b.reasons))}
+	for i, r := range b.reasons {
+		s.Dropped[i] = Count{Reason: r, N: b.dropped[i].Load()}
+	}
+	return s
+}
+
+// Balance returns an error when the statement does not add up.
+func (s Statement) Balance() error {
+	total := s.Out
+	for _, d := range s.Dropped {
+		total += d.N
+	}
+	if s.Held >= 0 {
+		total += uint64(s.Held)
+	}
+	if s.Held < 0 || total != s.In {
+		return fmt.Errorf("ledger: %s: %d %s in, but %d out + dropped + held (held %d)", s.Stage, s.In, s.Unit, total, s.Held)
+	}
+	return nil
+}
