@@ -1,0 +1,305 @@
+// Package report answers questions about stored flows. The same answer, field for field, goes to the
+// API, the command line and the console.
+package report
+
+import (
+	"context"
+	"strconv"
+	"time"
+)
+
+// SchemaVersion is the version of the JSON documents below.
+const SchemaVersion = 1
+
+// Query is one question. Times are half open: Since <= t_end < Until.
+type Query struct {
+	Since, Until time.Time
+	Filter       string        // flow filter expression, "" for everything
+	Sort         string        // JSON name of a column, with "-" before it for descending; "" for the report's own order
+	Limit        int           // rows at most, 0 for the report's own limit
+	By           []string      // series: columns to split by, at most four
+	Step         time.Duration // series: bucket width, 0 for one that fits
+	Metric       string        // series: "octets" (default), "packets", "flows"
+}
+
+// Gap is a stretch of time in which flows may be missing, and why.
+type Gap struct {
+	From        time.Time `json:"from"`
+	To          time.Time `json:"to"`
+	Scope       string    `json:"scope"` // "collector", "exporter" or "store"
+	Who         string    `json:"who"`   // name of the observer or exporter, "" for the collector
+	Reason      string    `json:"reason"`
+	LostRecords uint64    `json:"lost_records"` // 0 when not countable
+}
+
+// Completeness goes with every answer: what may be missing from it.
+type Completeness struct {
+	Ratio          *float64 `json:"ratio"`           // received records ÷ (received + lost); null when no exporter counts
+	LostRecords    uint64   `json:"lost_records"`    // by sequence numbers, in the time range
+	DroppedRecords uint64   `json:"dropped_records"` // received but not stored
+	SampledRows    uint64   `json:"sampled_rows"`    // rows whose counters are estimates
+	AmbiguousRows  uint64   `json:"ambiguous_rows"`  // rows that fitted two segments or flows
+	Gaps           []Gap    `json:"gaps"`
+}
+
+// Total is the sum over all rows of an answer, also those beyond the limit.
+type Total struct {
+	Rows    uint64 `json:"rows"`
+	Octets  uint64 `json:"octets"`
+	Packets uint64 `json:"packets"`
+	Flows   uint64 `json:"flows"`
+}
+
+// Meta stands beside the rows of every answer.
+type Meta struct {
+	Schema       int          `json:"schema"`
+	Report       string       `json:"report"`
+	Since        time.Time    `json:"since"`
+	Until        time.Time    `json:"until"`
+	Filter       string       `json:"filter"`
+	Sort         string       `json:"sort"`
+	Limit        int          `json:"limit"`
+	Total        Total        `json:"total"`
+	DataFrom     *time.Time   `json:"data_from"`  // oldest stored t_end, null for an empty store
+	DataUntil    *time.Time   `json:"data_until"` // newest stored t_end
+	Resolution   string       `json:"resolution"` // "raw" or the roll-up that answered
+	Completeness Completeness `json:"completeness"`
+	// Empty names the cause of an answer without rows and what to do; null when there are rows.
+	Empty *Empty `json:"empty"`
+}
+
+// Empty explains an answer without rows.
+type Empty struct {
+	Cause  string `json:"cause"` // no_exporter, exporter_silent, template_missing, filter_excludes, before_first_data, not_yet_stored
+	Text   string `json:"text"`
+	Action string `json:"action"`
+}
+
+// Ends names the two ends of a pair. Source is the side that opened the conversation, as far as
+// known (see Guess).
+type Ends struct {
+	Segment  string `json:"segment"` // such as "vxlan:5001", "" when not known
+	VNI      uint32 `json:"vni"`     // the segment's number, 0 when not known
+	Fabric   string `json:"fabric"`
+	Tenant   string `json:"tenant"`
+	SrcVTEP  string `json:"src_vtep"`
+	SrcHost  string `json:"src_host"`
+	SrcVM    string `json:"src_vm"`
+	SrcAddr  string `json:"src_addr"`
+	DstAddr  string `json:"dst_addr"`
+	DstVM    string `json:"dst_vm"`
+	DstHost  string `json:"dst_host"`
+	DstVTEP  string `json:"dst_vtep"`
+	SameHost bool   `json:"same_host"` // both ends on one host: no wire ever carried it
+}
+
+// Counts are the figures of a pair: forward is source to destination.
+type Counts struct {
+	OctetsFwd   uint64    `json:"octets_fwd"`
+	OctetsRev   uint64    `json:"octets_rev"`
+	PacketsFwd  uint64    `json:"packets_fwd"`
+	PacketsRev  uint64    `json:"packets_rev"`
+	Octets      uint64    `json:"octets"`       // both ways
+	OctetsError uint64    `json:"octets_error"` // half width of the 95 % interval of Octets; 0 when counted
+	Packets     uint64    `json:"packets"`
+	Flows       uint64    `json:"flows"` // distinct 5-tuples, both directions as one
+	Share       float64   `json:"share"` // of the answer's total octets, 0 to 1
+	FirstSeen   time.Time `json:"first_seen"`
+	LastSeen    time.Time `json:"last_seen"`
+	SeenBy      []string  `json:"seen_by"`    // names of all observers, canonical first
+	Duplicates  uint64    `json:"duplicates"` // packets that other observers saw again, not counted
+	Marks       []string  `json:"marks"`      // sampled, assumed, ambiguous, truncated, fragments, guess, gap
+}
+
+// Pair is a row of "Pairs with Tenants".
+type Pair struct {
+	Ends
+	Counts
+	Conversations uint64   `json:"conversations"`
+	Apps          []string `json:"apps"`
+	Spark         []uint64 `json:"spark"` // octets in 24 equal parts of the time range
+}
+
+// Conversation is a row of "Tenant Conversations".
+type Conversation struct {
+	Ends
+	Counts
+	Proto    string `json:"proto"` // tcp, udp, icmp, …
+	SrcPort  uint16 `json:"src_port"`
+	DstPort  uint16 `json:"dst_port"`
+	App      string `json:"app"`
+	TCPFlags string `json:"tcp_flags"` // union of both ways, such as "SAPF"
+}
+
+// Flow is one stored row: what one observer said of one flow over one interval.
+type Flow struct {
+	Start     time.Time `json:"start"`
+	End       time.Time `json:"end"`
+	Received  time.Time `json:"received"`
+	Exporter  string    `json:"exporter"`
+	Domain    uint32    `json:"domain"`
+	Observer  string    `json:"observer"`
+	Role      string    `json:"role"`
+	Direction string    `json:"direction"` // ingress, egress or ""
+	Canonical bool      `json:"canonical"`
+	Segment   string    `json:"segment"`
+	VNI       uint32    `json:"vni"`
+	Fabric    string    `json:"fabric"`
+	Tenant    string    `json:"tenant"`
+	SrcVTEP   string    `json:"src_vtep"`
+	DstVTEP   string    `json:"dst_vtep"`
+	SrcHost   string    `json:"src_host"`
+	DstHost   string    `json:"dst_host"`
+	SrcVM     string    `json:"src_vm"`
+	DstVM     string    `json:"dst_vm"`
+	SrcAddr   string    `json:"src_addr"`
+	DstAddr   string    `json:"dst_addr"`
+	SrcPort   uint16    `json:"src_port"`
+	DstPort   uint16    `json:"dst_port"`
+	Proto     string    `json:"proto"`
+	App       string    `json:"app"`
+	SrcMAC    string    `json:"src_mac"`
+	DstMAC    string    `json:"dst_mac"`
+	VLAN      uint16    `json:"vlan"`
+	EtherType uint16    `json:"ethertype"`
+	ToS       uint8     `json:"tos"`
+	MinTTL    uint8     `json:"min_ttl"`
+	MaxTTL    uint8     `json:"max_ttl"`
+	TCPFlags  string    `json:"tcp_flags"`
+	ICMP      string    `json:"icmp"` // "8/0", "" for other protocols
+	InIf      uint32    `json:"in_if"`
+	OutIf     uint32    `json:"out_if"`
+	Packets   uint64    `json:"packets"`
+	Octets    uint64    `json:"octets"`
+	L2Octets  uint64    `json:"l2_octets"`
+	Sampling  uint32    `json:"sampling"`
+	EndReason string    `json:"end_reason"`
+	FlowID    string    `json:"flow_id"` // 16 hexadecimal digits
+	Marks     []string  `json:"marks"`
+}
+
+// Pairs is the answer of "Pairs with Tenants".
+type Pairs struct {
+	Meta Meta   `json:"meta"`
+	Rows []Pair `json:"rows"`
+}
+
+// Conversations is the answer of "Tenant Conversations".
+type Conversations struct {
+	Meta Meta           `json:"meta"`
+	Rows []Conversation `json:"rows"`
+}
+
+// Flows is the answer of "Flows": stored rows, newest first.
+type Flows struct {
+	Meta Meta   `json:"meta"`
+	Rows []Flow `json:"rows"`
+}
+
+// Line is one line of a time series. Values are per second, one for each of the answer's times;
+// octets are given as bits per second.
+type Line struct {
+	Key    []string  `json:"key"` // one value for each of By; ["other"] for the rest
+	Values []float64 `json:"values"`
+	Total  uint64    `json:"total"` // octets, packets or flows over the range
+	Min    float64   `json:"min"`
+	Max    float64   `json:"max"`
+	Avg    float64   `json:"avg"`
+	P95    float64   `json:"p95"`
+	Last   float64   `json:"last"`
+}
+
+// Series is the answer of a time series. Times are the buckets' starts.
+type Series struct {
+	Meta   Meta        `json:"meta"`
+	By     []string    `json:"by"`
+	Metric string      `json:"metric"`
+	Unit   string      `json:"unit"` // "bit/s", "packet/s" or "flow/s"
+	StepMS int64       `json:"step_ms"`
+	Times  []time.Time `json:"times"`
+	Lines  []Line      `json:"lines"`
+}
+
+// Link is one link of the VTEP–VNI–VTEP Sankey diagram.
+type Link struct {
+	SrcVTEP string `json:"src_vtep"` // with the host's name when known: "10.0.0.1 (h1)"; "same host" for traffic that never left one
+	Segment string `json:"segment"`
+	Tenant  string `json:"tenant"`
+	DstVTEP string `json:"dst_vtep"`
+	Octets  uint64 `json:"octets"`
+	Packets uint64 `json:"packets"`
+}
+
+// Sankey is the answer for the Sankey diagram, greatest first.
+type Sankey struct {
+	Meta  Meta   `json:"meta"`
+	Links []Link `json:"links"`
+}
+
+// ObserverRow says what one observer has reported in the time range.
+type ObserverRow struct {
+	Observer    string    `json:"observer"`
+	Role        string    `json:"role"`
+	Host        string    `json:"host"`
+	Exporter    string    `json:"exporter"`
+	Domain      uint32    `json:"domain"`
+	Rows        uint64    `json:"rows"`
+	Octets      uint64    `json:"octets"`    // all its rows
+	Canonical   uint64    `json:"canonical"` // octets of its canonical rows
+	LastSeen    time.Time `json:"last_seen"`
+	LostRecords uint64    `json:"lost_records"`
+}
+
+// Overview is the answer of the first page.
+type Overview struct {
+	Meta           Meta           `json:"meta"`
+	Pairs          uint64         `json:"pairs"`
+	NewPairs       uint64         `json:"new_pairs"` // first seen in the last 24 h, and not in the range before
+	Tenants        uint64         `json:"tenants"`
+	Segments       uint64         `json:"segments"`
+	VMs            uint64         `json:"vms"`
+	BitsPerSecond  float64        `json:"bits_per_second"` // over the last minute of the range
+	SameHostRatio  *float64       `json:"same_host_ratio"` // share of octets that never left its host; null without octets
+	UnknownRatio   *float64       `json:"unknown_ratio"`   // share of octets with an end that inventory does not know
+	CoverageRatio  *float64       `json:"coverage_ratio"`  // null: the vNIC counters are not known
+	CoverageReason string         `json:"coverage_reason"`
+	Observers      []ObserverRow  `json:"observers"`
+	TopPairs       []Pair         `json:"top_pairs"`
+	TopSegments    []SegmentTotal `json:"top_segments"`
+}
+
+// SegmentTotal is the traffic of one segment.
+type SegmentTotal struct {
+	Segment string `json:"segment"`
+	VNI     uint32 `json:"vni"`
+	Tenant  string `json:"tenant"`
+	Octets  uint64 `json:"octets"`
+	Packets uint64 `json:"packets"`
+}
+
+// Reporter answers questions: the embedded store does it here, a client does it from afar.
+type Reporter interface {
+	Pairs(context.Context, Query) (Pairs, error)
+	Conversations(context.Context, Query) (Conversations, error)
+	Flows(context.Context, Query) (Flows, error)
+	Series(context.Context, Query) (Series, error)
+	Sankey(context.Context, Query) (Sankey, error)
+	Overview(context.Context, Query) (Overview, error)
+}
+
+// FilterError says where in a filter expression the mistake is.
+type FilterError struct {
+	Pos        int    `json:"pos"` // byte offset
+	Len        int    `json:"len"`
+	Message    string `json:"message"`
+	Suggestion string `json:"suggestion"`
+}
+
+// Error gives "filter: column N: message; suggestion".
+func (e *FilterError) Error() string {
+	s := "filter: column " + strconv.Itoa(e.Pos+1) + ": " + e.Message
+	if e.Suggestion != "" {
+		s += "; " + e.Suggestion
+	}
+	return s
+}
