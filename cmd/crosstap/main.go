@@ -1,0 +1,104 @@
+// Command crosstap sees the traffic between virtual machines.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes. Scripts depend on them; they are listed in the help of the root command.
+const (
+	exitOK       = 0
+	exitFinding  = 1 // differences, unhealthy, coverage not met
+	exitUsage    = 2 // wrong usage or configuration
+	exitNoServer = 3 // server unreachable
+	exitDenied   = 4 // not logged in, not allowed, missing privilege
+	exitPartly   = 5 // partly applied
+	exitTimeout  = 6 // timed out or cancelled by the server's limit
+	exitRefused  = 7 // refused by a safety rule or budget
+	exitSignal   = 130
+)
+
+// exitError is an error with the code the process ends with. A nil err ends it silently.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// exit returns an error that ends the process with that code.
+func exit(code int, err error) error { return &exitError{code: code, err: err} }
+
+// usagef returns a usage error.
+func usagef(format string, args ...any) error { return exit(exitUsage, fmt.Errorf(format, args...)) }
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+// run executes one command line and returns the exit code.
+func run(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	root := newRoot()
+	root.SetArgs(args)
+	return exitCode(root.ExecuteContext(ctx))
+}
+
+// exitCode prints the error, if it has something to say, and chooses the code. Errors without a
+// code come from cobra's own parsing: wrong usage.
+func exitCode(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	if text := err.Error(); text != "" {
+		fmt.Fprintln(os.Stderr, "crosstap:", text)
+	}
+	var e *exitError
+	if errors.As(err, &e) {
+		return e.code
+	}
+	return exitUsage
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "crosstap",
+		Short: "See the traffic between virtual machines",
+		Long: `crosstap copies the traffic between virtual machines where it is, meters it into flows, collects
+the flows of every other exporter, and answers who talks to whom, in which tenant, through which
+tunnel endpoints, and what is not seen.
+
+Exit codes: 0 done, 1 a finding, 2 wrong usage or configuration, 3 server unreachable, 4 not allowed,
+5 partly applied, 6 timed out, 7 refused by a safety rule, 130 interrupted.`,
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		SuggestionsMinimumDistance: 2,
+		Args:                       cobra.NoArgs,
+		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.AddGroup(
+		&cobra.Group{ID: "run", Title: "Run:"},
+		&cobra.Group{ID: "ask", Title: "Ask:"},
+		&cobra.Group{ID: "fix", Title: "Fix:"},
+		&cobra.Group{ID: "setup", Title: "Setup:"},
+	)
+	root.SetHelpCommandGroupID("setup")
+	root.SetCompletionCommandGroupID("setup")
+	root.AddCommand(
+		newVersion(),
+	)
+	return root
+}
