@@ -1,0 +1,75 @@
+// Package store says what a store of flow records does for the collect line and for the reports.
+// The adapters are in the folders below: segment is the embedded one.
+package store
+
+import (
+	"context"
+	"database/sql"
+
+	"crosstap/internal/flow"
+	"crosstap/internal/ledger"
+)
+
+// Store keeps flow records. All methods are safe for concurrent use.
+type Store interface {
+	// Append copies the records and returns; they are stored (in an fsynced file) within the flush
+	// interval. When the disk does not keep up it waits, with a bound, and then sheds the
+	// records: they are counted and a Gap is noted. An error means that the store is closed
+	// or ctx ended, and that none of the records is kept.
+	Append(ctx context.Context, recs []flow.Record) error
+	// NoteGap remembers a stretch of time in which records may be missing.
+	NoteGap(g Gap) error
+	// Flush returns when everything appended before the call is durable.
+	Flush(ctx context.Context) error
+	Stats() Stats
+	// Close flushes and ends every goroutine of the store.
+	Close() error
+}
+
+// Gap is a stretch of time in which records may be missing, and why. Times are nanoseconds since
+// the Unix epoch, half open.
+type Gap struct {
+	FromNS      int64  `json:"from_ns"`
+	ToNS        int64  `json:"to_ns"`
+	Scope       string `json:"scope"` // "collector", "exporter" or "store"
+	Who         string `json:"who"`   // name of the observer or exporter, "" for the collector
+	Reason      string `json:"reason"`
+	LostRecords uint64 `json:"lost_records"` // 0 when not countable
+}
+
+// Stats is the state of a store at one moment.
+type Stats struct {
+	Book        ledger.Statement `json:"book"`         // records: in = stored + dropped{reason} + held
+	Rows        uint64           `json:"rows"`         // stored and not yet expired
+	Bytes       uint64           `json:"bytes"`        // on disk
+	Files       int              `json:"files"`        //
+	SealedFiles int              `json:"sealed_files"` // of Files: sorted, with the canonical rows settled
+	PendingRows int              `json:"pending_rows"` // appended, not yet durable
+	SetAside    uint64           `json:"set_aside"`    // files found damaged since the store was opened
+	OldestNS    int64            `json:"oldest_ns"`    // oldest stored t_end, 0 for an empty store
+	NewestNS    int64            `json:"newest_ns"`    // newest stored t_end
+	FreeBytes   uint64           `json:"free_bytes"`   // left on the file system
+	LastError   string           `json:"last_error"`   // of the last flush, "" when it went well
+}
+
+// Reader is what reports need of a store.
+type Reader interface {
+	// View pins the stored rows that touch the time range (t_end >= fromNS and t_start < toNS); it may
+	// hold more. Close it soon: files that were replaced meanwhile stay on disk until then.
+	View(ctx context.Context, fromNS, toNS int64) (View, error)
+}
+
+// View is an unchanging picture of the store.
+type View interface {
+	// Table is a table expression for SQL with the store's columns, for use after FROM.
+	Table() string
+	// Query runs SQL; arguments are bound.
+	Query(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	// Gaps returns the gaps that touch the time range, oldest first.
+	Gaps() []Gap
+	// Extent returns the oldest and newest stored t_end; ok is false for an empty store.
+	Extent() (oldestNS, newestNS int64, ok bool)
+	// Pending returns the number of records appended but not yet stored.
+	Pending() int
+	Close() error
+}
