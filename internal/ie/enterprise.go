@@ -1,0 +1,85 @@
+package ie
+
+// books are the elements of enterprises. Only what a peer's capture, the vendor's pages or two
+// independent decoders agree on stands here; everything else is shown by number.
+var books = [...]book{
+	{VMware, "VMware", vmware},
+	{6871, "CERT", cert},
+	{2636, "Juniper", juniper},
+	{9, "Cisco", cisco},
+	{35632, "ntop", ntop},
+	{56506, "Antrea", antrea},
+}
+
+// vmware is NSX's, the distributed switch's and Open vSwitch's. 885 was never assigned. 954 is not IANA's
+// flowDirection: 1 is forward and 2 reverse.
+var vmware = map[uint16]row{
+	880: {"tenantProtocol", u8, idn, none},
+	881: {"tenantSourceIPv4", ip4, any_, none},
+	882: {"tenantDestIPv4", ip4, any_, none},
+	883: {"tenantSourceIPv6", ip6, any_, none},
+	884: {"tenantDestIPv6", ip6, any_, none},
+	886: {"tenantSourcePort", u16, idn, none},
+	887: {"tenantDestPort", u16, idn, none},
+	888: {"egressInterfaceAttr", u16, idn, none},
+	889: {"vxlanExportRole", u8, idn, none},
+	890: {"ingressInterfaceAttr", u16, idn, none},
+	891: {"tunnelType", u8, idn, none},
+	892: {"tunnelKey", oct, any_, none},
+	893: {"tunnelSourceIPv4Address", ip4, any_, none},
+	894: {"tunnelDestinationIPv4Address", ip4, any_, none},
+	895: {"tunnelProtocolIdentifier", u8, idn, none},
+	896: {"tunnelSourceTransportPort", u16, idn, none},
+	897: {"tunnelDestinationTransportPort", u16, idn, none},
+	898: {"virtualObsID", str, any_, none},
+	950: {"ruleId", u32, idn, none},
+	951: {"vmUuid", str, any_, none},
+	952: {"vnicIndex", u32, idn, none},
+	953: {"sessionFlags", u8, idn, none},
+	954: {"flowDirection", u8, idn, none},
+	955: {"algControlFlowId", u64, idn, none},
+	956: {"algType", u8, idn, none},
+	957: {"algFlowType", u8, idn, none},
+	958: {"averageLatency", u32, qty, us},
+	959: {"retransmissionCount", u32, qty, none},
+	960: {"vifUuid", oct, any_, none},
+	961: {"vifId", str, any_, none},
+}
+
+// cert is what YAF sends in its basic flow records.
+var cert = map[uint16]row{
+	14:    {"initialTCPFlags", u8, flg, none},
+	15:    {"unionTCPFlags", u8, flg, none},
+	21:    {"reverseFlowDeltaMilliseconds", u32, qty, ms},
+	33:    {"silkAppLabel", u16, idn, none},
+	40:    {"flowAttributes", u16, flg, none},
+	16398: {"reverseInitialTCPFlags", u8, flg, none},
+	16399: {"reverseUnionTCPFlags", u8, flg, none},
+	16424: {"reverseFlowAttributes", u16, flg, none},
+}
+
+var juniper = map[uint16]row{
+	137: {"commonPropertiesId", u64, idn, none},
+}
+
+var cisco = map[uint16]row{
+	12236: {"clientIPv4Address", ip4, any_, none},
+	12237: {"serverIPv4Address", ip4, any_, none},
+}
+
+var ntop = map[uint16]row{
+	118: {"l7Proto", u16, idn, none},
+}
+
+// antrea names the pods, nodes and policies of Kubernetes flows.
+var antrea = map[uint16]row{
+	100: {"sourcePodNamespace", str, any_, none},
+	101: {"sourcePodName", str, any_, none},
+	102: {"destinationPodNamespace", str, any_, none},
+	103: {"destinationPodName", str, any_, none},
+	104: {"sourceNodeName", str, any_, none},
+	105: {"destinationNodeName", str, any_, none},
+	108: {"destinationServicePort", u16, idn, none},
+	109: {"destinationServicePortName", str, any_, none},
+	137: {"flowType", u8, idn, none},
+}

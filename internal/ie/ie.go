@@ -1,0 +1,169 @@
+// Package ie holds the information elements of IPFIX (RFC 7012) as tables: the IANA
+// registry, VMware's elements and those of a few other enterprises, and the reverse elements of RFC
+// 5103. A lookup allocates nothing.
+package ie
+
+import "iter"
+
+// Enterprise numbers that the code speaks of by name.
+const (
+	IANA    uint32 = 0     // the registry of RFC 7012
+	Reverse uint32 = 29305 // the same elements counted in the other direction, RFC 5103, section 6.1
+	VMware  uint32 = 6876  // VMware, Inc.; NSX, the distributed switch and Open vSwitch
+)
+
+// Variable is the field length that stands in a template for "each record says how long", RFC 7011,
+// section 7.
+const Variable = 0xffff
+
+// Element is one information element.
+type Element struct {
+	PEN       uint32
+	ID        uint16
+	Name      string
+	Type      Type
+	Semantics Semantics
+	Unit      Unit
+}
+
+// row is an element without its number, which is its place in the table.
+type row struct {
+	name      string
+	typ       Type
+	semantics Semantics
+	unit      Unit
+}
+
+// book is the elements of one enterprise, by identifier. Names are unique in a book.
+type book struct {
+	pen  uint32
+	name string
+	rows map[uint16]row
+}
+
+var (
+	byID   = index()
+	byName = nameIndex()
+)
+
+type key struct {
+	pen uint32
+	id  uint16
+}
+
+// Lookup returns the element with that enterprise number (0 for IANA's) and identifier.
+func Lookup(pen uint32, id uint16) (*Element, bool) {
+	if pen == IANA {
+		if int(id) < len(iana) && iana[id].Name != "" {
+			return &iana[id], true
+		}
+		return nil, false
+	}
+	e, ok := byID[key{pen, id}]
+	return e, ok
+}
+
+// ByName returns the element with that name. IANA's names come first; among enterprises names may
+// repeat, then the lowest enterprise number wins.
+func ByName(name string) (*Element, bool) {
+	e, ok := byName[name]
+	return e, ok
+}
+
+// Enterprise returns the short name of an enterprise with elements here, "" for others.
+func Enterprise(pen uint32) string {
+	switch pen {
+	case IANA:
+		return "IANA"
+	case Reverse:
+		return "reverse"
+	}
+	for _, b := range books {
+		if b.pen == pen {
+			return b.name
+		}
+	}
+	return ""
+}
+
+// All yields IANA's elements by identifier, then the other enterprises' in no order.
+func All() iter.Seq[*Element] {
+	return func(yield func(*Element) bool) {
+		for i := range iana {
+			if iana[i].Name != "" && !yield(&iana[i]) {
+				return
+			}
+		}
+		for _, e := range byID {
+			if !yield(e) {
+				return
+			}
+		}
+	}
+}
+
+// iana is the registry as an array, so that the commonest lookup is one index.
+var iana = func() (t [len(ianaRows)]Element) {
+	for id, r := range ianaRows {
+		if r.name != "" {
+			t[id] = Element{IANA, uint16(id), r.name, r.typ, r.semantics, r.unit}
+		}
+	}
+	return t
+}()
+
+func index() map[key]*Element {
+	m := make(map[key]*Element)
+	for _, b := range books {
+		for id, r := range b.rows {
+			m[key{b.pen, id}] = &Element{b.pen, id, r.name, r.typ, r.semantics, r.unit}
+		}
+	}
+	for i := range iana {
+		e := iana[i]
+		if e.Name == "" || !reversible(e.ID) {
+			continue
+		}
+		e.PEN, e.Name = Reverse, reverseName(e.Name)
+		m[key{Reverse, e.ID}] = &e
+	}
+	return m
+}
+
+func nameIndex() map[string]*Element {
+	m := make(map[string]*Element)
+	for _, e := range byID {
+		if old, ok := m[e.Name]; !ok || e.PEN < old.PEN || e.PEN == old.PEN && e.ID < old.ID {
+			m[e.Name] = e
+		}
+	}
+	for i := range iana {
+		if iana[i].Name != "" {
+			m[iana[i].Name] = &iana[i]
+		}
+	}
+	return m
+}
+
+// reverseName makes the name of a reverse element: "reverse" and the name with a capital first
+// letter, RFC 5103, section 6.1.
+func reverseName(name string) string {
+	b := []byte(name)
+	if b[0] >= 'a' && b[0] <= 'z' {
+		b[0] -= 'a' - 'A'
+	}
+	return "reverse" + string(b)
+}
+
+// reversible reports whether an IANA element has a reverse one. RFC 5103, section 6.1, leaves out
+// identifiers of the process and its configuration, and padding.
+func reversible(id uint16) bool {
+	switch id {
+	case 137, 138, 141, 142, 143, 144, 145, 148, 149, // identifiers (RFC 5102, section 5.1)
+		130, 131, 211, 212, 213, 214, 215, 216, 217, 173, // process configuration (section 5.2)
+		40, 41, 42, 163, 164, 165, 166, 167, 168, // process statistics (section 5.3)
+		210, 239: // padding, biflowDirection
+		return false
+	}
+	return true
+}
