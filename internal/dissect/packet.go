@@ -15,9 +15,10 @@ type Kind uint8
 
 // Layer is one header of the frame.
 type Layer struct {
-	Kind Kind
-	Off  uint16 // offset of the header from the frame's start
-	Len  uint16 // length of the header, the bytes that are there when it is cut
+	Kind  Kind
+	Level uint8  // index of the level in Packet.Levels that the header belongs to; a tunnel's header belongs to the level outside it
+	Off   uint16 // offset of the header from the frame's start
+	Len   uint16 // length of the header, the bytes that are there when it is cut
 }
 
 // Issue is a set of reasons why a dissection stopped or is doubtful. None of them is an error: a
@@ -61,6 +62,14 @@ type Flow struct {
 	LinkOff          uint16       // offset of this level's link header
 	IPLen32          uint32       // IP total length with jumbograms and BIG TCP (0 in the header: taken from the frame)
 }
+
+// Encapsulations that Flow.TunnelType names, as VMware element 891 counts them.
+const (
+	TunnelNone   uint8 = 0 // no encapsulation, or one that the element does not know
+	TunnelVXLAN  uint8 = 1
+	TunnelGRE    uint8 = 2
+	TunnelGeneve uint8 = 7
+)
 
 // MaxLevels bounds the levels of encapsulation whose flows are kept. A frame with more keeps the first
 // MaxLevels-1 and the innermost one.
