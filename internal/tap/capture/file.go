@@ -1,0 +1,279 @@
+package capture
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"crosstap/internal/frame"
+	"crosstap/internal/ledger"
+)
+
+// FileConfig says which capture file to read.
+type FileConfig struct {
+	Path    string    // file name; "-" for standard input
+	Reader  io.Reader // read instead of Path when not nil; Path then only names it
+	SnapLen int       // keep at most so many bytes of each frame; 0 for all
+}
+
+// Validate reports the first mistake.
+func (c FileConfig) Validate() error {
+	if c.Path == "" && c.Reader == nil {
+		return errors.New("capture: no file name: give a path, or - for standard input")
+	}
+	if c.SnapLen < 0 {
+		return fmt.Errorf("capture: snap length %d: must not be negative", c.SnapLen)
+	}
+	return nil
+}
+
+// File reads a pcap or pcapng capture, also one compressed with gzip or zstd, from a file or a
+// pipe. Frames point into the read buffer; nothing is copied.
+type File struct {
+	cfg  FileConfig
+	book *ledger.Book
+	pool chunks
+}
+
+// NewFile returns a source that reads the capture once.
+func NewFile(cfg FileConfig) (*File, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	return &File{cfg: cfg, book: newBook()}, nil
+}
+
+// Book returns the source's account.
+func (f *File) Book() *ledger.Book { return f.book }
+
+// Run sends every complete frame of the capture to out and returns. When the capture is cut or
+// damaged, the frames before that point have been sent, and the error names the offset
+// (in the uncompressed capture). When ctx ends, Run stops without an error. Run does not close out.
+func (f *File) Run(ctx context.Context, out chan<- frame.Batch) error {
+	r, closeInput, err := f.open(ctx)
+	if err != nil {
+		return fmt.Errorf("capture: %w", err)
+	}
+	defer closeInput()
+	r, done, err := uncompressed(r)
+	if err == nil {
+		defer done()
+		err = f.read(ctx, r, out)
+	}
+	if err == nil || ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("capture: %s: %w", f.name(), err)
+}
+
+// open returns the input. Reading from a pipe ends when ctx does.
+func (f *File) open(ctx context.Context) (io.Reader, func(), error) {
+	if f.cfg.Reader != nil {
+		return f.cfg.Reader, func() {}, nil
+	}
+	path := f.cfg.Path
+	if path == "-" {
+		// A pipe opened again by name can be interrupted; the inherited descriptor cannot.
+		if st, err := os.Stdin.Stat(); err != nil || st.Mode()&os.ModeNamedPipe == 0 {
+			return os.Stdin, func() {}, nil
+		}
+		path = "/dev/stdin"
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = file.SetReadDeadline(time.Unix(1, 0)) })
+	return file, func() { stop(); file.Close() }, nil
+}
+
+func (f *File) name() string {
+	if f.cfg.Path == "" || f.cfg.Path == "-" {
+		return "standard input"
+	}
+	return f.cfg.Path
+}
+
+// uncompressed looks at the first bytes of r and puts the matching decompressor in front.
+func uncompressed(r io.Reader) (io.Reader, func(), error) {
+	br := bufio.NewReaderSize(r, 16)
+	magic, err := br.Peek(4)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, nil, err
+	}
+	switch {
+	case len(magic) >= 2 && magic[0] == 0x1f && magic[1] == 0x8b:
+		z, err := gzip.NewReader(bufio.NewReaderSize(br, 64<<10))
+		if err != nil {
+			return nil, nil, fmt.Errorf("gzip: %w", err)
+		}
+		return z, func() { z.Close() }, nil
+	case string(magic) == "\x28\xb5\x2f\xfd":
+		z, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
+		if err != nil {
+			return nil, nil, fmt.Errorf("zstd: %w", err)
+		}
+		return z, z.Close, nil
+	}
+	return br, func() {}, nil
+}
+
+// format decodes whole records. decode appends the frames at the start of b to fs until fs has no
+// room left, and returns them with the number of bytes consumed. When the record after them is not
+// complete, need is the number of bytes that it is known to have; skip instead is the number of
+// bytes from the consumed ones on that hold nothing of interest and may reach beyond b.
+type format interface {
+	decode(b []byte, fs []frame.Frame) (frames []frame.Frame, n, need int, skip int64, err error)
+}
+
+// sniff returns the format that the first bytes of a capture announce, and the length of its header.
+func sniff(b []byte) (format, int, error) {
+	if len(b) < 4 {
+		return nil, 0, fmt.Errorf("offset 0: %d bytes are too few for a capture file", len(b))
+	}
+	if string(b[:4]) == "\x0a\x0d\x0d\x0a" {
+		return newPcapng(), 0, nil
+	}
+	return newPcap(b)
+}
+
+// read is the loop from bytes to batches: fill a chunk, decode what is whole in it, carry the rest
+// over to the next chunk.
+func (f *File) read(ctx context.Context, r io.Reader, out chan<- frame.Batch) error {
+	c := f.pool.get(chunkBytes)
+	defer func() { c.free() }()
+	have, readErr := fill(r, c.buf, 0, minFill)
+	format, pos, err := sniff(c.buf[:have])
+	if err != nil {
+		if readErr != nil && !errors.Is(readErr, io.EOF) {
+			return fmt.Errorf("offset %d: %w", have, readErr)
+		}
+		return err
+	}
+	offset := int64(0) // of c.buf[0] in the capture
+	for {
+		start := len(c.frames)
+		if cap(c.frames)-start < batchFrames {
+			c.frames, start = make([]frame.Frame, 0, chunkFrames), 0
+		}
+		frames, n, need, skip, err := format.decode(c.buf[pos:have], c.frames[start:start:start+batchFrames])
+		c.frames = c.frames[:start+len(frames)]
+		pos += n
+		if e := f.send(ctx, c, frames, out); e != nil {
+			return e
+		}
+		if err != nil {
+			return fmt.Errorf("offset %d: %w", offset+int64(pos), err)
+		}
+		if len(frames) == batchFrames {
+			continue
+		}
+		if skip > int64(have-pos) {
+			if offset, err = f.skip(r, offset, have, pos, skip); err != nil {
+				return err
+			}
+			pos, have = 0, 0
+			c, have, readErr = f.next(c, c.buf[:0], 0, r)
+			continue
+		}
+		if skip > 0 {
+			pos += int(skip)
+			continue
+		}
+		rest := c.buf[pos:have]
+		if readErr != nil {
+			return ending(readErr, offset+int64(pos), len(rest), need)
+		}
+		offset += int64(pos)
+		c, have, readErr = f.next(c, rest, need, r)
+		pos = 0
+	}
+}
+
+// next gives c back, and returns a chunk that begins with rest and is filled from r.
+func (f *File) next(c *chunk, rest []byte, need int, r io.Reader) (*chunk, int, error) {
+	n := f.pool.get(max(chunkBytes, need))
+	have := copy(n.buf, rest)
+	c.free()
+	have, err := fill(r, n.buf, have, max(minFill, need))
+	return n, have, err
+}
+
+// skip reads over bytes that reach beyond the chunk and returns the offset after them.
+func (f *File) skip(r io.Reader, offset int64, have, pos int, skip int64) (int64, error) {
+	at := offset + int64(pos)
+	beyond := skip - int64(have-pos)
+	n, err := io.CopyN(io.Discard, r, beyond)
+	if err != nil {
+		return 0, ending(err, at, int(int64(have-pos)+n), int(skip))
+	}
+	return at + skip, nil
+}
+
+// ending says why reading ended with n bytes left over: nothing, a cut capture or a read error.
+func ending(err error, offset int64, n, need int) error {
+	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("offset %d: %w", offset+int64(n), err)
+	}
+	if n == 0 && errors.Is(err, io.EOF) {
+		return nil
+	}
+	if need > 0 {
+		return fmt.Errorf("offset %d: the record needs %d bytes, %d are left: %w", offset, need, n, ErrCut)
+	}
+	return fmt.Errorf("offset %d: %d bytes are too few for a record: %w", offset, n, ErrCut)
+}
+
+// ErrCut says that the capture ends in the middle of a record.
+var ErrCut = errors.New("the capture is cut short")
+
+// fill reads into b from have on until there are least bytes or r ends. It takes what a pipe has to
+// give and does not hold frames back to fill the chunk.
+func fill(r io.Reader, b []byte, have, least int) (int, error) {
+	for have < least {
+		n, err := r.Read(b[have:])
+		have += n
+		if err != nil {
+			return have, err
+		}
+	}
+	return have, nil
+}
+
+// minFill is enough for every fixed header, so that decoding makes progress.
+const minFill = 64
+
+// send passes frames on as a batch that holds the chunk.
+func (f *File) send(ctx context.Context, c *chunk, frames []frame.Frame, out chan<- frame.Batch) error {
+	if len(frames) == 0 {
+		return nil
+	}
+	if f.cfg.SnapLen > 0 {
+		for i := range frames {
+			if d := frames[i].Data; len(d) > f.cfg.SnapLen {
+				frames[i].Data = d[:f.cfg.SnapLen:f.cfg.SnapLen]
+			}
+		}
+	}
+	c.refs.Add(1)
+	f.book.In(len(frames))
+	f.book.Hold(len(frames))
+	select {
+	case out <- frame.Batch{Frames: frames, Free: c.free}:
+		f.book.Hold(-len(frames))
+		f.book.Out(len(frames))
+		return nil
+	case <-ctx.Done():
+		f.book.Hold(-len(frames))
+		f.book.Drop(DropStopped, len(frames))
+		c.free()
+		return ctx.Err()
+	}
+}
