@@ -69,10 +69,12 @@ type Inventory struct {
 // Book answers look-ups at a time. It is immutable: a new inventory makes a new Book, which readers
 // take from an atomic pointer. Look-ups do not allocate and are safe for concurrent use.
 type Book interface {
-	// ByMAC returns the adapter with that address at that time, nil when unknown.
+	// ByMAC returns the adapter with that address at that time, nil when unknown or when two
+	// virtual machines have it.
 	ByMAC(m flow.MAC, atNS int64) *VNIC
 	// ByAddr returns the adapter with that address inside a segment; ambiguous is set when
-	// two adapters claim it, and the result is then nil.
+	// two adapters claim it, and the result is then nil. An adapter whose own segment is not known
+	// answers when none in the segment does. Segment zero asks for the address in any segment.
 	ByAddr(s flow.Segment, a flow.Addr, atNS int64) (v *VNIC, ambiguous bool)
 	// HostByVTEP returns the host that owns the tunnel endpoint, nil when unknown.
 	HostByVTEP(a flow.Addr, atNS int64) *Host
