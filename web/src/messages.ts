@@ -1,0 +1,228 @@
+// Every sentence that the console says, in one place. English; another language is another object of this type.
+import { bytes, count, duration, percent } from './format'
+
+const plural = (n: number, one: string, many = one + 's') => `${count(n)} ${n === 1 ? one : many}`
+
+export const m = {
+  product: 'crosstap',
+  skip: 'Skip to content',
+  close: 'Close',
+  back: 'Back',
+  none: '–',
+
+  nav: { label: 'Pages', overview: 'Overview', tenants: 'Tenants', flows: 'Flows', exporters: 'Exporters' },
+  tabs: { label: 'Tenant reports', pairs: 'Pairs', conversations: 'Conversations' },
+
+  theme: { toDark: 'Dark colours', toLight: 'Light colours' },
+  zone: { title: 'Times are shown in', local: 'local', utc: 'UTC' },
+
+  time: {
+    range: 'Time range',
+    earlier: 'Earlier by one span',
+    later: 'Later by one span',
+    last: (ms: number) => 'last ' + duration(ms).replace(/^1 (min|h|d)$/, (_, u: string) => ({ min: 'minute', h: 'hour', d: 'day' })[u]!),
+    type: 'Or type a range',
+    hint: 'last 15 min · 2h · yesterday · 10:00 to 11:30 · now-3h..now-1h',
+    bad: 'Not a time range. Try “last 15 min”, “10:00 to 11:30” or “now-3h..now-1h”.',
+    apply: 'Apply',
+    wider: 'Wider',
+    narrower: 'Narrower',
+    freeze: 'Freeze',
+    freezeTitle: 'Write the range as fixed times, so that a shared link always shows the same',
+  },
+
+  live: {
+    on: 'live',
+    title: 'Follow new flows (key l)',
+    held: (n: number) => (n === 0 ? 'paused while you read' : `paused while you read · ${plural(n, 'update')}`),
+    resume: 'show now',
+    polling: (s: number) => `no event stream: asking every ${s} s`,
+  },
+
+  filter: {
+    label: 'Flow filter',
+    placeholder: 'vni = 5001 and src.vm like "web-%"',
+    run: 'Run',
+    clear: 'Clear the filter',
+    suggestions: 'Completions',
+    fix: 'Use',
+    at: (column: number) => `column ${column}`,
+    count: (n: number) => plural(n, 'completion'),
+  },
+
+  status: {
+    label: 'Data quality',
+    age: 'data age',
+    noData: 'no data yet',
+    complete: 'complete',
+    completeUnknown: 'unknown',
+    completeUnknownWhy: 'no exporter numbers its records, so loss cannot be seen',
+    lost: 'lost',
+    lostRecords: (n: number) => plural(n, 'record'),
+    dropped: (n: number) => `${plural(n, 'record')} received but not stored`,
+    gaps: 'gaps',
+    coverage: 'coverage',
+    coverageUnknown: 'unknown',
+    resolution: 'from',
+    raw: 'raw rows',
+    rollup: (r: string) => `${r} roll-up`,
+    gapList: 'Gaps in this range',
+    gapNone: 'No gaps in this range.',
+    gapFrom: 'From', gapTo: 'To', gapScope: 'Where', gapWho: 'Who', gapReason: 'Why', gapLost: 'Lost records',
+    collector: 'collector',
+  },
+
+  tile: {
+    coverage: 'VM-to-VM traffic seen',
+    coverageOf: 'of what the vNICs counted',
+    pairs: 'Tenant pairs',
+    newPairs: (n: number) => `${count(n)} new in 24 h`,
+    now: 'East-west now',
+    sameHost: (r: number) => `${percent(r)} never leaves its host`,
+    sameHostUnknown: 'nothing counted yet',
+    unknown: 'Unknown workloads',
+    unknownOf: 'of octets have an end no inventory knows',
+    unknownNone: 'every end has a name',
+    loss: 'Export loss',
+    lossOf: (lost: number) => `${plural(lost, 'record')} lost`,
+    lossNone: 'no record lost',
+    inventory: (t: number, s: number, v: number) => `${plural(t, 'tenant')} · ${plural(s, 'segment')} · ${plural(v, 'VM')}`,
+  },
+
+  panel: {
+    traffic: 'Tenant traffic',
+    by: 'split by',
+    unit: 'unit',
+    step: (n: number, points: number, step: number) => `${count(n)} series × ${count(points)} points, ${duration(step)}`,
+    sankey: 'VTEP → VNI → VTEP',
+    sankeyNote: (n: number, b: number) => `${plural(n, 'link')}, ${bytes(b)}`,
+    pairs: 'Pairs with tenants',
+    conversations: 'Tenant conversations',
+    flows: 'Flow rows',
+    flowsNote: 'what each observer said, newest first',
+    topPairs: 'Top pairs',
+    topSegments: 'Top segments',
+    observers: 'Observers',
+    observersNote: 'one row per place that saw packets; only canonical rows are summed',
+    rows: (shown: number, all: number, what: string) => (shown < all ? `${count(shown)} of ${count(all)} ${what}` : `${count(all)} ${all === 1 ? what.replace(/s$/, '') : what}`),
+    more: (shown: number) => `The first ${count(shown)} are shown. Narrow the filter or the range, or export all.`,
+    all: 'All pairs',
+    chart: 'Chart',
+    table: 'Table',
+    view: 'Show as',
+    loading: 'Loading',
+    stale: 'Loading…',
+    zoom: 'Drag to zoom',
+  },
+
+  by: {
+    tenant: 'tenant', segment: 'segment', vni: 'VNI', app: 'application', proto: 'protocol',
+    src_vtep: 'source VTEP', dst_vtep: 'destination VTEP', src_vm: 'source VM', dst_vm: 'destination VM', observer: 'observer', same_host: 'same host',
+  } as Record<string, string>,
+  metric: { octets: 'bit/s', packets: 'packet/s', flows: 'flow/s' } as Record<string, string>,
+
+  col: {
+    open: 'Details', vni: 'VNI', tenant: 'Tenant', segment: 'Segment',
+    srcVTEP: 'Source VTEP', dstVTEP: 'Dest. VTEP', src: 'Source VM', dst: 'Destination VM',
+    app: 'App', proto: 'Proto', ports: 'Ports', srcPort: 'Src port', dstPort: 'Dst port', flags: 'TCP flags',
+    fwd: 'Bytes →', rev: '← Bytes', octets: 'Bytes', packets: 'Packets', flows: 'Flows', share: 'Share', spark: 'Trend', last: 'Last seen', seen: 'Seen by',
+    end: 'End', observer: 'Observer', dir: 'Dir.', counted: 'Counted', marks: 'Marks', reason: 'End reason', sampling: 'Sampling',
+    role: 'Role', host: 'Host', exporter: 'Exporter', domain: 'Domain', rows: 'Rows', canonical: 'Counted bytes', lost: 'Lost records', diff: 'Difference',
+    series: 'Series', min: 'Min', max: 'Max', avg: 'Average', p95: 'p95', lastValue: 'Last', total: 'Total',
+    ascending: 'sorted ascending', descending: 'sorted descending',
+  },
+
+  sameHost: 'same host',
+  notKnown: 'not known',
+  unknownTenant: 'no tenant',
+
+  row: {
+    details: (a: string, b: string) => `Details of ${a} to ${b}`,
+    detail: (what: string) => `Details of ${what}`,
+    trend: (values: number[]) => `Trend over the range, peak ${bytes(Math.max(0, ...values))} per part`,
+    seenMore: (n: number) => `+${n}`,
+  },
+
+  mark: {
+    sampled: ['sampled', 'Counters are estimates: the exporter sees one packet in N.'],
+    assumed: ['assumed', 'A value was assumed, because the exporter did not tell it.'],
+    ambiguous: ['ambiguous', 'Some rows fitted two segments or flows, so they were not merged.'],
+    truncated: ['truncated', 'Headers were cut by the snap length.'],
+    fragments: ['fragments', 'Part of the traffic was IP fragments, which carry no ports.'],
+    guess: ['guess', 'Who opened the conversation is a guess: its first packets were not seen.'],
+    gap: ['gap', 'Records may be missing: the time range has gaps.'],
+    estimate: ['±', 'Half width of the 95 % interval.'],
+    new: ['new', 'First seen in the last 24 h.'],
+  } as Record<string, [string, string]>,
+
+  menu: {
+    label: (v: string) => `Filter by ${v}`,
+    only: 'Only this',
+    not: 'Not this',
+    open: 'Open its pairs',
+    copy: 'Copy',
+    copied: (v: string) => `Copied: ${v}`,
+  },
+
+  share: {
+    button: 'Share', export: 'Export',
+    link: 'Copy link', cli: 'Copy as CLI', curl: 'Copy as curl', csv: 'CSV', json: 'JSON', jsonl: 'JSON lines',
+    linkDone: 'Link copied', cliDone: 'Command copied', curlDone: 'curl command copied', failed: 'The browser does not let this page copy; the text is selected here:',
+  },
+
+  details: {
+    pair: 'Pair', conversation: 'Conversation', flow: 'Flow row',
+    forward: 'Source to destination', reverse: 'Destination to source', total: 'Both ways',
+    counted: 'what the sums use',
+    path: 'Path', segment: 'Segment', tenant: 'Tenant', first: 'First seen', last: 'Last seen', share: 'Share of the answer', flows: 'Flows', apps: 'Applications', duplicates: 'Duplicates',
+    duplicatesText: (n: number) => (n === 0 ? 'none seen twice' : `${plural(n, 'packet')} seen again by other observers, counted once`),
+    observers: 'The same traffic at each observer',
+    observersNote: 'A difference means that packets were lost between two places, or that an observer sees only part of the path.',
+    conversations: 'Conversations', flowRows: 'Flow rows per observer',
+    openPairs: 'Only this pair', openConversations: 'All its conversations', openFlows: 'Its flow rows',
+    gone: 'This row is not in the answer for the time range and filter above.',
+    equal: 'equal',
+    notCounted: 'also seen',
+  },
+
+  empty: {
+    title: {
+      no_exporter: 'No exporter has ever sent', exporter_silent: 'The exporters are silent', template_missing: 'Records wait for their template',
+      filter_excludes: 'The filter excludes everything', before_first_data: 'The range ends before the first data', not_yet_stored: 'Not stored yet',
+    } as Record<string, string>,
+    other: 'Nothing here',
+    showExporters: 'Show the exporters', clearFilter: 'Clear the filter', toData: 'Go to the first data', toLatest: 'Go to the newest data', retry: 'Ask again', widen: 'Widen the range',
+  },
+
+  error: {
+    offline: 'The server does not answer',
+    offlineText: 'The connection failed. What is shown may be old.',
+    try: 'What to try',
+    retry: 'Try again',
+    id: 'request',
+    tips: (status: number): string[] =>
+      status === 0 ? ['Is crosstap still running? See its terminal or journal.', 'crosstap status']
+      : status === 400 || status === 422 ? ['Change the part that is named above.', 'Clear the filter or choose a preset time range.']
+      : status === 401 || status === 403 ? ['Log in again, or ask for the role that is named above.']
+      : status === 404 ? ['This server may be older than this page: reload.']
+      : status === 408 || status === 504 ? ['Choose a shorter range or a narrower filter.', 'Export to a file instead.']
+      : status === 429 || status === 503 ? ['The server is busy: it will be asked again shortly.']
+      : ['Try again.', 'If it stays, “crosstap doctor” says more, and the server’s log has the request.'],
+    filter: 'The filter has a mistake',
+    chunk: 'This part of the console did not load. The table has the same numbers.',
+    newer: 'This link comes from a newer version. Parts of it may not be shown.',
+    partial: 'Shown is an older answer.',
+  },
+
+  help: {
+    title: 'Keys',
+    groups: [
+      ['Go', [['g o', 'Overview'], ['g t', 'Tenants: pairs'], ['g c', 'Tenants: conversations'], ['g f', 'Flows'], ['g x', 'Exporters']]],
+      ['Ask', [['/', 'Filter'], ['Enter', 'Run the filter'], ['Ctrl Space', 'Completions'], ['[ ]', 'Earlier, later'], ['- =', 'Wider, narrower'], ['l', 'Live on or off'], ['r', 'Ask again']]],
+      ['Rows', [['j k', 'Next, previous row'], ['Enter', 'Details'], ['← →', 'Values of the row'], ['i', 'Only this value'], ['x', 'Not this value'], ['Esc', 'Back']]],
+      ['View', [['t', 'Chart or table'], ['d', 'Dark or light'], ['u', 'UTC or local time'], ['e', 'Export'], ['y', 'Copy link'], ['?', 'This help']]],
+    ] as [string, [string, string][]][],
+    language: 'Filter',
+    examples: ['vni = 5001', 'vm = "web-1"', 'src.tenant != dst.tenant', 'ip in 10.1.0.0/16 and not port in (53, 123)', 'host 10.0.0.1 and port 443'],
+  },
+}

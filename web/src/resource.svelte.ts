@@ -1,0 +1,46 @@
+// A question in flight: the last answer stays until the next one is there, and only the newest counts.
+import { Failure } from './api'
+
+export class Resource<T> {
+  data = $state.raw<T | null>(null)
+  error = $state.raw<Failure | null>(null)
+  loading = $state(false)
+  /** fresh is false from the moment another question was asked until its answer is there. */
+  fresh = $state(false)
+  #abort: AbortController | null = null
+  #key = ''
+
+  /** load asks again. A changed key makes the shown answer stale at once; the same key is a refresh. */
+  load(key: string, ask: (signal: AbortSignal) => Promise<T>): void {
+    if (key === this.#key && this.#abort) return // the same question is on its way
+    this.#abort?.abort()
+    const abort = new AbortController()
+    this.#abort = abort
+    if (key !== this.#key) this.fresh = false
+    this.#key = key
+    this.loading = true
+    ask(abort.signal)
+      .then((data) => this.#settle(abort, data, null))
+      .catch((e: unknown) => this.#settle(abort, null, e instanceof Failure ? e : new Failure(0, { detail: String(e) }, '')))
+  }
+
+  #settle(abort: AbortController, data: T | null, error: Failure | null): void {
+    if (this.#abort !== abort) return
+    this.#abort = null
+    this.loading = false
+    this.error = error
+    if (data !== null) {
+      this.data = data
+      this.fresh = true
+    }
+  }
+
+  drop(): void {
+    this.#abort?.abort()
+    this.#abort = null
+    this.#key = ''
+    this.data = null
+    this.error = null
+    this.loading = false
+  }
+}

@@ -1,0 +1,117 @@
+// What the whole console shares: the view (always equal to the URL), preferences, and the tick that reloads.
+import { SvelteSet } from 'svelte/reactivity'
+import { root, type Params } from './api'
+import type { Zone } from './format'
+import { decode, defaults, encode, type Page, type View } from './url'
+
+export type Theme = 'system' | 'light' | 'dark'
+
+function stored<T extends string>(name: string, allowed: readonly T[], fallback: T): T {
+  try {
+    return allowed.find((a) => a === localStorage.getItem('crosstap.' + name)) ?? fallback
+  } catch {
+    return fallback // storage is blocked: the preference lasts as long as the page
+  }
+}
+
+function store(name: string, value: string): void {
+  try {
+    localStorage.setItem('crosstap.' + name, value)
+  } catch {
+    // see stored
+  }
+}
+
+function here(): { view: View; newer: boolean } {
+  const path = location.pathname.startsWith(root.pathname) ? location.pathname.slice(root.pathname.length) : ''
+  return decode(path, location.search)
+}
+
+const first = here()
+
+class App {
+  view = $state.raw<View>(first.view)
+  newer = $state(first.newer)
+  now = $state(Date.now())
+  tick = $state(0)
+  theme = $state<Theme>(stored('theme', ['system', 'light', 'dark'], 'system'))
+  zone = $state<Zone>(stored('zone', ['local', 'utc'], 'local'))
+  dark = $state(false)
+  help = $state(false)
+  said = $state('')
+  /** reading holds who is pointed at or focused: live updates wait until it is empty. */
+  reading = new SvelteSet<string>()
+}
+
+export const app = new App()
+
+/** go changes the view and with it the URL. Another page keeps range and filter, and drops what belonged to the last one. */
+export function go(patch: Partial<View>, how: 'push' | 'replace' = 'push'): void {
+  app.view = next(patch)
+  app.newer = false
+  const address = root.pathname + encode(app.view)
+  if (address === location.pathname + location.search) return
+  if (how === 'push') history.pushState(null, '', address)
+  else history.replaceState(null, '', address)
+}
+
+function next(patch: Partial<View>): View {
+  const leaves = patch.page !== undefined && patch.page !== app.view.page
+  return { ...app.view, ...(leaves && { sort: '', sel: '', by: [] }), ...patch }
+}
+
+/** href gives the address that go(patch) would lead to. */
+export function href(patch: Partial<View>): string {
+  return root.origin + root.pathname + encode(next(patch))
+}
+
+/** restart is a view of one page with this range and nothing else chosen. */
+export function restart(page: Page): Partial<View> {
+  return { ...defaults, page, from: app.view.from, to: app.view.to, live: app.view.live }
+}
+
+export function refresh(): void {
+  app.tick++
+}
+
+/** query gives the parameters that every report takes. */
+export function query(more: Params = {}): Params {
+  return { from: app.view.from, to: app.view.to, f: app.view.f, ...more }
+}
+
+export function setTheme(theme: Theme): void {
+  app.theme = theme
+  store('theme', theme)
+  applyTheme()
+}
+
+export function setZone(zone: Zone): void {
+  app.zone = zone
+  store('zone', zone)
+}
+
+const system = matchMedia('(prefers-color-scheme: dark)')
+
+function applyTheme(): void {
+  app.dark = app.theme === 'dark' || (app.theme === 'system' && system.matches)
+  document.documentElement.dataset.theme = app.dark ? 'dark' : 'light'
+}
+
+/** say tells the user, and screen readers, that something was done. */
+export function say(text: string): void {
+  app.said = ''
+  requestAnimationFrame(() => (app.said = text))
+}
+
+/** start listens to the browser: history, colour scheme, and a clock of one second. */
+export function start(): void {
+  applyTheme()
+  system.addEventListener('change', applyTheme)
+  addEventListener('popstate', () => {
+    const h = here()
+    app.view = h.view
+    app.newer = h.newer
+  })
+  history.replaceState(null, '', root.pathname + encode(app.view))
+  setInterval(() => (app.now = Date.now()), 1000)
+}

@@ -1,0 +1,87 @@
+// The URL is the whole state of a view: readable, versioned, and kept alive by migrations.
+
+export const VERSION = 1
+
+export const pages = ['overview', 'tenants/pairs', 'tenants/conversations', 'flows', 'exporters'] as const
+export type Page = (typeof pages)[number]
+
+export const metrics = ['octets', 'packets', 'flows'] as const
+export type Metric = (typeof metrics)[number]
+
+export interface View {
+  page: Page
+  from: string
+  to: string
+  f: string
+  sort: string // "" is the report's own order
+  by: string[] // series: [] is the page's own split
+  metric: Metric
+  sel: string // what the details panel shows, "" for none
+  as: 'chart' | 'table'
+  live: boolean
+}
+
+export const defaults: View = {
+  page: 'overview', from: 'now-1h', to: 'now', f: '', sort: '', by: [], metric: 'octets', sel: '', as: 'chart', live: false,
+}
+
+type Fields = Record<string, string[]>
+
+// migrations[n] turns the parameters of version n into those of n+1. Version 0 is a link without v, written by
+// hand: it may use the words of the command line and of the first drafts. Entries are never removed.
+const migrations: ((path: string, q: Fields) => [string, Fields])[] = [
+  (path, q) => {
+    const renamed: Record<string, string> = { since: 'from', until: 'to', filter: 'f', q: 'f', split: 'by', unit: 'metric' }
+    const out: Fields = {}
+    for (const [name, values] of Object.entries(q)) out[renamed[name] ?? name] = values
+    out.sort = out.sort?.map((s) => s.replace(/\bbytes\b/, 'octets')) ?? []
+    out.metric = out.metric?.map((m) => ({ bytes: 'octets', bits: 'octets', pps: 'packets' })[m] ?? m) ?? []
+    const moved: Record<string, string> = { pairs: 'tenants/pairs', conversations: 'tenants/conversations', tenants: 'tenants/pairs' }
+    return [moved[path] ?? path, out]
+  },
+]
+
+/** decode reads the part of a URL below the console's root. Unknown things become defaults; newer says that a
+ * later version wrote the link, so that parts of it may be missing here. */
+export function decode(path: string, search: string): { view: View; newer: boolean } {
+  let p = path.replace(/^\/+|\/+$/g, '')
+  let q: Fields = {}
+  for (const [name, value] of new URLSearchParams(search)) (q[name] ??= []).push(value)
+  const written = Number(q.v?.[0] ?? 0)
+  const version = Number.isInteger(written) && written >= 0 ? written : 0
+  for (let v = version; v < VERSION; v++) [p, q] = migrations[v]!(p, q)
+  const one = (name: string) => q[name]?.[0] ?? ''
+  const view: View = {
+    page: p === 'tenants' ? 'tenants/pairs' : (pages.find((x) => x === p) ?? 'overview'),
+    from: one('from') || defaults.from,
+    to: one('to') || defaults.to,
+    f: one('f'),
+    sort: /^-?[a-z_0-9]+$/.test(one('sort')) ? one('sort') : '',
+    by: (q.by ?? []).flatMap((b) => b.split(',')).filter((b) => /^[a-z_.0-9]+$/.test(b)).slice(0, 4),
+    metric: metrics.find((m) => m === one('metric')) ?? 'octets',
+    sel: one('sel'),
+    as: one('as') === 'table' ? 'table' : 'chart',
+    live: one('live') === '1',
+  }
+  return { view, newer: version > VERSION }
+}
+
+const tidy: Record<string, string> = { '%3A': ':', '%2C': ',', '%2F': '/', '%40': '@', '%3E': '>' }
+
+function quote(s: string): string {
+  return encodeURIComponent(s).replace(/%3A|%2C|%2F|%40|%3E/g, (c) => tidy[c]!)
+}
+
+/** encode writes a view as path and query below the console's root. Defaults are left out, but the range and the
+ * version always stand there. */
+export function encode(view: View): string {
+  const q: [string, string][] = [['v', String(VERSION)], ['from', view.from], ['to', view.to]]
+  if (view.f) q.push(['f', view.f])
+  if (view.by.length) q.push(['by', view.by.join(',')])
+  if (view.metric !== defaults.metric) q.push(['metric', view.metric])
+  if (view.sort) q.push(['sort', view.sort])
+  if (view.as !== defaults.as) q.push(['as', view.as])
+  if (view.live) q.push(['live', '1'])
+  if (view.sel) q.push(['sel', view.sel])
+  return (view.page === 'overview' ? '' : view.page) + '?' + q.map(([k, v]) => `${k}=${quote(v)}`).join('&')
+}

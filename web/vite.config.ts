@@ -1,0 +1,19 @@
+import { svelte } from '@sveltejs/vite-plugin-svelte'
+import { defineConfig } from 'vitest/config'
+
+// The mock server (npm run mock) or a real one (CROSSTAP=http://127.0.0.1:8474) answers /api while developing.
+const server = process.env.CROSSTAP ?? 'http://127.0.0.1:8475'
+
+export default defineConfig({
+  base: './',
+  plugins: [svelte()],
+  build: {
+    target: 'es2023',
+    assetsInlineLimit: 0, // data: URLs would need a weaker Content-Security-Policy
+    modulePreload: { polyfill: false },
+    sourcemap: false,
+    reportCompressedSize: false,
+  },
+  server: { proxy: { '/api': server, '/openapi.json': server } },
+  test: { include: ['src/**/*.test.ts'] },
+})
