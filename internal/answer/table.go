@@ -1,0 +1,181 @@
+package answer
+
+import (
+	"fmt"
+	"io"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"crosstap/internal/collect/report"
+)
+
+// Options say how a table for people looks.
+type Options struct {
+	Wide      bool     // more columns, nothing shortened
+	Columns   []string // JSON names; none means the table's own choice
+	NoHeaders bool
+	Numeric   bool           // addresses and numbers instead of names
+	Location  *time.Location // of the times shown; nil means local time
+	Now       time.Time      // times of the same day are shown without their date
+}
+
+// field is one column of a table for people.
+type field[T any] struct {
+	title string
+	right bool // aligned to the right: figures
+	wide  bool // only in the wide table
+	text  func(*T, *Options) string
+}
+
+// Table writes an answer as a table for people: SI units, local time, names before addresses.
+func Table(w io.Writer, v any, o Options) error {
+	if len(o.Columns) > 0 {
+		return anyTable(w, v, &o)
+	}
+	switch a := v.(type) {
+	case *report.Pairs:
+		return write(w, a.Rows, pairFields, &o)
+	case *report.Conversations:
+		return write(w, a.Rows, conversationFields, &o)
+	case *report.Flows:
+		return write(w, a.Rows, flowFields, &o)
+	}
+	return anyTable(w, v, &o)
+}
+
+func write[T any](w io.Writer, rows []T, fields []field[T], o *Options) error {
+	var g grid
+	for _, f := range fields {
+		if o.Wide || !f.wide {
+			g.titles = append(g.titles, f.title)
+			g.right = append(g.right, f.right)
+		}
+	}
+	for i := range rows {
+		var line []string
+		for _, f := range fields {
+			if o.Wide || !f.wide {
+				line = append(line, f.text(&rows[i], o))
+			}
+		}
+		g.lines = append(g.lines, line)
+	}
+	return g.write(w, !o.NoHeaders)
+}
+
+// anyTable writes the rows of any answer by the JSON names of its columns.
+func anyTable(w io.Writer, v any, o *Options) error {
+	rows := rowsOf(v)
+	cols, err := pick(columnsOf(rows.Type().Elem()), o.Columns)
+	if err != nil {
+		return err
+	}
+	var g grid
+	for _, c := range cols {
+		kind := rows.Type().Elem().FieldByIndex(c.index).Type.Kind()
+		g.titles = append(g.titles, strings.ToUpper(strings.ReplaceAll(c.name, "_", " ")))
+		g.right = append(g.right, kind >= reflect.Int && kind <= reflect.Float64)
+	}
+	for i := range rows.Len() {
+		line := make([]string, len(cols))
+		for j, c := range cols {
+			line[j] = o.human(c.name, rows.Index(i).FieldByIndex(c.index))
+		}
+		g.lines = append(g.lines, line)
+	}
+	return g.write(w, !o.NoHeaders)
+}
+
+// human returns the text of a field for people, chosen by its name and type.
+func (o *Options) human(name string, v reflect.Value) string {
+	if v.Kind() == reflect.Pointer {
+		if v.IsNil() {
+			return "unknown"
+		}
+		v = v.Elem()
+	}
+	switch x := v.Interface().(type) {
+	case time.Time:
+		return o.clock(x)
+	case []string:
+		return strings.Join(x, ", ")
+	case uint64:
+		if strings.Contains(name, "octets") || strings.HasSuffix(name, "bytes") {
+			return Bytes(x)
+		}
+		return Count(x)
+	case float64:
+		if name == "share" || strings.HasSuffix(name, "ratio") {
+			return Percent(x)
+		}
+		return strconv.FormatFloat(x, 'g', 4, 64)
+	}
+	return exact(v)
+}
+
+// clock gives a time of day to the second, with its date when it is not today.
+func (o *Options) clock(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	loc := o.Location
+	if loc == nil {
+		loc = time.Local
+	}
+	t, now := t.In(loc), o.Now.In(loc)
+	layout := "15:04:05"
+	if t.YearDay() != now.YearDay() || t.Year() != now.Year() {
+		layout = "2006-01-02 15:04:05"
+	}
+	return t.Format(layout)
+}
+
+// grid is a table as text.
+type grid struct {
+	titles []string
+	right  []bool
+	lines  [][]string
+}
+
+// write pads the columns with two spaces between them. Control characters, which names from the
+// network may hold, are shown as "?", so that no row can drive the terminal.
+func (g *grid) write(w io.Writer, header bool) error {
+	lines := g.lines
+	if header {
+		lines = append([][]string{g.titles}, lines...)
+	}
+	width := make([]int, len(g.titles))
+	for _, line := range lines {
+		for i, cell := range line {
+			line[i] = strings.Map(printable, cell)
+			width[i] = max(width[i], utf8.RuneCountInString(line[i]))
+		}
+	}
+	var b strings.Builder
+	for _, line := range lines {
+		b.Reset()
+		for i, cell := range line {
+			pad := strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell))
+			if g.right[i] {
+				b.WriteString(pad + cell + "  ")
+			} else {
+				b.WriteString(cell + pad + "  ")
+			}
+		}
+		if _, err := fmt.Fprintln(w, strings.TrimRight(b.String(), " ")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func printable(r rune) rune {
+	if unicode.IsControl(r) || r == 0x2028 || r == 0x2029 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+		return '?'
+	}
+	return r
+}

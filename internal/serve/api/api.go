@@ -1,0 +1,137 @@
+// Package api answers over HTTP: reports, state and live ticks under /api/v1, the OpenAPI description,
+// metrics, health, and the console's files. It only reads; it knows the wings through the interfaces
+// of Config.
+package api
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"crosstap/internal/collect/report"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Filters checks and completes filter expressions.
+type Filters interface {
+	// Check returns nil for a valid expression, else an error that is or wraps a *report.FilterError.
+	Check(expr string) error
+	// Complete returns what may stand at byte offset pos, most likely first, at most limit.
+	Complete(ctx context.Context, expr string, pos, limit int) ([]Completion, error)
+}
+
+// Config says what the API answers from. Reporter, Filters and Status are required.
+type Config struct {
+	Reporter report.Reporter
+	Filters  Filters
+	Status   func() Status // a snapshot; cheap, called every second for each subscriber
+
+	Console      http.Handler  // the web console, at "/"; nil gives a page that says how to build it
+	Version      string        // of the product
+	Hosts        []string      // further names that the Host header may have on a loopback listener
+	QueryTimeout time.Duration // 0 means 30 s
+	Queries      int           // reports computed at the same time; 0 means 4
+	Subscribers  int           // of the live ticks at the same time; 0 means 64
+	Tick         time.Duration // between two looks for news; 0 means 1 s
+	Now          func() time.Time
+	Log          *slog.Logger
+}
+
+// API is the handler of all of it. It is safe for concurrent use.
+type API struct {
+	cfg         Config
+	handler     http.Handler
+	huma        huma.API
+	running     chan struct{} // holds a token for each report being computed
+	waiting     chan struct{} // holds a token for each request, waiting or running
+	subscribers chan struct{}
+	closing     chan struct{} // closed by Close: live streams end
+	metrics     *metrics
+}
+
+// New returns an API without side effects.
+func New(cfg Config) (*API, error) {
+	if cfg.Reporter == nil || cfg.Filters == nil || cfg.Status == nil {
+		return nil, errors.New("api: config: Reporter, Filters and Status are required")
+	}
+	defaults(&cfg)
+	a := &API{
+		cfg:         cfg,
+		running:     make(chan struct{}, cfg.Queries),
+		waiting:     make(chan struct{}, 16*cfg.Queries),
+		subscribers: make(chan struct{}, cfg.Subscribers),
+		closing:     make(chan struct{}),
+	}
+	reg := prometheus.NewRegistry()
+	a.metrics = newMetrics(reg, cfg.Status)
+	mux := http.NewServeMux()
+	a.huma = humago.New(mux, humaConfig(cfg.Version))
+	a.reports()
+	a.states()
+	mux.HandleFunc("GET /api/v1/events", a.events)
+	mux.HandleFunc("GET /healthz", a.health)
+	mux.Handle("GET /metrics", metricsHandler(reg))
+	mux.HandleFunc("/api/", unknownPath)
+	mux.Handle("/", a.cfg.Console)
+	a.describe()
+	a.handler = a.guard(a.compact(mux))
+	return a, nil
+}
+
+func defaults(cfg *Config) {
+	if cfg.QueryTimeout == 0 {
+		cfg.QueryTimeout = 30 * time.Second
+	}
+	if cfg.Queries == 0 {
+		cfg.Queries = 4
+	}
+	if cfg.Subscribers == 0 {
+		cfg.Subscribers = 64
+	}
+	if cfg.Tick == 0 {
+		cfg.Tick = time.Second
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Console == nil {
+		cfg.Console = http.HandlerFunc(noConsole)
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+}
+
+// ServeHTTP answers one request.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.handler.ServeHTTP(w, r) }
+
+// Close ends the live streams, so that http.Server.Shutdown does not wait for them. Call it once.
+func (a *API) Close() { close(a.closing) }
+
+// noConsole is shown at "/" when the console is not part of this build.
+func noConsole(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path != "/" {
+		http.NotFound(w, r)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	_, _ = io.WriteString(w, `<!doctype html><html lang="en"><title>crosstap</title><h1>crosstap</h1>
+<p>This build has no console: run <code>make web</code> and build again. The API answers: see <a href="openapi.json">openapi.json</a>.</p></html>`)
+}
+
+func humaConfig(version string) huma.Config {
+	cfg := huma.DefaultConfig("crosstap", version)
+	cfg.Info.Description = "Flows between virtual machines: pairs with tenants, tenant conversations, and what is not seen. " +
+		"Times: \"now\", \"now-15m\", RFC 3339, Unix seconds. Ranges are half open. Errors are problem documents (RFC 9457)."
+	cfg.Servers = []*huma.Server{{URL: "."}} // relative to openapi.json: right under any path prefix
+	cfg.DocsPath, cfg.SchemasPath = "", ""
+	cfg.CreateHooks = nil // no $schema key in bodies: they are exactly the report structs
+	cfg.RejectUnknownQueryParameters = true
+	return cfg
+}

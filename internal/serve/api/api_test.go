@@ -1,0 +1,492 @@
+package api
+
+import (
+	"bufio"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"crosstap/internal/collect/report"
+	"crosstap/internal/ledger"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+
+// fake answers with fixed rows and remembers the question. A filter with "?" is wrong, "slow" waits for the
+// deadline, "broken" fails, "panic" panics.
+type fake struct{ last atomic.Pointer[report.Query] }
+
+func (f *fake) meta(ctx context.Context, name string, q report.Query) (report.Meta, error) {
+	f.last.Store(&q)
+	switch {
+	case strings.Contains(q.Filter, "?"):
+		return report.Meta{}, fmt.Errorf("report: %w", &report.FilterError{Pos: strings.Index(q.Filter, "?"), Len: 1, Message: "unexpected ?", Suggestion: "take it away"})
+	case q.Filter == "slow":
+		<-ctx.Done()
+		return report.Meta{}, errors.New("interrupted")
+	case q.Filter == "broken":
+		return report.Meta{}, errors.New("store: file 7: short read")
+	case q.Filter == "panic":
+		panic("boom")
+	}
+	full := 0.9998
+	return report.Meta{
+		Schema: report.SchemaVersion, Report: name, Since: q.Since, Until: q.Until, Filter: q.Filter, Sort: "-octets", Limit: q.Limit,
+		Total: report.Total{Rows: 1500, Octets: 527e9, Packets: 18446744073709551615, Flows: 3}, DataFrom: &q.Since, DataUntil: &q.Until, Resolution: "raw",
+		Completeness: report.Completeness{Ratio: &full, LostRecords: 2, SampledRows: 1, Gaps: []report.Gap{{From: noon, To: noon.Add(8 * time.Second), Scope: "collector", Reason: "was down\n# not a line", LostRecords: 2}}},
+	}, nil
+}
+
+func (f *fake) pair() report.Pair {
+	return report.Pair{
+		Ends: report.Ends{Segment: "vxlan:5001", VNI: 5001, Fabric: "default", Tenant: "blue", SrcVTEP: "10.200.0.1", SrcHost: "h1", SrcVM: `web "1"`, SrcAddr: "10.0.0.1",
+			DstAddr: "10.0.0.2", DstVM: "db<1>", DstHost: "h2", DstVTEP: "10.200.0.2"},
+		Counts: report.Counts{OctetsFwd: 18446744073709551615, OctetsRev: 1, Octets: 18446744073709551615, PacketsFwd: 7, Share: 0.25, FirstSeen: noon, LastSeen: noon.Add(1500 * time.Millisecond),
+			SeenBy: []string{"h1 mirror", "h1 vtep"}, Marks: []string{"guess"}},
+		Conversations: 2, Apps: []string{"http", "postgres"}, Spark: []uint64{1, 2, 3},
+	}
+}
+
+func (f *fake) Pairs(ctx context.Context, q report.Query) (report.Pairs, error) {
+	m, err := f.meta(ctx, "pairs", q)
+	return report.Pairs{Meta: m, Rows: []report.Pair{f.pair()}}, err
+}
+
+func (f *fake) Conversations(ctx context.Context, q report.Query) (report.Conversations, error) {
+	m, err := f.meta(ctx, "conversations", q)
+	p := f.pair()
+	return report.Conversations{Meta: m, Rows: []report.Conversation{{Ends: p.Ends, Counts: p.Counts, Proto: "tcp", SrcPort: 40000, DstPort: 443, App: "https", TCPFlags: "SAPF"}}}, err
+}
+
+func (f *fake) Flows(ctx context.Context, q report.Query) (report.Flows, error) {
+	m, err := f.meta(ctx, "flows", q)
+	return report.Flows{Meta: m, Rows: []report.Flow{{Start: noon, End: noon, Received: noon, Observer: "h1, mirror", Packets: 1, Octets: 98, FlowID: "00000000000000ff"}}}, err
+}
+
+func (f *fake) Series(ctx context.Context, q report.Query) (report.Series, error) {
+	m, err := f.meta(ctx, "series", q)
+	return report.Series{Meta: m, By: q.By, Metric: q.Metric, Unit: "bit/s", StepMS: 1000, Times: []time.Time{noon, noon.Add(time.Second)},
+		Lines: []report.Line{{Key: []string{"web-1", "db-1"}, Values: []float64{1.5, 2}, Total: 3}, {Key: []string{"other"}, Values: []float64{0, 0.1}}}}, err
+}
+
+func (f *fake) Sankey(ctx context.Context, q report.Query) (report.Sankey, error) {
+	m, err := f.meta(ctx, "sankey", q)
+	return report.Sankey{Meta: m, Links: []report.Link{{SrcVTEP: "10.200.0.1 (h1)", Segment: "vxlan:5001", Tenant: "blue", DstVTEP: "same host", Octets: 9, Packets: 1}}}, err
+}
+
+func (f *fake) Overview(ctx context.Context, q report.Query) (report.Overview, error) {
+	m, err := f.meta(ctx, "overview", q)
+	return report.Overview{Meta: m, Pairs: 3, TopPairs: []report.Pair{f.pair()}}, err
+}
+
+func (f *fake) Check(expr string) error {
+	_, err := f.meta(context.Background(), "", report.Query{Filter: expr})
+	return err
+}
+
+func (f *fake) Complete(_ context.Context, expr string, pos, limit int) ([]Completion, error) {
+	return []Completion{{Text: fmt.Sprint("after ", expr[:pos]), Kind: "field", Detail: fmt.Sprint(limit), From: pos}}, nil
+}
+
+func testStatus() Status {
+	return Status{
+		Schema: 1, Version: "test", Healthy: true, Now: noon, StartedAt: noon.Add(-time.Hour),
+		Listeners: []Listener{{Name: "flows", Address: "127.0.0.1:4739", Network: "udp", Datagrams: 5, DroppedDatagrams: 1}},
+		Stages:    []ledger.Statement{{Stage: "decode", Unit: ledger.Datagrams, In: 5, Out: 4, Dropped: []ledger.Count{{Reason: "truncated", N: 1}}}},
+		Store:     Store{Dir: "data", Rows: 10, DataFrom: &noon, DataUntil: &noon},
+		Exporters: []Exporter{{Address: "10.201.0.1", Domain: 1, Name: "h1 vtep", Protocol: "ipfix", State: "active", FirstSeen: noon, LastSeen: noon, Datagrams: 5, Records: 40, LostRecords: 2}},
+		Findings:  []Finding{{Level: "warn", What: "socket", Why: "1 datagram dropped", Action: "raise net.core.rmem_max"}},
+	}
+}
+
+// newTest returns an API over fakes, changed by with.
+func newTest(t *testing.T, with func(*Config)) (*API, *fake) {
+	t.Helper()
+	f := &fake{}
+	cfg := Config{Reporter: f, Filters: f, Status: testStatus, Version: "test", Now: func() time.Time { return noon }}
+	if with != nil {
+		with(&cfg)
+	}
+	a, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a, f
+}
+
+// get asks the API in process.
+func get(a *API, path string, header ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(http.MethodGet, path, nil)
+	for i := 0; i+1 < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	w := httptest.NewRecorder()
+	a.ServeHTTP(w, r)
+	return w
+}
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", path, diff)
+	}
+}
+
+func TestAnswers(t *testing.T) {
+	a, _ := newTest(t, nil)
+	f := func(path, kind, file string) {
+		t.Helper()
+		w := get(a, path)
+		if w.Code != http.StatusOK || w.Header().Get("Content-Type") != kind {
+			t.Fatalf("%s: %d %s: %s", path, w.Code, w.Header().Get("Content-Type"), w.Body)
+		}
+		golden(t, file, w.Body.Bytes())
+	}
+	const csv = "text/csv; charset=utf-8; header=present"
+	f("/api/v1/pairs", "application/json", "pairs.json")
+	f("/api/v1/pairs?format=jsonl", "application/jsonl", "pairs.jsonl")
+	f("/api/v1/pairs?format=csv&f=vni+%3D+5001&from=2026-01-02T00:00:00Z&to=1767355200", csv, "pairs.csv")
+	f("/api/v1/conversations", "application/json", "conversations.json")
+	f("/api/v1/conversations?format=csv", csv, "conversations.csv")
+	f("/api/v1/flows?sort=-octets&limit=5", "application/json", "flows.json")
+	f("/api/v1/flows?format=csv", csv, "flows.csv")
+	f("/api/v1/series?by=src_vm&by=dst_vm&step=1s&metric=packets", "application/json", "series.json")
+	f("/api/v1/series?by=src_vm&by=dst_vm&format=csv", csv, "series.csv")
+	f("/api/v1/sankey", "application/json", "sankey.json")
+	f("/api/v1/sankey?format=csv", csv, "sankey.csv")
+	f("/api/v1/overview", "application/json", "overview.json")
+	f("/api/v1/status", "application/json", "status.json")
+	f("/api/v1/exporters", "application/json", "exporters.json")
+	f("/api/v1/exporters?format=csv", csv, "exporters.csv")
+	f("/api/v1/filter/check?f=vni", "application/json", "check-ok.json")
+	f("/api/v1/filter/check?f=vni+%3F", "application/json", "check-wrong.json")
+	f("/api/v1/filter/complete?f=sr&limit=3", "application/json", "complete.json")
+	f("/healthz", "text/plain; charset=utf-8", "healthz.txt")
+	f("/openapi.json", "application/openapi+json", "openapi.json")
+}
+
+func TestQuestion(t *testing.T) {
+	a, fake := newTest(t, nil)
+	f := func(query string, want report.Query) {
+		t.Helper()
+		if w := get(a, "/api/v1/"+query); w.Code != http.StatusOK {
+			t.Fatalf("%s: %d %s", query, w.Code, w.Body)
+		}
+		if diff := cmp.Diff(want, *fake.last.Load()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", query, diff)
+		}
+	}
+	hour := report.Query{Since: noon.Add(-time.Hour), Until: noon}
+	f("pairs", hour)
+	f("pairs?from=&to=", hour)
+	f("pairs?from=now-15m&to=now-1m&f=a+b&sort=-octets&limit=7", report.Query{Since: noon.Add(-15 * time.Minute), Until: noon.Add(-time.Minute), Filter: "a b", Sort: "-octets", Limit: 7})
+	f("pairs?from=1767350000&to=2026-01-02T13:00:00.5%2B01:00", report.Query{Since: time.Unix(1767350000, 0).UTC(), Until: noon.Add(500 * time.Millisecond)})
+	f("series?by=src_vm&by=tenant&step=90s&metric=flows&limit=3", report.Query{Since: hour.Since, Until: noon, By: []string{"src_vm", "tenant"}, Step: 90 * time.Second, Metric: "flows", Limit: 3})
+}
+
+func TestProblems(t *testing.T) {
+	a, _ := newTest(t, func(c *Config) { c.QueryTimeout = 20 * time.Millisecond })
+	f := func(path string, status int, location, text string) {
+		t.Helper()
+		w := get(a, path)
+		var p Problem
+		if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
+			t.Fatalf("%s: %v: %s", path, err, w.Body)
+		}
+		if w.Code != status || p.Status != status || w.Header().Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s: status %d (%d in the body), type %q, want %d", path, w.Code, p.Status, w.Header().Get("Content-Type"), status)
+		}
+		if location != "" && (len(p.Errors) == 0 || p.Errors[0].Location != location) || !strings.Contains(w.Body.String(), text) {
+			t.Errorf("%s: want %q with %q, got %s", path, location, text, w.Body)
+		}
+	}
+	const bad = http.StatusUnprocessableEntity
+	f("/api/v1/pairs?from=yesterday", bad, "query.from", "expected")
+	f("/api/v1/pairs?from=now&to=now", bad, "query.from", "the range is empty")
+	f("/api/v1/pairs?from=now%2B1d", bad, "query.from", "the range is empty")
+	f("/api/v1/pairs?from=99999999999999999999", bad, "query.from", "expected")
+	f("/api/v1/pairs?to=2900-01-01T00:00:00Z", bad, "query.to", "year")
+	f("/api/v1/pairs?limit=-1", bad, "query.limit", ">= 0")
+	f("/api/v1/pairs?limit=100001", bad, "query.limit", "100000")
+	f("/api/v1/pairs?limit=ten", bad, "query.limit", "integer")
+	f("/api/v1/pairs?format=xml", bad, "query.format", "json")
+	f("/api/v1/pairs?sort=octet", bad, "query.sort", `\"octets\"`)
+	f("/api/v1/pairs?sort=spark", bad, "query.sort", "no column")
+	f("/api/v1/pairs?sort=octets;drop+table", bad, "query.sort", "") // ";" separates nothing in a query
+	f("/api/v1/pairs?fliter=x", bad, "query.fliter", "unknown query parameter")
+	f("/api/v1/pairs?f="+strings.Repeat("a", 9000), bad, "query.f", "8192")
+	f("/api/v1/pairs?f=%00", bad, "query.f", "NUL")
+	f("/api/v1/pairs?f=a+%3F", bad, "query.f", `"pos":2,"len":1,"suggestion":"take it away"`)
+	f("/api/v1/pairs?f=a+%3F&format=csv", bad, "query.f", `"pos":2`)
+	f("/api/v1/series?by=a&by=b&by=c&by=d&by=e", bad, "query.by", "4")
+	f("/api/v1/series?step=1ms", bad, "query.step", "expected")
+	f("/api/v1/series?step=0.5s", bad, "query.step", "at least 1s")
+	f("/api/v1/series?from=now-30d&step=1s", bad, "query.step", "longer step")
+	f("/api/v1/series?metric=bits", bad, "query.metric", "octets")
+	f("/api/v1/filter/complete?f=ab&pos=3", bad, "query.pos", "2 bytes")
+	f("/api/v1/pairs?f=slow", http.StatusGatewayTimeout, "", "shorter range")
+	f("/api/v1/pairs?f=broken", http.StatusInternalServerError, "", "short read")
+	f("/api/v1/pairs?f=panic", http.StatusInternalServerError, "", "error in crosstap")
+	f("/api/v1/nothing", http.StatusNotFound, "", "no such path")
+}
+
+func TestBusy(t *testing.T) {
+	a, _ := newTest(t, func(c *Config) { c.Queries = 1 })
+	for range cap(a.waiting) {
+		a.waiting <- struct{}{}
+	}
+	w := get(a, "/api/v1/pairs")
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "1" {
+		t.Errorf("got %d, Retry-After %q", w.Code, w.Header().Get("Retry-After"))
+	}
+}
+
+func TestGuard(t *testing.T) {
+	a, _ := newTest(t, func(c *Config) { c.Hosts = []string{"taps.example"} })
+	f := func(method, local, host string, want int) {
+		t.Helper()
+		addr, err := net.ResolveTCPAddr("tcp", local)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := httptest.NewRequest(method, "/api/v1/status", nil)
+		r.Host = host
+		r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, net.Addr(addr)))
+		w := httptest.NewRecorder()
+		a.ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("%s at %s for %q: %d, want %d", method, local, host, w.Code, want)
+		}
+		if h := w.Header(); h.Get("Access-Control-Allow-Origin") != "" || !strings.Contains(h.Get("Content-Security-Policy"), "default-src 'self'") || h.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s for %q: headers %v", method, host, h)
+		}
+	}
+	const here = "127.0.0.1:8474"
+	f("GET", here, "127.0.0.1:8474", 200)
+	f("GET", here, "localhost:8474", 200)
+	f("GET", here, "LOCALHOST", 200)
+	f("GET", here, "demo.localhost:1", 200)
+	f("GET", "[::1]:8474", "[::1]:8474", 200)
+	f("GET", here, "127.9.9.9", 200)
+	f("GET", here, "taps.example:80", 200)
+	f("GET", here, "evil.example:8474", 421)
+	f("GET", here, "127.0.0.1.evil.example", 421)
+	f("GET", here, "", 421)
+	f("GET", here, "10.0.0.1", 421)
+	f("GET", "10.0.0.1:8474", "collector.example", 200)
+	f("HEAD", here, "localhost", 200)
+	f("POST", here, "localhost", 405)
+	f("OPTIONS", here, "localhost", 405)
+	f("DELETE", here, "localhost", 405)
+}
+
+func TestCompact(t *testing.T) {
+	a, _ := newTest(t, nil)
+	plain := get(a, "/api/v1/pairs")
+	tag := plain.Header().Get("ETag")
+	if tag == "" || plain.Header().Get("Content-Encoding") != "" || plain.Header().Get("Server-Timing") == "" {
+		t.Errorf("headers %v", plain.Header())
+	}
+	if w := get(a, "/api/v1/pairs", "If-None-Match", `"x", `+tag); w.Code != http.StatusNotModified || w.Body.Len() != 0 {
+		t.Errorf("with the tag: %d, %d bytes", w.Code, w.Body.Len())
+	}
+	spec := get(a, "/openapi.json").Body.String()
+	f := func(accept string, want bool) {
+		t.Helper()
+		w := get(a, "/openapi.json", "Accept-Encoding", accept)
+		if got := w.Header().Get("Content-Encoding") == "gzip"; got != want {
+			t.Fatalf("Accept-Encoding %q: compressed %t, want %t", accept, got, want)
+		}
+		body := io.Reader(w.Body)
+		if want {
+			z, err := gzip.NewReader(body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body = z
+		}
+		got, err := io.ReadAll(body)
+		if err != nil || string(got) != spec {
+			t.Errorf("Accept-Encoding %q: %v, body differs", accept, err)
+		}
+	}
+	f("gzip", true)
+	f("br, GZIP;q=0.5", true)
+	f("gzip;q=0", false)
+	f("gzip;q=0.00", false)
+	f("br", false)
+	f("", false)
+}
+
+func TestMetrics(t *testing.T) {
+	many := testStatus()
+	for i := range 300 {
+		many.Exporters = append(many.Exporters, Exporter{Address: fmt.Sprint("e", i), Protocol: "ipfix", State: "silent", Records: 1})
+	}
+	f := func(s Status, want ...string) string {
+		t.Helper()
+		a, _ := newTest(t, func(c *Config) { c.Status = func() Status { return s } })
+		get(a, "/api/v1/pairs")
+		w := get(a, "/metrics")
+		for _, line := range want {
+			if !strings.Contains(w.Body.String(), line+"\n") {
+				t.Errorf("no line %q in %d:\n%s", line, w.Code, w.Body)
+			}
+		}
+		return w.Body.String()
+	}
+	f(testStatus(), `crosstap_build_info{version="test"} 1`,
+		`crosstap_collector_records_total{domain="1",exporter="10.201.0.1",protocol="ipfix"} 40`,
+		`crosstap_collector_sequence_lost_records_total{domain="1",exporter="10.201.0.1",protocol="ipfix"} 2`,
+		`crosstap_collector_socket_dropped_datagrams_total{listener="127.0.0.1:4739"} 1`,
+		`crosstap_stage_dropped_total{reason="truncated",stage="decode",unit="datagrams"} 1`,
+		`crosstap_store_rows 10`, `crosstap_query_duration_seconds_count{report="pairs"} 1`)
+	text := f(many, `crosstap_collector_records_total{domain="",exporter="",protocol="ipfix"} 340`, `crosstap_collector_exporters{state="silent"} 300`)
+	if strings.Contains(text, "10.201.0.1") {
+		t.Error("more than 200 exporters still have lines of their own")
+	}
+	seen := map[string]bool{}
+	for _, m := range Metrics() {
+		if seen[m.Name] || m.Help == "" || m.Type == "counter" != strings.HasSuffix(m.Name, "_total") {
+			t.Errorf("metric %+v", m)
+		}
+		seen[m.Name] = true
+	}
+}
+
+// events opens a live stream on a real server.
+func events(t *testing.T, ctx context.Context, srv *httptest.Server) (*bufio.Scanner, *http.Response) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, srv.URL+"/api/v1/events", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := srv.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = res.Body.Close() })
+	return bufio.NewScanner(res.Body), res
+}
+
+func nextTick(t *testing.T, lines *bufio.Scanner) (tick Tick) {
+	t.Helper()
+	for lines.Scan() {
+		if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+			if err := json.Unmarshal([]byte(data), &tick); err != nil {
+				t.Fatal(err)
+			}
+			return tick
+		}
+	}
+	t.Fatalf("the stream ended: %v", lines.Err())
+	return tick
+}
+
+func TestEvents(t *testing.T) {
+	var rows atomic.Uint64
+	a, _ := newTest(t, func(c *Config) {
+		c.Tick, c.Subscribers = time.Millisecond, 2
+		c.Status = func() Status {
+			s := testStatus()
+			s.Store.Rows = rows.Load()
+			return s
+		}
+	})
+	srv := httptest.NewServer(a)
+	defer srv.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	lines, res := events(t, ctx, srv)
+	if got := res.Header.Get("Content-Type"); got != "text/event-stream" {
+		t.Errorf("Content-Type %q", got)
+	}
+	if got := nextTick(t, lines); got.Rows != 0 || got.Records != 40 || got.Lost != 2 || !got.DataUntil.Equal(noon) {
+		t.Errorf("first tick %+v", got)
+	}
+	rows.Store(7)
+	if got := nextTick(t, lines); got.Rows != 7 {
+		t.Errorf("second tick %+v", got)
+	}
+	second, _ := events(t, t.Context(), srv)
+	nextTick(t, second)
+	if _, res := events(t, t.Context(), srv); res.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("third subscriber: %s", res.Status)
+	}
+	cancel() // a client that goes away makes room
+	for len(a.subscribers) > 1 {
+		time.Sleep(time.Millisecond)
+	}
+	a.Close()
+	for second.Scan() { // ends with the API
+	}
+	srv.Client().CloseIdleConnections()
+}
+
+func TestHead(t *testing.T) {
+	a, _ := newTest(t, nil)
+	srv := httptest.NewServer(a)
+	defer srv.Close()
+	for _, path := range []string{"/", "/api/v1/pairs", "/api/v1/events", "/metrics", "/openapi.yaml", "/healthz"} {
+		res, err := srv.Client().Head(srv.URL + path)
+		if err != nil || res.StatusCode != http.StatusOK {
+			t.Errorf("HEAD %s: %v %v", path, res, err)
+			continue
+		}
+		_ = res.Body.Close()
+	}
+}
+
+func FuzzQuestion(f *testing.F) {
+	for _, q := range []string{"", "from=now-15m&to=now", "f=a%00", "limit=-1&sort=-octets", "by=a&by=b", "step=1s&metric=x", "from=1e300", "from=now-99999999999999d"} {
+		f.Add(q)
+	}
+	a, err := New(Config{Reporter: &fake{}, Filters: &fake{}, Status: testStatus, QueryTimeout: time.Millisecond})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, query string) {
+		if strings.Contains(query, "panic") || strings.Contains(query, "broken") {
+			return
+		}
+		for _, path := range []string{"pairs", "series", "filter/complete", "sankey"} {
+			r := httptest.NewRequest(http.MethodGet, "/api/v1/"+path, nil)
+			r.URL = &url.URL{Path: r.URL.Path, RawQuery: query}
+			w := httptest.NewRecorder()
+			a.ServeHTTP(w, r)
+			if w.Code == http.StatusInternalServerError || !json.Valid(w.Body.Bytes()) && w.Header().Get("Content-Type") == "application/json" {
+				t.Errorf("%s?%s: %d %s", path, query, w.Code, w.Body)
+			}
+		}
+	})
+}

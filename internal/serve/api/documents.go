@@ -1,0 +1,126 @@
+package api
+
+import (
+	"time"
+
+	"crosstap/internal/ledger"
+)
+
+// Status says how the server is. Its exporters are listed whole by the exporters document.
+type Status struct {
+	Schema    int                `json:"schema"`
+	Version   string             `json:"version"`
+	Healthy   bool               `json:"healthy"` // no finding of level "fail"
+	Now       time.Time          `json:"now"`
+	StartedAt time.Time          `json:"started_at"`
+	Process   Process            `json:"process"`
+	Listeners []Listener         `json:"listeners"`
+	Stages    []ledger.Statement `json:"stages"` // the books of the collect line
+	Store     Store              `json:"store"`
+	Inventory *Inventory         `json:"inventory"` // null without an inventory file
+	Exporters []Exporter         `json:"exporters"`
+	Findings  []Finding          `json:"findings"`
+}
+
+// Process is what the server costs.
+type Process struct {
+	PID           int     `json:"pid"`
+	ResidentBytes uint64  `json:"resident_bytes"`
+	CPUSeconds    float64 `json:"cpu_seconds"`
+	Goroutines    int     `json:"goroutines"`
+}
+
+// Listener is one socket that flow exporters send to, or the HTTP socket.
+type Listener struct {
+	Name             string `json:"name"` // "flows" or "http"
+	Address          string `json:"address"`
+	Network          string `json:"network"` // "udp" or "tcp"
+	Datagrams        uint64 `json:"datagrams"`
+	DroppedDatagrams uint64 `json:"dropped_datagrams"` // by the kernel, the receive buffer was full
+	BufferBytes      uint64 `json:"buffer_bytes"`      // receive buffer that the kernel granted
+}
+
+// Store is the state of the embedded store.
+type Store struct {
+	Dir       string     `json:"dir"`
+	Rows      uint64     `json:"rows"` // durable
+	Pending   uint64     `json:"pending_rows"`
+	Segments  uint64     `json:"segments"`
+	SizeBytes uint64     `json:"size_bytes"`
+	DataFrom  *time.Time `json:"data_from"` // null for an empty store
+	DataUntil *time.Time `json:"data_until"`
+}
+
+// Inventory is the state of the inventory file.
+type Inventory struct {
+	Path      string    `json:"path"`
+	LoadedAt  time.Time `json:"loaded_at"`
+	VNICs     int       `json:"vnics"`
+	Hosts     int       `json:"hosts"`
+	Observers int       `json:"observers"`
+	Tenants   int       `json:"tenants"`
+	Error     string    `json:"error"` // why the newest version of the file is not in use, "" when it is
+}
+
+// Exporter is one observation domain of one exporting process. Silent ones stay listed.
+type Exporter struct {
+	Address                string    `json:"address"`
+	Domain                 uint32    `json:"domain"`
+	Name                   string    `json:"name"` // of the observer, from inventory; "" when not known
+	Protocol               string    `json:"protocol"`
+	State                  string    `json:"state"` // "active", "silent"
+	FirstSeen              time.Time `json:"first_seen"`
+	LastSeen               time.Time `json:"last_seen"`
+	Datagrams              uint64    `json:"datagrams"`
+	Records                uint64    `json:"records"`
+	OptionRecords          uint64    `json:"option_records"`
+	LostRecords            uint64    `json:"lost_records"` // by sequence numbers
+	Templates              int       `json:"templates"`
+	TemplateMissingRecords uint64    `json:"template_missing_records"` // data sets that came before their template
+	UnknownFields          uint64    `json:"unknown_fields"`
+	Errors                 uint64    `json:"errors"` // datagrams that could not be decoded
+	ClockSkewSeconds       *float64  `json:"clock_skew_seconds"`
+}
+
+// Exporters is the list of all exporters.
+type Exporters struct {
+	Schema int        `json:"schema"`
+	Now    time.Time  `json:"now"`
+	Rows   []Exporter `json:"rows"`
+}
+
+// Finding is something an operator should know.
+type Finding struct {
+	Level  string `json:"level"` // "warn" or "fail"
+	What   string `json:"what"`
+	Why    string `json:"why"`
+	Action string `json:"action"`
+}
+
+// FilterCheck says whether a filter expression is valid, and where the mistake is.
+type FilterCheck struct {
+	OK    bool   `json:"ok"`
+	Error *Fault `json:"error"` // null when it is valid
+}
+
+// Completion is one text that may stand at a place of a filter expression.
+type Completion struct {
+	Text   string `json:"text"`
+	Kind   string `json:"kind"`   // "field", "operator", "value", "keyword"
+	Detail string `json:"detail"` // what it means, or how often it occurs
+	From   int    `json:"from"`   // byte offset from which on the text replaces what stands there
+}
+
+// Completions is a list of completions, the most likely first.
+type Completions struct {
+	Completions []Completion `json:"completions"`
+}
+
+// Tick is the data of a live event.
+type Tick struct {
+	Now       time.Time  `json:"now"`
+	DataUntil *time.Time `json:"data_until"` // newest stored t_end
+	Rows      uint64     `json:"rows"`       // stored rows
+	Records   uint64     `json:"records"`    // received since the start
+	Lost      uint64     `json:"lost_records"`
+}

@@ -1,0 +1,139 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"reflect"
+
+	"crosstap/internal/collect/report"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+// nothing is the input of an operation without parameters.
+type nothing struct{}
+
+// exportersQuestion asks for the list of exporters.
+type exportersQuestion struct {
+	Format string `query:"format" enum:"json,jsonl,csv" default:"json"`
+}
+
+// checkQuestion asks whether a filter is valid.
+type checkQuestion struct {
+	Filter string `query:"f" maxLength:"8192" doc:"Flow filter expression"`
+}
+
+// completeQuestion asks what may stand at a place of a filter.
+type completeQuestion struct {
+	Filter string `query:"f" maxLength:"8192" doc:"Flow filter expression, as far as it is typed"`
+	Pos    int    `query:"pos" minimum:"-1" default:"-1" doc:"Place of the cursor, in bytes; -1 for the end"`
+	Limit  int    `query:"limit" minimum:"0" maximum:"200" default:"20" doc:"Completions at most"`
+}
+
+// states registers what is not a report.
+func (a *API) states() {
+	huma.Register(a.huma, state(a.huma, "status", "status", "How the server is", reflect.TypeFor[Status]()),
+		func(context.Context, *nothing) (*output, error) {
+			o := &output{}
+			return o, o.write("status", "json", a.cfg.Status())
+		})
+	huma.Register(a.huma, state(a.huma, "exporters", "exporters", "All exporters, silent ones too", reflect.TypeFor[Exporters]()),
+		func(_ context.Context, in *exportersQuestion) (*output, error) {
+			s, o := a.cfg.Status(), &output{}
+			return o, o.write("exporters", in.Format, Exporters{Schema: s.Schema, Now: s.Now, Rows: s.Exporters})
+		})
+	huma.Register(a.huma, state(a.huma, "filter-check", "filter/check", "Whether a filter is valid", reflect.TypeFor[FilterCheck]()),
+		func(_ context.Context, in *checkQuestion) (*output, error) {
+			doc, err := a.check(in.Filter)
+			if err != nil {
+				return nil, problem(http.StatusInternalServerError, err.Error())
+			}
+			o := &output{}
+			return o, o.write("filter-check", "json", doc)
+		})
+	huma.Register(a.huma, state(a.huma, "filter-complete", "filter/complete", "What may stand at a place of a filter", reflect.TypeFor[Completions]()), a.complete)
+}
+
+func state(api huma.API, id, path, summary string, doc reflect.Type) huma.Operation {
+	op := operation(api, id, summary, doc, path == "exporters")
+	op.Path, op.Tags = "/api/v1/"+path, []string{"state"}
+	op.Errors = []int{http.StatusUnprocessableEntity}
+	return op
+}
+
+func (a *API) check(expr string) (FilterCheck, error) {
+	err := a.cfg.Filters.Check(expr)
+	var fe *report.FilterError
+	switch {
+	case err == nil:
+		return FilterCheck{OK: true}, nil
+	case errors.As(err, &fe):
+		return FilterCheck{Error: filterFault(fe, expr)}, nil
+	}
+	return FilterCheck{}, err
+}
+
+func (a *API) complete(ctx context.Context, in *completeQuestion) (*output, error) {
+	pos := in.Pos
+	if pos < 0 {
+		pos = len(in.Filter)
+	}
+	if pos > len(in.Filter) {
+		return nil, wrong(&Fault{Message: fmt.Sprintf("the filter has %d bytes", len(in.Filter)), Location: "query.pos", Value: in.Pos})
+	}
+	list, err := limited(a, ctx, report.Query{}, func(ctx context.Context, _ report.Query) ([]Completion, error) {
+		return a.cfg.Filters.Complete(ctx, in.Filter, pos, in.Limit)
+	})
+	if err != nil {
+		return nil, a.failed(ctx, err, in.Filter)
+	}
+	if list == nil {
+		list = []Completion{}
+	}
+	o := &output{}
+	return o, o.write("filter-complete", "json", Completions{Completions: list})
+}
+
+// health answers 200 while the server is healthy, else 503, with one line for each finding.
+func (a *API) health(w http.ResponseWriter, _ *http.Request) {
+	s := a.cfg.Status()
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	if !s.Healthy {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	} else {
+		fmt.Fprintln(w, "ok")
+	}
+	for _, f := range s.Findings {
+		fmt.Fprintf(w, "%s: %s: %s\n", f.Level, f.What, f.Why)
+	}
+}
+
+// describe adds to OpenAPI what is not registered with huma.
+func (a *API) describe() {
+	oapi := a.huma.OpenAPI()
+	schemas := oapi.Components.Schemas
+	text := func(kind string, s *huma.Schema) map[string]*huma.MediaType {
+		return map[string]*huma.MediaType{kind: {Schema: s}}
+	}
+	str := &huma.Schema{Type: huma.TypeString}
+	schemas.Schema(reflect.TypeFor[Tick](), true, "")
+	oapi.AddOperation(&huma.Operation{
+		OperationID: "events", Method: http.MethodGet, Path: "/api/v1/events", Summary: "Live ticks (server-sent events)", Tags: []string{"state"},
+		Description: `At most one event "tick" each second, only when something changed; its data is a Tick. Comment lines in between keep the connection.`,
+		Responses: map[string]*huma.Response{
+			"200": {Description: "A stream of events", Content: text("text/event-stream", str)},
+			"503": {Description: "Too many subscribers", Content: text("application/problem+json", schemas.Schema(reflect.TypeFor[Problem](), true, ""))},
+		},
+	})
+	oapi.AddOperation(&huma.Operation{
+		OperationID: "health", Method: http.MethodGet, Path: "/healthz", Summary: "Whether the server is healthy", Tags: []string{"state"},
+		Responses: map[string]*huma.Response{"200": {Description: "Healthy", Content: text("text/plain", str)}, "503": {Description: "Not healthy", Content: text("text/plain", str)}},
+	})
+	oapi.AddOperation(&huma.Operation{
+		OperationID: "metrics", Method: http.MethodGet, Path: "/metrics", Summary: "Metrics in the format of Prometheus", Tags: []string{"state"},
+		Responses: map[string]*huma.Response{"200": {Description: "Metrics", Content: text("text/plain", str)}},
+	})
+}
