@@ -5,6 +5,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"errors"
 
 	"crosstap/internal/flow"
 	"crosstap/internal/ledger"
@@ -14,8 +15,8 @@ import (
 type Store interface {
 	// Append copies the records and returns; they are stored (in an fsynced file) within the flush
 	// interval. When the disk does not keep up it waits, with a bound, and then sheds the
-	// records: they are counted and a Gap is noted. An error means that the store is closed
-	// or ctx ended, and that none of the records is kept.
+	// records: they are counted and a Gap is noted, which is no error. An error means that the store
+	// is closed or ctx ended; what was not taken by then is counted as dropped.
 	Append(ctx context.Context, recs []flow.Record) error
 	// NoteGap remembers a stretch of time in which records may be missing.
 	NoteGap(g Gap) error
@@ -51,6 +52,9 @@ type Stats struct {
 	FreeBytes   uint64           `json:"free_bytes"`   // left on the file system
 	LastError   string           `json:"last_error"`   // of the last flush, "" when it went well
 }
+
+// ErrStale says that a file of a View is no longer there; a new View has the same rows in another one.
+var ErrStale = errors.New("the store has changed under a reader")
 
 // Reader is what reports need of a store.
 type Reader interface {

@@ -1,0 +1,67 @@
+//go:build cgo && !agent
+
+package segment
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/duckdb/duckdb-go/v2"
+)
+
+// openEngine starts an in-memory DuckDB that can read the store's folder and nothing else: no other
+// path, no network, no extension, and no way to change that by SQL.
+func openEngine(cfg Config) (*sql.DB, error) {
+	spill := filepath.Join(cfg.Dir, "spill")
+	if cfg.ReadOnly {
+		dir, err := os.MkdirTemp("", "crosstap-spill-")
+		if err != nil {
+			return nil, err
+		}
+		spill = dir
+	}
+	settings := []string{
+		fmt.Sprintf("SET memory_limit = '%dMiB'", max(cfg.QueryMemory>>20, 64)),
+		fmt.Sprintf("SET threads = %d", cfg.QueryThreads),
+		"SET temp_directory = " + quote(spill),
+		fmt.Sprintf("SET max_temp_directory_size = '%dMiB'", max(4*cfg.QueryMemory>>20, 512)),
+		"SET autoinstall_known_extensions = false",
+		"SET autoload_known_extensions = false",
+		"SET preserve_insertion_order = false",
+		"SET TimeZone = 'UTC'",
+		"SET allowed_directories = [" + quote(cfg.Dir+"/") + "]",
+		"SET enable_external_access = false",
+		"SET lock_configuration = true",
+	}
+	first := true
+	c, err := duckdb.NewConnector("", func(conn driver.ExecerContext) error {
+		if !first {
+			return nil
+		}
+		first = false
+		for _, s := range settings {
+			if _, err := conn.ExecContext(context.Background(), s, nil); err != nil {
+				return fmt.Errorf("%s: %w", s, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	db := sql.OpenDB(c)
+	db.SetMaxOpenConns(4)
+	if err := db.Ping(); err != nil {
+		db.Close()
+		return nil, err
+	}
+	return db, nil
+}
+
+// quote writes a string literal; only paths of our own files come here, arguments are bound.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }

@@ -1,0 +1,310 @@
+package segment
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/parquet-go/parquet-go"
+	pqzstd "github.com/parquet-go/parquet-go/compress/zstd"
+)
+
+// schemaVersion is part of the path and of every footer; a reader refuses a newer one.
+const schemaVersion = 1
+
+// footerKey is the name of our entry in the footer's key/value metadata.
+const footerKey = "crosstap"
+
+// file is what the manifest knows of one segment file. Name is the path below the table's
+// folder: <YYYYMMDD>/<HH>/<level>-<minms>-<maxms>-<id>.parquet, with the least and greatest t_end.
+type file struct {
+	Name    string `json:"name"`
+	Rows    int64  `json:"rows"`
+	Bytes   int64  `json:"bytes"`
+	MinMS   int64  `json:"min_ms"`   // least t_end
+	MaxMS   int64  `json:"max_ms"`   // greatest t_end
+	StartMS int64  `json:"start_ms"` // least t_start
+	Level   int    `json:"level"`    // 0 as flushed or merged, 1 settled
+	Sealed  bool   `json:"sealed"`   // the canonical rows are settled
+}
+
+// hour is the start of the hour in whose folder the file is, in milliseconds.
+func (f *file) hour() int64 { return hourOf(f.MaxMS) }
+
+// touches reports whether rows of the file may end at or after from and start before to.
+func (f *file) touches(fromMS, toMS int64) bool { return f.MaxMS >= fromMS && f.StartMS < toMS }
+
+// footer is what a file says of itself, so that a lost manifest can be rebuilt.
+type footer struct {
+	Schema   int      `json:"schema"`
+	Rows     int64    `json:"rows"`
+	MinMS    int64    `json:"min_ms"`
+	MaxMS    int64    `json:"max_ms"`
+	StartMS  int64    `json:"start_ms"`
+	Level    int      `json:"level"`
+	Sealed   bool     `json:"sealed"`
+	Replaces []string `json:"replaces,omitempty"` // names of the files whose rows these are
+}
+
+const hourMS = int64(time.Hour / time.Millisecond)
+
+func hourOf(ms int64) int64 {
+	h := ms / hourMS
+	if ms%hourMS < 0 {
+		h--
+	}
+	return h * hourMS
+}
+
+// fileName builds a file's name from what it holds.
+func fileName(level int, minMS, maxMS int64, id string) string {
+	t := time.UnixMilli(maxMS).UTC()
+	return fmt.Sprintf("%s/%s/l%d-%d-%d-%s.parquet", t.Format("20060102"), t.Format("15"), level, minMS, maxMS, id)
+}
+
+// validName reports whether name is one that fileName can have made: what is in a manifest or a
+// footer is not to be trusted with a path.
+func validName(name string) bool {
+	part := strings.Split(name, "/")
+	if len(part) != 3 || len(part[0]) < 8 || len(part[1]) != 2 || !strings.HasSuffix(part[2], ".parquet") {
+		return false
+	}
+	for _, c := range strings.TrimSuffix(part[0]+part[1]+part[2], ".parquet") {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'z') && c != '-' {
+			return false
+		}
+	}
+	return part[2][0] == 'l'
+}
+
+// encoder writes segment files; one can be used for many files, one after the other.
+type encoder struct {
+	w    *parquet.GenericWriter[row]
+	buf  [256]row
+	n    int
+	foot footer
+}
+
+// newEncoder returns an encoder. Level 0 files are made for speed, level 1 files for size.
+func newEncoder(level int) *encoder {
+	speed := zstd.SpeedFastest
+	if level > 0 {
+		speed = zstd.SpeedDefault
+	}
+	return &encoder{w: parquet.NewGenericWriter[row](nil,
+		parquet.Compression(&pqzstd.Codec{Level: speed}),
+		parquet.CreatedBy("crosstap", strconv.Itoa(schemaVersion), ""),
+		parquet.MaxRowsPerRowGroup(rowGroupRows),
+		parquet.PageBufferSize(pageBytes),
+		parquet.SortingWriterConfig(parquet.SortingColumns(
+			parquet.Ascending("segment"), parquet.Ascending("src"), parquet.Ascending("dst"), parquet.Ascending("t_end"))),
+	)}
+}
+
+const (
+	rowGroupRows = 122_880 // rows to a row group, the unit that DuckDB reads in parallel
+	pageBytes    = 256 << 10
+)
+
+// reset starts a new file.
+func (e *encoder) reset(out io.Writer, level int, sealed bool) {
+	e.w.Reset(out)
+	e.n, e.foot = 0, footer{Schema: schemaVersion, Level: level, Sealed: sealed}
+}
+
+// next returns the row to fill; call added after filling it.
+func (e *encoder) next() *row { return &e.buf[e.n] }
+
+// added takes the row that next returned.
+func (e *encoder) added() error {
+	r := &e.buf[e.n]
+	if f := &e.foot; f.Rows == 0 {
+		f.MinMS, f.MaxMS, f.StartMS = r.TEnd, r.TEnd, r.TStart
+	} else {
+		f.MinMS, f.MaxMS, f.StartMS = min(f.MinMS, r.TEnd), max(f.MaxMS, r.TEnd), min(f.StartMS, r.TStart)
+	}
+	e.foot.Rows++
+	if e.n++; e.n < len(e.buf) {
+		return nil
+	}
+	return e.drain()
+}
+
+func (e *encoder) drain() error {
+	_, err := e.w.Write(e.buf[:e.n])
+	e.n = 0
+	return err
+}
+
+// finish writes the footer.
+func (e *encoder) finish(replaces []string) error {
+	if err := e.drain(); err != nil {
+		return err
+	}
+	e.foot.Replaces = replaces
+	text, err := json.Marshal(e.foot)
+	if err != nil {
+		return err
+	}
+	e.w.SetKeyValueMetadata(footerKey, string(text))
+	return e.w.Close()
+}
+
+// describe says what the manifest should know of the file just finished.
+func (e *encoder) describe(name string, bytes int64) file {
+	f := e.foot
+	return file{Name: name, Rows: f.Rows, Bytes: bytes, MinMS: f.MinMS, MaxMS: f.MaxMS, StartMS: f.StartMS, Level: f.Level, Sealed: f.Sealed}
+}
+
+// publish makes the bytes of a temporary file durable under its final name: fsync, rename, fsync of
+// the folder. The temporary file is removed when that fails.
+func publish(tmp *os.File, final string) error {
+	err := tmp.Sync()
+	if e := tmp.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(tmp.Name(), final)
+	}
+	if err != nil {
+		os.Remove(tmp.Name())
+		return err
+	}
+	if err := syncDir(filepath.Dir(final)); err != nil {
+		os.Remove(final) // the caller will write these rows again
+		return err
+	}
+	return nil
+}
+
+// syncDir makes the names in a folder durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if e := d.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// makeDirs is MkdirAll below root with durable names.
+func makeDirs(root, sub string) error {
+	dir := root
+	for part := range strings.SplitSeq(sub, "/") {
+		parent := dir
+		dir = filepath.Join(dir, part)
+		switch err := os.Mkdir(dir, 0o750); {
+		case err == nil:
+			if err := syncDir(parent); err != nil {
+				return err
+			}
+		case !os.IsExist(err):
+			return err
+		}
+	}
+	return nil
+}
+
+// readFooter opens a segment file and returns what it says of itself. Any damage that shows without
+// reading the pages is an error.
+func readFooter(path string) (footer, int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return footer{}, 0, err
+	}
+	defer f.Close()
+	pf, size, err := openParquet(f)
+	if err != nil {
+		return footer{}, size, err
+	}
+	text, ok := pf.Lookup(footerKey)
+	if !ok {
+		return footer{}, size, fmt.Errorf("no %q entry in the footer", footerKey)
+	}
+	var foot footer
+	if err := json.Unmarshal([]byte(text), &foot); err != nil {
+		return footer{}, size, fmt.Errorf("footer: %w", err)
+	}
+	switch {
+	case foot.Schema != schemaVersion:
+		return footer{}, size, fmt.Errorf("schema %d, this version reads %d", foot.Schema, schemaVersion)
+	case foot.Rows != pf.NumRows():
+		return footer{}, size, fmt.Errorf("footer says %d rows, the file has %d", foot.Rows, pf.NumRows())
+	}
+	return foot, size, nil
+}
+
+// openParquet reads a file's footer; a file that makes the library panic is as damaged as one that
+// makes it fail.
+func openParquet(f *os.File) (pf *parquet.File, size int64, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			pf, err = nil, fmt.Errorf("damaged: %v", p)
+		}
+	}()
+	st, err := f.Stat()
+	if err != nil {
+		return nil, 0, err
+	}
+	pf, err = parquet.OpenFile(f, st.Size(), parquet.SkipBloomFilters(true), parquet.SkipPageIndex(true))
+	return pf, st.Size(), err
+}
+
+// verify reads a whole file and says what is wrong with it.
+func verify(path string, want file) (err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err != nil || st.Size() != want.Bytes {
+		return fmt.Errorf("%d bytes, the manifest says %d", st.Size(), want.Bytes)
+	}
+	var n int64
+	if err := readRows(f, func(*row) error { n++; return nil }); err != nil {
+		return err
+	}
+	if n != want.Rows {
+		return fmt.Errorf("%d rows, the manifest says %d", n, want.Rows)
+	}
+	return nil
+}
+
+// readRows calls each with every row of a file, in order; the row is reused.
+func readRows(f *os.File, each func(*row) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("damaged: %v", p)
+		}
+	}()
+	pf, _, err := openParquet(f)
+	if err != nil {
+		return err
+	}
+	r := parquet.NewGenericReader[row](pf)
+	defer r.Close()
+	buf := make([]row, 256)
+	for {
+		n, err := r.Read(buf)
+		for i := range n {
+			if err := each(&buf[i]); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,345 @@
+package segment
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/google/uuid"
+
+	"crosstap/internal/flow"
+)
+
+// maxHoursPerFlush bounds the files of one flush: records of more hours than that (broken clocks)
+// share a file.
+const maxHoursPerFlush = 8
+
+func (s *Store) wakeFlusher() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// flushLoop writes full batches at once and whatever there is every FlushInterval.
+func (s *Store) flushLoop() {
+	defer s.ended.Done()
+	tick := time.NewTicker(s.cfg.FlushInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-s.wake:
+			s.mu.Lock()
+			asked := len(s.waiters) > 0
+			s.mu.Unlock()
+			_ = s.flush(asked)
+		case <-tick.C:
+			_ = s.flushAll()
+		}
+	}
+}
+
+// flushAll makes everything durable that was appended before the call.
+func (s *Store) flushAll() error { return s.flush(true) }
+
+// flush writes the full batches, and with all the one that is being built. An error stays in lastErr
+// until a later flush goes well; the rows are kept for that.
+func (s *Store) flush(all bool) error {
+	s.mu.Lock()
+	if all && len(s.building) > 0 {
+		s.full = append(s.full, s.building)
+		s.building = nil
+	}
+	s.mu.Unlock()
+	var err error
+	for err == nil {
+		s.mu.Lock()
+		if len(s.full) == 0 {
+			s.mu.Unlock()
+			break
+		}
+		batch := s.full[0]
+		s.mu.Unlock()
+		if err = s.writeBatch(batch); err == nil {
+			s.settle(batch)
+		}
+	}
+	s.afterFlush(err)
+	return err
+}
+
+// settle takes the oldest batch out of memory: it is durable.
+func (s *Store) settle(batch []flow.Record) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.full = slices.Delete(s.full, 0, 1)
+	s.pending -= len(batch)
+	s.settled += uint64(len(batch))
+	s.book.Hold(-len(batch))
+	s.book.Out(len(batch))
+	clear(batch) // lets go of the strings
+	if len(s.spare) < 2 {
+		s.spare = append(s.spare, batch[:0])
+	}
+	close(s.room)
+	s.room = make(chan struct{})
+}
+
+// afterFlush tells those who wait and saves the notes.
+func (s *Store) afterFlush(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil && s.lastErr == nil {
+		s.cfg.Log.Error("records are not stored", "dir", s.cfg.Dir, "error", err)
+	}
+	if err == nil && s.lastErr != nil {
+		s.cfg.Log.Info("records are stored again", "dir", s.cfg.Dir)
+	}
+	s.lastErr = err
+	s.waiters = slices.DeleteFunc(s.waiters, func(w waiter) bool {
+		if s.settled >= w.upto {
+			w.done <- nil
+			return true
+		}
+		if err != nil {
+			w.done <- fmt.Errorf("segment: flush: %w", err)
+			return true
+		}
+		return false
+	})
+	for reason, g := range s.shed {
+		g.ToNS++
+		if s.gaps.note(g) == nil || s.gaps.unsaved > 0 {
+			delete(s.shed, reason)
+		}
+	}
+	_ = s.gaps.save()
+}
+
+// dropRest counts what Close could not write.
+func (s *Store) dropRest() {
+	s.mu.Lock()
+	for _, batch := range s.full {
+		s.book.Hold(-len(batch))
+		s.pending -= len(batch)
+		s.shedLocked(batch, s.shedReasonLocked())
+	}
+	s.full = nil
+	err := s.lastErr
+	s.mu.Unlock()
+	s.afterFlush(err)
+}
+
+// isDiskFull reports whether err means that there is no space left.
+func isDiskFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, errMinFree)
+}
+
+var errMinFree = errors.New("the file system is almost full")
+
+// writeBatch makes a batch durable: one file for each hour in it, and one change of the manifest.
+func (s *Store) writeBatch(recs []flow.Record) error {
+	if err := s.checkFree(); err != nil {
+		return err
+	}
+	var added []file
+	undo := func() {
+		for _, f := range added {
+			os.Remove(filepath.Join(s.table, f.Name))
+		}
+	}
+	for _, idx := range splitByHour(sortOrder(recs), recs) {
+		f, err := s.writeFile(recs, idx)
+		if err != nil {
+			undo()
+			return err
+		}
+		added = append(added, f)
+	}
+	s.mu.Lock()
+	err := s.man.append(change{Add: added})
+	s.mu.Unlock()
+	if err != nil {
+		undo()
+		return fmt.Errorf("manifest: %w", err)
+	}
+	select {
+	case s.tidy <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+func (s *Store) checkFree() error {
+	if s.cfg.MinFree < 0 {
+		return nil
+	}
+	free, err := freeBytes(s.cfg.Dir)
+	if err == nil && free < uint64(s.cfg.MinFree) {
+		return fmt.Errorf("%w: %d bytes free, %d must stay", errMinFree, free, s.cfg.MinFree)
+	}
+	return nil
+}
+
+// sortKey is what decides the order of rows in a file, without the record around it.
+type sortKey struct {
+	segment            uint64
+	srcHi, srcLo       uint64
+	dstHi, dstLo       uint64
+	endMS              int64
+	flowID, observerID uint64
+	index              int32
+}
+
+func (k *sortKey) set(r *flow.Record, index int) {
+	be := binary.BigEndian.Uint64
+	*k = sortKey{
+		segment: uint64(r.Segment), srcHi: be(r.Src[:8]), srcLo: be(r.Src[8:]), dstHi: be(r.Dst[:8]), dstLo: be(r.Dst[8:]),
+		endMS: floorMS(r.EndNS), flowID: r.FlowID, observerID: r.ObserverID, index: int32(index),
+	}
+}
+
+// compareKeys is the order of rows inside a file: segment, source, destination, end, then what keeps
+// the observers of one flow together.
+func compareKeys(a, b sortKey) int {
+	switch {
+	case a.segment != b.segment:
+		return cmp.Compare(a.segment, b.segment)
+	case a.srcHi != b.srcHi:
+		return cmp.Compare(a.srcHi, b.srcHi)
+	case a.srcLo != b.srcLo:
+		return cmp.Compare(a.srcLo, b.srcLo)
+	case a.dstHi != b.dstHi:
+		return cmp.Compare(a.dstHi, b.dstHi)
+	case a.dstLo != b.dstLo:
+		return cmp.Compare(a.dstLo, b.dstLo)
+	case a.endMS != b.endMS:
+		return cmp.Compare(a.endMS, b.endMS)
+	case a.flowID != b.flowID:
+		return cmp.Compare(a.flowID, b.flowID)
+	case a.observerID != b.observerID:
+		return cmp.Compare(a.observerID, b.observerID)
+	}
+	return cmp.Compare(a.index, b.index)
+}
+
+// sortOrder returns the records' indexes in the order of a file.
+func sortOrder(recs []flow.Record) []int32 {
+	keys := make([]sortKey, len(recs))
+	for i := range recs {
+		keys[i].set(&recs[i], i)
+	}
+	slices.SortFunc(keys, compareKeys)
+	order := make([]int32, len(keys))
+	for i := range keys {
+		order[i] = keys[i].index
+	}
+	return order
+}
+
+// splitByHour splits an order by the hour of t_end. What is beyond the hours with most rows shares the last part.
+func splitByHour(order []int32, recs []flow.Record) [][]int32 {
+	count := map[int64]int{}
+	for i := range recs {
+		count[hourOf(floorMS(recs[i].EndNS))]++
+	}
+	if len(count) == 1 {
+		return [][]int32{order}
+	}
+	hours := make([]int64, 0, len(count))
+	for h := range count {
+		hours = append(hours, h)
+	}
+	slices.SortFunc(hours, func(a, b int64) int { return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a, b)) })
+	part := map[int64]int{}
+	for i, h := range hours {
+		part[h] = min(i, maxHoursPerFlush-1)
+	}
+	parts := make([][]int32, min(len(hours), maxHoursPerFlush))
+	for _, i := range order {
+		p := part[hourOf(floorMS(recs[i].EndNS))]
+		parts[p] = append(parts[p], i)
+	}
+	return parts
+}
+
+// writeFile writes the records with the given indexes as a level 0 file.
+func (s *Store) writeFile(recs []flow.Record, order []int32) (file, error) {
+	return s.createFile(s.enc0, 0, false, nil, func(e *encoder) error {
+		for _, i := range order {
+			e.next().fill(&recs[i])
+			if err := e.added(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// createFile encodes what fill adds and makes it durable; the manifest does not know it yet.
+func (s *Store) createFile(e *encoder, level int, sealed bool, replaces []string, fill func(*encoder) error) (file, error) {
+	tmp, err := os.CreateTemp(s.cfg.Dir, "segment-*.tmp")
+	if err != nil {
+		return file{}, err
+	}
+	size := &countingWriter{to: tmp}
+	e.reset(size, level, sealed)
+	if err = fill(e); err == nil {
+		err = e.finish(replaces)
+	}
+	if err != nil {
+		tmp.Close()
+		os.Remove(tmp.Name())
+		return file{}, err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return file{}, err
+	}
+	name := fileName(level, e.foot.MinMS, e.foot.MaxMS, id.String())
+	if err := makeDirs(s.table, filepath.ToSlash(filepath.Dir(name))); err != nil {
+		tmp.Close()
+		os.Remove(tmp.Name())
+		return file{}, err
+	}
+	if err := publish(tmp, filepath.Join(s.table, name)); err != nil {
+		return file{}, err
+	}
+	return e.describe(name, size.n), nil
+}
+
+// countingWriter counts the bytes written.
+type countingWriter struct {
+	to io.Writer
+	n  int64
+}
+
+func (w *countingWriter) Write(b []byte) (int, error) {
+	n, err := w.to.Write(b)
+	w.n += int64(n)
+	return n, err
+}
+
+// compareRows is compareKeys over stored rows.
+func compareRows(a, b *row) int {
+	if c := cmp.Compare(a.Segment, b.Segment); c != 0 {
+		return c
+	}
+	if c := bytes.Compare(a.Src[:], b.Src[:]); c != 0 {
+		return c
+	}
+	if c := bytes.Compare(a.Dst[:], b.Dst[:]); c != 0 {
+		return c
+	}
+	return cmp.Or(cmp.Compare(a.TEnd, b.TEnd), cmp.Compare(a.FlowID, b.FlowID), cmp.Compare(a.ObserverID, b.ObserverID))
+}

@@ -1,0 +1,207 @@
+package segment
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// The manifest is the list of live files, as an append-only log of JSON lines. A line is
+// "<crc32c> <change>\n"; what follows the first line that does not check is ignored (a torn write).
+// Each change is one atomic step: a reader sees all of it or nothing.
+const manifestName = "MANIFEST"
+
+// change is one step of the log.
+type change struct {
+	Schema int      `json:"schema,omitempty"` // first line only
+	Add    []file   `json:"add,omitempty"`
+	Del    []string `json:"del,omitempty"`
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func (c change) line() ([]byte, error) {
+	text, err := json.Marshal(c)
+	if err != nil {
+		return nil, err
+	}
+	return fmt.Appendf(nil, "%08x %s\n", crc32.Checksum(text, castagnoli), text), nil
+}
+
+// parseLine is the inverse of line; ok is false for a damaged line.
+func parseLine(line []byte) (c change, ok bool) {
+	sum, text, found := bytes.Cut(bytes.TrimSuffix(line, []byte("\n")), []byte(" "))
+	if !found || string(sum) != fmt.Sprintf("%08x", crc32.Checksum(text, castagnoli)) {
+		return change{}, false
+	}
+	return c, json.Unmarshal(text, &c) == nil
+}
+
+// manifest is the open log and the state it adds up to. The store's mutex guards it.
+type manifest struct {
+	path  string
+	f     *os.File
+	size  int64           // of the good part
+	lines int             //
+	live  map[string]file // by name
+	dead  map[string]bool // no longer live, perhaps still on disk
+}
+
+var errNewerSchema = errors.New("the store was written by a newer version")
+
+// readManifest reads the log at path; it does not change it. complete is false when there is none or
+// when its end is damaged.
+func readManifest(path string) (m *manifest, complete bool, err error) {
+	m = &manifest{path: path, live: map[string]file{}, dead: map[string]bool{}}
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return m, false, nil
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	defer f.Close()
+	in := bufio.NewReaderSize(f, 1<<16)
+	for {
+		line, err := in.ReadBytes('\n')
+		if err == io.EOF && len(line) == 0 {
+			return m, m.lines > 0, nil
+		}
+		if err != nil && err != io.EOF {
+			return nil, false, err
+		}
+		c, ok := parseLine(line)
+		if !ok || err == io.EOF {
+			return m, false, nil
+		}
+		if c.Schema > schemaVersion {
+			return nil, false, fmt.Errorf("%w (schema %d, this version reads %d)", errNewerSchema, c.Schema, schemaVersion)
+		}
+		m.take(c)
+		m.size += int64(len(line))
+		m.lines++
+	}
+}
+
+// take applies a change to the state.
+func (m *manifest) take(c change) {
+	for _, n := range c.Del {
+		delete(m.live, n)
+		m.dead[n] = true
+	}
+	for _, f := range c.Add {
+		if validName(f.Name) {
+			m.live[f.Name] = f
+			delete(m.dead, f.Name)
+		}
+	}
+}
+
+// openForWriting keeps the good part of the log and appends from there.
+func (m *manifest) openForWriting() error {
+	f, err := os.OpenFile(m.path, os.O_RDWR|os.O_CREATE, 0o640)
+	if err != nil {
+		return err
+	}
+	m.f = f
+	if m.lines == 0 {
+		return m.rewrite()
+	}
+	return f.Truncate(m.size)
+}
+
+// append makes a change durable and applies it.
+func (m *manifest) append(c change) error {
+	if m.lines > 1000 && m.lines > 4*len(m.live) {
+		if err := m.rewrite(); err != nil {
+			return err
+		}
+	}
+	line, err := c.line()
+	if err != nil {
+		return err
+	}
+	if _, err = m.f.WriteAt(line, m.size); err == nil {
+		err = m.f.Sync()
+	}
+	if err != nil {
+		// what may be there of the line is cut off, now or by the next append that overwrites it
+		_ = m.f.Truncate(m.size)
+		return err
+	}
+	m.take(c)
+	m.size += int64(len(line))
+	m.lines++
+	return nil
+}
+
+// rewrite replaces the log by one that says the same in few lines.
+func (m *manifest) rewrite() error {
+	tmp, err := os.OpenFile(m.path+".tmp", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o640)
+	if err != nil {
+		return err
+	}
+	size, lines, err := m.dump(tmp)
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if err == nil {
+		err = os.Rename(tmp.Name(), m.path)
+	}
+	if err != nil {
+		tmp.Close()
+		os.Remove(tmp.Name())
+		return err
+	}
+	if m.f != nil {
+		m.f.Close()
+	}
+	m.f, m.size, m.lines = tmp, size, lines
+	return syncDir(filepath.Dir(m.path))
+}
+
+// dump writes the state, some hundred files to a line.
+func (m *manifest) dump(out io.Writer) (size int64, lines int, err error) {
+	w := bufio.NewWriter(out)
+	put := func(c change) error {
+		line, err := c.line()
+		if err == nil {
+			_, err = w.Write(line)
+		}
+		size, lines = size+int64(len(line)), lines+1
+		return err
+	}
+	if err := put(change{Schema: schemaVersion}); err != nil {
+		return 0, 0, err
+	}
+	c := change{Del: slices.Sorted(maps.Keys(m.dead))}
+	for _, f := range sortedFiles(m.live) {
+		if c.Add = append(c.Add, f); len(c.Add) == 256 {
+			if err := put(c); err != nil {
+				return 0, 0, err
+			}
+			c = change{Add: c.Add[:0]}
+		}
+	}
+	if len(c.Add)+len(c.Del) > 0 {
+		if err := put(c); err != nil {
+			return 0, 0, err
+		}
+	}
+	return size, lines, w.Flush()
+}
+
+func (m *manifest) close() error {
+	if m.f == nil {
+		return nil
+	}
+	return m.f.Close()
+}

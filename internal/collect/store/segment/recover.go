@@ -1,0 +1,200 @@
+package segment
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"crosstap/internal/collect/store"
+)
+
+// sortedFiles returns the files by name's time order.
+func sortedFiles(live map[string]file) []file {
+	return slices.SortedFunc(maps.Values(live), func(a, b file) int {
+		return cmp.Or(cmp.Compare(a.MinMS, b.MinMS), cmp.Compare(a.Name, b.Name))
+	})
+}
+
+// openForWriting takes the lock, reads the manifest and makes folder and manifest agree.
+func (s *Store) openForWriting() (err error) {
+	if err := os.MkdirAll(s.cfg.Dir, 0o750); err != nil {
+		return err
+	}
+	if s.lock, err = lockDir(filepath.Join(s.cfg.Dir, "LOCK")); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.table, 0o750); err != nil {
+		return err
+	}
+	if s.gaps, err = readGaps(filepath.Join(s.cfg.Dir, gapsName)); err != nil {
+		return err
+	}
+	if err := s.gaps.openForWriting(); err != nil {
+		return err
+	}
+	man, complete, err := readManifest(filepath.Join(s.cfg.Dir, manifestName))
+	if err != nil {
+		return err
+	}
+	s.man = man
+	if err := man.openForWriting(); err != nil {
+		return err
+	}
+	return s.reconcile(complete)
+}
+
+// reconcile makes the list of live files true. Temporary files go. A file that the manifest does not
+// know was finished but not listed (the writer was killed in between), or is a replaced one that
+// was not deleted yet; its footer and the others' footers tell which.
+func (s *Store) reconcile(complete bool) error {
+	onDisk, err := s.scan()
+	if err != nil {
+		return err
+	}
+	var c change
+	for _, f := range sortedFiles(s.man.live) {
+		size, there := onDisk[f.Name]
+		switch {
+		case !there:
+			s.loseFile(f, "file missing")
+			c.Del = append(c.Del, f.Name)
+		case size != f.Bytes:
+			s.putAside(f, fmt.Errorf("%d bytes, the manifest says %d", size, f.Bytes))
+			c.Del = append(c.Del, f.Name)
+		}
+		delete(onDisk, f.Name)
+	}
+	unknown := map[string]footer{}
+	for _, name := range slices.Sorted(maps.Keys(onDisk)) {
+		if s.man.dead[name] {
+			os.Remove(filepath.Join(s.table, name))
+			continue
+		}
+		foot, size, err := readFooter(filepath.Join(s.table, name))
+		if err != nil {
+			s.putAside(file{Name: name, Bytes: size}, err)
+			continue
+		}
+		unknown[name] = foot
+	}
+	s.adopt(unknown, onDisk, complete, &c)
+	if len(c.Add)+len(c.Del) == 0 {
+		return nil
+	}
+	return s.man.append(c)
+}
+
+// adopt decides about files that the manifest does not know.
+func (s *Store) adopt(unknown map[string]footer, size map[string]int64, complete bool, c *change) {
+	if len(unknown) == 0 {
+		return
+	}
+	replaced := map[string]bool{}
+	for _, foot := range unknown {
+		for _, n := range foot.Replaces {
+			replaced[n] = true
+		}
+	}
+	for name := range s.man.live {
+		foot, _, err := readFooter(filepath.Join(s.table, name))
+		if err == nil {
+			for _, n := range foot.Replaces {
+				replaced[n] = true
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(unknown)) {
+		if replaced[name] {
+			os.Remove(filepath.Join(s.table, name))
+			continue
+		}
+		foot := unknown[name]
+		c.Add = append(c.Add, file{Name: name, Rows: foot.Rows, Bytes: size[name], MinMS: foot.MinMS, MaxMS: foot.MaxMS,
+			StartMS: foot.StartMS, Level: foot.Level, Sealed: foot.Sealed})
+		s.cfg.Log.Info("segment file found and listed", "file", name, "rows", foot.Rows)
+	}
+	for name := range s.man.live {
+		if replaced[name] && !slices.Contains(c.Del, name) {
+			c.Del = append(c.Del, name)
+			os.Remove(filepath.Join(s.table, name))
+		}
+	}
+	if !complete {
+		s.cfg.Log.Warn("the manifest was lost or damaged and has been rebuilt", "files", len(c.Add)+len(s.man.live))
+	}
+}
+
+// scan lists the segment files with their sizes, and deletes temporary ones.
+func (s *Store) scan() (map[string]int64, error) {
+	stale, _ := filepath.Glob(filepath.Join(escapeGlob(s.cfg.Dir), "*.tmp"))
+	for _, name := range stale {
+		os.Remove(name)
+	}
+	onDisk := map[string]int64{}
+	err := filepath.WalkDir(s.table, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(s.table, path)
+		if err != nil {
+			return err
+		}
+		name = filepath.ToSlash(name)
+		if strings.HasSuffix(name, ".tmp") {
+			return os.Remove(path)
+		}
+		if !validName(name) {
+			return nil
+		}
+		info, err := d.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err == nil {
+			onDisk[name] = info.Size()
+		}
+		return err
+	})
+	return onDisk, err
+}
+
+func escapeGlob(path string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(path)
+}
+
+// putAside moves a damaged file out of the way and notes what is missing now.
+func (s *Store) putAside(f file, why error) {
+	aside := filepath.Join(s.cfg.Dir, "aside")
+	_ = os.MkdirAll(aside, 0o750)
+	if err := os.Rename(filepath.Join(s.table, f.Name), filepath.Join(aside, filepath.Base(f.Name))); err != nil {
+		s.cfg.Log.Error("a damaged segment file cannot be set aside", "file", f.Name, "error", err)
+	}
+	s.cfg.Log.Warn("segment file is damaged and was set aside", "file", f.Name, "rows", f.Rows, "error", why)
+	s.loseFile(f, "file damaged")
+}
+
+// loseFile counts a file whose rows are gone.
+func (s *Store) loseFile(f file, reason string) {
+	s.setAside++
+	from, to := f.MinMS, f.MaxMS
+	if f.Rows == 0 {
+		from, to = timesOfName(f.Name)
+	}
+	_ = s.gaps.note(store.Gap{FromNS: from * 1e6, ToNS: (to + 1) * 1e6, Scope: "store", Reason: reason, LostRecords: uint64(f.Rows)})
+}
+
+// timesOfName reads the least and greatest t_end from a file's name.
+func timesOfName(name string) (minMS, maxMS int64) {
+	var level int
+	base := filepath.Base(name)
+	if n, err := fmt.Sscanf(base, "l%d-%d-%d-", &level, &minMS, &maxMS); n != 3 || err != nil {
+		return 0, 0
+	}
+	return minMS, maxMS
+}

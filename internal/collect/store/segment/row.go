@@ -1,0 +1,85 @@
+package segment
+
+import "crosstap/internal/flow"
+
+// row is one stored record. The tags are the schema of a segment file: addresses are UUID (16 bytes
+// in network order, IPv4 mapped), never BLOB; zero and "" mean "not known"; a change of the
+// meaning of a column needs a new schemaVersion.
+type row struct {
+	Segment      uint64   `parquet:"segment,dict"`
+	Src          [16]byte `parquet:"src,uuid,dict"`
+	Dst          [16]byte `parquet:"dst,uuid,dict"`
+	TEnd         int64    `parquet:"t_end,timestamp(millisecond:local)"`
+	TStart       int64    `parquet:"t_start,timestamp(millisecond:local)"`
+	TRecv        int64    `parquet:"t_recv,timestamp(millisecond:local)"`
+	Exporter     [16]byte `parquet:"exporter,uuid,dict"`
+	Domain       uint32   `parquet:"domain,dict"`
+	Point        uint64   `parquet:"point,dict"`
+	InIf         uint32   `parquet:"in_if,dict"`
+	OutIf        uint32   `parquet:"out_if,dict"`
+	Sampling     uint32   `parquet:"sampling,dict"`
+	Direction    uint8    `parquet:"direction,dict"`
+	Role         uint8    `parquet:"role,dict"`
+	EndReason    uint8    `parquet:"end_reason,dict"`
+	Client       uint8    `parquet:"client,dict"`
+	Marks        uint16   `parquet:"marks,dict"`
+	Proto        uint8    `parquet:"proto,dict"`
+	ToS          uint8    `parquet:"tos,dict"`
+	MinTTL       uint8    `parquet:"min_ttl,dict"`
+	MaxTTL       uint8    `parquet:"max_ttl,dict"`
+	TCPFlags     uint16   `parquet:"tcp_flags,dict"`
+	ICMP         uint16   `parquet:"icmp,dict"`
+	SrcPort      uint16   `parquet:"src_port,dict"`
+	DstPort      uint16   `parquet:"dst_port,dict"`
+	EtherType    uint16   `parquet:"ethertype,dict"`
+	VLAN         uint16   `parquet:"vlan,dict"`
+	SrcMAC       uint64   `parquet:"src_mac,dict"`
+	DstMAC       uint64   `parquet:"dst_mac,dict"`
+	OuterSrc     [16]byte `parquet:"outer_src,uuid,dict"`
+	OuterDst     [16]byte `parquet:"outer_dst,uuid,dict"`
+	OuterSrcPort uint16   `parquet:"outer_src_port,dict"`
+	OuterDstPort uint16   `parquet:"outer_dst_port,dict"`
+	OuterProto   uint8    `parquet:"outer_proto,dict"`
+	TunnelType   uint8    `parquet:"tunnel_type,dict"`
+	Packets      uint64   `parquet:"packets,dict"`
+	Octets       uint64   `parquet:"octets"`
+	L2Octets     uint64   `parquet:"l2_octets"`
+	FlowID       uint64   `parquet:"flow_id,dict"`
+	ObserverID   uint64   `parquet:"observer_id,dict"`
+	Fabric       string   `parquet:"fabric,dict"`
+	Observer     string   `parquet:"observer,dict"`
+	ObserverHost string   `parquet:"observer_host,dict"`
+	Tenant       string   `parquet:"tenant,dict"`
+	SrcVM        string   `parquet:"src_vm,dict"`
+	DstVM        string   `parquet:"dst_vm,dict"`
+	SrcHost      string   `parquet:"src_host,dict"`
+	DstHost      string   `parquet:"dst_host,dict"`
+	App          string   `parquet:"app,dict"`
+}
+
+// fill sets the row from a record. Times are cut to milliseconds.
+func (w *row) fill(r *flow.Record) {
+	*w = row{
+		Segment: uint64(r.Segment), Src: r.Src, Dst: r.Dst,
+		TEnd: floorMS(r.EndNS), TStart: floorMS(r.StartNS), TRecv: floorMS(r.RecvNS),
+		Exporter: r.Exporter, Domain: r.Domain, Point: r.Point, InIf: r.InIf, OutIf: r.OutIf, Sampling: r.Sampling,
+		Direction: r.Direction, Role: uint8(r.Role), EndReason: uint8(r.EndReason), Client: uint8(r.Client), Marks: uint16(r.Marks),
+		Proto: r.Proto, ToS: r.ToS, MinTTL: r.MinTTL, MaxTTL: r.MaxTTL, TCPFlags: r.TCPFlags, ICMP: r.ICMPTypeCode,
+		SrcPort: r.SrcPort, DstPort: r.DstPort, EtherType: r.EtherType, VLAN: r.VLAN,
+		SrcMAC: uint64(r.SrcMAC), DstMAC: uint64(r.DstMAC),
+		OuterSrc: r.Tunnel.Src, OuterDst: r.Tunnel.Dst, OuterSrcPort: r.Tunnel.SrcPort, OuterDstPort: r.Tunnel.DstPort,
+		OuterProto: r.Tunnel.Proto, TunnelType: r.Tunnel.Type,
+		Packets: r.Packets, Octets: r.Octets, L2Octets: r.L2Octets, FlowID: r.FlowID, ObserverID: r.ObserverID,
+		Fabric: r.Fabric, Observer: r.Observer, ObserverHost: r.ObserverHost, Tenant: r.Tenant,
+		SrcVM: r.SrcVM, DstVM: r.DstVM, SrcHost: r.SrcHost, DstHost: r.DstHost, App: r.App,
+	}
+}
+
+// floorMS gives whole milliseconds, also before 1970.
+func floorMS(ns int64) int64 {
+	ms := ns / 1e6
+	if ns%1e6 < 0 {
+		ms--
+	}
+	return ms
+}

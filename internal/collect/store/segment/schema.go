@@ -1,0 +1,41 @@
+package segment
+
+import (
+	"reflect"
+	"strings"
+)
+
+// sqlTypes gives the SQL type of a column from its Go type; times have a type of their own.
+var sqlTypes = map[reflect.Kind]string{
+	reflect.Uint8: "UTINYINT", reflect.Uint16: "USMALLINT", reflect.Uint32: "UINTEGER", reflect.Uint64: "UBIGINT",
+	reflect.Array: "UUID", reflect.String: "VARCHAR", reflect.Int64: "TIMESTAMP",
+}
+
+// Column is a column of the stored rows as SQL sees it.
+type Column struct{ Name, Type string }
+
+// Columns lists the columns of the table that View.Table gives.
+func Columns() []Column {
+	t := reflect.TypeFor[row]()
+	out := make([]Column, t.NumField())
+	for i := range out {
+		f := t.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("parquet"), ",")
+		out[i] = Column{Name: name, Type: sqlTypes[f.Type.Kind()]}
+	}
+	return out
+}
+
+// emptyTable has the columns and no row.
+var emptyTable = func() string {
+	var b strings.Builder
+	b.WriteString("(SELECT ")
+	for i, c := range Columns() {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString("NULL::" + c.Type + " AS " + c.Name)
+	}
+	b.WriteString(" WHERE false)")
+	return b.String()
+}()

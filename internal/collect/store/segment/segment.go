@@ -1,0 +1,411 @@
+// Package segment is the embedded store: sorted Parquet files written in Go, read by DuckDB.
+//
+// Records wait in memory for at most the flush interval and then become a level 0 file (write to a
+// temporary name, fsync, rename, fsync of the folder, one line in the manifest). Small files of one
+// hour are merged; some minutes after its end the hour is sealed: the canonical rows are settled
+// across all observers and its files become level 1. Reports see a pinned list of files, so nothing
+// they read changes under them. An appended record is durable when Flush returns; kill -9 loses at
+// most the flush interval.
+//
+//	DIR/LOCK                      the writer's lock; readers take none
+//	DIR/MANIFEST                  list of live files, a log
+//	DIR/GAPS                      notes about missing records, JSON lines
+//	DIR/flows/v1/YYYYMMDD/HH/     segment files, by the hour of their newest t_end (UTC)
+//	DIR/aside/                    files found damaged
+package segment
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"crosstap/internal/collect/store"
+	"crosstap/internal/flow"
+	"crosstap/internal/ledger"
+)
+
+// Errors of Open and Append.
+var (
+	ErrLocked = errors.New("another process writes this store")
+	ErrClosed = errors.New("segment: the store is closed")
+)
+
+// Config says where the store is and how it behaves. A zero field means its default.
+type Config struct {
+	Dir      string
+	ReadOnly bool // read beside a running writer; Append fails
+
+	FlushInterval time.Duration // records are durable after that long; 2 s
+	FlushRows     int           // or when that many wait; 20,480
+	MaxPending    int           // rows in memory at most; 5 × FlushRows
+	AppendWait    time.Duration // how long Append waits for room before it sheds; 1 s
+	MinFree       int64         // bytes to leave on the file system; 64 MiB, negative for none
+
+	MergeFiles int           // level 0 files of an hour that are merged into one; 32
+	SealGrace  time.Duration // an hour is sealed that long after its end; 2 min
+	SealRows   int           // rows in a level 1 file at most, and level 0 rows of an hour that are sorted early; 500,000
+	KeepFor    time.Duration // hours older than that are deleted; 0 keeps them
+	KeepBytes  int64         // the oldest hours are deleted above that size; 0 for no limit
+
+	QueryMemory  int64 // of the query engine, bytes; 25 % of the machine's, at least 128 MiB
+	QueryThreads int   // at most; cores - 1, 1 to 2
+
+	Log *slog.Logger // nil is silent
+	Now func() time.Time
+}
+
+func (c Config) withDefaults() Config {
+	def := func(p *int, v int) {
+		if *p <= 0 {
+			*p = v
+		}
+	}
+	span := func(p *time.Duration, v time.Duration) {
+		if *p <= 0 {
+			*p = v
+		}
+	}
+	span(&c.FlushInterval, 2*time.Second)
+	span(&c.AppendWait, time.Second)
+	span(&c.SealGrace, 2*time.Minute)
+	def(&c.FlushRows, 20_480)
+	def(&c.MaxPending, 5*c.FlushRows)
+	c.MaxPending = max(c.MaxPending, c.FlushRows)
+	def(&c.MergeFiles, 32)
+	def(&c.SealRows, 500_000)
+	if c.MinFree == 0 {
+		c.MinFree = 64 << 20
+	}
+	if c.QueryMemory <= 0 {
+		c.QueryMemory = max(int64(totalMemory()/4), 128<<20)
+	}
+	if c.QueryThreads <= 0 {
+		c.QueryThreads = min(max(runtime.NumCPU()-1, 1), 2)
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c
+}
+
+// Reasons under which records are not stored.
+const (
+	dropDiskFull = iota
+	dropWriteError
+	dropSlowDisk
+	dropClosed
+)
+
+var dropReasons = []string{"disk full", "write error", "slow disk", "closed"}
+
+// Store is an open store directory.
+type Store struct {
+	cfg   Config
+	table string // folder of the flow segments
+	book  *ledger.Book
+	lock  *os.File
+	db    *sql.DB  // the query engine; nil in a build without it
+	enc0  *encoder // used by the flusher only
+
+	wake  chan struct{} // a batch is full, or Flush was called
+	tidy  chan struct{} // a file was added
+	stop  chan struct{}
+	ended sync.WaitGroup
+	keep  sync.Mutex // held while files are merged, sealed or expired
+
+	mu        sync.Mutex
+	closed    bool
+	building  []flow.Record
+	full      [][]flow.Record // waiting for the disk, oldest first
+	spare     [][]flow.Record
+	pending   int           // rows in building and full
+	taken     uint64        // rows ever taken by Append
+	settled   uint64        // of taken: durable or shed, in order
+	room      chan struct{} // closed and replaced when pending shrinks
+	waiters   []waiter
+	shed      map[int]store.Gap // not noted yet, by reason
+	lastErr   error             // of the last flush
+	man       *manifest
+	gaps      *gapLog
+	pins      map[string]int
+	doomed    []doomedFile // replaced or expired, oldest first
+	setAside  uint64
+	ignored   map[string]bool // ReadOnly: damaged files
+	manStamp  stamp           // ReadOnly: the manifest last read
+	gapsStamp stamp
+}
+
+type waiter struct {
+	upto uint64
+	done chan error
+}
+
+var _ store.Store = (*Store)(nil)
+var _ store.Reader = (*Store)(nil)
+
+// Open opens the store in cfg.Dir, creating it when needed, and repairs what a crash left behind.
+// With ReadOnly it only reads what a writer has stored, also while that runs.
+func Open(cfg Config) (*Store, error) {
+	cfg = cfg.withDefaults()
+	abs, err := filepath.Abs(cfg.Dir)
+	if err != nil || cfg.Dir == "" {
+		return nil, fmt.Errorf("segment: directory %q: %w", cfg.Dir, errors.Join(err, errors.New("a path is needed")))
+	}
+	cfg.Dir = abs
+	s := &Store{
+		cfg: cfg, table: filepath.Join(abs, "flows", fmt.Sprintf("v%d", schemaVersion)),
+		book: ledger.New("store", ledger.Records, dropReasons...),
+		wake: make(chan struct{}, 1), tidy: make(chan struct{}, 1), stop: make(chan struct{}),
+		room: make(chan struct{}), shed: map[int]store.Gap{}, pins: map[string]int{},
+	}
+	open := s.openForWriting
+	if cfg.ReadOnly {
+		open = s.openForReading
+	}
+	if err := open(); err != nil {
+		s.release()
+		return nil, fmt.Errorf("segment: %s: %w", abs, err)
+	}
+	if s.db, err = openEngine(cfg); err != nil {
+		s.release()
+		return nil, fmt.Errorf("segment: %s: query engine: %w", abs, err)
+	}
+	if !cfg.ReadOnly {
+		s.enc0 = newEncoder(0)
+		s.ended.Add(2)
+		go s.flushLoop()
+		go s.tidyLoop()
+	}
+	return s, nil
+}
+
+// release closes what Open has opened.
+func (s *Store) release() {
+	if s.man != nil {
+		s.man.close()
+	}
+	if s.gaps != nil && s.gaps.f != nil {
+		s.gaps.f.Close()
+	}
+	if s.lock != nil {
+		s.lock.Close()
+	}
+}
+
+func (s *Store) openForReading() (err error) {
+	if _, err := os.Stat(filepath.Join(s.cfg.Dir, manifestName)); err != nil {
+		return fmt.Errorf("no store here: %w", err)
+	}
+	return s.refresh()
+}
+
+// Append implements store.Store.
+func (s *Store) Append(ctx context.Context, recs []flow.Record) error {
+	if s.cfg.ReadOnly {
+		return fmt.Errorf("segment: %s is open for reading only", s.cfg.Dir)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.book.In(len(recs))
+	for len(recs) > 0 {
+		if s.closed {
+			s.shedLocked(recs, dropClosed)
+			return ErrClosed
+		}
+		n := min(len(recs), s.cfg.MaxPending-s.pending, s.cfg.FlushRows-len(s.building))
+		if n > 0 {
+			s.takeLocked(recs[:n])
+			recs = recs[n:]
+			continue
+		}
+		if err := s.waitForRoomLocked(ctx); err != nil {
+			s.shedLocked(recs, s.shedReasonLocked())
+			if errors.Is(err, errNoRoom) {
+				return nil
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// takeLocked copies records that have room.
+func (s *Store) takeLocked(recs []flow.Record) {
+	if s.building == nil {
+		s.building = s.spareLocked()
+	}
+	s.building = append(s.building, recs...)
+	s.pending += len(recs)
+	s.taken += uint64(len(recs))
+	s.book.Hold(len(recs))
+	if len(s.building) >= s.cfg.FlushRows {
+		s.full = append(s.full, s.building)
+		s.building = nil
+		s.wakeFlusher()
+	}
+}
+
+func (s *Store) spareLocked() []flow.Record {
+	if n := len(s.spare); n > 0 {
+		b := s.spare[n-1]
+		s.spare = s.spare[:n-1]
+		return b
+	}
+	return make([]flow.Record, 0, min(s.cfg.FlushRows, 1024))
+}
+
+var errNoRoom = errors.New("no room")
+
+// waitForRoomLocked gives the mutex away until rows have been written, AppendWait is over or ctx ends.
+// While the disk refuses everything there is no point in waiting.
+func (s *Store) waitForRoomLocked(ctx context.Context) error {
+	if s.lastErr != nil {
+		return errNoRoom
+	}
+	room := s.room
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	patience := time.NewTimer(s.cfg.AppendWait)
+	defer patience.Stop()
+	select {
+	case <-room:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-patience.C:
+		return errNoRoom
+	}
+}
+
+func (s *Store) shedReasonLocked() int {
+	switch {
+	case s.lastErr == nil:
+		return dropSlowDisk
+	case isDiskFull(s.lastErr):
+		return dropDiskFull
+	}
+	return dropWriteError
+}
+
+// shedLocked counts records that are not stored; the gap is noted by the flusher.
+func (s *Store) shedLocked(recs []flow.Record, reason int) {
+	s.book.Drop(reason, len(recs))
+	g, ok := s.shed[reason]
+	if !ok {
+		g = store.Gap{FromNS: recs[0].StartNS, ToNS: recs[0].EndNS, Scope: "store", Reason: dropReasons[reason]}
+	}
+	for i := range recs {
+		g.FromNS, g.ToNS = min(g.FromNS, recs[i].StartNS), max(g.ToNS, recs[i].EndNS)
+	}
+	g.LostRecords += uint64(len(recs))
+	s.shed[reason] = g
+}
+
+// NoteGap implements store.Store. The note counts at once; an error says that it could not be made
+// durable yet, which the next flush tries again.
+func (s *Store) NoteGap(g store.Gap) error {
+	if s.cfg.ReadOnly {
+		return fmt.Errorf("segment: %s is open for reading only", s.cfg.Dir)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	if err := s.gaps.note(g); err != nil {
+		return fmt.Errorf("segment: gap note: %w", err)
+	}
+	return nil
+}
+
+// Flush implements store.Store.
+func (s *Store) Flush(ctx context.Context) error {
+	s.mu.Lock()
+	if s.closed || s.cfg.ReadOnly || s.settled >= s.taken {
+		s.mu.Unlock()
+		return nil
+	}
+	w := waiter{upto: s.taken, done: make(chan error, 1)}
+	s.waiters = append(s.waiters, w)
+	s.mu.Unlock()
+	s.wakeFlusher()
+	select {
+	case err := <-w.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close implements store.Store. What the disk does not take now is counted as dropped.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.mu.Unlock()
+	close(s.stop)
+	s.ended.Wait()
+	var err error
+	if !s.cfg.ReadOnly {
+		err = s.flushAll()
+		s.dropRest()
+		s.unlinkDoomed(true)
+	}
+	if s.db != nil {
+		err = errors.Join(err, s.db.Close())
+	}
+	s.release()
+	if err != nil {
+		return fmt.Errorf("segment: close: %w", err)
+	}
+	return nil
+}
+
+// Stats implements store.Store.
+func (s *Store) Stats() store.Stats {
+	free, _ := freeBytes(s.cfg.Dir)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := store.Stats{Book: s.book.Read(), PendingRows: s.pending, SetAside: s.setAside, Files: len(s.man.live), FreeBytes: free}
+	for _, f := range s.man.live {
+		st.Rows += uint64(f.Rows)
+		st.Bytes += uint64(f.Bytes)
+		if f.Sealed {
+			st.SealedFiles++
+		}
+	}
+	if oldest, newest, ok := s.extentLocked(); ok {
+		st.OldestNS, st.NewestNS = oldest, newest
+	}
+	if s.lastErr != nil {
+		st.LastError = s.lastErr.Error()
+	}
+	return st
+}
+
+// extentLocked returns the oldest and newest t_end in nanoseconds.
+func (s *Store) extentLocked() (oldest, newest int64, ok bool) {
+	for _, f := range s.man.live {
+		if !ok || f.MinMS < oldest {
+			oldest = f.MinMS
+		}
+		if !ok || f.MaxMS > newest {
+			newest = f.MaxMS
+		}
+		ok = true
+	}
+	return oldest * 1e6, newest * 1e6, ok
+}

@@ -1,0 +1,202 @@
+package segment
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"crosstap/internal/collect/store"
+)
+
+var errNoEngine = errors.New("this build has no query engine (it was built without cgo)")
+
+// view is a pinned list of files. It implements store.View.
+type view struct {
+	s              *Store
+	files          []file
+	gaps           []store.Gap
+	oldest, newest int64
+	any            bool
+	pending        int
+	once           sync.Once
+}
+
+// View implements store.Reader.
+func (s *Store) View(_ context.Context, fromNS, toNS int64) (store.View, error) {
+	if s.db == nil {
+		return nil, fmt.Errorf("segment: %w", errNoEngine)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, ErrClosed
+	}
+	if s.cfg.ReadOnly {
+		if err := s.refresh(); err != nil {
+			return nil, fmt.Errorf("segment: %s: %w", s.cfg.Dir, err)
+		}
+	}
+	v := &view{s: s, pending: s.pending, gaps: s.gapsLocked(fromNS, toNS)}
+	v.oldest, v.newest, v.any = s.extentLocked()
+	fromMS, toMS := floorMS(fromNS), floorMS(toNS-1)+1
+	for _, f := range sortedFiles(s.man.live) {
+		if f.touches(fromMS, toMS) {
+			v.files = append(v.files, f)
+			s.pins[f.Name]++
+		}
+	}
+	return v, nil
+}
+
+// gapsLocked returns the noted gaps and those that the flusher has not noted yet.
+func (s *Store) gapsLocked(fromNS, toNS int64) []store.Gap {
+	all := gapLog{gaps: append(append([]store.Gap(nil), s.gaps.gaps...), s.unnotedLocked()...)}
+	return all.touching(fromNS, toNS)
+}
+
+func (s *Store) unnotedLocked() []store.Gap {
+	var out []store.Gap
+	for reason := range dropReasons {
+		if g, ok := s.shed[reason]; ok {
+			out = append(out, g)
+		}
+	}
+	return out
+}
+
+// Table gives the files' rows, or none with the right columns.
+func (v *view) Table() string {
+	if len(v.files) == 0 {
+		return emptyTable
+	}
+	var b strings.Builder
+	b.WriteString("read_parquet([")
+	for i, f := range v.files {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString("'")
+		b.WriteString(strings.ReplaceAll(filepath.Join(v.s.table, f.Name), "'", "''"))
+		b.WriteString("'")
+	}
+	b.WriteString("])")
+	return b.String()
+}
+
+// Query runs SQL. When it fails and a pinned file turns out to be damaged, that file is set aside and
+// the error is store.ErrStale: a new View answers without it.
+func (v *view) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	rows, err := v.s.db.QueryContext(ctx, query, args...)
+	if err == nil {
+		return rows, nil
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if v.s.checkFiles(v.files) {
+		return nil, fmt.Errorf("segment: %w: %w", store.ErrStale, err)
+	}
+	return nil, fmt.Errorf("segment: query: %w", err)
+}
+
+// checkFiles looks whether all files are there and sound; true means that one was not. The writer sets
+// it aside.
+func (s *Store) checkFiles(files []file) (changed bool) {
+	for _, f := range files {
+		err := verify(filepath.Join(s.table, f.Name), f)
+		if err == nil {
+			continue
+		}
+		changed = true
+		if s.cfg.ReadOnly {
+			if !errors.Is(err, fs.ErrNotExist) {
+				s.ignore(f.Name)
+			}
+			continue
+		}
+		s.mu.Lock()
+		if _, live := s.man.live[f.Name]; live {
+			s.putAside(f, err)
+			if err := s.man.append(change{Del: []string{f.Name}}); err != nil {
+				s.cfg.Log.Error("the manifest cannot be written", "error", err)
+				delete(s.man.live, f.Name)
+			}
+		}
+		s.mu.Unlock()
+	}
+	return changed
+}
+
+func (v *view) Gaps() []store.Gap { return v.gaps }
+
+func (v *view) Extent() (oldestNS, newestNS int64, ok bool) { return v.oldest, v.newest, v.any }
+
+func (v *view) Pending() int { return v.pending }
+
+// Close lets go of the files.
+func (v *view) Close() error {
+	v.once.Do(func() {
+		v.s.mu.Lock()
+		defer v.s.mu.Unlock()
+		for _, f := range v.files {
+			if v.s.pins[f.Name]--; v.s.pins[f.Name] == 0 {
+				delete(v.s.pins, f.Name)
+			}
+		}
+	})
+	return nil
+}
+
+// stamp tells whether a file has changed.
+type stamp struct {
+	size, mtime int64
+}
+
+func stampOf(path string) stamp {
+	st, err := os.Stat(path)
+	if err != nil {
+		return stamp{}
+	}
+	return stamp{st.Size(), st.ModTime().UnixNano()}
+}
+
+// refresh reads manifest and gap notes again when the writer has changed them. Readers only.
+func (s *Store) refresh() error {
+	manPath, gapsPath := filepath.Join(s.cfg.Dir, manifestName), filepath.Join(s.cfg.Dir, gapsName)
+	if now := stampOf(manPath); s.man == nil || now != s.manStamp {
+		man, _, err := readManifest(manPath)
+		if err != nil {
+			return err
+		}
+		for name := range s.ignored {
+			delete(man.live, name)
+		}
+		s.man, s.manStamp = man, now
+	}
+	if now := stampOf(gapsPath); s.gaps == nil || now != s.gapsStamp {
+		gaps, err := readGaps(gapsPath)
+		if err != nil {
+			return err
+		}
+		s.gaps, s.gapsStamp = gaps, now
+	}
+	return nil
+}
+
+// ignore leaves a damaged file out of what a reader sees; only the writer moves it.
+func (s *Store) ignore(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ignored == nil {
+		s.ignored = map[string]bool{}
+	}
+	s.ignored[name] = true
+	delete(s.man.live, name)
+	s.setAside++
+}
