@@ -209,6 +209,7 @@ const (
 	MarkGuess                      // Client was guessed from the ports
 	MarkReverse                    // the reverse half of a biflow (RFC 5103)
 	MarkGap                        // the exporter lost records around this one
+	MarkBorrowed                   // decoded with the template of another observation domain
 )
 
 // Tunnel is what the outer header says. The zero value means that the observer saw none.
