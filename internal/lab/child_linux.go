@@ -233,12 +233,7 @@ func (s *supervisor) stop(o stopping) (*Exit, error) {
 
 // lastWords returns the end of the process's log for an error message.
 func (c *child) lastWords(dir string) string {
-	text := strings.TrimSpace(readFrom(logPath(dir, c.Name), c.logFrom))
-	if text == "" {
-		return ""
-	}
-	lines := strings.Split(text, "\n")
-	return ": " + lines[len(lines)-1]
+	return lastLine(readFrom(logPath(dir, c.Name), c.logFrom))
 }
 
 func statusText(w unix.WaitStatus) string {
@@ -248,14 +243,18 @@ func statusText(w unix.WaitStatus) string {
 	return fmt.Sprintf("exit status %d", w.ExitStatus())
 }
 
-// readFrom returns what stands in a file from an offset on, at most 64 KiB.
+// readFrom returns what stands in a file from an offset on, the last 64 KiB of it when it is more.
 func readFrom(path string, from int64) string {
 	f, err := os.Open(path)
 	if err != nil {
 		return ""
 	}
 	defer f.Close()
-	b, _ := io.ReadAll(io.NewSectionReader(f, from, 64<<10))
+	const most = 64 << 10
+	if info, err := f.Stat(); err == nil {
+		from = max(from, info.Size()-most)
+	}
+	b, _ := io.ReadAll(io.NewSectionReader(f, from, most))
 	return string(b)
 }
 

@@ -91,7 +91,7 @@ func (t *Topology) TruthProcess(v *VM) Process {
 	}
 	return Process{
 		Name: "truth-" + v.Name, Namespace: v.Name, Ready: "listening on",
-		Argv: []string{"tcpdump", "-i", "eth0", "-n", "-p", "-Q", direction, "-s", "128", "-B", "16384", "-U", "-Z", "root",
+		Argv: []string{"tcpdump", "-i", "eth0", "-n", "-p", "-Q", direction, "-s", "128", "-B", "16384", "--immediate-mode", "-U", "-Z", "root",
 			"-w", TruthFile(v.Name), filter},
 	}
 }

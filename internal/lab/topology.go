@@ -144,6 +144,16 @@ func (t *Topology) VM(tenant, role string) *VM {
 	return nil
 }
 
+// ByAddr returns the VM with that inner address in that segment, nil when there is none.
+func (t *Topology) ByAddr(vni uint32, addr netip.Addr) *VM {
+	for i := range t.VMs {
+		if v := &t.VMs[i]; t.VNI(v.Tenant) == vni && (v.Addr4 == addr || v.Addr6 == addr) {
+			return v
+		}
+	}
+	return nil
+}
+
 // Host returns the host with that name, nil when there is none.
 func (t *Topology) Host(name string) *Host {
 	for i := range t.Hosts {
