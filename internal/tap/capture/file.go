@@ -197,12 +197,14 @@ func (f *File) read(ctx context.Context, r io.Reader, out chan<- frame.Batch) er
 	}
 }
 
-// next gives c back, and returns a chunk that begins with rest and is filled from r.
+// next gives c back, and returns a chunk that begins with rest and is filled from r. A record larger than a
+// chunk gets its room in steps, as its bytes arrive: its length may be a lie.
 func (f *File) next(c *chunk, rest []byte, need int, r io.Reader) (*chunk, int, error) {
-	n := f.pool.get(max(chunkBytes, need))
+	size := max(chunkBytes, min(need, 2*len(rest)))
+	n := f.pool.get(size)
 	have := copy(n.buf, rest)
 	c.free()
-	have, err := fill(r, n.buf, have, max(minFill, need))
+	have, err := fill(r, n.buf, have, max(minFill, min(need, size)))
 	return n, have, err
 }
 
