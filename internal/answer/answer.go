@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"crosstap/internal/collect/report"
+	"crosstap/internal/nearest"
 )
 
 // JSON writes the whole document on one line. It is the body of the API's answer and the output of
@@ -131,7 +132,7 @@ func pick(cols []column, want []string) ([]column, error) {
 	for _, name := range want {
 		i := indexOf(cols, name)
 		if i < 0 {
-			return nil, &ColumnError{Name: name, Nearest: Nearest(name, names(cols)), Columns: names(cols)}
+			return nil, &ColumnError{Name: name, Nearest: nearest.Of(name, names(cols)), Columns: names(cols)}
 		}
 		out = append(out, cols[i])
 	}

@@ -9,6 +9,7 @@ import (
 	"crosstap/internal/answer"
 	"crosstap/internal/ask"
 	"crosstap/internal/collect/report"
+	"crosstap/internal/nearest"
 )
 
 // Span is the part of a question that all reports share.
@@ -79,7 +80,7 @@ func (r *rowsQuestion) query(now time.Time, columns []string) (report.Query, []*
 	q.Sort, q.Limit = r.Sort, r.Limit
 	name := strings.TrimPrefix(r.Sort, "-")
 	if name != "" && !slices.Contains(columns, name) {
-		e := answer.ColumnError{Name: name, Nearest: answer.Nearest(name, columns), Columns: columns}
+		e := answer.ColumnError{Name: name, Nearest: nearest.Of(name, columns), Columns: columns}
 		faults = append(faults, &Fault{Message: e.Error(), Location: "query.sort", Value: r.Sort, Suggestion: e.Nearest})
 	}
 	return q, faults

@@ -1,8 +1,12 @@
-package answer
+// Package nearest guesses what a mistyped word was meant to be.
+package nearest
 
-// Nearest returns the word that was probably meant: the one with the smallest edit distance to
+// Of returns the word that was probably meant: the one with the smallest edit distance to
 // got, if at most a third of its letters differ. "" means that none is near.
-func Nearest(got string, words []string) string {
+func Of(got string, words []string) string {
+	if got == "" {
+		return ""
+	}
 	best, bestDistance := "", 1+max(1, len(got)/3)
 	for _, w := range words {
 		if d := distance(got, w, bestDistance); d < bestDistance {

@@ -1,0 +1,178 @@
+// Package settings reads what a server is told: flags before CROSSTAP_* variables before the file
+// before defaults, with the origin of each value.
+package settings
+
+import (
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Settings are those of "crosstap serve".
+type Settings struct {
+	Data         string        // store directory
+	HTTP         string        // address of console and API
+	HTTPHosts    []string      // further names for the Host header on a loopback listener
+	Flows        []string      // UDP addresses of the collector
+	Inventory    string        // file, "" for none
+	QueryMemory  int64         // of the query engine, bytes; 0 for the store's own choice
+	QueryTimeout time.Duration // longest time of one report
+	Flush        time.Duration // records are durable after that long
+	Keep         time.Duration // stored hours older than that are deleted; 0 keeps them
+	KeepSize     int64         // the oldest hours are deleted above that size, bytes; 0 for no limit
+	Verbose      bool
+}
+
+// Default returns the settings of a server that is told nothing.
+func Default() Settings {
+	return Settings{
+		Data: "/var/lib/crosstap", HTTP: "127.0.0.1:8474", Flows: []string{"127.0.0.1:4739"},
+		QueryTimeout: 30 * time.Second, Flush: 2 * time.Second,
+	}
+}
+
+// Setting is one key: its flag is --KEY, its variable CROSSTAP_KEY with "_" for "-", its key in the file KEY.
+type Setting struct {
+	Key  string
+	Help string
+	Kind string // "string", "strings", "duration", "size", "bool"
+	get  func(*Settings) string
+	set  func(*Settings, []string) error
+}
+
+// Env returns the name of the variable.
+func (s Setting) Env() string {
+	return "CROSSTAP_" + strings.ToUpper(strings.ReplaceAll(s.Key, "-", "_"))
+}
+
+// Text returns the setting's value as a person writes it.
+func (s Setting) Text(from Settings) string { return s.get(&from) }
+
+// All lists the settings in the order of help and file.
+func All() []Setting {
+	return []Setting{
+		text("data", "store directory", func(s *Settings) *string { return &s.Data }),
+		text("http", "address of console and API", func(s *Settings) *string { return &s.HTTP }),
+		list("http-host", "further name that browsers may use for a loopback address; repeatable", func(s *Settings) *[]string { return &s.HTTPHosts }),
+		list("flows", "UDP address for IPFIX, NetFlow and sFlow; repeatable", func(s *Settings) *[]string { return &s.Flows }),
+		text("inventory", "file with the names of VMs, hosts, tenants and observers; watched", func(s *Settings) *string { return &s.Inventory }),
+		size("query-memory", "memory of the query engine, such as 128MiB (default a quarter of the machine's)", func(s *Settings) *int64 { return &s.QueryMemory }),
+		span("query-timeout", "longest time of one report", func(s *Settings) *time.Duration { return &s.QueryTimeout }),
+		span("flush", "accepted records are durable after that long", func(s *Settings) *time.Duration { return &s.Flush }),
+		span("keep", "delete stored hours older than that, such as 720h; 0s keeps them", func(s *Settings) *time.Duration { return &s.Keep }),
+		size("keep-size", "delete the oldest stored hours above that size, such as 20GB; 0 for no limit", func(s *Settings) *int64 { return &s.KeepSize }),
+		flag("verbose", "log more", func(s *Settings) *bool { return &s.Verbose }),
+	}
+}
+
+// Check finds what cannot work, before anything is opened.
+func (s Settings) Check() error {
+	if s.Data == "" {
+		return fmt.Errorf("data: a store directory is needed")
+	}
+	if err := checkAddress(s.HTTP); err != nil {
+		return fmt.Errorf("http: %w", err)
+	}
+	for _, a := range s.Flows {
+		if err := checkAddress(a); err != nil {
+			return fmt.Errorf("flows: %w", err)
+		}
+	}
+	for _, d := range []struct {
+		key      string
+		v        time.Duration
+		min, max time.Duration
+	}{{"flush", s.Flush, 10 * time.Millisecond, time.Minute}, {"query-timeout", s.QueryTimeout, 100 * time.Millisecond, time.Hour}} {
+		if d.v < d.min || d.v > d.max {
+			return fmt.Errorf("%s: %v: expected %v to %v", d.key, d.v, d.min, d.max)
+		}
+	}
+	if s.Keep != 0 && s.Keep < time.Hour {
+		return fmt.Errorf("keep: %v: expected 0s or at least 1h, the store deletes whole hours", s.Keep)
+	}
+	if s.QueryMemory != 0 && s.QueryMemory < 32<<20 {
+		return fmt.Errorf("query-memory: %s: expected at least 32MiB", sizeText(s.QueryMemory))
+	}
+	return nil
+}
+
+// checkAddress accepts IP:PORT. Names are not resolved: what listens must not depend on DNS.
+func checkAddress(a string) error {
+	if _, err := netip.ParseAddrPort(a); err != nil {
+		return fmt.Errorf("address %q: expected IP:PORT, such as 127.0.0.1:4739 or [::]:4739", a)
+	}
+	return nil
+}
+
+func text(key, help string, p func(*Settings) *string) Setting {
+	return Setting{key, help, "string", func(s *Settings) string { return *p(s) }, one(func(s *Settings, v string) error {
+		*p(s) = v
+		return nil
+	})}
+}
+
+func list(key, help string, p func(*Settings) *[]string) Setting {
+	return Setting{key, help, "strings", func(s *Settings) string { return strings.Join(*p(s), ",") }, func(s *Settings, vs []string) error {
+		*p(s) = nil
+		for _, v := range vs {
+			for part := range strings.SplitSeq(v, ",") {
+				if part = strings.TrimSpace(part); part != "" {
+					*p(s) = append(*p(s), part)
+				}
+			}
+		}
+		return nil
+	}}
+}
+
+func span(key, help string, p func(*Settings) *time.Duration) Setting {
+	return Setting{key, help, "duration", func(s *Settings) string { return p(s).String() }, one(func(s *Settings, v string) error {
+		d, err := time.ParseDuration(v)
+		if err != nil || d < 0 {
+			return fmt.Errorf("%q: expected a duration such as 2s or 720h", v)
+		}
+		*p(s) = d
+		return nil
+	})}
+}
+
+func size(key, help string, p func(*Settings) *int64) Setting {
+	return Setting{key, help, "size", func(s *Settings) string { return sizeText(*p(s)) }, one(func(s *Settings, v string) (err error) {
+		*p(s), err = ParseSize(v)
+		return err
+	})}
+}
+
+func flag(key, help string, p func(*Settings) *bool) Setting {
+	return Setting{key, help, "bool", func(s *Settings) string { return fmt.Sprint(*p(s)) }, one(func(s *Settings, v string) error {
+		switch v {
+		case "true", "1", "yes":
+			*p(s) = true
+		case "false", "0", "no":
+			*p(s) = false
+		default:
+			return fmt.Errorf("%q: expected true or false", v)
+		}
+		return nil
+	})}
+}
+
+// one adapts a setter of a single value. The last of several flags counts.
+func one(set func(*Settings, string) error) func(*Settings, []string) error {
+	return func(s *Settings, vs []string) error {
+		if len(vs) == 0 {
+			return fmt.Errorf("expected a value")
+		}
+		return set(s, vs[len(vs)-1])
+	}
+}
+
+// AbsData returns the store directory without dependence on the working directory.
+func (s Settings) AbsData() string {
+	if abs, err := filepath.Abs(s.Data); err == nil {
+		return abs
+	}
+	return s.Data
+}
