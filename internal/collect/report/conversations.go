@@ -1,0 +1,52 @@
+package report
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+)
+
+// Conversations implements Reporter. A conversation is a 5-tuple between two ends, both directions as one.
+func (r *Reports) Conversations(ctx context.Context, q Query) (Conversations, error) {
+	a, err := check(q, defaultLimit)
+	if err != nil {
+		return Conversations{}, err
+	}
+	order, err := a.order(convSort, "-octets", conversationTie)
+	if err != nil {
+		return Conversations{}, err
+	}
+	var out Conversations
+	err = r.with(ctx, a, func() error {
+		out, err = a.conversations(ctx, r, order)
+		return err
+	})
+	return out, err
+}
+
+func (a *ask) conversations(ctx context.Context, r *Reports, order string) (Conversations, error) {
+	out := Conversations{Rows: []Conversation{}}
+	var s endsScan
+	query := a.grouped(a.sinceMS, a.untilMS, true) + "\nSELECT " + endsColumns + ", " + countsColumns +
+		", proto, src_port, dst_port, app, tcp_flags, " + totalColumns + " FROM q ORDER BY " + order + fmt.Sprintf(" LIMIT %d", a.Limit)
+	err := a.each(ctx, query, func(rows *sql.Rows) error {
+		var c Conversation
+		var proto uint8
+		var flags uint16
+		into := append(append(s.ends(&c.Ends), s.counts(&c.Counts)...), &proto, &c.SrcPort, &c.DstPort, &c.App, &flags)
+		if err := rows.Scan(append(into, s.totals()...)...); err != nil {
+			return err
+		}
+		if err := s.finish(&c.Ends, &c.Counts); err != nil {
+			return err
+		}
+		c.Proto, c.TCPFlags = protoText(proto), tcpFlagText(flags)
+		out.Rows = append(out.Rows, c)
+		return nil
+	})
+	if err != nil {
+		return Conversations{}, err
+	}
+	out.Meta, err = a.meta(ctx, r, "conversations", s.total, s.sampled, s.ambiguous)
+	return out, err
+}

@@ -1,0 +1,109 @@
+package report
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"crosstap/internal/flow"
+)
+
+// flowColumns are read by scanFlow, in this order.
+const flowColumns = `t_start, t_end, t_recv, exporter::VARCHAR, domain, observer, role, direction, marks, segment, fabric, tenant,
+  outer_src::VARCHAR, outer_dst::VARCHAR, src_host, dst_host, src_vm, dst_vm, src::VARCHAR, dst::VARCHAR, src_port, dst_port, proto, app,
+  src_mac, dst_mac, vlan, ethertype, tos, min_ttl, max_ttl, tcp_flags, icmp, in_if, out_if, packets, octets, l2_octets, sampling,
+  end_reason, flow_id`
+
+// flowSort are the columns of the document with the stored ones they come from.
+var flowSort = merge(
+	names("exporter", "domain", "observer", "role", "direction", "segment", "fabric", "tenant", "src_host", "dst_host", "src_vm", "dst_vm",
+		"src_port", "dst_port", "proto", "app", "src_mac", "dst_mac", "vlan", "ethertype", "tos", "min_ttl", "max_ttl", "tcp_flags", "icmp",
+		"in_if", "out_if", "packets", "octets", "l2_octets", "sampling", "end_reason", "flow_id", "marks"),
+	map[string]string{"start": "t_start", "end": "t_end", "received": "t_recv", "canonical": "(marks & 1)", "vni": "(segment & 4294967295)",
+		"src_vtep": "outer_src", "dst_vtep": "outer_dst", "src_addr": "src", "dst_addr": "dst"})
+
+// flowTie decides between rows of the same time; rows that are equal in all of it look the same.
+const flowTie = `t_end DESC, t_start DESC, t_recv DESC, flow_id, observer_id, direction, in_if, out_if, exporter, domain, octets DESC, packets DESC,
+  l2_octets DESC, marks, end_reason, tcp_flags, min_ttl, max_ttl, tos, sampling, src, dst, src_port, dst_port, proto, outer_src, outer_dst`
+
+// Flows implements Reporter. Rows are shown as stored: what one observer said. Here a filter on
+// observer, exporter, domain, role, direction and interfaces is one on the row itself; seen_by
+// selects all rows of the flows that the observer saw.
+func (r *Reports) Flows(ctx context.Context, q Query) (Flows, error) {
+	a, err := check(q, defaultLimit)
+	if err != nil {
+		return Flows{}, err
+	}
+	order, err := a.order(flowSort, "-end", flowTie)
+	if err != nil {
+		return Flows{}, err
+	}
+	var out Flows
+	err = r.with(ctx, a, func() error {
+		out, err = a.flows(ctx, r, order)
+		return err
+	})
+	return out, err
+}
+
+func (a *ask) flows(ctx context.Context, r *Reports, order string) (Flows, error) {
+	out := Flows{Rows: []Flow{}}
+	with := fmt.Sprintf("WITH r AS NOT MATERIALIZED (SELECT * FROM %s WHERE t_end >= %s AND t_end < %s),\nl AS NOT MATERIALIZED (SELECT * FROM r WHERE true%s)\n",
+		a.view.Table(), ts(a.sinceMS), ts(a.untilMS), and(a.cond.row(a)))
+	query := with + "SELECT " + flowColumns + " FROM l ORDER BY " + order + fmt.Sprintf(" LIMIT %d", a.Limit)
+	err := a.each(ctx, query, func(rows *sql.Rows) error {
+		f, err := scanFlow(rows)
+		out.Rows = append(out.Rows, f)
+		return err
+	})
+	if err != nil {
+		return Flows{}, err
+	}
+	var total Total
+	var sampled, ambiguous uint64
+	query = with + `SELECT count(*), coalesce(sum(octets) FILTER (` + canonical + `), 0)::UBIGINT, coalesce(sum(packets) FILTER (` + canonical + `), 0)::UBIGINT,
+  count(DISTINCT ` + conversationKey + `) FILTER (` + canonical + `), count(*) FILTER ((marks & 2) <> 0), count(*) FILTER ((marks & 8) <> 0) FROM l`
+	err = a.each(ctx, query, func(rows *sql.Rows) error {
+		return rows.Scan(&total.Rows, &total.Octets, &total.Packets, &total.Flows, &sampled, &ambiguous)
+	})
+	if err != nil {
+		return Flows{}, err
+	}
+	out.Meta, err = a.meta(ctx, r, "flows", total, sampled, ambiguous)
+	return out, err
+}
+
+// conversationKey is the same for both directions of a 5-tuple.
+const conversationKey = `(fabric, segment, proto, if((src, src_port) > (dst, dst_port), (dst, dst_vm, dst_port, src, src_vm, src_port), (src, src_vm, src_port, dst, dst_vm, dst_port)))`
+
+var (
+	directions = map[uint8]string{0: "ingress", 1: "egress"}
+	endReasons = map[uint8]string{1: "idle", 2: "active", 3: "detected", 4: "forced", 5: "resource"}
+)
+
+func scanFlow(rows *sql.Rows) (f Flow, err error) {
+	var start, end, recv time.Time
+	var exporter, vs, vd, src, dst string
+	var role, direction, proto, reason uint8
+	var marks, flags, icmp uint16
+	var segment, srcMAC, dstMAC, id uint64
+	err = rows.Scan(&start, &end, &recv, &exporter, &f.Domain, &f.Observer, &role, &direction, &marks, &segment, &f.Fabric, &f.Tenant,
+		&vs, &vd, &f.SrcHost, &f.DstHost, &f.SrcVM, &f.DstVM, &src, &dst, &f.SrcPort, &f.DstPort, &proto, &f.App,
+		&srcMAC, &dstMAC, &f.VLAN, &f.EtherType, &f.ToS, &f.MinTTL, &f.MaxTTL, &flags, &icmp, &f.InIf, &f.OutIf, &f.Packets, &f.Octets,
+		&f.L2Octets, &f.Sampling, &reason, &id)
+	if err != nil {
+		return f, err
+	}
+	f.Start, f.End, f.Received = start.UTC(), end.UTC(), recv.UTC()
+	f.Exporter, f.SrcVTEP, f.DstVTEP, f.SrcAddr, f.DstAddr = addrText(exporter), addrText(vs), addrText(vd), addrText(src), addrText(dst)
+	f.Role, f.Direction, f.Proto, f.EndReason = flow.Role(role).String(), directions[direction], protoText(proto), endReasons[reason]
+	f.Segment, f.VNI = segmentText(flow.Segment(segment)), flow.Segment(segment).Number()
+	f.SrcMAC, f.DstMAC = flow.MAC(srcMAC).String(), flow.MAC(dstMAC).String()
+	f.TCPFlags, f.FlowID = tcpFlagText(flags), fmt.Sprintf("%016x", id)
+	f.Canonical, f.Marks = flow.Mark(marks)&flow.MarkCanonical != 0, markNames(flow.Mark(marks))
+	if proto == 1 || proto == 58 {
+		f.ICMP = fmt.Sprintf("%d/%d", icmp>>8, icmp&0xff)
+	}
+	return f, nil
+}

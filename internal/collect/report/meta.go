@@ -1,0 +1,103 @@
+package report
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"time"
+
+	"crosstap/internal/collect/store"
+)
+
+// maxGapsShown bounds the gaps that go with an answer.
+const maxGapsShown = 100
+
+// meta completes an answer.
+func (a *ask) meta(ctx context.Context, r *Reports, name string, total Total, sampled, ambiguous uint64) (Meta, error) {
+	m := Meta{Schema: SchemaVersion, Report: name, Since: msTime(a.sinceMS), Until: msTime(a.untilMS), Filter: a.Filter, Sort: a.Sort,
+		Limit: a.Limit, Total: total, Resolution: "raw"}
+	if oldest, newest, ok := a.view.Extent(); ok {
+		from, to := time.Unix(0, oldest).UTC(), time.Unix(0, newest).UTC()
+		m.DataFrom, m.DataUntil = &from, &to
+	}
+	stored, err := a.storedRows(ctx)
+	if err != nil {
+		return Meta{}, err
+	}
+	m.Completeness = a.completeness(stored)
+	m.Completeness.SampledRows, m.Completeness.AmbiguousRows = sampled, ambiguous
+	if total.Rows == 0 {
+		m.Empty = a.whyEmpty(&m, stored)
+	}
+	return m, nil
+}
+
+// storedRows counts all rows of the time range, whatever the filter says.
+func (a *ask) storedRows(ctx context.Context) (n uint64, err error) {
+	a.args = nil
+	query := fmt.Sprintf("SELECT count(*) FROM %s WHERE t_end >= %s AND t_end < %s", a.view.Table(), ts(a.sinceMS), ts(a.untilMS))
+	err = a.each(ctx, query, func(rows *sql.Rows) error { return rows.Scan(&n) })
+	return n, err
+}
+
+// completeness says what may be missing. A gap counts whole when it touches the time range.
+func (a *ask) completeness(stored uint64) Completeness {
+	c := Completeness{Gaps: []Gap{}}
+	for _, g := range a.gaps() {
+		if g.Scope == "store" {
+			c.DroppedRecords += g.LostRecords
+		} else {
+			c.LostRecords += g.LostRecords
+		}
+		if n := len(c.Gaps); n > 0 && joins(c.Gaps[n-1], g.Scope, g.Who, g.Reason, g.FromNS) {
+			last := &c.Gaps[n-1]
+			last.LostRecords += g.LostRecords
+			if to := time.Unix(0, g.ToNS).UTC(); to.After(last.To) {
+				last.To = to
+			}
+		} else if n < maxGapsShown {
+			c.Gaps = append(c.Gaps, Gap{From: time.Unix(0, g.FromNS).UTC(), To: time.Unix(0, g.ToNS).UTC(), Scope: g.Scope, Who: g.Who,
+				Reason: g.Reason, LostRecords: g.LostRecords})
+		}
+	}
+	if all := stored + c.LostRecords + c.DroppedRecords; all > 0 {
+		ratio := float64(stored+c.DroppedRecords) / float64(all)
+		c.Ratio = &ratio
+	}
+	return c
+}
+
+// gaps returns the gaps that touch the time range; the view may reach back further.
+func (a *ask) gaps() []store.Gap {
+	return slices.DeleteFunc(slices.Clone(a.view.Gaps()), func(g store.Gap) bool { return g.ToNS < clampNS(a.sinceMS) })
+}
+
+// joins reports whether a gap goes on where the one before it ended.
+func joins(g Gap, scope, who, reason string, fromNS int64) bool {
+	return g.Scope == scope && g.Who == who && g.Reason == reason && fromNS <= g.To.UnixNano()
+}
+
+// whyEmpty finds the cause of an answer without rows, the most certain first.
+func (a *ask) whyEmpty(m *Meta, stored uint64) *Empty {
+	switch {
+	case stored > 0:
+		return &Empty{"filter_excludes", fmt.Sprintf("%d stored rows lie in the time range; the filter excludes all of them.", stored),
+			"Remove the filter, or parts of it: " + a.cond.blame()}
+	case a.view.Pending() > 0:
+		return &Empty{"not_yet_stored", fmt.Sprintf("%d records have arrived and are being stored.", a.view.Pending()), "Ask again in a few seconds."}
+	case m.DataFrom == nil && a.gapReason("template") != "":
+		return &Empty{"template_missing", "Records arrive but their template has not been received: " + a.gapReason("template") + ".",
+			"Wait for the exporter's template refresh, or make it send its templates now."}
+	case m.DataFrom == nil:
+		return &Empty{"no_exporter", "No exporter has ever sent a flow to this store.", "Point an exporter or a tap at this collector."}
+	case m.Until.Before(*m.DataFrom) || m.Until.Equal(*m.DataFrom):
+		return &Empty{"before_first_data", "The time range ends before the first stored flow (" + m.DataFrom.Format(time.RFC3339) + ").",
+			"Choose a later time range."}
+	case a.gapReason("template") != "":
+		return &Empty{"template_missing", "Records arrive but their template has not been received: " + a.gapReason("template") + ".",
+			"Wait for the exporter's template refresh, or make it send its templates now."}
+	}
+	return &Empty{"exporter_silent", "No flow was received in the time range; the newest stored one ended at " + m.DataUntil.Format(time.RFC3339) + ".",
+		"Check that the exporters run and can reach this collector, or choose another time range."}
+}

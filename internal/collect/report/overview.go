@@ -1,0 +1,141 @@
+package report
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"crosstap/internal/flow"
+)
+
+const (
+	topRows = 10
+	dayMS   = int64(24 * time.Hour / time.Millisecond)
+)
+
+// Overview implements Reporter. A pair is new when it was seen in the last 24 hours before Until
+// (inside the time range) and not in the 24 hours before those.
+func (r *Reports) Overview(ctx context.Context, q Query) (Overview, error) {
+	q.Sort, q.Limit = "", topRows
+	a, err := check(q, topRows)
+	if err != nil {
+		return Overview{}, err
+	}
+	order, err := a.order(pairSort, "-octets", pairTie)
+	if err != nil {
+		return Overview{}, err
+	}
+	a.lookbackMS = min(a.sinceMS, a.untilMS-2*dayMS)
+	var out Overview
+	err = r.with(ctx, a, func() error {
+		out, err = a.overview(ctx, r, order)
+		return err
+	})
+	return out, err
+}
+
+func (a *ask) overview(ctx context.Context, r *Reports, order string) (Overview, error) {
+	top, err := a.pairs(ctx, r, order)
+	if err != nil {
+		return Overview{}, err
+	}
+	out := Overview{Meta: top.Meta, Pairs: top.Meta.Total.Rows, TopPairs: top.Rows, CoverageReason: "vNIC counters are not known",
+		Observers: []ObserverRow{}, TopSegments: []SegmentTotal{}}
+	out.Meta.Report = "overview"
+	for _, part := range []func(context.Context, *Overview) error{a.headline, a.newPairs, a.lastMinute, a.observerRows, a.topSegments} {
+		a.args = nil
+		if err := part(ctx, &out); err != nil {
+			return Overview{}, err
+		}
+	}
+	return out, nil
+}
+
+// headline counts tenants, segments and VMs and the two shares.
+func (a *ask) headline(ctx context.Context, out *Overview) error {
+	query := a.logical(a.sinceMS, a.untilMS) + `,
+c AS MATERIALIZED (SELECT fabric, segment, tenant, src_vm, dst_vm, src_host, dst_host, octets FROM l WHERE ` + canonical + `)
+SELECT count(DISTINCT (fabric, tenant)) FILTER (tenant <> ''), count(DISTINCT (fabric, segment)) FILTER (segment <> 0),
+  (SELECT count(*) FROM (SELECT fabric, src_vm FROM c WHERE src_vm <> '' UNION SELECT fabric, dst_vm FROM c WHERE dst_vm <> '')),
+  coalesce(sum(octets), 0)::UBIGINT, coalesce(sum(octets) FILTER (src_host = dst_host AND src_host <> ''), 0)::UBIGINT,
+  coalesce(sum(octets) FILTER (src_vm = '' OR dst_vm = ''), 0)::UBIGINT FROM c`
+	return a.each(ctx, query, func(rows *sql.Rows) error {
+		var all, same, unknown uint64
+		if err := rows.Scan(&out.Tenants, &out.Segments, &out.VMs, &all, &same, &unknown); err != nil {
+			return err
+		}
+		if all > 0 {
+			s, u := share(same, all), share(unknown, all)
+			out.SameHostRatio, out.UnknownRatio = &s, &u
+		}
+		return nil
+	})
+}
+
+func (a *ask) newPairs(ctx context.Context, out *Overview) error {
+	cut := a.untilMS - dayMS
+	query := a.logical(min(a.sinceMS, cut-dayMS), a.untilMS) + fmt.Sprintf(`,
+p AS (SELECT min(t_end) FILTER (t_end >= %[3]s) AS first, max(t_end) AS last FROM l WHERE %[4]s GROUP BY fabric, segment,
+  if((src, src_vm) > (dst, dst_vm), (dst, dst_vm, src, src_vm), (src, src_vm, dst, dst_vm)))
+SELECT count(*) FROM p WHERE first >= %[1]s AND last >= %[2]s`, ts(cut), ts(a.sinceMS), ts(cut-dayMS), canonical)
+	return a.each(ctx, query, func(rows *sql.Rows) error { return rows.Scan(&out.NewPairs) })
+}
+
+// lastMinute is the rate over the last minute of the time range.
+func (a *ask) lastMinute(ctx context.Context, out *Overview) error {
+	from := max(a.sinceMS, a.untilMS-60_000)
+	query := a.logicalWhere(fmt.Sprintf("t_end >= %s AND t_start < %s", ts(from), ts(a.untilMS))) + `
+SELECT coalesce(sum((` + spread("n", fmt.Sprint(a.untilMS)) + `) - (` + spread("n", fmt.Sprint(from)) + `)), 0)::DOUBLE
+  FROM (SELECT octets AS n, epoch_ms(t_start) AS s, epoch_ms(t_end) AS e FROM l WHERE ` + canonical + `)`
+	return a.each(ctx, query, func(rows *sql.Rows) error {
+		var octets float64
+		err := rows.Scan(&octets)
+		out.BitsPerSecond = octets * 8 * 1000 / float64(a.untilMS-from)
+		return err
+	})
+}
+
+func (a *ask) observerRows(ctx context.Context, out *Overview) error {
+	lost := map[string]uint64{}
+	for _, g := range a.gaps() {
+		if g.Scope == "exporter" {
+			lost[g.Who] += g.LostRecords
+		}
+	}
+	query := a.logical(a.sinceMS, a.untilMS) + `
+SELECT ` + observerName + ` AS name, role, observer_host, exporter::VARCHAR, domain, count(*), sum(octets)::UBIGINT,
+  coalesce(sum(octets) FILTER (` + canonical + `), 0)::UBIGINT, max(t_end) FROM l
+  GROUP BY name, role, observer_host, exporter, domain ORDER BY 7 DESC, 1, 2, 3, 4, 5 LIMIT 1000`
+	return a.each(ctx, query, func(rows *sql.Rows) error {
+		var o ObserverRow
+		var role uint8
+		if err := rows.Scan(&o.Observer, &role, &o.Host, &o.Exporter, &o.Domain, &o.Rows, &o.Octets, &o.Canonical, &o.LastSeen); err != nil {
+			return err
+		}
+		o.Observer, o.Role, o.Exporter, o.LastSeen = observerText(o.Observer), flow.Role(role).String(), addrText(o.Exporter), o.LastSeen.UTC()
+		o.LostRecords = lost[o.Observer]
+		if o.LostRecords == 0 && o.Exporter != "" {
+			o.LostRecords = lost[o.Exporter]
+		}
+		out.Observers = append(out.Observers, o)
+		return nil
+	})
+}
+
+func (a *ask) topSegments(ctx context.Context, out *Overview) error {
+	query := a.logical(a.sinceMS, a.untilMS) + `
+SELECT segment, ` + latest("tenant", "''") + `, sum(octets)::UBIGINT AS o, sum(packets)::UBIGINT FROM l WHERE ` + canonical + `
+  GROUP BY fabric, segment ORDER BY o DESC, fabric, segment LIMIT ` + fmt.Sprint(topRows)
+	return a.each(ctx, query, func(rows *sql.Rows) error {
+		var s SegmentTotal
+		var seg uint64
+		var tenant sql.NullString
+		if err := rows.Scan(&seg, &tenant, &s.Octets, &s.Packets); err != nil {
+			return err
+		}
+		s.Segment, s.VNI, s.Tenant = segmentText(flow.Segment(seg)), flow.Segment(seg).Number(), tenant.String
+		out.TopSegments = append(out.TopSegments, s)
+		return nil
+	})
+}

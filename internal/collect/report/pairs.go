@@ -1,0 +1,205 @@
+package report
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"crosstap/internal/flow"
+)
+
+// grouped gives the steps o (rows with their two ends in a fixed order), g (one row for each pair or
+// conversation) and q (g with source and destination told apart, under the names of the JSON document).
+// The ends are (VM, address) inside (fabric, segment), so overlapping tenants never meet.
+func (a *ask) grouped(fromMS, toMS int64, conversations bool) string {
+	key, extra, out := "fabric, segment, a, a_vm, b, b_vm", "", ""
+	if conversations {
+		key += ", proto, a_port, b_port"
+		extra = ", bit_or(tcp_flags) AS tcp_flags, max(app) AS app"
+		out = ", proto, tcp_flags, app, if(fwd, a_port, b_port) AS src_port, if(fwd, b_port, a_port) AS dst_port"
+	} else {
+		extra = ", list_sort(list(DISTINCT app) FILTER (WHERE app <> '')) AS apps"
+		out = ", flows AS conversations, coalesce(apps, []) AS apps"
+	}
+	var b strings.Builder
+	b.WriteString(a.logical(fromMS, toMS))
+	b.WriteString(`,
+o0 AS NOT MATERIALIZED (SELECT *, src > dst OR (src = dst AND (src_vm > dst_vm OR (src_vm = dst_vm AND src_port > dst_port))) AS sw FROM l),
+o AS NOT MATERIALIZED (SELECT fabric, segment, tenant, app, proto, t_start, t_end, packets, octets, sampling, marks, tcp_flags, sw,
+  ` + canonical + ` AS can,
+  if(sw, dst, src) AS a, if(sw, src, dst) AS b, if(sw, dst_vm, src_vm) AS a_vm, if(sw, src_vm, dst_vm) AS b_vm,
+  if(sw, dst_port, src_port) AS a_port, if(sw, src_port, dst_port) AS b_port,
+  if(sw, dst_host, src_host) AS a_host, if(sw, src_host, dst_host) AS b_host,
+  if(sw, outer_dst, outer_src) AS a_vtep, if(sw, outer_src, outer_dst) AS b_vtep,
+  CASE client WHEN 1 THEN if(sw, -1, 1) WHEN 2 THEN if(sw, 1, -1) ELSE 0 END AS vote,
+  ` + observerName + ` AS seen FROM o0),
+g AS NOT MATERIALIZED (SELECT ` + key)
+	for _, c := range []struct{ name, zero string }{{"tenant", "''"}, {"a_host", "''"}, {"b_host", "''"}, {"a_vtep", zeroAddr}, {"b_vtep", zeroAddr}} {
+		fmt.Fprintf(&b, ", %s AS %s", latest(c.name, c.zero), c.name)
+	}
+	b.WriteString(extra + `,
+  sum(octets) FILTER (can AND NOT sw) AS octets_ab, sum(octets) FILTER (can AND sw) AS octets_ba,
+  sum(packets) FILTER (can AND NOT sw) AS packets_ab, sum(packets) FILTER (can AND sw) AS packets_ba,
+  ` + variance + ` FILTER (can AND sampling > 1) AS variance,
+  count(DISTINCT (proto, a_port, b_port)) FILTER (can) AS flows,
+  min(t_start) AS first_seen, max(t_end) AS last_seen,
+  list_sort(list(DISTINCT seen) FILTER (can)) AS seen_canonical, list_sort(list(DISTINCT seen) FILTER (NOT can)) AS seen_other,
+  coalesce(sum(packets) FILTER (NOT can), 0)::UBIGINT AS duplicates,
+  coalesce(bit_or(marks) FILTER (can), 0::USMALLINT) AS marks,
+  coalesce(sum(vote) FILTER (can), 0) AS votes,
+  coalesce(sum(sign(a_port::INTEGER - b_port::INTEGER)) FILTER (can), 0) AS port_votes,
+  count(*) FILTER (can AND (marks & 2) <> 0) AS sampled_rows, count(*) FILTER ((marks & 8) <> 0) AS ambiguous_rows
+  FROM o GROUP BY ` + key + ` HAVING bool_or(can)),
+q0 AS NOT MATERIALIZED (SELECT *, CASE WHEN votes <> 0 THEN votes > 0 ELSE port_votes >= 0 END AS fwd FROM g),
+q AS MATERIALIZED (SELECT fabric, segment, (segment & 4294967295)::UBIGINT AS vni, tenant,
+  coalesce(if(fwd, a_vtep, b_vtep), ` + zeroAddr + `) AS src_vtep, coalesce(if(fwd, b_vtep, a_vtep), ` + zeroAddr + `) AS dst_vtep,
+  coalesce(if(fwd, a_host, b_host), '') AS src_host, coalesce(if(fwd, b_host, a_host), '') AS dst_host,
+  if(fwd, a_vm, b_vm) AS src_vm, if(fwd, b_vm, a_vm) AS dst_vm, if(fwd, a, b) AS src_addr, if(fwd, b, a) AS dst_addr,
+  coalesce(if(fwd, octets_ab, octets_ba), 0)::UBIGINT AS octets_fwd, coalesce(if(fwd, octets_ba, octets_ab), 0)::UBIGINT AS octets_rev,
+  coalesce(if(fwd, packets_ab, packets_ba), 0)::UBIGINT AS packets_fwd, coalesce(if(fwd, packets_ba, packets_ab), 0)::UBIGINT AS packets_rev,
+  octets_fwd + octets_rev AS octets, packets_fwd + packets_rev AS packets, coalesce(variance, 0) AS variance, flows::UBIGINT AS flows,
+  src_host = dst_host AND src_host <> '' AS same_host, first_seen, last_seen,
+  coalesce(seen_canonical, []) AS seen_canonical, coalesce(seen_other, []) AS seen_other, duplicates,
+  (marks | if(votes = 0 AND port_votes <> 0, 64, 0))::USMALLINT AS marks, sampled_rows, ambiguous_rows` + out + ` FROM q0)`)
+	return b.String()
+}
+
+// observerName is what an observer is called: its name, else "exporter/domain".
+const observerName = `if(observer <> '', observer, concat('` + unnamed + `', exporter::VARCHAR, '/', domain))`
+
+const unnamed = "\x1f"
+
+// variance is the variance of the octets of sampled rows: of n packets each with a chance of 1 in N,
+// n ÷ N were seen, so the estimate's variance is octets² × (N - 1) ÷ packets.
+const variance = `sum(octets::HUGEINT * octets::HUGEINT * (greatest(sampling, 1)::HUGEINT - 1) // greatest(packets, 1)::HUGEINT)`
+
+// z95 times the standard deviation is the half width of the 95 % interval.
+const z95 = 1.959964
+
+// endsColumns are read by scanEnds, countsColumns by scanCounts, in this order.
+const (
+	endsColumns = `fabric, segment, coalesce(tenant, ''), src_vtep::VARCHAR, src_host, src_vm, src_addr::VARCHAR, ` +
+		`dst_addr::VARCHAR, dst_vm, dst_host, dst_vtep::VARCHAR, same_host`
+	countsColumns = `octets_fwd, octets_rev, packets_fwd, packets_rev, octets, variance::DOUBLE, packets, flows, first_seen, last_seen, ` +
+		`to_json(seen_canonical)::VARCHAR, to_json(seen_other)::VARCHAR, duplicates, marks`
+	totalColumns = `(SELECT count(*) FROM q), (SELECT sum(octets) FROM q)::UBIGINT, (SELECT sum(packets) FROM q)::UBIGINT, ` +
+		`(SELECT sum(flows) FROM q)::UBIGINT, (SELECT sum(sampled_rows) FROM q)::UBIGINT, (SELECT sum(ambiguous_rows) FROM q)::UBIGINT`
+)
+
+// endsScan holds what the columns of a pair are read into.
+type endsScan struct {
+	segment                  uint64
+	srcVTEP, dstVTEP         string
+	src, dst                 string
+	variance                 float64
+	seenCanonical, seenOther string
+	marks                    uint16
+	first, last              time.Time
+	total                    Total
+	sampled, ambiguous       uint64
+}
+
+func (s *endsScan) ends(e *Ends) []any {
+	return []any{&e.Fabric, &s.segment, &e.Tenant, &s.srcVTEP, &e.SrcHost, &e.SrcVM, &s.src, &s.dst, &e.DstVM, &e.DstHost, &s.dstVTEP, &e.SameHost}
+}
+
+func (s *endsScan) counts(c *Counts) []any {
+	return []any{&c.OctetsFwd, &c.OctetsRev, &c.PacketsFwd, &c.PacketsRev, &c.Octets, &s.variance, &c.Packets, &c.Flows, &s.first, &s.last,
+		&s.seenCanonical, &s.seenOther, &c.Duplicates, &s.marks}
+}
+
+func (s *endsScan) totals() []any {
+	return []any{&s.total.Rows, &s.total.Octets, &s.total.Packets, &s.total.Flows, &s.sampled, &s.ambiguous}
+}
+
+// finish turns what was read into the document's form.
+func (s *endsScan) finish(e *Ends, c *Counts) error {
+	seg := flow.Segment(s.segment)
+	e.Segment, e.VNI = segmentText(seg), seg.Number()
+	e.SrcVTEP, e.DstVTEP, e.SrcAddr, e.DstAddr = addrText(s.srcVTEP), addrText(s.dstVTEP), addrText(s.src), addrText(s.dst)
+	c.OctetsError = uint64(math.Round(z95 * math.Sqrt(s.variance)))
+	c.FirstSeen, c.LastSeen = s.first.UTC(), s.last.UTC()
+	c.Share = share(c.Octets, s.total.Octets)
+	c.Marks = markNames(flow.Mark(s.marks))
+	var err error
+	c.SeenBy, err = observers(s.seenCanonical, s.seenOther)
+	return err
+}
+
+// Pairs implements Reporter.
+func (r *Reports) Pairs(ctx context.Context, q Query) (Pairs, error) {
+	a, err := check(q, defaultLimit)
+	if err != nil {
+		return Pairs{}, err
+	}
+	order, err := a.order(pairSort, "-octets", pairTie)
+	if err != nil {
+		return Pairs{}, err
+	}
+	var out Pairs
+	err = r.with(ctx, a, func() error {
+		out, err = a.pairs(ctx, r, order)
+		return err
+	})
+	return out, err
+}
+
+// pairs answers on the pinned view.
+func (a *ask) pairs(ctx context.Context, r *Reports, order string) (Pairs, error) {
+	out := Pairs{Rows: []Pair{}}
+	var s endsScan
+	query := a.grouped(a.sinceMS, a.untilMS, false) + a.sparks(order) + "\nSELECT " + endsColumns + ", " + countsColumns +
+		", conversations, to_json(apps)::VARCHAR, to_json(spark)::VARCHAR, " + totalColumns + " FROM topq LEFT JOIN spark USING (pair) ORDER BY pair"
+	err := a.each(ctx, query, func(rows *sql.Rows) (err error) {
+		var p Pair
+		var apps string
+		var spark sql.NullString
+		into := append(append(s.ends(&p.Ends), s.counts(&p.Counts)...), &p.Conversations, &apps, &spark)
+		if err := rows.Scan(append(into, s.totals()...)...); err != nil {
+			return err
+		}
+		if err := s.finish(&p.Ends, &p.Counts); err != nil {
+			return err
+		}
+		if p.Apps, err = textList(apps); err != nil {
+			return err
+		}
+		if p.Spark, err = sparkList(spark.String); err != nil {
+			return err
+		}
+		out.Rows = append(out.Rows, p)
+		return nil
+	})
+	if err != nil {
+		return Pairs{}, err
+	}
+	out.Meta, err = a.meta(ctx, r, "pairs", s.total, s.sampled, s.ambiguous)
+	return out, err
+}
+
+// sparkParts is the number of parts of a pair's sparkline.
+const sparkParts = 24
+
+// sparks gives the steps topq (the rows of the answer, numbered) and spark (their octets in equal
+// parts of the time range).
+func (a *ask) sparks(order string) string {
+	span := a.untilMS - a.sinceMS
+	edge := func(i string) string {
+		return fmt.Sprintf("(%d + %d::HUGEINT * (%s) // %d)::BIGINT", a.sinceMS, span, i, sparkParts)
+	}
+	part := func(ms string) string {
+		return fmt.Sprintf("least(greatest((%s - %d)::HUGEINT * %d // %d, 0), %d)::BIGINT", ms, a.sinceMS, sparkParts, span, sparkParts-1)
+	}
+	return fmt.Sprintf(`,
+topq AS MATERIALIZED (SELECT *, row_number() OVER (ORDER BY %[1]s) AS pair FROM q ORDER BY %[1]s LIMIT %[2]d),
+sp0 AS NOT MATERIALIZED (SELECT pair, o.octets AS n, epoch_ms(o.t_start) AS s, epoch_ms(o.t_end) AS e FROM o JOIN topq ON
+  o.fabric = topq.fabric AND o.segment = topq.segment AND ((o.a = topq.src_addr AND o.a_vm = topq.src_vm AND o.b = topq.dst_addr AND o.b_vm = topq.dst_vm)
+  OR (o.a = topq.dst_addr AND o.a_vm = topq.dst_vm AND o.b = topq.src_addr AND o.b_vm = topq.src_vm)) WHERE o.can),
+sp1 AS NOT MATERIALIZED (SELECT pair, n, s, e, unnest(range(%[3]s, %[4]s + 1)) AS i FROM sp0),
+sp2 AS NOT MATERIALIZED (SELECT pair, i, sum((%[5]s) - (%[6]s))::UBIGINT AS n FROM (SELECT pair, n, s, e, i, %[7]s AS lo, %[8]s AS hi FROM sp1) GROUP BY pair, i),
+spark AS NOT MATERIALIZED (SELECT pair, list([i, n::HUGEINT] ORDER BY i) AS spark FROM sp2 GROUP BY pair)`,
+		order, a.Limit, part("s"), part("e"), spread("n", "hi"), spread("n", "lo"), edge("i"), edge("i + 1"))
+}
