@@ -70,6 +70,7 @@ type (
 // Lab is a running lab init. All methods are safe for concurrent use.
 type Lab struct {
 	conn   io.ReadWriteCloser
+	pid    int // of the lab init, as the caller sees it
 	wait   func() error
 	events chan Event
 	done   chan struct{} // closed when the lab init has ended
@@ -83,8 +84,8 @@ type Lab struct {
 // ErrEnded means that the lab init is gone.
 var ErrEnded = errors.New("lab: the lab has ended")
 
-func newLab(conn io.ReadWriteCloser, wait func() error) *Lab {
-	l := &Lab{conn: conn, wait: wait, events: make(chan Event, 64), done: make(chan struct{}), waiting: map[int]chan answer{}}
+func newLab(conn io.ReadWriteCloser, pid int, wait func() error) *Lab {
+	l := &Lab{conn: conn, pid: pid, wait: wait, events: make(chan Event, 64), done: make(chan struct{}), waiting: map[int]chan answer{}}
 	go l.read()
 	return l
 }

@@ -70,7 +70,7 @@ func Start(cfg Config) (*Lab, error) {
 	if err = errors.Join(err, near.Close()); err != nil {
 		return nil, fmt.Errorf("lab: control socket: %w", err)
 	}
-	return newLab(conn, wait), nil
+	return newLab(conn, cmd.Process.Pid, wait), nil
 }
 
 // command describes the lab init's process: a session of its own, so that a terminal's signals

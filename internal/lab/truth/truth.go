@@ -36,8 +36,14 @@ type Key struct {
 
 // String gives "5001 tcp 10.0.0.3:40000 > 10.0.0.1:80".
 func (k Key) String() string {
-	return fmt.Sprintf("%d %s %s > %s", k.VNI, protoName(k.Proto), end(k.Src, k.SrcPort), end(k.Dst, k.DstPort))
+	return fmt.Sprintf("%d %s %s > %s", k.VNI, k.ProtoName(), k.Source(), k.Destination())
 }
+
+// Source returns the sending address, with its port where there is one.
+func (k Key) Source() string { return end(k.Src, k.SrcPort) }
+
+// Destination returns the receiving address, with its port where there is one.
+func (k Key) Destination() string { return end(k.Dst, k.DstPort) }
 
 func end(a netip.Addr, port uint16) string {
 	if port == 0 {
@@ -46,8 +52,9 @@ func end(a netip.Addr, port uint16) string {
 	return netip.AddrPortFrom(a, port).String()
 }
 
-func protoName(p uint8) string {
-	switch p {
+// ProtoName returns the protocol's name, or its number.
+func (k Key) ProtoName() string {
+	switch k.Proto {
 	case ICMP:
 		return "icmp"
 	case TCP:
@@ -57,7 +64,7 @@ func protoName(p uint8) string {
 	case ICMPv6:
 		return "icmpv6"
 	}
-	return strconv.Itoa(int(p))
+	return strconv.Itoa(int(k.Proto))
 }
 
 // Count is what one direction carried: wire segments and their IP total lengths.

@@ -65,8 +65,9 @@ func protoNumber(name string) (uint8, error) {
 	return uint8(n), nil
 }
 
-// Pairs compares the pairs' sums with those of the conversations they are made of and returns a line for each that differs.
-func Pairs(pairs []report.Pair, conversations []report.Conversation) []string {
+// pairsDiffer compares the pairs' sums with those of the conversations they are made of and returns a
+// line for each that differs.
+func pairsDiffer(pairs []report.Pair, conversations []report.Conversation) []string {
 	type ends struct{ segment, a, b string }
 	name := func(e *report.Ends) ends {
 		return ends{e.Segment, min(e.SrcAddr, e.DstAddr), max(e.SrcAddr, e.DstAddr)}
