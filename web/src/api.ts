@@ -161,6 +161,60 @@ export interface Overview {
   top_segments: SegmentTotal[] | null
 }
 
+export interface Exporter {
+  address: string
+  domain: number
+  name: string
+  protocol: string
+  state: string
+  first_seen: string
+  last_seen: string
+  datagrams: number
+  records: number
+  option_records: number
+  lost_records: number
+  templates: number
+  template_missing_records: number
+  unknown_fields: number
+  errors: number
+  clock_skew_seconds: number | null
+}
+
+export interface Exporters { schema: number; now: string; rows: Exporter[] | null }
+
+export interface Statement { stage: string; unit: string; in: number; out: number; held: number; dropped: { reason: string; n: number }[] | null }
+
+export interface Finding { level: string; what: string; why: string; action: string }
+
+export interface Listener { name: string; address: string; network: string; datagrams: number; dropped_datagrams: number; buffer_bytes: number }
+
+export interface Status {
+  schema: number
+  version: string
+  healthy: boolean
+  now: string
+  started_at: string
+  process: { pid: number; resident_bytes: number; cpu_seconds: number; goroutines: number }
+  listeners: Listener[] | null
+  stages: Statement[] | null
+  store: { dir: string; rows: number; pending_rows: number; segments: number; size_bytes: number; data_from: string | null; data_until: string | null }
+  inventory: { path: string; loaded_at: string; vnics: number; hosts: number; observers: number; tenants: number; error: string } | null
+  exporters: Exporter[] | null
+  findings: Finding[] | null
+}
+
+/** Fault is one mistake in a question; pos and len are bytes of a filter expression. */
+export interface Fault { message: string; location?: string; value?: unknown; pos?: number; len?: number; suggestion?: string }
+
+export interface FilterCheck { ok: boolean; error: Fault | null }
+
+export interface Completion { text: string; kind: string; detail: string; from: number }
+
+export interface Completions { completions: Completion[] | null }
+
+/** Tick is the data of a live event. */
+export interface Tick { now: string; data_until: string | null; rows: number; records: number; lost_records: number }
+
 /** Params are the query parameters; empty values are left out, arrays repeat. */
 export type Params = Record<string, string | number | string[] | undefined>
 
@@ -178,7 +232,7 @@ export function url(path: string, params: Params = {}): string {
   return u.href
 }
 
-export interface Problem { type?: string; title?: string; status?: number; detail?: string; instance?: string; errors?: { message?: string; location?: string; value?: unknown }[] | null }
+export interface Problem { title?: string; status?: number; detail?: string; errors?: Fault[] | null }
 
 /** Failure is an answer that did not come: an RFC 9457 problem (status > 0) or no connection (status 0). */
 export class Failure extends Error {

@@ -95,7 +95,7 @@ export const m = {
     unit: 'unit',
     step: (n: number, points: number, step: number) => `${count(n)} series × ${count(points)} points, ${duration(step)}`,
     sankey: 'VTEP → VNI → VTEP',
-    sankeyNote: (n: number, b: number) => `${plural(n, 'link')}, ${bytes(b)}`,
+    sankeyNote: (n: number, b: number) => `greatest ${plural(n, 'link')} of ${bytes(b)}`,
     pairs: 'Pairs with tenants',
     conversations: 'Tenant conversations',
     flows: 'Flow rows',
@@ -135,6 +135,8 @@ export const m = {
   sameHost: 'same host',
   notKnown: 'not known',
   unknownTenant: 'no tenant',
+  other: 'other',
+  allTraffic: 'all traffic',
 
   row: {
     details: (a: string, b: string) => `Details of ${a} to ${b}`,
@@ -183,6 +185,19 @@ export const m = {
     gone: 'This row is not in the answer for the time range and filter above.',
     equal: 'equal',
     notCounted: 'also seen',
+  },
+
+  exporters: {
+    note: (n: number, silent: number) => plural(n, 'exporter') + (silent ? `, ${count(silent)} silent` : ''),
+    send: (where: string) => `Send IPFIX to ${where || 'a listener of crosstap serve'}, or run “crosstap demo”.`,
+    ago: (d: string) => d + ' ago',
+    address: 'Address', protocol: 'Protocol', state: 'State', datagrams: 'Datagrams', records: 'Records', templates: 'Templates', missing: 'No template', unknown: 'Unknown fields', errors: 'Errors', skew: 'Clock skew',
+    lostTitle: 'by sequence numbers', missingTitle: 'data that came before its template', errorsTitle: 'datagrams that could not be decoded',
+    books: 'Books', booksNote: 'in = out + dropped + held, at every stage', stage: 'Stage', in: 'In', out: 'Out', held: 'Held', dropped: 'Dropped, by reason',
+    server: 'Server', up: 'Up for', memory: 'Memory', cpu: (s: number) => `${duration(s * 1000)} of CPU time`,
+    store: 'Store', storeText: (rows: number, pending: number, segments: number, size: string) => `${plural(rows, 'row')} in ${plural(segments, 'segment')}, ${size}${pending ? `; ${count(pending)} not yet durable` : ''}`,
+    listeners: 'Listeners', kernelDrops: (n: number) => `${plural(n, 'datagram')} dropped by the kernel: the receive buffer was full`,
+    inventory: 'Inventory', noInventory: 'none: addresses have no names', inventoryText: (h: number, t: number, v: number, o: number) => [plural(h, 'host'), plural(t, 'tenant'), plural(v, 'vNIC'), plural(o, 'observer')].join(', '),
   },
 
   empty: {

@@ -100,8 +100,12 @@ function applyTheme(): void {
 /** say tells the user, and screen readers, that something was done. */
 export function say(text: string): void {
   app.said = ''
+  clearTimeout(silence)
   requestAnimationFrame(() => (app.said = text))
+  silence = window.setTimeout(() => (app.said = ''), 4000)
 }
+
+let silence = 0
 
 /** start listens to the browser: history, colour scheme, and a clock of one second. */
 export function start(): void {

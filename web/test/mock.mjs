@@ -155,8 +155,8 @@ const reports = {
   sankey: (c) => ({ meta: meta(c, 'sankey', c.all.length, '-octets'), links: links(c).slice(0, c.limit) }),
   series,
   overview,
-  exporters: (c) => ({ meta: meta(c, 'exporters', 1, ''), rows: data.observers(c.all, c.now) }),
-  status: (c) => ({ version: 'mock', meta: meta(c, 'status', 1, '') }),
+  exporters: (c) => ({ schema: 1, now: new Date(c.now).toISOString(), rows: exporters(c) }),
+  status,
 }
 
 function links(c) {
@@ -212,6 +212,28 @@ function overview(c) {
     meta: meta(c, 'overview', c.all.length, ''), pairs: c.all.length, new_pairs: c.empty ? 0 : 31, tenants: segments.size, segments: segments.size, vms: new Set(c.all.flatMap((p) => [p.src_vm, p.dst_vm])).size,
     bits_per_second: (all * 8000) / (c.until - c.since), same_host_ratio: all ? sum((p) => p.same_host) / all : null, unknown_ratio: all ? sum((p) => !p.dst_vm) / all : null,
     coverage_ratio: null, coverage_reason: 'no platform reports vNIC counters', observers: data.observers(c.all, c.now), top_pairs: clean(c.all.slice(0, 10)), top_segments: [...segments.values()].sort((a, b) => b.octets - a.octets),
+  }
+}
+
+function exporters(c) {
+  if (c.empty === 'no_exporter') return []
+  return data.observers(data.pairs(300, c.now, 36e5), c.now).slice(0, 30).map((o, i) => ({
+    address: o.exporter, domain: o.domain, name: o.observer, protocol: 'IPFIX', state: i === 5 || c.empty === 'exporter_silent' ? 'silent' : 'active', first_seen: new Date(c.now - DAY).toISOString(),
+    last_seen: new Date(c.now - (i === 5 ? 2 * 36e5 : 900 + i * 40)).toISOString(), datagrams: 5200 + i * 311, records: 61000 + i * 2911, option_records: 0, lost_records: o.lost_records, templates: 4,
+    template_missing_records: i === 8 ? 120 : 0, unknown_fields: 0, errors: i === 11 ? 3 : 0, clock_skew_seconds: i % 4 ? 0.02 * i : null,
+  }))
+}
+
+function status(c) {
+  const now = new Date(c.now).toISOString()
+  const book = (stage, unit, n, dropped) => ({ stage, unit, in: n, out: n - dropped.reduce((s, d) => s + d.n, 0), held: 0, dropped })
+  return {
+    schema: 1, version: '0.1.0-mock', healthy: true, now, started_at: new Date(c.now - 3 * 36e5).toISOString(), process: { pid: 4711, resident_bytes: 231e6, cpu_seconds: 812, goroutines: 41 },
+    listeners: [{ name: 'flows', address: '127.0.0.1:4739', network: 'udp', datagrams: 171234, dropped_datagrams: 12, buffer_bytes: 4194304 }, { name: 'http', address: '127.0.0.1:8474', network: 'tcp', datagrams: 0, dropped_datagrams: 0, buffer_bytes: 0 }],
+    stages: [book('listen', 'datagrams', 171234, [{ reason: 'queue_full', n: 0 }]), book('session', 'datagrams', 171234, [{ reason: 'truncated', n: 3 }]), book('enrich', 'records', 2104112, []), book('store', 'records', 2104112, [{ reason: 'too_old', n: 17 }])],
+    store: { dir: '/var/lib/crosstap', rows: 2104095, pending_rows: 211, segments: 38, size_bytes: 47e6, data_from: new Date(c.now - 3 * DAY).toISOString(), data_until: now },
+    inventory: { path: 'inventory.yaml', loaded_at: now, vnics: 480, hosts: 24, observers: 48, tenants: 6, error: '' }, exporters: exporters(c),
+    findings: [{ level: 'warn', what: 'exporter kvm-09 vtep', why: 'silent for 2 h', action: 'Check its export process' }],
   }
 }
 

@@ -48,7 +48,7 @@ export function check(f) {
     return { ok: true, error: null }
   } catch (e) {
     if (!(e instanceof FilterError)) throw e
-    return { ok: false, error: { pos: e.pos, len: e.len, message: e.message, suggestion: e.suggestion } }
+    return { ok: false, error: { message: e.message, location: 'query.f', value: f, pos: e.pos, len: e.len, suggestion: e.suggestion } }
   }
 }
 
@@ -59,6 +59,6 @@ export function complete(f, pos) {
   const values = { tenant: ['"blue"', '"green"', '"orange"', '"rose"', '"teal"', '"violet"'], vni: ['5001', '5002', '5003', '5004', '5005', '5006'], app: ['"postgres"', '"http-alt"', '"amqp"', '"redis"', '"dns"'] }
   const field = /([\w.]+)\s*(!=|=)\s*$/.exec(after)
   const kinds = field ? ['value', values[field[1]] ?? []] : /[\w.]+\s+$/.test(after) && !/\b(and|or|not)\s+$/.test(after) ? ['operator', ['=', '!=', 'in', 'like', 'and', 'or']] : ['field', Object.keys(fields)]
-  const items = kinds[1].filter((t) => t.toLowerCase().startsWith(word.toLowerCase())).map((text) => ({ text, kind: kinds[0], detail: kinds[0] === 'field' ? 'either end or one' : '' }))
-  return { from: pos - Buffer.byteLength(word), to: pos, items }
+  const found = kinds[1].filter((t) => t.toLowerCase().startsWith(word.toLowerCase()))
+  return { completions: found.map((text) => ({ text, kind: kinds[0], detail: kinds[0] === 'field' ? 'either end or one' : '', from: pos - Buffer.byteLength(word) })) }
 }

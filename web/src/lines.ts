@@ -1,0 +1,40 @@
+// The lines of a time series: their names, their looks, and what clicking one filters by.
+import type { Line } from './api'
+import { hash, look, SLOTS, type Look } from './colour'
+import type { Part } from './columns'
+import { m } from './messages'
+
+/** splits are the columns that a series can be split by, and the filter field of each. */
+export const splits: Record<string, string> = {
+  tenant: 'tenant', segment: 'segment', app: 'app', proto: 'proto', src_vtep: 'src.vtep', dst_vtep: 'dst.vtep', src_vm: 'src.vm', dst_vm: 'dst.vm',
+}
+
+const isOther = (l: Line) => l.key.length === 1 && l.key[0] === 'other'
+
+export function lineName(l: Line): string {
+  return isOther(l) ? m.other : l.key.map((k) => k || m.notKnown).join(' · ') || m.allTraffic
+}
+
+/** looks gives each line its look. Tenants and segments keep theirs on every page; for other splits two lines of one
+ * answer never share a colour while there are enough. */
+export function looks(lines: Line[], by: string[]): Look[] {
+  if (by.length === 1 && (by[0] === 'tenant' || by[0] === 'segment')) return lines.map((l) => look(isOther(l) ? 'other' : (l.key[0] ?? '')))
+  const taken = new Set<number>()
+  const order = lines.map((_, i) => i).sort((a, b) => hash(lineName(lines[a]!)) - hash(lineName(lines[b]!)))
+  const out: Look[] = []
+  for (const i of order) {
+    const own = look(isOther(lines[i]!) ? 'other' : lineName(lines[i]!))
+    if (taken.size >= SLOTS - 1) taken.clear()
+    while (!isOther(lines[i]!) && taken.has(own.slot)) own.slot = (own.slot + 1) % (SLOTS - 1)
+    if (!isOther(lines[i]!)) taken.add(own.slot)
+    out[i] = own
+  }
+  return out
+}
+
+/** linePart is the name of a line in a table: a handle where it is one value. */
+export function linePart(l: Line, by: string[]): Part {
+  const name = lineName(l)
+  const field = by.length === 1 && !isOther(l) && l.key[0] ? splits[by[0]!] : undefined
+  return { text: name, ...(field && { field, value: l.key[0]! }) }
+}
