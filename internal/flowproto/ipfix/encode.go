@@ -224,3 +224,11 @@ func (e *Encoder) layout(s shape) *layout {
 	e.order = append(e.order, l)
 	return l
 }
+
+// Retract throws away the message in the making and takes back n records of finished messages that did not
+// leave: their sequence numbers are used again. Every template will be told again.
+func (e *Encoder) Retract(n int) {
+	e.buf, e.records, e.setID = e.buf[:0], 0, 0
+	e.seq -= uint32(n)
+	e.Forget()
+}
