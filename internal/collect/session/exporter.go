@@ -1,0 +1,344 @@
+package session
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"crosstap/internal/flow"
+	"crosstap/internal/flowproto/ipfix"
+)
+
+// exporterKey is what an operator calls an exporter: an address and an observation domain. It outlives transport
+// sessions, whose source ports change when the exporter restarts.
+type exporterKey struct {
+	addr   flow.Addr
+	domain uint32
+}
+
+// exporter is the account of one observation domain of one exporting process.
+type exporter struct {
+	key  exporterKey
+	gone atomic.Bool // no longer in the table
+
+	mu       sync.Mutex
+	stats    Exporter
+	problems [ipfix.NumReasons]uint64
+	clock    clock
+	loss     Loss  // of the minute under way
+	minute   int64 // its number
+	done     []Loss
+	toldNS   int64 // silence is told up to here, 0 when the exporter is not silent
+	nextNS   int64 // when to tell the next piece
+}
+
+// Exporter is the state of one observation domain of one exporting process. Counts are since the collector
+// started. A datagram counts at the domain of its first message.
+type Exporter struct {
+	Address       flow.Addr
+	Domain        uint32
+	Observer      string // last name that the records gave their observer
+	Silent        bool
+	FirstNS       int64 // receive times
+	LastNS        int64
+	Datagrams     uint64
+	Records       uint64
+	OptionRecords uint64
+	LostRecords   uint64
+	Templates     int // of the session heard last
+	Withdrawals   uint64
+	Redefined     uint64
+	MissingSets   uint64 // data sets that came before their template
+	PendingSets   int    // of them, those that still wait, over all domains of the session heard last
+	LateRecords   uint64 // records decoded after such a wait
+	UnknownFields uint64
+	Errors        uint64    // datagrams with a problem
+	Rejects       []Reject  // problems by reason, those that occurred
+	SkewNS        int64     // our clock minus the exporter's, the least over ten minutes; Skewed tells whether it is known
+	Skewed        bool      //
+	Sessions      []Session // transport sessions heard last, at most eight, newest first
+}
+
+// Session is one transport session of an exporter.
+type Session struct {
+	Key    Key
+	LastNS int64
+}
+
+// Reject is a count of problems under one reason.
+type Reject struct {
+	Reason string
+	N      uint64
+}
+
+const sessionsShown = 8
+
+// exporter returns the account of a session's domain. Beyond the limit the account heard of least recently goes.
+// The session is locked.
+func (t *Table) exporter(s *session, addr flow.Addr, domain uint32, recvNS int64) *exporter {
+	k := exporterKey{addr, domain}
+	if s.last != nil && s.last.key == k && !s.last.gone.Load() {
+		return s.last
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.exporters[k]
+	if e == nil {
+		if len(t.exporters) >= t.cfg.MaxExporters {
+			t.forgetExporter()
+		}
+		e = &exporter{key: k, stats: Exporter{Address: addr, Domain: domain, FirstNS: recvNS}}
+		t.exporters[k] = e
+	}
+	s.last = e
+	return e
+}
+
+// forgetExporter drops one account: of a few taken at random, the one silent for longest. The table is locked.
+func (t *Table) forgetExporter() {
+	var oldest *exporter
+	n := 0
+	for _, e := range t.exporters {
+		if oldest == nil || e.lastNS() < oldest.lastNS() {
+			oldest = e
+		}
+		if n++; n == 16 {
+			break
+		}
+	}
+	oldest.mu.Lock()
+	oldest.flush()
+	t.found = append(t.found, oldest.done...)
+	oldest.mu.Unlock()
+	delete(t.exporters, oldest.key)
+	oldest.gone.Store(true)
+	t.forgotten++
+}
+
+func (e *exporter) lastNS() int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.stats.LastNS
+}
+
+// account enters one decoded datagram and returns by how much to shift its records' times.
+func (e *exporter) account(s *session, recvNS, exportNS int64, recs []flow.Record, res ipfix.Result, err error, correct bool) int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	x := &e.stats
+	e.heard(recvNS)
+	e.lose(x.LastNS, recvNS, res)
+	x.LastNS = max(x.LastNS, recvNS)
+	x.Datagrams++
+	x.Records += uint64(len(recs))
+	x.OptionRecords += uint64(res.OptionRecords)
+	x.Withdrawals += uint64(res.Withdrawals)
+	x.Redefined += uint64(res.Redefined)
+	x.MissingSets += uint64(res.MissingSets)
+	x.LateRecords += uint64(res.LateRecords)
+	x.UnknownFields += uint64(res.UnknownFields)
+	if res.Templates+res.Withdrawals > 0 || len(x.Sessions) == 0 || x.Sessions[0].Key != s.key {
+		x.Templates = s.dec.DomainTemplates(e.key.domain)
+	}
+	x.PendingSets, _ = s.dec.Pending()
+	e.session(s.key, recvNS)
+	if n := len(recs); n > 0 && recs[n-1].Observer != "" {
+		x.Observer = recs[n-1].Observer
+	}
+	if err != nil {
+		x.Errors++
+		for r, n := range res.Problems {
+			e.problems[r] += uint64(n)
+		}
+	}
+	e.clock.see(recvNS, recvNS-exportNS)
+	if !correct {
+		return 0
+	}
+	return e.clock.shift()
+}
+
+// session moves a transport session to the head of the exporter's list.
+func (e *exporter) session(k Key, recvNS int64) {
+	list := e.stats.Sessions
+	i := slices.IndexFunc(list, func(s Session) bool { return s.Key == k })
+	switch {
+	case i == 0:
+		list[0].LastNS = recvNS
+		return
+	case i > 0:
+		list = slices.Delete(list, i, i+1)
+	case len(list) == sessionsShown:
+		list = list[:sessionsShown-1]
+	}
+	e.stats.Sessions = slices.Insert(list, 0, Session{k, recvNS})
+}
+
+func (e *exporter) reject(r ipfix.Reason) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stats.Errors++
+	e.problems[r]++
+}
+
+// lose adds a datagram's sequence gap to the minute under way.
+func (e *exporter) lose(fromNS, recvNS int64, res ipfix.Result) {
+	if m := recvNS / int64(time.Minute); m != e.minute {
+		e.flush()
+		e.minute = m
+	}
+	if found := min(res.FoundRecords, e.loss.Records); found > 0 {
+		e.loss.Records -= found
+	}
+	e.stats.LostRecords -= min(res.FoundRecords, e.stats.LostRecords)
+	if res.LostRecords == 0 {
+		return
+	}
+	e.stats.LostRecords += res.LostRecords
+	if e.loss.Records == 0 {
+		e.loss = Loss{FromNS: cmp.Or(fromNS, recvNS), ToNS: recvNS, Exporter: e.key.addr, Domain: e.key.domain, Reason: ReasonSequence}
+	}
+	e.loss.Records += res.LostRecords
+	e.loss.ToNS = max(e.loss.ToNS, recvNS)
+}
+
+// flush ends the minute's account of losses.
+func (e *exporter) flush() {
+	if e.loss.Records > 0 {
+		e.done = append(e.done, e.loss)
+	}
+	e.loss = Loss{}
+}
+
+// heard ends a silence.
+func (e *exporter) heard(recvNS int64) {
+	if e.toldNS != 0 && recvNS > e.toldNS {
+		e.done = append(e.done, e.silence(recvNS))
+		e.toldNS = 0
+	}
+}
+
+func (e *exporter) silence(toNS int64) Loss {
+	return Loss{FromNS: e.toldNS, ToNS: toNS, Exporter: e.key.addr, Domain: e.key.domain, Reason: ReasonSilent}
+}
+
+// maxSilence is how long a silence is told. After it the exporter is taken to be gone.
+const maxSilence = 24 * time.Hour
+
+// tick ends what is due at nowNS: the minute's losses, and a piece of silence, each twice as long as the one
+// before.
+func (e *exporter) tick(nowNS int64, silentAfter time.Duration) []Loss {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.minute != nowNS/int64(time.Minute) {
+		e.flush()
+	}
+	quiet := nowNS - e.stats.LastNS
+	if e.toldNS == 0 && quiet >= int64(silentAfter) && quiet < int64(maxSilence) {
+		e.toldNS, e.nextNS = e.stats.LastNS, nowNS
+	}
+	if e.toldNS != 0 && nowNS >= e.nextNS && quiet < int64(maxSilence) {
+		e.done = append(e.done, e.silence(nowNS))
+		e.toldNS, e.nextNS = nowNS, nowNS+quiet
+	}
+	done := e.done
+	e.done = nil
+	return done
+}
+
+// Tick returns the losses that are complete at nowNS. Call it every few seconds.
+func (t *Table) Tick(nowNS int64) []Loss {
+	t.mu.Lock()
+	out := t.found
+	t.found = nil
+	all := t.list()
+	t.mu.Unlock()
+	for _, e := range all {
+		out = append(out, e.tick(nowNS, t.cfg.SilentAfter)...)
+	}
+	return out
+}
+
+// Flush returns all losses not yet returned, also of the minute under way.
+func (t *Table) Flush() []Loss {
+	t.mu.Lock()
+	out := t.found
+	t.found = nil
+	all := t.list()
+	t.mu.Unlock()
+	for _, e := range all {
+		e.mu.Lock()
+		e.flush()
+		out = append(out, e.done...)
+		e.done = nil
+		e.mu.Unlock()
+	}
+	return out
+}
+
+// list returns all exporters. The table is locked.
+func (t *Table) list() []*exporter {
+	all := make([]*exporter, 0, len(t.exporters))
+	for _, e := range t.exporters {
+		all = append(all, e)
+	}
+	return all
+}
+
+// Stats are the table's own figures.
+type Stats struct {
+	Sessions     int
+	Evicted      uint64 // sessions forgotten to make room
+	Exporters    int
+	Forgotten    uint64 // exporters' accounts forgotten to make room
+	PendingBytes int    // data that waits for templates
+}
+
+// Stats returns the table's figures.
+func (t *Table) Stats() Stats {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return Stats{Sessions: len(t.sessions), Evicted: t.evicted, Exporters: len(t.exporters), Forgotten: t.forgotten, PendingBytes: t.pending}
+}
+
+// Exporters returns the state of every exporter at nowNS, in the order of address and domain.
+func (t *Table) Exporters(nowNS int64) []Exporter {
+	t.mu.Lock()
+	all := t.list()
+	t.mu.Unlock()
+	out := make([]Exporter, len(all))
+	for i, e := range all {
+		out[i] = e.read(nowNS, t.cfg.SilentAfter)
+	}
+	slices.SortFunc(out, func(a, b Exporter) int {
+		return cmp.Or(slices.Compare(a.Address[:], b.Address[:]), cmp.Compare(a.Domain, b.Domain))
+	})
+	return out
+}
+
+func (e *exporter) read(nowNS int64, silentAfter time.Duration) Exporter {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	x := e.stats
+	x.Sessions = slices.Clone(x.Sessions)
+	x.Silent = nowNS-x.LastNS >= int64(silentAfter)
+	x.SkewNS, x.Skewed = e.clock.read()
+	for r, n := range e.problems {
+		if n > 0 {
+			x.Rejects = append(x.Rejects, Reject{ipfix.Reason(r).String(), n})
+		}
+	}
+	return x
+}
+
+// reasonOf returns the reason of a decode error.
+func reasonOf(err error) ipfix.Reason {
+	var e *ipfix.Error
+	if errors.As(err, &e) {
+		return e.Reason
+	}
+	return ipfix.BadVersion
+}
