@@ -94,8 +94,9 @@ func (cfg *Config) command(control *os.File) (*exec.Cmd, error) {
 	}
 	if !privileged() {
 		cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: os.Geteuid(), HostID: os.Geteuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getegid(), HostID: os.Getegid(), Size: 1}}
+		cmd.SysProcAttr.AmbientCaps = labCaps
 	}
 	return cmd, nil
 }
@@ -119,6 +120,10 @@ func startLocked(cmd *exec.Cmd) (wait func() error, err error) {
 	}
 	return func() error { return <-ended }, nil
 }
+
+// labCaps are the rights of all processes in a lab with a user namespace of its own. The user stays who it is:
+// as "root" there, tcpdump would try to become another user, and there is none.
+var labCaps = []uintptr{unix.CAP_SYS_ADMIN, unix.CAP_NET_ADMIN, unix.CAP_NET_RAW, unix.CAP_NET_BIND_SERVICE, unix.CAP_KILL}
 
 // privileged reports whether this process may make namespaces and configure them.
 func privileged() bool {
