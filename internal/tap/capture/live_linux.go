@@ -1,0 +1,338 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+
+	"crosstap/internal/frame"
+	"crosstap/internal/ledger"
+)
+
+// LiveConfig says which interfaces to capture from, and how.
+type LiveConfig struct {
+	Interfaces  []string // names; their order gives the frames' Point
+	NetNS       string   // file of the network namespace they are in; "" for the process's own
+	RingBytes   int      // of kernel memory for each interface
+	SnapLen     int      // keep at most so many bytes of each frame; 0 for all
+	Promiscuous bool     // also frames that are addressed to others
+	IngressOnly bool     // not the frames that the host sends through the interface
+	// Filter is a classic BPF program (one for cooked frames is not needed: frames begin with their link
+	// header); its result is the number of bytes to keep, 0 to pass the frame over.
+	Filter []bpf.RawInstruction
+	// Ready is called once, when every interface is being captured from.
+	Ready func()
+	Log   *slog.Logger // nil for none
+}
+
+// DefaultLiveConfig returns a configuration without interfaces.
+func DefaultLiveConfig() LiveConfig {
+	return LiveConfig{RingBytes: 32 << 20, Promiscuous: true}
+}
+
+// The least and most of a ring: a block must have room for the largest super-frame of ordinary segmentation
+// offload, and a ring for several blocks.
+const (
+	minBlock = 128 << 10
+	maxBlk   = 1 << 20
+	minRing  = 8 * minBlock
+	maxRing  = 1 << 30
+)
+
+// Validate reports the first mistake.
+func (c LiveConfig) Validate() error {
+	if len(c.Interfaces) == 0 {
+		return errors.New("capture: no interface: name at least one")
+	}
+	seen := map[string]bool{}
+	for _, name := range c.Interfaces {
+		if name == "" || len(name) >= unix.IFNAMSIZ {
+			return fmt.Errorf("capture: interface %q: a name has 1 to %d bytes", name, unix.IFNAMSIZ-1)
+		}
+		if seen[name] {
+			return fmt.Errorf("capture: interface %q is named twice", name)
+		}
+		seen[name] = true
+	}
+	if c.RingBytes < minRing || c.RingBytes > maxRing {
+		return fmt.Errorf("capture: ring of %d bytes: must be %d to %d", c.RingBytes, minRing, maxRing)
+	}
+	if c.SnapLen < 0 {
+		return fmt.Errorf("capture: snap length %d: must not be negative", c.SnapLen)
+	}
+	if len(c.Filter) > 4096 {
+		return fmt.Errorf("capture: filter of %d instructions: the kernel takes 4096", len(c.Filter))
+	}
+	return nil
+}
+
+// Live captures from interfaces through memory-mapped rings that the kernel fills (packet(7),
+// TPACKET_V3). Each frame comes with its virtio header, so that super-frames of segmentation offload can be
+// counted as what they stand for.
+type Live struct {
+	cfg   LiveConfig
+	book  *ledger.Book
+	log   *slog.Logger
+	space *netns
+	rings []*ring
+	index []atomic.Uint32 // interface index of each point
+
+	giveUp time.Time // on the next stage, once ctx has ended
+}
+
+// NewLive returns a source for c. Interfaces are looked up by Run.
+func NewLive(c LiveConfig) (*Live, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	log := c.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Live{cfg: c, book: newBook(), log: log, index: make([]atomic.Uint32, len(c.Interfaces))}, nil
+}
+
+// Book returns the source's account.
+func (l *Live) Book() *ledger.Book { return l.book }
+
+// Interface returns the name and the present index of a point's interface; the index is 0 while it is not captured.
+// It is safe for concurrent use.
+func (l *Live) Interface(point uint32) (name string, index uint32) {
+	if int(point) >= len(l.cfg.Interfaces) {
+		return "", 0
+	}
+	return l.cfg.Interfaces[point], l.index[point].Load()
+}
+
+const (
+	pollTimeout   = 100 * time.Millisecond // how late the end of ctx is noticed
+	lookInterval  = time.Second            // for lost interfaces and the kernel's counters
+	blockTimeout  = 10 * time.Millisecond  // after which the kernel hands a block over that is not full
+	drainTimeout  = time.Second            // for the next stage to take what is left at the end
+	crowdInterval = 5 * time.Millisecond   // between looks at the ring while the next stage is slow
+)
+
+// Run captures until ctx ends; then it stops the kernel's side, passes on what is in the rings and
+// returns nil. An interface that goes away is captured again when one of its name comes back. Run does not close out.
+//
+// Nothing here makes the sender of a frame wait. While the next stage is slow, blocks stay in the ring; when
+// three quarters of it are waiting, the oldest are shed and counted.
+func (l *Live) Run(ctx context.Context, out chan<- frame.Batch) error {
+	var err error
+	if l.space, err = openNetns(l.cfg.NetNS); err != nil {
+		return fmt.Errorf("capture: %w", err)
+	}
+	defer l.space.close()
+	defer l.close()
+	for point, name := range l.cfg.Interfaces {
+		r, err := l.open(name, uint32(point))
+		if err != nil {
+			return fmt.Errorf("capture: %w", err)
+		}
+		l.rings = append(l.rings, r)
+	}
+	if l.cfg.Ready != nil {
+		l.cfg.Ready()
+	}
+	l.capture(ctx, out)
+	l.drain(out)
+	return nil
+}
+
+func (l *Live) open(name string, point uint32) (*ring, error) {
+	r, err := openRing(l.space, &l.cfg, name, point)
+	if err != nil {
+		return nil, err
+	}
+	l.index[point].Store(uint32(r.ifindex))
+	if !r.vnet {
+		l.log.Warn("no offload information from the kernel: super-frames are counted as one packet", "interface", name)
+	}
+	l.log.Info("capturing", "interface", name, "ifindex", r.ifindex, "ring_bytes", len(r.mem))
+	return r, nil
+}
+
+// capture moves blocks from the rings to out.
+func (l *Live) capture(ctx context.Context, out chan<- frame.Batch) {
+	look := time.Now()
+	fds := make([]unix.PollFd, len(l.rings))
+	for ctx.Err() == nil {
+		moved := 0
+		for _, r := range l.rings {
+			moved += l.move(ctx, r, out)
+		}
+		if now := time.Now(); now.Sub(look) >= lookInterval {
+			look = now
+			l.look()
+		}
+		if moved > 0 {
+			continue
+		}
+		for i, r := range l.rings {
+			fds[i] = unix.PollFd{Fd: int32(r.fd), Events: unix.POLLIN | unix.POLLERR}
+		}
+		n, err := unix.Poll(fds, int(pollTimeout/time.Millisecond))
+		if err != nil || n == 0 {
+			continue
+		}
+		if l.failures(fds); !l.waiting() {
+			// The kernel calls a ring readable while a block is out with the next stage.
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+// failures handles sockets that have an error to tell: their interface went down or away.
+func (l *Live) failures(fds []unix.PollFd) {
+	for i, r := range l.rings {
+		if fds[i].Revents&unix.POLLERR == 0 {
+			continue
+		}
+		code, err := unix.GetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+		if err == nil && code != 0 {
+			l.log.Warn("interface is down; capturing goes on when it is up", "interface", r.name, "error", unix.Errno(code))
+		}
+	}
+}
+
+// look reads the kernel's counters and finds interfaces that went away or came back.
+func (l *Live) look() {
+	for i, r := range l.rings {
+		if r.fd < 0 {
+			if again, err := openRing(l.space, &l.cfg, r.name, r.point); err == nil {
+				l.rings[i] = again
+				l.index[r.point].Store(uint32(again.ifindex))
+				l.log.Info("interface is back: capturing again", "interface", r.name, "ifindex", again.ifindex)
+			}
+			continue
+		}
+		l.statistics(r)
+		if !r.attached() && !r.ready() {
+			l.log.Warn("interface is gone; waiting for one of its name", "interface", r.name)
+			l.index[r.point].Store(0)
+			r.shut()
+		}
+	}
+}
+
+// statistics adds what the kernel dropped since the last time.
+func (l *Live) statistics(r *ring) {
+	st, err := unix.GetsockoptTpacketStatsV3(r.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
+	if err != nil {
+		return
+	}
+	r.seen += uint64(st.Packets)
+	l.book.In(int(st.Drops))
+	l.book.Drop(DropKernel, int(st.Drops))
+}
+
+func (l *Live) waiting() bool {
+	for _, r := range l.rings {
+		if r.ready() {
+			return true
+		}
+	}
+	return false
+}
+
+// move passes the blocks of one ring on that are ready now, at most one round of them.
+func (l *Live) move(ctx context.Context, r *ring, out chan<- frame.Batch) int {
+	n := 0
+	for n < r.blocks && r.ready() {
+		l.block(ctx, r, out)
+		n++
+	}
+	return n
+}
+
+// block passes the next block on.
+func (l *Live) block(ctx context.Context, r *ring, out chan<- frame.Batch) {
+	l0 := r.take()
+	frames, bad := r.parse(l0)
+	l.book.In(len(frames) + bad)
+	l.book.Drop(DropDevice, bad)
+	l.book.Hold(len(frames))
+	for len(frames) > 0 {
+		n := min(len(frames), batchFrames)
+		l0.refs.Add(1)
+		b := frame.Batch{Frames: frames[:n:n], Free: l0.free}
+		drop := l.send(ctx, r, b, out)
+		l.book.Hold(-n)
+		if drop < 0 {
+			l.book.Out(n)
+		} else {
+			l.book.Drop(drop, n)
+			b.Release()
+		}
+		frames = frames[n:]
+	}
+	l0.free()
+}
+
+// send offers a batch to the next stage. It returns the reason when the batch has to be dropped instead, else -1.
+func (l *Live) send(ctx context.Context, r *ring, b frame.Batch, out chan<- frame.Batch) int {
+	select {
+	case out <- b:
+		return -1
+	default:
+	}
+	t := time.NewTimer(crowdInterval)
+	defer t.Stop()
+	for {
+		if r.crowded() {
+			return DropDownstream
+		}
+		select {
+		case out <- b:
+			return -1
+		case <-t.C:
+			t.Reset(crowdInterval)
+		case <-ctx.Done():
+			return l.last(b, out)
+		}
+	}
+}
+
+// last offers a batch after the end of ctx: not for ever.
+func (l *Live) last(b frame.Batch, out chan<- frame.Batch) int {
+	if l.giveUp.IsZero() {
+		l.giveUp = time.Now().Add(drainTimeout)
+	}
+	t := time.NewTimer(time.Until(l.giveUp))
+	defer t.Stop()
+	select {
+	case out <- b:
+		return -1
+	case <-t.C:
+		return DropStopped
+	}
+}
+
+// drain stops the kernel's side of all rings and passes on what they hold.
+func (l *Live) drain(out chan<- frame.Batch) {
+	done, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, r := range l.rings {
+		r.stop()
+	}
+	time.Sleep(3 * blockTimeout) // in which the kernel hands over the blocks that are not full
+	for _, r := range l.rings {
+		if r.fd >= 0 {
+			l.move(done, r, out)
+			l.statistics(r)
+		}
+	}
+}
+
+func (l *Live) close() {
+	for _, r := range l.rings {
+		r.shut()
+	}
+	l.rings = nil
+}

@@ -1,0 +1,356 @@
+package capture
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+
+	"crosstap/internal/frame"
+)
+
+// ring is one packet socket and the memory that it shares with the kernel: blocks that the kernel fills in turn and hands
+// over whole.
+type ring struct {
+	name      string
+	point     uint32
+	fd        int // -1 after shut
+	ifindex   int
+	link      frame.LinkType
+	vnet      bool // a virtio header stands before each frame
+	mem       []byte
+	blocks    int
+	blockSize int
+	next      int          // block that is handed over next
+	users     atomic.Int32 // of mem: the source, and each block that is out
+	seen      uint64       // frames that the kernel counted, those it dropped among them
+
+	mu   sync.Mutex
+	idle []*loan
+}
+
+// loan is one block that is out, and its frames.
+type loan struct {
+	ring   *ring
+	block  int
+	frames []frame.Frame
+	refs   atomic.Int32
+	free   func() // bound once, so that releasing does not allocate
+}
+
+// Offsets in a block and in a packet's header (linux/if_packet.h: tpacket_block_desc, tpacket3_hdr and, behind
+// it, sockaddr_ll). All fields are in the machine's byte order.
+const (
+	blockStatus, blockPackets, blockFirst = 8, 12, 16
+
+	hdrNext, hdrSec, hdrNsec, hdrSnap, hdrLen, hdrStatus = 0, 4, 8, 12, 16, 20
+	hdrMAC, hdrTCI, hdrTPID                              = 24, 32, 36
+	hdrPktType                                           = 58
+	hdrEnd                                               = 68
+
+	statusUser     = 1 << 0
+	statusVLAN     = 1 << 4
+	statusVLANTPID = 1 << 6
+)
+
+// vnetLen is the length of struct virtio_net_hdr (OASIS virtio 1.2, section 5.1.6) without its last field.
+const vnetLen = 10
+
+// openRing opens a ring on an interface. Frames arrive from its last step on, none before the filter is in place.
+func openRing(space *netns, cfg *LiveConfig, name string, point uint32) (*ring, error) {
+	r := &ring{name: name, point: point, fd: -1}
+	err := space.do(func() (err error) {
+		r.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			return permission(err)
+		}
+		return r.find()
+	})
+	if err == nil {
+		err = r.setUp(cfg)
+	}
+	r.users.Store(1)
+	if err != nil {
+		r.shut()
+		return nil, err
+	}
+	return r, nil
+}
+
+func permission(err error) error {
+	if err == unix.EPERM || err == unix.EACCES {
+		return fmt.Errorf("packet socket: %w: capturing needs CAP_NET_RAW: run as root, or once \"setcap cap_net_raw+ep\" on the program",
+			os.ErrPermission)
+	}
+	return fmt.Errorf("packet socket: %w", err)
+}
+
+// find looks the interface up and learns its link type.
+func (r *ring) find() error {
+	req, err := unix.NewIfreq(r.name)
+	if err != nil {
+		return fmt.Errorf("interface %q: %w", r.name, err)
+	}
+	if err := unix.IoctlIfreq(r.fd, unix.SIOCGIFINDEX, req); err != nil {
+		return unknownInterface(r.name)
+	}
+	r.ifindex = int(req.Uint32())
+	if err := unix.IoctlIfreq(r.fd, unix.SIOCGIFHWADDR, req); err != nil {
+		return fmt.Errorf("interface %q: %w", r.name, err)
+	}
+	switch arphrd := req.Uint16(); arphrd { // sa_family of ifr_hwaddr
+	case unix.ARPHRD_ETHER, unix.ARPHRD_LOOPBACK:
+		r.link = frame.LinkEthernet
+	case unix.ARPHRD_NONE, unix.ARPHRD_RAWIP, unix.ARPHRD_TUNNEL, unix.ARPHRD_TUNNEL6, unix.ARPHRD_SIT:
+		r.link = frame.LinkRaw
+	default:
+		return fmt.Errorf("interface %q: hardware type %d is neither Ethernet nor bare IP", r.name, arphrd)
+	}
+	return nil
+}
+
+// setUp makes the ring and binds the socket.
+func (r *ring) setUp(cfg *LiveConfig) error {
+	fail := func(what string, err error) error { return fmt.Errorf("interface %q: %s: %w", r.name, what, err) }
+	if err := unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_VERSION, unix.TPACKET_V3); err != nil {
+		return fail("no TPACKET_V3 ring (Linux 3.2 or newer)", err)
+	}
+	r.vnet = unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1) == nil
+	err := r.allocate(cfg.RingBytes)
+	if err == unix.EINVAL && r.vnet { // kernels before 4.6 refuse the two together
+		r.vnet = false
+		if err = unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 0); err == nil {
+			err = r.allocate(cfg.RingBytes)
+		}
+	}
+	if err != nil {
+		return fail(fmt.Sprintf("ring of %d bytes", cfg.RingBytes), err)
+	}
+	if err := r.attach(program(cfg.Filter, cfg.SnapLen)); err != nil {
+		return fail("filter", err)
+	}
+	if cfg.IngressOnly {
+		if err := unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil {
+			return fail("ingress only (Linux 4.20 or newer)", err)
+		}
+	}
+	if cfg.Promiscuous {
+		mreq := unix.PacketMreq{Ifindex: int32(r.ifindex), Type: unix.PACKET_MR_PROMISC}
+		if err := unix.SetsockoptPacketMreq(r.fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &mreq); err != nil {
+			return fail("promiscuous mode", err)
+		}
+	}
+	all := uint16(unix.ETH_P_ALL)
+	to := unix.SockaddrLinklayer{Protocol: all<<8 | all>>8, Ifindex: r.ifindex}
+	if binary.NativeEndian.Uint16([]byte{0, 1}) == 1 {
+		to.Protocol = all
+	}
+	if err := unix.Bind(r.fd, &to); err != nil {
+		return fail("bind", err)
+	}
+	return nil
+}
+
+// allocate asks the kernel for the ring's memory and maps it.
+func (r *ring) allocate(size int) error {
+	r.blockSize = min(max(size/64, minBlock), maxBlk) &^ (os.Getpagesize() - 1)
+	r.blocks = size / r.blockSize
+	req := unix.TpacketReq3{
+		Block_size: uint32(r.blockSize), Block_nr: uint32(r.blocks),
+		Frame_size: 2048, Frame_nr: uint32(r.blocks * (r.blockSize / 2048)),
+		Retire_blk_tov: uint32(blockTimeout.Milliseconds()),
+	}
+	if err := unix.SetsockoptTpacketReq3(r.fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req); err != nil {
+		return err
+	}
+	var err error
+	r.mem, err = unix.Mmap(r.fd, 0, r.blocks*r.blockSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	return err
+}
+
+// program returns the filter with the snap length worked in: no frame keeps more than that.
+func program(filter []bpf.RawInstruction, snapLen int) []bpf.RawInstruction {
+	const retConstant = 0x06 // BPF_RET | BPF_K
+	if len(filter) == 0 {
+		if snapLen == 0 {
+			return nil
+		}
+		return []bpf.RawInstruction{{Op: retConstant, K: uint32(snapLen)}}
+	}
+	out := append([]bpf.RawInstruction(nil), filter...)
+	for i := range out {
+		if snapLen > 0 && out[i].Op == retConstant {
+			out[i].K = min(out[i].K, uint32(snapLen))
+		}
+	}
+	return out
+}
+
+func (r *ring) attach(filter []bpf.RawInstruction) error {
+	if len(filter) == 0 {
+		return nil
+	}
+	code := make([]unix.SockFilter, len(filter))
+	for i, f := range filter {
+		code[i] = unix.SockFilter{Code: f.Op, Jt: f.Jt, Jf: f.Jf, K: f.K}
+	}
+	return unix.SetsockoptSockFprog(r.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]})
+}
+
+// stop makes the kernel pass all further frames over.
+func (r *ring) stop() {
+	if r.fd >= 0 {
+		_ = r.attach([]bpf.RawInstruction{{Op: 0x06}})
+	}
+}
+
+// attached reports whether the interface that the socket is bound to is still there.
+func (r *ring) attached() bool {
+	sa, err := unix.Getsockname(r.fd)
+	if err != nil {
+		return false
+	}
+	ll, ok := sa.(*unix.SockaddrLinklayer)
+	return ok && ll.Ifindex == r.ifindex
+}
+
+func (r *ring) status(block int) *atomic.Uint32 {
+	return (*atomic.Uint32)(unsafe.Pointer(&r.mem[block*r.blockSize+blockStatus]))
+}
+
+// ready reports whether the kernel has handed the next block over.
+func (r *ring) ready() bool {
+	return r.fd >= 0 && r.status(r.next).Load()&statusUser != 0
+}
+
+// crowded reports whether three quarters of the ring wait to be read.
+func (r *ring) crowded() bool {
+	return r.status((r.next+r.blocks*3/4)%r.blocks).Load()&statusUser != 0
+}
+
+// take lends the next block out, held once by the caller.
+func (r *ring) take() *loan {
+	r.mu.Lock()
+	var l *loan
+	if n := len(r.idle); n > 0 {
+		l, r.idle = r.idle[n-1], r.idle[:n-1]
+	}
+	r.mu.Unlock()
+	if l == nil {
+		l = &loan{ring: r}
+		l.free = l.release
+	}
+	l.block = r.next
+	l.refs.Store(1)
+	r.users.Add(1)
+	r.next = (r.next + 1) % r.blocks
+	return l
+}
+
+// release gives the block back to the kernel when its last batch is done.
+func (l *loan) release() {
+	if l.refs.Add(-1) != 0 {
+		return
+	}
+	r := l.ring
+	r.status(l.block).Store(0)
+	r.mu.Lock()
+	r.idle = append(r.idle, l)
+	r.mu.Unlock()
+	r.done()
+}
+
+// done gives up one use of the ring's memory.
+func (r *ring) done() {
+	if r.users.Add(-1) == 0 && r.mem != nil {
+		_ = unix.Munmap(r.mem)
+	}
+}
+
+// shut closes the socket; the memory stays until the last block that is out comes back.
+func (r *ring) shut() {
+	if r.fd < 0 {
+		return
+	}
+	_ = unix.Close(r.fd)
+	r.fd = -1
+	r.done()
+}
+
+// parse finds the frames of a block. It also returns the number of those that cannot be right.
+func (r *ring) parse(l *loan) ([]frame.Frame, int) {
+	b := r.mem[l.block*r.blockSize : (l.block+1)*r.blockSize]
+	ne := binary.NativeEndian
+	packets, off := int(ne.Uint32(b[blockPackets:])), int(ne.Uint32(b[blockFirst:]))
+	l.frames = l.frames[:0]
+	for n := range packets {
+		if off < 0 || off+hdrEnd > len(b) {
+			return l.frames, packets - n
+		}
+		h := b[off:]
+		mac, snap := int(ne.Uint16(h[hdrMAC:])), int(ne.Uint32(h[hdrSnap:]))
+		if mac < hdrEnd+vnetLen && r.vnet || mac+snap > len(h) {
+			return l.frames, packets - n
+		}
+		l.frames = append(l.frames, frame.Frame{
+			Data:    h[mac : mac+snap : mac+snap],
+			OrigLen: int(ne.Uint32(h[hdrLen:])),
+			TimeNS:  int64(ne.Uint32(h[hdrSec:]))*1e9 + int64(ne.Uint32(h[hdrNsec:])),
+			Point:   r.point,
+			Link:    r.link,
+			Dir:     packetType(h[hdrPktType]),
+		})
+		f := &l.frames[len(l.frames)-1]
+		if r.vnet {
+			f.VNet = vnet(h[mac-vnetLen : mac])
+		}
+		if status := ne.Uint32(h[hdrStatus:]); status&statusVLAN != 0 {
+			restoreTag(f, h, mac, status)
+		}
+		off += int(ne.Uint32(h[hdrNext:]))
+	}
+	return l.frames, 0
+}
+
+// vnet reads a virtio header.
+func vnet(b []byte) frame.VNet {
+	ne := binary.NativeEndian
+	return frame.VNet{
+		Type: b[1], HdrLen: ne.Uint16(b[2:]), Segment: ne.Uint16(b[4:]),
+		NeedsCsum: b[0]&1 != 0, CsumStart: ne.Uint16(b[6:]), CsumOffset: ne.Uint16(b[8:]),
+	}
+}
+
+// restoreTag puts the 802.1Q tag back that the kernel took out of the frame: the MAC addresses move 4
+// bytes forward, over the end of the header.
+func restoreTag(f *frame.Frame, h []byte, mac int, status uint32) {
+	const macs, tagLen = 12, 4
+	if f.Link != frame.LinkEthernet || len(f.Data) < macs {
+		return
+	}
+	tpid := uint16(0x8100)
+	if status&statusVLANTPID != 0 {
+		tpid = binary.NativeEndian.Uint16(h[hdrTPID:])
+	}
+	tci := binary.NativeEndian.Uint16(h[hdrTCI:])
+	if binary.NativeEndian.Uint16([]byte{0, 1}) == 1 {
+		tci = binary.NativeEndian.Uint16(h[hdrTCI+2:]) // the low half of a 32-bit field
+	}
+	start, end := mac-tagLen, mac+len(f.Data)
+	copy(h[start:], h[mac:mac+macs])
+	binary.BigEndian.PutUint16(h[start+macs:], tpid)
+	binary.BigEndian.PutUint16(h[start+macs+2:], tci)
+	f.Data = h[start:end:end]
+	f.OrigLen += tagLen
+	if f.VNet.NeedsCsum {
+		f.VNet.CsumStart += tagLen
+	}
+	if f.VNet.HdrLen != 0 {
+		f.VNet.HdrLen += tagLen
+	}
+}

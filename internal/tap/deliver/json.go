@@ -1,0 +1,165 @@
+package deliver
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+
+	"crosstap/internal/flow"
+)
+
+// line is a record as JSON shows it.
+type line struct {
+	Start     time.Time `json:"start"`
+	End       time.Time `json:"end"`
+	Domain    uint32    `json:"domain"`
+	Point     uint64    `json:"point"`
+	Observer  string    `json:"observer"`
+	Role      string    `json:"role"`
+	Direction string    `json:"direction"`
+	Segment   string    `json:"segment"`
+	VNI       uint32    `json:"vni"`
+	SrcVTEP   string    `json:"src_vtep"`
+	DstVTEP   string    `json:"dst_vtep"`
+	SrcAddr   string    `json:"src_addr"`
+	DstAddr   string    `json:"dst_addr"`
+	SrcPort   uint16    `json:"src_port"`
+	DstPort   uint16    `json:"dst_port"`
+	Proto     string    `json:"proto"`
+	SrcMAC    string    `json:"src_mac"`
+	DstMAC    string    `json:"dst_mac"`
+	VLAN      uint16    `json:"vlan"`
+	EtherType uint16    `json:"ethertype"`
+	ToS       uint8     `json:"tos"`
+	MinTTL    uint8     `json:"min_ttl"`
+	MaxTTL    uint8     `json:"max_ttl"`
+	TCPFlags  string    `json:"tcp_flags"`
+	ICMP      string    `json:"icmp"`
+	InIf      uint32    `json:"in_if"`
+	OutIf     uint32    `json:"out_if"`
+	Packets   uint64    `json:"packets"`
+	Octets    uint64    `json:"octets"`
+	L2Octets  uint64    `json:"l2_octets"`
+	Sampling  uint32    `json:"sampling"`
+	EndReason string    `json:"end_reason"`
+	Marks     []string  `json:"marks"`
+}
+
+// AppendJSON appends r as one JSON object.
+func AppendJSON(b []byte, r *flow.Record) []byte {
+	doc, err := json.Marshal(line{
+		Start: time.Unix(0, r.StartNS).UTC(), End: time.Unix(0, r.EndNS).UTC(),
+		Domain: r.Domain, Point: r.Point, Observer: r.Observer, Role: r.Role.String(), Direction: direction(r.Direction),
+		Segment: segment(r.Segment), VNI: r.Segment.Number(), SrcVTEP: r.Tunnel.Src.String(), DstVTEP: r.Tunnel.Dst.String(),
+		SrcAddr: r.Src.String(), DstAddr: r.Dst.String(), SrcPort: r.SrcPort, DstPort: r.DstPort, Proto: proto(r.Proto),
+		SrcMAC: r.SrcMAC.String(), DstMAC: r.DstMAC.String(), VLAN: r.VLAN, EtherType: r.EtherType,
+		ToS: r.ToS, MinTTL: r.MinTTL, MaxTTL: r.MaxTTL, TCPFlags: tcpFlags(r.TCPFlags), ICMP: icmp(r),
+		InIf: r.InIf, OutIf: r.OutIf, Packets: r.Packets, Octets: r.Octets, L2Octets: r.L2Octets, Sampling: max(r.Sampling, 1),
+		EndReason: endReason(r.EndReason), Marks: marks(r.Marks),
+	})
+	if err != nil { // a year that RFC 3339 cannot write
+		return strconv.AppendQuote(b, fmt.Sprint("record: ", err))
+	}
+	return append(b, doc...)
+}
+
+func direction(d uint8) string {
+	switch d {
+	case 0:
+		return "ingress"
+	case 1:
+		return "egress"
+	}
+	return ""
+}
+
+func segment(s flow.Segment) string {
+	if s == 0 {
+		return ""
+	}
+	return s.Kind().String() + ":" + strconv.FormatUint(uint64(s.Number()), 10)
+}
+
+func proto(p uint8) string {
+	switch p {
+	case 1:
+		return "icmp"
+	case 2:
+		return "igmp"
+	case 4:
+		return "ipip"
+	case 6:
+		return "tcp"
+	case 17:
+		return "udp"
+	case 41:
+		return "ipv6"
+	case 47:
+		return "gre"
+	case 50:
+		return "esp"
+	case 51:
+		return "ah"
+	case 58:
+		return "icmp6"
+	case 88:
+		return "eigrp"
+	case 89:
+		return "ospf"
+	case 103:
+		return "pim"
+	case 112:
+		return "vrrp"
+	case 132:
+		return "sctp"
+	case 136:
+		return "udplite"
+	}
+	return strconv.Itoa(int(p))
+}
+
+// tcpFlags gives the letters of the flags that are set, in the order of a connection's life.
+func tcpFlags(f uint16) string {
+	var out []byte
+	for _, x := range []struct {
+		bit    uint16
+		letter byte
+	}{{2, 'S'}, {16, 'A'}, {8, 'P'}, {1, 'F'}, {4, 'R'}, {32, 'U'}, {64, 'E'}, {128, 'C'}} {
+		if f&x.bit != 0 {
+			out = append(out, x.letter)
+		}
+	}
+	return string(out)
+}
+
+func icmp(r *flow.Record) string {
+	if r.Proto != 1 && r.Proto != 58 {
+		return ""
+	}
+	return strconv.Itoa(int(r.ICMPTypeCode>>8)) + "/" + strconv.Itoa(int(r.ICMPTypeCode&0xff))
+}
+
+func endReason(e flow.EndReason) string {
+	names := [...]string{"", "idle", "active", "detected", "forced", "resource"}
+	if int(e) < len(names) {
+		return names[e]
+	}
+	return strconv.Itoa(int(e))
+}
+
+func marks(m flow.Mark) []string {
+	out := []string{}
+	for _, x := range []struct {
+		bit  flow.Mark
+		name string
+	}{
+		{flow.MarkSampled, "sampled"}, {flow.MarkAssumed, "assumed"}, {flow.MarkAmbiguous, "ambiguous"},
+		{flow.MarkTruncated, "truncated"}, {flow.MarkFragments, "fragments"}, {flow.MarkGuess, "guess"}, {flow.MarkGap, "gap"},
+	} {
+		if m&x.bit != 0 {
+			out = append(out, x.name)
+		}
+	}
+	return out
+}
