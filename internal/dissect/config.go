@@ -14,6 +14,7 @@ type Config struct {
 	GTPUPorts     []uint16 // 2152
 	MPLSPorts     []uint16 // 6635
 	TZSPPorts     []uint16 // 37008
+	GREPorts      []uint16 // 4754 (RFC 8086)
 
 	// NVGRE reads the key of a GRE packet that carries Ethernet as VSID and flow identifier
 	// (RFC 7637) and not as one 32-bit key (RFC 2890). The bytes do not tell.
@@ -29,6 +30,7 @@ func DefaultConfig() Config {
 		GTPUPorts:     []uint16{2152},
 		MPLSPorts:     []uint16{6635},
 		TZSPPorts:     []uint16{37008},
+		GREPorts:      []uint16{4754},
 	}
 }
 
@@ -58,7 +60,7 @@ type tunnelPorts struct {
 func (c Config) tunnels() []tunnelPorts {
 	return []tunnelPorts{
 		{KindVXLAN, c.VXLANPorts}, {KindVXLANGPE, c.VXLANGPEPorts}, {KindGeneve, c.GenevePorts},
-		{KindGTPU, c.GTPUPorts}, {KindMPLS, c.MPLSPorts}, {KindTZSP, c.TZSPPorts},
+		{KindGTPU, c.GTPUPorts}, {KindMPLS, c.MPLSPorts}, {KindTZSP, c.TZSPPorts}, {KindGRE, c.GREPorts},
 	}
 }
 

@@ -24,10 +24,9 @@ func New(c Config) *Dissector {
 // Dissect fills p with the layers of a frame of link type link. data are the bytes captured, which it borrows
 // until it returns; origLen is the length the frame had, len(data) when nothing was cut.
 func (d *Dissector) Dissect(p *Packet, link frame.LinkType, data []byte, origLen int) {
-	w := walk{d: d, p: p, wire: max(origLen, len(data)), data: data}
-	if len(data) > maxOffset {
-		w.data = data[:maxOffset]
-	}
+	var w walk
+	w.d, w.p, w.wire = d, p, max(origLen, len(data))
+	w.data = data[:min(len(data), maxOffset)]
 	w.captured = len(w.data)
 	p.NLayers, p.NLevels, p.Issues = 0, 0, 0
 	w.open()
@@ -51,9 +50,11 @@ type walk struct {
 	captured int    // len(data) at the start
 	seg      flow.Segment
 	tunnel   uint8
-	tags     uint8 // VLAN tags seen at this level
-	linked   bool  // the level has a link header
-	fragment bool  // a packet around off is a first fragment: lengths inside may exceed it
+	tags     uint8  // VLAN tags seen at this level
+	vlanID   uint16 // the VLAN that ERSPAN took off the frame to come
+	vlanOff  bool   // vlanID is such a VLAN
+	linked   bool   // the level has a link header
+	fragment bool   // a packet around off is a first fragment: lengths inside may exceed it
 }
 
 // first returns the kind of the frame's first header.
@@ -104,12 +105,61 @@ func (w *walk) step(k Kind) Kind {
 		return w.sctp()
 	case KindICMP, KindICMPv6:
 		return w.icmp(k)
+	case KindAH:
+		return w.authentication()
+	case KindESP:
+		return w.esp()
+	case KindGRE:
+		return w.gre()
+	case KindERSPAN1:
+		return KindEthernet
+	case KindERSPAN2, KindERSPAN3:
+		return w.erspan(k)
+	case KindEtherIP:
+		return w.etherIP()
+	}
+	return w.stepRare(k)
+}
+
+// stepRare is step for tunnels over UDP, tags and the links that are not Ethernet.
+func (w *walk) stepRare(k Kind) Kind {
+	switch k {
 	case KindVXLAN:
 		return w.vxlan()
+	case KindVXLANGPE:
+		return w.vxlanGPE()
+	case KindGeneve:
+		return w.geneve()
+	case KindNSH:
+		return w.nsh()
+	case KindGTPU:
+		return w.gtpu()
+	case KindTZSP:
+		return w.tzsp()
+	case KindVNTag:
+		return w.vnTag()
+	case KindETag:
+		return w.eTag()
+	case KindPBB:
+		return w.pbb()
+	case KindMPLS:
+		return w.mpls()
+	case KindControlWord:
+		return w.controlWord()
+	case KindPPPoE:
+		return w.pppoe()
+	case KindPPP:
+		return w.ppp()
 	case KindLLC:
 		return w.llc()
 	case KindSNAP:
 		return w.snap()
+	case KindNull:
+		return w.null()
+	case KindSLL:
+		return w.sll()
+	case KindSLL2:
+		return w.sll2()
 	case KindRaw:
 		return w.raw()
 	}
@@ -121,7 +171,8 @@ func (w *walk) open() {
 	i := min(w.p.NLevels, MaxLevels-1)
 	w.p.NLevels = i + 1
 	lv := &w.p.Levels[i]
-	*lv = Flow{Segment: w.seg, TunnelType: w.tunnel}
+	*lv = Flow{}
+	lv.Segment, lv.TunnelType = w.seg, w.tunnel
 	w.lv, w.seg, w.tunnel, w.tags, w.linked = lv, 0, 0, 0, false
 }
 
@@ -133,7 +184,8 @@ func (w *walk) rest() []byte { return w.data[w.off:] }
 
 // push records a layer of n bytes, all of them there, and moves behind it.
 func (w *walk) push(k Kind, n int) {
-	w.p.Layers[w.p.NLayers] = Layer{Kind: k, Level: uint8(w.p.NLevels - 1), Off: uint16(w.off), Len: uint16(n)}
+	l := &w.p.Layers[w.p.NLayers]
+	l.Kind, l.Level, l.Off, l.Len = k, uint8(w.p.NLevels-1), uint16(w.off), uint16(n)
 	w.p.NLayers++
 	w.off += n
 }

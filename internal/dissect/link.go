@@ -7,19 +7,37 @@ import (
 
 // ethernet reads an Ethernet header. One inside another packet begins a level of its own.
 func (w *walk) ethernet() Kind {
+	if k, ok := w.plain(); ok {
+		return k
+	}
 	h := wire.Ethernet(w.rest())
 	if !h.Valid() {
 		return w.short(KindEthernet, wire.EthernetLen)
 	}
-	if w.linked || w.lv.HasIP {
-		w.open()
-	}
-	w.linked = true
+	w.link()
 	w.lv.LinkOff = uint16(w.off)
 	w.lv.DstMAC = flow.MACFrom(h.Dst())
 	w.lv.SrcMAC = flow.MACFrom(h.Src())
 	w.push(KindEthernet, wire.EthernetLen)
 	return w.typed(h.Type())
+}
+
+// link begins the link header of a level: of the present one if it has nothing yet, or of a new one.
+func (w *walk) link() {
+	if w.linked || w.lv.HasIP {
+		w.open()
+	}
+	w.linked = true
+	if w.vlanOff {
+		w.lv.VLAN, w.vlanOff, w.tags = w.vlanID, false, 1
+	}
+}
+
+// begin makes sure that what follows is below the network layer of its level.
+func (w *walk) begin() {
+	if w.lv.HasIP {
+		w.open()
+	}
 }
 
 // typed takes the EtherType of the level's own link header, or the length in its place.
@@ -43,6 +61,18 @@ func (w *walk) length(n uint16) Kind {
 
 // under returns the kind of header an EtherType stands for.
 func (w *walk) under(t uint16) Kind {
+	if t == wire.TypeIPv4 {
+		return KindIPv4
+	}
+	k := known(t)
+	if k == KindNone {
+		return w.unsupported()
+	}
+	return k
+}
+
+// known returns the kind of header an EtherType stands for, KindNone when it has no reader here.
+func known(t uint16) Kind {
 	switch t {
 	case wire.TypeIPv4:
 		return KindIPv4
@@ -52,27 +82,24 @@ func (w *walk) under(t uint16) Kind {
 		return KindVLAN
 	case wire.TypeARP, wire.TypeRARP:
 		return KindARP
+	case wire.TypeMPLS, wire.TypeMPLSMulti:
+		return KindMPLS
+	case wire.TypePPPoE, wire.TypePPPoEDisc:
+		return KindPPPoE
+	case wire.TypeVNTag:
+		return KindVNTag
+	case wire.TypeETag:
+		return KindETag
+	case wire.TypePBB:
+		return KindPBB
+	case wire.TypeNSH:
+		return KindNSH
+	case wire.TypeTEB:
+		return KindEthernet
+	case wire.TypePPP:
+		return KindPPP
 	}
-	return w.unsupported()
-}
-
-func (w *walk) vlan() Kind {
-	h := wire.VLAN(w.rest())
-	if !h.Valid() {
-		return w.short(KindVLAN, wire.VLANLen)
-	}
-	if w.lv.HasIP {
-		w.open()
-	}
-	switch w.tags {
-	case 0:
-		w.lv.VLAN = h.ID()
-	case 1:
-		w.lv.InnerVLAN = h.ID()
-	}
-	w.tags++
-	w.push(KindVLAN, wire.VLANLen)
-	return w.typed(h.Type())
+	return KindNone
 }
 
 // llc reads an LLC header; only SNAP and the old IP service access point lead further.
@@ -81,8 +108,11 @@ func (w *walk) llc() Kind {
 	if !h.Valid() || len(h) < h.Len() {
 		return w.short(KindLLC, wire.LLCLen)
 	}
+	const rawIPX, sapIP = 0xff, 0x06 // a checksum of all ones in place of LLC: Novell's own use of 802.3
+	if h.DSAP() == rawIPX && h.SSAP() == rawIPX {
+		return w.unsupported()
+	}
 	w.push(KindLLC, h.Len())
-	const sapIP = 0x06
 	switch {
 	case h.SNAP():
 		return KindSNAP
@@ -112,8 +142,8 @@ func (w *walk) arp() Kind {
 	if !h.Valid() {
 		return w.short(KindARP, h.Len())
 	}
-	if w.lv.HasIP {
-		w.open()
+	w.begin()
+	if w.lv.EtherType == 0 {
 		w.lv.EtherType = wire.TypeARP
 	}
 	w.push(KindARP, h.Len())

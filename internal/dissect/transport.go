@@ -1,7 +1,6 @@
 package dissect
 
 import (
-	"crosstap/internal/flow"
 	"crosstap/internal/wire"
 )
 
@@ -100,15 +99,12 @@ func (w *walk) icmp(k Kind) Kind {
 	return KindNone
 }
 
-func (w *walk) vxlan() Kind {
-	h := wire.VXLAN(w.rest())
-	if len(h) < wire.VXLANLen {
-		return w.short(KindVXLAN, wire.VXLANLen)
-	}
+func (w *walk) esp() Kind {
+	h := wire.ESP(w.rest())
 	if !h.Valid() {
-		return w.malformed(KindVXLAN, wire.VXLANLen)
+		return w.short(KindESP, wire.ESPLen)
 	}
-	w.enclose(TunnelVXLAN, flow.NewSegment(flow.KindVXLAN, h.VNI()))
-	w.push(KindVXLAN, wire.VXLANLen)
-	return KindEthernet
+	w.push(KindESP, wire.ESPLen)
+	w.lv.PayloadOff = uint16(w.off)
+	return KindNone
 }

@@ -1,0 +1,114 @@
+package dissect
+
+import "crosstap/internal/wire"
+
+func (w *walk) vlan() Kind {
+	h := wire.VLAN(w.rest())
+	if !h.Valid() {
+		return w.short(KindVLAN, wire.VLANLen)
+	}
+	w.begin()
+	switch w.tags {
+	case 0:
+		w.lv.VLAN = h.ID()
+	case 1:
+		w.lv.InnerVLAN = h.ID()
+	}
+	w.tags++
+	w.push(KindVLAN, wire.VLANLen)
+	return w.typed(h.Type())
+}
+
+func (w *walk) vnTag() Kind {
+	h := wire.VNTag(w.rest())
+	if !h.Valid() {
+		return w.short(KindVNTag, wire.VNTagLen)
+	}
+	w.begin()
+	w.push(KindVNTag, wire.VNTagLen)
+	return w.typed(h.Type())
+}
+
+func (w *walk) eTag() Kind {
+	h := wire.ETag(w.rest())
+	if !h.Valid() {
+		return w.short(KindETag, wire.ETagLen)
+	}
+	w.begin()
+	w.push(KindETag, wire.ETagLen)
+	return w.typed(h.Type())
+}
+
+// pbb reads an I-TAG; the customer's frame behind it is a level of its own.
+func (w *walk) pbb() Kind {
+	h := wire.ITag(w.rest())
+	if !h.Valid() {
+		return w.short(KindPBB, wire.ITagLen)
+	}
+	w.push(KindPBB, wire.ITagLen)
+	return KindEthernet
+}
+
+// mpls reads one label stack entry.
+func (w *walk) mpls() Kind {
+	h := wire.MPLS(w.rest())
+	if !h.Valid() {
+		return w.short(KindMPLS, wire.MPLSLen)
+	}
+	w.push(KindMPLS, wire.MPLSLen)
+	if !h.Bottom() {
+		return KindMPLS
+	}
+	return w.labelled()
+}
+
+// labelled guesses what follows a label stack, which names nothing, as routers do for load balancing
+// (RFC 4928, section 2): by the first four bits.
+func (w *walk) labelled() Kind {
+	b := w.rest()
+	if len(b) == 0 {
+		return w.short(KindNone, 1)
+	}
+	switch b[0] >> 4 {
+	case 4:
+		return KindIPv4
+	case 6:
+		return KindIPv6
+	case 0:
+		if !w.looksEthernet(b, wire.ControlWordLen) && w.looksEthernet(b, 0) {
+			return KindEthernet
+		}
+		return KindControlWord
+	case 1: // associated channel (RFC 5586): operation of the path
+		return w.unsupported()
+	}
+	if w.looksEthernet(b, 0) {
+		return KindEthernet
+	}
+	return w.unsupported()
+}
+
+// looksEthernet reports whether an Ethernet header at b[off:] would have a type with a reader, or a length that fits.
+func (w *walk) looksEthernet(b []byte, off int) bool {
+	if len(b) < off+wire.EthernetLen {
+		return false
+	}
+	t := wire.Ethernet(b[off:]).Type()
+	if t < wire.MinType {
+		return t >= wire.LLCLen && off+wire.EthernetLen+int(t) <= w.wire-w.off
+	}
+	return known(t) != KindNone
+}
+
+// controlWord reads the control word of an Ethernet pseudowire.
+func (w *walk) controlWord() Kind {
+	h := wire.ControlWord(w.rest())
+	if !h.Valid() {
+		return w.short(KindControlWord, wire.ControlWordLen)
+	}
+	if n := h.Length(); n >= wire.ControlWordLen+wire.EthernetLen {
+		w.limit(w.off + n)
+	}
+	w.push(KindControlWord, wire.ControlWordLen)
+	return KindEthernet
+}
