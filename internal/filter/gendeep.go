@@ -1,0 +1,143 @@
+package filter
+
+import (
+	"bytes"
+	"fmt"
+	"regexp"
+
+	"crosstap/internal/dissect"
+	"crosstap/internal/frame"
+)
+
+// The tests here look at the dissected frame, which no kernel program can do: they are the residual.
+
+// level is "inner EXPR" or "outer EXPR": the expression on the innermost packet of a tunnel, or on the frame as it
+// came, whatever has moved the offsets before.
+func (g *gen) level(x *level) (Node, error) {
+	if !x.inner {
+		return generate(x.x, g.link, g.opt)
+	}
+	ether, err := generate(x.x, frame.LinkEthernet, g.opt)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := generate(x.x, frame.LinkRaw, g.opt)
+	if err != nil { // a test of Ethernet alone has no meaning on a packet without
+		raw = yes(false)
+	}
+	return deep{"inner", func(s *state) bool { return s.inner(ether, raw) }}, nil
+}
+
+// inner runs a test on the innermost packet; a frame without a tunnel does not match.
+func (s *state) inner(ether, raw Node) bool {
+	p := s.dissect()
+	if p.NLevels < 2 {
+		return false
+	}
+	in, off, root := p.Inner(), 0, raw
+	for i := range p.NLayers {
+		if l := p.Layers[i]; int(l.Level) == p.NLevels-1 {
+			off = int(l.Off)
+			if l.Kind == dissect.KindEthernet {
+				root = ether
+			} else {
+				off = int(in.NetOff)
+			}
+			break
+		}
+	}
+	sub := state{data: s.data[off:], len: s.len - uint32(off), f: s.f, dir: s.dir}
+	return sub.test(root) && !sub.short
+}
+
+// dissector is shared: it has no state.
+var dissector = dissect.New(dissect.Config{})
+
+func (s *state) dissect() *dissect.Packet {
+	if s.packet == nil {
+		s.packet = new(dissect.Packet)
+		dissector.Dissect(s.packet, s.f.Link, s.data, int(s.len))
+	}
+	return s.packet
+}
+
+// payload tests the bytes behind the innermost transport header.
+func (g *gen) payload(x *other) (Node, error) {
+	t := x.args[0]
+	if t.kind == tokRegex {
+		re, err := regexp.Compile("(?s)" + t.text)
+		if err != nil {
+			return nil, fail(x, "%s", err)
+		}
+		return deep{"payload regex", func(s *state) bool { b, ok := s.payload(); return ok && re.Match(b) }}, nil
+	}
+	want := []byte(t.text)
+	if len(x.num) == 0 {
+		return deep{"payload", func(s *state) bool { b, ok := s.payload(); return ok && bytes.Contains(b, want) }}, nil
+	}
+	off := int(x.num[0])
+	return deep{fmt.Sprintf("payload at %d", off), func(s *state) bool {
+		b, ok := s.payload()
+		return ok && len(b) >= off+len(want) && bytes.Equal(b[off:off+len(want)], want)
+	}}, nil
+}
+
+func (s *state) payload() ([]byte, bool) {
+	off := int(s.dissect().Inner().PayloadOff)
+	if off == 0 || off > len(s.data) {
+		return nil, false
+	}
+	return s.data[off:], true
+}
+
+// protoChain follows the chain of IP headers to a protocol, as "protochain" asks.
+func (g *gen) protoChain(x *primitive) (Node, error) {
+	if g.tunnel {
+		return nil, fail(x, "'protochain' not supported with variable length headers")
+	}
+	v, err := protoValue(x, ipNames, 255, "protocol number")
+	if err != nil {
+		return nil, err
+	}
+	n4 := and(g.ethertype(typeIPv4), deep{"ip protochain", chain(g.net.k, false, uint8(v))})
+	n6 := and(g.ethertype(typeIPv6), deep{"ip6 protochain", chain(g.net.k, true, uint8(v))})
+	switch x.q.proto {
+	case protoIP:
+		return n4, nil
+	case protoIPv6:
+		return n6, nil
+	case protoDefault:
+		if g.typed == byVersion {
+			return or(n4, n6), nil
+		}
+		return nil, fail(x, "protochain alone is not supported on this link type; say ip protochain or ip6 protochain")
+	}
+	return nil, fail(x, "bad protocol applied for 'protochain'")
+}
+
+// chain returns a test that walks from the IP header at net.
+func chain(net int, v6 bool, want uint8) func(*state) bool {
+	return func(s *state) bool {
+		var next, off uint32
+		if v6 {
+			next, off = s.load(1, uint32(net)+6), 40
+		} else {
+			next, off = s.load(1, uint32(net)+9), 4*(s.load(1, uint32(net))&0xf)
+		}
+		for hops := 0; !s.short && hops < 64; hops++ {
+			if next == uint32(want) {
+				return true
+			}
+			at := uint32(net) + off
+			switch {
+			case v6 && (next == 0 || next == 43 || next == 44 || next == 60):
+				next, off = s.load(1, at), off+8*(s.load(1, at+1)+1)
+			case next == ipAH:
+				next, off = s.load(1, at), off+4*(s.load(1, at+1)+2)
+			default:
+				return false
+			}
+		}
+		return false
+	}
+}

@@ -1,0 +1,160 @@
+package filter
+
+import (
+	"encoding/hex"
+	"slices"
+)
+
+// others are the keywords with arguments of their own.
+var others = []string{"less", "greater", "byte", "broadcast", "multicast", "inbound", "outbound", "ifindex", "vlan", "mpls", "pppoed",
+	"pppoes", "vxlan", "geneve", "llc", "vntag", "etag", "gre", "erspan", "nsh", "payload"}
+
+// words are the other keywords.
+var words = []string{"and", "or", "not", "src", "dst", "host", "net", "mask", "netmask", "port", "portrange", "proto", "protochain", "gateway",
+	"len", "length", "inner", "outer"}
+
+// keyword reports whether an unescaped word has a meaning of its own.
+func keyword(s string) bool {
+	if _, ok := protoWords[s]; ok {
+		return true
+	}
+	return slices.Contains(others, s) || slices.Contains(words, s)
+}
+
+// Words returns every keyword of the language, sorted.
+func Words() []string {
+	out := slices.Concat(others, words)
+	for w := range protoWords {
+		out = append(out, w)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// nearest returns the keyword that differs from s by one or two edits, "" for none.
+func nearest(s string) string {
+	best, bestD := "", 3
+	for _, w := range Words() {
+		if d := distance(s, w); d > 0 && d < bestD && d*3 <= len(w)+1 {
+			best, bestD = w, d
+		}
+	}
+	return best
+}
+
+// distance is the number of edits (insert, delete, change) between a and b.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diag := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diag
+			if a[i] != b[j] {
+				cost = 1 + min(diag, row[j], row[j+1])
+			}
+			diag, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
+}
+
+// other reads a keyword with its arguments; ok is false when none begins here.
+func (p *parser) other() (expr, bool, error) {
+	t := p.peek()
+	x := &other{span: span{t.pos, t.end - t.pos}}
+	if pr, ok := protoWords[t.text]; ok && t.kind == tokWord && !t.escaped && p.peekAt(1).is("broadcast", "multicast") {
+		p.take()
+		x.q.proto = pr
+		t = p.peek()
+	}
+	if !t.is(others...) {
+		return nil, false, nil
+	}
+	p.take()
+	x.word = t.text
+	return x, true, p.arguments(x)
+}
+
+func (p *parser) arguments(x *other) error {
+	switch x.word {
+	case "less", "greater", "ifindex":
+		return p.numberArg(x)
+	case "vlan", "mpls", "pppoes", "vxlan", "geneve", "etag", "gre", "erspan":
+		if p.peek().kind == tokNumber && !p.relational(p.peekAt(1)) {
+			return p.numberArg(x)
+		}
+	case "byte":
+		return p.byteArgs(x)
+	case "llc":
+		if t := p.peek(); t.is("i", "s", "u", "rr", "rnr", "rej") || t.kind == tokWord && llcU[t.text] != 0 {
+			x.args = append(x.args, p.take())
+		}
+	case "vntag":
+		for p.peek().is("src", "dst") && p.peekAt(1).kind == tokNumber {
+			x.args = append(x.args, p.take())
+			x.num = append(x.num, p.take().num)
+		}
+	case "payload":
+		return p.payloadArgs(x)
+	}
+	return nil
+}
+
+// relational reports whether t makes arithmetic of the number before it.
+func (p *parser) relational(t token) bool {
+	return t.kind == tokOp && slices.Contains([]string{"=", "==", "!=", "<", ">", "<=", ">=", "+", "-", "*", "/", "%", "|", "^", "<<", ">>"}, t.text)
+}
+
+func (p *parser) numberArg(x *other) error {
+	t := p.take()
+	if t.kind != tokNumber {
+		return p.unexpected(t, "a number")
+	}
+	x.num = append(x.num, t.num)
+	return nil
+}
+
+func (p *parser) byteArgs(x *other) error {
+	if err := p.numberArg(x); err != nil {
+		return err
+	}
+	t := p.take()
+	if t.kind != tokOp || !slices.Contains([]string{"=", "==", "<", ">", "&", "|"}, t.text) {
+		return p.unexpected(t, "one of = < > & |")
+	}
+	x.args = append(x.args, t)
+	return p.numberArg(x)
+}
+
+// payloadArgs: "text" | hex DIGITS | regex /…/, the first two with "at N".
+func (p *parser) payloadArgs(x *other) error {
+	switch t := p.peek(); {
+	case t.kind == tokString:
+		x.args = append(x.args, p.take())
+	case p.word("regex"):
+		if t = p.take(); t.kind != tokRegex && t.kind != tokString {
+			return p.unexpected(t, "an expression such as /GET .*admin/")
+		}
+		t.kind = tokRegex
+		x.args = append(x.args, t)
+		return nil
+	case p.word("hex"):
+		t = p.take()
+		b, err := hex.DecodeString(t.text)
+		if err != nil || len(b) == 0 {
+			return p.unexpected(t, "an even number of hexadecimal digits")
+		}
+		t.kind, t.text = tokString, string(b)
+		x.args = append(x.args, t)
+	default:
+		return p.unexpected(t, `"text", hex DIGITS or regex /…/`)
+	}
+	if p.word("at") {
+		return p.numberArg(x)
+	}
+	return nil
+}
