@@ -48,6 +48,9 @@ type Options struct {
 	Probe     []string // command line of a process that calls Probe; "" leaves the kernel checks out
 }
 
+// areas in the order of the report.
+var areas = []string{"privileges", "capture", "kernel", "limits", "clock", "ports", "store", "server", "tools"}
+
 // report collects results. needs are the purposes that cannot do without.
 type report struct {
 	opt     Options
@@ -79,6 +82,7 @@ func Examine(ctx context.Context, opt Options) []Result {
 	r.store()
 	r.server(ctx)
 	r.tools()
+	slices.SortStableFunc(r.results, func(a, b Result) int { return slices.Index(areas, a.Area) - slices.Index(areas, b.Area) })
 	return r.results
 }
 

@@ -1,0 +1,18 @@
+package main
+
+import (
+	"context"
+
+	"crosstap/internal/ask"
+	"crosstap/internal/serve"
+)
+
+// openData returns a client that asks the store directory itself, through the API in this process.
+func openData(_ context.Context, dir string) (*ask.Client, func() error, error) {
+	h, done, err := serve.OpenData(dir)
+	if err != nil {
+		return nil, nil, exit(exitUsage, err)
+	}
+	c, err := ask.NewClient(ask.DefaultServer, ask.Local{Handler: h})
+	return c, done, err
+}

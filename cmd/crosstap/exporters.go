@@ -1,0 +1,54 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"crosstap/internal/serve/api"
+
+	"github.com/spf13/cobra"
+)
+
+// exporterColumns are those of the narrow table.
+var exporterColumns = []string{"address", "domain", "name", "protocol", "state", "last_seen", "datagrams", "records", "lost_records", "templates", "template_missing_records", "errors"}
+
+func newExporters() *cobra.Command {
+	var src source
+	var l look
+	cmd := &cobra.Command{
+		Use: "exporters", Short: "List the flow exporters, silent ones too", GroupID: "fix", Args: cobra.NoArgs,
+		Long:    "exporters shows each observation domain of each exporting process: when it was heard, what it sent, what is missing by its\nsequence numbers, and which templates are known.",
+		Example: "  crosstap exporters\n  crosstap exporters -o csv --columns address,domain,lost_records",
+	}
+	src.flags(cmd)
+	l.flags(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := l.check(); err != nil {
+			return err
+		}
+		c, done, err := src.open(cmd.Context())
+		if err != nil {
+			return err
+		}
+		defer func() { _ = done() }() // only read
+		body, err := src.get(cmd.Context(), c, "api/v1/exporters", nil)
+		if err != nil {
+			return err
+		}
+		doc := new(api.Exporters)
+		if err := json.Unmarshal(body, doc); err != nil {
+			return fmt.Errorf("exporters: answer of %s: %w", c.Server(), err)
+		}
+		if l.output == "table" && len(l.columns) == 0 {
+			l.columns = exporterColumns
+		}
+		if err := l.print(cmd.OutOrStdout(), body, doc); err != nil {
+			return err
+		}
+		if len(doc.Rows) == 0 && l.output != "json" && l.output != "yaml" {
+			fmt.Fprintln(cmd.ErrOrStderr(), `no exporter has sent anything yet; try: crosstap tap -i IFACE --to ipfix://127.0.0.1:4739`)
+		}
+		return nil
+	}
+	return cmd
+}

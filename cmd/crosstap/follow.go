@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"reflect"
+	"time"
+
+	"crosstap/internal/answer"
+	"crosstap/internal/ask"
+	"crosstap/internal/collect/report"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+)
+
+// pollEvery is the pause between two looks at a store directory, and before a lost server is tried again.
+const pollEvery = 2 * time.Second
+
+// followWith shows the answer again whenever there is news: redrawn on a terminal, changed rows otherwise.
+func (in *inquiry) followWith(cmd *cobra.Command, c *ask.Client, q url.Values) error {
+	out, ctx := cmd.OutOrStdout(), cmd.Context()
+	f := &follower{in: in, w: out, errw: cmd.ErrOrStderr(), seen: map[string]mark{}}
+	f.screen = (in.output == "table" || in.output == "wide") && terminal(out)
+	show := func() error {
+		body, doc, err := in.answer(ctx, c, q)
+		if err != nil {
+			return err
+		}
+		return f.show(body, doc)
+	}
+	if err := show(); err != nil {
+		return err
+	}
+	err := in.news(ctx, c, f.errw, show)
+	if ctx.Err() != nil {
+		return exit(exitSignal, nil)
+	}
+	return err
+}
+
+// news calls show at each tick of the server, or every two seconds for a store directory. A server that goes away
+// is tried again until ctx ends.
+func (in *inquiry) news(ctx context.Context, c *ask.Client, errw io.Writer, show func() error) error {
+	told := false
+	for {
+		var err error
+		if in.data != "" {
+			err = show()
+		} else {
+			err = c.Events(ctx, func([]byte) error { told = false; return show() })
+		}
+		var away *ask.Unreachable
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.As(err, &away):
+			if !told {
+				fmt.Fprintln(errw, "crosstap:", away.Error())
+				fmt.Fprintln(errw, "crosstap: trying again until it answers; Ctrl-C ends")
+			}
+			told = true
+		case err != nil:
+			return coded(err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pollEvery):
+		}
+	}
+}
+
+// follower remembers what was shown.
+type follower struct {
+	in      *inquiry
+	w, errw io.Writer
+	screen  bool
+	begun   bool
+	seen    map[string]mark // by the identity of a row; rows that left the answer are forgotten
+}
+
+// mark is what tells a changed row from one already shown.
+type mark struct {
+	last   time.Time
+	octets uint64
+}
+
+func (f *follower) show(body []byte, doc any) error {
+	if f.screen {
+		return f.redraw(body, doc)
+	}
+	if err := f.keepChanged(doc); err != nil {
+		return err
+	}
+	if answer.RowCount(doc) == 0 && f.begun {
+		return nil
+	}
+	if f.in.output == "yaml" {
+		fmt.Fprintln(f.w, "---")
+	}
+	if f.begun {
+		f.in.noHeaders = true
+	}
+	f.begun = true
+	return f.in.print(f.w, body, doc)
+}
+
+// redraw writes the table and its footer over the last one, as many rows as the terminal has.
+func (f *follower) redraw(body []byte, doc any) error {
+	rows := rowsField(doc)
+	total := rows.Len()
+	if fit := terminalHeight(f.w) - 4; fit > 0 && total > fit && f.in.limit == 0 {
+		rows.Set(rows.Slice(0, fit))
+	}
+	if _, err := io.WriteString(f.w, "\x1b[H\x1b[2J"); err != nil {
+		return err
+	}
+	if err := f.in.print(f.w, body, doc); err != nil {
+		return err
+	}
+	m := answer.MetaOf(doc)
+	_, err := io.WriteString(f.w, answer.Footer(m, f.in.one, rows.Len(), f.in.options()))
+	return err
+}
+
+// keepChanged removes the rows that were shown as they are. Flow records come newest first and are turned round, so that
+// the newest stands last.
+func (f *follower) keepChanged(doc any) error {
+	rows := rowsField(doc)
+	next := make(map[string]mark, rows.Len())
+	var changed []reflect.Value
+	for i := range rows.Len() {
+		row := rows.Index(i)
+		key, now, err := identify(row.Interface())
+		if err != nil {
+			return err
+		}
+		next[key] = now
+		if before, ok := f.seen[key]; !ok || !before.last.Equal(now.last) || now.octets > before.octets {
+			changed = append(changed, row)
+		}
+	}
+	f.seen = next
+	kept := reflect.MakeSlice(rows.Type(), 0, len(changed))
+	for i := range changed {
+		if _, isFlows := doc.(*report.Flows); isFlows {
+			kept = reflect.Append(kept, changed[len(changed)-1-i])
+		} else {
+			kept = reflect.Append(kept, changed[i])
+		}
+	}
+	rows.Set(kept)
+	return nil
+}
+
+// identify gives what stays the same of a row while it is updated, and what changes.
+func identify(row any) (string, mark, error) {
+	var id any = row
+	var m mark
+	switch r := row.(type) {
+	case report.Pair:
+		id, m = r.Ends, mark{r.LastSeen, r.Octets}
+	case report.Conversation:
+		id, m = []any{r.Ends, r.Proto, r.SrcPort, r.DstPort}, mark{r.LastSeen, r.Octets}
+	}
+	b, err := json.Marshal(id)
+	return string(b), m, err
+}
+
+// rowsField returns the settable slice of rows of a document.
+func rowsField(doc any) reflect.Value { return reflect.ValueOf(doc).Elem().FieldByName("Rows") }
+
+func terminal(w io.Writer) bool { return terminalHeight(w) > 0 }
+
+// terminalHeight returns the number of lines, 0 when w is no terminal.
+func terminalHeight(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0
+	}
+	return int(size.Row)
+}

@@ -1,0 +1,29 @@
+package serve
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"crosstap/internal/collect/report"
+	"crosstap/internal/collect/store/segment"
+	"crosstap/internal/obs"
+	"crosstap/internal/serve/api"
+	"crosstap/internal/serve/settings"
+)
+
+// OpenData returns the API over a store directory, without a server and beside one that writes it. Close it at the end.
+func OpenData(dir string) (h http.Handler, closer func() error, err error) {
+	s := &Server{cfg: Config{Settings: settings.Settings{Data: dir}}, started: time.Now()}
+	st, err := segment.Open(segment.Config{Dir: dir, ReadOnly: true})
+	if err != nil {
+		return nil, nil, fmt.Errorf("data %s: %w", dir, err)
+	}
+	s.state.store = st
+	reports := report.New(st)
+	a, err := api.New(api.Config{Reporter: reports, Filters: filters{reports}, Status: s.Status, Version: obs.Version().Version, QueryTimeout: time.Hour})
+	if err != nil {
+		return nil, nil, fmt.Errorf("data %s: %w", dir, err)
+	}
+	return a, st.Close, nil
+}
