@@ -25,11 +25,7 @@ func New(c Config) *Dissector {
 // until it returns; origLen is the length the frame had, len(data) when nothing was cut.
 func (d *Dissector) Dissect(p *Packet, link frame.LinkType, data []byte, origLen int) {
 	var w walk
-	w.d, w.p, w.wire = d, p, max(origLen, len(data))
-	w.data = data[:min(len(data), maxOffset)]
-	w.captured = len(w.data)
-	p.NLayers, p.NLevels, p.Issues = 0, 0, 0
-	w.open()
+	w.start(d, p, data, origLen)
 	for k := w.first(link); k != KindNone; {
 		if p.NLayers == MaxLayers {
 			p.Issues |= Deep
@@ -55,6 +51,15 @@ type walk struct {
 	vlanOff  bool   // vlanID is such a VLAN
 	linked   bool   // the level has a link header
 	fragment bool   // a packet around off is a first fragment: lengths inside may exceed it
+}
+
+// start empties p and begins with the first level at the frame's start.
+func (w *walk) start(d *Dissector, p *Packet, data []byte, origLen int) {
+	w.d, w.p, w.wire = d, p, max(origLen, len(data))
+	w.data = data[:min(len(data), maxOffset)]
+	w.captured = len(w.data)
+	p.NLayers, p.NLevels, p.Issues = 0, 0, 0
+	w.open()
 }
 
 // first returns the kind of the frame's first header.

@@ -23,7 +23,7 @@ type field struct {
 var tsharkNames = map[dissect.Kind]string{
 	dissect.KindNull: "null", dissect.KindSLL: "sll", dissect.KindSLL2: "sll", dissect.KindEthernet: "eth", dissect.KindLLC: "llc",
 	dissect.KindVLAN: "vlan", dissect.KindVNTag: "vntag", dissect.KindETag: "etag", dissect.KindPBB: "ieee8021ah", dissect.KindMPLS: "mpls",
-	dissect.KindControlWord: "pwethcw", dissect.KindPPPoE: "pppoe", dissect.KindPPP: "ppp", dissect.KindARP: "arp", dissect.KindIPv4: "ip",
+	dissect.KindPPPoE: "pppoe", dissect.KindPPP: "ppp", dissect.KindARP: "arp", dissect.KindIPv4: "ip",
 	dissect.KindIPv6: "ipv6", dissect.KindHopByHop: "ipv6.hopopts", dissect.KindRouting: "ipv6.routing", dissect.KindFragment: "ipv6.fraghdr",
 	dissect.KindDestOpts: "ipv6.dstopts", dissect.KindMobility: "mipv6", dissect.KindHIP: "hip", dissect.KindShim6: "shim6",
 	dissect.KindAH: "ah", dissect.KindESP: "esp", dissect.KindTCP: "tcp", dissect.KindUDP: "udp", dissect.KindUDPLite: "udplite",
@@ -35,7 +35,7 @@ var tsharkNames = map[dissect.Kind]string{
 // sameNames are other names that tshark has for a layer; "" leaves one out that is no header of its own.
 var sameNames = map[string]string{
 	"ieee8021ad": "vlan", "vxlan_gpe": "vxlan", "pppoes": "pppoe", "pppoed": "pppoe", "ethertype": "", "frame": "", "raw": "", "data": "",
-	"pwethheuristic": "", "pwethnocw": "",
+	"pwethheuristic": "", "pwethnocw": "", "pwethcw": "",
 }
 
 func theirStack(text string) []string {
@@ -144,7 +144,9 @@ func level(name string, use func(f *dissect.Flow) bool, get func(f *dissect.Flow
 func is4(f *dissect.Flow) bool   { return f.HasIP && f.EtherType == wire.TypeIPv4 }
 func is6(f *dissect.Flow) bool   { return f.HasIP && f.EtherType == wire.TypeIPv6 }
 func isTCP(f *dissect.Flow) bool { return f.Proto == wire.ProtoTCP && f.TransOff != 0 }
-func isUDP(f *dissect.Flow) bool { return f.Proto == wire.ProtoUDP && f.TransOff != 0 }
+func isUDP(f *dissect.Flow) bool {
+	return (f.Proto == wire.ProtoUDP || f.Proto == wire.ProtoUDPLite) && f.TransOff != 0 // tshark has one name for both
+}
 func isSCTP(f *dissect.Flow) bool {
 	return f.Proto == wire.ProtoSCTP && f.TransOff != 0
 }

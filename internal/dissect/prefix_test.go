@@ -65,6 +65,44 @@ func TestReuse(t *testing.T) {
 	}
 }
 
+// compareSingly fails when the readers of the single headers see another packet than Dissect.
+func compareSingly(t *testing.T, d *dissect.Dissector, c captured) {
+	t.Helper()
+	var fast, slow dissect.Packet
+	d.Dissect(&fast, c.link, c.data, c.orig)
+	d.DissectSingly(&slow, c.link, c.data, c.orig)
+	if fast != slow {
+		t.Fatalf("%s frame %d: %+v\none header after the other: %+v", c.file, c.n, fast, slow)
+	}
+}
+
+func TestPlainIsTheSame(t *testing.T) {
+	d := dissect.New(dissect.Config{})
+	for _, c := range corpusFrames(t) {
+		compareSingly(t, d, c)
+		for n := range min(len(c.data), 200) {
+			compareSingly(t, d, captured{c.file, c.n, c.link, c.data[:n], c.orig})
+			compareSingly(t, d, captured{c.file, c.n, c.link, c.data[:n], n})
+		}
+	}
+}
+
+// A changed byte anywhere must not part the two either.
+func TestPlainIsTheSameOnDamage(t *testing.T) {
+	d := dissect.New(dissect.Config{})
+	for i, c := range cases {
+		b := bytesOf(t, c.frame)
+		for at := range b {
+			for _, bit := range []byte{0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0xff} {
+				b[at] ^= bit
+				compareSingly(t, d, captured{c.name, i, c.link, b, len(b)})
+				compareSingly(t, d, captured{c.name, i, c.link, b, len(b) + 1000})
+				b[at] ^= bit
+			}
+		}
+	}
+}
+
 func FuzzDissect(f *testing.F) {
 	for _, s := range shapes {
 		f.Add(uint16(1), uint32(0), bytesOf(f, s.frame))
@@ -80,6 +118,7 @@ func FuzzDissect(f *testing.F) {
 			before := bytes.Clone(data)
 			d.Dissect(p, frame.LinkType(link), data, len(data)+int(more%100000))
 			check(t, p, len(data), "fuzz")
+			compareSingly(t, d, captured{"fuzz", 0, frame.LinkType(link), data, len(data) + int(more%100000)})
 			if !bytes.Equal(before, data) {
 				t.Fatal("the frame was changed")
 			}

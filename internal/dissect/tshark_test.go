@@ -31,7 +31,7 @@ func readTshark(t *testing.T, link frame.LinkType, frames []captured, fields []s
 		t.Fatal(err)
 	}
 	args := []string{"-r", path, "-n", "-T", "fields", "-E", "separator=/t", "-E", "occurrence=a", "-E", "aggregator=|",
-		"-o", "ip.defragment:FALSE", "-o", "ipv6.defragment:FALSE", "-o", "ip.check_checksum:FALSE", "-d", "udp.port==8472,vxlan"}
+		"-o", "ip.defragment:FALSE", "-o", "ipv6.defragment:FALSE", "-o", "ip.check_checksum:FALSE", "-d", "udp.port==8472,vxlan", "-d", "mpls.label==1000,pwethcw", "-d", "mpls.label==1001,pwethnocw"}
 	for _, f := range fields {
 		args = append(args, "-e", f)
 	}
