@@ -122,7 +122,7 @@ func (t *Tap) makeSinks() error {
 
 // Channels hold this many batches of frames and slices of records.
 const (
-	framesAhead = 8
+	framesAhead = 4
 	flowsAhead  = 8
 )
 

@@ -23,7 +23,7 @@ type chunks struct {
 }
 
 const (
-	chunkBytes = 256 << 10
+	chunkBytes = 128 << 10
 	keepChunks = 32
 	// chunkFrames is what a chunk of ordinary frames needs; a chunk of tiny ones gets more.
 	chunkFrames = chunkBytes / 64

@@ -29,21 +29,17 @@ type entry struct {
 
 const noClose = 1<<63 - 1
 
-const (
-	slabBits = 12
-	slabLen  = 1 << slabBits
-)
-
 // cache is an open-addressing hash table of flows. The table holds 8 bytes for each flow: the
 // upper half of the hash, which settles nearly every comparison, and the entry's number.
-// Entries stand in slabs and never move.
+// Entries never move.
 type cache struct {
-	index []uint64 // hash & tagMask | number + 1; 0 is free
-	mask  uint64
-	slabs []*[slabLen]entry
-	free  []uint32 // numbers given back
-	used  uint32   // numbers ever given out
-	n     int
+	index   []uint64 // hash & tagMask | number + 1; 0 is free
+	mask    uint64
+	entries []entry
+	release func()   // gives the memory of entries back
+	free    []uint32 // numbers given back
+	used    uint32   // numbers ever given out
+	n       int
 }
 
 const (
@@ -52,21 +48,44 @@ const (
 	maxLoadOf16 = 9 // sixteenths of the table in use before it doubles
 )
 
-func newCache() cache { return cache{index: make([]uint64, firstSlots), mask: firstSlots - 1} }
+// newCache returns an empty cache for at most n flows.
+func newCache(n int) cache {
+	c := cache{index: make([]uint64, firstSlots), mask: firstSlots - 1}
+	c.entries, c.release = newEntries(n)
+	return c
+}
 
-func (c *cache) at(number uint32) *entry { return &c.slabs[number>>slabBits][number&(slabLen-1)] }
+func (c *cache) at(number uint32) *entry { return &c.entries[number] }
 
 // home returns the slot where a search begins. The tag alone decides it, so that the table grows
 // without a look at the keys.
 func (c *cache) home(hash uint64) uint64 { return hash >> 32 & c.mask }
 
-// touch brings the memory that find will need nearer. Its result has no meaning.
-func (c *cache) touch(hash uint64) uint64 {
-	v := c.index[c.home(hash)]
-	if uint32(v) == 0 {
-		return 0
+// likely returns the number of the flow that find will most likely return for a hash, and brings
+// its memory nearer. The second result has no meaning; without a use for it nothing would be loaded.
+func (c *cache) likely(hash uint64) (uint32, uint64) {
+	for i := c.home(hash); ; i = (i + 1) & c.mask {
+		v := c.index[i]
+		if uint32(v) == 0 {
+			return none, 0
+		}
+		if (v^hash)&tagMask == 0 {
+			e := c.at(uint32(v) - 1)
+			return uint32(v) - 1, e.key[0] + e.packets + uint64(e.lastNS)
+		}
 	}
-	return c.at(uint32(v) - 1).packets
+}
+
+// none is the number of no flow.
+const none = 1<<32 - 1
+
+// is reports whether a number that likely gave is that of the flow with this key.
+func (c *cache) is(number uint32, k *key) bool {
+	if number == none {
+		return false
+	}
+	e := c.at(number)
+	return e.live && e.key == *k
 }
 
 // find returns the number of the flow with this key.
@@ -95,9 +114,6 @@ func (c *cache) add(hash uint64, k *key) uint32 {
 	} else {
 		number = c.used
 		c.used++
-		if int(number>>slabBits) == len(c.slabs) {
-			c.slabs = append(c.slabs, new([slabLen]entry))
-		}
 	}
 	c.at(number).key = *k
 	c.insert(hash&tagMask | uint64(number+1))

@@ -85,10 +85,13 @@ func (m *Meter) ends(e *entry) (int64, flow.EndReason) {
 
 // count adds a packet to its flow.
 func (m *Meter) count(a *arrival) {
-	number, ok := m.cache.find(a.hash, &a.key)
-	if !ok {
-		m.begin(a)
-		return
+	number := a.likely
+	if !m.cache.is(number, &a.key) {
+		var ok bool
+		if number, ok = m.cache.find(a.hash, &a.key); !ok {
+			m.begin(a)
+			return
+		}
 	}
 	e := m.cache.at(number)
 	if ends, reason := m.ends(e); ends <= m.clock || e.closeClock != noClose && a.tcpFlags&tcpSYN != 0 {

@@ -101,7 +101,7 @@ func (m *Meter) join(a *arrival, pc *piece) bool {
 		return false
 	}
 	a.key.setPorts(first.ports, first.icmp)
-	a.hash = m.hasher.hash(&a.key)
+	a.hash, a.likely = m.hasher.hash(&a.key), none
 	return true
 }
 
@@ -173,7 +173,7 @@ func (m *Meter) orphan(n int) {
 }
 
 func (m *Meter) countHeld(a *arrival) {
-	a.hash = m.hasher.hash(&a.key)
+	a.hash, a.likely = m.hasher.hash(&a.key), none
 	m.count(a)
 	m.frames.Hold(-1)
 	m.frames.Out(1)

@@ -55,6 +55,7 @@ type arrival struct {
 	size       size
 	timeNS     int64
 	outerPorts uint32
+	likely     uint32 // number of its flow, when nothing changes until its turn
 	tcpFlags   uint16
 	marks      flow.Mark
 	tos        uint8
@@ -72,7 +73,6 @@ func New(c Config) (*Meter, error) {
 		frames: ledger.New("meter", ledger.Frames, "non_ip", "truncated", "malformed", "unsupported", "tunnel_fragment"),
 		flows:  ledger.New("flow_cache", ledger.Records),
 		hasher: newHasher(),
-		cache:  newCache(),
 		frags:  newFragments(),
 	}
 	// Fine enough that a record leaves soon after its time, coarse enough that a full wheel covers
@@ -111,6 +111,8 @@ func (m *Meter) Stats() Stats {
 // go to out in slices that belong to the receiver. Run does not close out. It returns early, with ctx's error,
 // only when ctx ends.
 func (m *Meter) Run(ctx context.Context, in <-chan frame.Batch, out chan<- []flow.Record) error {
+	m.cache = newCache(m.cfg.MaxFlows)
+	defer m.cache.release()
 	var tick <-chan time.Time
 	started := time.Now()
 	if m.cfg.Live {
@@ -192,9 +194,12 @@ func (m *Meter) block(frames []frame.Frame) {
 	}
 	var sum uint64
 	for i := range m.ahead[:n] {
-		sum += m.cache.touch(m.ahead[i].hash)
+		a := &m.ahead[i]
+		number, touched := m.cache.likely(a.hash)
+		a.likely = number
+		sum += touched
 	}
-	m.touched = sum
+	m.touched ^= sum
 	var packets, octets uint64
 	waiting := 0
 	for i := range m.ahead[:n] {
@@ -246,6 +251,7 @@ func (m *Meter) arrive(a *arrival, pc *piece, f *frame.Frame) bool {
 		pc.set(f, p, i)
 	}
 	a.hash = m.hasher.hash(&a.key)
+	m.touched ^= m.cache.index[m.cache.home(a.hash)]
 	return true
 }
 
