@@ -9,6 +9,10 @@ var books = [...]book{
 	{9, "Cisco", cisco},
 	{35632, "ntop", ntop},
 	{56506, "Antrea", antrea},
+	{10704, "Barracuda", barracuda},
+	{5951, "NetScaler", netscaler},
+	{637, "Nokia", nokia},
+	{41916, "Viptela", viptela},
 }
 
 // vmware is NSX's, the distributed switch's and Open vSwitch's. 885 was never assigned. 954 is not IANA's
@@ -53,6 +57,12 @@ var cert = map[uint16]row{
 	21:    {"reverseFlowDeltaMilliseconds", u32, qty, ms},
 	33:    {"silkAppLabel", u16, idn, none},
 	40:    {"flowAttributes", u16, flg, none},
+	100:   {"expiredFragmentCount", u32, tot, none},
+	101:   {"assembledFragmentCount", u32, tot, none},
+	102:   {"meanFlowRate", u32, any_, none},
+	103:   {"meanPacketRate", u32, any_, none},
+	104:   {"flowTableFlushEventCount", u32, tot, none},
+	105:   {"flowTablePeakCount", u32, any_, none},
 	16398: {"reverseInitialTCPFlags", u8, flg, none},
 	16399: {"reverseUnionTCPFlags", u8, flg, none},
 	16424: {"reverseFlowAttributes", u16, flg, none},
@@ -82,4 +92,52 @@ var antrea = map[uint16]row{
 	108: {"destinationServicePort", u16, idn, none},
 	109: {"destinationServicePortName", str, any_, none},
 	137: {"flowType", u8, idn, none},
+}
+
+// barracuda is what the firewalls send as "extended uniflow".
+var barracuda = map[uint16]row{
+	1:  {"Timestamp", secs, any_, sec},
+	2:  {"LogOp", u8, idn, none},
+	3:  {"TrafficType", u8, idn, none},
+	4:  {"FW_Rule", str, any_, none},
+	5:  {"ServiceName", str, any_, none},
+	6:  {"Reason", u32, idn, none},
+	7:  {"ReasonText", str, any_, none},
+	8:  {"BindIPv4Address", ip4, any_, none},
+	9:  {"BindTransportPort", u16, idn, none},
+	10: {"ConnIPv4Address", ip4, any_, none},
+	11: {"ConnTransportPort", u16, idn, none},
+	12: {"AuditCounter", u32, any_, none},
+}
+
+var netscaler = map[uint16]row{
+	128: {"netscalerRoundTripTime", u32, qty, ms},
+	129: {"netscalerTransactionId", u32, idn, none},
+	130: {"netscalerHttpReqUrl", str, any_, none},
+	131: {"netscalerHttpReqCookie", str, any_, none},
+	132: {"netscalerFlowFlags", u64, flg, none},
+	133: {"netscalerConnectionId", u32, idn, none},
+	140: {"netscalerHttpReqReferer", str, any_, none},
+	141: {"netscalerHttpReqMethod", str, any_, none},
+	142: {"netscalerHttpReqHost", str, any_, none},
+	143: {"netscalerHttpReqUserAgent", str, any_, none},
+	151: {"netscalerAppNameAppId", u32, idn, none},
+	183: {"netscalerHttpContentType", str, any_, none},
+	185: {"netscalerHttpReqAuthorization", str, any_, none},
+	186: {"netscalerHttpReqVia", str, any_, none},
+	190: {"netscalerHttpReqXForwardedFor", str, any_, none},
+	192: {"netscalerConnectionChainID", oct, any_, none},
+	193: {"netscalerConnectionChainHopCount", u8, qty, hop},
+	205: {"netscalerAaaUsername", str, any_, none},
+	267: {"netscalerHttpDomainName", str, any_, none},
+}
+
+var nokia = map[uint16]row{
+	91: {"natInsideSvcid", u16, idn, none},
+	92: {"natOutsideSvcid", u16, idn, none},
+	93: {"natSubString", str, any_, none},
+}
+
+var viptela = map[uint16]row{
+	4321: {"viptelaVPNId", u64, idn, none},
 }

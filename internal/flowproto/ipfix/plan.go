@@ -25,8 +25,8 @@ type run struct {
 
 // step is one field with a meaning to a record: its place in the run and what to do with it.
 type step struct {
-	off, end int
 	set      setter
+	off, end uint16
 }
 
 // compile makes the plan of a template's fields.
@@ -49,7 +49,7 @@ func compile(fields []Field) plan {
 		}
 		if ok {
 			if set := e.forLen(f); set != nil {
-				last.steps = append(last.steps, step{off: last.size, end: last.size + int(f.Len), set: set})
+				last.steps = append(last.steps, step{set: set, off: uint16(last.size), end: uint16(last.size + int(f.Len))})
 				p.after |= e.after
 			}
 		}
@@ -185,9 +185,9 @@ func (p *plan) runRecord(r *flow.Record, c *context, b []byte) (int, bool) {
 		if n+run.size > len(b) {
 			return n + run.size, false
 		}
-		for j := range run.steps {
-			s := &run.steps[j]
-			s.set(r, c, b[n+s.off:n+s.end:n+s.end])
+		fixed := b[n : n+run.size]
+		for _, s := range run.steps {
+			s.set(r, c, fixed[s.off:s.end])
 		}
 		n += run.size
 		if !run.variable {
@@ -199,7 +199,7 @@ func (p *plan) runRecord(r *flow.Record, c *context, b []byte) (int, bool) {
 		}
 		n += head
 		if run.set != nil {
-			run.set(r, c, b[n:n+size:n+size])
+			run.set(r, c, b[n:n+size])
 		}
 		n += size
 	}

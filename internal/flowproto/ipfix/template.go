@@ -74,8 +74,8 @@ func nextTemplate(b []byte, options bool) (r templateRecord, need int, ok bool) 
 	return r, r.size, true
 }
 
-// newTemplate compiles a template record. It returns nil when its records would have no length:
-// such a set has no end.
+// newTemplate compiles a template record. It returns nil when its records would have no length, for such
+// a set has no end, or more than a message holds.
 func newTemplate(domain uint32, r templateRecord, options bool) *Template {
 	t := &Template{
 		Domain: domain, ID: r.id, Scope: int(r.scope), options: options, fixed: true,
@@ -91,7 +91,7 @@ func newTemplate(domain uint32, r templateRecord, options bool) *Template {
 		}
 		t.add(f)
 	}
-	if t.minLen == 0 || t.Scope > len(t.Fields) {
+	if t.minLen == 0 || t.minLen > MaxMessage || t.Scope > len(t.Fields) {
 		return nil
 	}
 	if !options {
