@@ -1,0 +1,290 @@
+package enrich
+
+import (
+	"crosstap/internal/flow"
+)
+
+// none is no flow.
+const none = -1
+
+// known is what is remembered of one direction of a flow. It fills up as observers tell what others do not.
+type known struct {
+	id        uint64 // the flow identifier; it stays when the rest becomes known
+	exact     uint64 // key in table.exact
+	noMAC     uint64 // key in table.noMAC
+	noSeg     uint64 // key in table.noSeg
+	segment   flow.Segment
+	macs      bool // the MAC addresses are known
+	ambiguous bool // made for records that fitted two flows
+	low       bool // the source is the lower end of the conversation
+	conv      int32
+	seenNS    int64
+	batch     uint64 // the last one with a record of the flow
+
+	newer, older    int32 // by use
+	nextMAC, prvMAC int32 // flows of one noMAC key
+	nextSeg, prvSeg int32 // flows of one noSeg key
+
+	election
+}
+
+// table finds the flow of a record. Flows are found by the whole merge key; a record that lacks the segment or
+// the MAC addresses belongs to the one flow that fits the rest, and to none when two do.
+type table struct {
+	max      int
+	lingerNS int64
+
+	flows    []known
+	free     []int32
+	exact    map[uint64]int32
+	noMAC    map[uint64]int32 // first of a list
+	noSeg    map[uint64]int32 // first of a list
+	newest   int32
+	oldest   int32
+	nowNS    int64 // newest receipt
+	convs    conversations
+	evicted  uint64
+	takeover uint64
+	batch    uint64
+	moved    func(from, to int32) // told when one flow turns out to be another
+}
+
+func newTable(limit int, lingerNS int64) *table {
+	return &table{
+		max: limit, lingerNS: lingerNS, newest: none, oldest: none,
+		exact: make(map[uint64]int32), noMAC: make(map[uint64]int32), noSeg: make(map[uint64]int32), convs: newConversations(),
+	}
+}
+
+func (t *table) len() int            { return len(t.exact) }
+func (t *table) at(ref int32) *known { return &t.flows[ref] }
+func hasMACs(r *flow.Record) bool    { return r.SrcMAC != 0 || r.DstMAC != 0 }
+func complete(r *flow.Record) bool   { return r.Segment != 0 && hasMACs(r) }
+
+// find returns the flow of a record, made when there is none. ambiguous tells that two fitted, and that the record
+// therefore belongs to neither.
+func (t *table) find(r *flow.Record) (ref int32, ambiguous bool) {
+	tuple := tupleOf(r)
+	key := exactKey(&tuple, r.Segment, r.SrcMAC, r.DstMAC, r.Fabric, kindExact)
+	t.nowNS = max(t.nowNS, r.RecvNS)
+	ref, ok := t.exact[key]
+	if ok {
+		f := &t.flows[ref]
+		t.touch(ref)
+		return ref, f.ambiguous
+	}
+	noMAC := exactKey(&tuple, r.Segment, 0, 0, r.Fabric, kindNoMAC)
+	noSeg := exactKey(&tuple, 0, r.SrcMAC, r.DstMAC, "", kindNoSeg)
+	id := key
+	if complete(r) {
+		if ref := t.adopt(r, noMAC, noSeg); ref != none {
+			t.learn(ref, r, key, noMAC, noSeg)
+			t.touch(ref)
+			return ref, false
+		}
+	} else {
+		ref, two := t.only(r, noMAC, noSeg)
+		if ref != none {
+			t.touch(ref)
+			return ref, false
+		}
+		if ambiguous = two; two {
+			id = exactKey(&tuple, r.Segment, r.SrcMAC, r.DstMAC, r.Fabric, kindAmbiguous)
+		}
+	}
+	ref = t.insert(known{
+		id: id, exact: key, noMAC: noMAC, noSeg: noSeg, segment: r.Segment, macs: hasMACs(r), ambiguous: ambiguous, seenNS: r.RecvNS,
+	})
+	conv, low := conversationKey(&tuple, r.Segment, r.SrcMAC, r.DstMAC, r.Fabric)
+	t.flows[ref].conv, t.flows[ref].low = t.convs.join(conv), low
+	return ref, ambiguous
+}
+
+// adopt finds the flow that an incomplete record began and that this complete one continues. When two incomplete
+// ones did, one is adopted and the other forgotten: its next record finds the adopted one.
+func (t *table) adopt(r *flow.Record, noMAC, noSeg uint64) int32 {
+	bySeg := t.orphan(t.list(t.noSeg, noSeg), func(f *known) bool { return f.segment == 0 && f.macs }, segList)
+	byMAC := t.orphan(t.list(t.noMAC, noMAC), func(f *known) bool { return !f.macs && f.segment == r.Segment }, macList)
+	if bySeg == none {
+		return byMAC
+	}
+	if byMAC != none {
+		t.moved(byMAC, bySeg)
+		t.remove(byMAC)
+	}
+	return bySeg
+}
+
+func (t *table) list(m map[uint64]int32, key uint64) int32 {
+	if ref, ok := m[key]; ok {
+		return ref
+	}
+	return none
+}
+
+func segList(f *known) int32 { return f.nextSeg }
+func macList(f *known) int32 { return f.nextMAC }
+
+// maxWalk bounds a walk along a list: with more candidates than that nothing is unique anyway.
+const maxWalk = 8
+
+func (t *table) orphan(ref int32, fits func(*known) bool, next func(*known) int32) int32 {
+	for n := 0; ref != none && n < maxWalk; n++ {
+		f := &t.flows[ref]
+		if !f.ambiguous && fits(f) {
+			return ref
+		}
+		ref = next(f)
+	}
+	return none
+}
+
+// only finds the one flow that an incomplete record fits. two tells that more than one does.
+func (t *table) only(r *flow.Record, noMAC, noSeg uint64) (ref int32, two bool) {
+	if hasMACs(r) {
+		ref, two = t.single(t.list(t.noSeg, noSeg), func(f *known) bool { return f.segment != 0 }, segList)
+		if ref != none || two {
+			return ref, two
+		}
+		// a flow begun without either: it has the unknown segment in common
+		ref = t.orphan(t.list(t.noMAC, noMAC), func(f *known) bool { return !f.macs }, macList)
+		if ref != none {
+			tuple := tupleOf(r)
+			t.learn(ref, r, exactKey(&tuple, r.Segment, r.SrcMAC, r.DstMAC, r.Fabric, kindExact), noMAC, noSeg)
+		}
+		return ref, false
+	}
+	return t.single(t.list(t.noMAC, noMAC), func(f *known) bool { return f.macs }, macList)
+}
+
+func (t *table) single(ref int32, fits func(*known) bool, next func(*known) int32) (found int32, two bool) {
+	found = none
+	for n := 0; ref != none; n++ {
+		f := &t.flows[ref]
+		if fit := !f.ambiguous && fits(f); fit && found != none || n == maxWalk {
+			return none, true
+		} else if fit {
+			found = ref
+		}
+		ref = next(f)
+	}
+	return found, false
+}
+
+// learn gives a flow what it lacked.
+func (t *table) learn(ref int32, r *flow.Record, exact, noMAC, noSeg uint64) {
+	t.unlink(ref)
+	f := &t.flows[ref]
+	f.exact, f.noMAC, f.noSeg = exact, noMAC, noSeg
+	f.segment, f.macs = r.Segment, hasMACs(r)
+	t.link(ref)
+}
+
+// insert adds a flow, and makes room for it.
+func (t *table) insert(f known) int32 {
+	for range 2 { // a little more than is added: what nobody reports any more goes
+		if o := t.oldest; o != none && t.nowNS-t.flows[o].seenNS > t.lingerNS && t.flows[o].batch != t.batch {
+			t.remove(o)
+		}
+	}
+	if len(t.exact) >= t.max {
+		t.remove(t.oldest)
+		t.evicted++
+	}
+	var ref int32
+	if n := len(t.free); n > 0 {
+		ref, t.free = t.free[n-1], t.free[:n-1]
+	} else {
+		ref = int32(len(t.flows))
+		t.flows = append(t.flows, known{})
+	}
+	f.batch = t.batch
+	t.flows[ref] = f
+	t.link(ref)
+	t.use(ref)
+	return ref
+}
+
+func (t *table) remove(ref int32) {
+	t.unlink(ref)
+	t.unuse(ref)
+	t.convs.leave(t.flows[ref].conv)
+	t.flows[ref] = known{}
+	t.free = append(t.free, ref)
+}
+
+// link enters a flow under its keys.
+func (t *table) link(ref int32) {
+	f := &t.flows[ref]
+	t.exact[f.exact] = ref
+	f.prvMAC, f.prvSeg = none, none
+	f.nextMAC, f.nextSeg = t.list(t.noMAC, f.noMAC), t.list(t.noSeg, f.noSeg)
+	if f.nextMAC != none {
+		t.flows[f.nextMAC].prvMAC = ref
+	}
+	if f.nextSeg != none {
+		t.flows[f.nextSeg].prvSeg = ref
+	}
+	t.noMAC[f.noMAC], t.noSeg[f.noSeg] = ref, ref
+}
+
+func (t *table) unlink(ref int32) {
+	f := &t.flows[ref]
+	delete(t.exact, f.exact)
+	switch {
+	case f.prvMAC != none:
+		t.flows[f.prvMAC].nextMAC = f.nextMAC
+	case f.nextMAC != none:
+		t.noMAC[f.noMAC] = f.nextMAC
+	default:
+		delete(t.noMAC, f.noMAC)
+	}
+	if f.nextMAC != none {
+		t.flows[f.nextMAC].prvMAC = f.prvMAC
+	}
+	switch {
+	case f.prvSeg != none:
+		t.flows[f.prvSeg].nextSeg = f.nextSeg
+	case f.nextSeg != none:
+		t.noSeg[f.noSeg] = f.nextSeg
+	default:
+		delete(t.noSeg, f.noSeg)
+	}
+	if f.nextSeg != none {
+		t.flows[f.nextSeg].prvSeg = f.prvSeg
+	}
+}
+
+// use puts a flow at the newest end.
+func (t *table) use(ref int32) {
+	f := &t.flows[ref]
+	f.newer, f.older = none, t.newest
+	if t.newest != none {
+		t.flows[t.newest].newer = ref
+	} else {
+		t.oldest = ref
+	}
+	t.newest = ref
+}
+
+func (t *table) unuse(ref int32) {
+	f := &t.flows[ref]
+	if f.newer != none {
+		t.flows[f.newer].older = f.older
+	} else {
+		t.newest = f.older
+	}
+	if f.older != none {
+		t.flows[f.older].newer = f.newer
+	} else {
+		t.oldest = f.newer
+	}
+}
+
+func (t *table) touch(ref int32) {
+	t.flows[ref].seenNS, t.flows[ref].batch = t.nowNS, t.batch
+	if t.newest != ref {
+		t.unuse(ref)
+		t.use(ref)
+	}
+}
