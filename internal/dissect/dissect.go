@@ -27,11 +27,17 @@ func (d *Dissector) Dissect(p *Packet, link frame.LinkType, data []byte, origLen
 	var w walk
 	w.start(d, p, data, origLen)
 	for k := w.first(link); k != KindNone; {
-		if p.NLayers == MaxLayers {
+		switch {
+		case p.NLayers == MaxLayers:
 			p.Issues |= Deep
 			return
+		case k == KindEthernet: // the two most frequent ones without the long way
+			k = w.ethernet()
+		case k == KindVXLAN:
+			k = w.vxlan()
+		default:
+			k = w.step(k)
 		}
-		k = w.step(k)
 	}
 }
 
@@ -64,9 +70,10 @@ func (w *walk) start(d *Dissector, p *Packet, data []byte, origLen int) {
 
 // first returns the kind of the frame's first header.
 func (w *walk) first(link frame.LinkType) Kind {
-	switch link {
-	case frame.LinkEthernet:
+	if link == frame.LinkEthernet {
 		return KindEthernet
+	}
+	switch link {
 	case frame.LinkSLL:
 		return KindSLL
 	case frame.LinkSLL2:
@@ -83,11 +90,9 @@ func (w *walk) first(link frame.LinkType) Kind {
 	return w.unsupported()
 }
 
-// step reads one header of kind k and returns the kind of the next, KindNone when there is none.
+// step reads one header of kind k, other than Ethernet and VXLAN, and returns the kind of the next, KindNone when there is none.
 func (w *walk) step(k Kind) Kind {
 	switch k {
-	case KindEthernet:
-		return w.ethernet()
 	case KindVLAN:
 		return w.vlan()
 	case KindARP:
@@ -129,8 +134,6 @@ func (w *walk) step(k Kind) Kind {
 // stepRare is step for tunnels over UDP, tags and the links that are not Ethernet.
 func (w *walk) stepRare(k Kind) Kind {
 	switch k {
-	case KindVXLAN:
-		return w.vxlan()
 	case KindVXLANGPE:
 		return w.vxlanGPE()
 	case KindGeneve:

@@ -13,6 +13,8 @@ func (d *Dissector) DissectSingly(p *Packet, link frame.LinkType, data []byte, o
 			return
 		case k == KindEthernet:
 			k = w.ethernetHeader()
+		case k == KindVXLAN:
+			k = w.vxlan()
 		default:
 			k = w.step(k)
 		}

@@ -14,16 +14,14 @@ func (w *walk) ipv4() Kind {
 	if !h.Valid() {
 		return w.malformed(KindIPv4, wire.IPv4Len)
 	}
-	lv := w.network(wire.TypeIPv4)
+	lv := w.network()
 	total := int(h.TotalLen())
 	lv.IPLen = uint16(total)
 	if total == 0 {
 		total = w.wire - w.off
 	}
 	lv.IPLen32 = uint32(total)
-	putV4(&lv.Src, h.Src())
-	putV4(&lv.Dst, h.Dst())
-	lv.ToS, lv.TTL, lv.Proto, lv.IPID = h.ToS(), h.TTL(), h.Protocol(), uint32(h.ID())
+	lv.fill4(h)
 	lv.FragOff, lv.MoreFrags = h.FragOff(), h.MoreFragments()
 	n := h.HeaderLen()
 	if n > len(h) {
@@ -50,12 +48,12 @@ func putV4(a *flow.Addr, b []byte) {
 }
 
 // network begins the network layer of a level: of the present one, or of a new one inside another IP packet.
-func (w *walk) network(etherType uint16) *Flow {
+func (w *walk) network() *Flow {
 	if w.lv.HasIP {
 		w.open()
 	}
 	lv := w.lv
-	lv.HasIP, lv.NetOff, lv.EtherType = true, uint16(w.off), etherType
+	lv.HasIP, lv.NetOff = true, uint16(w.off)
 	return lv
 }
 
@@ -75,10 +73,8 @@ func (w *walk) ipv6() Kind {
 	if !h.Valid() {
 		return w.malformed(KindIPv6, wire.IPv6Len)
 	}
-	lv := w.network(wire.TypeIPv6)
-	copy(lv.Src[:], h.Src())
-	copy(lv.Dst[:], h.Dst())
-	lv.ToS, lv.TTL = h.TrafficClass(), h.HopLimit()
+	lv := w.network()
+	lv.fill6(h)
 	total := int(h.PayloadLen()) + wire.IPv6Len
 	if total == wire.IPv6Len {
 		total = w.jumbo(h)

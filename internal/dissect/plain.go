@@ -9,7 +9,7 @@ import (
 
 // plain reads the most frequent headers in one go: Ethernet, at most one 802.1Q tag, IPv4 without options or IPv6
 // without extension headers, no fragment, TCP or UDP, all there and with lengths that fit. The readers of the single headers give the
-// same result for about twice the time. When anything is out of the ordinary it reports false and has changed nothing.
+// same result in twice the time. When anything is out of the ordinary it reports false and has changed nothing.
 func (w *walk) plain() (Kind, bool) {
 	const tagged = wire.EthernetLen + wire.VLANLen
 	b := w.rest()
@@ -22,98 +22,103 @@ func (w *walk) plain() (Kind, bool) {
 	}
 	var head, total int
 	var proto uint8
-	switch t {
-	case wire.TypeIPv4:
-		h := wire.IPv4(b[n:])
-		head, total, proto = wire.IPv4Len, int(h.TotalLen()), h.Protocol()
-		if h[0] != 0x45 || h.MoreFragments() || h.FragOff() != 0 {
-			return KindNone, false
-		}
-	case wire.TypeIPv6:
-		h := wire.IPv6(b[n:])
-		head, total, proto = wire.IPv6Len, wire.IPv6Len+int(h.PayloadLen()), h.NextHeader()
-		if h.Version() != 6 {
-			return KindNone, false
-		}
+	h := b[n:]
+	switch {
+	case t == wire.TypeIPv4 && h[0] == 0x45 && binary.BigEndian.Uint16(h[6:])&0x3fff == 0: // 5 words, no fragment
+		head, total, proto = wire.IPv4Len, int(wire.IPv4(h).TotalLen()), wire.IPv4(h).Protocol()
+	case t == wire.TypeIPv6 && h[0]>>4 == 6 && len(h) >= wire.IPv6Len+wire.UDPLen:
+		head, total, proto = wire.IPv6Len, wire.IPv6Len+int(wire.IPv6(h).PayloadLen()), wire.IPv6(h).NextHeader()
 	default:
 		return KindNone, false
 	}
-	k, size := plainTransport(b[min(n+head, len(b)):], proto, total-head)
-	if k == KindNone || w.off+n+total > w.wire {
+	k, size := KindUDP, wire.UDPLen
+	if proto == wire.ProtoTCP && len(h) >= head+wire.TCPLen {
+		k, size = KindTCP, wire.TCP(h[head:]).HeaderLen()
+	} else if proto != wire.ProtoUDP {
 		return KindNone, false
 	}
-	w.plainLink(b, n)
-	w.plainNetwork(b[n:], t, total)
-	return w.plainEnd(b[n+head:], k, size), true
+	end := head + size
+	if k == KindTCP && size < wire.TCPLen || end > len(h) || end > total || w.off+n+total > w.wire {
+		return KindNone, false
+	}
+	return w.take(b, n, head, size, total, k), true
 }
 
-// plainTransport returns the kind and the length of a whole TCP or UDP header at the start of b, in a packet
-// that has room bytes for it and its data.
-func plainTransport(b []byte, proto uint8, room int) (Kind, int) {
-	k, n := KindUDP, wire.UDPLen
-	switch {
-	case proto == wire.ProtoTCP && len(b) >= wire.TCPLen:
-		if k, n = KindTCP, wire.TCP(b).HeaderLen(); n < wire.TCPLen {
-			return KindNone, 0
-		}
-	case proto != wire.ProtoUDP:
-		return KindNone, 0
+// take records what plain has found in b: n bytes of link header, an IP header of head bytes in a packet of total bytes, and
+// a transport header of kind k and size bytes. It returns the tunnel behind it.
+func (w *walk) take(b []byte, n, head, size, total int, k Kind) Kind {
+	if w.linked || w.lv.HasIP {
+		w.open()
 	}
-	if n > len(b) || n > room {
-		return KindNone, 0
-	}
-	return k, n
-}
-
-// plainLink takes an Ethernet header and its tag, n bytes together.
-func (w *walk) plainLink(b []byte, n int) {
-	w.link()
-	lv, h := w.lv, wire.Ethernet(b)
-	lv.LinkOff = uint16(w.off)
-	lv.DstMAC, lv.SrcMAC = flow.MACFrom(h.Dst()), flow.MACFrom(h.Src())
-	w.push(KindEthernet, wire.EthernetLen)
+	w.linked = true
+	lv, off := w.lv, w.off
+	lv.LinkOff, lv.NetOff, lv.HasIP = uint16(off), uint16(off+n), true
+	lv.DstMAC = flow.MAC(binary.BigEndian.Uint64(b) >> 16)
+	lv.SrcMAC = flow.MAC(binary.BigEndian.Uint64(b[6:]) >> 16)
+	lv.IPLen, lv.IPLen32 = uint16(min(total, 0xffff)), uint32(total)
 	if n > wire.EthernetLen {
 		lv.VLAN = wire.VLAN(b[wire.EthernetLen:]).ID()
-		w.push(KindVLAN, wire.VLANLen)
-		w.tags = 1
 	}
-}
-
-// plainNetwork takes an IP header of the shortest kind.
-func (w *walk) plainNetwork(b []byte, t uint16, total int) {
-	lv := w.lv
-	lv.HasIP, lv.NetOff, lv.EtherType = true, uint16(w.off), t
-	lv.IPLen, lv.IPLen32 = uint16(min(total, 0xffff)), uint32(total)
-	w.limit(w.off + total)
-	if t == wire.TypeIPv4 {
-		h := wire.IPv4(b[:wire.IPv4Len])
-		putV4(&lv.Src, h.Src())
-		putV4(&lv.Dst, h.Dst())
-		lv.ToS, lv.TTL, lv.Proto, lv.IPID = h.ToS(), h.TTL(), h.Protocol(), uint32(h.ID())
-		w.push(KindIPv4, wire.IPv4Len)
-		return
+	h := b[n:]
+	kind := KindIPv4
+	if head == wire.IPv4Len {
+		lv.fill4(h)
+	} else {
+		kind = KindIPv6
+		lv.fill6(h)
 	}
-	h := wire.IPv6(b[:wire.IPv6Len])
-	copy(lv.Src[:], h.Src())
-	copy(lv.Dst[:], h.Dst())
-	lv.ToS, lv.TTL, lv.Proto = h.TrafficClass(), h.HopLimit(), h.NextHeader()
-	w.push(KindIPv6, wire.IPv6Len)
-}
-
-// plainEnd takes a transport header of kind k and n bytes and returns the tunnel behind it.
-func (w *walk) plainEnd(b []byte, k Kind, n int) Kind {
-	lv := w.lv
-	ports := binary.BigEndian.Uint32(b)
+	w.takeLayers(n, head, size, kind, k)
+	h = h[head:]
+	ports := binary.BigEndian.Uint32(h)
 	lv.SrcPort, lv.DstPort = uint16(ports>>16), uint16(ports)
-	lv.TransOff, lv.PayloadOff = uint16(w.off), uint16(w.off+n)
-	tunnel := KindNone
+	lv.TransOff, lv.PayloadOff = uint16(off+n+head), uint16(off+n+head+size)
 	if k == KindTCP {
-		lv.TCPFlags = wire.TCP(b).Flags()
-	} else if tunnel = w.d.ports.kind(lv.DstPort); tunnel != KindNone {
-		if length := int(wire.UDP(b).Length()); length >= wire.UDPLen {
-			w.limit(w.off + length)
-		}
+		lv.TCPFlags = wire.TCP(h).Flags()
+		return KindNone
 	}
-	w.push(k, n)
+	tunnel := w.d.ports.kind(lv.DstPort)
+	if tunnel != KindNone { // otherwise nothing is read behind
+		w.limit(off + n + total)
+		if length := int(wire.UDP(h).Length()); length >= wire.UDPLen {
+			w.limit(off + n + head + length)
+		}
+		w.off = off + n + head + size
+	}
 	return tunnel
+}
+
+// takeLayers records the three or four layers.
+func (w *walk) takeLayers(n, head, size int, network, transport Kind) {
+	p, off, level := w.p, w.off, uint8(w.p.NLevels-1)
+	l := p.Layers[p.NLayers:]
+	if len(l) < 4 {
+		return // cannot be: plain has looked
+	}
+	l[0] = Layer{KindEthernet, level, uint16(off), wire.EthernetLen}
+	i := 1
+	if n > wire.EthernetLen {
+		l[1] = Layer{KindVLAN, level, uint16(off + wire.EthernetLen), wire.VLANLen}
+		i = 2
+	}
+	l[i] = Layer{network, level, uint16(off + n), uint16(head)}
+	l[i+1] = Layer{transport, level, uint16(off + n + head), uint16(size)}
+	p.NLayers += i + 2
+}
+
+// fill4 takes the fields of an IPv4 header but for lengths and fragmentation.
+func (f *Flow) fill4(h wire.IPv4) {
+	h = h[:wire.IPv4Len]
+	f.EtherType = wire.TypeIPv4
+	putV4(&f.Src, h.Src())
+	putV4(&f.Dst, h.Dst())
+	f.ToS, f.TTL, f.Proto, f.IPID = h.ToS(), h.TTL(), h.Protocol(), uint32(h.ID())
+}
+
+// fill6 takes the fields of an IPv6 header but for the length.
+func (f *Flow) fill6(h wire.IPv6) {
+	h = h[:wire.IPv6Len]
+	f.EtherType = wire.TypeIPv6
+	copy(f.Src[:], h.Src())
+	copy(f.Dst[:], h.Dst())
+	f.ToS, f.TTL, f.Proto = h.TrafficClass(), h.HopLimit(), h.NextHeader()
 }
