@@ -39,7 +39,7 @@ func (in *inquiry) followWith(cmd *cobra.Command, c *ask.Client, q url.Values) e
 	}
 	err := in.news(ctx, c, f.errw, show)
 	if ctx.Err() != nil {
-		return exit(exitSignal, nil)
+		return exit(exitSignal, f.farewell())
 	}
 	return err
 }
@@ -82,6 +82,8 @@ type follower struct {
 	w, errw io.Writer
 	screen  bool
 	begun   bool
+	last    any             // the newest answer
+	rows    int             // in it
 	seen    map[string]mark // by the identity of a row; rows that left the answer are forgotten
 }
 
@@ -92,6 +94,7 @@ type mark struct {
 }
 
 func (f *follower) show(body []byte, doc any) error {
+	f.last, f.rows = doc, answer.RowCount(doc)
 	if f.screen {
 		return f.redraw(body, doc)
 	}
@@ -109,6 +112,16 @@ func (f *follower) show(body []byte, doc any) error {
 	}
 	f.begun = true
 	return f.in.print(f.w, body, doc)
+}
+
+// farewell writes what the newest answer stood for, unless the screen shows it.
+func (f *follower) farewell() error {
+	m := answer.MetaOf(f.last)
+	if f.screen || m == nil {
+		return nil
+	}
+	_, err := io.WriteString(f.errw, answer.Footer(m, f.in.one, f.rows, f.in.options()))
+	return err
 }
 
 // redraw writes the table and its footer over the last one, as many rows as the terminal has.

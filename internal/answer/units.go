@@ -59,8 +59,8 @@ func Plural(n uint64, one string) string {
 func Percent(r float64) string {
 	p := r * 100
 	switch {
-	case p == 0:
-		return "0 %"
+	case p == 0 || p == 100:
+		return strconv.FormatFloat(p, 'f', 0, 64) + " %"
 	case p > 0 && p < 0.01:
 		return "< 0.01 %"
 	case p > 99.99 && p < 100:

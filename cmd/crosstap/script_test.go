@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"crosstap/internal/collect/store/segment"
+	"crosstap/internal/flow"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"crosstap": func() { os.Exit(run(os.Args[1:])) },
+		"exits":    exits,
+		"get":      get,
+		"ready":    ready,
+		"pause":    pause,
+	})
+}
+
+// exits CODE COMMAND ARGS... runs a command and wants that exit code.
+func exits() {
+	want, err := strconv.Atoi(os.Args[1])
+	if err != nil {
+		panic(err)
+	}
+	cmd := exec.Command(os.Args[2], os.Args[3:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	err = cmd.Run()
+	var ee *exec.ExitError
+	if err != nil && !errors.As(err, &ee) {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	if got := cmd.ProcessState.ExitCode(); got != want {
+		fmt.Fprintf(os.Stderr, "exit code %d, want %d\n", got, want)
+		os.Exit(1)
+	}
+}
+
+// get URL writes a body to stdout and fails on a status that is not 200.
+func get() {
+	res, err := http.Get(os.Args[1])
+	if err == nil {
+		defer res.Body.Close()
+		_, err = io.Copy(os.Stdout, res.Body)
+	}
+	if err != nil || res.StatusCode != http.StatusOK {
+		fmt.Fprintln(os.Stderr, err, res)
+		os.Exit(1)
+	}
+}
+
+// ready URL waits until a server answers.
+func ready() {
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if res, err := http.Get(os.Args[1] + "/healthz"); err == nil {
+			_ = res.Body.Close()
+			return
+		}
+	}
+	fmt.Fprintln(os.Stderr, os.Args[1], "does not answer")
+	os.Exit(1)
+}
+
+// pause DURATION does nothing for that long.
+func pause() {
+	d, err := time.ParseDuration(os.Args[1])
+	if err != nil {
+		panic(err)
+	}
+	time.Sleep(d)
+}
+
+// freePort returns a loopback address that nobody listens on, for network "tcp" or "udp".
+func freePort(network string) (string, error) {
+	if network == "udp" {
+		c, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			return "", err
+		}
+		return c.LocalAddr().String(), c.Close()
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: filepath.Join("testdata", "script"),
+		Setup: func(env *testscript.Env) error {
+			httpAddr, err := freePort("tcp")
+			if err != nil {
+				return err
+			}
+			flows, err := freePort("udp")
+			if err != nil {
+				return err
+			}
+			env.Setenv("HTTP", httpAddr)
+			env.Setenv("FLOWS", flows)
+			env.Setenv("URL", "http://"+httpAddr)
+			env.Setenv("TZ", "UTC")
+			return makeStore(filepath.Join(env.WorkDir, "data"))
+		},
+	})
+}
+
+// scriptNoon is the time of the records in the scripts' store.
+var scriptNoon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+
+// makeStore writes a store directory: in VNI 5001 web-1 asks db-1 on another host, seen by a mirror and by a VTEP; in VNI
+// 5002 the same addresses belong to others.
+func makeStore(dir string) error {
+	st, err := segment.Open(segment.Config{Dir: dir})
+	if err != nil {
+		return err
+	}
+	var recs []flow.Record
+	for i := range 3 {
+		recs = append(recs, scriptFlow(i, 5001, "blue", "web-1", "db-1", flow.MarkCanonical), scriptFlow(i, 5001, "blue", "web-1", "db-1", 0), scriptFlow(i, 5002, "red", "", "db-9", flow.MarkCanonical))
+	}
+	ctx := context.Background()
+	return errors.Join(st.Append(ctx, recs), st.Flush(ctx), st.Close())
+}
+
+func scriptFlow(i int, vni uint32, tenant, src, dst string, mark flow.Mark) flow.Record {
+	end := scriptNoon.Add(time.Duration(i) * 10 * time.Second).UnixNano()
+	r := flow.Record{
+		StartNS: end - 5e9, EndNS: end, RecvNS: end + 1e6, Exporter: flow.FromNetip(netip.MustParseAddr("10.201.0.1")), Domain: 1, Direction: 0,
+		Role: flow.RoleMirror, Client: flow.ClientSrc, Marks: mark, Proto: 6, TCPFlags: 0x1b, SrcPort: 40000, DstPort: 5432, EtherType: 0x800,
+		Src: flow.FromNetip(netip.MustParseAddr("10.0.0.1")), Dst: flow.FromNetip(netip.MustParseAddr("10.0.0.2")), SrcMAC: 0x020000000001, DstMAC: 0x020000000002,
+		Segment: flow.NewSegment(flow.KindVXLAN, vni), Packets: 10, Octets: 1000 * uint64(i+1), L2Octets: 1140 * uint64(i+1), FlowID: uint64(vni), ObserverID: 1, Fabric: "default", Observer: "h1 mirror", ObserverHost: "h1", Tenant: tenant,
+		SrcVM: src, DstVM: dst, SrcHost: "h1", DstHost: "h2", App: "postgres",
+	}
+	if mark == 0 {
+		r.Role, r.Observer, r.ObserverID = flow.RoleTunnel, "h1 vtep", 2
+		r.Tunnel = flow.Tunnel{Src: flow.FromNetip(netip.MustParseAddr("10.200.0.1")), Dst: flow.FromNetip(netip.MustParseAddr("10.200.0.2")), Proto: 17, Type: 1, DstPort: 4789}
+	}
+	return r
+}
