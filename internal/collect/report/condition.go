@@ -1,22 +1,31 @@
 package report
 
-import "strings"
+import (
+	"strings"
 
-// condition is a filter, compiled.
-type condition struct{}
+	"crosstap/internal/collect/report/filter"
+)
 
-func parseCondition(expr string) (condition, error) {
-	if strings.TrimSpace(expr) != "" {
-		return condition{}, &FilterError{Len: len(expr), Message: "filters are not understood yet"}
-	}
-	return condition{}, nil
+// condition is the filter of a question.
+type condition struct{ expr *filter.Expr }
+
+func parseCondition(text string) (condition, error) {
+	expr, err := filter.Parse(text)
+	return condition{expr}, err
 }
 
-func (condition) rows(*ask) string  { return "" }
-func (condition) flows(*ask) string { return "" }
-func (condition) row(*ask) string   { return "" }
-func (condition) blame() string     { return "" }
+// bind lets the filter bind its values.
+func (a *ask) bind(v any) string { return a.arg(v) }
 
+// rows is a condition that every row of a matching flow fulfils.
+func (c condition) rows(a *ask) string { return c.expr.Rows(a.bind) }
+
+// flows is the condition for logical rows, row the one for stored rows as they are.
+func (c condition) flows(a *ask) string { return c.expr.Flows(a.bind, "r") }
+
+func (c condition) row(a *ask) string { return c.expr.Row(a.bind, "r") }
+
+// gapReason finds a gap whose reason contains a word.
 func (a *ask) gapReason(word string) string {
 	for _, g := range a.gaps() {
 		if strings.Contains(g.Reason, word) {

@@ -28,7 +28,9 @@ func (a *ask) meta(ctx context.Context, r *Reports, name string, total Total, sa
 	m.Completeness = a.completeness(stored)
 	m.Completeness.SampledRows, m.Completeness.AmbiguousRows = sampled, ambiguous
 	if total.Rows == 0 {
-		m.Empty = a.whyEmpty(&m, stored)
+		if m.Empty, err = a.whyEmpty(ctx, &m, stored); err != nil {
+			return Meta{}, err
+		}
 	}
 	return m, nil
 }
@@ -79,25 +81,27 @@ func joins(g Gap, scope, who, reason string, fromNS int64) bool {
 }
 
 // whyEmpty finds the cause of an answer without rows, the most certain first.
-func (a *ask) whyEmpty(m *Meta, stored uint64) *Empty {
+func (a *ask) whyEmpty(ctx context.Context, m *Meta, stored uint64) (*Empty, error) {
+	template := a.gapReason("template")
 	switch {
+	case stored > 0 && !a.cond.expr.Empty():
+		parts, err := a.blame(ctx)
+		return &Empty{"filter_excludes", fmt.Sprintf("%d stored rows lie in the time range; the filter excludes all that count.", stored),
+			"Remove or change a part of the filter; alone, " + parts + "."}, err
 	case stored > 0:
-		return &Empty{"filter_excludes", fmt.Sprintf("%d stored rows lie in the time range; the filter excludes all of them.", stored),
-			"Remove the filter, or parts of it: " + a.cond.blame()}
+		return &Empty{"not_counted", fmt.Sprintf("%d stored rows lie in the time range, but they repeat what other observers report outside of it.", stored),
+			"Choose a longer time range, or look at the flows."}, nil
 	case a.view.Pending() > 0:
-		return &Empty{"not_yet_stored", fmt.Sprintf("%d records have arrived and are being stored.", a.view.Pending()), "Ask again in a few seconds."}
-	case m.DataFrom == nil && a.gapReason("template") != "":
-		return &Empty{"template_missing", "Records arrive but their template has not been received: " + a.gapReason("template") + ".",
-			"Wait for the exporter's template refresh, or make it send its templates now."}
+		return &Empty{"not_yet_stored", fmt.Sprintf("%d records have arrived and are being stored.", a.view.Pending()), "Ask again in a few seconds."}, nil
+	case template != "":
+		return &Empty{"template_missing", "Records arrive but cannot be decoded: " + template + ".",
+			"Wait for the exporter's template refresh, or make it send its templates now."}, nil
 	case m.DataFrom == nil:
-		return &Empty{"no_exporter", "No exporter has ever sent a flow to this store.", "Point an exporter or a tap at this collector."}
-	case m.Until.Before(*m.DataFrom) || m.Until.Equal(*m.DataFrom):
+		return &Empty{"no_exporter", "No exporter has ever sent a flow to this store.", "Point an exporter or a tap at this collector."}, nil
+	case !m.Until.After(*m.DataFrom):
 		return &Empty{"before_first_data", "The time range ends before the first stored flow (" + m.DataFrom.Format(time.RFC3339) + ").",
-			"Choose a later time range."}
-	case a.gapReason("template") != "":
-		return &Empty{"template_missing", "Records arrive but their template has not been received: " + a.gapReason("template") + ".",
-			"Wait for the exporter's template refresh, or make it send its templates now."}
+			"Choose a later time range."}, nil
 	}
 	return &Empty{"exporter_silent", "No flow was received in the time range; the newest stored one ended at " + m.DataUntil.Format(time.RFC3339) + ".",
-		"Check that the exporters run and can reach this collector, or choose another time range."}
+		"Check that the exporters run and can reach this collector, or choose another time range."}, nil
 }

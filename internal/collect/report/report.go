@@ -4,8 +4,9 @@ package report
 
 import (
 	"context"
-	"strconv"
 	"time"
+
+	"crosstap/internal/collect/report/filter"
 )
 
 // SchemaVersion is the version of the JSON documents below.
@@ -288,18 +289,4 @@ type Reporter interface {
 }
 
 // FilterError says where in a filter expression the mistake is.
-type FilterError struct {
-	Pos        int    `json:"pos"` // byte offset
-	Len        int    `json:"len"`
-	Message    string `json:"message"`
-	Suggestion string `json:"suggestion"`
-}
-
-// Error gives "filter: column N: message; suggestion".
-func (e *FilterError) Error() string {
-	s := "filter: column " + strconv.Itoa(e.Pos+1) + ": " + e.Message
-	if e.Suggestion != "" {
-		s += "; " + e.Suggestion
-	}
-	return s
-}
+type FilterError = filter.Error

@@ -1,0 +1,244 @@
+package filter
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Hint is what may stand at a place of an expression. Options replace the text between From and To.
+// When Field is set, values of that field may stand there too, those that begin with Prefix; the caller
+// looks them up.
+type Hint struct {
+	From, To int
+	Prefix   string
+	Options  []Option
+	Field    *Field
+}
+
+// Option is one proposal.
+type Option struct {
+	Text string `json:"text"`
+	Kind string `json:"kind"` // field, operator, keyword, value
+	Doc  string `json:"doc"`
+}
+
+// place is what is expected next.
+type place uint8
+
+const (
+	atStart    place = iota // a field, a pcap word, not, (
+	atOperator              // after a field
+	atValue                 // after an operator, or in a list
+	atListOpen              // after in
+	atListNext              // after a value in a list
+	atJoin                  // after a whole comparison
+)
+
+// Complete says what may stand at byte offset pos. It never fails: an expression that is wrong before
+// that place gets proposals as far as it was understood.
+func Complete(text string, pos int) Hint {
+	pos = min(max(pos, 0), len(text))
+	head := text[:pos]
+	tokens, err := lex(head)
+	if err != nil { // an open quote: complete inside it
+		return completeQuoted(head, err.Pos)
+	}
+	h := Hint{From: pos, To: pos}
+	tokens = tokens[:len(tokens)-1]
+	if n := len(tokens); n > 0 && tokens[n-1].kind == tWord && tokens[n-1].end == pos {
+		h.From, h.Prefix = tokens[n-1].pos, tokens[n-1].text
+		tokens = tokens[:n-1]
+	}
+	for h.To < len(text) && wordByte(text[h.To]) {
+		h.To++
+	}
+	at, field := walk(tokens)
+	if at == atOperator && h.Prefix != "" && h.Prefix[0] >= '0' && h.Prefix[0] <= '9' {
+		switch field { // the pcap words
+		case Lookup("host"):
+			at, field = atValue, Lookup("ip")
+		case Lookup("port"):
+			at = atValue
+		}
+	}
+	h.fill(at, field)
+	return h
+}
+
+// completeQuoted proposes values after an open quote.
+func completeQuoted(head string, quotePos int) Hint {
+	h := Hint{From: quotePos, To: len(head)}
+	if quotePos >= len(head) || head[quotePos] != '"' && head[quotePos] != '\'' {
+		return h
+	}
+	tokens, err := lex(head[:quotePos])
+	if err != nil {
+		return h
+	}
+	at, field := walk(tokens[:len(tokens)-1])
+	h.Prefix = head[quotePos+1:]
+	if at == atValue {
+		h.fill(at, field)
+	}
+	return h
+}
+
+// walk follows whole tokens and says what is expected after them.
+func walk(tokens []token) (place, *Field) {
+	at, field := atStart, (*Field)(nil)
+	for i, t := range tokens {
+		p := parser{tokens: append(slices.Clone(tokens[i:]), token{kind: tEnd})}
+		switch at {
+		case atStart:
+			at, field = afterStart(&p, t)
+		case atOperator:
+			switch {
+			case t.is("in"):
+				at = atListOpen
+			case !t.is("not"):
+				at = atValue
+			}
+		case atListOpen:
+			at = atJoin
+			if t.kind == tLeft {
+				at = atValue
+			}
+		case atValue:
+			at = atJoin
+			if inList(tokens[:i]) {
+				at = atListNext
+			}
+		case atListNext:
+			at = atValue
+			if t.kind == tRight {
+				at = atJoin
+			}
+		case atJoin:
+			if t.is("and") || t.is("or") {
+				at, field = atStart, nil
+			}
+		}
+	}
+	return at, field
+}
+
+// afterStart: what follows a token that begins a comparison.
+func afterStart(p *parser, t token) (place, *Field) {
+	word := strings.ToLower(t.text)
+	switch {
+	case t.kind != tWord || t.is("not"):
+		return atStart, nil
+	case p.pcapStarts() && (word == "src" || word == "dst"):
+		return atStart, nil
+	case p.pcapStarts() && word == "net":
+		return atValue, Lookup("ip")
+	case p.pcapStarts() && word == "host" && p.look(1).kind != tEnd:
+		return atValue, Lookup("ip")
+	case p.pcapStarts() && (word == "port" || word == "vlan") && p.look(1).kind != tEnd:
+		return atValue, Lookup(word)
+	case p.pcapStarts() && Lookup(word) == nil:
+		return atJoin, nil
+	}
+	return atOperator, Lookup(word)
+}
+
+// inList reports whether the tokens end inside the parentheses of a list.
+func inList(tokens []token) bool {
+	for i := len(tokens) - 1; i > 0; i-- {
+		switch tokens[i].kind {
+		case tLeft:
+			return tokens[i-1].is("in")
+		case tRight, tOp:
+			return false
+		case tWord, tString, tComma, tBang, tEnd:
+		}
+	}
+	return false
+}
+
+// fill adds the proposals that fit the prefix.
+func (h *Hint) fill(at place, field *Field) {
+	switch at {
+	case atStart:
+		for i := range fields {
+			h.add(fields[i].Name, "field", fields[i].Doc)
+		}
+		for _, w := range pcapNames {
+			if Lookup(w) == nil {
+				h.add(w, "keyword", "as in pcap filters")
+			}
+		}
+		h.add("not", "keyword", "")
+	case atOperator:
+		if field == nil {
+			return
+		}
+		for _, op := range Operators(field) {
+			h.add(op, "operator", "")
+		}
+	case atListOpen:
+		h.add("(", "keyword", "list of values")
+		h.Field = field
+	case atValue:
+		h.values(field)
+	case atListNext:
+		h.add(",", "keyword", "")
+		h.add(")", "keyword", "")
+	case atJoin:
+		h.add("and", "keyword", "")
+		h.add("or", "keyword", "")
+	}
+}
+
+// values adds the names that a field's values can have; others are for the caller to look up.
+func (h *Hint) values(field *Field) {
+	h.Field = field
+	if field == nil {
+		return
+	}
+	table := field.Names
+	switch field.Kind {
+	case Proto:
+		table = protocols
+	case Bool:
+		table = map[string]uint64{"true": 1, "false": 0}
+	case Port:
+		table = nil
+		if h.Prefix != "" && (h.Prefix[0] < '0' || h.Prefix[0] > '9') {
+			table = services
+		}
+	case Text, Addr, MAC, Number, Bytes, Duration, VNI, Segment, Enum, Flag, ID:
+	}
+	for _, name := range slices.Sorted(maps.Keys(table)) {
+		h.add(name, "value", "")
+	}
+	if field.Name == seenBy {
+		for _, name := range []string{"agent", "port", "mirror", "tunnel", "underlay"} {
+			h.add(name, "value", "role of an observer")
+		}
+	}
+}
+
+func (h *Hint) add(text, kind, doc string) {
+	if strings.HasPrefix(strings.ToLower(text), strings.ToLower(h.Prefix)) {
+		h.Options = append(h.Options, Option{text, kind, doc})
+	}
+}
+
+// Quoted writes a value so that it reads back as itself: in quotes when it must be.
+func Quoted(f *Field, s string) string {
+	if f.Kind != Text {
+		return s
+	}
+	for i := range len(s) {
+		if !wordByte(s[i]) {
+			return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+		}
+	}
+	t := token{kind: tWord, text: s}
+	if s == "" || Lookup(s) != nil || t.is("and") || t.is("or") || t.is("not") || strings.HasPrefix(s, "--") || strings.HasPrefix(s, "/*") {
+		return `"` + s + `"`
+	}
+	return s
+}

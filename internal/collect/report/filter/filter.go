@@ -1,0 +1,152 @@
+// Package filter is the flow filter language: one SQL-like grammar for console, command line, API and
+// alerts, which also takes the words of pcap filters by habit.
+//
+//	vni = 5001 and dst.vm like "db-%" and not app in (dns, ntp)
+//	src.port < dst.port or ip in 10.1.0.0/16        # comments run to the end of the line
+//	host 10.1.0.5 and tcp port 443
+//
+// A parsed filter becomes SQL; values are always bound, never part of the text. Keywords and names of
+// fields are understood in any case, values as written.
+package filter
+
+import (
+	"net/netip"
+	"strconv"
+)
+
+// Error says where in an expression the mistake is.
+type Error struct {
+	Pos        int    `json:"pos"` // byte offset
+	Len        int    `json:"len"`
+	Message    string `json:"message"`
+	Suggestion string `json:"suggestion"`
+}
+
+// Error gives "filter: column N: message; suggestion".
+func (e *Error) Error() string {
+	s := "filter: column " + strconv.Itoa(e.Pos+1) + ": " + e.Message
+	if e.Suggestion != "" {
+		s += "; " + e.Suggestion
+	}
+	return s
+}
+
+// Limits of an expression: what is longer is a mistake or an attack.
+const (
+	maxLength = 64 << 10
+	maxDepth  = 100
+	maxTerms  = 2000
+)
+
+// Expr is a parsed filter. The zero value and nil let everything pass.
+type Expr struct {
+	text string
+	root node
+}
+
+// node is a part of the syntax tree: and, or, not, compare, between fields, anything.
+type node interface{ at() (pos, end int) }
+
+type (
+	span struct{ pos, end int }
+
+	andNode struct {
+		span
+		terms []node
+	}
+	orNode struct {
+		span
+		terms []node
+	}
+	notNode struct {
+		span
+		term node
+	}
+	// compare is "field op value": for "in" any of the values fits.
+	compare struct {
+		span
+		field  *Field
+		op     string // = < <= > >= in like ilike ~
+		values []value
+	}
+	// compareFields is "field op field"; both stand for one end.
+	compareFields struct {
+		span
+		left, right *Field
+		op          string
+	}
+	// family is the pcap word ip or ip6.
+	family struct {
+		span
+		v6 bool
+	}
+	// present is a field that must not be zero: the pcap words vxlan, vlan, …
+	present struct {
+		span
+		field  *Field
+		lo, hi uint64 // of the segment's number, for kinds of segment
+	}
+)
+
+func (s span) at() (int, int) { return s.pos, s.end }
+
+// value is one value, or a range or prefix of them.
+type value struct {
+	text   string       // Text, patterns
+	lo, hi uint64       // numbers; lo = hi for a single one
+	prefix netip.Prefix // Addr; a single address has all bits
+}
+
+// Parse reads an expression. The error, if any, is an *Error. An empty expression lets everything pass.
+func Parse(text string) (*Expr, error) {
+	if len(text) > maxLength {
+		return nil, &Error{Pos: maxLength, Len: len(text) - maxLength, Message: "the filter is longer than 64 KiB"}
+	}
+	tokens, lexErr := lex(text)
+	if lexErr != nil {
+		return nil, lexErr
+	}
+	e := &Expr{text: text}
+	p := &parser{tokens: tokens}
+	if p.peek().kind == tEnd {
+		return e, nil
+	}
+	root, err := p.or()
+	if err == nil && p.peek().kind != tEnd {
+		err = p.unexpected(`"and", "or" or the end`)
+	}
+	if err != nil {
+		return nil, err
+	}
+	e.root = root
+	return e, nil
+}
+
+// Empty reports whether the filter lets everything pass.
+func (e *Expr) Empty() bool { return e == nil || e.root == nil }
+
+// Terms returns the texts of the parts that are joined by "and" at the top.
+func (e *Expr) Terms() []string {
+	if e.Empty() {
+		return nil
+	}
+	var out []string
+	for _, n := range topTerms(e.root) {
+		pos, end := n.at()
+		out = append(out, e.text[pos:end])
+	}
+	return out
+}
+
+// topTerms are the nodes joined by "and" at the top.
+func topTerms(n node) []node {
+	a, ok := n.(*andNode)
+	if !ok {
+		return []node{n}
+	}
+	var out []node
+	for _, t := range a.terms {
+		out = append(out, topTerms(t)...)
+	}
+	return out
+}

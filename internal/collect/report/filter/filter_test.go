@@ -1,0 +1,160 @@
+package filter
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+// sqlOf shows the three conditions with the arguments in their places.
+func sqlOf(e *Expr) string {
+	bind := func(v any) string { return fmt.Sprintf("«%v»", v) }
+	return "rows:  " + e.Rows(bind) + "\nflows: " + e.Flows(bind, "r") + "\nrow:   " + e.Row(bind, "r") + "\n"
+}
+
+// TestCorpus reads testdata/corpus.txt: "ok EXPR", or "error POS LEN EXPR" and under it "  message".
+func TestCorpus(t *testing.T) {
+	text, err := os.ReadFile("testdata/corpus.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	n := 0
+	for i := 0; i < len(lines); i++ {
+		line := lines[i]
+		expr, ok := strings.CutPrefix(line, "ok ")
+		switch {
+		case line == "" || strings.HasPrefix(line, ";"):
+			continue
+		case ok:
+			if _, err := Parse(expr); err != nil {
+				t.Errorf("line %d: %s: %v", i+1, expr, err)
+			}
+		default:
+			var pos, length int
+			if _, err := fmt.Sscanf(line, "error %d %d ", &pos, &length); err != nil || i+1 >= len(lines) {
+				t.Fatalf("line %d: cannot be read", i+1)
+			}
+			expr = strings.SplitN(line+" ", " ", 4)[3]
+			expr = strings.TrimSuffix(expr, " ")
+			i++
+			_, err := Parse(expr)
+			e, isError := err.(*Error)
+			if !isError {
+				t.Errorf("line %d: %s: accepted", i, expr)
+				continue
+			}
+			got := fmt.Sprintf("error %d %d %s\n  %s; %s", e.Pos, e.Len, expr, e.Message, e.Suggestion)
+			if want := line + "\n" + lines[i]; got != want {
+				t.Errorf("line %d:\n got %s\nwant %s", i, got, want)
+			}
+		}
+		n++
+	}
+	if n < 150 {
+		t.Errorf("only %d expressions", n)
+	}
+}
+
+// TestSQL shows the text of the conditions for each kind of part.
+func TestSQL(t *testing.T) {
+	f := func(expr, rows, flows string) {
+		t.Helper()
+		e, err := Parse(expr)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		want := "rows:  " + rows + "\nflows: " + flows
+		if got := sqlOf(e); !strings.HasPrefix(got, want+"\n") {
+			t.Errorf("%s\n got %s\nwant %s", expr, got, want)
+		}
+	}
+	f("vm = web-1", "", "(src_vm = «web-1» OR dst_vm = «web-1»)")
+	f("vm != web-1", "", "(NOT (src_vm = «web-1» OR dst_vm = «web-1»))")
+	f("port in (22, 80-90) and vm = a", "(src_port BETWEEN «80» AND «90» OR src_port IN («22») OR dst_port BETWEEN «80» AND «90» OR dst_port IN («22»))",
+		"((src_port BETWEEN «80» AND «90» OR src_port IN («22») OR dst_port BETWEEN «80» AND «90» OR dst_port IN («22»)) AND (src_vm = «a» OR dst_vm = «a»))")
+	f("src.port < dst.port", "(src_port < dst_port)", "(src_port < dst_port)")
+	f("src.ip in 10.1.0.0/16",
+		"(src BETWEEN «00000000-0000-0000-0000-ffff0a010000»::UUID AND «00000000-0000-0000-0000-ffff0a01ffff»::UUID)",
+		"(src BETWEEN «00000000-0000-0000-0000-ffff0a010000»::UUID AND «00000000-0000-0000-0000-ffff0a01ffff»::UUID)")
+	f("seen_by = agent", "", "(CASE WHEN flow_id <> 0 THEN flow_id IN (SELECT flow_id FROM r WHERE ((observer = «agent») OR role = «1»)) ELSE ((observer = «agent») OR role = «1») END)")
+	f("domain != 7", "", "(NOT (CASE WHEN flow_id <> 0 THEN flow_id IN (SELECT flow_id FROM r WHERE (domain = «7»)) ELSE (domain = «7») END))")
+	f("exporter = 10.0.0.1 and tcp and domain = 7", "(proto = «6»)",
+		"((proto = «6») AND (CASE WHEN flow_id <> 0 THEN flow_id IN (SELECT flow_id FROM r WHERE ((exporter = «00000000-0000-0000-0000-ffff0a000001»::UUID) AND (domain = «7»)))"+
+			" ELSE ((exporter = «00000000-0000-0000-0000-ffff0a000001»::UUID) AND (domain = «7»)) END))")
+	f("bytes > 1.5 MiB", "", "(octets > «1572864»)")
+	f("duration >= 2m", "", "((epoch_ms(t_end) - epoch_ms(t_start)) >= «120000»)")
+}
+
+func TestComplete(t *testing.T) {
+	f := func(expr string, from int, want ...string) {
+		t.Helper()
+		pos := strings.IndexByte(expr, '|')
+		h := Complete(strings.Replace(expr, "|", "", 1), pos)
+		var got []string
+		for _, o := range h.Options {
+			got = append(got, o.Text)
+		}
+		if h.Field != nil {
+			got = append(got, "values of "+h.Field.Name)
+		}
+		if h.From != from || !strings.HasPrefix(strings.Join(got, " ")+" ", strings.Join(want, " ")+" ") {
+			t.Errorf("%s: from %d %q, want %d %q", expr, h.From, got, from, want)
+		}
+	}
+	f("|", 0, "vm", "ip", "port", "tenant")
+	f("ten|", 0, "tenant")
+	f("src.v|", 0, "src.vm", "src.vtep")
+	f("vm |", 3, "=", "!=", "like")
+	f("vni = |", 6, "values of vni")
+	f("vni = 50|", 6, "values of vni")
+	f("proto = t|", 8, "tcp", "values of proto")
+	f("role in (mi|", 9, "mirror", "values of role")
+	f("role in (mirror|)", 9, "mirror", "values of role")
+	f("role in (mirror |", 16, ",", ")")
+	f("role in (mirror, |", 17, "agent", "mirror")
+	f("vm = \"web|", 5, "values of vm")
+	f("vm = web-1 |", 11, "and", "or")
+	f("vm = web-1 and not |", 19, "vm")
+	f("tcp |", 4, "and", "or")
+	f("host 10.|", 5, "values of ip")
+	f("src |", 4, "vm")
+}
+
+// FuzzParse: no panic, errors inside the expression, and what is accepted gives SQL whose values are
+// all bound.
+func FuzzParse(f *testing.F) {
+	text, _ := os.ReadFile("testdata/corpus.txt")
+	for line := range strings.SplitSeq(string(text), "\n") {
+		f.Add(strings.TrimPrefix(line, "ok "), 3)
+	}
+	f.Fuzz(func(t *testing.T, expr string, pos int) {
+		Complete(expr, pos)
+		e, err := Parse(expr)
+		if err != nil {
+			bad, ok := err.(*Error)
+			if !ok || bad.Pos < 0 || bad.Len < 0 || bad.Pos+bad.Len > len(expr) {
+				t.Fatalf("%q: error %#v", expr, err)
+			}
+			return
+		}
+		marker := func(any) string { return "?" }
+		for _, sql := range []string{e.Rows(marker), e.Flows(marker, "r"), e.Row(marker, "r")} {
+			if strings.Count(sql, "(") != strings.Count(sql, ")") {
+				t.Fatalf("%q: unbalanced SQL %s", expr, sql)
+			}
+			for _, c := range strings.Fields(strings.ReplaceAll(sql, "'", " ")) {
+				if strings.ContainsAny(c, "\";") {
+					t.Fatalf("%q: text of the filter in the SQL %s", expr, sql)
+				}
+			}
+		}
+		for _, term := range e.Terms() {
+			if _, err := Parse(term); err != nil {
+				t.Fatalf("%q: part %q: %v", expr, term, err)
+			}
+		}
+	})
+}

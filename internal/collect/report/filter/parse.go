@@ -1,0 +1,392 @@
+package filter
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// parser is a recursive-descent parser with the precedence of SQL: not, and, or.
+type parser struct {
+	tokens []token
+	i      int
+	depth  int
+	terms  int
+	open   int // parentheses
+}
+
+func (p *parser) peek() token { return p.tokens[p.i] }
+
+// look returns the token n places on.
+func (p *parser) look(n int) token { return p.tokens[min(p.i+n, len(p.tokens)-1)] }
+
+func (p *parser) take() token {
+	t := p.tokens[p.i]
+	if t.kind != tEnd {
+		p.i++
+	}
+	return t
+}
+
+// end is the end of the last token taken.
+func (p *parser) end() int {
+	if p.i == 0 {
+		return 0
+	}
+	return p.tokens[p.i-1].end
+}
+
+func fail(t token, message, suggestion string) error {
+	return &Error{Pos: t.pos, Len: t.end - t.pos, Message: message, Suggestion: suggestion}
+}
+
+// unexpected complains about the next token.
+func (p *parser) unexpected(want string) error {
+	t := p.peek()
+	switch {
+	case t.kind == tEnd:
+		return fail(t, "the filter ends too early", want+" is expected")
+	case t.kind == tRight && p.open == 0:
+		return fail(t, `unexpected ")"`, "there is no open parenthesis")
+	}
+	return fail(t, "unexpected "+quote(t.text), want+" is expected")
+}
+
+// enter bounds depth and size.
+func (p *parser) enter() error {
+	p.depth++
+	p.terms++
+	if p.depth > maxDepth {
+		return fail(p.peek(), "parentheses and nots are nested too deeply", "100 levels at most")
+	}
+	if p.terms > maxTerms {
+		return fail(p.peek(), "the filter has too many parts", "2000 at most; use a list: field in (…)")
+	}
+	return nil
+}
+
+func (p *parser) or() (node, error) {
+	if err := p.enter(); err != nil {
+		return nil, err
+	}
+	defer func() { p.depth-- }()
+	first, err := p.and()
+	if err != nil || !p.peek().is("or") {
+		return first, err
+	}
+	pos, _ := first.at()
+	terms := []node{first}
+	for p.peek().is("or") {
+		p.take()
+		n, err := p.and()
+		if err != nil {
+			return nil, err
+		}
+		terms = append(terms, n)
+	}
+	return &orNode{span{pos, p.end()}, terms}, nil
+}
+
+func (p *parser) and() (node, error) {
+	first, err := p.not()
+	if err != nil || !p.andFollows() {
+		return first, err
+	}
+	pos, _ := first.at()
+	terms := []node{first}
+	for p.andFollows() {
+		if p.peek().is("and") {
+			p.take()
+		}
+		n, err := p.not()
+		if err != nil {
+			return nil, err
+		}
+		terms = append(terms, n)
+	}
+	return &andNode{span{pos, p.end()}, terms}, nil
+}
+
+// andFollows: "and", or a pcap word right after a bare protocol, as in "tcp port 80".
+func (p *parser) andFollows() bool {
+	if p.peek().is("and") {
+		return true
+	}
+	return p.i > 0 && p.tokens[p.i-1].kind == tWord && bareProtocols[strings.ToLower(p.tokens[p.i-1].text)] && p.pcapStarts()
+}
+
+func (p *parser) not() (node, error) {
+	t := p.peek()
+	if !t.is("not") && t.kind != tBang {
+		return p.primary()
+	}
+	if err := p.enter(); err != nil {
+		return nil, err
+	}
+	defer func() { p.depth-- }()
+	p.take()
+	n, err := p.not()
+	if err != nil {
+		return nil, err
+	}
+	return &notNode{span{t.pos, p.end()}, n}, nil
+}
+
+func (p *parser) primary() (node, error) {
+	t := p.peek()
+	switch {
+	case t.kind == tLeft:
+		return p.parenthesis()
+	case t.kind == tWord && p.pcapStarts():
+		return p.pcap()
+	case t.kind == tWord:
+		return p.comparison()
+	case t.kind == tString:
+		return nil, fail(t, "a field is expected before the text "+quote(t.text), `such as vm = "`+t.text+`"`)
+	}
+	return nil, p.unexpected("a field or a pcap word")
+}
+
+func (p *parser) parenthesis() (node, error) {
+	open := p.take()
+	p.open++
+	n, err := p.or()
+	if err != nil {
+		return nil, err
+	}
+	p.open--
+	if p.peek().kind != tRight {
+		if p.peek().kind == tEnd {
+			return nil, fail(open, "the parenthesis is not closed", `add ")"`)
+		}
+		return nil, p.unexpected(`"and", "or" or ")"`)
+	}
+	p.take()
+	return n, nil
+}
+
+// comparison: field [not] op value.
+func (p *parser) comparison() (node, error) {
+	t := p.take()
+	if err := p.enter(); err != nil {
+		return nil, err
+	}
+	defer func() { p.depth-- }()
+	f, err := fieldOf(t)
+	if err != nil {
+		return nil, err
+	}
+	if f.Kind == Bool && !p.operatorFollows() {
+		return &compare{span{t.pos, p.end()}, f, "=", []value{{lo: 1, hi: 1}}}, nil
+	}
+	negate := false
+	if p.peek().is("not") {
+		negate = true
+		p.take()
+	}
+	n, err := p.operation(t, f, negate)
+	if err != nil {
+		return nil, err
+	}
+	if negate {
+		return &notNode{span{t.pos, p.end()}, n}, nil
+	}
+	return n, nil
+}
+
+// fieldOf finds the field or says which one may be meant.
+func fieldOf(t token) (*Field, error) {
+	if f := Lookup(t.text); f != nil {
+		return f, nil
+	}
+	name := strings.ToLower(t.text)
+	if name == "and" || name == "or" || slices.Contains(wordOperators, name) {
+		return nil, fail(t, "a field or a pcap word is expected before "+quote(t.text), "")
+	}
+	if hint, ok := notRecorded[name]; ok {
+		return nil, fail(t, "there is no field "+quote(t.text), hint)
+	}
+	known := slices.Concat(slices.Sorted(maps.Keys(byName)), pcapNames)
+	if near := nearest(t.text, known); near != "" {
+		return nil, fail(t, "there is no field "+quote(t.text), `did you mean "`+near+`"?`)
+	}
+	if _, err := parseAddr(t.text); err == nil {
+		return nil, fail(t, "a field is expected before the address", "such as ip = "+t.text+" or host "+t.text)
+	}
+	return nil, fail(t, "there is no field "+quote(t.text), "fields: vm, ip, port, tenant, vni, app, proto, vtep, host, …")
+}
+
+var wordOperators = []string{"in", "like", "ilike", "has", "not"}
+
+func (p *parser) operatorFollows() bool {
+	t := p.peek()
+	return t.kind == tOp || t.kind == tBang || t.kind == tWord && slices.Contains(wordOperators, strings.ToLower(t.text))
+}
+
+// operation reads the operator and what it compares with; name is the field's token.
+func (p *parser) operation(name token, f *Field, negated bool) (node, error) {
+	t := p.peek()
+	switch {
+	case t.is("in"):
+		p.take()
+		return p.list(name, f)
+	case t.is("like"), t.is("ilike"):
+		p.take()
+		return p.pattern(name, f, strings.ToLower(t.text), t)
+	case t.is("has") && f.Kind == Flag:
+		p.take()
+		return p.single(name, f, "=", t)
+	case t.kind == tOp && !negated:
+		p.take()
+		return p.relation(name, f, t)
+	case negated:
+		return nil, p.unexpected(`"in" or "like"`)
+	case t.kind == tEnd:
+		return nil, fail(t, "an operator is expected after "+quote(name.text), operatorsOf(f))
+	}
+	return nil, fail(t, "an operator is expected instead of "+quote(t.text), operatorsOf(f))
+}
+
+// operatorsOf lists what a field can be compared with.
+func operatorsOf(f *Field) string { return "operators: " + strings.Join(Operators(f), " ") }
+
+// Operators lists the operators of a field, the usual one first.
+func Operators(f *Field) []string {
+	switch f.Kind {
+	case Text:
+		return []string{"=", "!=", "like", "ilike", "in", "not in", "~", "!~"}
+	case Number, Port, Bytes, Duration:
+		return []string{"=", "!=", ">", ">=", "<", "<=", "in", "not in"}
+	case VNI:
+		return []string{"=", "!=", "in", "not in", ">", ">=", "<", "<="}
+	case Flag:
+		return []string{"=", "!=", "has", "in", "not in"}
+	case Addr, MAC, Segment, Proto, Enum, ID, Bool:
+	}
+	return []string{"=", "!=", "in", "not in"}
+}
+
+// relation: = != < <= > >= ~ !~ and a value or another field.
+func (p *parser) relation(name token, f *Field, op token) (node, error) {
+	text := op.text
+	negate := strings.HasPrefix(text, "!")
+	if negate {
+		if text = text[1:]; text == "=" || text == "~" {
+			op.text = text
+		}
+	}
+	if !slices.Contains(Operators(f), text) {
+		return nil, fail(op, quote(op.text)+" does not go with "+quote(f.Name), operatorsOf(f))
+	}
+	var n node
+	var err error
+	switch right := p.peek(); {
+	case text == "~":
+		n, err = p.pattern(name, f, "~", op)
+	case right.kind == tWord && Lookup(right.text) != nil && !isValueOf(f, right.text):
+		n, err = p.fieldRelation(name, f, text, negate)
+		return n, err
+	default:
+		n, err = p.single(name, f, text, op)
+	}
+	if err != nil || !negate {
+		return n, err
+	}
+	return &notNode{span{name.pos, p.end()}, n}, nil
+}
+
+// isValueOf: some names of fields are also values, such as "port" of role and "in" of direction.
+func isValueOf(f *Field, word string) bool {
+	_, ok := f.Names[strings.ToLower(word)]
+	return ok
+}
+
+// fieldRelation: field op field.
+func (p *parser) fieldRelation(name token, left *Field, op string, negate bool) (node, error) {
+	t := p.take()
+	right := Lookup(t.text)
+	for _, side := range []struct {
+		t token
+		f *Field
+	}{{name, left}, {t, right}} {
+		if side.f.Either() {
+			return nil, fail(side.t, quote(side.f.Name)+" stands for both ends and cannot be compared with a field",
+				"write src."+side.f.Name+" or dst."+side.f.Name+`; text goes in quotes: "`+t.text+`"`)
+		}
+		if side.f.Name == seenBy {
+			return nil, fail(side.t, "seen_by cannot be compared with a field", "use observer")
+		}
+	}
+	if left.comparable() != right.comparable() {
+		return nil, fail(t, quote(left.Name)+" and "+quote(right.Name)+" are of different kinds", `text goes in quotes: "`+t.text+`"`)
+	}
+	if negate {
+		op = "!" + op
+	}
+	return &compareFields{span{name.pos, p.end()}, left, right, op}, nil
+}
+
+// comparable groups the kinds that can be compared with each other.
+func (f *Field) comparable() Kind {
+	switch f.Kind {
+	case Port, Bytes, Duration, VNI, Proto, Enum, ID:
+		return Number
+	case Text, Addr, MAC, Number, Segment, Flag, Bool:
+	}
+	return f.Kind
+}
+
+// single: one value.
+func (p *parser) single(name token, f *Field, op string, opToken token) (node, error) {
+	if k := p.peek().kind; k != tWord && k != tString {
+		if k == tEnd {
+			return nil, fail(p.peek(), "a value is expected after "+quote(opToken.text), example(f))
+		}
+		return nil, p.unexpected("a value")
+	}
+	v, err := p.value(f)
+	if err != nil {
+		return nil, err
+	}
+	if v.lo != v.hi && op != "=" {
+		return nil, fail(p.tokens[p.i-1], "a range has no order", "use = or in")
+	}
+	return &compare{span{name.pos, p.end()}, f, op, []value{v}}, nil
+}
+
+// list: (value, …), or one value or range without parentheses.
+func (p *parser) list(name token, f *Field) (node, error) {
+	if p.peek().kind != tLeft {
+		n, err := p.single(name, f, "=", token{text: "in"})
+		return n, err
+	}
+	open := p.take()
+	var values []value
+	for {
+		if k := p.peek().kind; k == tRight && len(values) == 0 {
+			return nil, fail(p.peek(), "the list is empty", example(f))
+		} else if k != tWord && k != tString {
+			if k == tEnd {
+				return nil, fail(open, "the list is not closed", `add ")"`)
+			}
+			return nil, p.unexpected("a value")
+		}
+		v, err := p.value(f)
+		if err != nil {
+			return nil, err
+		}
+		if p.terms++; p.terms > maxTerms {
+			return nil, fail(p.peek(), "the filter has too many values", "2000 at most")
+		}
+		values = append(values, v)
+		switch t := p.take(); t.kind {
+		case tComma:
+		case tRight:
+			return &compare{span{name.pos, p.end()}, f, "in", values}, nil
+		case tEnd:
+			return nil, fail(open, "the list is not closed", `add ")"`)
+		default:
+			return nil, fail(t, "unexpected "+quote(t.text)+" in a list", "values are separated by commas")
+		}
+	}
+}

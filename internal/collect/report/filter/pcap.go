@@ -1,0 +1,148 @@
+package filter
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"crosstap/internal/flow"
+)
+
+// protocols by name, as pcap filters and /etc/protocols call them.
+var protocols = map[string]uint64{"icmp": 1, "igmp": 2, "ipip": 4, "tcp": 6, "udp": 17, "gre": 47, "esp": 50, "ah": 51, "icmp6": 58, "icmpv6": 58,
+	"ospf": 89, "pim": 103, "vrrp": 112, "sctp": 132, "udplite": 136}
+
+// services by name: the well-known ones of data centres.
+var services = map[string]uint64{"ssh": 22, "telnet": 23, "smtp": 25, "dns": 53, "domain": 53, "dhcp": 67, "bootps": 67, "bootpc": 68, "http": 80,
+	"kerberos": 88, "ntp": 123, "snmp": 161, "bgp": 179, "ldap": 389, "https": 443, "smb": 445, "syslog": 514, "ldaps": 636, "nfs": 2049,
+	"iscsi": 3260, "mysql": 3306, "rdp": 3389, "vxlan": 4789, "postgres": 5432, "postgresql": 5432, "amqp": 5672, "vnc": 5900, "redis": 6379, "mongodb": 27017}
+
+// bareProtocols stand alone, and before other pcap words as in "tcp port 80".
+var bareProtocols = map[string]bool{"tcp": true, "udp": true, "icmp": true, "icmp6": true, "sctp": true, "ip": true, "ip6": true, "igmp": true, "esp": true}
+
+// segmentWords: "vxlan" or "vxlan 5001".
+var segmentWords = map[string]flow.SegmentKind{"vxlan": flow.KindVXLAN, "geneve": flow.KindGeneve, "gre": flow.KindGRE, "nvgre": flow.KindNVGRE}
+
+// pcapNames are suggested beside fields.
+var pcapNames = []string{"host", "net", "port", "portrange", "tcp", "udp", "icmp", "icmp6", "sctp", "ip", "ip6", "vxlan", "geneve", "gre", "nvgre", "src", "dst"}
+
+// pcapStarts reports whether a pcap primitive begins here. Some words are fields too: an operator
+// after them decides.
+func (p *parser) pcapStarts() bool {
+	t := p.peek()
+	if t.kind != tWord {
+		return false
+	}
+	word := strings.ToLower(t.text)
+	after := p.look(1)
+	operator := after.kind == tOp || after.kind == tBang || after.kind == tWord && slices.Contains(wordOperators, strings.ToLower(after.text))
+	if after.is("not") && bareProtocols[word] {
+		operator = p.look(2).is("in") || p.look(2).is("like")
+	}
+	switch {
+	case operator:
+		return false
+	case bareProtocols[word], word == "net", word == "portrange", word == "src", word == "dst":
+		return true
+	case word == "host", word == "port", word == "vlan":
+		return after.kind == tWord || after.kind == tString
+	}
+	_, ok := segmentWords[word]
+	return ok
+}
+
+// pcap reads one pcap primitive.
+func (p *parser) pcap() (node, error) {
+	if err := p.enter(); err != nil {
+		return nil, err
+	}
+	defer func() { p.depth-- }()
+	t := p.take()
+	word := strings.ToLower(t.text)
+	switch word {
+	case "ip":
+		return &family{span{t.pos, t.end}, false}, nil
+	case "ip6":
+		return &family{span{t.pos, t.end}, true}, nil
+	case "src", "dst":
+		return p.pcapEnd(t, word)
+	case "vlan":
+		return p.operand(t, "vlan")
+	}
+	if k, ok := segmentWords[word]; ok {
+		return p.segmentWord(t, k)
+	}
+	if bareProtocols[word] {
+		n := protocols[word]
+		return &compare{span{t.pos, t.end}, Lookup("proto"), "=", []value{{lo: n, hi: n}}}, nil
+	}
+	return p.pcapType(t, word, "")
+}
+
+// pcapEnd: src or dst, then host, net, port, portrange or an address.
+func (p *parser) pcapEnd(t token, end string) (node, error) {
+	next := p.peek()
+	word := strings.ToLower(next.text)
+	if next.kind == tWord && (word == "host" || word == "net" || word == "port" || word == "portrange") {
+		p.take()
+		return p.pcapType(t, word, end+".")
+	}
+	if next.kind == tWord {
+		if _, err := parseAddr(next.text); err == nil {
+			return p.operand(t, end+".ip")
+		}
+	}
+	return nil, fail(t, "there is no field "+quote(end), notRecorded[end]+"; or the pcap words "+end+" host, "+end+" net, "+end+" port")
+}
+
+// pcapType: host, net, port or portrange and its operand; end is "src.", "dst." or "".
+func (p *parser) pcapType(t token, word, end string) (node, error) {
+	next := p.peek()
+	if next.kind != tWord && next.kind != tString {
+		return nil, fail(next, "a value is expected after "+quote(word), "such as "+map[string]string{"host": "host 10.1.0.5", "net": "net 10.1.0.0/16",
+			"port": "port 443", "portrange": "portrange 8000-8080"}[word])
+	}
+	switch word {
+	case "host":
+		if _, err := parseAddr(next.text); err != nil {
+			return p.operand(t, end+"vm") // pcap resolves names; here a name is that of a VM
+		}
+		return p.operand(t, end+"ip")
+	case "net":
+		if a, err := parseAddr(next.text); err != nil || !strings.Contains(next.text, "/") {
+			hint := "such as 10.1.0.0/16"
+			if err == nil && a.Addr() != (netip.Addr{}) {
+				hint = "add the length of the prefix: " + next.text + "/24"
+			}
+			return nil, fail(next, quote(next.text)+" is no network", hint)
+		}
+		return p.operand(t, end+"ip")
+	}
+	return p.operand(t, end+"port")
+}
+
+// operand reads the value of a field that a pcap word stands for.
+func (p *parser) operand(t token, field string) (node, error) {
+	f := Lookup(field)
+	v, err := p.value(f)
+	if err != nil {
+		return nil, err
+	}
+	return &compare{span{t.pos, p.end()}, f, "=", []value{v}}, nil
+}
+
+// segmentWord: a kind of segment, perhaps with its number.
+func (p *parser) segmentWord(t token, k flow.SegmentKind) (node, error) {
+	f := Lookup("segment")
+	next := p.peek()
+	if next.kind != tWord || next.text == "" || next.text[0] < '0' || next.text[0] > '9' {
+		return &present{span{t.pos, t.end}, f, uint64(flow.NewSegment(k, 0)), uint64(flow.NewSegment(k, max32))}, nil
+	}
+	p.take()
+	v, err := numberValue(next, Lookup("vni"), unit{})
+	if err != nil {
+		return nil, err
+	}
+	v.lo, v.hi = uint64(flow.NewSegment(k, uint32(v.lo))), uint64(flow.NewSegment(k, uint32(v.hi)))
+	return &compare{span{t.pos, p.end()}, f, "=", []value{v}}, nil
+}
