@@ -1,0 +1,85 @@
+//go:build linux
+
+// Package testns makes network namespaces for tests. They have no name, and end with the test.
+package testns
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"crosstap/internal/testkit"
+)
+
+// A Space is one network namespace.
+type Space struct {
+	tb   testing.TB
+	file *os.File
+}
+
+// New makes a namespace with its loopback interface up. Without root the test is skipped.
+func New(tb testing.TB) *Space {
+	tb.Helper()
+	testkit.Root(tb)
+	testkit.Tool(tb, "ip")
+	s := &Space{tb: tb}
+	err := onThread(func() (err error) {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("unshare: %w", err)
+		}
+		s.file, err = os.Open("/proc/thread-self/ns/net")
+		return err
+	})
+	if err != nil {
+		testkit.Missing(tb, "no network namespace: "+err.Error())
+	}
+	tb.Cleanup(func() { s.file.Close() })
+	s.Sh("ip link set lo up")
+	return s
+}
+
+// Path names the namespace for this process and for commands that it starts.
+func (s *Space) Path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), s.file.Fd()) }
+
+// Do runs f on a thread inside the namespace; sockets that f opens stay in it, goroutines that it starts do not.
+func (s *Space) Do(f func() error) error {
+	return onThread(func() error {
+		if err := unix.Setns(int(s.file.Fd()), unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("enter namespace: %w", err)
+		}
+		return f()
+	})
+}
+
+// Sh runs shell commands inside the namespace; when one fails, so does the test. NS is replaced in them by
+// the path of peer, when there is one.
+func (s *Space) Sh(script string, peer ...*Space) {
+	s.tb.Helper()
+	if len(peer) > 0 {
+		script = strings.ReplaceAll(script, "NS", peer[0].Path())
+	}
+	err := s.Do(func() error {
+		out, err := exec.Command("sh", "-ec", script).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%s: %w: %s", script, err, out)
+		}
+		return nil
+	})
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+}
+
+func onThread(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		done <- f()
+	}()
+	return <-done
+}
