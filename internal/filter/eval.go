@@ -2,6 +2,7 @@ package filter
 
 import (
 	"encoding/binary"
+	"sync"
 
 	"crosstap/internal/dissect"
 	"crosstap/internal/frame"
@@ -9,26 +10,39 @@ import (
 
 // state is one run of the matcher over one frame.
 type state struct {
-	data   []byte
-	len    uint32
-	slots  [16]uint32
-	short  bool // a read went beyond the captured bytes: the frame does not match
-	dir    frame.Direction
-	f      *Filter
-	packet *dissect.Packet // made when a test asks for it
+	data      []byte
+	len       uint32
+	slots     [16]uint32
+	short     bool // a read went beyond the captured bytes: the frame does not match
+	dir       frame.Direction
+	f         *Filter
+	packet    dissect.Packet // filled when a test asks for it
+	dissected bool
 }
 
 // Match reports whether a frame matches: data are the bytes captured, origLen the length it had. It is safe for
-// concurrent use and allocates nothing, but for "inner", "outer" and "payload", which dissect.
+// concurrent use and allocates nothing at steady state.
 func (f *Filter) Match(data []byte, origLen int) bool {
-	s := state{data: data, len: uint32(max(origLen, len(data))), dir: frame.Unknown, f: f}
-	return s.test(f.root) && !s.short
+	return f.run(data, origLen, frame.Unknown)
 }
 
 // MatchFrame is Match with the direction the capture saw, for "inbound" and "outbound".
 func (f *Filter) MatchFrame(fr *frame.Frame) bool {
-	s := state{data: fr.Data, len: uint32(max(fr.OrigLen, len(fr.Data))), dir: fr.Dir, f: f}
-	return s.test(f.root) && !s.short
+	return f.run(fr.Data, fr.OrigLen, fr.Dir)
+}
+
+// states are reused, because a test that dissects keeps a reference to its state.
+var states = sync.Pool{New: func() any { return new(state) }}
+
+func (f *Filter) run(data []byte, origLen int, dir frame.Direction) bool {
+	s := states.Get().(*state)
+	s.data, s.len, s.dir, s.f = data, uint32(max(origLen, len(data))), dir, f
+	s.short, s.dissected = false, false
+	clear(s.slots[:])
+	ok := s.test(f.root) && !s.short
+	s.data = nil
+	states.Put(s)
+	return ok
 }
 
 func (s *state) test(n Node) bool {

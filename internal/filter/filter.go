@@ -45,6 +45,8 @@ type Options struct {
 	Netmask  netip.Prefix // the capturing interface's IPv4 network, for "ip broadcast"; invalid when not known
 	Resolver Resolver     // nil: names of hosts and networks are refused
 	Never    bool         // accept an expression that no packet can match
+
+	levels int // of "inner" and "outer" around the expression
 }
 
 // Filter is a compiled expression for one link type. It is immutable and safe for concurrent use.

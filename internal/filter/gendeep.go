@@ -14,19 +14,26 @@ import (
 // level is "inner EXPR" or "outer EXPR": the expression on the innermost packet of a tunnel, or on the frame as it
 // came, whatever has moved the offsets before.
 func (g *gen) level(x *level) (Node, error) {
-	if !x.inner {
-		return generate(x.x, g.link, g.opt)
+	opt := g.opt
+	if opt.levels++; opt.levels > maxLevels {
+		return nil, fail(x, "more than %d levels of inner and outer", maxLevels)
 	}
-	ether, err := generate(x.x, frame.LinkEthernet, g.opt)
+	if !x.inner {
+		return generate(x.x, g.link, opt)
+	}
+	ether, err := generate(x.x, frame.LinkEthernet, opt)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := generate(x.x, frame.LinkRaw, g.opt)
+	raw, err := generate(x.x, frame.LinkRaw, opt)
 	if err != nil { // a test of Ethernet alone has no meaning on a packet without
 		raw = yes(false)
 	}
 	return deep{"inner", func(s *state) bool { return s.inner(ether, raw) }}, nil
 }
+
+// maxLevels bounds nested "inner", each of which doubles the program.
+const maxLevels = 4
 
 // inner runs a test on the innermost packet; a frame without a tunnel does not match.
 func (s *state) inner(ether, raw Node) bool {
@@ -46,19 +53,25 @@ func (s *state) inner(ether, raw Node) bool {
 			break
 		}
 	}
-	sub := state{data: s.data[off:], len: s.len - uint32(off), f: s.f, dir: s.dir}
-	return sub.test(root) && !sub.short
+	sub := states.Get().(*state)
+	sub.data, sub.len, sub.f, sub.dir = s.data[off:], s.len-uint32(off), s.f, s.dir
+	sub.short, sub.dissected = false, false
+	clear(sub.slots[:])
+	ok := sub.test(root) && !sub.short
+	sub.data = nil
+	states.Put(sub)
+	return ok
 }
 
 // dissector is shared: it has no state.
 var dissector = dissect.New(dissect.Config{})
 
 func (s *state) dissect() *dissect.Packet {
-	if s.packet == nil {
-		s.packet = new(dissect.Packet)
-		dissector.Dissect(s.packet, s.f.Link, s.data, int(s.len))
+	if !s.dissected {
+		dissector.Dissect(&s.packet, s.f.Link, s.data, int(s.len))
+		s.dissected = true
 	}
-	return s.packet
+	return &s.packet
 }
 
 // payload tests the bytes behind the innermost transport header.

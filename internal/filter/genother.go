@@ -73,6 +73,8 @@ func (g *gen) arith(x arith, need *[]Node) (value, error) {
 	return nil, fail(x, "unknown arithmetic")
 }
 
+// operation joins two operands. Both operands' protocols are tested; libpcap forgets those of the right one, so that there
+// "ip[0] + tcp[0] > 0" also reads bytes of UDP.
 func (g *gen) operation(x *operation, need *[]Node) (value, error) {
 	l, err := g.arith(x.l, need)
 	if err != nil {

@@ -31,7 +31,7 @@ func parse(text string) (expr, error) {
 		return nil, err
 	}
 	if t := p.peek(); t.kind != tokEnd {
-		return nil, p.unexpected(t, "and, or, or the end")
+		return nil, p.trailing(t)
 	}
 	return x, nil
 }
@@ -83,6 +83,17 @@ func (p *parser) unexpected(t token, want string) error {
 		}
 	}
 	return e
+}
+
+// trailing is the error for what follows a whole expression. The word before it was taken for a host's name and may be
+// a keyword spelled wrongly.
+func (p *parser) trailing(t token) error {
+	if before := p.toks[max(p.i-1, 0)]; before.kind == tokWord && !before.escaped && !keyword(before.text) {
+		if s := nearest(before.text); s != "" {
+			return &Error{Pos: before.pos, Len: before.end - before.pos, Message: fmt.Sprintf("%q is not expected", before.text), Suggestion: fmt.Sprintf("did you mean %q?", s)}
+		}
+	}
+	return p.unexpected(t, "and, or, or the end")
 }
 
 func (p *parser) enter(t token) error {
