@@ -56,7 +56,7 @@ func ReportFile(name string) string { return name + ".report.json" }
 // TapProcess returns the process of a tap. Flow records go to the collector in the lab and to the
 // other destinations, written as the tap command takes them.
 func (t *Topology) TapProcess(o Observer, timeout time.Duration, also ...string) Process {
-	argv := []string{"", "tap", "-i", o.Interface, "--name", o.Name, "--idle", timeout.String(), "--active", timeout.String(),
+	argv := []string{"", "tap", "-i", o.Interface, "--name", o.Name, "--role", o.Role, "--ring", "8MiB", "--idle", timeout.String(), "--active", timeout.String(),
 		"--to", fmt.Sprintf("ipfix://%s?profile=%s&domain=%d", t.Flows(), o.Profile, o.Domain)}
 	for _, to := range also {
 		argv = append(argv, "--to", to)

@@ -75,12 +75,12 @@ func pairsDiffer(pairs []report.Pair, conversations []report.Conversation) []str
 	sums := map[ends]truth.Count{}
 	for _, c := range conversations {
 		s := sums[name(&c.Ends)]
-		sums[name(&c.Ends)] = truth.Count{s.Packets + c.Packets, s.Octets + c.Octets}
+		sums[name(&c.Ends)] = truth.Count{Packets: s.Packets + c.Packets, Octets: s.Octets + c.Octets}
 	}
 	var lines []string
 	for _, p := range pairs {
 		n := name(&p.Ends)
-		if got := (truth.Count{p.Packets, p.Octets}); got != sums[n] {
+		if got := (truth.Count{Packets: p.Packets, Octets: p.Octets}); got != sums[n] {
 			lines = append(lines, fmt.Sprintf("pair %s %s %s: %d packets, %d bytes; its conversations: %d packets, %d bytes",
 				n.segment, n.a, n.b, got.Packets, got.Octets, sums[n].Packets, sums[n].Octets))
 		}
