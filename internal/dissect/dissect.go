@@ -26,18 +26,19 @@ func New(c Config) *Dissector {
 func (d *Dissector) Dissect(p *Packet, link frame.LinkType, data []byte, origLen int) {
 	var w walk
 	w.start(d, p, data, origLen)
+	w.open()
 	for k := w.first(link); k != KindNone; {
-		switch {
-		case p.NLayers == MaxLayers:
+		if k == KindEthernet {
+			if next, ok := w.plain(); ok {
+				k = next
+				continue
+			}
+		}
+		if p.NLayers == MaxLayers {
 			p.Issues |= Deep
 			return
-		case k == KindEthernet: // the two most frequent ones without the long way
-			k = w.ethernet()
-		case k == KindVXLAN:
-			k = w.vxlan()
-		default:
-			k = w.step(k)
 		}
+		k = w.step(k)
 	}
 }
 
@@ -59,13 +60,12 @@ type walk struct {
 	fragment bool   // a packet around off is a first fragment: lengths inside may exceed it
 }
 
-// start empties p and begins with the first level at the frame's start.
+// start empties p and begins at the frame's start, before the first level.
 func (w *walk) start(d *Dissector, p *Packet, data []byte, origLen int) {
 	w.d, w.p, w.wire = d, p, max(origLen, len(data))
 	w.data = data[:min(len(data), maxOffset)]
 	w.captured = len(w.data)
 	p.NLayers, p.NLevels, p.Issues = 0, 0, 0
-	w.open()
 }
 
 // first returns the kind of the frame's first header.
@@ -90,9 +90,13 @@ func (w *walk) first(link frame.LinkType) Kind {
 	return w.unsupported()
 }
 
-// step reads one header of kind k, other than Ethernet and VXLAN, and returns the kind of the next, KindNone when there is none.
+// step reads one header of kind k and returns the kind of the next, KindNone when there is none.
 func (w *walk) step(k Kind) Kind {
 	switch k {
+	case KindEthernet:
+		return w.ethernet()
+	case KindVXLAN:
+		return w.vxlan()
 	case KindVLAN:
 		return w.vlan()
 	case KindARP:

@@ -6,17 +6,11 @@ import "crosstap/internal/frame"
 func (d *Dissector) DissectSingly(p *Packet, link frame.LinkType, data []byte, origLen int) {
 	var w walk
 	w.start(d, p, data, origLen)
-	for k := w.first(link); k != KindNone; {
-		switch {
-		case p.NLayers == MaxLayers:
+	w.open()
+	for k := w.first(link); k != KindNone; k = w.step(k) {
+		if p.NLayers == MaxLayers {
 			p.Issues |= Deep
 			return
-		case k == KindEthernet:
-			k = w.ethernetHeader()
-		case k == KindVXLAN:
-			k = w.vxlan()
-		default:
-			k = w.step(k)
 		}
 	}
 }

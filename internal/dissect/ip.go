@@ -21,6 +21,7 @@ func (w *walk) ipv4() Kind {
 		total = w.wire - w.off
 	}
 	lv.IPLen32 = uint32(total)
+	lv.addresses4(h)
 	lv.fill4(h)
 	lv.FragOff, lv.MoreFrags = h.FragOff(), h.MoreFragments()
 	n := h.HeaderLen()

@@ -5,16 +5,8 @@ import (
 	"crosstap/internal/wire"
 )
 
-// ethernet reads an Ethernet header, together with what follows when that is plain.
+// ethernet reads an Ethernet header. One inside another packet begins a level of its own.
 func (w *walk) ethernet() Kind {
-	if k, ok := w.plain(); ok {
-		return k
-	}
-	return w.ethernetHeader()
-}
-
-// ethernetHeader reads an Ethernet header. One inside another packet begins a level of its own.
-func (w *walk) ethernetHeader() Kind {
 	h := wire.Ethernet(w.rest())
 	if !h.Valid() {
 		return w.short(KindEthernet, wire.EthernetLen)

@@ -56,18 +56,28 @@ func (w *walk) take(b []byte, n, head, size, total int, k Kind) Kind {
 	lv.DstMAC = flow.MAC(binary.BigEndian.Uint64(b) >> 16)
 	lv.SrcMAC = flow.MAC(binary.BigEndian.Uint64(b[6:]) >> 16)
 	lv.IPLen, lv.IPLen32 = uint16(min(total, 0xffff)), uint32(total)
-	if n > wire.EthernetLen {
-		lv.VLAN = wire.VLAN(b[wire.EthernetLen:]).ID()
-	}
 	h := b[n:]
 	kind := KindIPv4
 	if head == wire.IPv4Len {
-		lv.fill4(h)
+		h4 := wire.IPv4(h[:wire.IPv4Len])
+		lv.addresses4(h4)
+		lv.fill4(h4)
 	} else {
 		kind = KindIPv6
 		lv.fill6(h)
 	}
-	w.takeLayers(n, head, size, kind, k)
+	p, level := w.p, uint8(w.p.NLevels-1)
+	l := p.Layers[p.NLayers:][:4] // plain has looked
+	l[0] = Layer{KindEthernet, level, uint16(off), wire.EthernetLen}
+	i := 1
+	if n > wire.EthernetLen {
+		lv.VLAN = wire.VLAN(b[wire.EthernetLen:]).ID()
+		l[1] = Layer{KindVLAN, level, uint16(off + wire.EthernetLen), wire.VLANLen}
+		i = 2
+	}
+	l[i] = Layer{kind, level, uint16(off + n), uint16(head)}
+	l[i+1] = Layer{k, level, uint16(off + n + head), uint16(size)}
+	p.NLayers += i + 2
 	h = h[head:]
 	ports := binary.BigEndian.Uint32(h)
 	lv.SrcPort, lv.DstPort = uint16(ports>>16), uint16(ports)
@@ -87,30 +97,15 @@ func (w *walk) take(b []byte, n, head, size, total int, k Kind) Kind {
 	return tunnel
 }
 
-// takeLayers records the three or four layers.
-func (w *walk) takeLayers(n, head, size int, network, transport Kind) {
-	p, off, level := w.p, w.off, uint8(w.p.NLevels-1)
-	l := p.Layers[p.NLayers:]
-	if len(l) < 4 {
-		return // cannot be: plain has looked
-	}
-	l[0] = Layer{KindEthernet, level, uint16(off), wire.EthernetLen}
-	i := 1
-	if n > wire.EthernetLen {
-		l[1] = Layer{KindVLAN, level, uint16(off + wire.EthernetLen), wire.VLANLen}
-		i = 2
-	}
-	l[i] = Layer{network, level, uint16(off + n), uint16(head)}
-	l[i+1] = Layer{transport, level, uint16(off + n + head), uint16(size)}
-	p.NLayers += i + 2
-}
-
-// fill4 takes the fields of an IPv4 header but for lengths and fragmentation.
-func (f *Flow) fill4(h wire.IPv4) {
-	h = h[:wire.IPv4Len]
-	f.EtherType = wire.TypeIPv4
+// addresses4 takes the addresses of an IPv4 header.
+func (f *Flow) addresses4(h wire.IPv4) {
 	putV4(&f.Src, h.Src())
 	putV4(&f.Dst, h.Dst())
+}
+
+// fill4 takes the other fields of an IPv4 header but for lengths and fragmentation.
+func (f *Flow) fill4(h wire.IPv4) {
+	f.EtherType = wire.TypeIPv4
 	f.ToS, f.TTL, f.Proto, f.IPID = h.ToS(), h.TTL(), h.Protocol(), uint32(h.ID())
 }
 
