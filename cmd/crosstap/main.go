@@ -86,7 +86,7 @@ Exit codes: 0 done, 1 a finding, 2 wrong usage or configuration, 3 server unreac
 		SilenceErrors:              true,
 		SilenceUsage:               true,
 		SuggestionsMinimumDistance: 2,
-		Args:                       cobra.NoArgs,
+		Args:                       knownCommand,
 		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.AddGroup(
@@ -98,7 +98,21 @@ Exit codes: 0 done, 1 a finding, 2 wrong usage or configuration, 3 server unreac
 	root.SetHelpCommandGroupID("setup")
 	root.SetCompletionCommandGroupID("setup")
 	root.AddCommand(
+		newTap(),
 		newVersion(),
+		newDocs(),
+		newMan(),
+		newDecode(),
+		newServe(),
+		newPairs(),
+		newConversations(),
+		newFlows(),
+		newStatus(),
+		newExporters(),
+		newDoctor(),
+		newConfig(),
+		newDemo(),
+		newLab(),
 	)
 	return root
 }
