@@ -85,7 +85,7 @@ func (s *supervisor) start(p Process, stopped chan struct{}) (*child, error) {
 func (s *supervisor) command(c *child) (cmd *exec.Cmd, files []*os.File, err error) {
 	cmd = exec.Command(c.Argv[0], c.Argv[1:]...)
 	if c.Argv[0] == "" {
-		cmd = exec.Command(s.Exe, c.Argv[1:]...)
+		cmd = exec.Command(program(s.Exe), c.Argv[1:]...)
 		cmd.Args[0] = "crosstap"
 	}
 	if cmd.Err != nil {

@@ -48,9 +48,6 @@ var ErrDenied = errors.New("lab: network namespaces need root or unprivileged us
 // Start starts a lab init in new namespaces. Without the rights for that, in a new user namespace; where these are
 // not allowed the error is ErrDenied.
 func Start(cfg Config) (*Lab, error) {
-	if cfg.Exe == "" {
-		cfg.Exe = "/proc/self/exe"
-	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("lab: control socket: %w", err)
@@ -80,7 +77,7 @@ func (cfg *Config) command(control *os.File) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(cfg.Exe, cfg.InitArgs...)
+	cmd := exec.Command(program(cfg.Exe), cfg.InitArgs...)
 	cmd.Env = append(os.Environ(), initEnv+"="+string(env))
 	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = []*os.File{control}
@@ -99,6 +96,25 @@ func (cfg *Config) command(control *os.File) (*exec.Cmd, error) {
 		cmd.SysProcAttr.AmbientCaps = labCaps
 	}
 	return cmd, nil
+}
+
+// program returns the file to start a process of this binary from: the one that was asked for, else the running one
+// under its own name, so that process lists show it, unless another build has taken its place.
+func program(asked string) string {
+	const running = "/proc/self/exe"
+	if asked != "" {
+		return asked
+	}
+	path, err := os.Executable()
+	if err != nil {
+		return running
+	}
+	there, err1 := os.Stat(path)
+	here, err2 := os.Stat(running)
+	if err1 != nil || err2 != nil || !os.SameFile(there, here) {
+		return running
+	}
+	return path
 }
 
 // startLocked starts cmd from a thread that lives until cmd ends: the parent-death signal is sent
