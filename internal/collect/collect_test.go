@@ -1,0 +1,384 @@
+package collect
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"crosstap/internal/collect/internal/exports"
+	"crosstap/internal/collect/listen"
+	"crosstap/internal/collect/store"
+	"crosstap/internal/flow"
+	"crosstap/internal/flowproto/ipfix"
+	"crosstap/internal/identity"
+	"crosstap/internal/testkit"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// memory is a store that keeps everything and can be slow or broken.
+type memory struct {
+	slow   time.Duration
+	gate   chan struct{} // nothing is stored before it closes; nil for no gate
+	broken error
+
+	mu      sync.Mutex
+	recs    []flow.Record
+	gaps    []store.Gap
+	flushed int // records there at the last flush
+}
+
+func (m *memory) Append(ctx context.Context, recs []flow.Record) error {
+	if m.broken != nil {
+		return m.broken
+	}
+	if m.gate != nil {
+		select {
+		case <-m.gate:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	time.Sleep(m.slow)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.recs = append(m.recs, recs...)
+	return nil
+}
+
+func (m *memory) NoteGap(g store.Gap) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.gaps = append(m.gaps, g)
+	return nil
+}
+
+func (m *memory) Flush(context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.flushed = len(m.recs)
+	return nil
+}
+
+func (m *memory) Stats() store.Stats { return store.Stats{} }
+func (m *memory) Close() error       { return nil }
+
+func (m *memory) len() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.recs)
+}
+
+// running is a collector under test.
+type running struct {
+	*Collector
+	stop func() error
+}
+
+func start(t *testing.T, m store.Store, change func(*Config)) running {
+	t.Helper()
+	cfg := DefaultConfig()
+	cfg.Store, cfg.Workers = m, 3
+	lc := listen.DefaultConfig()
+	lc.Addr = "127.0.0.1:0"
+	cfg.Listen = []listen.Config{lc}
+	if change != nil {
+		change(&cfg)
+	}
+	c, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Bind(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	return running{c, func() error { cancel(); return <-done }}
+}
+
+// balanced checks that every stage's book adds up and that each stage got what the one before gave.
+func balanced(t *testing.T, s Status) {
+	t.Helper()
+	for _, b := range s.Books {
+		if err := b.Balance(); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, pair := range [][2]string{{"listen", "dispatch"}, {"dispatch", "session"}, {"decode", "enrich"}, {"enrich", "append"}} {
+		out, in := uint64(0), uint64(0)
+		for _, b := range s.Books {
+			switch b.Stage {
+			case pair[0]:
+				out = b.Out
+			case pair[1]:
+				in = b.In
+			}
+		}
+		if pair[0] == "listen" && len(s.Listeners) == 0 {
+			continue
+		}
+		if out != in {
+			t.Errorf("%s gave %d, %s got %d", pair[0], out, pair[1], in)
+		}
+	}
+}
+
+// replay sends datagrams to a collector, one socket for each source of the capture.
+func replay(t *testing.T, to netip.AddrPort, ds []exports.Datagram) {
+	t.Helper()
+	sockets := map[netip.AddrPort]*net.UDPConn{}
+	for i, d := range ds {
+		s := sockets[d.From]
+		if s == nil {
+			var err error
+			if s, err = net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to)); err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			sockets[d.From] = s
+		}
+		if _, err := s.Write(d.Data); err != nil {
+			t.Fatal(err)
+		}
+		if i%100 == 99 {
+			time.Sleep(5 * time.Millisecond) // the kernel's buffer may be small here
+		}
+	}
+}
+
+func waitFor(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for range 1000 {
+		if ok() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("never: " + what)
+}
+
+func labDatagrams(t *testing.T) []exports.Datagram {
+	t.Helper()
+	ds := exports.Read(t, testkit.Corpus(t, "collect/ovs-lab/h1.pcap"), ipfix.Port)
+	return append(ds, exports.Read(t, testkit.Corpus(t, "collect/ovs-lab/h2.pcap"), ipfix.Port)...)
+}
+
+const labRecords = 1020 + 187 // as another collector counts them
+
+func tcpSums(m *memory) map[string][2]uint64 {
+	out := map[string][2]uint64{}
+	for _, r := range m.recs {
+		if r.Proto == 6 && r.Is(flow.MarkCanonical) && strings.HasPrefix(r.Src.String(), "172.16.1.") {
+			s := out[r.Src.String()]
+			out[r.Src.String()] = [2]uint64{s[0] + r.Packets, s[1] + r.Octets}
+		}
+	}
+	return out
+}
+
+// The lab's exports over real sockets: all of it is stored, each packet counts once.
+func TestLabOverUDP(t *testing.T) {
+	ds := labDatagrams(t)
+	m := &memory{}
+	dir := t.TempDir()
+	c := start(t, m, func(cfg *Config) {
+		cfg.Dir, cfg.Session.CorrectSkew = dir, false
+		cfg.Enrich.MaxAge = 100 * 365 * 24 * time.Hour
+	})
+	c.SetInventory(identity.NewBook(identity.Inventory{Observers: []identity.Observer{{Name: "h1 br-vxlan", Domain: 101}}}))
+	replay(t, c.Addrs()[0], append(ds, exports.Datagram{From: ds[0].From, Data: []byte{0, 5}}))
+	waitFor(t, "all records stored", func() bool { return m.len() >= labRecords })
+	if err := c.stop(); err != nil {
+		t.Fatal(err)
+	}
+	s := c.Status()
+	balanced(t, s)
+	if m.len() != labRecords || m.flushed != labRecords {
+		t.Errorf("%d records stored, %d flushed, want %d", m.len(), m.flushed, labRecords)
+	}
+	want := map[string][2]uint64{"172.16.1.1": {214, 11260}, "172.16.1.2": {217, 251380}}
+	if d := cmp.Diff(want, tcpSums(m)); d != "" {
+		t.Error(d)
+	}
+	if len(s.Exporters) != 7 && len(s.Exporters) != 8 {
+		t.Errorf("%d exporters: %+v", len(s.Exporters), s.Exporters)
+	}
+	for _, x := range s.Exporters {
+		if (x.Name == "h1 br-vxlan") != (x.Domain == 101) || x.LostRecords != 0 || x.Errors != 0 {
+			t.Errorf("exporter %+v", x)
+		}
+	}
+}
+
+// A collector that was killed says so at its next start; one that was stopped says that. Templates come back.
+func TestRestart(t *testing.T) {
+	ds := labDatagrams(t)[:300]
+	dir := t.TempDir()
+	m := &memory{}
+	c := start(t, m, func(cfg *Config) { cfg.Dir = dir })
+	replay(t, c.Addrs()[0], ds)
+	waitFor(t, "records stored", func() bool { return m.len() > 100 })
+	before := time.Now()
+	if err := c.stop(); err != nil {
+		t.Fatal(err)
+	}
+	f := func(reason string, prepare func()) {
+		t.Helper()
+		prepare()
+		m := &memory{}
+		c := start(t, m, func(cfg *Config) { cfg.Dir = dir })
+		waitFor(t, "gap noted", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return len(m.gaps) > 0 })
+		if c.sessions.Stats().Sessions == 0 {
+			t.Error("no templates came back")
+		}
+		if err := c.stop(); err != nil {
+			t.Fatal(err)
+		}
+		g := m.gaps[0]
+		if g.Reason != reason || g.Scope != "collector" || g.FromNS < before.Add(-2*time.Second).UnixNano() || g.ToNS <= g.FromNS || len(m.gaps) != 1 {
+			t.Errorf("gaps %+v, want %q", m.gaps, reason)
+		}
+	}
+	f(ReasonStopped, func() {})
+	f(ReasonKilled, func() { // the last beat of one that was killed
+		if err := (heartbeat{dir}).write(time.Now().UnixNano(), false); err != nil {
+			t.Fatal(err)
+		}
+	})
+	f(ReasonKilled, func() { // a beat that a crash has torn
+		if err := os.WriteFile(filepath.Join(dir, beatFile), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// A store that refuses ends the line with its error, and nothing hangs.
+func TestStoreFails(t *testing.T) {
+	boom := errors.New("disk on fire")
+	c := start(t, &memory{broken: boom}, nil)
+	replay(t, c.Addrs()[0], labDatagrams(t)[:300])
+	waitFor(t, "records refused", func() bool { return c.stored.Read().Dropped[dropStore].N > 0 })
+	if err := c.stop(); !errors.Is(err, boom) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// A store that stands still makes the line shed and say so; the books still add up.
+func TestSlowStoreSheds(t *testing.T) {
+	m := &memory{gate: make(chan struct{})}
+	c := start(t, m, func(cfg *Config) { cfg.Queue, cfg.Workers = 1, 2 })
+	ds := labDatagrams(t)
+	replay(t, c.Addrs()[0], ds)
+	waitFor(t, "something shed", func() bool { return c.dispatch.Read().Dropped[dropQueueFull].N > 0 })
+	close(m.gate)
+	if err := c.stop(); err != nil {
+		t.Fatal(err)
+	}
+	balanced(t, c.Status())
+	told := false
+	for _, g := range m.gaps {
+		told = told || g.Reason == ReasonQueue && g.FromNS < g.ToNS
+	}
+	if !told {
+		t.Errorf("gaps %+v", m.gaps)
+	}
+}
+
+// capture is a source that ends.
+type capture []exports.Datagram
+
+func (s capture) Run(ctx context.Context, out chan<- listen.Batch) error {
+	for _, d := range s {
+		b := listen.Batch{Datagrams: []listen.Datagram{{Data: d.Data, From: d.From, Local: d.To, TimeNS: d.TimeNS, Protocol: listen.IPFIX}}}
+		select {
+		case out <- b:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return nil
+}
+
+// An import ends with its source, loses nothing however slow the store, and leaves no trace but the records.
+func TestImport(t *testing.T) {
+	dir := t.TempDir()
+	m := &memory{slow: time.Millisecond}
+	cfg := DefaultConfig()
+	cfg.Store, cfg.Sources, cfg.Import, cfg.Queue, cfg.Workers, cfg.Dir = m, []Source{capture(labDatagrams(t))}, true, 1, 2, dir
+	c, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Run(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	balanced(t, c.Status())
+	if m.flushed != labRecords || len(m.gaps) != 0 {
+		t.Errorf("%d records, gaps %+v", m.flushed, m.gaps)
+	}
+	want := map[string][2]uint64{"172.16.1.1": {214, 11260}, "172.16.1.2": {217, 251380}}
+	if d := cmp.Diff(want, tcpSums(m)); d != "" {
+		t.Error(d)
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) != 0 {
+		t.Errorf("files %v, %v", files, err)
+	}
+}
+
+func TestLossIsNotedByName(t *testing.T) {
+	ds := exports.Read(t, testkit.Corpus(t, "collect/ovs-lab/h1.pcap"), ipfix.Port)
+	var kept capture
+	lost := 0
+	for i, d := range ds {
+		if d.From.Port() == 39102 && i > 500 && lost < 5 && len(kept) > 0 { // the geneve bridge: one record in each datagram
+			lost++
+			continue
+		}
+		kept = append(kept, d)
+	}
+	m := &memory{}
+	cfg := DefaultConfig()
+	cfg.Store, cfg.Sources, cfg.Import = m, []Source{kept}, true
+	c, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.SetInventory(identity.NewBook(identity.Inventory{Observers: []identity.Observer{{Name: "h1 br-geneve", Domain: 102}}}))
+	if err := c.Run(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if len(m.gaps) != 1 || m.gaps[0].LostRecords != 5 || m.gaps[0].Who != "h1 br-geneve" || m.gaps[0].Scope != "exporter" {
+		t.Errorf("gaps %+v", m.gaps)
+	}
+}
+
+func TestValidate(t *testing.T) {
+	f := func(want string, change func(*Config)) {
+		t.Helper()
+		cfg := DefaultConfig()
+		cfg.Store, cfg.Sources = &memory{}, []Source{capture(nil)}
+		change(&cfg)
+		if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+	f("no store", func(c *Config) { c.Store = nil })
+	f("no source", func(c *Config) { c.Sources = nil })
+	f("decoders", func(c *Config) { c.Workers = -1 })
+	f("queue", func(c *Config) { c.Queue = 0 })
+	f("listen", func(c *Config) { c.Listen = []listen.Config{{Addr: "x"}} })
+	f("session", func(c *Config) { c.Session.MaxSessions = 0 })
+	f("enrich", func(c *Config) { c.Enrich.MaxFlows = 0 })
+}

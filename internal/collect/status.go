@@ -1,0 +1,62 @@
+package collect
+
+import (
+	"time"
+
+	"crosstap/internal/collect/enrich"
+	"crosstap/internal/collect/listen"
+	"crosstap/internal/collect/session"
+	"crosstap/internal/ledger"
+)
+
+// Status is the state of the collect line but for the store's, which knows its own.
+type Status struct {
+	Listeners []listen.Status
+	Books     []ledger.Statement // in the order of the line
+	Exporters []Exporter         // in the order of address and domain; silent ones too
+	Sessions  session.Stats
+	Flows     enrich.Stats
+}
+
+// Exporter is one observation domain of an exporter with its name.
+type Exporter struct {
+	session.Exporter
+	Name string // of the observer, from the inventory; "" when that does not know it
+}
+
+// Status returns the line's state.
+func (c *Collector) Status() Status {
+	now := time.Now().UnixNano()
+	s := Status{Sessions: c.sessions.Stats(), Flows: c.enricher.Stats()}
+	for _, l := range c.listeners {
+		s.Listeners = append(s.Listeners, l.Status())
+	}
+	if len(s.Listeners) > 0 {
+		s.Books = append(s.Books, together(s.Listeners))
+	}
+	s.Books = append(s.Books, c.dispatch.Read(), c.sessions.Book(), c.decode.Read(), c.enricher.Book(), c.stored.Read())
+	book := *c.who.Load()
+	for _, x := range c.sessions.Exporters(now) {
+		e := Exporter{Exporter: x}
+		if o := book.ObserverOf(x.Address, x.Domain, 0, now); o != nil {
+			e.Name = o.Name
+		}
+		s.Exporters = append(s.Exporters, e)
+	}
+	return s
+}
+
+// together adds up the books of all listeners.
+func together(all []listen.Status) ledger.Statement {
+	sum := all[0].Book
+	sum.Dropped = append([]ledger.Count(nil), sum.Dropped...)
+	for _, l := range all[1:] {
+		sum.In += l.Book.In
+		sum.Out += l.Book.Out
+		sum.Held += l.Book.Held
+		for i, d := range l.Book.Dropped {
+			sum.Dropped[i].N += d.N
+		}
+	}
+	return sum
+}
