@@ -28,7 +28,7 @@ func completeFilter(s *source) cobra.CompletionFunc {
 		}
 		defer func() { _ = done() }() // nothing was written
 		expr := strings.TrimLeft(strings.Join(args, " ")+" "+word, " ")
-		body, err := c.Get(ctx, "api/v1/filter/complete", url.Values{"f": {expr}, "limit": {"100"}})
+		body, err := c.Get(ctx, "api/v1/filter/complete", url.Values{"f": {expr}, "limit": {"50"}})
 		var list api.Completions
 		if err != nil || json.Unmarshal(body, &list) != nil {
 			return nil, directive

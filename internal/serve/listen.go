@@ -27,6 +27,20 @@ func (s *Server) listen(ctx context.Context) (net.Listener, error) {
 	return ln, nil
 }
 
+// bindHint names who holds one of the collector's addresses.
+func (s *Server) bindHint(err error) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		for _, addr := range s.cfg.Flows {
+			if ap, perr := netip.ParseAddrPort(addr); perr == nil {
+				if h, ok := procnet.FindHolder("udp", ap); ok {
+					return fmt.Errorf("serve: flows %s: in use by %s; stop it or choose another address with --flows: %w", addr, h, err)
+				}
+			}
+		}
+	}
+	return fmt.Errorf("serve: %w", err)
+}
+
 // inUse names the process that holds the address, if that is why err came.
 func inUse(err error, network, addr, flag string) error {
 	if errors.Is(err, syscall.EACCES) {

@@ -19,9 +19,8 @@ func OpenData(dir string) (h http.Handler, closer func() error, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("data %s: %w", dir, err)
 	}
-	s.state.store = st
-	reports := report.New(st)
-	a, err := api.New(api.Config{Reporter: reports, Filters: filters{reports}, Status: s.Status, Version: obs.Version().Version, QueryTimeout: time.Hour})
+	s.store = st
+	a, err := api.New(api.Config{Reporter: report.New(st), Status: s.Status, Version: obs.Version().Version, QueryTimeout: time.Hour})
 	if err != nil {
 		return nil, nil, fmt.Errorf("data %s: %w", dir, err)
 	}

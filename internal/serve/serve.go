@@ -10,12 +10,18 @@ import (
 	"net/http"
 	"time"
 
+	"crosstap/internal/collect"
+	"crosstap/internal/collect/listen"
 	"crosstap/internal/collect/report"
+	"crosstap/internal/collect/store"
 	"crosstap/internal/collect/store/segment"
+	"crosstap/internal/identity"
 	"crosstap/internal/obs"
 	"crosstap/internal/serve/api"
 	"crosstap/internal/serve/settings"
 	"crosstap/web"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Config says what a server is.
@@ -27,9 +33,12 @@ type Config struct {
 
 // Server is one collecting, storing and answering process.
 type Server struct {
-	cfg     Config
-	started time.Time
-	state   state
+	cfg       Config
+	started   time.Time
+	store     store.Store
+	collector *collect.Collector // nil without a collector: a store directory that is only read
+	http      net.Addr
+	inventory inventory
 }
 
 // New checks the configuration. It opens nothing.
@@ -55,10 +64,15 @@ func (s *Server) Run(stop context.Context) (err error) {
 		return fmt.Errorf("serve: data %s: %w", s.cfg.Data, err)
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	s.state.store = st
-	reports := report.New(st)
+	s.store = st
+	if s.collector, err = collect.New(s.collectConfig(st)); err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	if err := s.loadInventory(); err != nil {
+		return fmt.Errorf("serve: inventory: %w", err)
+	}
 	a, err := api.New(api.Config{
-		Reporter: reports, Filters: filters{reports}, Status: s.Status, Console: web.Handler(), Version: obs.Version().Version,
+		Reporter: report.New(st), Status: s.Status, Console: web.Handler(), Version: obs.Version().Version,
 		Hosts: s.cfg.HTTPHosts, QueryTimeout: s.cfg.QueryTimeout, Log: s.cfg.Log,
 	})
 	if err != nil {
@@ -68,7 +82,44 @@ func (s *Server) Run(stop context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return s.serve(stop, ln, a)
+	s.http = ln.Addr()
+	if err := s.collector.Bind(stop); err != nil {
+		return errors.Join(s.bindHint(err), ln.Close())
+	}
+	return s.all(stop, ln, a)
+}
+
+// all runs the parts until stop ends or one of them fails. HTTP stops first, so that nobody asks a line that is
+// being emptied.
+func (s *Server) all(stop context.Context, ln net.Listener, a *api.API) error {
+	failing, fail := context.WithCancel(stop)
+	defer fail()
+	collecting, stopCollecting := context.WithCancel(context.WithoutCancel(stop))
+	defer stopCollecting()
+	var g errgroup.Group
+	g.Go(func() error {
+		defer fail() // without a collector there is nothing to serve
+		return s.collector.Run(collecting)
+	})
+	if s.cfg.Inventory != "" {
+		g.Go(func() error { return identity.Watch(collecting, s.cfg.Inventory, s.useInventory) })
+	}
+	g.Go(func() error {
+		defer stopCollecting()
+		return s.serve(failing, ln, a)
+	})
+	return g.Wait()
+}
+
+func (s *Server) collectConfig(st store.Store) collect.Config {
+	cfg := collect.DefaultConfig()
+	cfg.Store, cfg.Dir, cfg.Log = st, s.cfg.Data, s.cfg.Log
+	for _, addr := range s.cfg.Flows {
+		l := listen.DefaultConfig()
+		l.Addr = addr
+		cfg.Listen = append(cfg.Listen, l)
+	}
+	return cfg
 }
 
 func (s *Server) storeConfig() segment.Config {
@@ -85,7 +136,7 @@ func (s *Server) serve(stop context.Context, ln net.Listener, a *api.API) error 
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(ln) }()
-	s.cfg.Log.Info("serving", "console", "http://"+ln.Addr().String()+"/", "data", s.cfg.AbsData())
+	s.cfg.Log.Info("serving", "flows", s.collector.Addrs(), "console", "http://"+ln.Addr().String()+"/", "data", s.cfg.AbsData())
 	if err := obs.Notify("READY=1"); err != nil {
 		s.cfg.Log.Warn("service manager not told", "err", err)
 	}

@@ -1,36 +1,133 @@
 package serve
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"time"
 
+	"crosstap/internal/collect"
+	"crosstap/internal/collect/listen"
 	"crosstap/internal/collect/report"
 	"crosstap/internal/collect/store"
+	"crosstap/internal/ledger"
 	"crosstap/internal/obs"
 	"crosstap/internal/serve/api"
 )
 
-// state is what the server's status is made of.
-type state struct {
-	store interface{ Stats() store.Stats }
-}
-
 // Status returns how the server is.
 func (s *Server) Status() api.Status {
-	st := s.state.store.Stats()
+	st := s.store.Stats()
 	out := api.Status{
 		Schema: report.SchemaVersion, Version: obs.Version().Version, Now: time.Now().UTC().Truncate(time.Millisecond), StartedAt: s.started.UTC().Truncate(time.Millisecond),
 		Process: process(), Store: storeStatus(s.cfg.AbsData(), st), Listeners: []api.Listener{}, Exporters: []api.Exporter{}, Findings: []api.Finding{},
+		Stages: []ledger.Statement{}, Inventory: s.inventory.get(),
+	}
+	if s.collector != nil {
+		s.collecting(&out)
 	}
 	out.Stages = append(out.Stages, st.Book)
 	out.Findings = append(out.Findings, storeFindings(st)...)
-	out.Healthy = true
-	for _, f := range out.Findings {
-		out.Healthy = out.Healthy && f.Level != "fail"
+	out.Healthy = !slices.ContainsFunc(out.Findings, func(f api.Finding) bool { return f.Level == "fail" })
+	return out
+}
+
+// collecting adds the state of the collect line.
+func (s *Server) collecting(out *api.Status) {
+	c := s.collector.Status()
+	for _, l := range c.Listeners {
+		row := listener(l)
+		out.Listeners = append(out.Listeners, row)
+		if row.DroppedDatagrams > 0 {
+			out.Findings = append(out.Findings, api.Finding{Level: "warn", What: "socket " + l.Addr, Why: fmt.Sprintf("the kernel dropped %d datagrams", row.DroppedDatagrams),
+				Action: fmt.Sprintf("raise net.core.rmem_max to %d, or spread exporters over several --flows", l.Wanted)})
+		}
+	}
+	if s.http != nil {
+		out.Listeners = append(out.Listeners, api.Listener{Name: "http", Network: "tcp", Address: s.http.String()})
+	}
+	out.Stages = merged(c.Books)
+	for _, e := range c.Exporters {
+		out.Exporters = append(out.Exporters, exporter(&e))
+	}
+	out.Findings = append(out.Findings, exporterFindings(c.Exporters)...)
+	if i := out.Inventory; i != nil && i.Error != "" {
+		out.Findings = append(out.Findings, api.Finding{Level: "warn", What: "inventory", Why: i.Error, Action: "correct " + i.Path + "; the version before stays in use"})
+	}
+}
+
+func listener(l listen.Status) api.Listener {
+	out := api.Listener{Name: "flows", Network: "udp", Address: l.Addr, Datagrams: l.Book.In, BufferBytes: uint64(l.ReceiveBuffer)}
+	if len(l.Book.Dropped) > listen.DropKernel {
+		out.DroppedDatagrams = l.Book.Dropped[listen.DropKernel].N
 	}
 	return out
+}
+
+// merged adds up the books of stages of the same name, such as several sockets.
+func merged(books []ledger.Statement) []ledger.Statement {
+	out := []ledger.Statement{}
+	for _, b := range books {
+		i := slices.IndexFunc(out, func(o ledger.Statement) bool { return o.Stage == b.Stage && o.Unit == b.Unit })
+		if i < 0 {
+			b.Dropped = slices.Clone(b.Dropped)
+			out = append(out, b)
+			continue
+		}
+		t := &out[i]
+		t.In, t.Out, t.Held = t.In+b.In, t.Out+b.Out, t.Held+b.Held
+		for j := range b.Dropped {
+			t.Dropped[j].N += b.Dropped[j].N
+		}
+	}
+	return out
+}
+
+func exporter(e *collect.Exporter) api.Exporter {
+	out := api.Exporter{
+		Address: e.Address.String(), Domain: e.Domain, Name: cmp.Or(e.Name, e.Observer), Protocol: "ipfix", State: "active",
+		FirstSeen: *moment(e.FirstNS), LastSeen: *moment(e.LastNS), Datagrams: e.Datagrams, Records: e.Records, OptionRecords: e.OptionRecords, LostRecords: e.LostRecords,
+		Templates: e.Templates, TemplateMissingRecords: e.MissingSets, UnknownFields: e.UnknownFields, Errors: e.Errors,
+	}
+	if e.Silent {
+		out.State = "silent"
+	}
+	if e.Skewed {
+		skew := -time.Duration(e.SkewNS).Seconds() // theirs minus ours
+		out.ClockSkewSeconds = &skew
+	}
+	return out
+}
+
+// exporterFindings name what an operator should look at, the sum over all exporters for each cause.
+func exporterFindings(list []collect.Exporter) []api.Finding {
+	var silent, missing, lost, wrong int
+	for _, e := range list {
+		silent += count(e.Silent)
+		missing += count(e.PendingSets > 0)
+		lost += count(e.LostRecords > 0)
+		wrong += count(e.Errors > 0)
+	}
+	var out []api.Finding
+	add := func(n int, why, action string) {
+		if n > 0 {
+			out = append(out, api.Finding{Level: "warn", What: "exporters", Why: fmt.Sprintf("%d of %d %s", n, len(list), why), Action: action})
+		}
+	}
+	add(silent, "are silent", "see crosstap exporters; is the tap or switch still configured?")
+	add(missing, "sent data whose template is not known yet", "wait for its refresh, or shorten the exporter's template interval")
+	add(lost, "lost records on the way (sequence gaps)", "look at the exporter's and the path's drops, and at the socket's")
+	add(wrong, "sent datagrams that could not be decoded", "see crosstap exporters; keep one with tcpdump and try crosstap decode")
+	return out
+}
+
+func count(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func process() api.Process {

@@ -18,18 +18,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Filters checks and completes filter expressions.
-type Filters interface {
-	// Check returns nil for a valid expression, else an error that is or wraps a *report.FilterError.
-	Check(expr string) error
-	// Complete returns what may stand at byte offset pos, most likely first, at most limit.
-	Complete(ctx context.Context, expr string, pos, limit int) ([]Completion, error)
+// Reporter answers reports and completes filter expressions.
+type Reporter interface {
+	report.Reporter
+	// Complete returns what may stand at byte offset pos of a filter, with values seen before until.
+	Complete(ctx context.Context, expr string, pos int, until time.Time) (report.Completion, error)
 }
 
-// Config says what the API answers from. Reporter, Filters and Status are required.
+// Config says what the API answers from. Reporter and Status are required.
 type Config struct {
-	Reporter report.Reporter
-	Filters  Filters
+	Reporter Reporter
 	Status   func() Status // a snapshot; cheap, called every second for each subscriber
 
 	Console      http.Handler  // the web console, at "/"; nil gives a page that says how to build it
@@ -57,8 +55,8 @@ type API struct {
 
 // New returns an API without side effects.
 func New(cfg Config) (*API, error) {
-	if cfg.Reporter == nil || cfg.Filters == nil || cfg.Status == nil {
-		return nil, errors.New("api: config: Reporter, Filters and Status are required")
+	if cfg.Reporter == nil || cfg.Status == nil {
+		return nil, errors.New("api: config: Reporter and Status are required")
 	}
 	defaults(&cfg)
 	a := &API{

@@ -15,12 +15,14 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"crosstap/internal/collect/report"
+	"crosstap/internal/collect/report/filter"
 	"crosstap/internal/ledger"
 
 	"github.com/google/go-cmp/cmp"
@@ -45,6 +47,8 @@ func (f *fake) meta(ctx context.Context, name string, q report.Query) (report.Me
 	case q.Filter == "slow":
 		<-ctx.Done()
 		return report.Meta{}, errors.New("interrupted")
+	case slices.Contains(q.By, "colour"):
+		return report.Meta{}, &report.QueryError{Field: "by", Message: "no column colour", Suggestion: "use app"}
 	case q.Filter == "broken":
 		return report.Meta{}, errors.New("store: file 7: short read")
 	case q.Filter == "panic":
@@ -100,13 +104,9 @@ func (f *fake) Overview(ctx context.Context, q report.Query) (report.Overview, e
 	return report.Overview{Meta: m, Pairs: 3, TopPairs: []report.Pair{f.pair()}}, err
 }
 
-func (f *fake) Check(expr string) error {
-	_, err := f.meta(context.Background(), "", report.Query{Filter: expr})
-	return err
-}
-
-func (f *fake) Complete(_ context.Context, expr string, pos, limit int) ([]Completion, error) {
-	return []Completion{{Text: fmt.Sprint("after ", expr[:pos]), Kind: "field", Detail: fmt.Sprint(limit), From: pos}}, nil
+func (f *fake) Complete(_ context.Context, expr string, pos int, until time.Time) (report.Completion, error) {
+	o := filter.Option{Text: "after " + expr[:pos], Kind: "field", Doc: until.String()}
+	return report.Completion{From: pos, To: pos, Options: []filter.Option{o, o, o, o}}, nil
 }
 
 func testStatus() Status {
@@ -124,7 +124,7 @@ func testStatus() Status {
 func newTest(t *testing.T, with func(*Config)) (*API, *fake) {
 	t.Helper()
 	f := &fake{}
-	cfg := Config{Reporter: f, Filters: f, Status: testStatus, Version: "test", Now: func() time.Time { return noon }}
+	cfg := Config{Reporter: f, Status: testStatus, Version: "test", Now: func() time.Time { return noon }}
 	if with != nil {
 		with(&cfg)
 	}
@@ -189,7 +189,7 @@ func TestAnswers(t *testing.T) {
 	f("/api/v1/status", "application/json", "status.json")
 	f("/api/v1/exporters", "application/json", "exporters.json")
 	f("/api/v1/exporters?format=csv", csv, "exporters.csv")
-	f("/api/v1/filter/check?f=vni", "application/json", "check-ok.json")
+	f("/api/v1/filter/check?f=vni+%3D+5001", "application/json", "check-ok.json")
 	f("/api/v1/filter/check?f=vni+%3F", "application/json", "check-wrong.json")
 	f("/api/v1/filter/complete?f=sr&limit=3", "application/json", "complete.json")
 	f("/healthz", "text/plain; charset=utf-8", "healthz.txt")
@@ -250,6 +250,7 @@ func TestProblems(t *testing.T) {
 	f("/api/v1/pairs?f=a+%3F", bad, "query.f", `"pos":2,"len":1,"suggestion":"take it away"`)
 	f("/api/v1/pairs?f=a+%3F&format=csv", bad, "query.f", `"pos":2`)
 	f("/api/v1/series?by=a&by=b&by=c&by=d&by=e", bad, "query.by", "4")
+	f("/api/v1/series?by=colour", bad, "query.by", `"suggestion":"use app"`)
 	f("/api/v1/series?step=1ms", bad, "query.step", "expected")
 	f("/api/v1/series?step=0.5s", bad, "query.step", "at least 1s")
 	f("/api/v1/series?from=now-30d&step=1s", bad, "query.step", "longer step")
@@ -471,7 +472,7 @@ func FuzzQuestion(f *testing.F) {
 	for _, q := range []string{"", "from=now-15m&to=now", "f=a%00", "limit=-1&sort=-octets", "by=a&by=b", "step=1s&metric=x", "from=1e300", "from=now-99999999999999d"} {
 		f.Add(q)
 	}
-	a, err := New(Config{Reporter: &fake{}, Filters: &fake{}, Status: testStatus, QueryTimeout: time.Millisecond})
+	a, err := New(Config{Reporter: &fake{}, Status: testStatus, QueryTimeout: time.Millisecond})
 	if err != nil {
 		f.Fatal(err)
 	}

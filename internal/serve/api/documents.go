@@ -76,7 +76,7 @@ type Exporter struct {
 	OptionRecords          uint64    `json:"option_records"`
 	LostRecords            uint64    `json:"lost_records"` // by sequence numbers
 	Templates              int       `json:"templates"`
-	TemplateMissingRecords uint64    `json:"template_missing_records"` // data sets that came before their template
+	TemplateMissingRecords uint64    `json:"template_missing_records"` // in data sets that came before their template; each set counts as one, its records cannot be told
 	UnknownFields          uint64    `json:"unknown_fields"`
 	Errors                 uint64    `json:"errors"` // datagrams that could not be decoded
 	ClockSkewSeconds       *float64  `json:"clock_skew_seconds"`
@@ -106,9 +106,10 @@ type FilterCheck struct {
 // Completion is one text that may stand at a place of a filter expression.
 type Completion struct {
 	Text   string `json:"text"`
-	Kind   string `json:"kind"`   // "field", "operator", "value", "keyword"
+	Kind   string `json:"kind"`   // "field", "operator", "keyword", "value"
 	Detail string `json:"detail"` // what it means, or how often it occurs
-	From   int    `json:"from"`   // byte offset from which on the text replaces what stands there
+	From   int    `json:"from"`   // the text replaces the bytes from here
+	To     int    `json:"to"`     // to here
 }
 
 // Completions is a list of completions, the most likely first.

@@ -85,9 +85,12 @@ func wrong(faults ...*Fault) *Problem {
 // failed turns an error of the reporter into a problem.
 func (a *API) failed(ctx context.Context, err error, filter string) *Problem {
 	var fe *report.FilterError
+	var qe *report.QueryError
 	switch {
 	case errors.As(err, &fe):
 		return wrong(filterFault(fe, filter))
+	case errors.As(err, &qe):
+		return wrong(&Fault{Message: qe.Message, Location: "query." + parameter(qe.Field), Suggestion: qe.Suggestion})
 	case errors.Is(err, errBusy):
 		p := problem(http.StatusServiceUnavailable, "too many questions at once; ask again in a second")
 		p.header = http.Header{"Retry-After": {"1"}}
@@ -99,6 +102,19 @@ func (a *API) failed(ctx context.Context, err error, filter string) *Problem {
 	}
 	a.cfg.Log.Error("query failed", "err", err)
 	return problem(http.StatusInternalServerError, err.Error())
+}
+
+// parameter names the parameter behind a field of a report.Query.
+func parameter(field string) string {
+	switch field {
+	case "since":
+		return "from"
+	case "until":
+		return "to"
+	case "filter":
+		return "f"
+	}
+	return field
 }
 
 func filterFault(e *report.FilterError, expr string) *Fault {

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -29,7 +28,8 @@ type checkQuestion struct {
 type completeQuestion struct {
 	Filter string `query:"f" maxLength:"8192" doc:"Flow filter expression, as far as it is typed"`
 	Pos    int    `query:"pos" minimum:"-1" default:"-1" doc:"Place of the cursor, in bytes; -1 for the end"`
-	Limit  int    `query:"limit" minimum:"0" maximum:"200" default:"20" doc:"Completions at most"`
+	To     string `query:"to" default:"now" maxLength:"64" doc:"Values are those seen in the hour before" example:"now"`
+	Limit  int    `query:"limit" minimum:"1" maximum:"50" default:"50" doc:"Options at most"`
 }
 
 // states registers what is not a report.
@@ -46,12 +46,8 @@ func (a *API) states() {
 		})
 	huma.Register(a.huma, state(a.huma, "filter-check", "filter/check", "Whether a filter is valid", reflect.TypeFor[FilterCheck]()),
 		func(_ context.Context, in *checkQuestion) (*output, error) {
-			doc, err := a.check(in.Filter)
-			if err != nil {
-				return nil, problem(http.StatusInternalServerError, err.Error())
-			}
 			o := &output{}
-			return o, o.write("filter-check", "json", doc)
+			return o, o.write("filter-check", "json", check(in.Filter))
 		})
 	huma.Register(a.huma, state(a.huma, "filter-complete", "filter/complete", "What may stand at a place of a filter", reflect.TypeFor[Completions]()), a.complete)
 }
@@ -63,37 +59,37 @@ func state(api huma.API, id, path, summary string, doc reflect.Type) huma.Operat
 	return op
 }
 
-func (a *API) check(expr string) (FilterCheck, error) {
-	err := a.cfg.Filters.Check(expr)
-	var fe *report.FilterError
-	switch {
-	case err == nil:
-		return FilterCheck{OK: true}, nil
-	case errors.As(err, &fe):
-		return FilterCheck{Error: filterFault(fe, expr)}, nil
+func check(expr string) FilterCheck {
+	if e := report.CheckFilter(expr); e != nil {
+		return FilterCheck{Error: filterFault(e, expr)}
 	}
-	return FilterCheck{}, err
+	return FilterCheck{OK: true}
 }
 
 func (a *API) complete(ctx context.Context, in *completeQuestion) (*output, error) {
+	until, faults := moment(nil, "to", in.To, a.cfg.Now())
 	pos := in.Pos
 	if pos < 0 {
 		pos = len(in.Filter)
 	}
 	if pos > len(in.Filter) {
-		return nil, wrong(&Fault{Message: fmt.Sprintf("the filter has %d bytes", len(in.Filter)), Location: "query.pos", Value: in.Pos})
+		faults = append(faults, &Fault{Message: fmt.Sprintf("the filter has %d bytes", len(in.Filter)), Location: "query.pos", Value: in.Pos})
 	}
-	list, err := limited(a, ctx, report.Query{}, func(ctx context.Context, _ report.Query) ([]Completion, error) {
-		return a.cfg.Filters.Complete(ctx, in.Filter, pos, in.Limit)
+	if len(faults) > 0 {
+		return nil, wrong(faults...)
+	}
+	list, err := limited(a, ctx, report.Query{}, func(ctx context.Context, _ report.Query) (report.Completion, error) {
+		return a.cfg.Reporter.Complete(ctx, in.Filter, pos, until)
 	})
 	if err != nil {
 		return nil, a.failed(ctx, err, in.Filter)
 	}
-	if list == nil {
-		list = []Completion{}
+	doc := Completions{Completions: []Completion{}}
+	for _, o := range list.Options[:min(len(list.Options), in.Limit)] {
+		doc.Completions = append(doc.Completions, Completion{o.Text, o.Kind, o.Doc, list.From, list.To})
 	}
 	o := &output{}
-	return o, o.write("filter-complete", "json", Completions{Completions: list})
+	return o, o.write("filter-complete", "json", doc)
 }
 
 // health answers 200 while the server is healthy, else 503, with one line for each finding.
