@@ -50,6 +50,9 @@ func (m *Meter) advance(ns int64) {
 	}
 	w.tick = last
 	m.frags.expire(m)
+	if len(m.frags.held) > 0 {
+		m.nextTick = min(m.nextTick, m.frags.held[0].deadline)
+	}
 }
 
 // slot looks at all flows of a slot: the ones whose time has come end, the others go to the slot of
@@ -185,12 +188,16 @@ func (m *Meter) forget(number uint32) {
 	m.cache.remove(m.hasher.hash(&e.key), number)
 }
 
-// flush ends all flows.
+// flush ends all flows, for that reason unless their time has come anyhow.
 func (m *Meter) flush(reason flow.EndReason) {
 	m.frags.flush(m)
 	for number := range m.cache.used {
 		if e := m.cache.at(number); e.live {
-			m.emit(e, reason)
+			why := reason
+			if ends, due := m.ends(e); ends <= m.clock {
+				why = due
+			}
+			m.emit(e, why)
 			m.wheel.take(&m.cache, number)
 			m.forget(number)
 		}

@@ -159,6 +159,7 @@ func (m *Meter) hold(k fragKey, a *arrival) {
 		m.orphan(1)
 	}
 	fr.held = append(fr.held, heldFragment{key: k, arrival: *a, deadline: m.clock + int64(heldTimeout)})
+	m.nextTick = min(m.nextTick, fr.held[0].deadline)
 	m.frames.Hold(1)
 }
 
