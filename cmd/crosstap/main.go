@@ -100,6 +100,7 @@ Exit codes: 0 done, 1 a finding, 2 wrong usage or configuration, 3 server unreac
 	root.AddCommand(
 		newTap(),
 		newVersion(),
+		newFilter(),
 		newDocs(),
 		newMan(),
 		newDecode(),

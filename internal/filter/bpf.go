@@ -2,6 +2,8 @@ package filter
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"golang.org/x/net/bpf"
 )
@@ -15,7 +17,7 @@ const maxInstructions = 4096
 func (f *Filter) BPF() (prog []bpf.Instruction, residual bool, err error) {
 	root := approximate(f.root, true, &residual)
 	a := &assembler{temp: 15}
-	for s := range slotsOf(root) {
+	for _, s := range slices.Sorted(maps.Keys(slotsOf(root))) { // the kernel refuses a read of a slot that was never written
 		a.emit(bpf.LoadConstant{Dst: bpf.RegA, Val: 0}, bpf.StoreScratch{Src: bpf.RegA, N: s})
 		a.floor = max(a.floor, s+1)
 	}
