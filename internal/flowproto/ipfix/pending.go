@@ -40,31 +40,28 @@ func (s *Session) dropWaiting() {
 	s.problem(PendingLimit, p.id, p.off, 0, 0)
 }
 
-// retry decodes the sets that waited for t, in the order in which they came.
+// retry decodes the sets that waited for t, in the order in which they came. Sets of other domains that have
+// no such template may borrow it.
 func (s *Session) retry(t *Template) {
 	if len(s.waiting) == 0 {
 		return
 	}
+	lend := s.agreed(t.ID) == t
 	keep := s.waiting[:0]
 	var ready []pending
 	for _, p := range s.waiting {
-		if p.id != t.ID || p.domain != t.Domain && s.borrow(p.domain, p.id, p.body) == nil {
+		own := p.id == t.ID && p.domain == t.Domain
+		p.borrowed = !own && p.id == t.ID && lend && t.fits(p.body)
+		if !own && !p.borrowed {
 			keep = append(keep, p)
 			continue
 		}
-		p.borrowed = p.domain != t.Domain
 		s.waitBytes -= len(p.body)
 		ready = append(ready, p)
 	}
 	clear(s.waiting[len(keep):])
 	s.waiting = keep
 	for _, p := range ready {
-		use := t
-		if p.borrowed {
-			use = s.borrow(p.domain, p.id, p.body)
-		}
-		if use != nil {
-			s.records(use, p.meta, p.body)
-		}
+		s.records(t, p.meta, p.body)
 	}
 }

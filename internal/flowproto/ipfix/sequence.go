@@ -9,34 +9,38 @@ const (
 	jumpLimit     = 1 << 24 // records: a number this far ahead is a restart, not a loss
 )
 
+// gap is a run of missing records that may still come late: [from, to) in the arithmetic of RFC 1982.
+type gap struct{ from, to uint32 }
+
 // line follows the sequence numbers of one stream.
 type line struct {
 	next    uint32 // number expected of the next message
-	owed    uint64 // records missing so far that may still come late
 	started bool
 	blind   bool // the last message held records that could not be counted
-	back    uint32
-	backs   int // messages in a row that were behind and each foretold the next: a restart
+	gaps    [8]gap
+	ngaps   int
+	back    uint32 // the number that the last message behind the others foretold
+	backs   int    // messages in a row that were behind and each foretold the next
 }
 
 // verdict is what a message's number means.
 type verdict struct {
 	exact bool // just the number expected
-	lost  uint64
 	late  bool // the message comes after later ones
+	lost  uint64
 }
 
 // judge compares a message's number with what is expected, without changing the line.
 func (l *line) judge(seq uint32) verdict {
-	gap := int32(seq - l.next)
+	ahead := int32(seq - l.next)
 	switch {
 	case !l.started, l.blind:
 		return verdict{}
-	case gap == 0:
+	case ahead == 0:
 		return verdict{exact: true}
-	case gap > 0 && gap < jumpLimit:
-		return verdict{lost: uint64(gap)}
-	case gap < 0 && gap > -reorderWindow:
+	case ahead > 0 && ahead < jumpLimit:
+		return verdict{lost: uint64(ahead)}
+	case ahead < 0 && ahead > -reorderWindow:
 		return verdict{late: true}
 	}
 	return verdict{}
@@ -46,14 +50,16 @@ func (l *line) judge(seq uint32) verdict {
 // not be counted. found is how many of the records that were missing it brings.
 func (l *line) advance(seq, n uint32, v verdict, counted bool) (found uint64) {
 	if v.late && !l.restarted(seq, n) {
-		found = min(uint64(n), l.owed)
-		l.owed -= found
-		return found // behind what was seen already: the expectation stays
+		return l.fill(seq, n) // behind what was seen already: the expectation stays
 	}
-	l.backs = 0
-	l.owed = min(l.owed+v.lost, reorderWindow)
-	l.next, l.started, l.blind = seq+n, true, !counted
-	return found
+	switch {
+	case v.lost > 0:
+		l.open(gap{l.next, seq})
+	case !v.exact:
+		l.ngaps = 0 // a new start
+	}
+	l.next, l.started, l.blind, l.backs = seq+n, true, !counted, 0
+	return 0
 }
 
 // restarted reports whether a message that is behind belongs to a run of such messages, which a late
@@ -68,10 +74,47 @@ func (l *line) restarted(seq, n uint32) bool {
 	return l.backs > 2 && n > 0
 }
 
+// open notes a gap; the oldest is given up for lost when there are too many.
+func (l *line) open(g gap) {
+	if l.ngaps == len(l.gaps) {
+		copy(l.gaps[:], l.gaps[1:])
+		l.ngaps--
+	}
+	l.gaps[l.ngaps] = g
+	l.ngaps++
+}
+
+// fill takes n records from seq on out of the gaps and returns how many were missing.
+func (l *line) fill(seq, n uint32) uint64 {
+	if n == 0 {
+		return 0
+	}
+	for i := range l.ngaps {
+		g := &l.gaps[i]
+		size, off := g.to-g.from, seq-g.from
+		if off >= size {
+			continue
+		}
+		found := min(n, size-off)
+		end := g.to
+		g.to = seq
+		switch {
+		case off == 0:
+			g.from, g.to = seq+found, end
+		case seq+found != end:
+			l.open(gap{seq + found, end})
+		}
+		return uint64(found)
+	}
+	return 0
+}
+
+// certain is the trust from which one way of counting is believed against the other.
+const certain = 3
+
 // sequencer is the accounting of one transport session.
 type sequencer struct {
 	session line
-	domains map[uint32]*line
 	trust   int // > 0: the session's line foretells better, < 0: the domains' do
 }
 
@@ -81,11 +124,11 @@ func (q *sequencer) see(seq uint32, domain *line) (lost uint64, s, d verdict) {
 	switch {
 	case s.exact == d.exact:
 	case s.exact:
-		q.trust = min(q.trust+1, 8)
+		q.trust = min(q.trust+1, 2*certain)
 	default:
-		q.trust = max(q.trust-1, -8)
+		q.trust = max(q.trust-1, -2*certain)
 	}
-	if s.exact || d.exact {
+	if (s.exact || d.exact) && q.trust > -certain && q.trust < certain {
 		return 0, s, d
 	}
 	if q.trust > 0 {
@@ -98,9 +141,6 @@ func (q *sequencer) see(seq uint32, domain *line) (lost uint64, s, d verdict) {
 func (q *sequencer) done(seq uint32, n int, domain *line, s, d verdict, counted bool) uint64 {
 	fs := q.session.advance(seq, uint32(n), s, counted)
 	fd := domain.advance(seq, uint32(n), d, counted)
-	if s.exact || d.exact {
-		return 0
-	}
 	if q.trust > 0 {
 		return fs
 	}

@@ -80,6 +80,7 @@ type Session struct {
 	item    Item
 	ctx     context
 	recvNS  int64
+	scans   int  // looks through all templates
 	counted bool // every record of this message could be counted
 	gap     bool // records are missing before this message
 }
@@ -111,7 +112,7 @@ func (s *Session) Decode(b []byte, recvNS int64, recs []flow.Record) ([]flow.Rec
 }
 
 func (s *Session) begin(recvNS int64) {
-	s.res, s.err, s.recvNS = Result{}, nil, recvNS
+	s.res, s.err, s.recvNS, s.scans = Result{}, nil, recvNS, 0
 }
 
 // Templates returns the number of templates known.
@@ -260,12 +261,19 @@ func (s *Session) define(h Header, r templateRecord, off int, options bool) {
 	s.retry(t)
 }
 
+// forgetOldest makes room for a template: it forgets the oldest of a few that the map's random order shows
+// first, so that a flood of templates costs no more than its bytes.
 func (s *Session) forgetOldest(id uint16, off int) {
+	const few = 16
 	var oldest tkey
 	var found *Template
+	n := 0
 	for k, t := range s.templates {
 		if found == nil || t.usedNS < found.usedNS {
 			oldest, found = k, t
+		}
+		if n++; n == few {
+			break
 		}
 	}
 	delete(s.templates, oldest)
@@ -306,10 +314,12 @@ func (s *Session) dataSet(h Header, id uint16, off int, body []byte) {
 	m := meta{domain: h.Domain, exportNS: h.ExportTime.UnixNano(), recvNS: s.recvNS, sequence: h.Sequence, off: off}
 	t := s.find(h.Domain, id)
 	if t == nil {
-		if t = s.borrow(h.Domain, id, body); t == nil {
+		if t = s.borrow(id, body); t == nil {
 			s.res.MissingSets++
 			s.counted = false
-			s.wait(m, id, body)
+			if len(body) > 0 {
+				s.wait(m, id, body)
+			}
 			return
 		}
 		m.borrowed = true
@@ -319,17 +329,31 @@ func (s *Session) dataSet(h Header, id uint16, off int, body []byte) {
 
 // borrow looks for a template of the same identifier in the session's other domains. Open vSwitch up
 // to 3.1 sends each template in one domain only and uses it in all. It must fit to the byte, and
-// templates that differ must not fit both.
-func (s *Session) borrow(domain uint32, id uint16, body []byte) *Template {
-	var found *Template
+// the other domains must agree on it.
+func (s *Session) borrow(id uint16, body []byte) *Template {
+	if t := s.agreed(id); t != nil && t.fits(body) {
+		return t
+	}
+	return nil
+}
+
+// scansPerCall bounds how often one datagram makes us look through all templates.
+const scansPerCall = 64
+
+// agreed returns the template of an identifier when every domain that has one has the same. It is for domains that
+// have none.
+func (s *Session) agreed(id uint16) (found *Template) {
+	if s.scans++; s.scans > scansPerCall {
+		return nil
+	}
 	for k, t := range s.templates {
-		if k.id != id || k.domain == domain || !t.fits(body) {
-			continue
-		}
-		if found != nil && (found.options != t.options || !bytes.Equal(found.def, t.def)) {
+		switch {
+		case k.id != id:
+		case found != nil && (found.options != t.options || !bytes.Equal(found.def, t.def)):
 			return nil
+		default:
+			found = t
 		}
-		found = t
 	}
 	return found
 }
@@ -395,7 +419,9 @@ func (s *Session) flowRecords(t *Template, m meta, body []byte) (n int) {
 	if m.borrowed {
 		marks |= flow.MarkBorrowed
 	}
-	s.recs = slices.Grow(s.recs, len(body)/t.minLen)
+	if t.fixed {
+		s.recs = slices.Grow(s.recs, len(body)/t.minLen)
+	}
 	s.ctx = context{exportNS: m.exportNS}
 	for len(body) >= t.minLen {
 		s.recs = append(s.recs, flow.Record{RecvNS: m.recvNS, Domain: m.domain, Marks: marks, Direction: 255})
