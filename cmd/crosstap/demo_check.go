@@ -35,6 +35,7 @@ func (p *play) compare(ctx context.Context) error {
 		return err
 	}
 	v.Findings = append(v.Findings, failures(reports)...)
+	v.Findings = append(v.Findings, p.scene.TapLosses()...)
 	lost, err := p.losses(ctx)
 	if err != nil {
 		return err

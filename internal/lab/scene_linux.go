@@ -78,6 +78,26 @@ func (s *Scene) StopTaps(ctx context.Context) error {
 	return s.stopCleanly(ctx, tapGrace, names...)
 }
 
+// TapLosses returns what the taps did not meter, as the summary says that each writes at its end: a line for each
+// reason except frames that are no IP packets.
+func (s *Scene) TapLosses() []string {
+	var losses []string
+	for _, o := range s.Observers {
+		summary := lastLine(readFrom(logPath(s.Dir, TapName(o)), 0))
+		parts := strings.Split(summary, "; ")
+		if len(parts) < 2 { // not even "N flow records"
+			losses = append(losses, o.Name+": no summary"+summary)
+			continue
+		}
+		for _, part := range parts[2:] {
+			if !strings.HasSuffix(part, "non ip") {
+				losses = append(losses, o.Name+": "+part)
+			}
+		}
+	}
+	return losses
+}
+
 // stopCleanly ends processes together and returns an error for each that did not end by itself with status 0.
 func (s *Scene) stopCleanly(ctx context.Context, grace time.Duration, names ...string) error {
 	errs := make([]error, len(names))

@@ -29,16 +29,20 @@ func Shown(rows []report.Conversation) (truth.Flows, error) {
 	return f, nil
 }
 
-// key returns the forward direction of a conversation; ok is false for traffic that is not IP.
+// key returns the forward direction of a conversation; ok is false for traffic that is not IP, and for link-local
+// multicast, which may come from :: and is left out of the truth as well.
 func key(r *report.Conversation) (k truth.Key, ok bool, err error) {
-	if r.SrcAddr == "" && r.DstAddr == "" {
+	if r.DstAddr == "" {
+		return k, false, nil
+	}
+	if k.Dst, err = netip.ParseAddr(r.DstAddr); err != nil {
+		return k, false, fmt.Errorf("verdict: shown destination: %w", err)
+	}
+	if k.Dst.IsLinkLocalMulticast() {
 		return k, false, nil
 	}
 	if k.Src, err = netip.ParseAddr(r.SrcAddr); err != nil {
 		return k, false, fmt.Errorf("verdict: shown source: %w", err)
-	}
-	if k.Dst, err = netip.ParseAddr(r.DstAddr); err != nil {
-		return k, false, fmt.Errorf("verdict: shown destination: %w", err)
 	}
 	if k.Proto, err = protoNumber(r.Proto); err != nil {
 		return k, false, err
@@ -66,7 +70,7 @@ func protoNumber(name string) (uint8, error) {
 }
 
 // pairsDiffer compares the pairs' sums with those of the conversations they are made of and returns a
-// line for each that differs.
+// line for each that differs. Link-local multicast is left out.
 func pairsDiffer(pairs []report.Pair, conversations []report.Conversation) []string {
 	type ends struct{ segment, a, b string }
 	name := func(e *report.Ends) ends {
@@ -74,11 +78,17 @@ func pairsDiffer(pairs []report.Pair, conversations []report.Conversation) []str
 	}
 	sums := map[ends]truth.Count{}
 	for _, c := range conversations {
+		if multicast(&c.Ends) {
+			continue
+		}
 		s := sums[name(&c.Ends)]
 		sums[name(&c.Ends)] = truth.Count{Packets: s.Packets + c.Packets, Octets: s.Octets + c.Octets}
 	}
 	var lines []string
 	for _, p := range pairs {
+		if multicast(&p.Ends) {
+			continue
+		}
 		n := name(&p.Ends)
 		if got := (truth.Count{Packets: p.Packets, Octets: p.Octets}); got != sums[n] {
 			lines = append(lines, fmt.Sprintf("pair %s %s %s: %d packets, %d bytes; its conversations: %d packets, %d bytes",
@@ -90,4 +100,9 @@ func pairsDiffer(pairs []report.Pair, conversations []report.Conversation) []str
 		lines = append(lines, fmt.Sprintf("pair %s %s %s is missing: its conversations have %d bytes", n.segment, n.a, n.b, s.Octets))
 	}
 	return lines
+}
+
+func multicast(e *report.Ends) bool {
+	dst, err := netip.ParseAddr(e.DstAddr)
+	return err == nil && dst.IsLinkLocalMulticast()
 }

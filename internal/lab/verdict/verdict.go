@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -64,11 +65,20 @@ func attributes(t *lab.Topology, r *report.Conversation) []string {
 	check("tenant", r.Tenant, a.Tenant)
 	check("source VM", r.SrcVM, a.Name)
 	check("destination VM", r.DstVM, b.Name)
-	check("source VTEP", r.SrcVTEP, t.Host(a.Host).VTEP.String())
-	check("destination VTEP", r.DstVTEP, t.Host(b.Host).VTEP.String())
+	check("source VTEP", r.SrcVTEP, vtep(t, a, b))
+	check("destination VTEP", r.DstVTEP, vtep(t, b, a))
+	check("same host", strconv.FormatBool(r.SameHost), strconv.FormatBool(a.Host == b.Host))
 	check("seen by", strings.Join(slices.Sorted(slices.Values(r.SeenBy)), ", "), strings.Join(slices.Sorted(slices.Values(want)), ", "))
 	check("duplicates", fmt.Sprint(r.Duplicates), fmt.Sprint(r.Packets*uint64(len(want)-1)))
 	return found
+}
+
+// vtep returns the tunnel endpoint of a's host; none where a and b share the host, and no tunnel is between them.
+func vtep(t *lab.Topology, a, b *lab.VM) string {
+	if a.Host == b.Host {
+		return ""
+	}
+	return t.Host(a.Host).VTEP.String()
 }
 
 // Print writes the differences as a table, the findings below.

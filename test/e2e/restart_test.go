@@ -1,0 +1,126 @@
+//go:build linux
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"crosstap/internal/collect/report"
+	"crosstap/internal/serve/api"
+	"crosstap/internal/testkit"
+)
+
+// durability is how much of what the collector accepted may be lost when it is killed.
+const durability = 2 * time.Second
+
+// ask gets a document from the console of a demo; it returns false when nobody answers.
+func ask(t *testing.T, console, path string, into any) bool {
+	t.Helper()
+	client := http.Client{Timeout: 10 * time.Second}
+	res, err := client.Get(console + "/api/v1/" + path)
+	if err != nil {
+		return false
+	}
+	defer res.Body.Close()
+	return res.StatusCode == http.StatusOK && json.NewDecoder(res.Body).Decode(into) == nil
+}
+
+// oldRows returns the stored rows of the last hour that ended before a time: flow, observer and counters, sorted.
+func oldRows(t *testing.T, console string, before time.Time) []string {
+	t.Helper()
+	var flows report.Flows
+	eventually(t, "the flows report answers", func() bool {
+		return ask(t, console, fmt.Sprintf("flows?from=now-1h&to=%s&limit=100000", before.UTC().Format("2006-01-02T15:04:05.000Z")), &flows)
+	})
+	var rows []string
+	for _, f := range flows.Rows {
+		rows = append(rows, fmt.Sprintf("%s %s %d %d %s", f.FlowID, f.Observer, f.Packets, f.Octets, f.End.UTC().Format(time.RFC3339Nano)))
+	}
+	slices.Sort(rows)
+	return rows
+}
+
+// TestRestart kills the collector and then a tap, each with -9, and lets the demo start them again. What was stored
+// stays, at most two seconds of what was accepted are lost, and both holes are shown.
+func TestRestart(t *testing.T) {
+	testkit.Root(t)
+	dir := filepath.Join(t.TempDir(), "kept")
+	r := start(t, nil, "demo", "--http", "127.0.0.1:0", "--data", dir, "--keep")
+	console := strings.TrimSuffix(r.waitFor(`(?m)^Console  (http://\S+)`), "/")
+
+	var status api.Status
+	eventually(t, "100 rows are stored", func() bool { return ask(t, console, "status", &status) && status.Store.Rows >= 100 })
+	// Records that ended this long before the kill have left their meter (2 s), travelled, and been accepted
+	// longer ago than the durability promise.
+	killed := time.Now()
+	settled := killed.Add(-durability - 5*time.Second)
+	before := oldRows(t, console, settled)
+	must(t, syscall.Kill(memberOf(t, r.cmd.Process.Pid, "crosstap serve"), syscall.SIGKILL))
+	r.waitFor(`! serve ended \(signal: killed\) and runs again`)
+	if after := oldRows(t, console, settled); !slices.Equal(before, after) {
+		t.Errorf("%d rows older than %v before the kill, %d of them after it", len(before), killed.Sub(settled), len(after))
+	}
+	gap := shownGap(t, console, "collector", "killed", killed)
+	if gap.From.After(killed) || gap.To.Before(killed) {
+		t.Errorf("the gap %v to %v does not contain the kill at %v", gap.From, gap.To, killed)
+	}
+	rows := uint64(0)
+	eventually(t, "rows come in again", func() bool {
+		ok := ask(t, console, "status", &status)
+		if ok && rows == 0 {
+			rows = status.Store.Rows
+		}
+		return ok && rows > 0 && status.Store.Rows > rows+50
+	})
+
+	killed = time.Now()
+	must(t, syscall.Kill(memberOf(t, r.cmd.Process.Pid, "h1 mirror"), syscall.SIGKILL))
+	r.waitFor(`! tap-1 ended \(signal: killed\) and runs again`)
+	eventually(t, "the mirror's records come in again", func() bool {
+		var flows report.Flows
+		return ask(t, console, "flows?from=now-1m&limit=100000", &flows) && slices.ContainsFunc(flows.Rows, func(f report.Flow) bool {
+			return f.Observer == "h1 mirror" && f.Start.After(killed)
+		})
+	})
+	gap = shownGap(t, console, "exporter", "", killed.Add(-time.Minute))
+	if gap.Who != "h1 mirror" {
+		t.Errorf("a gap of %q, want one of the mirror: %+v", gap.Who, gap)
+	}
+
+	must(t, r.cmd.Process.Signal(os.Interrupt))
+	r.exit(0)
+	out, err := exec.CommandContext(t.Context(), binary(t), "flows", "--data", filepath.Join(dir, "store"), "--since", "1h", "--limit", "100000", "-o", "jsonl").Output()
+	must(t, err)
+	if lines := strings.Count(string(out), "\n"); uint64(lines) < rows {
+		t.Errorf("the store has %d rows after all, it had %d before", lines, rows)
+	}
+}
+
+// shownGap returns the gap with that scope and a reason with those words that ends after a time, as the pairs report shows it.
+func shownGap(t *testing.T, console, scope, reason string, after time.Time) (found report.Gap) {
+	t.Helper()
+	eventually(t, "a gap of scope "+scope+" is shown", func() bool {
+		var pairs report.Pairs
+		if !ask(t, console, "pairs?from=now-1h&limit=1", &pairs) {
+			return false
+		}
+		for _, g := range pairs.Meta.Completeness.Gaps {
+			if g.Scope == scope && strings.Contains(g.Reason, reason) && g.To.After(after) {
+				found = g
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}
