@@ -17,6 +17,7 @@ type field struct {
 	name   string
 	ours   func(p *dissect.Packet, data []byte) []string
 	theirs func(text string) []string
+	same   func(got, want []string) bool // slices.Equal when nil
 }
 
 // tsharkNames are tshark's names of the layers.
@@ -104,7 +105,7 @@ func header[H ~[]byte](name string, get func(h H) any, kinds ...dissect.Kind) fi
 		}
 		return out
 	}
-	return field{name, ours, numbers}
+	return field{name: name, ours: ours, theirs: numbers}
 }
 
 // cut reports whether the last layer may not be whole.
@@ -138,7 +139,7 @@ func level(name string, use func(f *dissect.Flow) bool, get func(f *dissect.Flow
 		}
 		return out
 	}
-	return field{name, ours, numbers}
+	return field{name: name, ours: ours, theirs: numbers}
 }
 
 func is4(f *dissect.Flow) bool   { return f.HasIP && f.EtherType == wire.TypeIPv4 }
@@ -167,11 +168,11 @@ func tpid(name string, service bool) field {
 		}
 		return out
 	}
-	return field{name, ours, numbers}
+	return field{name: name, ours: ours, theirs: numbers}
 }
 
 var fields = []field{
-	{"frame.protocols", ourStack, theirStack},
+	{name: "frame.protocols", ours: ourStack, theirs: theirStack},
 	header("eth.dst", func(h wire.Ethernet) any { return h.Dst() }, dissect.KindEthernet),
 	header("eth.src", func(h wire.Ethernet) any { return h.Src() }, dissect.KindEthernet),
 	tpid("vlan.id", false),
@@ -195,6 +196,9 @@ var fields = []field{
 	level("ip.dsfield", is4, func(f *dissect.Flow) any { return f.ToS }),
 	level("ip.frag_offset", is4, func(f *dissect.Flow) any { return f.FragOff / 8 }),
 	level("ip.flags.mf", is4, func(f *dissect.Flow) any { return f.MoreFrags }),
+	header("ip.checksum.status", func(h wire.IPv4) any { return wire.ChecksumOK(h) }, dissect.KindIPv4),
+	transportSum("tcp.checksum.status", isTCP),
+	transportSum("udp.checksum.status", isUDP),
 	header("ip.proto", func(h wire.IPv4) any { return h.Protocol() }, dissect.KindIPv4),
 	level("ipv6.src", is6, func(f *dissect.Flow) any { return netip.AddrFrom16(f.Src) }),
 	level("ipv6.dst", is6, func(f *dissect.Flow) any { return netip.AddrFrom16(f.Dst) }),
@@ -248,6 +252,53 @@ var fields = []field{
 	header("gtp.teid", func(h wire.GTPU) any { return h.TEID() }, dissect.KindGTPU),
 	header("gtp.message", func(h wire.GTPU) any { return h.Type() }, dissect.KindGTPU),
 	header("tzsp.encap", func(h wire.TZSP) any { return h.Protocol() }, dissect.KindTZSP),
+}
+
+// transportSum compares what both sides say of transport checksums, where both can say something.
+func transportSum(name string, use func(f *dissect.Flow) bool) field {
+	f := level(name, use, func(*dissect.Flow) any { return unverified })
+	f.ours = func(p *dissect.Packet, data []byte) []string {
+		var out []string
+		for i := range p.NLevels {
+			if f := &p.Levels[i]; use(f) {
+				out = append(out, transportStatus(p, f, data))
+			}
+		}
+		return out
+	}
+	f.same = func(got, want []string) bool {
+		for i := range min(len(got), len(want)) {
+			if got[i] != want[i] && got[i] <= "1" && want[i] <= "1" {
+				return false
+			}
+		}
+		return true
+	}
+	return f
+}
+
+// unverified is what tshark says of checksums that it cannot verify; 0 is bad, 1 good.
+const unverified = "2"
+
+func transportStatus(p *dissect.Packet, f *dissect.Flow, data []byte) string {
+	end := int(f.NetOff) + int(f.IPLen32)
+	routed := slices.ContainsFunc(p.Layers[:p.NLayers], func(l dissect.Layer) bool { return l.Kind == dissect.KindRouting })
+	if f.MoreFrags || end > len(data) || f.PayloadOff == 0 || f.Proto == wire.ProtoUDPLite || routed {
+		return unverified // with a routing header another address than the destination is summed
+	}
+	segment := data[f.TransOff:end]
+	if f.Proto == wire.ProtoUDP {
+		h := wire.UDP(segment)
+		if h.Checksum() == 0 || int(h.Length()) > len(h) || h.Length() < wire.UDPLen {
+			return unverified
+		}
+		segment = segment[:h.Length()]
+	}
+	src, dst := f.Src[:], f.Dst[:]
+	if is4(f) {
+		src, dst = src[12:], dst[12:]
+	}
+	return text(wire.TransportChecksum(src, dst, f.Proto, segment) == 0)
 }
 
 // tcpFlags leaves out the three bits that tshark counts as flags and RFC 9293 reserves.
