@@ -50,6 +50,9 @@ type footer struct {
 	Level    int      `json:"level"`
 	Sealed   bool     `json:"sealed"`
 	Replaces []string `json:"replaces,omitempty"` // names of the files whose rows these are
+	Group    string   `json:"group,omitempty"`    // the files of one merge belong together:
+	Part     int      `json:"part,omitempty"`     // they replace only when all Parts are there
+	Parts    int      `json:"parts,omitempty"`
 }
 
 const hourMS = int64(time.Hour / time.Millisecond)

@@ -90,44 +90,54 @@ func (s *Store) reconcile(complete bool) error {
 	return s.man.append(c)
 }
 
-// adopt decides about files that the manifest does not know.
+// adopt decides about files that the manifest does not know: they are listed, unless their rows are in
+// a newer file, or they are parts of a merge that was not finished.
 func (s *Store) adopt(unknown map[string]footer, size map[string]int64, complete bool, c *change) {
 	if len(unknown) == 0 {
 		return
 	}
-	replaced := map[string]bool{}
-	for _, foot := range unknown {
+	feet := maps.Clone(unknown)
+	for name := range s.man.live {
+		if foot, _, err := readFooter(filepath.Join(s.table, name)); err == nil && !slices.Contains(c.Del, name) {
+			feet[name] = foot
+		}
+	}
+	parts := map[string]int{}
+	for _, foot := range feet {
+		parts[foot.Group]++
+	}
+	replaced, unfinished := map[string]bool{}, map[string]bool{}
+	for name, foot := range feet {
+		if parts[foot.Group] < foot.Parts && anyKey(feet, foot.Replaces) {
+			unfinished[name] = true
+			continue
+		}
 		for _, n := range foot.Replaces {
 			replaced[n] = true
 		}
 	}
-	for name := range s.man.live {
-		foot, _, err := readFooter(filepath.Join(s.table, name))
-		if err == nil {
-			for _, n := range foot.Replaces {
-				replaced[n] = true
+	for _, name := range slices.Sorted(maps.Keys(feet)) {
+		foot, orphan := unknown[name]
+		switch {
+		case replaced[name] || unfinished[name]:
+			os.Remove(filepath.Join(s.table, name))
+			if !orphan {
+				c.Del = append(c.Del, name)
 			}
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(unknown)) {
-		if replaced[name] {
-			os.Remove(filepath.Join(s.table, name))
-			continue
-		}
-		foot := unknown[name]
-		c.Add = append(c.Add, file{Name: name, Rows: foot.Rows, Bytes: size[name], MinMS: foot.MinMS, MaxMS: foot.MaxMS,
-			StartMS: foot.StartMS, Level: foot.Level, Sealed: foot.Sealed})
-		s.cfg.Log.Info("segment file found and listed", "file", name, "rows", foot.Rows)
-	}
-	for name := range s.man.live {
-		if replaced[name] && !slices.Contains(c.Del, name) {
-			c.Del = append(c.Del, name)
-			os.Remove(filepath.Join(s.table, name))
+		case orphan:
+			c.Add = append(c.Add, file{Name: name, Rows: foot.Rows, Bytes: size[name], MinMS: foot.MinMS, MaxMS: foot.MaxMS,
+				StartMS: foot.StartMS, Level: foot.Level, Sealed: foot.Sealed})
+			s.cfg.Log.Info("segment file found and listed", "file", name, "rows", foot.Rows)
 		}
 	}
 	if !complete {
 		s.cfg.Log.Warn("the manifest was lost or damaged and has been rebuilt", "files", len(c.Add)+len(s.man.live))
 	}
+}
+
+// anyKey reports whether one of the names is in the map.
+func anyKey(m map[string]footer, names []string) bool {
+	return slices.ContainsFunc(names, func(n string) bool { _, ok := m[n]; return ok })
 }
 
 // scan lists the segment files with their sizes, and deletes temporary ones.
