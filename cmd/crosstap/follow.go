@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"reflect"
+	"strconv"
 	"time"
 
 	"crosstap/internal/answer"
@@ -26,6 +27,9 @@ const pollEvery = 2 * time.Second
 func (in *inquiry) followWith(cmd *cobra.Command, c *ask.Client, q url.Values) error {
 	out, ctx := cmd.OutOrStdout(), cmd.Context()
 	f := &follower{in: in, w: out, errw: cmd.ErrOrStderr(), seen: map[string]mark{}}
+	if _, isFlows := in.doc().(*report.Flows); isFlows {
+		f.tail(cmd, q)
+	}
 	f.screen = (in.output == "table" || in.output == "wide") && terminal(out)
 	show := func() error {
 		body, doc, err := in.answer(ctx, c, q)
@@ -76,12 +80,32 @@ func (in *inquiry) news(ctx context.Context, c *ask.Client, errw io.Writer, show
 	}
 }
 
+// Following flow records works as tail -f does: the last few, then what comes. Records may come late by the
+// exporter's active timeout, so the range looked at is longer.
+const (
+	tailRows  = 10
+	tailRange = "now-5m"
+	tailLimit = 10_000
+)
+
+// tail chooses range and limit where nobody did.
+func (f *follower) tail(cmd *cobra.Command, q url.Values) {
+	if !cmd.Flags().Changed("limit") {
+		q.Set("limit", strconv.Itoa(tailLimit))
+	}
+	if !cmd.Flags().Changed("since") {
+		q.Set("from", tailRange)
+		f.first = tailRows
+	}
+}
+
 // follower remembers what was shown.
 type follower struct {
 	in      *inquiry
 	w, errw io.Writer
 	screen  bool
 	begun   bool
+	first   int             // rows to begin with, 0 for all
 	last    any             // the newest answer
 	rows    int             // in it
 	seen    map[string]mark // by the identity of a row; rows that left the answer are forgotten
@@ -160,6 +184,9 @@ func (f *follower) keepChanged(doc any) error {
 		}
 	}
 	f.seen = next
+	if !f.begun && f.first > 0 {
+		changed = changed[:min(len(changed), f.first)]
+	}
 	kept := reflect.MakeSlice(rows.Type(), 0, len(changed))
 	for i := range changed {
 		if _, isFlows := doc.(*report.Flows); isFlows {

@@ -78,6 +78,10 @@ func statusText(s *api.Status) string {
 	}
 	line("store      %s: %s rows, %s in %s files, data %s", s.Store.Dir, answer.Count(s.Store.Rows), answer.Bytes(s.Store.SizeBytes), answer.Count(s.Store.Segments), age(s))
 	for _, l := range s.Listeners {
+		if l.Network == "tcp" {
+			line("%-10s %s %s", l.Name, l.Network, l.Address)
+			continue
+		}
 		line("%-10s %s %s: %s datagrams, %s dropped by the kernel", l.Name, l.Network, l.Address, answer.Count(l.Datagrams), answer.Count(l.DroppedDatagrams))
 	}
 	for _, st := range s.Stages {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
@@ -49,21 +50,25 @@ func MetaOf(v any) *report.Meta {
 	return &m
 }
 
-// point is one value of a time series, as a row.
-type point struct {
-	Time  time.Time `json:"time"`
-	Key   []string  `json:"key"`
-	Value float64   `json:"value"`
-}
-
-// points lays a time series out as rows, line after line.
-func points(s report.Series) []point {
-	var out []point
+// points lays a time series out as rows, line after line: the bucket's start, a column for each name the
+// series is split by, the value. The rest, which has one key only, has it in the first.
+func points(s report.Series) reflect.Value {
+	fields := []reflect.StructField{{Name: "Time", Type: reflect.TypeFor[time.Time](), Tag: `json:"time"`}}
+	for i, by := range s.By {
+		fields = append(fields, reflect.StructField{Name: "By" + strconv.Itoa(i), Type: reflect.TypeFor[string](), Tag: reflect.StructTag(`json:` + strconv.Quote(by))})
+	}
+	fields = append(fields, reflect.StructField{Name: "Value", Type: reflect.TypeFor[float64](), Tag: `json:"value"`})
+	row := reflect.StructOf(fields)
+	out := reflect.MakeSlice(reflect.SliceOf(row), 0, len(s.Lines)*len(s.Times))
 	for _, l := range s.Lines {
-		for i, v := range l.Values {
-			if i < len(s.Times) {
-				out = append(out, point{s.Times[i], l.Key, v})
+		for i := range min(len(l.Values), len(s.Times)) {
+			r := reflect.New(row).Elem()
+			r.Field(0).Set(reflect.ValueOf(s.Times[i]))
+			for k := range min(len(l.Key), len(s.By)) {
+				r.Field(1 + k).SetString(l.Key[k])
 			}
+			r.Field(len(fields) - 1).SetFloat(l.Values[i])
+			out = reflect.Append(out, r)
 		}
 	}
 	return out
@@ -74,7 +79,7 @@ func points(s report.Series) []point {
 func rowsOf(v any) reflect.Value {
 	rv := reflect.Indirect(reflect.ValueOf(v))
 	if s, ok := rv.Interface().(report.Series); ok {
-		return reflect.ValueOf(points(s))
+		return points(s)
 	}
 	for _, name := range []string{"Rows", "Links"} {
 		if f := rv.FieldByName(name); f.IsValid() {

@@ -80,7 +80,7 @@ func TestTable(t *testing.T) {
 	f("conversations.txt", conversations, Options{})
 	f("flows.txt", flows, Options{})
 	f("flows-wide.txt", flows, Options{Wide: true})
-	f("series.txt", report.Series{Times: []time.Time{noon}, Lines: []report.Line{{Key: []string{"a"}, Values: []float64{1.5, 9}}}}, Options{})
+	f("series.txt", report.Series{By: []string{"src_vm", "app"}, Times: []time.Time{noon}, Lines: []report.Line{{Key: []string{"a", "b"}, Values: []float64{1.5, 9}}, {Key: []string{"other"}, Values: []float64{2}}}}, Options{})
 	var b bytes.Buffer
 	var ce *ColumnError
 	if err := Table(&b, p, Options{Columns: []string{"octet"}}); !errors.As(err, &ce) || ce.Nearest != "octets" {

@@ -38,7 +38,7 @@ func TestParseTime(t *testing.T) {
 	f("1767355200", noon)
 	f("1767355200.25", noon.Add(250*time.Millisecond))
 	f("0", time.Unix(0, 0))
-	for _, bad := range []string{"", "now-", "now15m", "now*15m", "now-15", "now-15x", "now--5m", "yesterday", "12:00", "-1", "1e400", "NaN", "Inf", "9e18", "99999999999", "now-200y", "now-9999999999d", "now-56.1.2h", "1960-01-01T00:00:00Z", "now-99w99w99w99w9999w", strings.Repeat("9", 1000)} {
+	for _, bad := range []string{"", "now-", "now15m", "now*15m", "now-15", "now-15x", "now--5m", "yesterday", "12:00", "-1", "1e400", "NaN", "Inf", "9e18", "99999999999", "now-200y", "now-9999999999d", "now-60y", "now-56.1.2h", "1960-01-01T00:00:00Z", "now-99w99w99w99w9999w", strings.Repeat("9", 1000)} {
 		if got, err := ParseTime(bad, noon); err == nil {
 			t.Errorf("%q: %v", bad, got)
 		}

@@ -12,10 +12,10 @@ import (
 
 // units of a relative time.
 var units = map[byte]time.Duration{
-	's': time.Second, 'm': time.Minute, 'h': time.Hour, 'd': 24 * time.Hour, 'w': 7 * 24 * time.Hour,
+	's': time.Second, 'm': time.Minute, 'h': time.Hour, 'd': 24 * time.Hour, 'w': 7 * 24 * time.Hour, 'y': 365 * 24 * time.Hour,
 }
 
-// ParseTime reads a moment as the API takes it: "now", "now-15m" or "now+1h30m" (units s, m, h, d, w),
+// ParseTime reads a moment as the API takes it: "now", "now-15m" or "now+1h30m" (units s, m, h, d, w, y = 365 days),
 // RFC 3339, or seconds since the Unix epoch. The result is in UTC, whole milliseconds.
 func ParseTime(s string, now time.Time) (time.Time, error) {
 	t, err := parseTime(s, now)
@@ -51,10 +51,10 @@ func parseTime(s string, now time.Time) (time.Time, error) {
 	return time.Time{}, fmt.Errorf(`time %q: expected "now", "now-15m", RFC 3339 such as 2026-01-02T15:04:05Z, or Unix seconds`, s)
 }
 
-// ParseSpan reads a length of time: numbers with the units s, m, h, d, w, greatest first or not: "90s", "1h30m", "2d".
+// ParseSpan reads a length of time: numbers with the units s, m, h, d, w, y, greatest first or not: "90s", "1h30m", "2d".
 // It is never negative and at most 100 years.
 func ParseSpan(s string) (time.Duration, error) {
-	bad := fmt.Errorf("duration %q: expected a number with s, m, h, d or w, such as 15m", s)
+	bad := fmt.Errorf("duration %q: expected a number with s, m, h, d, w or y, such as 15m", s)
 	if s == "" {
 		return 0, bad
 	}

@@ -130,8 +130,9 @@ func (s *Server) storeConfig() segment.Config {
 
 // serve answers on ln until stop ends.
 func (s *Server) serve(stop context.Context, ln net.Listener, a *api.API) error {
+	// No ReadTimeout: it would also end live streams, and nothing here reads a body.
 	srv := &http.Server{
-		Handler: a, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 30 * time.Second, WriteTimeout: s.cfg.QueryTimeout + 30*time.Second,
+		Handler: a, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: s.cfg.QueryTimeout + 30*time.Second,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 1)
