@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -117,9 +118,31 @@ func TestScripts(t *testing.T) {
 			env.Setenv("FLOWS", flows)
 			env.Setenv("URL", "http://"+httpAddr)
 			env.Setenv("TZ", "UTC")
+			if err := os.WriteFile(filepath.Join(env.WorkDir, "ping.pcap"), pingCapture(), 0o644); err != nil {
+				return err
+			}
 			return makeStore(filepath.Join(env.WorkDir, "data"))
 		},
 	})
+}
+
+// pingCapture returns a pcap file with an echo request of 84 bytes and its reply.
+func pingCapture() []byte {
+	le := binary.LittleEndian
+	b := le.AppendUint32(nil, 0xa1b2c3d4)
+	for _, v := range []uint32{4<<16 | 2, 0, 0, 65535, 1} { // version 2.4, Ethernet
+		b = le.AppendUint32(b, v)
+	}
+	for i, kind := range []byte{8, 0} {
+		from, to := byte(1+i), byte(2-i)
+		frame := []byte{2, 0, 0, 0, 0, to, 2, 0, 0, 0, 0, from, 8, 0, 0x45, 0, 0, 84, 0, 1, 0, 0, 64, 1, 0, 0, 10, 0, 0, from, 10, 0, 0, to, kind, 0, 0, 0, 0, 1, 0, 1}
+		frame = append(frame, make([]byte, 14+84-len(frame))...)
+		for _, v := range []uint32{uint32(scriptNoon.Unix()) + uint32(i), 0, uint32(len(frame)), uint32(len(frame))} {
+			b = le.AppendUint32(b, v)
+		}
+		b = append(b, frame...)
+	}
+	return b
 }
 
 // scriptNoon is the time of the records in the scripts' store.
