@@ -1,0 +1,60 @@
+#!/bin/bash
+# test/bench/capture_to_flows.sh: from a capture file to flow records, beside softflowd and nfpcapd.
+# PACKETS and ROUNDS in the environment change the size.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+packets=${PACKETS:-1000000} rounds=${ROUNDS:-7}
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+go build -o "$dir/mixedpcap" ./test/bench/mixedpcap
+"$dir/mixedpcap" -packets "$packets" "$dir/mixed.pcap"
+"$dir/mixedpcap" -packets "$packets" -plain "$dir/plain.pcap"
+mkdir "$dir/nf"
+core=$(($(nproc) - 1))
+crosstap=${CROSSTAP:-bin/crosstap}
+
+# cpu COMMAND…: user and system seconds of one run on one core
+cpu() {
+	local TIMEFORMAT='%3U %3S'
+	{ time taskset -c "$core" "$@" >/dev/null 2>"$dir/err" || { cat "$dir/err" >&2; false; }; } 2>&1 | tail -1 | awk '{print $1 + $2}'
+}
+run() { # TOOL FILE
+	case $1 in
+	crosstap) cpu "$crosstap" tap -r "$2" --to null: ;;
+	softflowd) cpu softflowd -d -r "$2" -m 200000 -n 127.0.0.1:9 ;;
+	nfpcapd) cpu nfpcapd -r "$2" -w "$dir/nf" ;;
+	tcpdump) cpu tcpdump -n -r "$2" -w /dev/null ;;
+	esac
+}
+
+tools="crosstap softflowd nfpcapd tcpdump"
+for kind in mixed plain; do
+	cat "$dir/$kind.pcap" >/dev/null # into the page cache
+	for ((i = 0; i < rounds; i++)); do
+		for t in $tools; do run "$t" "$dir/$kind.pcap" >>"$dir/$kind.$t"; done
+	done
+done
+
+median() { sort -n "$1" | awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}'; }
+records=$("$crosstap" tap -r "$dir/mixed.pcap" --to null: 2>&1 | sed 's/.*; \([0-9]*\) flow records.*/\1/')
+echo "capture file to flows: $packets packets, IMIX 7:4:1, $((packets / 20)) conversations, $records flow records of ours"
+for kind in mixed plain; do
+	echo
+	if [ $kind = mixed ]; then echo "half of the conversations inside VXLAN (only crosstap sees their tenants)"; else echo "no VXLAN"; fi
+	printf '  %-10s %10s %10s %18s %12s\n' tool "CPU s" "least" "Mpackets/CPU-s" "crosstap is"
+	own=$(median "$dir/$kind.crosstap")
+	for t in $tools; do
+		m=$(median "$dir/$kind.$t")
+		least=$(sort -n "$dir/$kind.$t" | head -1)
+		awk -v t="$t" -v m="$m" -v l="$least" -v n="$packets" -v own="$own" 'BEGIN {
+			printf "  %-10s %10.3f %10.3f %18.2f %10.2f x\n", t, m, l, n / m / 1e6, m / own }'
+	done
+done
+cat <<END
+
+Method: user + system time of the whole process by the shell's time, start included; median of $rounds runs, all tools in turn in each
+round; one core (taskset -c $core); the file in the page cache; crosstap --to null:, softflowd sending NetFlow v5 to a closed port
+with room for 200,000 flows, nfpcapd writing its files, tcpdump copying to /dev/null without any flow.
+The capture is written by test/bench/mixedpcap, the same bytes each time.
+END
