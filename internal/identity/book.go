@@ -55,6 +55,17 @@ type observerKey struct {
 	point    uint64
 }
 
+// shape tells which parts of the key match anything.
+func (k observerKey) shape() (bits int) {
+	if k.exporter.IsZero() {
+		bits |= 1
+	}
+	if k.point == 0 {
+		bits |= 2
+	}
+	return bits
+}
+
 type segmentKey struct {
 	fabric  string
 	segment flow.Segment
@@ -68,6 +79,7 @@ type book struct {
 	addrs     index[flow.Addr] // VNICs by address, whatever the segment
 	vteps     index[flow.Addr]
 	observers index[observerKey]
+	shapes    [4]bool // which kinds of observer there are: bit 0 with any exporter, bit 1 with any point
 	segments  index[segmentKey]
 }
 
@@ -94,7 +106,9 @@ func NewBook(inv Inventory) Book {
 	for i := range inv.Observers {
 		o := &inv.Observers[i]
 		o.Fabric = cmp.Or(o.Fabric, DefaultFabric)
-		b.observers.add(observerKey{o.Exporter, o.Domain, o.Point}, i)
+		k := observerKey{o.Exporter, o.Domain, o.Point}
+		b.observers.add(k, i)
+		b.shapes[k.shape()] = true
 	}
 	return b
 }
@@ -188,9 +202,17 @@ func (b *book) HostByVTEP(a flow.Addr, atNS int64) *Host {
 
 // ObserverOf implements Book. An exporter's address counts for more than a point.
 func (b *book) ObserverOf(exporter flow.Addr, domain uint32, point uint64, atNS int64) *Observer {
-	for _, k := range [...]observerKey{
-		{exporter, domain, point}, {exporter, domain, 0}, {flow.Addr{}, domain, point}, {flow.Addr{}, domain, 0},
-	} {
+	for shape, there := range [...]bool{b.shapes[0], b.shapes[2], b.shapes[1], b.shapes[3]} {
+		if !there {
+			continue
+		}
+		k := observerKey{exporter, domain, point}
+		if shape&1 != 0 {
+			k.point = 0
+		}
+		if shape&2 != 0 {
+			k.exporter = flow.Addr{}
+		}
 		if o := b.observerAt(k, atNS); o != nil {
 			return o
 		}

@@ -18,15 +18,25 @@ func appOf(r *flow.Record) string {
 }
 
 func serviceName(proto uint8, port uint16) string {
-	s, ok := services[port]
-	if !ok {
-		return ""
-	}
+	s := serviceAt[serviceIndex[port]]
 	switch {
 	case proto == 17 && s.transport&udp != 0, proto == 6 && s.transport&tcp != 0, proto == 132 && s.transport&sctp != 0:
 		return s.name
 	}
 	return ""
+}
+
+// serviceIndex gives each port its place in serviceAt, 0 for a port without a name: what is asked for every record is
+// not hashed.
+var serviceIndex, serviceAt = indexServices()
+
+func indexServices() (index [1 << 16]uint8, at []service) {
+	at = make([]service, 1, 256)
+	for port, s := range services {
+		index[port] = uint8(len(at))
+		at = append(at, s)
+	}
+	return index, at
 }
 
 const (

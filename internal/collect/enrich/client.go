@@ -66,7 +66,10 @@ func (c *conversations) see(f *known, r *flow.Record) {
 	if v.sure == bySign {
 		return
 	}
-	srcOpened, sure := opener(r)
+	srcOpened, sure := sign(r)
+	if sure == unsure && v.sure < byService {
+		srcOpened, sure = byPorts(r)
+	}
 	if sure > v.sure {
 		v.sure, v.lowOpened = sure, srcOpened == f.low
 	}
@@ -112,9 +115,9 @@ const (
 	flagACK = 0x10
 )
 
-// opener reads from one record whether its source opened the conversation. Flags are those of all packets together: SYN
+// sign reads from one record whether its source opened the conversation. Flags are those of all packets together: SYN
 // without ACK is the client's, both in one packet are the server's; both in several packets may be either's.
-func opener(r *flow.Record) (srcOpened bool, sure uint8) {
+func sign(r *flow.Record) (srcOpened bool, sure uint8) {
 	switch {
 	case r.Client != flow.ClientUnknown:
 		return r.Client == flow.ClientSrc, bySign
@@ -125,7 +128,7 @@ func opener(r *flow.Record) (srcOpened bool, sure uint8) {
 	case isICMP(r.Proto):
 		return echo(r)
 	}
-	return byPorts(r)
+	return false, unsure
 }
 
 // echo reads ICMP echo messages (RFC 792, RFC 4443, section 4).
