@@ -290,18 +290,18 @@ func (t *Table) list() []*exporter {
 
 // Stats are the table's own figures.
 type Stats struct {
-	Sessions     int
-	Evicted      uint64 // sessions forgotten to make room
-	Exporters    int
-	Forgotten    uint64 // exporters' accounts forgotten to make room
-	PendingBytes int    // data that waits for templates
+	Sessions  int
+	Evicted   uint64 // sessions forgotten to make room
+	Exporters int
+	Forgotten uint64 // exporters' accounts forgotten to make room
+	HeldBytes int    // templates, and data that waits for them
 }
 
 // Stats returns the table's figures.
 func (t *Table) Stats() Stats {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return Stats{Sessions: len(t.sessions), Evicted: t.evicted, Exporters: len(t.exporters), Forgotten: t.forgotten, PendingBytes: t.pending}
+	return Stats{Sessions: len(t.sessions), Evicted: t.evicted, Exporters: len(t.exporters), Forgotten: t.forgotten, HeldBytes: t.held}
 }
 
 // Exporters returns the state of every exporter at nowNS, in the order of address and domain.

@@ -129,6 +129,8 @@ func (t *Table) restore(saved savedSession, nowNS int64) int {
 		return 0
 	}
 	s := &session{key: k, dec: dec, seenNS: saved.LastNS, proven: true}
+	s.held = dec.Fields() * fieldBytes
+	t.held += s.held
 	t.sessions[k] = s
 	t.used.push(s)
 	return 1

@@ -27,13 +27,13 @@ type Config struct {
 	SilentAfter  time.Duration // an exporter that says nothing for so long is silent
 	CorrectSkew  bool          // shift flow times by an exporter's clock error when it exceeds a second
 
-	// MaxPendingBytes bounds the data of all sessions that waits for templates.
-	MaxPendingBytes int
+	// MaxHeldBytes bounds what all sessions together hold: templates, and data that waits for one.
+	MaxHeldBytes int
 }
 
 // DefaultConfig is enough for some ten thousand hypervisors.
 func DefaultConfig() Config {
-	return Config{MaxSessions: 16384, MaxExporters: 65536, SilentAfter: 5 * time.Minute, CorrectSkew: true, MaxPendingBytes: 128 << 20}
+	return Config{MaxSessions: 16384, MaxExporters: 65536, SilentAfter: 5 * time.Minute, CorrectSkew: true, MaxHeldBytes: 256 << 20}
 }
 
 // Validate reports the first mistake.
@@ -41,8 +41,8 @@ func (c Config) Validate() error {
 	if c.MaxSessions < 1 || c.MaxExporters < 1 {
 		return fmt.Errorf("session: limits of %d sessions and %d exporters: want at least 1", c.MaxSessions, c.MaxExporters)
 	}
-	if c.MaxPendingBytes < 1<<16 {
-		return fmt.Errorf("session: %d bytes for data that waits for templates: want at least 65536", c.MaxPendingBytes)
+	if c.MaxHeldBytes < 1<<16 {
+		return fmt.Errorf("session: %d bytes for templates and waiting data: want at least 65536", c.MaxHeldBytes)
 	}
 	if c.SilentAfter < time.Second {
 		return fmt.Errorf("session: silent after %v: want at least 1s", c.SilentAfter)
@@ -77,7 +77,7 @@ type Table struct {
 	used      lru // least recently used first; sessions that never gave a record in their own list
 	unproven  lru
 	exporters map[exporterKey]*exporter
-	pending   int // bytes of all sessions that wait for a template
+	held      int // bytes of all sessions
 	evicted   uint64
 	forgotten uint64
 	found     []Loss // losses that are complete, for the next Tick
@@ -90,11 +90,11 @@ type session struct {
 	list       *lru
 	seenNS     int64
 
-	mu      sync.Mutex
-	dec     *ipfix.Session
-	last    *exporter // of the last datagram
-	proven  bool      // has given a template or a record
-	pending int       // bytes that wait for a template, as counted in the table
+	mu     sync.Mutex
+	dec    *ipfix.Session
+	last   *exporter // of the last datagram
+	proven bool      // has given a template or a record
+	held   int       // bytes, as counted in the table
 }
 
 // New returns an empty table.
@@ -198,15 +198,19 @@ func (t *Table) victim() *session {
 func (t *Table) forget(s *session) {
 	s.list.remove(s)
 	delete(t.sessions, s.key)
-	t.pending -= s.pending
+	t.held -= s.held
 	t.evicted++
 }
+
+// fieldBytes is about what one field of a template costs, with its place in the compiled plan.
+const fieldBytes = 40
 
 // settle keeps the table's figures of a session after a datagram: what it holds, and whether it has proven
 // to be an exporter. The session is locked.
 func (t *Table) settle(s *session, proves bool) {
-	_, pending := s.dec.Pending()
-	if pending == s.pending && !proves {
+	_, held := s.dec.Pending()
+	held += s.dec.Fields() * fieldBytes
+	if held == s.held && !proves {
 		return
 	}
 	t.mu.Lock()
@@ -214,14 +218,14 @@ func (t *Table) settle(s *session, proves bool) {
 	if s.list == nil {
 		return // forgotten meanwhile
 	}
-	t.pending += pending - s.pending
-	s.pending = pending
+	t.held += held - s.held
+	s.held = held
 	if proves {
 		s.proven = true
 		t.unproven.remove(s)
 		t.used.push(s)
 	}
-	for t.pending > t.cfg.MaxPendingBytes && t.victim() != s {
+	for t.held > t.cfg.MaxHeldBytes && t.victim() != s {
 		t.forget(t.victim())
 	}
 }

@@ -172,7 +172,7 @@ func TestSessionsAreBounded(t *testing.T) {
 	for i := range 1000 { // forged sources that give nothing
 		tab.Decode(key(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), 1).String()), int64(i+2), message(1, 0, uint32(i), data(1)), nil)
 	}
-	if s := tab.Stats(); s.Sessions != 10 || s.Evicted != 991 || s.Exporters > 20 || s.PendingBytes != 9*len(row) {
+	if s := tab.Stats(); s.Sessions != 10 || s.Evicted != 991 || s.Exporters > 20 || s.HeldBytes != 9*len(row)+3*fieldBytes {
 		t.Errorf("%+v", s)
 	}
 	if recs := tab.Decode(real, 5000, message(1, 0, 7, data(2)), nil); len(recs) != 2 {
@@ -182,12 +182,12 @@ func TestSessionsAreBounded(t *testing.T) {
 }
 
 func TestPendingIsBoundedOverAllSessions(t *testing.T) {
-	tab := table(t, func(c *Config) { c.MaxPendingBytes = 1 << 16 })
+	tab := table(t, func(c *Config) { c.MaxHeldBytes = 1 << 16 })
 	big := append([]byte{1, 0, 0x40, 0}, make([]byte, 0x4000-4)...)
 	for i := range 100 {
 		tab.Decode(key(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 1, 0, byte(i)}), 1).String()), int64(i), message(1, 0, 1, big), nil)
 	}
-	if s := tab.Stats(); s.PendingBytes > 1<<16 || s.Sessions > 4 {
+	if s := tab.Stats(); s.HeldBytes > 1<<16 || s.Sessions > 4 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -311,7 +311,7 @@ func TestHostile(t *testing.T) {
 	}
 	s := tab.Book()
 	balanced(t, tab)
-	if st := tab.Stats(); s.In != n || st.Sessions > 8 || st.PendingBytes > 8<<20 {
+	if st := tab.Stats(); s.In != n || st.Sessions > 8 || st.HeldBytes > 16<<20 {
 		t.Errorf("book %+v, stats %+v", s, st)
 	}
 }

@@ -13,6 +13,7 @@ import (
 // Limits bound what one session may make us keep. Zero values take the defaults.
 type Limits struct {
 	Templates    int           // templates kept; the one not defined for longest goes first (4096)
+	Fields       int           // field specifiers of all templates together, likewise (262144)
 	Domains      int           // observation domains whose sequence numbers are followed (1024)
 	Names        int           // different observer names kept in memory (4096)
 	PendingBytes int           // data sets whose template is missing (1 MiB)
@@ -27,6 +28,7 @@ func (l Limits) withDefaults() Limits {
 		}
 	}
 	set(&l.Templates, 4096)
+	set(&l.Fields, 1<<18)
 	set(&l.Domains, 1024)
 	set(&l.Names, 4096)
 	set(&l.PendingBytes, 1<<20)
@@ -64,6 +66,7 @@ type Result struct {
 type Session struct {
 	lim       Limits
 	templates map[tkey]*Template
+	fields    int       // of all templates
 	last      *Template // the template found last
 	domains   map[uint32]*line
 	seq       sequencer
@@ -117,6 +120,9 @@ func (s *Session) begin(recvNS int64) {
 
 // Templates returns the number of templates known.
 func (s *Session) Templates() int { return len(s.templates) }
+
+// Fields returns the number of field specifiers of all templates known: what they cost.
+func (s *Session) Fields() int { return s.fields }
 
 // Pending returns the number of data sets that wait for their template, and their bytes.
 func (s *Session) Pending() (sets, bytes int) { return len(s.waiting), s.waitBytes }
@@ -251,11 +257,14 @@ func (s *Session) define(h Header, r templateRecord, off int, options bool) {
 	}
 	if old != nil {
 		s.res.Redefined++
-	} else if len(s.templates) >= s.lim.Templates {
+		s.forget(k, old)
+	}
+	for len(s.templates) > 0 && (len(s.templates) >= s.lim.Templates || s.fields+len(t.Fields) > s.lim.Fields) {
 		s.forgetOldest(r.id, off)
 	}
 	t.usedNS = s.recvNS
 	s.templates[k], s.last = t, nil
+	s.fields += len(t.Fields)
 	s.res.UnknownFields += t.unknown
 	s.showTemplate(h, t)
 	s.retry(t)
@@ -276,8 +285,13 @@ func (s *Session) forgetOldest(id uint16, off int) {
 			break
 		}
 	}
-	delete(s.templates, oldest)
+	s.forget(oldest, found)
 	s.problem(TemplateLimit, id, off, 0, 0)
+}
+
+func (s *Session) forget(k tkey, t *Template) {
+	delete(s.templates, k)
+	s.fields -= len(t.Fields)
 }
 
 // withdraw takes back one template, or all of a kind when the identifier is that of their set (RFC 7011, section
@@ -285,12 +299,14 @@ func (s *Session) forgetOldest(id uint16, off int) {
 func (s *Session) withdraw(h Header, id uint16, options bool) {
 	s.res.Withdrawals++
 	s.last = nil
-	if id >= minDataSet {
-		delete(s.templates, tkey{h.Domain, id})
+	if k := (tkey{h.Domain, id}); id >= minDataSet {
+		if t := s.templates[k]; t != nil {
+			s.forget(k, t)
+		}
 	} else {
 		for k, t := range s.templates {
 			if k.domain == h.Domain && t.options == (id == setOptionsTemplate) {
-				delete(s.templates, k)
+				s.forget(k, t)
 			}
 		}
 	}
