@@ -3,10 +3,12 @@ package collect
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -381,4 +383,54 @@ func TestValidate(t *testing.T) {
 	f("listen", func(c *Config) { c.Listen = []listen.Config{{Addr: "x"}} })
 	f("session", func(c *Config) { c.Session.MaxSessions = 0 })
 	f("enrich", func(c *Config) { c.Enrich.MaxFlows = 0 })
+}
+
+// noise is the lab's datagrams cut, bent and from everywhere.
+func noise(t *testing.T) capture {
+	t.Helper()
+	r := rand.New(rand.NewPCG(11, 12))
+	var out capture
+	for i, d := range labDatagrams(t) {
+		out = append(out, d)
+		if i%3 != 0 {
+			continue
+		}
+		cut := d
+		cut.Data = d.Data[:r.IntN(len(d.Data))]
+		bent := d
+		bent.Data = slices.Clone(d.Data)
+		for range 1 + r.IntN(30) {
+			bent.Data[r.IntN(len(bent.Data))] = byte(r.Uint32())
+		}
+		if i%2 == 0 {
+			bent.From = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 66, byte(r.Uint32()), byte(r.Uint32())}), uint16(r.Uint32()))
+		}
+		out = append(out, cut, bent)
+	}
+	return out
+}
+
+// Hostile datagrams go through the whole line: all are counted, and what is stored has times and identifiers.
+func TestHostile(t *testing.T) {
+	ds := noise(t)
+	m := &memory{}
+	cfg := DefaultConfig()
+	cfg.Store, cfg.Sources, cfg.Import, cfg.Workers, cfg.Session.MaxSessions, cfg.Enrich.MaxFlows = m, []Source{ds}, true, 2, 20, 64
+	c, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Run(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	s := c.Status()
+	balanced(t, s)
+	if s.Books[0].In != uint64(len(ds)) || s.Sessions.Sessions > 20 || s.Flows.Flows > 64 || s.Sessions.Evicted == 0 || s.Flows.Evicted == 0 {
+		t.Errorf("%+v", s)
+	}
+	for _, r := range m.recs {
+		if r.FlowID == 0 || r.ObserverID == 0 || r.StartNS > r.EndNS || r.EndNS > r.RecvNS+int64(time.Hour) || r.EndNS < r.RecvNS-8*int64(24*time.Hour) {
+			t.Fatalf("stored %+v", r)
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package enrich
 
 import (
+	"bytes"
 	"context"
 	"testing"
 	"time"
@@ -319,4 +320,55 @@ func BenchmarkRecords(b *testing.B) {
 		e.Records(recs)
 	}
 	b.ReportMetric(float64(b.N)*512/b.Elapsed().Seconds(), "records/s")
+}
+
+// Whatever records say, the table stays whole and bounded, no flow has two canonical observers at one time, and
+// nothing panics.
+func FuzzRecords(f *testing.F) {
+	f.Add([]byte("crosstap"), uint8(3))
+	f.Add(bytes.Repeat([]byte{0, 1, 255, 7, 9}, 100), uint8(40))
+	f.Fuzz(func(t *testing.T, b []byte, batch uint8) {
+		e := enricher(t, func(c *Config) { c.MaxFlows = 32 })
+		e.SetInventory(identity.NewBook(twoTenants()))
+		var recs []flow.Record
+		next := func() byte {
+			if len(b) == 0 {
+				return 0
+			}
+			c := b[0]
+			b = b[1:]
+			return c
+		}
+		for len(b) > 0 {
+			r := rec(vxlan(5000+uint32(next()&3)), flow.MAC(next()&3)+0x0200, flow.MAC(next()&3)+0x0300)
+			bits := next()
+			if bits&1 != 0 {
+				r.Segment = 0
+			}
+			if bits&2 != 0 {
+				r.SrcMAC, r.DstMAC = 0, 0
+			}
+			if bits&4 != 0 {
+				r.Src, r.Dst = r.Dst, r.Src
+			}
+			r.Proto, r.SrcPort, r.TCPFlags, r.Domain, r.Direction = next(), uint16(next()&3), uint16(next()), uint32(next()&3), next()
+			r.StartNS, r.EndNS = int64(int8(next()))<<(next()&63), int64(int8(next()))<<(next()&63)
+			r.RecvNS = 1e18 + int64(next())*1e9
+			recs = append(recs, r)
+		}
+		for rest := recs; len(rest) > 0; {
+			n := min(len(rest), int(batch)+1)
+			e.Records(rest[:n])
+			rest = rest[n:]
+			e.flows.check(t)
+		}
+		for i := range recs {
+			if recs[i].FlowID == 0 || recs[i].ObserverID == 0 || recs[i].StartNS > recs[i].EndNS || recs[i].Fabric == "" {
+				t.Fatalf("%+v", recs[i])
+			}
+		}
+		if err := e.Book().Balance(); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
