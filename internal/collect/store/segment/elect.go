@@ -3,13 +3,9 @@ package segment
 import (
 	"cmp"
 	"errors"
-	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
-
-	"github.com/parquet-go/parquet-go"
 
 	"crosstap/internal/flow"
 )
@@ -20,14 +16,14 @@ import (
 
 // electRow are the columns that decide.
 type electRow struct {
-	FlowID     uint64 `parquet:"flow_id"`
-	ObserverID uint64 `parquet:"observer_id"`
-	TStart     int64  `parquet:"t_start,timestamp(millisecond:local)"`
-	TEnd       int64  `parquet:"t_end,timestamp(millisecond:local)"`
-	Sampling   uint32 `parquet:"sampling"`
-	Marks      uint16 `parquet:"marks"`
-	Direction  uint8  `parquet:"direction"`
-	Role       uint8  `parquet:"role"`
+	FlowID     uint64
+	ObserverID uint64
+	TStart     int64
+	TEnd       int64
+	Sampling   uint32
+	Marks      uint16
+	Direction  uint8
+	Role       uint8
 }
 
 // candidate is a row in the election.
@@ -100,40 +96,25 @@ func (s *Store) electHour(files, context []file) (bits []bitmap, flips []int, er
 }
 
 // readElection calls each with the deciding columns of every row.
-func (s *Store) readElection(f file, each func(int, *electRow)) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = &damagedError{f, fmt.Errorf("damaged: %v", p)}
-		}
-	}()
+func (s *Store) readElection(f file, each func(int, *electRow)) error {
 	in, err := os.Open(filepath.Join(s.table, f.Name))
 	if err != nil {
 		return &damagedError{f, err}
 	}
 	defer in.Close()
-	pf, _, err := openParquet(in)
+	at := 0
+	err = readRows(in, func(r *row) error {
+		if at >= int(f.Rows) {
+			return errors.New("more rows than its footer says")
+		}
+		each(at, &electRow{r.FlowID, r.ObserverID, r.TStart, r.TEnd, r.Sampling, r.Marks, r.Direction, r.Role})
+		at++
+		return nil
+	}, "flow_id", "observer_id", "t_start", "t_end", "sampling", "marks", "direction", "role")
 	if err != nil {
 		return &damagedError{f, err}
 	}
-	r := parquet.NewGenericReader[electRow](pf)
-	defer r.Close()
-	buf := make([]electRow, 1024)
-	for at := 0; ; {
-		n, err := r.Read(buf)
-		if at+n > int(f.Rows) {
-			return &damagedError{f, errors.New("more rows than its footer says")}
-		}
-		for i := range n {
-			each(at, &buf[i])
-			at++
-		}
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return &damagedError{f, err}
-		}
-	}
+	return nil
 }
 
 // elect decides about the rows of many flows.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -100,15 +101,25 @@ func newEncoder(level int) *encoder {
 	if level > 0 {
 		speed = zstd.SpeedDefault
 	}
-	return &encoder{w: parquet.NewGenericWriter[row](nil,
+	options := []parquet.WriterOption{
 		parquet.Compression(&pqzstd.Codec{Level: speed}),
 		parquet.CreatedBy("crosstap", strconv.Itoa(schemaVersion), ""),
 		parquet.MaxRowsPerRowGroup(rowGroupRows),
 		parquet.PageBufferSize(pageBytes),
 		parquet.SortingWriterConfig(parquet.SortingColumns(
 			parquet.Ascending("segment"), parquet.Ascending("src"), parquet.Ascending("dst"), parquet.Ascending("t_end"))),
-	)}
+	}
+	for _, c := range Columns() {
+		if !slices.Contains(pruned, c.Name) {
+			options = append(options, parquet.SkipPageBounds(c.Name))
+		}
+	}
+	return &encoder{w: parquet.NewGenericWriter[row](nil, options...)}
 }
+
+// pruned are the columns whose least and greatest values are kept, so that queries can leave out row groups. For others
+// they would say nothing in a file of this order.
+var pruned = []string{"segment", "src", "dst", "t_end", "t_start", "fabric", "tenant", "observer_id"}
 
 const (
 	rowGroupRows = 122_880 // rows to a row group, the unit that DuckDB reads in parallel
@@ -282,22 +293,22 @@ func verify(path string, want file) (err error) {
 	return nil
 }
 
-// readRows calls each with every row of a file, in order; the row is reused.
-func readRows(f *os.File, each func(*row) error) (err error) {
+// readRows calls each with every row of a file, in order, with the columns named, all without names; the row
+// is reused.
+func readRows(f *os.File, each func(*row) error, names ...string) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("damaged: %v", p)
 		}
 	}()
-	pf, _, err := openParquet(f)
+	s, err := newScanner(f, names...)
 	if err != nil {
 		return err
 	}
-	r := parquet.NewGenericReader[row](pf)
-	defer r.Close()
-	buf := make([]row, 256)
+	defer s.close()
+	buf := make([]row, 512)
 	for {
-		n, err := r.Read(buf)
+		n, err := s.read(buf)
 		for i := range n {
 			if err := each(&buf[i]); err != nil {
 				return err

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 
 	"github.com/google/uuid"
-	"github.com/parquet-go/parquet-go"
 
 	"crosstap/internal/flow"
 )
@@ -17,7 +16,7 @@ import (
 // cursor reads one sorted file row by row.
 type cursor struct {
 	f    *os.File
-	r    *parquet.GenericReader[row]
+	r    *scanner
 	buf  []row
 	i, n int
 	at   int // number of the current row in the file
@@ -33,13 +32,12 @@ func openCursor(path string, number int) (*cursor, error) {
 	if err != nil {
 		return nil, err
 	}
-	pf, _, err := openParquet(f)
+	r, err := newScanner(f)
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
-	c := &cursor{f: f, r: parquet.NewGenericReader[row](pf), buf: make([]row, cursorRows), at: -1, file: number}
-	return c, nil
+	return &cursor{f: f, r: r, buf: make([]row, cursorRows), at: -1, file: number}, nil
 }
 
 // next moves to the following row; false at the end.
@@ -55,7 +53,7 @@ func (c *cursor) next() (ok bool, err error) {
 		return true, nil
 	}
 	for !c.eof {
-		n, err := c.r.Read(c.buf)
+		n, err := c.r.read(c.buf)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return false, err
 		}
@@ -70,7 +68,7 @@ func (c *cursor) next() (ok bool, err error) {
 func (c *cursor) row() *row { return &c.buf[c.i] }
 
 func (c *cursor) close() {
-	c.r.Close()
+	c.r.close()
 	c.f.Close()
 }
 
