@@ -24,9 +24,6 @@ import (
 	"crosstap/internal/testkit"
 )
 
-// counts are the figures of one direction of a conversation.
-type counts struct{ Packets, Octets, L2Octets uint64 }
-
 // hosts are two hosts with a bridge between them. What the first one sends crosses the bridge's port p0 in
 // super-frames and is cut before it reaches the second.
 func hosts(t *testing.T) (a, middle, b *testns.Space) {
@@ -55,7 +52,7 @@ func TestSuperFrames(t *testing.T) {
 	truth := filepath.Join(t.TempDir(), "truth.pcap")
 	var dump *exec.Cmd
 	if err := b.Do(func() error {
-		dump = exec.Command(tcpdump, "-i", "eth0", "-n", "-s", "0", "-B", "32768", "--immediate-mode", "-U", "-Z", "root", "-w", truth, "tcp or udp")
+		dump = exec.Command(tcpdump, "-i", "eth0", "-n", "-s", "200", "-B", "32768", "--immediate-mode", "-U", "-Z", "root", "-w", truth, "tcp or udp")
 		stderr, err := dump.StderrPipe()
 		if err != nil {
 			return err
@@ -80,7 +77,7 @@ func TestSuperFrames(t *testing.T) {
 	transfer(t, a, b, "fd10::2", 1_500_000)
 	datagrams(t, a, b, "10.9.0.2", 40, 1100)
 	datagrams(t, a, b, "fd10::2", 30, 900)
-	time.Sleep(300 * time.Millisecond) // for the last acknowledgements
+	testns.WaitStill(truth) // also for the last acknowledgements
 	stop()
 	_ = dump.Process.Signal(unix.SIGINT)
 	_ = dump.Wait()

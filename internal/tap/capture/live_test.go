@@ -292,7 +292,7 @@ func TestTcpdump(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.pcap")
 	var dump *exec.Cmd
 	if err := b.Do(func() error {
-		dump = exec.Command(tool, "-i", "b0", "-s", "0", "-B", "32768", "--immediate-mode", "-U", "-Z", "root", "-w", path)
+		dump = exec.Command(tool, "-i", "b0", "-s", "2048", "-B", "32768", "--immediate-mode", "-U", "-Z", "root", "-w", path)
 		stderr, err := dump.StderrPipe()
 		if err != nil {
 			return err
@@ -312,6 +312,7 @@ func TestTcpdump(t *testing.T) {
 	for i := range 3000 {
 		send(ethernet("\x88\xb5" + strings.Repeat(string(rune('a'+i%26)), 46+i*7%1400)))
 	}
+	testns.WaitStill(path)
 	got, _ := l.finish(t)
 	_ = dump.Process.Signal(syscall.SIGINT)
 	_ = dump.Wait()

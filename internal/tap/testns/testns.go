@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -82,4 +83,18 @@ func onThread(f func() error) error {
 		done <- f()
 	}()
 	return <-done
+}
+
+// WaitStill returns when a file that another process writes has not grown for a while.
+func WaitStill(path string) {
+	const look, quiet, most = 50 * time.Millisecond, 8, 200
+	var last int64
+	for still, n := 0, 0; still < quiet && n < most; n++ {
+		time.Sleep(look)
+		if st, err := os.Stat(path); err == nil && st.Size() != last {
+			last, still = st.Size(), 0
+			continue
+		}
+		still++
+	}
 }

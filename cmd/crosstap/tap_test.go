@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"crosstap/internal/testkit"
+)
+
+// TestTapExitCodes runs the command in this process. What goes to the terminal is not looked at here.
+func TestTapExitCodes(t *testing.T) {
+	cut := filepath.Join(t.TempDir(), "cut.pcap")
+	header := "\xd4\xc3\xb2\xa1\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x04\x00\x01\x00\x00\x00"
+	if err := os.WriteFile(cut, []byte(header+"\x00"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	whole := filepath.Join(t.TempDir(), "whole.pcap")
+	if err := os.WriteFile(whole, []byte(header), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := func(want int, args ...string) {
+		t.Helper()
+		if got := run(append([]string{"tap"}, args...)); got != want {
+			t.Errorf("tap %s: exit code %d, want %d", strings.Join(args, " "), got, want)
+		}
+	}
+	f(exitOK, "-r", whole, "--to", "null:")
+	f(exitOK, "-r", whole, "--to", "null:", "--vxlan-port", "4789", "--vxlan-port", "8472", "--ring", "4MiB", "--role", "vnic")
+	f(exitFinding, "-r", cut, "--to", "null:")
+	f(exitUsage, "-r", filepath.Join(t.TempDir(), "none"), "--to", "null:")
+	f(exitUsage, "--to", "null:")
+	f(exitUsage, "-r", whole)
+	f(exitUsage, "-r", whole, "--to", "carrier-pigeon:")
+	f(exitUsage, "-r", whole, "--to", "null:", "--idle", "1ns")
+	f(exitUsage, "-r", whole, "--to", "null:", "--ring", "many")
+	f(exitUsage, "-r", whole, "--to", "null:", "--role", "spy")
+	f(exitUsage, "-r", whole, "--to", "null:", "--vxlan-port", "70000")
+	f(exitUsage, "-r", whole, "--to", "null:", "surplus")
+	f(exitUsage, "-i", "lo", "--ring", "1KiB", "--to", "null:")
+	testkit.Root(t)
+	f(exitUsage, "-i", "no-such-one", "--to", "null:")
+}
+
+func TestByteSize(t *testing.T) {
+	f := func(in string, bytes int64, back string) {
+		t.Helper()
+		var b byteSize
+		if err := b.Set(in); err != nil || int64(b) != bytes || b.String() != back {
+			t.Errorf("%s: %d, %s, %v", in, b, b.String(), err)
+		}
+	}
+	f("32MiB", 32<<20, "32MiB")
+	f("1GiB", 1<<30, "1GiB")
+	f("1536KiB", 1536<<10, "1536KiB")
+	f("4096", 4096, "4KiB")
+	f("100 B", 100, "100B")
+	for _, s := range []string{"", "x", "-1MiB", "99999999GiB", "1MB"} {
+		if err := new(byteSize).Set(s); err == nil {
+			t.Errorf("%q was taken", s)
+		}
+	}
+}
+
+// TestTapProcess runs the program itself: a live capture that SIGINT ends with a summary and exit code 0, and one
+// without the right to capture.
+func TestTapProcess(t *testing.T) {
+	testkit.Root(t)
+	binary := filepath.Join(t.TempDir(), "crosstap")
+	if out, err := exec.Command("go", "build", "-tags", "agent", "-o", binary, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := errors.Join(os.Chmod(filepath.Dir(binary), 0o755), os.Chmod(filepath.Dir(filepath.Dir(binary)), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	f := func(signal bool, code int, want string, cmd *exec.Cmd) {
+		t.Helper()
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if signal {
+			time.Sleep(500 * time.Millisecond)
+			if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_ = cmd.Wait()
+		if got := cmd.ProcessState.ExitCode(); got != code || !strings.Contains(stderr.String(), want) {
+			t.Errorf("%s: exit code %d, want %d\n%s", cmd, got, code, stderr.String())
+		}
+	}
+	f(true, exitOK, "crosstap: tap: ", exec.Command(binary, "tap", "-i", "lo", "--to", "null:"))
+	f(false, exitUsage, `interface "nope": there is none of that name; there are: lo`, exec.Command(binary, "tap", "-i", "nope", "--to", "null:"))
+	nobody := exec.Command(binary, "tap", "-i", "lo", "--to", "null:")
+	nobody.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	f(false, exitDenied, "capturing needs CAP_NET_RAW", nobody)
+}

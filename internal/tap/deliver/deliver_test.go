@@ -1,0 +1,88 @@
+package deliver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"crosstap/internal/flow"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func record() flow.Record {
+	addr := func(s string) flow.Addr { return flow.FromNetip(netip.MustParseAddr(s)) }
+	return flow.Record{
+		StartNS: 1_700_000_000_123_456_789, EndNS: 1_700_000_001_000_000_000, Domain: 7, Point: 1, InIf: 3, Direction: 0, Role: flow.RoleTunnel,
+		EndReason: flow.EndDetected, Marks: flow.MarkTruncated | flow.MarkFragments | flow.MarkCanonical, Proto: 6, ToS: 8, MinTTL: 63, MaxTTL: 64,
+		TCPFlags: 0x1b, SrcPort: 40000, DstPort: 443, EtherType: 0x86dd, VLAN: 12, Src: addr("fd00::1"), Dst: addr("fd00::2"),
+		SrcMAC: 0x020000000001, DstMAC: 0x020000000002, Segment: flow.NewSegment(flow.KindVXLAN, 5001),
+		Tunnel:  flow.Tunnel{Src: addr("192.0.2.1"), Dst: addr("192.0.2.2"), SrcPort: 50000, DstPort: 4789, Proto: 17, Type: 1},
+		Packets: 3, Octets: 300, L2Octets: 342, Observer: "h1 uplink",
+	}
+}
+
+func TestLines(t *testing.T) {
+	var b bytes.Buffer
+	l := NewLines(&b)
+	in := make(chan []flow.Record, 2)
+	in <- []flow.Record{record()}
+	in <- []flow.Record{{Proto: 1, ICMPTypeCode: 0x0800, Direction: 255, Sampling: 10}, {Proto: 200, StartNS: -1 << 62}}
+	close(in)
+	if err := l.Run(context.Background(), in); err != nil {
+		t.Fatal(err)
+	}
+	want := `{"start":"2023-11-14T22:13:20.123456789Z","end":"2023-11-14T22:13:21Z","domain":7,"point":1,"observer":"h1 uplink","role":"tunnel",` +
+		`"direction":"ingress","segment":"vxlan:5001","vni":5001,"src_vtep":"192.0.2.1","dst_vtep":"192.0.2.2","src_addr":"fd00::1","dst_addr":"fd00::2",` +
+		`"src_port":40000,"dst_port":443,"proto":"tcp","src_mac":"02:00:00:00:00:01","dst_mac":"02:00:00:00:00:02","vlan":12,"ethertype":34525,"tos":8,` +
+		`"min_ttl":63,"max_ttl":64,"tcp_flags":"SAPF","icmp":"","in_if":3,"out_if":0,"packets":3,"octets":300,"l2_octets":342,"sampling":1,` +
+		`"end_reason":"detected","marks":["truncated","fragments"]}`
+	lines := strings.Split(b.String(), "\n")
+	if diff := cmp.Diff(want, lines[0]); diff != "" || len(lines) != 4 {
+		t.Errorf("%d lines\n%s", len(lines), diff)
+	}
+	if !strings.Contains(lines[1], `"proto":"icmp"`) || !strings.Contains(lines[1], `"icmp":"8/0"`) || !strings.Contains(lines[1], `"direction":""`) ||
+		!strings.Contains(lines[1], `"sampling":10`) || !strings.Contains(lines[2], `"proto":"200"`) {
+		t.Error(lines[1:])
+	}
+	if s := l.Book().Read(); s.Balance() != nil || s.Out != 3 {
+		t.Errorf("%+v", s)
+	}
+}
+
+type broken struct{}
+
+func (broken) Write([]byte) (int, error) { return 0, errors.New("the reader is gone") }
+
+func TestLinesFails(t *testing.T) {
+	in := make(chan []flow.Record, 1)
+	in <- make([]flow.Record, 1000)
+	l := NewLines(broken{})
+	if err := l.Run(context.Background(), in); err == nil || err.Error() != "deliver: flows: the reader is gone" {
+		t.Error(err)
+	}
+	if err := l.Book().Read().Balance(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNull(t *testing.T) {
+	in := make(chan []flow.Record, 1)
+	in <- make([]flow.Record, 5)
+	close(in)
+	n := NewNull()
+	if err := n.Run(context.Background(), in); err != nil || n.Book().Read().Out != 5 {
+		t.Errorf("%v, %+v", err, n.Book().Read())
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := n.Run(ctx, make(chan []flow.Record)); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
