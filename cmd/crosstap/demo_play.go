@@ -205,14 +205,19 @@ func (p *play) watch(ctx context.Context) error {
 
 // report prints that a process ended by itself.
 func (p *play) report(e lab.Event) {
+	name, then := e.Process, ""
+	for _, o := range p.scene.Observers {
+		if lab.TapName(o) == e.Process {
+			name += " (" + o.Name + ")"
+		}
+	}
 	switch {
 	case e.Err != "":
-		fmt.Fprintf(p.complaints, "! %s ended (%s) and does not start again: %s\n", e.Process, e.Status, e.Err)
+		then = " and does not start again: " + e.Err
 	case e.Restart:
-		fmt.Fprintf(p.complaints, "! %s ended (%s) and runs again\n", e.Process, e.Status)
-	default:
-		fmt.Fprintf(p.complaints, "! %s ended (%s)\n", e.Process, e.Status)
+		then = " and runs again"
 	}
+	fmt.Fprintf(p.complaints, "! %s ended (%s)%s\n", name, e.Status, then)
 }
 
 // end stops the lab in the data's order and, if so asked, compares.

@@ -42,12 +42,19 @@ const (
 	fdListener = 4
 )
 
+// maxDir is how long a lab's directory may be: a socket in it, with a process's name, must fit the 108 bytes of
+// struct sockaddr_un.
+const maxDir = 80
+
 // ErrDenied means that this user may not make namespaces. Its text says what to do.
 var ErrDenied = errors.New("lab: network namespaces need root or unprivileged user namespaces")
 
 // Start starts a lab init in new namespaces. Without the rights for that, in a new user namespace; where these are
 // not allowed the error is ErrDenied.
 func Start(cfg Config) (*Lab, error) {
+	if len(cfg.Dir) > maxDir {
+		return nil, fmt.Errorf("lab: directory %s: %d bytes, but its sockets need at most %d: choose one with a shorter path", cfg.Dir, len(cfg.Dir), maxDir)
+	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("lab: control socket: %w", err)

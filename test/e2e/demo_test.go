@@ -124,15 +124,15 @@ func look(t *testing.T) remains {
 	return r
 }
 
-// spaces returns all namespaces that processes are in.
-func spaces(t *testing.T) map[string]bool {
-	t.Helper()
+// spacesOf returns the namespaces of processes.
+func spacesOf(pids map[int]string) map[string]bool {
 	found := map[string]bool{}
-	links, err := filepath.Glob("/proc/[0-9]*/ns/*")
-	must(t, err)
-	for _, l := range links {
-		if to, err := os.Readlink(l); err == nil {
-			found[to] = true
+	for pid := range pids {
+		links, _ := filepath.Glob(fmt.Sprintf("/proc/%d/ns/*", pid))
+		for _, l := range links {
+			if to, err := os.Readlink(l); err == nil {
+				found[to] = true
+			}
 		}
 	}
 	return found
@@ -150,7 +150,13 @@ func TestDemoEnds(t *testing.T) {
 			if len(members) < 12 { // itself, the lab init, serve, three taps, six VMs
 				t.Errorf("%d processes: %v", len(members), members)
 			}
-			there := spaces(t)
+			ours, machine := spacesOf(members), family(1)
+			for s := range spacesOf(map[int]string{os.Getpid(): ""}) {
+				delete(ours, s) // the demo itself is where we are
+			}
+			if len(ours) < 12 { // nine network namespaces with processes and the lab init's, the mounts, the processes
+				t.Errorf("only %d namespaces of the lab: %v", len(ours), ours)
+			}
 			end(r)
 			if want >= 0 {
 				r.exit(want)
@@ -164,15 +170,21 @@ func TestDemoEnds(t *testing.T) {
 				must(t, err)
 				return len(left) == 0
 			})
-			gone := 0
-			now := spaces(t)
-			for s := range there {
-				if !now[s] {
-					gone++
+			for pid := range members {
+				delete(machine, pid)
+			}
+			left := spacesOf(machine) // of processes that were there before; a later one may get a number again
+			for s := range ours {
+				if left[s] {
+					t.Errorf("%s is still in use", s)
 				}
 			}
-			if gone < 12 { // ten network namespaces, the mounts, the processes
-				t.Errorf("only %d namespaces ended with the demo", gone)
+			mounts, err := os.ReadFile("/proc/self/mountinfo")
+			must(t, err)
+			for s := range ours {
+				if strings.Contains(string(mounts), " "+s+" ") {
+					t.Errorf("%s is mounted", s)
+				}
 			}
 			if diff := cmp.Diff(before, look(t)); diff != "" {
 				t.Error(diff)

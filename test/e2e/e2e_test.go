@@ -175,7 +175,7 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	}
 }
 
-// family returns a process and all below it, with their command lines.
+// family returns a process and all below it, with their command lines; of process 1, all there are.
 func family(root int) map[int]string {
 	parents := map[int]int{}
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
@@ -190,7 +190,7 @@ func family(root int) map[int]string {
 	}
 	found := map[int]string{}
 	for pid := range parents {
-		for p := pid; p > 1; p = parents[p] {
+		for p := pid; p > 0; p = parents[p] {
 			if p == root {
 				b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 				found[pid] = strings.ReplaceAll(string(b), "\x00", " ")
