@@ -260,7 +260,7 @@ type Record struct {
 
 	// joined by the collecting side
 	FlowID       uint64 // hash of the merge key; the same for every observer of the flow
-	ObserverID   uint64 // hash of the place: exporter, domain, point, name, role, direction and the port on its side
+	ObserverID   uint64 // hash of the place: exporter, domain, point, name, role, direction (and port, for a group's copies)
 	Fabric       string
 	Observer     string // name of the observer
 	ObserverHost string // host the observer is on

@@ -201,3 +201,33 @@ func TestFirstBatchGoesByRank(t *testing.T) {
 	f(0, row(1, flow.RoleTunnel, 1000, 1010), row(2, flow.RolePort, 1008, 1010))
 	f(0, row(1, flow.RoleVNIC, 1000, 1010), row(2, flow.RolePort, 1000, 1010))
 }
+
+// A switch reports a broadcast once for each port it leaves by: one of them counts. A flow that enters or leaves by
+// two ports is one flow of different packets: both count.
+func TestCopiesOfOneSwitch(t *testing.T) {
+	row := func(direction uint8, in, out uint32) flow.Record {
+		r := rec(vxlan(1), 1, 2)
+		r.Exporter, r.Direction, r.InIf, r.OutIf, r.Role = addr("10.0.0.1"), direction, in, out, flow.RolePort
+		return r
+	}
+	group := func(r flow.Record) flow.Record { r.DstMAC = 0xffffffffffff; return r }
+	f := func(want int, rows ...flow.Record) {
+		t.Helper()
+		e := enricher(t, nil)
+		n := 0
+		for i := range rows {
+			e.Records(rows[i : i+1])
+			if rows[i].Is(flow.MarkCanonical) {
+				n++
+			}
+		}
+		if n != want {
+			t.Errorf("%d canonical rows, want %d", n, want)
+		}
+	}
+	f(1, group(row(1, 2, 10)), group(row(1, 2, 11)), group(row(1, 2, 12)))
+	f(1, group(row(0, 2, 0)), group(row(1, 2, 11)))
+	f(2, row(0, 2, 0), row(0, 3, 0))
+	f(2, row(1, 2, 10), row(1, 2, 11))
+	f(1, row(0, 2, 0), row(1, 2, 11))
+}

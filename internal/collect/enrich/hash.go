@@ -103,11 +103,12 @@ func lower(t *tuple) bool {
 }
 
 // observerID identifies the place that saw the packets: exporter, domain, point and name, what kind of place it
-// is, the direction, and the port on whose side the record was made. Two rows of one flow with one identifier
-// never tell of the same packet; two with different identifiers may.
+// is, and the direction. Two rows of one flow with one identifier never tell of the same packet: a packet enters
+// a switch once, and leaves it once unless it goes to a group, when each port it leaves by is a place of its
+// own. Two rows with different identifiers may.
 func observerID(r *flow.Record) uint64 {
-	port := r.InIf
-	if r.Direction == 1 {
+	port := uint32(0)
+	if r.Direction == 1 && (r.DstMAC.Group() || unowned(r.Dst)) {
 		port = r.OutIf
 	}
 	var b [48]byte
