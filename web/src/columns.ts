@@ -1,5 +1,5 @@
 // The columns of every table: what stands in a cell, what it filters by, and what the server sorts by.
-import type { Conversation, Flow, Line, ObserverRow, Pair, SegmentTotal } from './api'
+import type { Conversation, Ends, Flow, Line, ObserverRow, Pair, SegmentTotal } from './api'
 import { bytes, clock, count, day, percent, rate, stamp, type Zone } from './format'
 import { m } from './messages'
 
@@ -11,6 +11,7 @@ export interface Part {
   look?: string // name whose colour and shape stand before the text
   mono?: boolean
   faint?: boolean
+  keep?: boolean // faint, but not the first to give way where room is short
   title?: string
   badge?: string // key of m.mark
   bad?: boolean
@@ -31,31 +32,29 @@ export interface Column<Row> {
 
 const segmentNumber = (r: { segment: string; vni: number }) => (r.vni ? String(r.vni) : r.segment || m.none)
 
-/** segmentFilter says how to ask for a segment: by VNI where it is one, else by its name. */
-export function segmentFilter(r: { segment: string; vni: number }): { field: string; value: string | number } {
-  return /^vxlan:\d+$/.test(r.segment) && r.vni ? { field: 'vni', value: r.vni } : { field: 'segment', value: r.segment }
-}
+/** Side says which end of what a value belongs to. A pair holds both directions, so its ends are asked for with the
+ * fields that match either end; a stored row has one direction, and src. and dst. mean that one. */
+type Side = '' | 'src.' | 'dst.'
 
 function segment(r: { segment: string; vni: number; tenant: string }): Part[] {
-  const filter = r.segment ? segmentFilter(r) : {}
-  return [{ text: segmentNumber(r), look: r.tenant || r.segment, title: r.segment, ...filter }]
+  return [{ text: segmentNumber(r), look: r.tenant || r.segment, title: r.segment, field: 'segment', value: r.segment }]
 }
 
 function tenant(r: { tenant: string }): Part[] {
   return [r.tenant ? { text: r.tenant, field: 'tenant', value: r.tenant } : { text: m.unknownTenant, faint: true }]
 }
 
-function workload(vm: string, addr: string, side: 'src' | 'dst', port?: number): Part[] {
-  const address: Part = { text: addr, field: side + '.ip', value: addr, mono: true, faint: vm !== '' }
-  const parts = vm ? [{ text: vm, field: side + '.vm', value: vm }, address] : [address]
-  return port ? [...parts, { text: ':' + port, field: side + '.port', value: port, mono: true, faint: true }] : parts
+function workload(vm: string, addr: string, side: Side, port?: number): Part[] {
+  const address: Part = { text: addr, field: side + 'ip', value: addr, mono: vm === '', faint: vm !== '' }
+  const parts = vm ? [{ text: vm, field: side + 'vm', value: vm }, address] : [address]
+  return port ? [...parts, { text: ':' + port, field: side + 'port', value: port, faint: true, keep: true }] : parts
 }
 
-function vtep(addr: string, host: string, side: 'src' | 'dst', sameHost: boolean): Part[] {
-  const where: Part[] = host ? [{ text: host, field: side + '.host', value: host, faint: addr !== '' }] : []
-  if (addr) return [{ text: addr, field: side + '.vtep', value: addr, mono: true }, ...where]
-  if (sameHost) return [{ text: m.sameHost, title: host }, ...where]
-  return where.length ? where : [{ text: m.notKnown, faint: true }]
+function vtep(addr: string, host: string, side: Side, sameHost: boolean): Part[] {
+  const name: Part[] = host ? [{ text: host, field: side + 'host', value: host }] : []
+  if (addr) return [...name, { text: addr, field: side + 'vtep', value: addr, mono: !host, faint: host !== '' }]
+  if (sameHost) return [{ text: m.sameHost, title: host }, ...name.map((n) => ({ ...n, faint: true }))]
+  return name.length ? name : [{ text: m.notKnown, faint: true }]
 }
 
 export function marks(list: string[] | null): Part[] {
@@ -72,44 +71,45 @@ function seenBy(list: string[] | null): Part[] {
 const num = (text: string, title?: string): Part[] => [title === undefined ? { text } : { text, title }]
 const exactBytes = (n: number) => num(bytes(n), count(n) + ' B')
 
-function octets(r: { octets: number; octets_error: number }): Part[] {
-  return r.octets_error > 0 ? [...exactBytes(r.octets), { text: '±' + bytes(r.octets_error), faint: true, title: m.mark.estimate![1] }] : exactBytes(r.octets)
+/** total is the sum of both ways, with its error where it is an estimate, over a bar of its share. */
+function total(r: { octets: number; octets_error: number; share: number }): Part[] {
+  const title = `${count(r.octets)} B, ${percent(r.share)}` + (r.octets_error > 0 ? `, ±${bytes(r.octets_error)}: ${m.mark.estimate![1]}` : '')
+  return [{ text: (r.octets_error > 0 ? '≈' : '') + bytes(r.octets), bar: r.share, title }]
 }
 
 export const pairColumns: Column<Pair>[] = [
-  { id: 'vni', label: m.col.vni, sort: 'vni', width: 76, cell: segment },
-  { id: 'tenant', label: m.col.tenant, sort: 'tenant', width: 72, grow: 1, cell: tenant },
-  { id: 'src_vtep', label: m.col.srcVTEP, sort: 'src_vtep', width: 128, grow: 1, cell: (r) => vtep(r.src_vtep, r.src_host, 'src', r.same_host) },
-  { id: 'src', label: m.col.src, sort: 'src_vm', width: 158, grow: 3, cell: (r) => workload(r.src_vm, r.src_addr, 'src') },
-  { id: 'dst', label: m.col.dst, sort: 'dst_vm', width: 158, grow: 3, cell: (r) => [...workload(r.dst_vm, r.dst_addr, 'dst'), ...marks(r.marks)] },
-  { id: 'dst_vtep', label: m.col.dstVTEP, sort: 'dst_vtep', width: 128, grow: 1, cell: (r) => vtep(r.dst_vtep, r.dst_host, 'dst', r.same_host) },
-  { id: 'apps', label: m.col.app, width: 76, grow: 1, cell: (r) => (r.apps ?? []).slice(0, 2).map((a) => ({ text: a, field: 'app', value: a, title: (r.apps ?? []).join(', ') })) },
-  { id: 'fwd', label: m.col.fwd, sort: 'octets_fwd', width: 78, num: true, cell: (r) => exactBytes(r.octets_fwd) },
-  { id: 'rev', label: m.col.rev, sort: 'octets_rev', width: 78, num: true, cell: (r) => exactBytes(r.octets_rev) },
-  { id: 'octets', label: m.col.octets, sort: 'octets', width: 78, num: true, cell: octets },
-  { id: 'share', label: m.col.share, sort: 'octets', width: 62, num: true, cell: (r) => [{ text: percent(r.share), bar: r.share }] },
-  { id: 'packets', label: m.col.packets, sort: 'packets', width: 78, num: true, cell: (r) => num(count(r.packets)) },
+  { id: 'vni', label: m.col.vni, sort: 'vni', width: 64, cell: segment },
+  { id: 'tenant', label: m.col.tenant, sort: 'tenant', width: 58, grow: 1, cell: tenant },
+  { id: 'src_vtep', label: m.col.srcVTEP, sort: 'src_vtep', width: 112, grow: 2, cell: (r) => vtep(r.src_vtep, r.src_host, '', r.same_host) },
+  { id: 'src', label: m.col.src, sort: 'src_vm', width: 160, grow: 3, cell: (r) => workload(r.src_vm, r.src_addr, '') },
+  { id: 'dst', label: m.col.dst, sort: 'dst_vm', width: 164, grow: 4, cell: (r) => [...workload(r.dst_vm, r.dst_addr, ''), ...marks(r.marks)] },
+  { id: 'dst_vtep', label: m.col.dstVTEP, sort: 'dst_vtep', width: 112, grow: 2, cell: (r) => vtep(r.dst_vtep, r.dst_host, '', r.same_host) },
+  { id: 'apps', label: m.col.app, width: 68, grow: 1, cell: (r) => (r.apps ?? []).slice(0, 2).map((a) => ({ text: a, field: 'app', value: a, title: (r.apps ?? []).join(', ') })) },
+  { id: 'fwd', label: m.col.fwd, sort: 'octets_fwd', width: 68, num: true, cell: (r) => exactBytes(r.octets_fwd) },
+  { id: 'rev', label: m.col.rev, sort: 'octets_rev', width: 68, num: true, cell: (r) => exactBytes(r.octets_rev) },
+  { id: 'octets', label: m.col.octets, sort: 'octets', width: 70, grow: 0.5, num: true, title: m.col.octetsTitle, cell: total },
+  { id: 'packets', label: m.col.packets, sort: 'packets', width: 80, num: true, cell: (r) => num(count(r.packets)) },
   { id: 'spark', label: m.col.spark, width: 68, cell: (r) => [{ text: m.row.trend(r.spark ?? []), spark: r.spark ?? [] }] },
-  { id: 'seen', label: m.col.seen, width: 104, grow: 1, cell: (r) => seenBy(r.seen_by) },
+  { id: 'seen', label: m.col.seen, width: 98, grow: 1, cell: (r) => seenBy(r.seen_by) },
 ]
 
 export function conversationColumns(zone: Zone): Column<Conversation>[] {
   return [
-    { id: 'vni', label: m.col.vni, sort: 'vni', width: 76, cell: segment },
-    { id: 'tenant', label: m.col.tenant, sort: 'tenant', width: 68, grow: 1, cell: tenant },
-    { id: 'src_vtep', label: m.col.srcVTEP, sort: 'src_vtep', width: 116, grow: 1, cell: (r) => vtep(r.src_vtep, r.src_host, 'src', r.same_host) },
-    { id: 'src', label: m.col.src, sort: 'src_vm', width: 176, grow: 3, cell: (r) => workload(r.src_vm, r.src_addr, 'src', r.src_port) },
-    { id: 'dst', label: m.col.dst, sort: 'dst_vm', width: 176, grow: 3, cell: (r) => [...workload(r.dst_vm, r.dst_addr, 'dst', r.dst_port), ...marks(r.marks)] },
-    { id: 'dst_vtep', label: m.col.dstVTEP, sort: 'dst_vtep', width: 116, grow: 1, cell: (r) => vtep(r.dst_vtep, r.dst_host, 'dst', r.same_host) },
-    { id: 'proto', label: m.col.proto, sort: 'proto', width: 54, cell: (r) => [{ text: r.proto, field: 'proto', value: r.proto }] },
-    { id: 'app', label: m.col.app, sort: 'app', width: 70, grow: 1, cell: (r) => (r.app ? [{ text: r.app, field: 'app', value: r.app }] : []) },
-    { id: 'fwd', label: m.col.fwd, sort: 'octets_fwd', width: 78, num: true, cell: (r) => exactBytes(r.octets_fwd) },
-    { id: 'rev', label: m.col.rev, sort: 'octets_rev', width: 78, num: true, cell: (r) => exactBytes(r.octets_rev) },
-    { id: 'octets', label: m.col.octets, sort: 'octets', width: 78, num: true, cell: octets },
-    { id: 'packets', label: m.col.packets, sort: 'packets', width: 74, num: true, cell: (r) => num(count(r.packets)) },
-    { id: 'flags', label: m.col.flags, width: 70, cell: (r) => [{ text: r.tcp_flags || m.none, mono: true, faint: !r.tcp_flags }] },
+    { id: 'vni', label: m.col.vni, sort: 'vni', width: 64, cell: segment },
+    { id: 'tenant', label: m.col.tenant, sort: 'tenant', width: 54, grow: 1, cell: tenant },
+    { id: 'src_vtep', label: m.col.srcVTEP, sort: 'src_vtep', width: 82, grow: 1, cell: (r) => vtep(r.src_vtep, r.src_host, '', r.same_host) },
+    { id: 'src', label: m.col.src, sort: 'src_vm', width: 180, grow: 3, cell: (r) => workload(r.src_vm, r.src_addr, '', r.src_port) },
+    { id: 'dst', label: m.col.dst, sort: 'dst_vm', width: 184, grow: 3, cell: (r) => [...workload(r.dst_vm, r.dst_addr, '', r.dst_port), ...marks(r.marks)] },
+    { id: 'dst_vtep', label: m.col.dstVTEP, sort: 'dst_vtep', width: 80, grow: 1, cell: (r) => vtep(r.dst_vtep, r.dst_host, '', r.same_host) },
+    { id: 'proto', label: m.col.proto, sort: 'proto', width: 44, cell: (r) => [{ text: r.proto, field: 'proto', value: r.proto }] },
+    { id: 'app', label: m.col.app, sort: 'app', width: 64, grow: 1, cell: (r) => (r.app ? [{ text: r.app, field: 'app', value: r.app }] : []) },
+    { id: 'fwd', label: m.col.fwd, sort: 'octets_fwd', width: 66, num: true, cell: (r) => exactBytes(r.octets_fwd) },
+    { id: 'rev', label: m.col.rev, sort: 'octets_rev', width: 66, num: true, cell: (r) => exactBytes(r.octets_rev) },
+    { id: 'octets', label: m.col.octets, sort: 'octets', width: 68, num: true, cell: total },
+    { id: 'packets', label: m.col.packets, sort: 'packets', width: 76, num: true, cell: (r) => num(count(r.packets)) },
+    { id: 'flags', label: m.col.flags, width: 52, cell: (r) => [{ text: r.tcp_flags || m.none, mono: true, faint: !r.tcp_flags }] },
     { id: 'last', label: m.col.last, sort: 'last_seen', width: 70, cell: (r) => moment(r.last_seen, zone) },
-    { id: 'seen', label: m.col.seen, width: 98, grow: 1, cell: (r) => seenBy(r.seen_by) },
+    { id: 'seen', label: m.col.seen, width: 90, grow: 1, cell: (r) => seenBy(r.seen_by) },
   ]
 }
 
@@ -122,20 +122,20 @@ function moment(iso: string, zone: Zone): Part[] {
 
 export function flowColumns(zone: Zone): Column<Flow>[] {
   return [
-    { id: 'end', label: m.col.end, sort: 'end', width: 72, cell: (r) => moment(r.end, zone) },
-    { id: 'observer', label: m.col.observer, sort: 'observer', width: 108, grow: 1, cell: (r) => [{ text: r.observer || r.exporter, field: 'observer', value: r.observer, title: r.role }] },
+    { id: 'end', label: m.col.end, sort: 'end', width: 70, cell: (r) => moment(r.end, zone) },
+    { id: 'observer', label: m.col.observer, sort: 'observer', width: 92, grow: 1, cell: (r) => [{ text: r.observer || r.exporter, field: 'observer', value: r.observer, title: r.role }] },
     { id: 'dir', label: m.col.dir, sort: 'direction', width: 58, cell: (r) => [{ text: r.direction || m.none, faint: !r.direction }] },
-    { id: 'counted', label: m.col.counted, sort: 'canonical', title: m.panel.observersNote, width: 78, cell: (r) => [r.canonical ? { text: '✓ ' + m.col.counted.toLowerCase() } : { text: m.details.notCounted, faint: true }] },
-    { id: 'vni', label: m.col.vni, sort: 'vni', width: 76, cell: segment },
-    { id: 'src_vtep', label: m.col.srcVTEP, sort: 'src_vtep', width: 100, cell: (r) => vtep(r.src_vtep, r.src_host, 'src', false) },
-    { id: 'src', label: m.col.src, sort: 'src_vm', width: 176, grow: 2, cell: (r) => workload(r.src_vm, r.src_addr, 'src', r.src_port) },
-    { id: 'dst', label: m.col.dst, sort: 'dst_vm', width: 176, grow: 2, cell: (r) => [...workload(r.dst_vm, r.dst_addr, 'dst', r.dst_port), ...marks(r.marks)] },
-    { id: 'dst_vtep', label: m.col.dstVTEP, sort: 'dst_vtep', width: 100, cell: (r) => vtep(r.dst_vtep, r.dst_host, 'dst', false) },
-    { id: 'proto', label: m.col.proto, sort: 'proto', width: 56, cell: (r) => [{ text: r.icmp ? `${r.proto} ${r.icmp}` : r.proto, field: 'proto', value: r.proto }] },
-    { id: 'packets', label: m.col.packets, sort: 'packets', width: 74, num: true, cell: (r) => num(count(r.packets)) },
-    { id: 'octets', label: m.col.octets, sort: 'octets', width: 78, num: true, cell: (r) => exactBytes(r.octets) },
-    { id: 'flags', label: m.col.flags, width: 70, cell: (r) => [{ text: r.tcp_flags || m.none, mono: true, faint: !r.tcp_flags }] },
-    { id: 'reason', label: m.col.reason, sort: 'end_reason', width: 88, cell: (r) => [{ text: r.end_reason || m.none, faint: !r.end_reason }] },
+    { id: 'counted', label: m.col.counted, sort: 'canonical', title: m.panel.observersNote, width: 80, cell: (r) => [r.canonical ? { text: '✓ ' + m.col.counted.toLowerCase() } : { text: m.details.notCounted, faint: true }] },
+    { id: 'vni', label: m.col.vni, sort: 'vni', width: 64, cell: segment },
+    { id: 'src_vtep', label: m.col.srcVTEP, sort: 'src_vtep', width: 84, cell: (r) => vtep(r.src_vtep, r.src_host, 'src.', false) },
+    { id: 'src', label: m.col.src, sort: 'src_vm', width: 180, grow: 2, cell: (r) => workload(r.src_vm, r.src_addr, 'src.', r.src_port) },
+    { id: 'dst', label: m.col.dst, sort: 'dst_vm', width: 182, grow: 2, cell: (r) => [...workload(r.dst_vm, r.dst_addr, 'dst.', r.dst_port), ...marks(r.marks)] },
+    { id: 'dst_vtep', label: m.col.dstVTEP, sort: 'dst_vtep', width: 80, cell: (r) => vtep(r.dst_vtep, r.dst_host, 'dst.', false) },
+    { id: 'proto', label: m.col.proto, sort: 'proto', width: 54, cell: (r) => [{ text: r.icmp ? `${r.proto} ${r.icmp}` : r.proto, field: 'proto', value: r.proto }] },
+    { id: 'packets', label: m.col.packets, sort: 'packets', width: 68, num: true, cell: (r) => num(count(r.packets)) },
+    { id: 'octets', label: m.col.octets, sort: 'octets', width: 64, num: true, cell: (r) => exactBytes(r.octets) },
+    { id: 'flags', label: m.col.flags, width: 54, cell: (r) => [{ text: r.tcp_flags || m.none, mono: true, faint: !r.tcp_flags }] },
+    { id: 'reason', label: m.col.reason, sort: 'end_reason', width: 80, cell: (r) => [{ text: r.end_reason || m.none, faint: !r.end_reason }] },
   ]
 }
 
@@ -153,10 +153,10 @@ export function observerColumns(zone: Zone, compare?: number): Column<ObserverRo
     { id: 'rows', label: m.col.rows, width: 68, num: true, cell: (r) => num(count(r.rows)) },
     { id: 'octets', label: m.col.octets, width: 78, num: true, cell: (r) => exactBytes(r.octets) },
     ...(compare === undefined
-      ? [{ id: 'canonical', label: m.col.canonical, title: m.panel.observersNote, width: 100, num: true, cell: (r: ObserverRow) => exactBytes(r.canonical) }]
+      ? [{ id: 'canonical', label: m.col.counted, title: m.panel.observersNote, width: 74, num: true, cell: (r: ObserverRow) => exactBytes(r.canonical) }]
       : [{ id: 'diff', label: m.col.diff, title: m.details.observersNote, width: 90, num: true, cell: difference }]),
-    { id: 'lost', label: m.col.lost, width: 92, num: true, cell: lost },
-    { id: 'last', label: m.col.last, width: 76, cell: (r) => moment(r.last_seen, zone) },
+    { id: 'lost', label: m.col.lostShort, title: m.col.lost, width: 60, num: true, cell: lost },
+    { id: 'last', label: m.col.last, width: 72, cell: (r) => moment(r.last_seen, zone) },
   ]
 }
 
@@ -164,7 +164,7 @@ export const segmentColumns: Column<SegmentTotal>[] = [
   { id: 'vni', label: m.col.vni, width: 80, cell: segment },
   { id: 'tenant', label: m.col.tenant, width: 80, grow: 1, cell: tenant },
   { id: 'octets', label: m.col.octets, width: 80, num: true, cell: (r) => exactBytes(r.octets) },
-  { id: 'packets', label: m.col.packets, width: 90, num: true, cell: (r) => num(count(r.packets)) },
+  { id: 'packets', label: m.col.packets, width: 110, num: true, cell: (r) => num(count(r.packets)) },
 ]
 
 export function lineColumns(unit: string, metric: string, part: (l: Line) => Part): Column<Line>[] {
@@ -176,13 +176,17 @@ export function lineColumns(unit: string, metric: string, part: (l: Line) => Par
   ]
 }
 
-/** pairKey and conversationKey name a row in a URL: readable, and the same after every reload. */
-export function pairKey(r: Pair): string {
-  return [r.fabric && r.fabric !== 'default' ? r.fabric + '@' + r.segment : r.segment, r.src_addr, r.dst_addr].join(',')
+/** pairKey and conversationKey name a row in a URL: readable, and the same after every reload. An address may have
+ * belonged to two VMs, so the VM is part of it. */
+export function pairKey(r: Ends): string {
+  const end = (vm: string, addr: string) => (vm ? keyText(vm) + '@' : '') + addr
+  return [(r.fabric && r.fabric !== 'default' ? keyText(r.fabric) + '@' : '') + r.segment, end(r.src_vm, r.src_addr), end(r.dst_vm, r.dst_addr)].join(',')
 }
 
+const keyText = (s: string) => s.replace(/[%,@>]/g, encodeURIComponent)
+
 export function conversationKey(r: Conversation): string {
-  return [pairKey(r as unknown as Pair), r.proto, r.src_port, r.dst_port].join(',')
+  return [pairKey(r), r.proto, r.src_port, r.dst_port].join(',')
 }
 
 export function flowKey(r: Flow): string {

@@ -7,7 +7,7 @@ export function clause(field: string, value: string | number, not = false): stri
 
 export function literal(value: string | number): string {
   if (typeof value === 'number' || /^\d+$/.test(value)) return String(value)
-  if (/^(\d{1,3}\.){3}\d{1,3}$/.test(value) || /^[0-9a-f]*:[0-9a-f:.]*$/i.test(value)) return value
+  if (/^(\d{1,3}\.){3}\d{1,3}$/.test(value) || /^[0-9a-f]*:[0-9a-f]*:[0-9a-f:.]*$/i.test(value)) return value
   return '"' + value.replace(/[\\"]/g, (c) => '\\' + c) + '"'
 }
 

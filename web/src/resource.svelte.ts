@@ -9,10 +9,13 @@ export class Resource<T> {
   fresh = $state(false)
   #abort: AbortController | null = null
   #key = ''
+  #tick = -1
 
-  /** load asks again. A changed key makes the shown answer stale at once; the same key is a refresh. */
-  load(key: string, ask: (signal: AbortSignal) => Promise<T>): void {
-    if (key === this.#key && this.#abort) return // the same question is on its way
+  /** load asks a question, unless it was asked at this tick already. Another key makes the shown answer stale at
+   * once; a later tick is a refresh of the same one, and waits for the one that is on its way. */
+  load(key: string, tick: number, ask: (signal: AbortSignal) => Promise<T>): void {
+    if (key === this.#key && (this.#abort || tick === this.#tick)) return
+    this.#tick = tick
     this.#abort?.abort()
     const abort = new AbortController()
     this.#abort = abort
@@ -35,12 +38,4 @@ export class Resource<T> {
     }
   }
 
-  drop(): void {
-    this.#abort?.abort()
-    this.#abort = null
-    this.#key = ''
-    this.data = null
-    this.error = null
-    this.loading = false
-  }
 }

@@ -59,17 +59,17 @@ function pair(tenant, src, dst, app, port, proto, rnd, now, span, i) {
     seen_by: same ? [`${src.host} mirror`] : [`${src.host} vtep`, `${dst.host} vtep`, ...(i % 9 === 0 ? [`${src.vm} agent`] : [])],
     duplicates: same ? 0 : packets, marks, conversations: 1 + Math.floor(rnd() * 5), apps: [app],
     spark: Array.from({ length: 24 }, (_, k) => Math.round((fwd / 24) * (0.5 + 0.4 * Math.sin(k / 4 + i) + rnd() * 0.5))),
-    _key: [vni, src.addr, dst.addr].join(), _port: port, _proto: proto,
+    _key: [vni, src.addr, dst.addr].join(), _port: port, _proto: proto, _ports: Array.from({ length: 5 }, (_, k) => 32768 + ((i * 131 + k * 977) % 28000)),
   }
 }
 
 /** conversations splits pairs into 5-tuples. */
 export function conversations(list) {
-  return list.flatMap((p, i) => Array.from({ length: p.conversations }, (_, k) => {
+  return list.flatMap((p) => Array.from({ length: p.conversations }, (_, k) => {
     const part = (x) => Math.floor(x / p.conversations) + (k === 0 ? x % p.conversations : 0)
-    const { conversations, apps, spark, ...rest } = p
+    const { conversations, apps, spark, ...rest } = { ...p, _ports: [] }
     return {
-      ...rest, proto: p._proto, src_port: 32768 + ((i * 131 + k * 977) % 28000), dst_port: p._port, app: apps[0], tcp_flags: p._proto === 'tcp' ? 'SAPF' : '',
+      ...rest, proto: p._proto, src_port: p._ports[k], dst_port: p._port, app: apps[0], tcp_flags: p._proto === 'tcp' ? 'SAPF' : '',
       octets_fwd: part(p.octets_fwd), octets_rev: part(p.octets_rev), octets: part(p.octets_fwd) + part(p.octets_rev), octets_error: part(p.octets_error),
       packets_fwd: part(p.packets_fwd), packets_rev: part(p.packets_rev), packets: part(p.packets_fwd) + part(p.packets_rev), flows: 1, share: p.share / p.conversations,
     }

@@ -18,6 +18,7 @@ export async function browse() {
 /** open loads a page and notes what must never happen: a request to another origin, a refused resource, an error. */
 export async function open(context, base, path, { theme = 'light', width = 1280, height = 900 } = {}) {
   const page = await context.newPage()
+  page.setDefaultTimeout(8000)
   const faults = []
   const origin = new URL(base).origin
   page.on('request', (r) => !r.url().startsWith(origin) && !r.url().startsWith('blob:') && faults.push('foreign request ' + r.url()))

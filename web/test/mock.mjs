@@ -108,7 +108,8 @@ function context(state, q, since, until, now) {
   const empty = state.scenario.startsWith('empty:') ? state.scenario.slice(6) : ''
   const all = empty ? [] : data.pairs(state.pairs, now, until - since).filter(match)
   if (state.bump) for (const [i, p] of all.entries()) if ((i + state.bump) % 5 === 0) (p.octets_fwd += state.bump * 1e6), (p.octets += state.bump * 1e6)
-  return { q, since, until, now, all, empty, sort: q.get('sort') ?? '', limit: Number(q.get('limit') || 1000) }
+  const conversations = () => data.conversations(all).filter(match)
+  return { q, since, until, now, all, conversations, empty, sort: q.get('sort') ?? '', limit: Number(q.get('limit') || 1000) }
 }
 
 function sorted(rows, sort, fallback) {
@@ -150,8 +151,8 @@ function list(report, rowsOf, fallback) {
 
 const reports = {
   pairs: list('pairs', (c) => c.all, '-octets'),
-  conversations: list('conversations', (c) => data.conversations(c.all), '-octets'),
-  flows: list('flows', (c) => data.flows(data.conversations(c.all).slice(0, 400), c.now), '-end'),
+  conversations: list('conversations', (c) => c.conversations(), '-octets'),
+  flows: list('flows', (c) => data.flows(c.conversations().slice(0, 400), c.now), '-end'),
   sankey: (c) => ({ meta: meta(c, 'sankey', c.all.length, '-octets'), links: links(c).slice(0, c.limit) }),
   series,
   overview,

@@ -23,5 +23,24 @@ for (const theme of ['light', 'dark']) {
     }
   }
 }
+const steps = {
+  details: ['tenants/pairs', async (p) => { await p.locator('section[aria-labelledby=rows] .open').nth(2).click(); await p.getByRole('heading', { name: 'The same traffic' }).waitFor() }],
+  conversation: ['tenants/pairs', async (p) => { await p.locator('section[aria-labelledby=rows] .open').nth(2).click(); await p.locator('aside .open').first().click(); await p.getByRole('heading', { name: 'Flow rows' }).waitFor() }],
+  menu: ['tenants/pairs', async (p) => { await p.locator('section[aria-labelledby=rows] .val[data-field=vm]').nth(2).click() }],
+  completions: ['tenants/pairs?f=vni%20%3D%205001', async (p) => { await p.locator('#filter').focus(); await p.keyboard.press('End'); await p.keyboard.type(' and '); await p.locator('[role=option]').first().waitFor(); await p.keyboard.press('ArrowDown') }],
+  help: ['', async (p) => { await p.keyboard.press('?') }],
+  range: ['', async (p) => { await p.locator('[popovertarget=range]').click() }],
+  tip: ['', async (p) => { const b = await p.locator('.u-over').boundingBox(); await p.mouse.move(b.x + b.width * 0.7, b.y + 60) }],
+  twin: ['?as=table', async () => {}],
+}
+for (const [name, [path, act]] of Object.entries(steps)) {
+  if (only && !only.some((o) => name.includes(o))) continue
+  const page = await open(context, server.url, path, { theme: name === 'conversation' || name === 'help' ? 'dark' : 'light', height: 800 })
+  await page.waitForLoadState('networkidle')
+  await act(page)
+  await page.waitForTimeout(400)
+  await page.screenshot({ path: `${dir}/${name}.png` })
+  await page.close()
+}
 await close()
 server.stop()

@@ -78,7 +78,7 @@ export class Chart {
       cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: false } },
       scales: { x: { time: true, range: () => [this.#picture.from / 1000, this.#picture.to / 1000] }, y: { range: () => [0, this.#top || 1] } },
       axes: [
-        { ...axis, space: 70, values: (_u, splits, _i, _s, increment) => splits.map((s, i) => this.#label(s * 1000, increment, i)) },
+        { ...axis, size: 36, space: 70, values: (_u, splits, _i, _s, increment) => splits.map((s, i) => this.#label(s * 1000, increment, i)) },
         { ...axis, size: 64, values: (_u, splits) => splits.map((v) => rate(v, p.unit)) },
       ],
       series: [{}, ...[...p.bands].reverse().map((b) => ({ label: b.name, stroke: b.colour, width: 1.2, dash: b.dash.map((d) => d * dash), fill: mix(b.colour, panel!), points: { show: false } }))],

@@ -1,0 +1,48 @@
+import { describe, expect, test } from 'vitest'
+import { decode, defaults, encode, type View } from './url'
+
+describe('a view survives the way through its URL', () => {
+  const f = (view: Partial<View>, want: string) => {
+    const full = { ...defaults, ...view }
+    expect(encode(full)).toBe(want)
+    const [path, search] = want.split('?')
+    expect(decode(path!, search!)).toEqual({ view: full, newer: false })
+  }
+  test('defaults', () => f({}, '?v=1&from=now-1h&to=now'))
+  test('a page', () => f({ page: 'tenants/pairs' }, 'tenants/pairs?v=1&from=now-1h&to=now'))
+  test('a filter is readable', () => f({ page: 'flows', f: 'vni = 5001' }, 'flows?v=1&from=now-1h&to=now&f=vni%20%3D%205001'))
+  test('text that means something in URLs', () => f({ f: 'vm like "a&b=c#d%?+é"' }, '?v=1&from=now-1h&to=now&f=vm%20like%20%22a%26b%3Dc%23d%25%3F%2B%C3%A9%22'))
+  test('fixed times stay readable', () => f({ from: '2026-01-02T15:04:05Z', to: '2026-01-02T16:04:05Z' }, '?v=1&from=2026-01-02T15:04:05Z&to=2026-01-02T16:04:05Z'))
+  test('a selection with IPv6 and two levels', () =>
+    f({ page: 'tenants/pairs', sel: 'vxlan:5001,fd00::1,fd00::2>vxlan:5001,fd00::1,fd00::2,tcp,1,2' }, 'tenants/pairs?v=1&from=now-1h&to=now&sel=vxlan:5001,fd00::1,fd00::2>vxlan:5001,fd00::1,fd00::2,tcp,1,2'))
+  test('everything', () =>
+    f({ page: 'tenants/conversations', sort: '-octets', by: ['src_vm', 'app'], metric: 'packets', as: 'table', live: true }, 'tenants/conversations?v=1&from=now-1h&to=now&by=src_vm,app&metric=packets&sort=-octets&as=table&live=1'))
+})
+
+// Links that were ever handed out, and what they mean today. Lines are only added.
+describe('old and hand-written links', () => {
+  const f = (link: string, want: Partial<View>) => {
+    const [path, search] = link.split('?')
+    expect(decode(path!, search ?? '').view).toEqual({ ...defaults, ...want })
+  }
+  test.each<[string, Partial<View>]>([
+    ['', {}],
+    ['tenants', { page: 'tenants/pairs' }],
+    ['/tenants/pairs/', { page: 'tenants/pairs' }],
+    ['pairs', { page: 'tenants/pairs' }],
+    ['conversations?since=now-15m', { page: 'tenants/conversations', from: 'now-15m' }],
+    ['flows?since=now-2h&until=now-1h&filter=port+443', { page: 'flows', from: 'now-2h', to: 'now-1h', f: 'port 443' }],
+    ['pairs?sort=-bytes&metric=bits', { page: 'tenants/pairs', sort: '-octets' }],
+    ['tenants/pairs?v=1&from=now-1h&to=now&f=vni%20%3D%205001&by=vni&sort=-octets', { page: 'tenants/pairs', f: 'vni = 5001', by: ['vni'], sort: '-octets' }],
+    ['exporters?v=1', { page: 'exporters' }],
+  ])('%s', f)
+})
+
+describe('what nobody meant is dropped', () => {
+  const f = (search: string, want: Partial<View>, newer = false) => expect(decode('', search)).toEqual({ view: { ...defaults, ...want }, newer })
+  test('unknown page', () => expect(decode('nowhere', 'v=1').view.page).toBe('overview'))
+  test('bad sort, metric, view', () => f('v=1&sort=a;b&metric=x&as=pie', {}))
+  test('too many splits', () => f('v=1&by=a,b,c,d,e', { by: ['a', 'b', 'c', 'd'] }))
+  test('a later version', () => f('v=9&from=now-2h', { from: 'now-2h' }, true))
+  test('no version at all', () => f('v=x', {}))
+})

@@ -1,0 +1,439 @@
+// Browser tests against the mock server: npm run test:browser [NAME…]. They need Chromium (CHROMIUM=/path names
+// another one) and a built dist.
+import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { assert, browse, equal, open, until } from './lib.mjs'
+import { start } from './mock.mjs'
+
+const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
+const paths = ['', 'tenants/pairs', 'tenants/conversations', 'flows', 'exporters']
+const server = await start({ prefix: '/some/prefix/' })
+const { context, close } = await browse()
+const tests = []
+const test = (name, run) => tests.push({ name, run })
+
+async function scene(scenario, more = {}) {
+  await fetch(server.url + '_mock', { method: 'POST', body: JSON.stringify({ scenario, bump: 0, requests: [], ...more }) })
+}
+
+const visit = (path, options) => open(context, server.url, path, options)
+const rows = (page) => page.locator('section[aria-labelledby=rows] tbody tr:not(.space)')
+const ready = (page) => until('rows are shown', async () => (await rows(page).count()) > 0)
+const search = (page) => new URL(page.url()).searchParams
+
+async function serious(page) {
+  if (!(await page.evaluate(() => 'axe' in globalThis))) await page.evaluate(axe)
+  const found = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }))
+  return found.violations.filter((v) => ['serious', 'critical'].includes(v.impact)).map((v) => `${v.id}: ${v.nodes.slice(0, 3).map((n) => n.target.join(' ') + ' ' + (n.any[0]?.message ?? '')).join(' | ')}`)
+}
+
+for (const theme of ['light', 'dark']) {
+  for (const path of paths) {
+    test(`axe ${theme} /${path} at 1280 px and at 200 %`, async () => {
+      const page = await visit(path, { theme })
+      await page.waitForLoadState('networkidle')
+      equal(await page.evaluate(() => document.documentElement.dataset.theme), theme, 'theme')
+      for (const width of [1280, 640]) {
+        await page.setViewportSize({ width, height: width === 1280 ? 900 : 450 })
+        equal(await serious(page), [], 'axe at ' + width)
+        const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)
+        assert(wide <= 0, `the page is ${wide} px wider than a window of ${width}`)
+      }
+      return page
+    })
+  }
+}
+
+test('axe with details, menu, help, gaps and completions open', async () => {
+  const page = await visit('tenants/pairs')
+  await ready(page)
+  const check = async (what) => equal(await serious(page), [], what)
+  await page.keyboard.press('?')
+  await check('help')
+  await page.keyboard.press('Escape')
+  await page.locator('[popovertarget=gaps]').click()
+  await check('gaps')
+  await page.keyboard.press('Escape')
+  await page.locator('[popovertarget=range]').click()
+  await check('time range')
+  await page.keyboard.press('Escape')
+  await page.locator('#filter').pressSequentially('ten')
+  await page.locator('[role=option]').first().waitFor()
+  await check('completions')
+  await page.keyboard.press('Escape')
+  await page.keyboard.press('Escape')
+  await rows(page).first().locator('.open').click()
+  await page.getByRole('heading', { name: 'The same traffic' }).waitFor()
+  await page.waitForLoadState('networkidle')
+  await check('details')
+  await page.locator('aside .val').first().click()
+  await page.locator('[role=menu]:popover-open').waitFor()
+  await check('menu')
+  return page
+})
+
+test('sorting asks the server and says so', async () => {
+  const page = await visit('tenants/pairs')
+  await ready(page)
+  const header = page.locator('section[aria-labelledby=rows] th', { hasText: 'Packets' })
+  equal(await header.getAttribute('aria-sort'), 'none', 'before')
+  await header.getByRole('button').click()
+  await until('descending', async () => (await header.getAttribute('aria-sort')) === 'descending')
+  equal(search(page).get('sort'), '-packets', 'URL')
+  await header.getByRole('button').click()
+  await until('ascending', async () => (await header.getAttribute('aria-sort')) === 'ascending')
+  await until('least first', async () => Number((await rows(page).first().locator('td').nth(11).innerText()).replace(/\D/g, '')) < 100)
+  return page
+})
+
+test('clicking a value filters everything by it, and by its opposite', async () => {
+  const page = await visit('tenants/pairs')
+  await ready(page)
+  await rows(page).first().locator('.val[data-field=tenant]').click()
+  await page.getByRole('menuitem', { name: 'Only this' }).click()
+  await until('filtered', async () => /tenant = "\w+"/.test(search(page).get('f') ?? ''))
+  const tenant = /"(\w+)"/.exec(search(page).get('f'))[1]
+  equal(await page.locator('#filter').inputValue(), `tenant = "${tenant}"`, 'field')
+  await until('rows of one tenant', async () => new Set(await page.locator('section[aria-labelledby=rows] .val[data-field=tenant]').allInnerTexts()).size === 1)
+  await until('tiles too', async () => (await page.locator('.tiles').innerText()).includes('1 tenant'))
+  await rows(page).first().locator('.val[data-field=vm]').first().focus()
+  await page.keyboard.press('x')
+  await until('second clause', () => / and vm != "/.test(search(page).get('f')))
+  await page.goBack()
+  await until('back', () => search(page).get('f') === `tenant = "${tenant}"`)
+  await rows(page).first().locator('.val[data-field=tenant]').focus()
+  await page.keyboard.press('x')
+  await until('the opposite replaces it', () => search(page).get('f') === `tenant != "${tenant}"`)
+  return page
+})
+
+test('a URL is the whole view', async () => {
+  const link = 'tenants/conversations?v=1&from=now-3h&to=now&f=vni%20%3D%205001&by=app&metric=packets&sort=-packets&as=table'
+  const page = await visit(link)
+  await ready(page)
+  equal(page.url(), server.url + link, 'URL after loading')
+  equal(await page.locator('#filter').inputValue(), 'vni = 5001', 'filter')
+  equal(await page.locator('[popovertarget=range]').textContent(), 'Time range: last 3 h', 'range')
+  assert(await page.locator('section[aria-labelledby=traffic] table').isVisible(), 'the table twin is shown')
+  for (const column of ['Min', 'Max', 'Average', 'p95', 'Last', 'Total']) assert(await page.getByRole('columnheader', { name: column, exact: true }).first().isVisible(), column)
+  const old = await visit('pairs?since=now-15m&filter=tenant+%3D+"blue"&sort=-bytes')
+  await ready(old)
+  equal(old.url(), server.url + 'tenants/pairs?v=1&from=now-15m&to=now&f=tenant%20%3D%20%22blue%22&sort=-octets', 'a link of version 0')
+  await old.close()
+  return page
+})
+
+test('drill down: pair, its conversation, its rows at each observer, and back', async () => {
+  const page = await visit('tenants/pairs')
+  await ready(page)
+  await page.keyboard.press('j')
+  await page.keyboard.press('j')
+  await page.keyboard.press('Enter')
+  const panel = page.locator('aside')
+  await panel.getByRole('heading', { name: 'The same traffic' }).waitFor()
+  await until('focus in the panel', () => page.evaluate(() => document.activeElement?.id === 'details'))
+  assert(search(page).get('sel').startsWith('vxlan:'), 'the selection is in the URL')
+  await until('observers differ', async () => /−|equal/.test(await panel.innerText()))
+  const reloaded = await visit(page.url().slice(server.url.length))
+  await reloaded.getByRole('heading', { name: 'The same traffic' }).waitFor()
+  await reloaded.close()
+  await panel.locator('.open').first().click()
+  await panel.getByRole('heading', { name: 'Flow rows' }).waitFor()
+  await until('rows of observers', async () => (await panel.locator('tbody tr').count()) > 4)
+  assert(/,(tcp|udp),\d+,\d+$/.test(search(page).get('sel')), 'the conversation is in the URL')
+  await page.keyboard.press('Escape')
+  await until('back at the pair', () => !search(page).get('sel').includes('>'))
+  await page.keyboard.press('Escape')
+  await until('closed', async () => (await panel.count()) === 0)
+  return page
+})
+
+test('from a pair to its conversations and rows', async () => {
+  const page = await visit('tenants/pairs')
+  await ready(page)
+  await rows(page).nth(2).locator('.open').click()
+  await page.getByRole('button', { name: 'All its conversations' }).click()
+  await until('conversations', () => page.url().includes('tenants/conversations'))
+  await until('few rows', async () => (await rows(page).count()) > 0 && (await rows(page).count()) < 8)
+  await page.goBack()
+  await page.getByRole('button', { name: 'Its flow rows' }).click()
+  await until('flow rows', () => page.url().includes('/flows'))
+  await ready(page)
+  await rows(page).first().locator('.open').click()
+  await page.locator('aside').getByText('flow_id').waitFor()
+  return page
+})
+
+for (const [cause, title, button] of [
+  ['no_exporter', 'No exporter has ever sent', 'Show the exporters'], ['exporter_silent', 'The exporters are silent', 'Show the exporters'], ['template_missing', 'Records wait for their template', 'Show the exporters'],
+  ['before_first_data', 'The range ends before the first data', 'Go to the first data'], ['not_yet_stored', 'Not stored yet', 'Ask again'],
+]) {
+  test('empty: ' + cause, async () => {
+    await scene('empty:' + cause)
+    const page = await visit('')
+    const notice = page.locator('.notice')
+    await notice.getByText(title).waitFor()
+    equal(await notice.getByRole('button').allInnerTexts(), [button], 'one way out')
+    equal(await serious(page), [], 'axe')
+    await notice.getByRole('button').click()
+    return page
+  })
+}
+
+test('empty: the filter excludes all, and clearing it helps', async () => {
+  const page = await visit('tenants/pairs?v=1&f=vni%20%3D%201')
+  await page.locator('section[aria-labelledby=rows] .notice').getByRole('button', { name: 'Clear the filter' }).click()
+  await ready(page)
+  equal(search(page).get('f'), null, 'filter')
+  return page
+})
+
+test('errors say what to try, and the last answer stays', async () => {
+  const page = await visit('tenants/pairs')
+  await ready(page)
+  await scene('error')
+  await page.keyboard.press('r')
+  await page.locator('section[aria-labelledby=rows] [role=alert]').getByText('input/output error').waitFor()
+  assert((await rows(page).count()) > 0, 'the older rows stay')
+  equal(await serious(page), [], 'axe')
+  await scene('timeout')
+  await page.keyboard.press('r')
+  await page.locator('section[aria-labelledby=rows] [role=alert]').getByText('shorter range').first().waitFor()
+  await scene('offline')
+  await page.keyboard.press('r')
+  await page.locator('section[aria-labelledby=rows] [role=alert]').getByText('does not answer').waitFor()
+  await scene('normal')
+  await page.locator('section[aria-labelledby=rows] [role=alert]').getByRole('button', { name: 'Try again' }).click()
+  await until('well again', async () => (await page.locator('[role=alert]').count()) === 0)
+  return page
+})
+
+test('loading is said', async () => {
+  await scene('slow')
+  const page = await visit('tenants/pairs')
+  await page.getByText('Loading…').first().waitFor()
+  equal(await serious(page), [], 'axe')
+  await scene('normal')
+  await ready(page)
+  return page
+})
+
+test('a mistake in the filter: place, suggestion, fix', async () => {
+  const page = await visit('tenants/pairs')
+  await ready(page)
+  const field = page.locator('#filter')
+  await field.fill('vni = 5001 and tenent = "blue"')
+  await page.locator('#fault').getByText('column 16: unknown field').waitFor()
+  equal(await page.locator('.paint .wrong').innerText(), 'tenent', 'underlined')
+  equal(await field.getAttribute('aria-invalid'), 'true', 'aria-invalid')
+  await page.locator('#fault').getByRole('button').click()
+  await until('fixed', async () => (await field.inputValue()) === 'vni = 5001 and tenant = "blue"')
+  await field.press('Escape')
+  await field.fill('nonsense')
+  await field.press('Control+Enter')
+  await field.press('Enter')
+  await page.locator('section[aria-labelledby=rows] [role=alert]').getByText('The filter has a mistake').waitFor()
+  return page
+})
+
+test('completions by keyboard', async () => {
+  const page = await visit('tenants/pairs')
+  await ready(page)
+  await page.keyboard.press('/')
+  await page.keyboard.type('ten')
+  await page.locator('[role=option]').first().waitFor()
+  const field = page.locator('#filter')
+  equal(await field.getAttribute('aria-expanded'), 'true', 'expanded')
+  await page.keyboard.press('ArrowDown')
+  equal(await field.getAttribute('aria-activedescendant'), 'completion-0', 'active')
+  await page.keyboard.press('Enter')
+  equal(await field.inputValue(), 'tenant ', 'field accepted')
+  await page.locator('[role=option]', { hasText: 'operator' }).first().waitFor()
+  await page.keyboard.press('ArrowDown')
+  await page.keyboard.press('Tab')
+  await page.locator('[role=option]', { hasText: '"blue"' }).click()
+  equal(await field.inputValue(), 'tenant = "blue" ', 'value accepted')
+  await page.locator('[role=option]', { hasText: 'either end' }).first().waitFor()
+  await page.keyboard.press('Escape')
+  await page.keyboard.press('Enter')
+  await until('run', () => search(page).get('f') === 'tenant = "blue"')
+  return page
+})
+
+test('a long table draws what one looks at', async () => {
+  const page = await visit('tenants/pairs')
+  await ready(page)
+  const drawn = await rows(page).count()
+  assert(drawn < 90, `${drawn} rows in the document`)
+  equal(await page.locator('section[aria-labelledby=rows] table').getAttribute('aria-rowcount'), '1001', 'aria-rowcount')
+  await page.keyboard.press('j')
+  await page.keyboard.press('End')
+  await until('the last row has the focus', () => page.evaluate(() => document.activeElement?.closest('tr')?.dataset.index === '999'))
+  await page.keyboard.press('k')
+  await until('the one before', () => page.evaluate(() => document.activeElement?.closest('tr')?.dataset.index === '998'))
+  await page.keyboard.press('Home')
+  await until('the first', () => page.evaluate(() => document.activeElement?.closest('tr')?.dataset.index === '0'))
+  await page.keyboard.press('ArrowRight')
+  await until('its first value', () => page.evaluate(() => document.activeElement?.dataset.field === 'segment'))
+  return page
+})
+
+test('the chart: unit, split, zoom by dragging, gaps', async () => {
+  const page = await visit('')
+  const plot = page.locator('.u-over')
+  await plot.waitFor()
+  const box = await plot.boundingBox()
+  await page.mouse.move(box.x + box.width * 0.5, box.y + 40)
+  await page.locator('.tip').getByText('b/s').first().waitFor()
+  await page.mouse.down()
+  await page.mouse.move(box.x + box.width * 0.75, box.y + 40, { steps: 4 })
+  await page.mouse.up()
+  await until('zoomed', () => /Z$/.test(search(page).get('from')))
+  const span = Date.parse(search(page).get('to')) - Date.parse(search(page).get('from'))
+  assert(Math.abs(span - 900_000) < 60_000, `a quarter of an hour, got ${span} ms`)
+  await page.getByRole('button', { name: 'packet/s' }).click()
+  await page.locator('.legend').getByText('p/s').first().waitFor()
+  await page.locator('section[aria-labelledby=traffic] select').selectOption('app')
+  await page.locator('.legend').getByText('postgres').waitFor()
+  await page.locator('[popovertarget=gaps]').click()
+  await page.locator('#gaps').getByText('sequence numbers jumped').waitFor()
+  return page
+})
+
+test('a missing chunk leaves the table', async () => {
+  const page = await context.newPage()
+  await page.route(/assets\/(chart|sankey)-.*\.js/, (r) => r.abort())
+  await page.goto(server.url)
+  await page.locator('section[aria-labelledby=traffic] table').waitFor()
+  await page.locator('section[aria-labelledby=sankey] table').waitFor()
+  page.faults = []
+  return page
+})
+
+test('the Sankey filters and has a table', async () => {
+  const page = await visit('')
+  const node = page.locator('section[aria-labelledby=sankey] g[role=button]', { hasText: 'VNI 5002' }).first()
+  await node.waitFor()
+  await node.focus()
+  await page.keyboard.press('Enter')
+  await page.getByRole('menuitem', { name: 'Only this' }).click()
+  await until('filtered', () => search(page).get('f') === 'segment = "vxlan:5002"')
+  await page.locator('section[aria-labelledby=sankey]').getByRole('button', { name: 'Table' }).click()
+  await page.locator('section[aria-labelledby=sankey] tbody tr').first().waitFor()
+  return page
+})
+
+test('live: figures follow, reading pauses them', async () => {
+  const page = await visit('tenants/pairs?v=1&live=1')
+  await ready(page)
+  await page.mouse.move(5, 5)
+  const asked = () => server.state.requests.filter((r) => r.includes('/pairs?')).length
+  await until('it asks again', () => asked() >= 3)
+  await rows(page).nth(3).hover()
+  await page.locator('.pill').waitFor()
+  const held = asked()
+  await page.waitForTimeout(2200)
+  assert(asked() - held <= 1, 'no question while somebody reads')
+  await page.mouse.move(5, 5)
+  await until('it goes on', () => asked() > held)
+  await page.keyboard.press('l')
+  await until('off', () => search(page).get('live') === null)
+  return page
+})
+
+test('live without a stream asks now and then', async () => {
+  await scene('nostream')
+  const page = await visit('flows?v=1&live=1')
+  await page.getByText('no event stream').waitFor()
+  return page
+})
+
+test('keys go everywhere', async () => {
+  const page = await visit('')
+  await page.locator('.tiles').waitFor()
+  for (const [keys, path] of [['gt', 'tenants/pairs'], ['gc', 'tenants/conversations'], ['gf', 'flows'], ['gx', 'exporters'], ['go', '']]) {
+    for (const k of keys) await page.keyboard.press(k)
+    await until(keys, () => new URL(page.url()).pathname === '/some/prefix/' + path)
+  }
+  await page.keyboard.press('[')
+  await until('earlier', () => search(page).get('to') !== 'now')
+  await page.keyboard.press(']')
+  await until('later', () => search(page).get('to') === 'now')
+  await page.keyboard.press('-')
+  await until('wider', () => search(page).get('from') === 'now-2h')
+  await page.keyboard.press('=')
+  await until('narrower', () => search(page).get('from') === 'now-1h')
+  await page.keyboard.press('t')
+  await until('table', () => search(page).get('as') === 'table')
+  await page.keyboard.press('d')
+  equal(await page.evaluate(() => document.documentElement.dataset.theme), 'dark', 'theme')
+  await page.keyboard.press('d')
+  await page.keyboard.press('u')
+  await page.locator('.strip').getByText('UTC').waitFor()
+  await page.keyboard.press('u')
+  await page.keyboard.press('?')
+  await page.locator('dialog[open]').waitFor()
+  await page.keyboard.press('Escape')
+  await until('help closed', async () => (await page.locator('dialog[open]').count()) === 0)
+  return page
+})
+
+test('the time range understands people', async () => {
+  const page = await visit('')
+  await page.locator('[popovertarget=range]').click()
+  await page.keyboard.type('last 15 min')
+  await page.keyboard.press('Enter')
+  await until('typed', () => search(page).get('from') === 'now-15m')
+  await page.locator('[popovertarget=range]').click()
+  await page.keyboard.type('whenever')
+  await page.keyboard.press('Enter')
+  await page.locator('#range [role=alert]').waitFor()
+  await page.locator('#range').getByRole('button', { name: 'last 3 h' }).click()
+  await until('preset', () => search(page).get('from') === 'now-3h')
+  await page.locator('[popovertarget=range]').click()
+  await page.getByRole('button', { name: 'Freeze' }).click()
+  await until('frozen', () => /Z$/.test(search(page).get('to')))
+  return page
+})
+
+test('share and export carry the same question', async () => {
+  const page = await visit('tenants/pairs?v=1&from=now-2h&to=now&f=tenant%20%3D%20%22blue%22&sort=-packets')
+  await ready(page)
+  const copied = async (item) => {
+    await page.locator('[popovertarget=share]').click()
+    await page.getByRole('menuitem', { name: item }).click()
+    await page.locator('.said', { hasText: 'copied' }).waitFor()
+    return page.evaluate(() => navigator.clipboard.readText())
+  }
+  equal(await copied('Copy link'), page.url(), 'link')
+  equal(await copied('Copy as CLI'), `crosstap pairs --server ${server.url.replace(/\/$/, '')} --since 2h --sort=-packets -- 'tenant = "blue"'`, 'CLI')
+  equal(await copied('Copy as curl'), `curl -fsS '${server.url}api/v1/pairs?from=now-2h&to=now&f=tenant+%3D+%22blue%22&sort=-packets'`, 'curl')
+  await page.locator('[popovertarget=export]').click()
+  const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('menuitem', { name: 'CSV' }).click()])
+  equal(download.url(), server.url + 'api/v1/pairs?from=now-2h&to=now&f=tenant+%3D+%22blue%22&sort=-packets&limit=100000&format=csv', 'CSV')
+  await download.cancel()
+  return page
+})
+
+await scene('normal')
+const wanted = process.argv.slice(2)
+let failed = 0
+const began = Date.now()
+for (const t of tests.filter((t) => wanted.length === 0 || wanted.some((w) => t.name.includes(w)))) {
+  const t0 = Date.now()
+  try {
+    await scene('normal')
+    const page = await t.run()
+    equal(page.faults, [], 'faults of the page')
+    await page.close()
+    console.log('ok    ', t.name, ((Date.now() - t0) / 1000).toFixed(1))
+  } catch (e) {
+    failed++
+    console.log('FAILED', t.name, '\n       ', String(e.message).slice(0, 900))
+    for (const p of context.pages()) if (p.url() !== 'about:blank') await p.close()
+  }
+}
+console.log(`${failed ? failed + ' failed, ' : ''}${tests.length} tests, ${((Date.now() - began) / 1000).toFixed(1)} s`)
+await close()
+server.stop()
+process.exit(failed ? 1 : 0)
