@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -148,21 +149,22 @@ func (f *follower) farewell() error {
 	return err
 }
 
-// redraw writes the table and its footer over the last one, as many rows as the terminal has.
+// redraw writes the table and its footer over the last one, as many rows as the terminal has. Long lines are cut by
+// the terminal (autowrap off) instead of taking two.
 func (f *follower) redraw(body []byte, doc any) error {
 	rows := rowsField(doc)
 	total := rows.Len()
 	if fit := terminalHeight(f.w) - 4; fit > 0 && total > fit && f.in.limit == 0 {
 		rows.Set(rows.Slice(0, fit))
 	}
-	if _, err := io.WriteString(f.w, "\x1b[H\x1b[2J"); err != nil {
+	var b bytes.Buffer // written at once, so that the screen does not flicker
+	b.WriteString("\x1b[?7l\x1b[H\x1b[2J")
+	if err := f.in.print(&b, body, doc); err != nil {
 		return err
 	}
-	if err := f.in.print(f.w, body, doc); err != nil {
-		return err
-	}
-	m := answer.MetaOf(doc)
-	_, err := io.WriteString(f.w, answer.Footer(m, f.in.one, rows.Len(), f.in.options()))
+	b.WriteString(answer.Footer(answer.MetaOf(doc), f.in.one, rows.Len(), f.in.options()))
+	b.WriteString("\x1b[?7h")
+	_, err := b.WriteTo(f.w)
 	return err
 }
 

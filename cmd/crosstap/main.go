@@ -95,6 +95,7 @@ Exit codes: 0 done, 1 a finding, 2 wrong usage or configuration, 3 server unreac
 		&cobra.Group{ID: "fix", Title: "Fix:"},
 		&cobra.Group{ID: "setup", Title: "Setup:"},
 	)
+	root.SetFlagErrorFunc(unknownFlag)
 	root.SetHelpCommandGroupID("setup")
 	root.SetCompletionCommandGroupID("setup")
 	root.AddCommand(

@@ -27,7 +27,6 @@ func settingFlags(cmd *cobra.Command) func() (settings.Settings, settings.Origin
 			f.NoOptDefVal = "true"
 		}
 	}
-	cmd.Flags().Lookup("verbose").Shorthand = ""
 	return func() (settings.Settings, settings.Origins, []string, error) {
 		src := settings.Sources{File: *file, Env: os.Environ(), Flags: map[string][]string{}}
 		if src.File == "" {
@@ -98,6 +97,8 @@ func runServer(ctx context.Context, cfg serve.Config) error {
 	switch err = s.Run(ctx); {
 	case errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EACCES):
 		return exit(exitDenied, err)
+	case err != nil && s.Ready():
+		return exit(exitFinding, err)
 	case err != nil:
 		return exit(exitUsage, err)
 	}

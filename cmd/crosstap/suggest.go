@@ -2,10 +2,12 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"crosstap/internal/nearest"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // knownCommand refuses words after a command that has only subcommands, and says which was probably meant.
@@ -24,4 +26,22 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 		hint = fmt.Sprintf("; did you mean %q?", near)
 	}
 	return usagef("unknown command %q%s", args[0], hint)
+}
+
+// unknownFlag adds the flag that was probably meant to cobra's message.
+func unknownFlag(cmd *cobra.Command, err error) error {
+	name, ok := strings.CutPrefix(err.Error(), "unknown flag: --")
+	if !ok {
+		return exit(exitUsage, err)
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, f.Name)
+		}
+	})
+	if near := nearest.Of(name, names); near != "" {
+		return usagef("%w; did you mean --%s?", err, near)
+	}
+	return usagef("%w; %q lists them", err, cmd.CommandPath()+" --help")
 }

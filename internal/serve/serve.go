@@ -39,6 +39,7 @@ type Server struct {
 	collector *collect.Collector // nil without a collector: a store directory that is only read
 	http      net.Addr
 	inventory inventory
+	ready     bool
 }
 
 // New checks the configuration. It opens nothing.
@@ -122,6 +123,9 @@ func (s *Server) collectConfig(st store.Store) collect.Config {
 	return cfg
 }
 
+// Ready reports whether the server got as far as serving, once Run has returned.
+func (s *Server) Ready() bool { return s.ready }
+
 func (s *Server) storeConfig() segment.Config {
 	return segment.Config{
 		Dir: s.cfg.Data, FlushInterval: s.cfg.Flush, KeepFor: s.cfg.Keep, KeepBytes: s.cfg.KeepSize, QueryMemory: s.cfg.QueryMemory, Log: s.cfg.Log,
@@ -138,6 +142,7 @@ func (s *Server) serve(stop context.Context, ln net.Listener, a *api.API) error 
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(ln) }()
 	s.cfg.Log.Info("serving", "flows", s.collector.Addrs(), "console", "http://"+ln.Addr().String()+"/", "data", s.cfg.AbsData())
+	s.ready = true
 	if err := obs.Notify("READY=1"); err != nil {
 		s.cfg.Log.Warn("service manager not told", "err", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"crosstap/internal/collect/report"
@@ -51,6 +52,10 @@ type API struct {
 	subscribers chan struct{}
 	closing     chan struct{} // closed by Close: live streams end
 	metrics     *metrics
+
+	mu     sync.Mutex
+	state  Status // the last snapshot
+	stated time.Time
 }
 
 // New returns an API without side effects.
@@ -67,7 +72,7 @@ func New(cfg Config) (*API, error) {
 		closing:     make(chan struct{}),
 	}
 	reg := prometheus.NewRegistry()
-	a.metrics = newMetrics(reg, cfg.Status)
+	a.metrics = newMetrics(reg, a.status)
 	mux := http.NewServeMux()
 	a.huma = humago.New(mux, humaConfig(cfg.Version))
 	a.reports()
@@ -104,6 +109,16 @@ func defaults(cfg *Config) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+}
+
+// status returns a snapshot at most a quarter of a tick old, so that many subscribers cost no more than one.
+func (a *API) status() Status {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if now := time.Now(); now.Sub(a.stated) > a.cfg.Tick/4 {
+		a.state, a.stated = a.cfg.Status(), now
+	}
+	return a.state
 }
 
 // ServeHTTP answers one request.

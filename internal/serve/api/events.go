@@ -35,7 +35,7 @@ func (a *API) events(w http.ResponseWriter, r *http.Request) {
 	ticker := time.NewTicker(a.cfg.Tick)
 	defer ticker.Stop()
 	for err := s.send("retry: 2000\n\n"); err == nil; {
-		if err = s.tick(a.cfg.Status()); err != nil {
+		if err = s.tick(a.status()); err != nil {
 			return
 		}
 		select {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"time"
 
 	"crosstap/internal/collect/report"
 
@@ -28,7 +29,7 @@ type checkQuestion struct {
 type completeQuestion struct {
 	Filter string `query:"f" maxLength:"8192" doc:"Flow filter expression, as far as it is typed"`
 	Pos    int    `query:"pos" minimum:"-1" default:"-1" doc:"Place of the cursor, in bytes; -1 for the end"`
-	To     string `query:"to" default:"now" maxLength:"64" doc:"Values are those seen in the hour before" example:"now"`
+	To     string `query:"to" default:"now" maxLength:"64" doc:"Values are those of the newest stored hour before" example:"now"`
 	Limit  int    `query:"limit" minimum:"1" maximum:"50" default:"50" doc:"Options at most"`
 }
 
@@ -37,11 +38,11 @@ func (a *API) states() {
 	huma.Register(a.huma, state(a.huma, "status", "status", "How the server is", reflect.TypeFor[Status]()),
 		func(context.Context, *nothing) (*output, error) {
 			o := &output{}
-			return o, o.write("status", "json", a.cfg.Status())
+			return o, o.write("status", "json", a.status())
 		})
 	huma.Register(a.huma, state(a.huma, "exporters", "exporters", "All exporters, silent ones too", reflect.TypeFor[Exporters]()),
 		func(_ context.Context, in *exportersQuestion) (*output, error) {
-			s, o := a.cfg.Status(), &output{}
+			s, o := a.status(), &output{}
 			return o, o.write("exporters", in.Format, Exporters{Schema: s.Schema, Now: s.Now, Rows: s.Exporters})
 		})
 	huma.Register(a.huma, state(a.huma, "filter-check", "filter/check", "Whether a filter is valid", reflect.TypeFor[FilterCheck]()),
@@ -78,6 +79,9 @@ func (a *API) complete(ctx context.Context, in *completeQuestion) (*output, erro
 	if len(faults) > 0 {
 		return nil, wrong(faults...)
 	}
+	if newest := a.status().Store.DataUntil; newest != nil && newest.Before(until) {
+		until = newest.Add(time.Millisecond) // a store that rests still has values to offer
+	}
 	list, err := limited(a, ctx, report.Query{}, func(ctx context.Context, _ report.Query) (report.Completion, error) {
 		return a.cfg.Reporter.Complete(ctx, in.Filter, pos, until)
 	})
@@ -94,7 +98,7 @@ func (a *API) complete(ctx context.Context, in *completeQuestion) (*output, erro
 
 // health answers 200 while the server is healthy, else 503, with one line for each finding.
 func (a *API) health(w http.ResponseWriter, _ *http.Request) {
-	s := a.cfg.Status()
+	s := a.status()
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	if !s.Healthy {
