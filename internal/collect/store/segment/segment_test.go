@@ -9,6 +9,8 @@ import (
 	"crosstap/internal/flow"
 )
 
+var bg = context.Background()
+
 // base is a round hour: 2026-11-21 10:00:00 UTC.
 const base = int64(1_795_255_200) * 1e9
 

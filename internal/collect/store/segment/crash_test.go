@@ -1,0 +1,324 @@
+package segment
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"crosstap/internal/collect/store"
+	"crosstap/internal/flow"
+	"crosstap/internal/testkit"
+)
+
+// TestMain runs the writer of TestKill when it is started as a program of its own.
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("SEGMENT_WRITE_TO"); dir != "" {
+		writeForEver(dir)
+	}
+	os.Exit(m.Run())
+}
+
+// writeForEver appends numbered records, and prints how many are durable after each flush.
+func writeForEver(dir string) {
+	from, _ := strconv.Atoi(os.Getenv("SEGMENT_FROM"))
+	s, err := Open(Config{Dir: dir, FlushRows: 300, MergeFiles: 3, SealRows: 5000, MinFree: -1, FlushInterval: 20 * time.Millisecond})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(3)
+	}
+	for n := from; ; {
+		recs := numbered(n, 100)
+		if err := s.Append(bg, recs); err != nil {
+			os.Exit(4)
+		}
+		n += len(recs)
+		if n%500 == 0 {
+			if err := s.Flush(bg); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(5)
+			}
+			fmt.Println(n)
+		}
+	}
+}
+
+// numbered gives records with consecutive numbers; one in 50 is of another hour.
+func numbered(from, n int) []flow.Record {
+	recs := make([]flow.Record, n)
+	for i := range recs {
+		k := from + i
+		recs[i] = flow.Record{StartNS: base, EndNS: base + int64(k%3600)*1e9 + int64(k%50/49)*3600e9, Point: uint64(k), FlowID: uint64(k) + 1,
+			Src: flow.V4([]byte{10, 0, 0, byte(k)}), Packets: 1, Octets: 100, Marks: flow.MarkCanonical}
+	}
+	return recs
+}
+
+// TestKill: ten times a writer is killed with SIGKILL while it flushes, merges and seals. Every record that it
+// said is durable is found, once; the store always opens; nothing is set aside.
+func TestKill(t *testing.T) {
+	dir := t.TempDir()
+	durable, next := 0, 0
+	rnd := rand.New(rand.NewPCG(5, 6))
+	for round := range 10 {
+		acked := runAndKill(t, dir, next, time.Duration(50+rnd.IntN(150))*time.Millisecond)
+		durable += max(acked-next, 0)
+		if round == 4 {
+			os.Remove(filepath.Join(dir, manifestName))
+		}
+		s := open(t, Config{Dir: dir})
+		rows, distinct := count(t, s, "true"), sum(t, s, "count(DISTINCT point)")
+		missing := count(t, s, fmt.Sprintf("point >= %d AND point < %d", next, acked))
+		if missing != max(acked-next, 0) {
+			t.Errorf("round %d: %d of the %d rows that were durable are there", round, missing, acked-next)
+		}
+		if uint64(rows) != distinct || rows < durable {
+			t.Errorf("round %d: %d rows, %d different, at least %d durable", round, rows, distinct, durable)
+		}
+		if st := s.Stats(); st.SetAside != 0 {
+			t.Errorf("round %d: %d files set aside", round, st.SetAside)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		durable = rows
+		next += 1_000_000
+	}
+	if durable < 5000 {
+		t.Errorf("only %d rows were written; the test says little", durable)
+	}
+}
+
+// runAndKill starts the writer and kills it; it returns the last number that was durable.
+func runAndKill(t *testing.T, dir string, from int, life time.Duration) (acked int) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "SEGMENT_WRITE_TO="+dir, "SEGMENT_FROM="+strconv.Itoa(from))
+	var complaint bytes.Buffer
+	cmd.Stderr = &complaint
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	in := bufio.NewReader(out)
+	var kill *time.Timer
+	for {
+		line, err := in.ReadString('\n')
+		if err != nil {
+			break
+		}
+		if kill == nil {
+			kill = time.AfterFunc(life, func() { _ = cmd.Process.Kill() })
+		}
+		if n, err := strconv.Atoi(strings.TrimSpace(line)); err == nil {
+			acked = n
+		}
+	}
+	_, _ = io.Copy(io.Discard, in)
+	_ = cmd.Wait()
+	if kill == nil {
+		t.Fatalf("the writer did not start: %s", complaint.String())
+	}
+	return acked
+}
+
+// TestDamagedFilesAreSetAside: at opening when a file is short, at a query when its inside is spoilt. The rest still
+// answers, and the gap is noted.
+func TestDamagedFilesAreSetAside(t *testing.T) {
+	f := func(name string, spoil func(path string, size int64)) {
+		t.Helper()
+		dir := t.TempDir()
+		s := open(t, Config{Dir: dir, MergeFiles: 100})
+		for range 3 {
+			if err := s.Append(t.Context(), some(500)); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.Close()
+		files, _ := filepath.Glob(filepath.Join(escapeGlob(dir), "flows/v1/*/*/*.parquet"))
+		st, _ := os.Stat(files[1])
+		spoil(files[1], st.Size())
+		s = open(t, Config{Dir: dir, MergeFiles: 100})
+		var n int
+		var gaps []store.Gap
+		for try := range 3 {
+			v, err := s.View(t.Context(), 0, 1<<62)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rows, err := v.Query(t.Context(), "SELECT count(*), sum(hash(COLUMNS(*))) FROM (SELECT src, t_end, octets, segment, flow_id FROM "+v.Table()+")")
+			if err == nil {
+				rows.Close()
+				n, gaps = countIn(t, v, "octets >= 0"), v.Gaps()
+				v.Close()
+				break
+			}
+			v.Close()
+			if !errors.Is(err, store.ErrStale) || try == 2 {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		if n != 1000 || s.Stats().SetAside != 1 || len(gaps) != 1 || gaps[0].Scope != "store" {
+			t.Errorf("%s: %d rows, %d set aside, gaps %v; want 1000, 1 and 1", name, n, s.Stats().SetAside, gaps)
+		}
+		if kept, _ := filepath.Glob(filepath.Join(escapeGlob(dir), "aside/*")); len(kept) != 1 {
+			t.Errorf("%s: aside holds %v", name, kept)
+		}
+		s.Close()
+		s = open(t, Config{Dir: dir, MergeFiles: 100})
+		if n := count(t, s, "true"); n != 1000 {
+			t.Errorf("%s: %d rows after reopening", name, n)
+		}
+	}
+	f("cut", func(path string, size int64) { os.Truncate(path, size/2) })
+	f("empty", func(path string, _ int64) { os.Truncate(path, 0) })
+	f("gone", func(path string, _ int64) {
+		os.MkdirAll(filepath.Join(filepath.Dir(path), "../../../../aside"), 0o750)
+		os.Rename(path, filepath.Join(filepath.Dir(path), "../../../../aside", filepath.Base(path)))
+	})
+	f("spoilt inside", func(path string, size int64) { scribble(path, 100, int(size)-4000) })
+	f("spoilt footer", func(path string, size int64) { scribble(path, int(size)-200, int(size)-8) })
+}
+
+// scribble overwrites bytes of a file.
+func scribble(path string, from, to int) {
+	text, _ := os.ReadFile(path)
+	for i := from; i < to; i++ {
+		text[i] = byte(i * 7)
+	}
+	os.WriteFile(path, text, 0o600)
+}
+
+// TestDiskFull: on a file system of 8 MB the store sheds with a count and a gap, answers all the while, and goes on by
+// itself when there is room again. The books add up.
+func TestDiskFull(t *testing.T) {
+	testkit.Root(t)
+	dir := smallDisk(t, "8m")
+	s := open(t, Config{Dir: dir, FlushRows: 2000, MaxPending: 6000, FlushInterval: 20 * time.Millisecond, AppendWait: 200 * time.Millisecond, MergeFiles: 1000})
+	ballast := filepath.Join(dir, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, 5<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	until := func(what string, done func(store.Stats) bool) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); !done(s.Stats()); n += 1000 {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s does not come: %+v", what, s.Stats())
+			}
+			if err := s.Append(t.Context(), noisy(n, 1000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	dropped := func(st store.Stats) uint64 { return st.Book.Dropped[dropDiskFull].N }
+	until("shedding", func(st store.Stats) bool { return dropped(st) > 0 })
+	full := s.Stats()
+	if !strings.Contains(full.LastError, "no space left") {
+		t.Errorf("last error %q", full.LastError)
+	}
+	if rows := count(t, s, "octets >= 0"); uint64(rows) != full.Rows {
+		t.Errorf("%d rows found while the disk is full, %d stored", rows, full.Rows)
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	until("storing again", func(st store.Stats) bool { return st.Rows > full.Rows+4000 && st.LastError == "" })
+	if err := s.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	st := s.Stats()
+	if err := st.Book.Balance(); err != nil {
+		t.Error(err)
+	}
+	var lost uint64
+	v, err := s.View(t.Context(), 0, 1<<62)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range v.Gaps() {
+		lost += g.LostRecords
+	}
+	if rows := countIn(t, v, "true"); uint64(rows) != st.Book.Out || lost != dropped(st) || st.Book.Out+dropped(st) != uint64(n) {
+		t.Errorf("%d rows, %d out, %d dropped, %d lost in gaps, %d sent", rows, st.Book.Out, dropped(st), lost, n)
+	}
+	v.Close()
+	s.Close()
+	s = open(t, Config{Dir: dir, MergeFiles: 1000})
+	if rows := count(t, s, "true"); uint64(rows) != st.Book.Out || s.Stats().SetAside != 0 {
+		t.Errorf("after reopening %d rows, want %d", rows, st.Book.Out)
+	}
+}
+
+// noisy gives records that do not compress.
+func noisy(from, n int) []flow.Record {
+	recs := numbered(from, n)
+	rnd := rand.New(rand.NewPCG(uint64(from), 1))
+	for i := range recs {
+		recs[i].FlowID, recs[i].Octets, recs[i].L2Octets = rnd.Uint64(), rnd.Uint64(), rnd.Uint64()
+	}
+	return recs
+}
+
+// smallDisk mounts a file system of the given size in a mount namespace of the test's thread's own; the folder is
+// reachable from the whole process.
+func smallDisk(t *testing.T, size string) string {
+	t.Helper()
+	dir := make(chan string)
+	failed := make(chan error)
+	done := make(chan struct{})
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with its namespace
+		if err := unix.Unshare(unix.CLONE_NEWNS | unix.CLONE_FS); err != nil {
+			failed <- err
+			return
+		}
+		at := t.TempDir()
+		err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+		if err == nil {
+			err = unix.Mount("tmpfs", at, "tmpfs", 0, "size="+size)
+		}
+		if err != nil {
+			failed <- err
+			return
+		}
+		f, err := os.Open(at)
+		if err != nil {
+			failed <- err
+			return
+		}
+		defer f.Close()
+		dir <- fmt.Sprintf("/proc/self/fd/%d", f.Fd())
+		<-done
+	}()
+	t.Cleanup(func() { close(done) })
+	select {
+	case err := <-failed:
+		if errors.Is(err, syscall.EPERM) {
+			testkit.Missing(t, "mounting is not allowed here: "+err.Error())
+		}
+		t.Fatal(err)
+	case d := <-dir:
+		return d
+	}
+	return ""
+}
