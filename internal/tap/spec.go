@@ -65,7 +65,7 @@ func (s *Spec) Validate() error {
 	case len(s.Interfaces) > 0 && s.File != "":
 		return errors.New("tap: interfaces and a capture file at once: name one kind of source")
 	case len(s.To) == 0:
-		return errors.New("tap: no destination: give at least one, such as ipfix://HOST, flows:- or null:")
+		return errors.New("tap: no destination: give at least one of ipfix://HOST, flows:- and null: (to measure)")
 	case s.SnapLen != 0 && s.SnapLen < MinSnapLen:
 		return fmt.Errorf("tap: snap length %d: must be 0 for whole frames, or at least %d so that headers inside tunnels stay", s.SnapLen, MinSnapLen)
 	}
@@ -100,7 +100,7 @@ func (s *Spec) destinations() (targets []export.Target, lines, null bool, err er
 			}
 			targets = append(targets, t)
 		default:
-			return nil, false, false, fmt.Errorf("tap: destination %q: want ipfix://HOST[:4739], flows:- or null:", to)
+			return nil, false, false, fmt.Errorf("tap: destination %q: want ipfix://HOST[:4739], flows:- or null: and nothing else", to)
 		}
 	}
 	if lines && s.Stdout == nil {

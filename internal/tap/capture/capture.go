@@ -9,7 +9,7 @@ import (
 
 // Reasons under which a source drops frames.
 const (
-	DropKernel     = iota // the kernel found no room in the ring
+	DropKernel     = iota // the kernel found no room in the ring, or could not describe a super-frame
 	DropDownstream        // the next stage was slow and the ring nearly full
 	DropDevice            // the ring handed over something that is not a frame
 	DropStopped           // the source was told to stop before the next stage took it
@@ -19,7 +19,7 @@ const (
 const Stage = "capture"
 
 func newBook() *ledger.Book {
-	return ledger.New(Stage, ledger.Frames, "kernel_ring_full", "downstream_full", "bad_ring_entry", "stopped")
+	return ledger.New(Stage, ledger.Frames, "kernel_dropped", "downstream_full", "bad_ring_entry", "stopped")
 }
 
 // MaxFrame is the most bytes of one frame that a capture file may hold; the limit of libpcap.

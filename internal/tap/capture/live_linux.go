@@ -227,7 +227,6 @@ func (l *Live) statistics(r *ring) {
 	if err != nil {
 		return
 	}
-	r.seen += uint64(st.Packets)
 	l.book.In(int(st.Drops))
 	l.book.Drop(DropKernel, int(st.Drops))
 }

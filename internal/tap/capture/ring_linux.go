@@ -28,7 +28,6 @@ type ring struct {
 	blockSize int
 	next      int          // block that is handed over next
 	users     atomic.Int32 // of mem: the source, and each block that is out
-	seen      uint64       // frames that the kernel counted, those it dropped among them
 
 	mu   sync.Mutex
 	idle []*loan
