@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"crosstap/internal/collect"
@@ -142,6 +143,9 @@ func (s *Server) serve(stop context.Context, ln net.Listener, a *api.API) error 
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(ln) }()
 	s.cfg.Log.Info("serving", "flows", s.collector.Addrs(), "console", "http://"+ln.Addr().String()+"/", "data", s.cfg.AbsData())
+	if ap, err := netip.ParseAddrPort(ln.Addr().String()); err == nil && !ap.Addr().Unmap().IsLoopback() {
+		s.cfg.Log.Warn("everyone who reaches this address can read every flow: there is no login", "http", ap)
+	}
 	s.ready = true
 	if err := obs.Notify("READY=1"); err != nil {
 		s.cfg.Log.Warn("service manager not told", "err", err)

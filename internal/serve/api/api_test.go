@@ -241,6 +241,7 @@ func TestProblems(t *testing.T) {
 	f("/api/v1/pairs?sort=spark", bad, "query.sort", "no column")
 	f("/api/v1/pairs?sort=octets;drop+table", bad, "query.sort", "") // ";" separates nothing in a query
 	f("/api/v1/pairs?fliter=x", bad, "query.fliter", "unknown query parameter")
+	f("/api/v1/pairs?form=x", bad, "query.form", `"suggestion":"from"`)
 	f("/api/v1/pairs?f="+strings.Repeat("a", 9000), bad, "query.f", "8192")
 	f("/api/v1/pairs?f=%00", bad, "query.f", "NUL")
 	f("/api/v1/pairs?f=a+%3F", bad, "query.f", `"pos":2,"len":1,"suggestion":"take it away"`)
@@ -253,7 +254,7 @@ func TestProblems(t *testing.T) {
 	f("/api/v1/series?metric=bits", bad, "query.metric", "octets")
 	f("/api/v1/filter/complete?f=ab&pos=3", bad, "query.pos", "2 bytes")
 	f("/api/v1/pairs?f=slow", http.StatusGatewayTimeout, "", "shorter range")
-	f("/api/v1/pairs?f=broken", http.StatusInternalServerError, "", "short read")
+	f("/api/v1/pairs?f=broken", http.StatusInternalServerError, "", `short read","instance":"urn:uuid:`)
 	f("/api/v1/pairs?f=panic", http.StatusInternalServerError, "", "error in crosstap")
 	f("/api/v1/nothing", http.StatusNotFound, "", "no such path")
 }

@@ -42,8 +42,7 @@ func (a *API) recovered(w http.ResponseWriter, r *http.Request) {
 	case http.ErrAbortHandler:
 		panic(p)
 	default:
-		a.cfg.Log.Error("request failed", "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
-		problem(http.StatusInternalServerError, "an error in crosstap; its log says more").write(w)
+		a.broken("an error in crosstap; its log says more", "path", r.URL.Path, "panic", p, "stack", string(debug.Stack())).write(w)
 	}
 }
 

@@ -9,16 +9,19 @@ import (
 	"strings"
 
 	"crosstap/internal/collect/report"
+	"crosstap/internal/nearest"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
 )
 
 // Problem is an answer that says why there is none (RFC 9457).
 type Problem struct {
-	Title  string   `json:"title" doc:"The HTTP status in words"`
-	Status int      `json:"status" doc:"HTTP status code"`
-	Detail string   `json:"detail,omitempty" doc:"What went wrong here, and the way out"`
-	Errors []*Fault `json:"errors,omitempty" doc:"Each mistake in the question"`
+	Title    string   `json:"title" doc:"The HTTP status in words"`
+	Status   int      `json:"status" doc:"HTTP status code"`
+	Detail   string   `json:"detail,omitempty" doc:"What went wrong here, and the way out"`
+	Instance string   `json:"instance,omitempty" doc:"Number of this failure, as in the server's log"`
+	Errors   []*Fault `json:"errors,omitempty" doc:"Each mistake in the question"`
 
 	header http.Header
 }
@@ -48,9 +51,15 @@ func (p *Problem) GetHeaders() http.Header { return p.header }
 // ContentType is the media type of RFC 9457, whatever was asked for.
 func (p *Problem) ContentType(string) string { return "application/problem+json" }
 
+// mistaken is the detail of every question that cannot be answered as it stands.
+const mistaken = "the question has a mistake"
+
 // init makes huma speak in Problems: its constructor of errors is a package variable.
 func init() {
 	huma.NewError = func(status int, detail string, errs ...error) huma.StatusError {
+		if detail == "validation failed" { // huma's words for it
+			detail = mistaken
+		}
 		p := &Problem{Title: http.StatusText(status), Status: status, Detail: detail}
 		for _, err := range errs {
 			if err != nil {
@@ -61,6 +70,12 @@ func init() {
 	}
 }
 
+// unknownParameter is huma's message about a parameter that no operation of that path has.
+const unknownParameter = "unknown query parameter"
+
+// parameters of all operations.
+var parameters = []string{"from", "to", "f", "sort", "limit", "by", "step", "metric", "format", "pos"}
+
 func faultOf(err error) *Fault {
 	var f *Fault
 	if errors.As(err, &f) {
@@ -69,6 +84,9 @@ func faultOf(err error) *Fault {
 	var d huma.ErrorDetailer
 	if errors.As(err, &d) {
 		e := d.ErrorDetail()
+		if name, ok := strings.CutPrefix(e.Location, "query."); ok && e.Message == unknownParameter {
+			return &Fault{Message: e.Message, Location: e.Location, Suggestion: nearest.Of(name, parameters)}
+		}
 		return &Fault{Message: e.Message, Location: e.Location, Value: e.Value}
 	}
 	return &Fault{Message: err.Error()}
@@ -78,7 +96,7 @@ func faultOf(err error) *Fault {
 func wrong(faults ...*Fault) *Problem {
 	return &Problem{
 		Title: http.StatusText(http.StatusUnprocessableEntity), Status: http.StatusUnprocessableEntity,
-		Detail: "the question has a mistake", Errors: faults,
+		Detail: mistaken, Errors: faults,
 	}
 }
 
@@ -100,8 +118,15 @@ func (a *API) failed(ctx context.Context, err error, filter string) *Problem {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return problem(http.StatusServiceUnavailable, "the request was cancelled")
 	}
-	a.cfg.Log.Error("query failed", "err", err)
-	return problem(http.StatusInternalServerError, err.Error())
+	return a.broken(err.Error(), "err", err)
+}
+
+// broken is the problem of a failure of ours: the log says more under the same number.
+func (a *API) broken(detail string, log ...any) *Problem {
+	p := problem(http.StatusInternalServerError, detail)
+	p.Instance = uuid.New().URN()
+	a.cfg.Log.Error("request failed", append(log, "instance", p.Instance)...)
+	return p
 }
 
 // parameter names the parameter behind a field of a report.Query.
