@@ -161,3 +161,32 @@ func TestSpec(t *testing.T) {
 	f(func(s *tap.Spec) { s.Idle = 0 }, "meter: idle timeout 0s: must be 10ms to 24h0m0s")
 	f(func(s *tap.Spec) { s.VXLANPorts = []uint16{0} }, "tap: dissect: vxlan port 0: ports are 1 to 65535")
 }
+
+// TestCorpus runs the tap line over every capture that others have made, the hostile ones among them: every frame is metered
+// or in the books under a reason, and what is metered comes out in records.
+func TestCorpus(t *testing.T) {
+	n := 0
+	err := filepath.WalkDir(testkit.Corpus(t, "tap"), func(path string, _ os.DirEntry, err error) error {
+		if ext := filepath.Ext(path); err != nil || ext != ".pcap" && ext != ".pcapng" && ext != ".trace" {
+			return err
+		}
+		n++
+		line, lines, _ := readFile(t, path)
+		var packets uint64
+		for d := json.NewDecoder(lines); ; {
+			var r struct{ Packets uint64 }
+			if d.Decode(&r) != nil {
+				break
+			}
+			packets += r.Packets
+		}
+		st := line.Statements()
+		if source, frames := st[0], st[1]; source.Out != frames.In || frames.Out != packets || line.Stats().Packets != packets {
+			t.Errorf("%s: %d packets in records, %+v, books %+v", path, packets, line.Stats(), st)
+		}
+		return nil
+	})
+	if err != nil || n < 700 {
+		t.Errorf("%d captures: %v", n, err)
+	}
+}
