@@ -48,6 +48,7 @@ type Enricher struct {
 	book  *ledger.Book
 	who   atomic.Pointer[identity.Book]
 	flows *table
+	known learned
 	names names
 	stats struct{ flows, evicted, ambiguous, takeovers, times, conversations atomic.Uint64 }
 
@@ -61,6 +62,7 @@ func New(cfg Config) (*Enricher, error) {
 	}
 	e := &Enricher{cfg: cfg, book: ledger.New("enrich", ledger.Records), flows: newTable(cfg.MaxFlows, int64(cfg.Linger))}
 	e.flows.moved = e.moved
+	e.known = learned{lingerNS: int64(cfg.Linger), macs: make(map[flow.MAC]learnedMAC)}
 	e.SetInventory(identity.NewBook(identity.Inventory{}))
 	return e, nil
 }

@@ -12,11 +12,14 @@ import (
 func (e *Enricher) identify(r *flow.Record, book identity.Book) (ambiguous bool) {
 	o := book.ObserverOf(r.Exporter, r.Domain, r.Point, r.EndNS)
 	e.observer(r, o)
-	if r.Segment == 0 {
-		ambiguous = segment(r, o, book)
-	}
+	r.Fabric = identity.DefaultFabric
 	if o != nil {
 		r.Fabric = o.Fabric
+	}
+	if r.Segment != 0 {
+		e.known.learn(r)
+	} else {
+		ambiguous = e.segment(r, o, book)
 	}
 	two := e.ends(r, book)
 	r.ObserverHost = observerHost(r, o, book)
@@ -67,8 +70,9 @@ func (e *Enricher) observer(r *flow.Record, o *identity.Observer) {
 }
 
 // segment finds the segment of a record that does not tell it: from its observer, the adapters with its MAC
-// addresses, its VLAN tag, or addresses that are used in one segment only.
-func segment(r *flow.Record, o *identity.Observer, book identity.Book) (ambiguous bool) {
+// addresses, its VLAN tag, where other observers saw these MAC addresses, or addresses that are used in one
+// segment only.
+func (e *Enricher) segment(r *flow.Record, o *identity.Observer, book identity.Book) (ambiguous bool) {
 	if o != nil && o.Segment != 0 {
 		r.Segment = o.Segment
 		return false
@@ -80,6 +84,9 @@ func segment(r *flow.Record, o *identity.Observer, book identity.Book) (ambiguou
 	}
 	if r.VLAN != 0 {
 		r.Segment = flow.NewSegment(flow.KindVLAN, uint32(r.VLAN))
+		return false
+	}
+	if r.Segment = e.known.segment(r); r.Segment != 0 {
 		return false
 	}
 	src, twoSrc := byAddr(book, 0, r.Src, r.EndNS)
