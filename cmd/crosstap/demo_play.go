@@ -175,7 +175,7 @@ func (p *play) announce() {
 	}
 	fmt.Fprintf(p.out, "Console  http://%s/   (lab traffic; Ctrl-C stops it and cleans up)\n", p.http)
 	fmt.Fprintf(p.out, "Try      crosstap pairs --follow%s\n", server)
-	fmt.Fprintf(p.out, "         crosstap conversations --since 1m%s vni = 5001 and dst.port = 5432\n", server)
+	fmt.Fprintf(p.out, "         crosstap conversations --since 1m%s vni = 5001 and port = 5432\n", server)
 	fmt.Fprintf(p.out, "         crosstap flows --since 1m --limit 5 -o json%s\n", server)
 	if p.keep {
 		fmt.Fprintf(p.out, "Store    %s stays\n", p.dir)

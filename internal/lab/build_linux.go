@@ -26,7 +26,7 @@ func build(t Topology) (n *network, err error) {
 	if len(t.Hosts) != 2 {
 		return n, fmt.Errorf("lab: %d hosts: the underlay joins exactly 2", len(t.Hosts))
 	}
-	for _, step := range []func() error{n.namespaces, n.management, n.underlay, n.vSwitches, n.vms, n.mirrors, n.offloads} {
+	for _, step := range []func() error{n.namespaces, n.management, n.underlay, n.vSwitches, n.vms, n.populate, n.mirrors, n.offloads} {
 		if err := step(); err != nil {
 			return n, err
 		}
@@ -59,6 +59,7 @@ func (n *network) namespaces() error {
 			return err
 		}
 		n.spaces[name] = s
+		s.sysctl("ipv6/conf/default/mldv2_unsolicited_report_interval", "1") // ms: said again at once, not when the taps run
 		for _, path := range []string{"ipv6/conf/default/accept_ra", "ipv6/conf/default/accept_dad", "ipv6/conf/default/router_solicitations",
 			"bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables", "bridge/bridge-nf-call-arptables"} {
 			s.sysctl(path, "0")
@@ -237,6 +238,54 @@ func (n *network) vms() error {
 		}
 	}
 	return nil
+}
+
+// populate tells the bridges and tunnels behind which port each VM is, and the VMs each other's MAC, as a network
+// controller does ("L2 population"). Without, the first packets would be flooded to places they do not belong to.
+func (n *network) populate() error {
+	for _, v := range n.VMs {
+		mac, err := net.ParseMAC(v.MAC)
+		if err != nil {
+			return fmt.Errorf("lab: %s: %w", v.Name, err)
+		}
+		for _, h := range n.Hosts {
+			port := v.Port
+			if h.Name != v.Host {
+				port = tunnelName(n.VNI(v.Tenant))
+			}
+			entry := netlink.Neigh{Family: unix.AF_BRIDGE, State: netlink.NUD_NOARP, Flags: netlink.NTF_MASTER, HardwareAddr: mac}
+			if err := n.neighbour(h.Name, port, entry); err != nil {
+				return err
+			}
+		}
+		for _, other := range n.VMs {
+			if other.Tenant != v.Tenant || other.Name == v.Name {
+				continue
+			}
+			entry := netlink.Neigh{State: netlink.NUD_REACHABLE, IP: v.Addr4.AsSlice(), HardwareAddr: mac}
+			if err := n.neighbour(other.Name, "eth0", entry); err != nil {
+				return err
+			}
+			if entry.IP = v.Addr6.AsSlice(); !n.IPv6 {
+				continue
+			}
+			if err := n.neighbour(other.Name, "eth0", entry); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// neighbour adds an entry to an interface's neighbour or forwarding table.
+func (n *network) neighbour(ns, name string, entry netlink.Neigh) error {
+	s := n.spaces[ns]
+	l, err := s.link(name)
+	if err != nil {
+		return err
+	}
+	entry.LinkIndex = l.Attrs().Index
+	return s.wrap(fmt.Sprintf("%s: neighbour %s", name, entry.HardwareAddr), s.NeighSet(&entry))
 }
 
 // mirrors copies what enters each bridge of a sensor's host to the sensor: every frame in the

@@ -142,7 +142,7 @@ func checkKinds(t *testing.T, sent truth.Flows) {
 		kinds[fmt.Sprintf("%d %s %d/%d", k.VNI, family, k.Proto, k.DstPort)] = true
 	}
 	for _, vni := range []uint32{5001, 5002} {
-		for _, want := range []string{"IPv4 6/80", "IPv6 6/80", "IPv4 6/5432", "IPv6 6/5432", "IPv4 6/9000", "IPv4 17/53", "IPv4 1/0", "IPv6 58/0"} {
+		for _, want := range []string{"IPv4 6/80", "IPv6 6/80", "IPv4 6/5432", "IPv6 6/5432", "IPv4 6/873", "IPv4 17/53", "IPv4 1/0", "IPv6 58/0"} {
 			if want := fmt.Sprintf("%d %s", vni, want); !kinds[want] {
 				t.Errorf("no traffic of kind %q; there are %v", want, slices.Sorted(maps.Keys(kinds)))
 			}

@@ -12,6 +12,7 @@ import (
 	"crosstap/internal/collect/report"
 	"crosstap/internal/lab"
 	"crosstap/internal/lab/truth"
+	"crosstap/internal/lab/vm"
 )
 
 // Verdict is the outcome of a comparison.
@@ -37,13 +38,33 @@ func Judge(t *lab.Topology, sent truth.Flows, pairs []report.Pair, conversations
 		v.Findings = append(v.Findings, "the VMs sent nothing: there is nothing to compare")
 	}
 	v.Findings = append(v.Findings, pairsDiffer(pairs, conversations)...)
+	v.Findings = append(v.Findings, split(conversations)...)
 	for i := range conversations {
 		v.Findings = append(v.Findings, attributes(t, &conversations[i])...)
 	}
 	return v, nil
 }
 
-// attributes checks what a row says beside its figures: the VMs, the hosts' VTEPs, and the observers. All that
+// split returns a line for each TCP or UDP conversation whose two directions are shown apart.
+func split(conversations []report.Conversation) []string {
+	var found []string
+	seen := map[truth.Key]bool{}
+	for i := range conversations {
+		k, ok, err := key(&conversations[i])
+		if err != nil || !ok || k.SrcPort == 0 {
+			continue
+		}
+		back := k
+		back.Src, back.Dst, back.SrcPort, back.DstPort = k.Dst, k.Src, k.DstPort, k.SrcPort
+		if seen[k] || seen[back] {
+			found = append(found, k.String()+": one conversation in more than one row")
+		}
+		seen[k] = true
+	}
+	return found
+}
+
+// attributes checks what a row says beside its figures: the VMs, who opened it, the hosts' VTEPs, and the observers. All that
 // pass its packets must be listed, and their copies must be known as duplicates.
 func attributes(t *lab.Topology, r *report.Conversation) []string {
 	src, err1 := netip.ParseAddr(r.SrcAddr)
@@ -67,6 +88,7 @@ func attributes(t *lab.Topology, r *report.Conversation) []string {
 	check("destination VM", r.DstVM, b.Name)
 	check("source VTEP", r.SrcVTEP, vtep(t, a, b))
 	check("destination VTEP", r.DstVTEP, vtep(t, b, a))
+	check("opened by the client", strconv.FormatBool(r.SrcPort == 0 || vm.Opens(r.SrcPort, r.DstPort)), "true")
 	check("same host", strconv.FormatBool(r.SameHost), strconv.FormatBool(a.Host == b.Host))
 	check("seen by", strings.Join(slices.Sorted(slices.Values(r.SeenBy)), ", "), strings.Join(slices.Sorted(slices.Values(want)), ", "))
 	check("duplicates", fmt.Sprint(r.Duplicates), fmt.Sprint(r.Packets*uint64(len(want)-1)))

@@ -72,6 +72,10 @@ func TestJudge(t *testing.T) {
 	f(func(c *report.Conversation, _ *report.Pair) { c.SeenBy = c.SeenBy[:2] }, `seen by is "client-2 agent, h1 mirror"`)
 	f(func(c *report.Conversation, _ *report.Pair) { c.Duplicates = 9 }, `duplicates is "9", want "18"`)
 	f(func(c *report.Conversation, _ *report.Pair) { c.Tenant = "blue" }, `tenant is "blue", want "green"`)
+	f(func(c *report.Conversation, p *report.Pair) { // the wrong way round
+		c.SrcAddr, c.DstAddr, c.SrcVM, c.DstVM, c.SrcVTEP, c.DstVTEP = c.DstAddr, c.SrcAddr, c.DstVM, c.SrcVM, c.DstVTEP, c.SrcVTEP
+		c.SrcPort, c.DstPort, c.PacketsFwd, c.PacketsRev, c.OctetsFwd, c.OctetsRev = 80, 40000, 4, 5, 900, 300
+	}, `opened by the client is "false"`)
 	f(func(c *report.Conversation, _ *report.Pair) { c.SrcVTEP = "" }, `source VTEP is "", want "10.200.0.2"`)
 	f(func(c *report.Conversation, _ *report.Pair) { c.DstVM = "web-1" }, `destination VM is "web-1", want "web-2"`)
 }
@@ -93,5 +97,18 @@ func TestShownSkipsWhatIsNotIP(t *testing.T) {
 	c.Proto = "unheard-of"
 	if _, err := Shown([]report.Conversation{c}); err == nil {
 		t.Error("an unknown protocol must be an error")
+	}
+}
+
+func TestSplit(t *testing.T) {
+	there, back := row(), row()
+	back.SrcAddr, back.DstAddr, back.SrcPort, back.DstPort = there.DstAddr, there.SrcAddr, there.DstPort, there.SrcPort
+	if got := split([]report.Conversation{there, back}); len(got) != 1 {
+		t.Errorf("%v", got)
+	}
+	other := row()
+	other.VNI = 5001
+	if got := split([]report.Conversation{there, other}); len(got) != 0 {
+		t.Errorf("%v", got)
 	}
 }

@@ -22,11 +22,18 @@ const (
 	portHTTP = 80
 	portDB   = 5432
 	portDNS  = 53
-	portBulk = 9000
+	portBulk = 873
 	// portResolver is the fixed source port of every client's name queries: two tenants with the same
 	// addresses then have the very same 5-tuple at the same time.
 	portResolver = 10053
 )
+
+// Opens reports whether a conversation from port src to port dst was opened from src: dst is a server's.
+func Opens(src, dst uint16) bool { return served(dst) && !served(src) }
+
+func served(port uint16) bool {
+	return port == portHTTP || port == portDB || port == portDNS || port == portBulk
+}
 
 // streamBuffer bounds what is in flight on a bulk stream. It stays below the 1,000 frames that the
 // kernel queues per CPU on a veth pair, so that the lab itself loses nothing.
