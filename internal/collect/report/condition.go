@@ -1,6 +1,8 @@
 package report
 
 import (
+	"math"
+	"strconv"
 	"strings"
 
 	"crosstap/internal/collect/report/filter"
@@ -14,8 +16,13 @@ func parseCondition(text string) (condition, error) {
 	return condition{expr}, err
 }
 
-// bind lets the filter bind its values.
-func (a *ask) bind(v any) string { return a.arg(v) }
+// bind lets the filter bind its values. database/sql takes no integer above 2^63 - 1.
+func (a *ask) bind(v any) string {
+	if n, ok := v.(uint64); ok && n > math.MaxInt64 {
+		return "CAST(" + a.arg(strconv.FormatUint(n, 10)) + " AS UBIGINT)"
+	}
+	return a.arg(v)
+}
 
 // rows is a condition that every row of a matching flow fulfils.
 func (c condition) rows(a *ask) string { return c.expr.Rows(a.bind) }

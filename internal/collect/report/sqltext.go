@@ -16,8 +16,10 @@ const zeroAddr = "'00000000-0000-0000-0000-000000000000'::UUID"
 var filled = []struct{ name, zero string }{
 	{"segment", "0"}, {"fabric", "''"}, {"tenant", "''"},
 	{"src_vm", "''"}, {"dst_vm", "''"}, {"src_host", "''"}, {"dst_host", "''"}, {"app", "''"},
-	{"outer_src", zeroAddr}, {"outer_dst", zeroAddr},
 }
+
+// filledVTEPs are filled too, but only while the end is on the same host: a VM may have moved meanwhile.
+var filledVTEPs = []struct{ name, host string }{{"outer_src", "src_host"}, {"outer_dst", "dst_host"}}
 
 // canonical is true for the rows that sums read.
 const canonical = "(marks & 1) <> 0"
@@ -37,6 +39,9 @@ func (a *ask) logicalWhere(when string) string {
 	for _, c := range filled {
 		fmt.Fprintf(&b, ", %s AS %s", latest(c.name, c.zero), c.name)
 	}
+	for _, c := range filledVTEPs {
+		fmt.Fprintf(&b, ", max({'t': t_end, 'v': %[1]s, 'h': %[2]s}) FILTER (WHERE %[1]s <> %[3]s) AS %[1]s", c.name, c.host, zeroAddr)
+	}
 	b.WriteString(" FROM r WHERE flow_id <> 0 GROUP BY flow_id),\n")
 	b.WriteString("l0 AS NOT MATERIALIZED (SELECT r.* REPLACE (")
 	for i, c := range filled {
@@ -44,6 +49,10 @@ func (a *ask) logicalWhere(when string) string {
 			b.WriteString(", ")
 		}
 		fmt.Fprintf(&b, "CASE WHEN r.%[1]s <> %[2]s THEN r.%[1]s ELSE coalesce(f.%[1]s, %[2]s) END AS %[1]s", c.name, c.zero)
+	}
+	for _, c := range filledVTEPs {
+		fmt.Fprintf(&b, ", CASE WHEN r.%[1]s = %[3]s AND f.%[1]s IS NOT NULL AND (f.%[1]s.h = '' OR r.%[2]s = '' OR f.%[1]s.h = r.%[2]s) THEN f.%[1]s.v ELSE r.%[1]s END AS %[1]s",
+			c.name, c.host, zeroAddr)
 	}
 	b.WriteString(") FROM r LEFT JOIN f ON r.flow_id = f.flow_id),\n")
 	fmt.Fprintf(&b, "l AS NOT MATERIALIZED (SELECT * FROM l0 WHERE true%s)", and(a.cond.flows(a)))
