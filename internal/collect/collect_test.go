@@ -242,9 +242,7 @@ func TestRestart(t *testing.T) {
 		m := &memory{}
 		c := start(t, m, func(cfg *Config) { cfg.Dir = dir })
 		waitFor(t, "gap noted", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return len(m.gaps) > 0 })
-		if c.sessions.Stats().Sessions == 0 {
-			t.Error("no templates came back")
-		}
+		waitFor(t, "templates back", func() bool { return c.sessions.Stats().Sessions > 0 })
 		if err := c.stop(); err != nil {
 			t.Fatal(err)
 		}
