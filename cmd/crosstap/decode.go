@@ -288,8 +288,8 @@ func (d *decoder) summary(files int) string {
 		n    int
 		what string
 	}{
-		{t.Withdrawals, "withdrawal"}, {t.LateRecords, "record decoded late"}, {t.Borrowed, "record with a borrowed template"},
-		{int(t.LostRecords - min(t.FoundRecords, t.LostRecords)), "record lost by sequence numbers"},
+		{t.Withdrawals, "withdrawn"}, {t.LateRecords, "decoded late"}, {t.Borrowed, "with a borrowed template"},
+		{int(t.LostRecords - min(t.FoundRecords, t.LostRecords)), "lost on the way by their sequence numbers"},
 	} {
 		if extra.n > 0 {
 			fmt.Fprintf(&b, ", %d %s", extra.n, extra.what)

@@ -251,7 +251,7 @@ func (p *tablePrinter) item(file, exporter string, it *ipfix.Item) {
 			if i < it.Template.Scope {
 				scope = "\tscope"
 			}
-			fmt.Fprintf(t, "  %s\t%d/%d\t%s\t%s bytes%s\n", v.Name(), f.PEN, f.ID, declared(v), fieldLength(f, "variable"), scope)
+			fmt.Fprintf(t, "  %s\t%d/%d\t%s\tlength %s%s\n", v.Name(), f.PEN, f.ID, declared(v), fieldLength(f, "variable"), scope)
 		}
 	}
 	_ = t.Flush() // bufio keeps the error until Flush
