@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -76,6 +77,10 @@ func askServer(ctx context.Context, src *source, opt *doctor.Options) error {
 	opt.ServerURL = c.Server()
 	opt.Server = func(ctx context.Context) error {
 		_, err := c.Get(ctx, "healthz", nil)
+		var away *ask.Unreachable
+		if errors.As(err, &away) {
+			return away.Err // the finding has the way out
+		}
 		return err
 	}
 	return nil
@@ -94,7 +99,7 @@ func printFindings(w io.Writer, format string, quiet bool, list []doctor.Result)
 	}
 	var err error
 	if format == "table" {
-		_, err = io.WriteString(w, findingsText(doc.Rows))
+		_, err = io.WriteString(w, findingsText(doc.Rows)+tally(list))
 	} else {
 		err = printDocument(w, format, doc)
 	}
@@ -107,13 +112,12 @@ func printFindings(w io.Writer, format string, quiet bool, list []doctor.Result)
 // findingsText gives a line for each finding, and a second one with the way out.
 func findingsText(rows []doctor.Result) string {
 	var b strings.Builder
-	area, counts := "", map[doctor.Level]int{}
+	area := ""
 	for _, r := range rows {
 		if r.Area != area {
 			fmt.Fprintln(&b, r.Area)
 			area = r.Area
 		}
-		counts[r.Level]++
 		fmt.Fprintf(&b, "  %-4s  %s: %s\n", r.Level, r.Check, r.Found)
 		if r.Level != doctor.OK {
 			fmt.Fprintf(&b, "        for %s", r.For)
@@ -123,6 +127,14 @@ func findingsText(rows []doctor.Result) string {
 			fmt.Fprintln(&b)
 		}
 	}
-	fmt.Fprintf(&b, "%d ok, %d warn, %d fail\n", counts[doctor.OK], counts[doctor.Warn], counts[doctor.Fail])
 	return b.String()
+}
+
+// tally counts all findings, shown or not.
+func tally(list []doctor.Result) string {
+	counts := map[doctor.Level]int{}
+	for _, r := range list {
+		counts[r.Level]++
+	}
+	return fmt.Sprintf("%d ok, %d warn, %d fail\n", counts[doctor.OK], counts[doctor.Warn], counts[doctor.Fail])
 }
