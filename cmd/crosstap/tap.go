@@ -22,7 +22,7 @@ import (
 func newTap() *cobra.Command {
 	spec := tap.DefaultSpec()
 	ring := byteSize(spec.RingBytes)
-	var ports []uint
+	var ports []int
 	var role string
 	var noPromisc, verbose bool
 	cmd := &cobra.Command{
@@ -77,7 +77,7 @@ Capturing from interfaces needs CAP_NET_RAW.`,
 	f.DurationVar(&spec.Idle, "idle", spec.Idle, "end a flow after this time without a packet")
 	f.DurationVar(&spec.Active, "active", spec.Active, "report a flow that lasts after each such time")
 	f.IntVar(&spec.SnapLen, "snap", 0, "keep this many bytes of each frame (0: all; at least "+strconv.Itoa(tap.MinSnapLen)+")")
-	f.UintSliceVar(&ports, "vxlan-port", nil, "UDP port of VXLAN (repeatable; default 4789, 8472)")
+	f.IntSliceVar(&ports, "vxlan-port", nil, "UDP port of VXLAN (repeatable; default 4789, 8472)")
 	f.Var(&ring, "ring", "memory of each interface's ring")
 	f.BoolVar(&noPromisc, "no-promisc", false, "only frames addressed to the interface")
 	f.BoolVar(&spec.IngressOnly, "ingress-only", false, "not the frames that the host sends through the interface")
@@ -119,7 +119,7 @@ func runTap(cmd *cobra.Command, spec tap.Spec) error {
 	return exit(exitFinding, err)
 }
 
-func portList(ports []uint) ([]uint16, error) {
+func portList(ports []int) ([]uint16, error) {
 	var out []uint16
 	for _, p := range ports {
 		if p < 1 || p > 65535 {

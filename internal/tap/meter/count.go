@@ -45,7 +45,7 @@ func segmented(f *frame.Frame, p *dissect.Packet, lv *dissect.Flow) (size, bool)
 	if cut == nil {
 		return size{}, false
 	}
-	payload := int(cut.NetOff) + int(cut.IPLen32) - headersEnd
+	payload := min(int(cut.NetOff)+int(cut.IPLen32), max(f.OrigLen, len(f.Data))) - headersEnd
 	if payload <= 0 {
 		return size{}, false
 	}
