@@ -208,7 +208,7 @@ export interface Fault { message: string; location?: string; value?: unknown; po
 
 export interface FilterCheck { ok: boolean; error: Fault | null }
 
-export interface Completion { text: string; kind: string; detail: string; from: number }
+export interface Completion { text: string; kind: string; detail: string; from: number; to: number }
 
 export interface Completions { completions: Completion[] | null }
 

@@ -50,22 +50,25 @@ function workload(vm: string, addr: string, side: Side, port?: number): Part[] {
   return port ? [...parts, { text: ':' + port, field: side + 'port', value: port, faint: true, keep: true }] : parts
 }
 
-function vtep(addr: string, host: string, side: Side, sameHost: boolean): Part[] {
+/** vtep names a tunnel endpoint by its host and address. Traffic that stays on a host has none: there the source says
+ * which host, and the destination that it is the same. */
+function vtep(addr: string, host: string, side: Side, sameHost: false | 'here' | 'there'): Part[] {
+  if (sameHost === 'there') return [{ text: m.sameHost, title: host }]
   const name: Part[] = host ? [{ text: host, field: side + 'host', value: host }] : []
   if (addr) return [...name, { text: addr, field: side + 'vtep', value: addr, mono: !host, faint: host !== '' }]
-  if (sameHost) return [{ text: m.sameHost, title: host }, ...name.map((n) => ({ ...n, faint: true }))]
-  return name.length ? name : [{ text: m.notKnown, faint: true }]
+  return name.length ? name : [{ text: sameHost ? m.sameHost : m.notKnown, faint: true }]
 }
 
 export function marks(list: string[] | null): Part[] {
   return (list ?? []).map((k) => ({ text: m.mark[k]?.[0] ?? k, badge: k }))
 }
 
-function seenBy(list: string[] | null): Part[] {
+/** several shows the first of some names and how many more there are. */
+function several(list: string[] | null, field: string): Part[] {
   const names = list ?? []
   if (names.length === 0) return [{ text: m.none, faint: true }]
-  const first: Part = { text: names[0]!, field: 'observer', value: names[0]!, title: names.join(', ') }
-  return names.length === 1 ? [first] : [first, { text: m.row.seenMore(names.length - 1), faint: true, title: names.slice(1).join(', ') }]
+  const first: Part = { text: names[0]!, field, value: names[0]!, title: names.join(', ') }
+  return names.length === 1 ? [first] : [first, { text: m.row.more(names.length - 1), faint: true, keep: true, title: names.slice(1).join(', ') }]
 }
 
 const num = (text: string, title?: string): Part[] => [title === undefined ? { text } : { text, title }]
@@ -80,28 +83,28 @@ function total(r: { octets: number; octets_error: number; share: number }): Part
 export const pairColumns: Column<Pair>[] = [
   { id: 'vni', label: m.col.vni, sort: 'vni', width: 64, cell: segment },
   { id: 'tenant', label: m.col.tenant, sort: 'tenant', width: 58, grow: 1, cell: tenant },
-  { id: 'src_vtep', label: m.col.srcVTEP, sort: 'src_vtep', width: 112, grow: 2, cell: (r) => vtep(r.src_vtep, r.src_host, '', r.same_host) },
+  { id: 'src_vtep', label: m.col.srcVTEP, sort: 'src_vtep', width: 112, grow: 2, cell: (r) => vtep(r.src_vtep, r.src_host, '', r.same_host && 'here') },
   { id: 'src', label: m.col.src, sort: 'src_vm', width: 160, grow: 3, cell: (r) => workload(r.src_vm, r.src_addr, '') },
   { id: 'dst', label: m.col.dst, sort: 'dst_vm', width: 164, grow: 4, cell: (r) => [...workload(r.dst_vm, r.dst_addr, ''), ...marks(r.marks)] },
-  { id: 'dst_vtep', label: m.col.dstVTEP, sort: 'dst_vtep', width: 112, grow: 2, cell: (r) => vtep(r.dst_vtep, r.dst_host, '', r.same_host) },
-  { id: 'apps', label: m.col.app, width: 68, grow: 1, cell: (r) => (r.apps ?? []).slice(0, 2).map((a) => ({ text: a, field: 'app', value: a, title: (r.apps ?? []).join(', ') })) },
+  { id: 'dst_vtep', label: m.col.dstVTEP, sort: 'dst_vtep', width: 112, grow: 2, cell: (r) => vtep(r.dst_vtep, r.dst_host, '', r.same_host && 'there') },
+  { id: 'apps', label: m.col.app, width: 82, grow: 1, cell: (r) => several(r.apps, 'app') },
   { id: 'fwd', label: m.col.fwd, sort: 'octets_fwd', width: 68, num: true, cell: (r) => exactBytes(r.octets_fwd) },
   { id: 'rev', label: m.col.rev, sort: 'octets_rev', width: 68, num: true, cell: (r) => exactBytes(r.octets_rev) },
   { id: 'octets', label: m.col.octets, sort: 'octets', width: 70, grow: 0.5, num: true, title: m.col.octetsTitle, cell: total },
   { id: 'packets', label: m.col.packets, sort: 'packets', width: 80, num: true, cell: (r) => num(count(r.packets)) },
   { id: 'spark', label: m.col.spark, width: 68, cell: (r) => [{ text: m.row.trend(r.spark ?? []), spark: r.spark ?? [] }] },
-  { id: 'seen', label: m.col.seen, width: 98, grow: 1, cell: (r) => seenBy(r.seen_by) },
+  { id: 'seen', label: m.col.seen, width: 98, grow: 1, cell: (r) => several(r.seen_by, 'seen_by') },
 ]
 
 export function conversationColumns(zone: Zone): Column<Conversation>[] {
   return [
     { id: 'vni', label: m.col.vni, sort: 'vni', width: 64, cell: segment },
-    { id: 'tenant', label: m.col.tenant, sort: 'tenant', width: 54, grow: 1, cell: tenant },
-    { id: 'src_vtep', label: m.col.srcVTEP, sort: 'src_vtep', width: 82, grow: 1, cell: (r) => vtep(r.src_vtep, r.src_host, '', r.same_host) },
-    { id: 'src', label: m.col.src, sort: 'src_vm', width: 180, grow: 3, cell: (r) => workload(r.src_vm, r.src_addr, '', r.src_port) },
-    { id: 'dst', label: m.col.dst, sort: 'dst_vm', width: 184, grow: 3, cell: (r) => [...workload(r.dst_vm, r.dst_addr, '', r.dst_port), ...marks(r.marks)] },
-    { id: 'dst_vtep', label: m.col.dstVTEP, sort: 'dst_vtep', width: 80, grow: 1, cell: (r) => vtep(r.dst_vtep, r.dst_host, '', r.same_host) },
-    { id: 'proto', label: m.col.proto, sort: 'proto', width: 44, cell: (r) => [{ text: r.proto, field: 'proto', value: r.proto }] },
+    { id: 'tenant', label: m.col.tenant, sort: 'tenant', width: 58, grow: 1, cell: tenant },
+    { id: 'src_vtep', label: m.col.srcVTEP, sort: 'src_vtep', width: 90, grow: 1, cell: (r) => vtep(r.src_vtep, r.src_host, '', r.same_host && 'here') },
+    { id: 'src', label: m.col.src, sort: 'src_vm', width: 174, grow: 3, cell: (r) => workload(r.src_vm, r.src_addr, '', r.src_port) },
+    { id: 'dst', label: m.col.dst, sort: 'dst_vm', width: 180, grow: 3, cell: (r) => [...workload(r.dst_vm, r.dst_addr, '', r.dst_port), ...marks(r.marks)] },
+    { id: 'dst_vtep', label: m.col.dstVTEP, sort: 'dst_vtep', width: 84, grow: 1, cell: (r) => vtep(r.dst_vtep, r.dst_host, '', r.same_host && 'there') },
+    { id: 'proto', label: m.col.proto, sort: 'proto', width: 50, cell: (r) => [{ text: r.proto, field: 'proto', value: r.proto }] },
     { id: 'app', label: m.col.app, sort: 'app', width: 64, grow: 1, cell: (r) => (r.app ? [{ text: r.app, field: 'app', value: r.app }] : []) },
     { id: 'fwd', label: m.col.fwd, sort: 'octets_fwd', width: 66, num: true, cell: (r) => exactBytes(r.octets_fwd) },
     { id: 'rev', label: m.col.rev, sort: 'octets_rev', width: 66, num: true, cell: (r) => exactBytes(r.octets_rev) },
@@ -109,7 +112,7 @@ export function conversationColumns(zone: Zone): Column<Conversation>[] {
     { id: 'packets', label: m.col.packets, sort: 'packets', width: 76, num: true, cell: (r) => num(count(r.packets)) },
     { id: 'flags', label: m.col.flags, width: 52, cell: (r) => [{ text: r.tcp_flags || m.none, mono: true, faint: !r.tcp_flags }] },
     { id: 'last', label: m.col.last, sort: 'last_seen', width: 70, cell: (r) => moment(r.last_seen, zone) },
-    { id: 'seen', label: m.col.seen, width: 90, grow: 1, cell: (r) => seenBy(r.seen_by) },
+    { id: 'seen', label: m.col.seen, width: 90, grow: 1, cell: (r) => several(r.seen_by, 'seen_by') },
   ]
 }
 
@@ -123,19 +126,19 @@ function moment(iso: string, zone: Zone): Part[] {
 export function flowColumns(zone: Zone): Column<Flow>[] {
   return [
     { id: 'end', label: m.col.end, sort: 'end', width: 70, cell: (r) => moment(r.end, zone) },
-    { id: 'observer', label: m.col.observer, sort: 'observer', width: 92, grow: 1, cell: (r) => [{ text: r.observer || r.exporter, field: 'observer', value: r.observer, title: r.role }] },
+    { id: 'observer', label: m.col.observer, sort: 'observer', width: 102, grow: 1, cell: (r) => [{ text: r.observer || r.exporter, field: 'observer', value: r.observer, title: r.role }] },
     { id: 'dir', label: m.col.dir, sort: 'direction', width: 58, cell: (r) => [{ text: r.direction || m.none, faint: !r.direction }] },
     { id: 'counted', label: m.col.counted, sort: 'canonical', title: m.panel.observersNote, width: 80, cell: (r) => [r.canonical ? { text: '✓ ' + m.col.counted.toLowerCase() } : { text: m.details.notCounted, faint: true }] },
     { id: 'vni', label: m.col.vni, sort: 'vni', width: 64, cell: segment },
-    { id: 'src_vtep', label: m.col.srcVTEP, sort: 'src_vtep', width: 84, cell: (r) => vtep(r.src_vtep, r.src_host, 'src.', false) },
-    { id: 'src', label: m.col.src, sort: 'src_vm', width: 180, grow: 2, cell: (r) => workload(r.src_vm, r.src_addr, 'src.', r.src_port) },
-    { id: 'dst', label: m.col.dst, sort: 'dst_vm', width: 182, grow: 2, cell: (r) => [...workload(r.dst_vm, r.dst_addr, 'dst.', r.dst_port), ...marks(r.marks)] },
-    { id: 'dst_vtep', label: m.col.dstVTEP, sort: 'dst_vtep', width: 80, cell: (r) => vtep(r.dst_vtep, r.dst_host, 'dst.', false) },
-    { id: 'proto', label: m.col.proto, sort: 'proto', width: 54, cell: (r) => [{ text: r.icmp ? `${r.proto} ${r.icmp}` : r.proto, field: 'proto', value: r.proto }] },
-    { id: 'packets', label: m.col.packets, sort: 'packets', width: 68, num: true, cell: (r) => num(count(r.packets)) },
+    { id: 'src_vtep', label: m.col.srcVTEP, sort: 'src_vtep', width: 90, cell: (r) => vtep(r.src_vtep, r.src_host, 'src.', false) },
+    { id: 'src', label: m.col.src, sort: 'src_vm', width: 170, grow: 2, cell: (r) => workload(r.src_vm, r.src_addr, 'src.', r.src_port) },
+    { id: 'dst', label: m.col.dst, sort: 'dst_vm', width: 178, grow: 2, cell: (r) => [...workload(r.dst_vm, r.dst_addr, 'dst.', r.dst_port), ...marks(r.marks)] },
+    { id: 'dst_vtep', label: m.col.dstVTEP, sort: 'dst_vtep', width: 84, cell: (r) => vtep(r.dst_vtep, r.dst_host, 'dst.', false) },
+    { id: 'proto', label: m.col.proto, sort: 'proto', width: 72, cell: (r) => [{ text: r.icmp ? `${r.proto} ${r.icmp}` : r.proto, field: 'proto', value: r.proto }] },
+    { id: 'packets', label: m.col.packets, sort: 'packets', width: 78, num: true, cell: (r) => num(count(r.packets)) },
     { id: 'octets', label: m.col.octets, sort: 'octets', width: 64, num: true, cell: (r) => exactBytes(r.octets) },
     { id: 'flags', label: m.col.flags, width: 54, cell: (r) => [{ text: r.tcp_flags || m.none, mono: true, faint: !r.tcp_flags }] },
-    { id: 'reason', label: m.col.reason, sort: 'end_reason', width: 80, cell: (r) => [{ text: r.end_reason || m.none, faint: !r.end_reason }] },
+    { id: 'reason', label: m.col.reason, sort: 'end_reason', width: 72, cell: (r) => [{ text: r.end_reason || m.none, faint: !r.end_reason }] },
   ]
 }
 
@@ -156,7 +159,7 @@ export function observerColumns(zone: Zone, compare?: number): Column<ObserverRo
       ? [{ id: 'canonical', label: m.col.counted, title: m.panel.observersNote, width: 74, num: true, cell: (r: ObserverRow) => exactBytes(r.canonical) }]
       : [{ id: 'diff', label: m.col.diff, title: m.details.observersNote, width: 90, num: true, cell: difference }]),
     { id: 'lost', label: m.col.lostShort, title: m.col.lost, width: 60, num: true, cell: lost },
-    { id: 'last', label: m.col.last, width: 72, cell: (r) => moment(r.last_seen, zone) },
+    { id: 'last', label: m.col.last, width: 78, cell: (r) => moment(r.last_seen, zone) },
   ]
 }
 

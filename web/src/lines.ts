@@ -15,6 +15,13 @@ export function lineName(l: Line): string {
   return isOther(l) ? m.other : l.key.map((k) => k || m.notKnown).join(' · ') || m.allTraffic
 }
 
+const natural = new Intl.Collator('en', { numeric: true })
+
+/** compareLines orders lines by name, the rest last. */
+export function compareLines(a: Line, b: Line): number {
+  return Number(isOther(a)) - Number(isOther(b)) || natural.compare(lineName(a), lineName(b))
+}
+
 /** looks gives each line its look. Tenants and segments keep theirs on every page; for other splits two lines of one
  * answer never share a colour while there are enough. */
 export function looks(lines: Line[], by: string[]): Look[] {

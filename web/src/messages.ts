@@ -127,7 +127,7 @@ export const m = {
     srcVTEP: 'Source VTEP', dstVTEP: 'Dest. VTEP', src: 'Source VM', dst: 'Destination VM',
     app: 'App', proto: 'Proto', ports: 'Ports', srcPort: 'Src port', dstPort: 'Dst port', flags: 'Flags',
     fwd: 'Bytes →', rev: '← Bytes', octets: 'Bytes', octetsTitle: 'both ways; the bar is the share of all', packets: 'Packets', flows: 'Flows', share: 'Share', spark: 'Trend', last: 'Last seen', seen: 'Seen by',
-    end: 'End', observer: 'Observer', dir: 'Dir.', counted: 'Counted', marks: 'Marks', reason: 'End reason', sampling: 'Sampling',
+    end: 'End', observer: 'Observer', dir: 'Dir.', counted: 'Counted', marks: 'Marks', reason: 'Ended', sampling: 'Sampling',
     role: 'Role', host: 'Host', exporter: 'Exporter', domain: 'Domain', domainShort: 'Dom.', rows: 'Rows', lost: 'Lost records', lostShort: 'Lost', diff: 'Difference',
     series: 'Series', min: 'Min', max: 'Max', avg: 'Average', p95: 'p95', lastValue: 'Last', total: 'Total',
     ascending: 'sorted ascending', descending: 'sorted descending',
@@ -144,7 +144,7 @@ export const m = {
     details: (a: string, b: string) => `Details of ${a} to ${b}`,
     detail: (what: string) => `Details of ${what}`,
     trend: (values: number[]) => `Trend over the range, peak ${bytes(Math.max(0, ...values))} per part`,
-    seenMore: (n: number) => `+${n}`,
+    more: (n: number) => `+${n}`,
   },
 
   mark: {
@@ -183,7 +183,7 @@ export const m = {
     observers: 'The same traffic at each observer',
     observersNote: 'A difference means that packets were lost between two places, or that an observer sees only part of the path.',
     conversations: 'Conversations', flowRows: 'Flow rows per observer',
-    openPairs: 'Only this pair', openConversations: 'All its conversations', openFlows: 'Its flow rows',
+    openPair: 'Only this pair', openConversation: 'Only this conversation', openConversations: 'All its conversations', openFlows: 'Its flow rows',
     gone: 'This row is not in the answer for the time range and filter above.',
     equal: 'equal',
     notCounted: 'also seen',

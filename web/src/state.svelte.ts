@@ -2,6 +2,7 @@
 import { SvelteSet } from 'svelte/reactivity'
 import { root, type Params } from './api'
 import type { Zone } from './format'
+import { firstRange } from './time'
 import { decode, defaults, encode, type Page, type View } from './url'
 
 export type Theme = 'system' | 'light' | 'dark'
@@ -107,6 +108,16 @@ export function say(text: string): void {
 
 let silence = 0
 
+let unranged = false
+
+/** suggestRange fits the range to a store that is younger than it, once, when the link named none. */
+export function suggestRange(dataFrom: string | null): void {
+  if (!unranged || !dataFrom) return
+  unranged = false
+  const range = firstRange(Date.parse(dataFrom), Date.now())
+  if (app.view.from === defaults.from && app.view.to === defaults.to && range.from !== defaults.from && Date.parse(dataFrom) > Date.now() - 3600_000) go(range, 'replace')
+}
+
 /** start listens to the browser: history, colour scheme, and a clock of one second. */
 export function start(): void {
   applyTheme()
@@ -116,6 +127,7 @@ export function start(): void {
     app.view = h.view
     app.newer = h.newer
   })
+  unranged = !/[?&](from|since)=/.test(location.search)
   history.replaceState(null, '', root.pathname + encode(app.view))
   setInterval(() => (app.now = Date.now()), 1000)
 }

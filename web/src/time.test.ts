@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { bounds, instant, last, parseRange, parseSpan, parseTime, relativeSpan, scale, shift, spanText, type Range } from './time'
+import { bounds, firstRange, instant, last, parseRange, parseSpan, parseTime, relativeSpan, scale, shift, spanText, type Range } from './time'
 
 const now = Date.UTC(2026, 8, 21, 12, 0, 0)
 const at = (h: number, min = 0) => new Date(now).setHours(h, min, 0, 0) // local, as people write it
@@ -43,3 +43,5 @@ describe('moving', () => {
   test('never into the future', () => expect(bounds(scale({ from: '2026-09-21T10:00:00Z', to: '2026-09-21T11:59:00Z' }, 4, now), now).to).toBe(now))
   test('the span of what ends now', () => expect([relativeSpan(last(36e5)), relativeSpan({ from: 'now-1h', to: 'now-5m' })]).toEqual([36e5, 0]))
 })
+
+test.each<[number, string]>([[10e3, 'now-5m'], [400e3, 'now-15m'], [1800e3, 'now-1h'], [36e5, 'now-1h']])('a store of %d ms', (age, from) => expect(firstRange(now - age, now).from).toBe(from))

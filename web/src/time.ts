@@ -143,3 +143,9 @@ export function scale(r: Range, factor: number, now: number): Range {
   const mid = (b.from + b.to) / 2
   return { from: instant(mid - span / 2), to: instant(Math.min(now, mid + span / 2)) }
 }
+
+/** firstRange is the range for somebody who named none: the last hour, or what is there when everything is younger. */
+export function firstRange(dataFrom: number, now: number): Range {
+  const age = now - dataFrom
+  return last(presets.find((p) => p >= age) ?? HOUR)
+}

@@ -1,7 +1,7 @@
 // A server with made-up answers in exactly the shapes of the real one: for development ("npm run mock", then
 // "npm run dev") and for the browser tests. POST /_mock {"scenario": …} chooses what goes wrong.
 import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs'
-import { createServer } from 'node:http'
+import { createServer, request } from 'node:http'
 import { extname, join, normalize } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import * as data from './data.mjs'
@@ -12,8 +12,9 @@ const kinds = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript; ch
 const policy = "default-src 'self'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
 const DAY = 86400_000
 
-/** start listens on a loopback port (0 = any) below a path prefix such as "/net/". */
-export function start({ port = 0, prefix = '/', pairs = 1500 } = {}) {
+/** start listens on a loopback port (0 = any) below a path prefix such as "/net/". With an upstream, a real server's
+ * address, that one answers, and only the console's files come from here. */
+export function start({ port = 0, prefix = '/', pairs = 1500, upstream = '' } = {}) {
   const state = { scenario: 'normal', requests: [], streams: new Set(), pairs, bump: 0 }
   const server = createServer((req, res) => {
     const u = new URL(req.url, 'http://mock')
@@ -22,12 +23,19 @@ export function start({ port = 0, prefix = '/', pairs = 1500 } = {}) {
     if (path === '/_mock') return control(state, req, res)
     if (!path.startsWith('/api/v1/')) return page(path, res)
     state.requests.push(req.url)
+    if (upstream) return pass(upstream + path.slice(1) + u.search, req, res)
     if (path === '/api/v1/events') return events(state, req, res)
     answer(state, path.slice('/api/v1/'.length), u.searchParams, res)
   })
   return new Promise((done) => server.listen(port, '127.0.0.1', () => {
     done({ state, url: `http://127.0.0.1:${server.address().port}${prefix}`, stop: () => (state.streams.forEach((s) => s.destroy()), server.closeAllConnections(), server.close()) })
   }))
+}
+
+function pass(address, req, res) {
+  const from = request(address, { headers: { accept: req.headers.accept ?? '*/*' } }, (r) => (res.writeHead(r.statusCode, r.headers), r.pipe(res)))
+  from.on('error', () => res.destroy()).end()
+  res.on('close', () => from.destroy())
 }
 
 function control(state, req, res) {
@@ -250,6 +258,6 @@ function csv(res, rows) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const server = await start({ port: Number(process.env.PORT ?? 8475) })
+  const server = await start({ port: Number(process.env.PORT ?? 8475), upstream: process.env.CROSSTAP ?? '' })
   console.log(server.url)
 }

@@ -9,7 +9,7 @@ export class FilterError extends Error {
 
 const either = (name) => (p) => [p['src_' + name], p['dst_' + name]]
 const fields = {
-  vni: (p) => [p.vni], tenant: (p) => [p.tenant], segment: (p) => [p.segment], fabric: (p) => [p.fabric], app: (p) => p.apps ?? [p.app], proto: (p) => [p._proto], observer: (p) => p.seen_by,
+  vni: (p) => [p.vni], tenant: (p) => [p.tenant], segment: (p) => [p.segment], fabric: (p) => [p.fabric], app: (p) => p.apps ?? [p.app], proto: (p) => [p._proto], observer: (p) => p.seen_by, seen_by: (p) => p.seen_by,
   vm: either('vm'), host: either('host'), ip: either('addr'), vtep: either('vtep'), port: (p) => [p._port, p.src_port, ...p._ports],
   exporter: () => ['10.201.0.1'],
   'src.vm': (p) => [p.src_vm], 'dst.vm': (p) => [p.dst_vm], 'src.ip': (p) => [p.src_addr], 'dst.ip': (p) => [p.dst_addr], 'src.host': (p) => [p.src_host], 'dst.host': (p) => [p.dst_host],
@@ -61,5 +61,5 @@ export function complete(f, pos) {
   const field = /([\w.]+)\s*(!=|=)\s*$/.exec(after)
   const kinds = field ? ['value', values[field[1]] ?? []] : /[\w.]+\s+$/.test(after) && !/\b(and|or|not)\s+$/.test(after) ? ['operator', ['=', '!=', 'in', 'like', 'and', 'or']] : ['field', Object.keys(fields)]
   const found = kinds[1].filter((t) => t.toLowerCase().startsWith(word.toLowerCase()))
-  return { completions: found.map((text) => ({ text, kind: kinds[0], detail: kinds[0] === 'field' ? 'either end or one' : '', from: pos - Buffer.byteLength(word) })) }
+  return { completions: found.map((text) => ({ text, kind: kinds[0], detail: kinds[0] === 'field' ? 'either end or one' : '', from: pos - Buffer.byteLength(word), to: pos })) }
 }

@@ -1,11 +1,11 @@
-// Pictures of every page for looking at: node test/shots.mjs DIR [BASE]
+// Pictures of every page for looking at: node test/shots.mjs DIR [SERVER], where SERVER is a real one such as http://127.0.0.1:8474/
 import { mkdirSync } from 'node:fs'
 import { browse, open } from './lib.mjs'
 import { start } from './mock.mjs'
 
 const dir = process.argv[2] ?? 'test-results'
 mkdirSync(dir, { recursive: true })
-const server = process.argv[3] ? { url: process.argv[3], stop() {} } : await start()
+const server = await start({ upstream: process.argv[3] ?? '' })
 const { context, close } = await browse()
 const pages = { overview: '', pairs: 'tenants/pairs', conversations: 'tenants/conversations', flows: 'flows', exporters: 'exporters' }
 const only = process.env.ONLY?.split(',')

@@ -72,7 +72,7 @@ export class Chart {
     const axis = { stroke: faint, grid: { stroke: grid, width: 1 }, ticks: { show: false }, font: '11px system-ui, sans-serif' }
     return {
       ...this.#size(),
-      padding: [8, 6, 0, 0],
+      padding: [8, 18, 0, 0],
       legend: { show: false },
       tzDate: (s) => (this.#picture.zone === 'utc' ? uPlot.tzDate(new Date(s * 1000), 'UTC') : new Date(s * 1000)),
       cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: false } },

@@ -1,0 +1,105 @@
+// The console against a real server: node test/real.mjs http://127.0.0.1:8474/ (one that has flows, such as "crosstap
+// demo"). First its OpenAPI is compared with src/api.ts, name by name; then a browser walks through the pages.
+import { readFileSync } from 'node:fs'
+import { assert, browse, equal, open, until } from './lib.mjs'
+
+const base = process.argv[2] ?? 'http://127.0.0.1:8474/'
+const source = readFileSync(new URL('../src/api.ts', import.meta.url), 'utf8')
+
+/** typed gives the property names of an interface of api.ts, those it extends included. */
+function typed(name) {
+  const m = new RegExp(`export interface ${name}(?:<\\w+>)?(?: extends ([\\w, ]+))? \\{([\\s\\S]*?)\\}\\s*(?:\\n|$)`).exec(source)
+  assert(m, 'api.ts has no ' + name)
+  const own = [...m[2].replace(/\{[^{}]*\}/g, '').matchAll(/(\w+)\??:/g)].map((p) => p[1])
+  return [...(m[1] ?? '').split(', ').filter(Boolean).flatMap(typed), ...own]
+}
+
+async function contract() {
+  const { components } = await (await fetch(base + 'openapi.json')).json()
+  const names = { Flow: 'Flow', Line: 'Line', Link: 'Link', Gap: 'Gap', Empty: 'Empty', Meta: 'Meta', Completeness: 'Completeness', Pair: 'Pair', Conversation: 'Conversation', ObserverRow: 'ObserverRow', SegmentTotal: 'SegmentTotal', Overview: 'Overview', Series: 'Series', Sankey: 'Sankey', Exporter: 'Exporter', Status: 'Status', Finding: 'Finding', Listener: 'Listener', FilterCheck: 'FilterCheck', Completion: 'Completion', Tick: 'Tick', Statement: 'Statement', Fault: 'Fault' }
+  const differences = []
+  for (const [ours, theirs] of Object.entries(names)) {
+    const schema = components.schemas[theirs]
+    if (!schema) differences.push(`${theirs}: not in openapi.json`)
+    else {
+      const [a, b] = [new Set(typed(ours)), new Set(Object.keys(schema.properties))]
+      for (const p of a) if (!b.has(p)) differences.push(`${ours}.${p}: only in api.ts`)
+      for (const p of b) if (!a.has(p)) differences.push(`${ours}.${p}: only in openapi.json`)
+    }
+  }
+  equal(differences, [], 'api.ts and openapi.json')
+  console.log('ok     api.ts names what openapi.json names:', Object.keys(names).length, 'shapes')
+}
+
+async function walk() {
+  const { context, close } = await browse()
+  const rows = (page) => page.locator('section[aria-labelledby=rows] tbody tr:not(.space)')
+  const step = async (name, path, run) => {
+    const page = await open(context, base, path)
+    await run(page)
+    equal(page.faults, [], 'faults of ' + name)
+    equal(await page.locator('[role=alert]').count(), 0, 'alerts of ' + name)
+    await page.close()
+    console.log('ok    ', name)
+  }
+  await step('overview', '?from=now-15m', async (p) => {
+    await p.locator('.u-over').waitFor()
+    await p.locator('section[aria-labelledby=sankey] g[role=button]').first().waitFor()
+    await p.locator('section[aria-labelledby=top] tbody tr').first().waitFor()
+  })
+  await step('pair, conversation, rows', 'tenants/pairs?from=now-15m', async (p) => {
+    await rows(p).first().locator('.open').click()
+    await p.getByRole('heading', { name: 'The same traffic' }).waitFor()
+    await p.locator('aside section, aside table').nth(1).waitFor()
+    await until('observers', async () => (await p.locator('aside .scroll').nth(1).locator('tbody tr').count()) > 0)
+    await p.locator('aside .open').first().click()
+    await p.getByRole('heading', { name: 'Flow rows' }).waitFor()
+    await until('rows of the conversation', async () => (await p.locator('aside .scroll').nth(2).locator('tbody tr').count()) > 0)
+  })
+  for (const field of ['segment', 'tenant', 'vm', 'ip', 'host', 'vtep', 'app', 'seen_by']) {
+    await step('only this ' + field, 'tenants/pairs?from=now-15m', async (p) => {
+      await rows(p).first().waitFor()
+      const value = p.locator(`section[aria-labelledby=rows] .val[data-field=${field}]`).first()
+      await value.dispatchEvent('click')
+      await p.getByRole('menuitem', { name: 'Only this' }).click()
+      await until('filtered', () => new URL(p.url()).searchParams.get('f')?.startsWith(field + ' = '))
+      await p.waitForLoadState('networkidle')
+      assert((await rows(p).count()) > 0, 'rows with ' + new URL(p.url()).searchParams.get('f'))
+    })
+  }
+  await step('every sort of every table', 'tenants/pairs?from=now-15m', async (p) => {
+    for (const path of ['tenants/pairs', 'tenants/conversations', 'flows']) {
+      await p.goto(base + path + '?from=now-5m')
+      await rows(p).first().waitFor()
+      const heads = p.locator('section[aria-labelledby=rows] th button')
+      for (let i = 0; i < (await heads.count()); i++) {
+        await heads.nth(i).click()
+        await p.waitForLoadState('networkidle')
+        equal(await p.locator('[role=alert]').count(), 0, `alerts after sorting ${path} by ${await heads.nth(i).innerText()}`)
+      }
+    }
+  })
+  await step('every split', '?from=now-15m', async (p) => {
+    const select = p.locator('section[aria-labelledby=traffic] select')
+    for (const by of await select.locator('option').evaluateAll((o) => o.map((x) => x.value))) {
+      await select.selectOption(by)
+      await p.waitForLoadState('networkidle')
+      await p.locator('.legend li').nth(1).waitFor()
+    }
+  })
+  await step('a mistake in the filter', 'flows?from=now-15m', async (p) => {
+    await p.locator('#filter').fill('tenent = "blue" and vni = 1')
+    await p.locator('#fault').waitFor()
+    await p.locator('#filter').fill('ten')
+    await p.locator('[role=option]', { hasText: 'tenant' }).first().waitFor()
+  })
+  await step('live', 'tenants/conversations?from=now-5m&live=1', async (p) => {
+    await p.locator('.dot.stream').waitFor()
+    await rows(p).first().waitFor()
+  })
+  await step('exporters', 'exporters', async (p) => p.locator('section[aria-labelledby=exporters] tbody tr').first().waitFor())
+  await close()
+}
+
+await contract()
+await walk()
