@@ -67,7 +67,7 @@ func New(cfg Config) (*API, error) {
 	a := &API{
 		cfg:         cfg,
 		running:     make(chan struct{}, cfg.Queries),
-		waiting:     make(chan struct{}, 16*cfg.Queries),
+		waiting:     make(chan struct{}, 64*cfg.Queries),
 		subscribers: make(chan struct{}, cfg.Subscribers),
 		closing:     make(chan struct{}),
 	}
