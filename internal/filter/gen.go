@@ -24,7 +24,6 @@ type gen struct {
 	typ    place // the field that names the network protocol
 	typed  typeOf
 	net    place // the network header
-	net2   int   // how much farther the network header is without LLC (0 here or 3 behind LLC)
 	mpls   int   // labels seen
 	tunnel bool  // vxlan or geneve was seen
 	slots  int
@@ -49,11 +48,11 @@ func generate(x expr, link frame.LinkType, opt Options) (Node, error) {
 	g := &gen{link: link, opt: opt}
 	switch link {
 	case frame.LinkEthernet:
-		g.ether, g.typ, g.net, g.net2 = true, place{k: 12}, place{k: 14}, 3
+		g.ether, g.typ, g.net = true, place{k: 12}, place{k: 14}
 	case frame.LinkSLL:
-		g.typ, g.net, g.net2, g.typed = place{k: 14}, place{k: 16}, 0, byCooked
+		g.typ, g.net, g.typed = place{k: 14}, place{k: 16}, byCooked
 	case frame.LinkSLL2:
-		g.typ, g.net, g.net2, g.typed = place{k: 0}, place{k: 20}, 0, byCooked
+		g.typ, g.net, g.typed = place{k: 0}, place{k: 20}, byCooked
 	case frame.LinkNull, frame.LinkLoop:
 		g.typ, g.net, g.typed = place{k: 0}, place{k: 4}, byFamily
 	case frame.LinkRaw:

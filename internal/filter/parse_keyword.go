@@ -31,45 +31,6 @@ func Words() []string {
 	return out
 }
 
-// nearest returns the keyword that differs from s by one or two edits, "" for none.
-func nearest(s string) string {
-	if len(s) > 20 {
-		return ""
-	}
-	best, bestD := "", 3
-	for _, w := range Words() {
-		if d := distance(s, w); d > 0 && d < bestD && d*3 <= len(w)+1 {
-			best, bestD = w, d
-		}
-	}
-	return best
-}
-
-// distance is the number of edits (insert, delete, change, swap of two neighbours) between a and b.
-func distance(a, b string) int {
-	rows := make([][]int, len(a)+1)
-	for i := range rows {
-		rows[i] = make([]int, len(b)+1)
-		rows[i][0] = i
-	}
-	for j := range rows[0] {
-		rows[0][j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		for j := 1; j <= len(b); j++ {
-			cost := rows[i-1][j-1]
-			if a[i-1] != b[j-1] {
-				cost = 1 + min(cost, rows[i-1][j], rows[i][j-1])
-				if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-					cost = min(cost, 1+rows[i-2][j-2])
-				}
-			}
-			rows[i][j] = cost
-		}
-	}
-	return rows[len(a)][len(b)]
-}
-
 // other reads a keyword with its arguments; ok is false when none begins here.
 func (p *parser) other() (expr, bool, error) {
 	t := p.peek()

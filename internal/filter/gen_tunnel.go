@@ -1,6 +1,6 @@
 package filter
 
-// udp4 and udp6 are the tests and the place of a UDP header that goes to a port.
+// udp returns the tests and the place of a UDP header that goes to a port, over IPv4 and over IPv6.
 func (g *gen) udp(port uint32) (v4, v6 []Node, p4, p6 place) {
 	p4, p6 = g.transport4(), g.transport6()
 	v4 = []Node{g.ipProto(ipUDP), g.unfragmented(), equal(at(p4, 2, 2), port)}
