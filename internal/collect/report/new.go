@@ -56,6 +56,7 @@ type ask struct {
 	view             store.View
 	args             []any
 	cond             condition
+	vteps            bool // rows need VTEPs filled in one by one
 }
 
 // check completes a question and finds its mistakes.

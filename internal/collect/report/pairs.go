@@ -54,7 +54,7 @@ g AS NOT MATERIALIZED (SELECT ` + key)
   count(*) FILTER (can AND (marks & 2) <> 0) AS sampled_rows, count(*) FILTER ((marks & 8) <> 0) AS ambiguous_rows
   FROM o GROUP BY ` + key + ` HAVING bool_or(can)),
 q0 AS NOT MATERIALIZED (SELECT *, CASE WHEN votes <> 0 THEN votes > 0 ELSE port_votes >= 0 END AS fwd FROM g),
-q AS MATERIALIZED (SELECT fabric, segment, (segment & 4294967295)::UBIGINT AS vni, tenant,
+q AS MATERIALIZED (SELECT fabric, segment, a, a_vm, b, b_vm, (segment & 4294967295)::UBIGINT AS vni, tenant,
   coalesce(if(fwd, a_vtep, b_vtep), ` + zeroAddr + `) AS src_vtep, coalesce(if(fwd, b_vtep, a_vtep), ` + zeroAddr + `) AS dst_vtep,
   coalesce(if(fwd, a_host, b_host), '') AS src_host, coalesce(if(fwd, b_host, a_host), '') AS dst_host,
   if(fwd, a_vm, b_vm) AS src_vm, if(fwd, b_vm, a_vm) AS dst_vm, if(fwd, a, b) AS src_addr, if(fwd, b, a) AS dst_addr,
@@ -195,9 +195,8 @@ func (a *ask) sparks(order string) string {
 	}
 	return fmt.Sprintf(`,
 topq AS MATERIALIZED (SELECT *, row_number() OVER (ORDER BY %[1]s) AS pair FROM q ORDER BY %[1]s LIMIT %[2]d),
-sp0 AS NOT MATERIALIZED (SELECT pair, o.octets AS n, epoch_ms(o.t_start) AS s, epoch_ms(o.t_end) AS e FROM o JOIN topq ON
-  o.fabric = topq.fabric AND o.segment = topq.segment AND ((o.a = topq.src_addr AND o.a_vm = topq.src_vm AND o.b = topq.dst_addr AND o.b_vm = topq.dst_vm)
-  OR (o.a = topq.dst_addr AND o.a_vm = topq.dst_vm AND o.b = topq.src_addr AND o.b_vm = topq.src_vm)) WHERE o.can),
+sp0 AS NOT MATERIALIZED (SELECT pair, o.octets AS n, epoch_ms(o.t_start) AS s, epoch_ms(o.t_end) AS e FROM o JOIN topq
+  ON o.fabric = topq.fabric AND o.segment = topq.segment AND o.a = topq.a AND o.a_vm = topq.a_vm AND o.b = topq.b AND o.b_vm = topq.b_vm WHERE o.can),
 sp1 AS NOT MATERIALIZED (SELECT pair, n, s, e, unnest(range(%[3]s, %[4]s + 1)) AS i FROM sp0),
 sp2 AS NOT MATERIALIZED (SELECT pair, i, sum((%[5]s) - (%[6]s))::UBIGINT AS n FROM (SELECT pair, n, s, e, i, %[7]s AS lo, %[8]s AS hi FROM sp1) GROUP BY pair, i),
 spark AS NOT MATERIALIZED (SELECT pair, list([i, n::HUGEINT] ORDER BY i) AS spark FROM sp2 GROUP BY pair)`,

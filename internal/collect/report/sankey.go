@@ -24,6 +24,7 @@ func (r *Reports) Sankey(ctx context.Context, q Query) (Sankey, error) {
 	if err != nil {
 		return Sankey{}, err
 	}
+	a.vteps = true
 	var out Sankey
 	err = r.with(ctx, a, func() error {
 		out, err = a.sankey(ctx, r, order)

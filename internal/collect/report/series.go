@@ -95,6 +95,7 @@ func checkSeries(q Query) (*seriesAsk, error) {
 			return nil, &QueryError{"by", "cannot split by " + quoteName(name), "such as tenant, vni, segment, app, proto, src.vm, dst.vm, src.host, src.vtep"}
 		}
 		s.fields = append(s.fields, f)
+		s.vteps = s.vteps || strings.Contains(f.Columns[0], "outer_")
 	}
 	return s, s.buckets()
 }

@@ -8,8 +8,9 @@ import (
 // The SQL of every report starts with the same steps:
 //
 //	r   rows of the time range that can match (the filter's conditions on the 5-tuple)
-//	f   one row for each flow id: what any observer knows of it
-//	l   r with f's knowledge filled in, of the flows that match
+//	f   of flows of which some row lacks a name or the segment: what any observer knows
+//	v   of flows that a tunnel observer saw: the VTEPs
+//	l   r with that knowledge filled in, of the flows that match
 const zeroAddr = "'00000000-0000-0000-0000-000000000000'::UUID"
 
 // filled are the columns that one observer may know and another not, with their "not known".
@@ -35,28 +36,41 @@ func (a *ask) logical(fromMS, toMS int64) string {
 func (a *ask) logicalWhere(when string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "WITH r AS NOT MATERIALIZED (SELECT * FROM %s WHERE %s%s),\n", a.view.Table(), when, and(a.cond.rows(a)))
-	b.WriteString("f AS NOT MATERIALIZED (SELECT flow_id")
-	for _, c := range filled {
-		fmt.Fprintf(&b, ", %s AS %s", latest(c.name, c.zero), c.name)
+	from := a.fillNames(&b, "r")
+	if a.vteps || !a.cond.expr.Steady() {
+		from = fillVTEPs(&b, from)
 	}
-	for _, c := range filledVTEPs {
-		fmt.Fprintf(&b, ", max({'t': t_end, 'v': %[1]s, 'h': %[2]s}) FILTER (WHERE %[1]s <> %[3]s) AS %[1]s", c.name, c.host, zeroAddr)
-	}
-	b.WriteString(" FROM r WHERE flow_id <> 0 GROUP BY flow_id),\n")
-	b.WriteString("l0 AS NOT MATERIALIZED (SELECT r.* REPLACE (")
-	for i, c := range filled {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		fmt.Fprintf(&b, "CASE WHEN r.%[1]s <> %[2]s THEN r.%[1]s ELSE coalesce(f.%[1]s, %[2]s) END AS %[1]s", c.name, c.zero)
-	}
-	for _, c := range filledVTEPs {
-		fmt.Fprintf(&b, ", CASE WHEN r.%[1]s = %[3]s AND f.%[1]s IS NOT NULL AND (f.%[1]s.h = '' OR r.%[2]s = '' OR f.%[1]s.h = r.%[2]s) THEN f.%[1]s.v ELSE r.%[1]s END AS %[1]s",
-			c.name, c.host, zeroAddr)
-	}
-	b.WriteString(") FROM r LEFT JOIN f ON r.flow_id = f.flow_id),\n")
-	fmt.Fprintf(&b, "l AS NOT MATERIALIZED (SELECT * FROM l0 WHERE true%s)", and(a.cond.flows(a)))
+	fmt.Fprintf(&b, "l AS NOT MATERIALIZED (SELECT * FROM %s WHERE true%s)", from, and(a.cond.flows(a)))
 	return b.String()
+}
+
+// fillNames adds the step that fills in segment and names. Only flows of which a row lacks something are looked at.
+func (a *ask) fillNames(b *strings.Builder, from string) string {
+	var lacks, agg, fill []string
+	for _, c := range filled {
+		lacks = append(lacks, c.name+" = "+c.zero)
+		agg = append(agg, latest(c.name, c.zero)+" AS "+c.name)
+		fill = append(fill, fmt.Sprintf("CASE WHEN r.%[1]s <> %[2]s THEN r.%[1]s ELSE coalesce(f.%[1]s, %[2]s) END AS %[1]s", c.name, c.zero))
+	}
+	fmt.Fprintf(b, "f AS NOT MATERIALIZED (SELECT flow_id, %s FROM r WHERE flow_id IN (SELECT flow_id FROM r WHERE flow_id <> 0 AND (%s)) GROUP BY flow_id),\n",
+		strings.Join(agg, ", "), strings.Join(lacks, " OR "))
+	fmt.Fprintf(b, "l0 AS NOT MATERIALIZED (SELECT r.* REPLACE (%s) FROM %s r LEFT JOIN f ON r.flow_id = f.flow_id),\n", strings.Join(fill, ", "), from)
+	return "l0"
+}
+
+// fillVTEPs adds the step that fills in the VTEPs. Pairs and conversations do without as long as the filter keeps or
+// drops whole flows: their groups hold the rows of all observers.
+func fillVTEPs(b *strings.Builder, from string) string {
+	var agg, fill []string
+	for _, c := range filledVTEPs {
+		agg = append(agg, fmt.Sprintf("%s AS %s, %s AS %s_of", latest(c.name, zeroAddr), c.name, latestOf(c.host, c.name, c.name+" <> "+zeroAddr), c.name))
+		fill = append(fill, fmt.Sprintf("CASE WHEN r.%[1]s = %[3]s AND v.%[1]s IS NOT NULL AND (v.%[1]s_of = '' OR r.%[2]s = '' OR v.%[1]s_of = r.%[2]s) THEN v.%[1]s ELSE r.%[1]s END AS %[1]s",
+			c.name, c.host, zeroAddr))
+	}
+	fmt.Fprintf(b, "v AS NOT MATERIALIZED (SELECT flow_id, %s FROM r WHERE flow_id <> 0 AND (outer_src <> %s OR outer_dst <> %s) GROUP BY flow_id),\n",
+		strings.Join(agg, ", "), zeroAddr, zeroAddr)
+	fmt.Fprintf(b, "l1 AS NOT MATERIALIZED (SELECT r.* REPLACE (%s) FROM %s r LEFT JOIN v ON r.flow_id = v.flow_id),\n", strings.Join(fill, ", "), from)
+	return "l1"
 }
 
 func and(cond string) string {
@@ -67,9 +81,12 @@ func and(cond string) string {
 }
 
 // latest is an aggregate: the known value of the row that ended last. Equal times are decided by the
-// greater value, so that the answer does not depend on the order of reading.
-func latest(col, zero string) string {
-	return fmt.Sprintf("max({'t': t_end, 'v': %s}) FILTER (WHERE %s <> %s).v", col, col, zero)
+// value's hash, so that the answer does not depend on the order of reading.
+func latest(col, zero string) string { return latestOf(col, col, col+" <> "+zero) }
+
+// latestOf is the value of one column in the latest row that fits; equal times are decided by another column.
+func latestOf(col, tie, cond string) string {
+	return fmt.Sprintf("arg_max(%s, least(greatest(epoch_ms(t_end), 0), 8000000000000) * 1048576 + (hash(%s) & 1048575)::BIGINT) FILTER (WHERE %s)", col, tie, cond)
 }
 
 // spread is the part of n that falls into the time before ms, when n is spread evenly over a row's

@@ -11,6 +11,7 @@ package filter
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 )
 
@@ -149,4 +150,31 @@ func topTerms(n node) []node {
 		out = append(out, topTerms(t)...)
 	}
 	return out
+}
+
+// Steady reports whether the filter keeps or drops all rows of a flow alike.
+func (e *Expr) Steady() bool { return e.Empty() || steady(e.root) }
+
+func steady(n node) bool {
+	all := func(terms []node) bool {
+		return !slices.ContainsFunc(terms, func(t node) bool { return !steady(t) })
+	}
+	switch n := n.(type) {
+	case *andNode:
+		return all(n.terms)
+	case *orNode:
+		return all(n.terms)
+	case *notNode:
+		return steady(n.term)
+	case *compare:
+		return n.field.steady()
+	case *compareFields:
+		return n.left.steady() && n.right.steady()
+	}
+	return true
+}
+
+// steady: the same in all rows of a flow once what is known is filled in, or looked up by flow.
+func (f *Field) steady() bool {
+	return f.Level != Row || slices.Contains([]string{"vm", "src.vm", "dst.vm", "vni", "segment", "tenant", "fabric", "app"}, f.Name)
 }
