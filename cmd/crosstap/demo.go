@@ -33,7 +33,6 @@ type demo struct {
 	offloads string
 	quiet    bool
 	verbose  bool
-	export   []string
 }
 
 func newDemo() *cobra.Command {
@@ -71,8 +70,6 @@ traffic and the comparison is still made; exit code 1 when what is shown differs
 	f.BoolVar(&d.keep, "keep", false, "leave the directory at the end")
 	f.BoolVarP(&d.quiet, "quiet", "q", false, "print errors and the check's findings only")
 	f.BoolVarP(&d.verbose, "verbose", "v", false, "also print what the lab's first process logs")
-	f.StringArrayVar(&d.export, "also-to", nil, "second destination of every tap, as tap --to takes it; reachable from inside the lab")
-	_ = f.MarkHidden("also-to")
 	_ = cmd.RegisterFlagCompletionFunc("offloads", cobra.FixedCompletions([]string{"off", "on"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -184,23 +181,23 @@ func (s *steps) done(format string, args ...any) {
 	s.last = now
 }
 
-// impatient calls f when a further signal comes after ctx has ended. The returned function ends the watch.
-func impatient(ctx context.Context, f func()) (stop func()) {
-	done := make(chan struct{})
+// impatient calls f at the second signal; the first one ends the command's context. The returned function ends the
+// watch.
+func impatient(f func()) (stop func()) {
+	signals, done := make(chan os.Signal, 2), make(chan struct{})
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	go func() {
-		select {
-		case <-ctx.Done():
-		case <-done:
-			return
+		for range 2 {
+			select {
+			case <-signals:
+			case <-done:
+				return
+			}
 		}
-		again := make(chan os.Signal, 1)
-		signal.Notify(again, syscall.SIGINT, syscall.SIGTERM)
-		defer signal.Stop(again)
-		select {
-		case <-again:
-			f()
-		case <-done:
-		}
+		f()
 	}()
-	return func() { close(done) }
+	return func() {
+		signal.Stop(signals)
+		close(done)
+	}
 }

@@ -52,7 +52,7 @@ func (p *play) perform(ctx context.Context, socket *os.File) (err error) {
 	socket.Close() // the lab has it
 	defer p.scene.Close()
 	hurried := make(chan struct{})
-	defer impatient(ctx, func() {
+	defer impatient(func() {
 		close(hurried)
 		p.scene.Close()
 	})()
@@ -104,7 +104,7 @@ func (p *play) open(ctx context.Context) error {
 		return err
 	}
 	p.done("collector: IPFIX on %s, console on %s", p.scene.Flows(), p.http)
-	if err := p.scene.StartTaps(ctx, meterTimeout, p.export...); err != nil {
+	if err := p.scene.StartTaps(ctx, meterTimeout); err != nil {
 		return err
 	}
 	p.done("taps: 1 vSwitch mirror, 1 VTEP meter, 1 agent in a VM")

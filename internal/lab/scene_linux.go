@@ -60,11 +60,11 @@ func (s *Scene) StartServe(ctx context.Context, http string) error {
 // StopServe ends the collector after it has stored what it holds.
 func (s *Scene) StopServe(ctx context.Context) error { return s.stopCleanly(ctx, serveGrace, "serve") }
 
-// StartTaps starts all taps together. Their records go to the collector and to the other destinations.
-func (s *Scene) StartTaps(ctx context.Context, timeout time.Duration, also ...string) error {
+// StartTaps starts all taps together, with that idle and active timeout.
+func (s *Scene) StartTaps(ctx context.Context, timeout time.Duration) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, o := range s.Observers {
-		g.Go(func() error { return s.Run(ctx, s.TapProcess(o, timeout, also...)) })
+		g.Go(func() error { return s.Run(ctx, s.TapProcess(o, timeout)) })
 	}
 	return g.Wait()
 }

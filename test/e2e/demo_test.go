@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"crosstap/internal/testkit"
 
@@ -100,6 +101,8 @@ func TestDemoUsage(t *testing.T) {
 	f("not empty", "--http", "127.0.0.1:0", "--data", full)
 	f("expected on or off", "--offloads", "maybe")
 	f("must not be negative", "--for", "-1s")
+	t.Setenv("PATH", t.TempDir())
+	f("apt-get install tcpdump tshark", "--check")
 	if _, err := os.Stat(filepath.Join(full, "mine")); err != nil {
 		t.Errorf("a file of the user is gone: %v", err)
 	}
@@ -154,7 +157,7 @@ func TestDemoEnds(t *testing.T) {
 			for s := range spacesOf(map[int]string{os.Getpid(): ""}) {
 				delete(ours, s) // the demo itself is where we are
 			}
-			if len(ours) < 12 { // nine network namespaces with processes and the lab init's, the mounts, the processes
+			if len(ours) < 11 { // network namespaces of the collector, a host, the sensor and six VMs, the mounts, the processes
 				t.Errorf("only %d namespaces of the lab: %v", len(ours), ours)
 			}
 			end(r)
@@ -193,6 +196,16 @@ func TestDemoEnds(t *testing.T) {
 	}
 	f("interrupt", 0, func(r *run) { must(t, r.cmd.Process.Signal(os.Interrupt)) })
 	f("terminate", 0, func(r *run) { must(t, r.cmd.Process.Signal(syscall.SIGTERM)) })
+	f("interrupt twice", 130, func(r *run) {
+		for { // signals that are pending count once
+			_ = r.cmd.Process.Signal(os.Interrupt) // it may have ended in between
+			select {
+			case <-r.done:
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	})
 	f("kill", -1, func(r *run) { must(t, r.cmd.Process.Kill()) })
 	f("kill the lab init", 1, func(r *run) {
 		must(t, syscall.Kill(memberOf(r.t, r.cmd.Process.Pid, "lab init"), syscall.SIGKILL))
