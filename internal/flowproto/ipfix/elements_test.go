@@ -216,3 +216,26 @@ func TestBiflow(t *testing.T) {
 		t.Errorf("a biflow with nothing in the other direction gave %d records", len(recs))
 	}
 }
+
+// The exporter says once, in an options record, when it started; its flow records tell uptimes.
+func TestBootTimeOfOptions(t *testing.T) {
+	s := NewSession(Limits{})
+	var options []string
+	s.OnOption(func(it *Item) {
+		for v := range it.Fields() {
+			options = append(options, v.Name()+"="+v.Text())
+		}
+	})
+	msg := message(1, 0, set(3, optionsTemplate(257, 1, 149, 4, 160, 8)), set(2, template(256, 22, 4, 21, 4)),
+		set(257, num(4, 1), num(8, 1700000000000)), set(256, num(4, 1000), num(4, 3000)))
+	recs, res, err := s.Decode(msg, 1, nil)
+	if err != nil || res.OptionRecords != 1 || len(recs) != 1 {
+		t.Fatalf("%v, %+v", err, res)
+	}
+	if recs[0].StartNS != 1700000001*1e9 || recs[0].EndNS != 1700000003*1e9 {
+		t.Errorf("start %d, end %d", recs[0].StartNS, recs[0].EndNS)
+	}
+	if diff := cmp.Diff([]string{"observationDomainId=1", "systemInitTimeMilliseconds=2023-11-14T22:13:20.000Z"}, options); diff != "" {
+		t.Errorf("options (-want +got):\n%s", diff)
+	}
+}

@@ -1,8 +1,8 @@
 package ipfix
 
 // A message's sequence number is the count of data records sent before it, in its observation domain (RFC
-// 7011, section 3.1). Open vSwitch counts over all domains of the transport session instead. Both are
-// followed, and the one that foretells the next message better is believed.
+// 7011, section 3.1). Exporters count in other ways, too; all are followed, and the one that
+// foretells the next message best is believed.
 
 const (
 	reorderWindow = 1 << 14 // records: a number this far behind is a late message, further a restart
@@ -109,40 +109,68 @@ func (l *line) fill(seq, n uint32) uint64 {
 	return 0
 }
 
-// certain is the trust from which one way of counting is believed against the other.
+// The ways in which exporters count.
+const (
+	perDomain  = iota // as RFC 7011 says
+	perSession        // over all domains: Open vSwitch
+	inclusive         // the flow records of the message itself are in its number already: softflowd
+	ways
+)
+
+// certain is the lead in trust by which one way of counting is believed against another that foretold a number.
 const certain = 3
 
 // sequencer is the accounting of one transport session.
 type sequencer struct {
 	session line
-	trust   int // > 0: the session's line foretells better, < 0: the domains' do
+	trust   [ways]int
 }
 
-// see judges a message before its records are known. domain is the line of the message's observation domain.
-func (q *sequencer) see(seq uint32, domain *line) (lost uint64, s, d verdict) {
-	s, d = q.session.judge(seq), domain.judge(seq)
-	switch {
-	case s.exact == d.exact:
-	case s.exact:
-		q.trust = min(q.trust+1, 2*certain)
-	default:
-		q.trust = max(q.trust-1, -2*certain)
-	}
-	if (s.exact || d.exact) && q.trust > -certain && q.trust < certain {
-		return 0, s, d
-	}
-	if q.trust > 0 {
-		return s.lost, s, d
-	}
-	return d.lost, s, d
+// domain is what is kept of one observation domain.
+type domain struct {
+	line      line
+	inclusive line
+	bootNS    int64 // when the exporter started, as an options record said; 0 for unknown
 }
 
-// done accounts for the message's n records and returns how many of the lost ones came late with it.
-func (q *sequencer) done(seq uint32, n int, domain *line, s, d verdict, counted bool) uint64 {
-	fs := q.session.advance(seq, uint32(n), s, counted)
-	fd := domain.advance(seq, uint32(n), d, counted)
-	if q.trust > 0 {
-		return fs
+// account takes in a message of so many flow and option records. counted is false when it held more that could
+// not be counted. It returns how many records are missing before it, and how many missing ones it
+// brings late.
+func (q *sequencer) account(seq uint32, flows, options int, d *domain, counted bool) (lost, found uint64) {
+	all, own := uint32(flows+options), uint32(flows)
+	lines := [ways]*line{&d.line, &q.session, &d.inclusive}
+	best, rival := perDomain, -certain // rival is the trust of the best way that foretold this number
+	var v [ways]verdict
+	var late [ways]uint64
+	for i, l := range lines {
+		at, n := seq, all
+		if i == inclusive {
+			at, n = seq-own, own
+		}
+		v[i] = l.judge(at)
+		late[i] = l.advance(at, n, v[i], counted)
+		if v[i].exact {
+			rival = max(rival, q.trust[i])
+		}
+		if q.trust[i] > q.trust[best] {
+			best = i
+		}
 	}
-	return fd
+	lead := q.trust[best] - rival
+	q.learn(v)
+	if lead < certain {
+		return 0, 0
+	}
+	return v[best].lost, late[best]
+}
+
+// learn changes the trust by what each way foretold.
+func (q *sequencer) learn(v [ways]verdict) {
+	for i := range v {
+		if v[i].exact {
+			q.trust[i] = min(q.trust[i]+1, 2*certain)
+		} else {
+			q.trust[i] = max(q.trust[i]-1, 0)
+		}
+	}
 }

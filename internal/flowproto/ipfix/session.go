@@ -68,12 +68,13 @@ type Session struct {
 	templates map[tkey]*Template
 	fields    int       // of all templates
 	last      *Template // the template found last
-	domains   map[uint32]*line
+	domains   map[uint32]*domain
 	seq       sequencer
 	waiting   []pending
 	waitBytes int
 	names     map[string]string
 	lastName  string
+	onOption  func(*Item)
 
 	// the call in progress
 	res     Result
@@ -85,7 +86,7 @@ type Session struct {
 	recvNS  int64
 	scans   int  // looks through all templates
 	counted bool // every record of this message could be counted
-	gap     bool // records are missing before this message
+	late    int  // option records in this message's call that had waited for their template
 }
 
 type tkey struct {
@@ -97,7 +98,7 @@ type tkey struct {
 func NewSession(l Limits) *Session {
 	return &Session{
 		lim: l.withDefaults(), templates: make(map[tkey]*Template),
-		domains: make(map[uint32]*line), names: make(map[string]string),
+		domains: make(map[uint32]*domain), names: make(map[string]string),
 	}
 }
 
@@ -154,22 +155,35 @@ func (s *Session) messages(b []byte) {
 func (s *Session) message(h Header, b []byte) {
 	s.res.Messages++
 	s.res.Domain, s.res.ExportTime, s.res.Sequence = h.Domain, h.ExportTime, h.Sequence
-	l := s.domain(h.Domain)
-	lost, vs, vd := s.seq.see(h.Sequence, l)
-	s.res.LostRecords += lost
-	s.gap, s.counted = lost > 0, true
-	before := s.res.Records + s.res.OptionRecords - s.res.LateRecords
+	s.counted = true
+	d := s.domain(h.Domain)
+	first, flows, options, late := len(s.recs), s.res.Records, s.res.OptionRecords, s.res.LateRecords
+	s.late = 0
 	s.sets(h, b)
-	n := s.res.Records + s.res.OptionRecords - s.res.LateRecords - before
-	s.res.FoundRecords += s.seq.done(h.Sequence, n, l, vs, vd, s.counted)
+	flows, options = s.res.Records-flows-(s.res.LateRecords-late), s.res.OptionRecords-options-s.late
+	lost, found := s.seq.account(h.Sequence, flows, options, d, s.counted)
+	s.res.LostRecords += lost
+	s.res.FoundRecords += found
+	if lost > 0 {
+		s.markGap(first)
+	}
+}
+
+// markGap marks this message's records, not those that waited since an earlier one.
+func (s *Session) markGap(first int) {
+	for i := range s.recs[first:] {
+		if r := &s.recs[first+i]; r.RecvNS == s.recvNS {
+			r.Marks |= flow.MarkGap
+		}
+	}
 }
 
 // domain returns the accounting of an observation domain; a throw-away one beyond the limit.
-func (s *Session) domain(id uint32) *line {
+func (s *Session) domain(id uint32) *domain {
 	if l, ok := s.domains[id]; ok {
 		return l
 	}
-	l := new(line)
+	l := new(domain)
 	if len(s.domains) >= s.lim.Domains {
 		s.res.Problems[DomainLimit]++
 		return l
@@ -390,7 +404,7 @@ func (s *Session) records(t *Template, m meta, body []byte) {
 	case s.visit != nil:
 		n = s.visitRecords(t, m, body)
 	case t.options:
-		n = s.countRecords(t, m, body)
+		n = s.optionRecords(t, m, body)
 	default:
 		n = s.flowRecords(t, m, body)
 	}
@@ -402,23 +416,49 @@ func (s *Session) records(t *Template, m meta, body []byte) {
 			s.res.Borrowed += n
 		}
 	}
-	if m.late {
+	switch {
+	case m.late && t.options:
+		s.late += n
+	case m.late:
 		s.res.LateRecords += n
 	}
 }
 
-// countRecords passes over records that no flow record comes of.
-func (s *Session) countRecords(t *Template, m meta, body []byte) (n int) {
+// optionRecords counts option records. Of their content only the time the exporter started is used; the rest is for
+// the hook.
+func (s *Session) optionRecords(t *Template, m meta, body []byte) (n int) {
 	for len(body) >= t.minLen {
 		size, ok := t.recordLen(body)
 		if !ok {
 			s.cut(t, m, size, len(body))
 			return n
 		}
+		if t.plan.after&afterUptime != 0 {
+			s.learnBoot(t, m, body)
+		}
+		if s.onOption != nil {
+			s.item = m.item(t)
+			s.item.Data = body[:size:size]
+			s.onOption(&s.item)
+		}
 		body = body[size:]
 		n++
 	}
 	return n
+}
+
+// OnOption makes Decode show every option record to f: sampling rates, names of interfaces and applications. The
+// item is valid until f returns.
+func (s *Session) OnOption(f func(*Item)) { s.onOption = f }
+
+// learnBoot keeps systemInitTimeMilliseconds for the records that tell uptimes.
+func (s *Session) learnBoot(t *Template, m meta, body []byte) {
+	var r flow.Record
+	var c context
+	t.plan.runRecord(&r, &c, body)
+	if d := s.domains[m.domain]; d != nil && c.bootNS != 0 {
+		d.bootNS = c.bootNS
+	}
 }
 
 func (s *Session) cut(t *Template, m meta, need, have int) {
@@ -429,16 +469,14 @@ func (s *Session) cut(t *Template, m meta, need, have int) {
 // flowRecords runs the template's plan over a set.
 func (s *Session) flowRecords(t *Template, m meta, body []byte) (n int) {
 	marks := flow.Mark(0)
-	if s.gap && !m.late {
-		marks |= flow.MarkGap
-	}
 	if m.borrowed {
 		marks |= flow.MarkBorrowed
 	}
 	if t.fixed {
 		s.recs = slices.Grow(s.recs, len(body)/t.minLen)
 	}
-	s.ctx = context{exportNS: m.exportNS}
+	blank := context{exportNS: m.exportNS, bootNS: s.boot(t, m.domain)}
+	s.ctx = blank
 	for len(body) >= t.minLen {
 		s.recs = append(s.recs, flow.Record{RecvNS: m.recvNS, Domain: m.domain, Marks: marks, Direction: 255})
 		r := &s.recs[len(s.recs)-1]
@@ -449,7 +487,10 @@ func (s *Session) flowRecords(t *Template, m meta, body []byte) (n int) {
 			return n
 		}
 		if !t.plan.simple {
-			s.settle(t, m, r)
+			s.settle(t, r)
+			if t.plan.after != 0 {
+				s.ctx = blank
+			}
 		}
 		body = body[size:]
 		n++
@@ -458,7 +499,7 @@ func (s *Session) flowRecords(t *Template, m meta, body []byte) (n int) {
 }
 
 // settle finishes a record whose fields depend on each other, and may append the other half of a biflow.
-func (s *Session) settle(t *Template, m meta, r *flow.Record) {
+func (s *Session) settle(t *Template, r *flow.Record) {
 	t.plan.settle(r, &s.ctx)
 	if t.plan.after&afterNames != 0 {
 		r.Observer = s.observer(r.Direction)
@@ -466,9 +507,17 @@ func (s *Session) settle(t *Template, m meta, r *flow.Record) {
 	if t.plan.after&afterBiflow != 0 && (s.ctx.back.packets != 0 || s.ctx.back.octets != 0) {
 		s.recs = append(s.recs, s.ctx.other(r))
 	}
-	if t.plan.after != 0 {
-		s.ctx = context{exportNS: m.exportNS}
+}
+
+// boot returns when the exporter started, where the template's records tell uptimes and an options record told that.
+func (s *Session) boot(t *Template, id uint32) int64 {
+	if t.plan.after&afterUptime == 0 {
+		return 0
 	}
+	if d := s.domains[id]; d != nil {
+		return d.bootNS
+	}
+	return 0
 }
 
 // observer names the place that saw the packets: the virtual observation point, else the port on whose side the

@@ -273,6 +273,7 @@ func TestSequenceAcrossDomains(t *testing.T) {
 			t.Errorf("%s: %d records lost, want 1", name, lost)
 		}
 	}
+	f("inclusive", func(i int) (uint32, uint32) { return 1, uint32(i + 1) })
 	f("per session", func(i int) (uint32, uint32) { return uint32(i%3%2 + 1), uint32(i) })
 	f("per domain", func(i int) (uint32, uint32) { return uint32(i%2 + 1), uint32(i / 2) })
 }

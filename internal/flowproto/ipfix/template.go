@@ -94,9 +94,7 @@ func newTemplate(domain uint32, r templateRecord, options bool) *Template {
 	if t.minLen == 0 || t.minLen > MaxMessage || t.Scope > len(t.Fields) {
 		return nil
 	}
-	if !options {
-		t.plan = compile(t.Fields)
-	}
+	t.plan = compile(t.Fields)
 	return t
 }
 

@@ -69,14 +69,20 @@ func (s *Session) showWithdrawal(h Header, id uint16, _ bool) {
 	s.visit(&s.item)
 }
 
-func (s *Session) visitRecords(t *Template, m meta, body []byte) (n int) {
-	s.item = Item{
-		Kind: KindRecord, Domain: m.domain, ID: t.ID, Sequence: m.sequence, Export: time.Unix(0, m.exportNS).UTC(),
+// item returns the item of a record of a set, without its bytes.
+func (m meta) item(t *Template) Item {
+	k := KindRecord
+	if t.options {
+		k = KindOption
+	}
+	return Item{
+		Kind: k, Domain: m.domain, ID: t.ID, Sequence: m.sequence, Export: time.Unix(0, m.exportNS).UTC(),
 		RecvNS: m.recvNS, Template: t, Borrowed: m.borrowed, Late: m.late,
 	}
-	if t.options {
-		s.item.Kind = KindOption
-	}
+}
+
+func (s *Session) visitRecords(t *Template, m meta, body []byte) (n int) {
+	s.item = m.item(t)
 	for len(body) >= t.minLen {
 		size, ok := t.recordLen(body)
 		if !ok {
