@@ -1,4 +1,4 @@
-//go:build agent || !linux
+//go:build !agent && !linux
 
 package main
 

@@ -1,3 +1,5 @@
+//go:build !agent
+
 package main
 
 import (
@@ -28,31 +30,6 @@ func newDocs() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", "docs", "folder to write to")
-	return cmd
-}
-
-// newMan writes manual pages.
-func newMan() *cobra.Command {
-	var dir string
-	cmd := &cobra.Command{
-		Use:     "man",
-		Short:   "Write the manual pages",
-		Example: "  crosstap man --dir /usr/local/share/man/man1",
-		GroupID: "setup",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := os.MkdirAll(dir, 0o755); err != nil {
-				return usagef("man: %w", err)
-			}
-			root := cmd.Root()
-			root.DisableAutoGenTag = true
-			if err := doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: "crosstap"}, dir); err != nil {
-				return usagef("man: %w", err)
-			}
-			return nil
-		},
-	}
-	cmd.Flags().StringVar(&dir, "dir", ".", "folder to write to")
 	return cmd
 }
 

@@ -89,32 +89,26 @@ Exit codes: 0 done, 1 a finding, 2 wrong usage or configuration, 3 server unreac
 		Args:                       knownCommand,
 		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.AddGroup(
-		&cobra.Group{ID: "run", Title: "Run:"},
-		&cobra.Group{ID: "ask", Title: "Ask:"},
-		&cobra.Group{ID: "fix", Title: "Fix:"},
-		&cobra.Group{ID: "setup", Title: "Setup:"},
-	)
 	root.SetFlagErrorFunc(unknownFlag)
 	root.SetHelpCommandGroupID("setup")
 	root.SetCompletionCommandGroupID("setup")
-	root.AddCommand(
-		newTap(),
-		newVersion(),
-		newFilter(),
-		newDocs(),
-		newMan(),
-		newDecode(),
-		newServe(),
-		newPairs(),
-		newConversations(),
-		newFlows(),
-		newStatus(),
-		newExporters(),
-		newDoctor(),
-		newConfig(),
-		newDemo(),
-		newLab(),
-	)
+	addCommands(root, commands())
 	return root
+}
+
+// groups are the headings of the help, in their order.
+var groups = []*cobra.Group{{ID: "run", Title: "Run:"}, {ID: "ask", Title: "Ask:"}, {ID: "fix", Title: "Fix:"}, {ID: "setup", Title: "Setup:"}}
+
+// addCommands adds the commands and those headings that they stand under.
+func addCommands(root *cobra.Command, list []*cobra.Command) {
+	used := map[string]bool{"setup": true} // help and completion
+	for _, c := range list {
+		used[c.GroupID] = true
+	}
+	for _, g := range groups {
+		if used[g.ID] {
+			root.AddGroup(g)
+		}
+	}
+	root.AddCommand(list...)
 }

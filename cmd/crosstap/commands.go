@@ -1,0 +1,15 @@
+//go:build !agent
+
+package main
+
+import "github.com/spf13/cobra"
+
+// commands are all commands of the full binary.
+func commands() []*cobra.Command {
+	return []*cobra.Command{
+		newDemo(), newServe(), newTap(), newLab(),
+		newPairs(), newConversations(), newFlows(),
+		newStatus(), newDoctor(), newExporters(), newDecode(), newFilter(), newConfig(),
+		newDocs(), newMan(), newVersion(),
+	}
+}
