@@ -34,6 +34,7 @@ func openEngine(cfg Config) (*sql.DB, error) {
 		"SET autoload_known_extensions = false",
 		"SET preserve_insertion_order = false",
 		"SET TimeZone = 'UTC'",
+		"SET parquet_metadata_cache = true",
 		"SET allowed_directories = [" + quote(cfg.Dir+"/") + "]",
 		"SET enable_external_access = false",
 		"SET lock_configuration = true",
