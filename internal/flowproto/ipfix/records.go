@@ -1,0 +1,177 @@
+package ipfix
+
+import (
+	"slices"
+	"strings"
+
+	"crosstap/internal/flow"
+)
+
+// meta is what a data set's message says of it.
+type meta struct {
+	domain           uint32
+	sequence         uint32
+	exportNS, recvNS int64
+	off              int
+	borrowed, late   bool
+}
+
+// records decodes the records of one data set.
+func (s *Session) records(t *Template, m meta, body []byte) {
+	n := 0
+	switch {
+	case s.visit != nil:
+		n = s.visitRecords(t, m, body)
+	case t.options:
+		n = s.optionRecords(t, m, body)
+	default:
+		n = s.flowRecords(t, m, body)
+	}
+	if t.options {
+		s.res.OptionRecords += n
+	} else {
+		s.res.Records += n
+		if m.borrowed {
+			s.res.Borrowed += n
+		}
+	}
+	switch {
+	case m.late && t.options:
+		s.late += n
+	case m.late:
+		s.res.LateRecords += n
+	}
+}
+
+// optionRecords counts option records. Of their content only the time the exporter started is used; the rest is for
+// the hook.
+func (s *Session) optionRecords(t *Template, m meta, body []byte) (n int) {
+	for len(body) >= t.minLen {
+		size, ok := t.recordLen(body)
+		if !ok {
+			s.cut(t, m, size, len(body))
+			return n
+		}
+		if t.plan.after&afterUptime != 0 {
+			s.learnBoot(t, m, body)
+		}
+		if s.onOption != nil {
+			s.item = m.item(t)
+			s.item.Data = body[:size:size]
+			s.onOption(&s.item)
+		}
+		body = body[size:]
+		n++
+	}
+	return n
+}
+
+// OnOption makes Decode show every option record to f: sampling rates, names of interfaces and applications. The
+// item is valid until f returns.
+func (s *Session) OnOption(f func(*Item)) { s.onOption = f }
+
+// learnBoot keeps systemInitTimeMilliseconds for the records that tell uptimes.
+func (s *Session) learnBoot(t *Template, m meta, body []byte) {
+	var r flow.Record
+	var c context
+	t.plan.runRecord(&r, &c, body)
+	if d := s.domains[m.domain]; d != nil && c.bootNS != 0 {
+		d.bootNS = c.bootNS
+	}
+}
+
+func (s *Session) cut(t *Template, m meta, need, have int) {
+	s.problem(BadRecord, t.ID, m.off, need, have)
+	s.counted = false
+}
+
+// flowRecords runs the template's plan over a set.
+func (s *Session) flowRecords(t *Template, m meta, body []byte) (n int) {
+	marks := flow.Mark(0)
+	if m.borrowed {
+		marks |= flow.MarkBorrowed
+	}
+	if t.fixed {
+		s.recs = slices.Grow(s.recs, len(body)/t.minLen)
+	}
+	blank := context{exportNS: m.exportNS, bootNS: s.boot(t, m.domain)}
+	s.ctx = blank
+	for len(body) >= t.minLen {
+		s.recs = append(s.recs, flow.Record{RecvNS: m.recvNS, Domain: m.domain, Marks: marks, Direction: 255})
+		r := &s.recs[len(s.recs)-1]
+		size, ok := t.plan.runRecord(r, &s.ctx, body)
+		if !ok {
+			s.recs = s.recs[:len(s.recs)-1]
+			s.cut(t, m, size, len(body))
+			return n
+		}
+		if !t.plan.simple {
+			s.settle(t, r)
+			if t.plan.after != 0 {
+				s.ctx = blank
+			}
+		}
+		body = body[size:]
+		n++
+	}
+	return n
+}
+
+// settle finishes a record whose fields depend on each other, and may append the other half of a biflow.
+func (s *Session) settle(t *Template, r *flow.Record) {
+	t.plan.settle(r, &s.ctx)
+	if t.plan.after&afterNames != 0 {
+		r.Observer = s.observer(r.Direction)
+	}
+	if t.plan.after&afterBiflow != 0 && (s.ctx.back.packets != 0 || s.ctx.back.octets != 0) {
+		s.recs = append(s.recs, s.ctx.other(r))
+	}
+}
+
+// boot returns when the exporter started, where the template's records tell uptimes and an options record told that.
+func (s *Session) boot(t *Template, id uint32) int64 {
+	if t.plan.after&afterUptime == 0 {
+		return 0
+	}
+	if d := s.domains[id]; d != nil {
+		return d.bootNS
+	}
+	return 0
+}
+
+// observer names the place that saw the packets: the virtual observation point, else the port on whose side the
+// record was made.
+func (s *Session) observer(direction uint8) string {
+	c := &s.ctx
+	switch {
+	case len(c.observer) > 0:
+		return s.intern(c.observer)
+	case c.names == 2 && direction == 1 && len(c.name[1]) > 0:
+		return s.intern(c.name[1])
+	case c.names > 0:
+		return s.intern(c.name[0])
+	}
+	return ""
+}
+
+// maxName is the longest name of an observer, as for virtualObsID in Open vSwitch.
+const maxName = 254
+
+// intern returns b as a string that is shared with earlier records. The number of strings kept is bounded; beyond
+// it the collection starts anew.
+func (s *Session) intern(b []byte) string {
+	b = b[:min(len(b), maxName)]
+	if string(b) == s.lastName {
+		return s.lastName
+	}
+	name, ok := s.names[string(b)]
+	if !ok {
+		if len(s.names) >= s.lim.Names {
+			clear(s.names)
+		}
+		name = strings.ToValidUTF8(string(b), "\uFFFD")
+		s.names[string(b)] = name
+	}
+	s.lastName = name
+	return name
+}
