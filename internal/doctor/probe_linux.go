@@ -31,8 +31,8 @@ var probes = []probe{
 	{"tc matchall with mirred", "mirrors without a filter", nil, "modprobe cls_matchall; without it u32 is used", tryMatchall},
 	{"tc flower", "filters of mirrors", nil, "modprobe cls_flower; without it u32 or the residual filter is used", tryFlower},
 	{"nft dup", "copies by nftables", nil, "modprobe nft_dup_netdev, apt-get install nftables", tryNft},
-	{"Geneve", "Geneve tunnels", nil, "modprobe geneve; without it crosstap speaks Geneve itself", tryGeneve},
-	{"ERSPAN", "ERSPAN tunnels", nil, "modprobe ip_gre; without it crosstap speaks ERSPAN itself", tryERSPAN},
+	{"Geneve", "Geneve tunnels", nil, "modprobe geneve; crosstap reads Geneve without it", tryGeneve},
+	{"ERSPAN", "ERSPAN tunnels", nil, "modprobe ip_gre; crosstap reads ERSPAN without it", tryERSPAN},
 }
 
 // Probe tries every feature and writes what went wrong as a JSON object, "" for what works. Call it in a process
