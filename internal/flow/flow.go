@@ -247,6 +247,7 @@ type Record struct {
 	ToS              uint8
 	MinTTL, MaxTTL   uint8
 	TCPFlags         uint16 // tcpControlBits (6), union over the packets
+	FirstTCPFlags    uint8  // the low control bits of the first packet (CERT's initialTCPFlags); 0 for not known
 	ICMPTypeCode     uint16 // type in the high byte, code in the low one (elements 32, 139)
 	SrcPort, DstPort uint16
 	EtherType        uint16

@@ -4,7 +4,7 @@ package ie
 // independent decoders agree on stands here; everything else is shown by number.
 var books = [...]book{
 	{VMware, "VMware", vmware},
-	{6871, "CERT", cert},
+	{CERT, "CERT", cert},
 	{2636, "Juniper", juniper},
 	{9, "Cisco", cisco},
 	{35632, "ntop", ntop},

@@ -9,6 +9,7 @@ import "iter"
 const (
 	IANA    uint32 = 0     // the registry of RFC 7012
 	Reverse uint32 = 29305 // the same elements counted in the other direction, RFC 5103, section 6.1
+	CERT    uint32 = 6871  // CERT Coordination Center; YAF and SiLK
 	VMware  uint32 = 6876  // VMware, Inc.; NSX, the distributed switch and Open vSwitch
 )
 

@@ -115,12 +115,14 @@ const (
 	flagACK = 0x10
 )
 
-// sign reads from one record whether its source opened the conversation. Flags are those of all packets together: SYN
-// without ACK is the client's, both in one packet are the server's; both in several packets may be either's.
+// sign reads from one record whether its source opened the conversation. A SYN without ACK is the client's, both in
+// one packet are the server's. The flags of all packets together tell less than those of the first one.
 func sign(r *flow.Record) (srcOpened bool, sure uint8) {
 	switch {
 	case r.Client != flow.ClientUnknown:
 		return r.Client == flow.ClientSrc, bySign
+	case r.Proto == 6 && r.FirstTCPFlags&flagSYN != 0:
+		return r.FirstTCPFlags&flagACK == 0, bySign
 	case r.Proto == 6 && r.TCPFlags&(flagSYN|flagACK) == flagSYN:
 		return true, bySign
 	case r.Proto == 6 && r.TCPFlags&(flagSYN|flagACK) == flagSYN|flagACK && r.Packets == 1:

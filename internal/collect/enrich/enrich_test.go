@@ -176,6 +176,10 @@ func TestClientAndApp(t *testing.T) {
 	f(6, 40000, 443, func(fwd, _ *flow.Record) { fwd.TCPFlags, fwd.Packets = 0x02, 3 }, flow.ClientSrc, false, "https")
 	f(6, 20, 50000, func(fwd, _ *flow.Record) { fwd.TCPFlags, fwd.Packets = 0x02, 1 }, flow.ClientSrc, false, "") // active FTP: the server opens
 	f(6, 443, 40000, func(fwd, _ *flow.Record) { fwd.TCPFlags, fwd.Packets = 0x12, 1 }, flow.ClientDst, false, "https")
+	f(6, 40000, 443, func(fwd, _ *flow.Record) { fwd.FirstTCPFlags = 0x02 }, flow.ClientSrc, false, "https")
+	f(6, 443, 40000, func(fwd, _ *flow.Record) { fwd.FirstTCPFlags = 0x12 }, flow.ClientDst, false, "https")
+	f(6, 40000, 5201, func(fwd, rev *flow.Record) { fwd.FirstTCPFlags, rev.FirstTCPFlags = 0xc2, 0x52 }, flow.ClientSrc, false, "iperf3") // with ECN, RFC 3168
+	f(6, 40000, 443, func(fwd, rev *flow.Record) { fwd.FirstTCPFlags, rev.FirstTCPFlags = 0x10, 0x18 }, flow.ClientSrc, true, "https")
 	f(6, 40000, 443, func(fwd, _ *flow.Record) { fwd.Client = flow.ClientDst }, flow.ClientDst, false, "")
 	f(17, 40000, 53, same, flow.ClientSrc, true, "dns")
 	f(17, 123, 123, same, flow.ClientUnknown, false, "ntp")

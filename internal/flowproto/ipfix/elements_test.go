@@ -25,6 +25,10 @@ func vmware(id uint16, value ...byte) fieldValue {
 	return fieldValue{Field{ie.VMware, id, uint16(len(value))}, value}
 }
 
+func cert(id uint16, value ...byte) fieldValue {
+	return fieldValue{Field{ie.CERT, id, uint16(len(value))}, value}
+}
+
 func back(id uint16, value ...byte) fieldValue {
 	return fieldValue{Field{ie.Reverse, id, uint16(len(value))}, value}
 }
@@ -211,6 +215,10 @@ func TestBiflow(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, recs); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if recs := decodeFields(t, iana(4, 6), iana(2, 3), back(2, 4), cert(14, 0x02), cert(15, 0x18), cert(14|certReverse, 0x12), cert(15|certReverse, 0x11)); len(recs) != 2 ||
+		recs[0].FirstTCPFlags != 0x02 || recs[0].TCPFlags != 0x1a || recs[1].FirstTCPFlags != 0x12 || recs[1].TCPFlags != 0x13 {
+		t.Errorf("first and other flags as YAF sends them: %+v", recs)
 	}
 	if recs := decodeFields(t, iana(1, 100), iana(2, 3), back(1, 0), back(2, 0)); len(recs) != 1 {
 		t.Errorf("a biflow with nothing in the other direction gave %d records", len(recs))

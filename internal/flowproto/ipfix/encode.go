@@ -53,6 +53,7 @@ func NewEncoder(c EncoderConfig) *Encoder {
 	e := &Encoder{profile: c.Profile, domain: c.Domain, layouts: make(map[shape]*layout)}
 	e.SetMaxLen(c.MaxLen)
 	for _, s := range []shape{
+		{net: 4, transport: tcp, macs: true}, {net: 6, transport: tcp, macs: true},
 		{net: 4, transport: ports, macs: true}, {net: 6, transport: ports, macs: true},
 		{net: 4, transport: icmp, macs: true}, {net: 6, transport: icmp, macs: true}, {macs: true},
 	} {

@@ -163,17 +163,25 @@ func instead(k key, has map[key]bool) (entry, bool) {
 	return entry{}, false
 }
 
+// certReverse is the bit that makes an element of CERT's the same of the other direction.
+const certReverse = 1 << 14
+
 // backwards are the counters of the other direction.
 var backwards = map[key]entry{
-	{0, 232}:          {set: func(_ *flow.Record, c *context, b []byte) { c.back.octets = be(b) }, after: afterBiflow},
-	{0, 299}:          {set: func(_ *flow.Record, c *context, b []byte) { c.back.packets = be(b) }, after: afterBiflow},
-	{ie.Reverse, 1}:   {set: func(_ *flow.Record, c *context, b []byte) { c.back.octets = be(b) }, after: afterBiflow},
-	{ie.Reverse, 2}:   {set: func(_ *flow.Record, c *context, b []byte) { c.back.packets = be(b) }, after: afterBiflow},
-	{ie.Reverse, 85}:  {set: func(_ *flow.Record, c *context, b []byte) { c.back.octets = be(b) }, after: afterBiflow},
-	{ie.Reverse, 86}:  {set: func(_ *flow.Record, c *context, b []byte) { c.back.packets = be(b) }, after: afterBiflow},
-	{ie.Reverse, 5}:   {set: func(_ *flow.Record, c *context, b []byte) { c.back.tos = b[len(b)-1] }, after: afterBiflow},
-	{ie.Reverse, 6}:   {set: func(_ *flow.Record, c *context, b []byte) { c.back.flags = uint16(be(b)) & 0xfff }, after: afterBiflow},
-	{ie.Reverse, 352}: {set: func(_ *flow.Record, c *context, b []byte) { c.back.l2 = be(b) }, after: afterBiflow},
+	{0, 232}:         {set: func(_ *flow.Record, c *context, b []byte) { c.back.octets = be(b) }, after: afterBiflow},
+	{0, 299}:         {set: func(_ *flow.Record, c *context, b []byte) { c.back.packets = be(b) }, after: afterBiflow},
+	{ie.Reverse, 1}:  {set: func(_ *flow.Record, c *context, b []byte) { c.back.octets = be(b) }, after: afterBiflow},
+	{ie.Reverse, 2}:  {set: func(_ *flow.Record, c *context, b []byte) { c.back.packets = be(b) }, after: afterBiflow},
+	{ie.Reverse, 85}: {set: func(_ *flow.Record, c *context, b []byte) { c.back.octets = be(b) }, after: afterBiflow},
+	{ie.Reverse, 86}: {set: func(_ *flow.Record, c *context, b []byte) { c.back.packets = be(b) }, after: afterBiflow},
+	{ie.Reverse, 5}:  {set: func(_ *flow.Record, c *context, b []byte) { c.back.tos = b[len(b)-1] }, after: afterBiflow},
+	{ie.Reverse, 6}:  {set: func(_ *flow.Record, c *context, b []byte) { c.back.flags = uint16(be(b)) & 0xfff }, after: afterBiflow},
+	{ie.CERT, 14 | certReverse}: {set: func(_ *flow.Record, c *context, b []byte) {
+		c.back.first = b[len(b)-1]
+		c.back.flags |= uint16(c.back.first)
+	}, after: afterBiflow},
+	{ie.CERT, 15 | certReverse}: {set: func(_ *flow.Record, c *context, b []byte) { c.back.flags |= uint16(b[len(b)-1]) }, after: afterBiflow},
+	{ie.Reverse, 352}:           {set: func(_ *flow.Record, c *context, b []byte) { c.back.l2 = be(b) }, after: afterBiflow},
 }
 
 // runRecord fills r from the record at the start of b. It returns the record's length, or false and the length it
@@ -271,7 +279,7 @@ func (c *context) other(r *flow.Record) flow.Record {
 	o.Tunnel.Src, o.Tunnel.Dst = r.Tunnel.Dst, r.Tunnel.Src
 	o.InIf, o.OutIf = r.OutIf, r.InIf
 	o.Octets, o.Packets, o.L2Octets = c.back.octets, c.back.packets, c.back.l2
-	o.TCPFlags, o.ToS = c.back.flags, c.back.tos
+	o.TCPFlags, o.FirstTCPFlags, o.ToS = c.back.flags, c.back.first, c.back.tos
 	o.MinTTL, o.MaxTTL = 0, 0
 	o.Marks |= flow.MarkReverse
 	switch r.Client {

@@ -20,7 +20,7 @@ func sampleRecords() []flow.Record {
 	base := flow.Record{
 		StartNS: at, EndNS: at + 1_250_000_000, Domain: 7, Point: 3, InIf: 11, OutIf: 12,
 		Direction: 0, EndReason: flow.EndIdle, Client: flow.ClientSrc,
-		Proto: 6, ToS: 0x2e, MinTTL: 63, MaxTTL: 64, TCPFlags: 0x1b, SrcPort: 40001, DstPort: 443,
+		Proto: 6, ToS: 0x2e, MinTTL: 63, MaxTTL: 64, TCPFlags: 0x1b, FirstTCPFlags: 0x02, SrcPort: 40001, DstPort: 443,
 		EtherType: 0x0800, VLAN: 10, Src: addr("10.0.0.1"), Dst: addr("10.0.0.2"),
 		SrcMAC: 0x020000000001, DstMAC: 0x020000000002,
 		Packets: 7, Octets: 5400, L2Octets: 5498, Observer: "h1 mirror",
@@ -28,15 +28,17 @@ func sampleRecords() []flow.Record {
 	v6 := base
 	v6.EtherType, v6.Src, v6.Dst, v6.Direction = 0x86dd, addr("fd00::1"), addr("fd00::2"), 1
 	ping := base
-	ping.Proto, ping.SrcPort, ping.DstPort, ping.TCPFlags, ping.ICMPTypeCode = 1, 0, 0, 0, 0x0800
+	ping.Proto, ping.SrcPort, ping.DstPort, ping.TCPFlags, ping.FirstTCPFlags, ping.ICMPTypeCode = 1, 0, 0, 0, 0, 0x0800
 	ping6 := v6
-	ping6.Proto, ping6.SrcPort, ping6.DstPort, ping6.TCPFlags, ping6.ICMPTypeCode = 58, 0, 0, 0, 0x8000
+	ping6.Proto, ping6.SrcPort, ping6.DstPort, ping6.TCPFlags, ping6.FirstTCPFlags, ping6.ICMPTypeCode = 58, 0, 0, 0, 0, 0x8000
 	arp := flow.Record{
 		StartNS: at, EndNS: at, Domain: 7, Direction: 255, EtherType: 0x0806, SrcMAC: 0x020000000001,
 		DstMAC: 0xffffffffffff, Packets: 1, L2Octets: 42, EndReason: flow.EndForced,
 	}
+	dns := base
+	dns.Proto, dns.DstPort, dns.TCPFlags, dns.FirstTCPFlags = 17, 53, 0, 0
 	gre := base
-	gre.Proto, gre.SrcPort, gre.DstPort, gre.TCPFlags, gre.SrcMAC, gre.DstMAC = 47, 0, 0, 0, 0, 0
+	gre.Proto, gre.SrcPort, gre.DstPort, gre.TCPFlags, gre.FirstTCPFlags, gre.SrcMAC, gre.DstMAC = 47, 0, 0, 0, 0, 0, 0
 	sampled := base
 	sampled.Sampling, sampled.Marks = 64, flow.MarkSampled
 	vx := base
@@ -56,7 +58,7 @@ func sampleRecords() []flow.Record {
 	key.Tunnel = flow.Tunnel{Src: addr("192.0.2.1"), Dst: addr("192.0.2.2"), Proto: 47, Type: 2}
 	known := base
 	known.Segment = flow.NewSegment(flow.KindVLAN, 100)
-	return []flow.Record{base, v6, ping, ping6, arp, gre, sampled, vx, vx6, vxping, vxarp, gen, key, known}
+	return []flow.Record{base, v6, dns, ping, ping6, arp, gre, sampled, vx, vx6, vxping, vxarp, gen, key, known}
 }
 
 // underV6 are records whose tunnel runs over IPv6.

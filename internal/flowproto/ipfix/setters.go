@@ -35,6 +35,7 @@ type context struct {
 type reverse struct {
 	octets, packets, l2 uint64
 	flags               uint16
+	first               uint8 // flags of the first packet
 	tos                 uint8
 }
 
@@ -174,6 +175,13 @@ var setters = map[key]entry{
 	{0, 306}: {set: func(_ *flow.Record, c *context, b []byte) { c.space = up32(b) }, after: afterSampling},
 	{0, 351}: {set: func(r *flow.Record, _ *context, b []byte) { r.Segment = segment(be(b)) }},
 	{0, 352}: {set: func(r *flow.Record, _ *context, b []byte) { r.L2Octets = be(b) }},
+
+	// YAF sends the flags of the first packet and of all others; both elements fill the union.
+	{ie.CERT, 14}: {set: func(r *flow.Record, _ *context, b []byte) {
+		r.FirstTCPFlags = b[len(b)-1]
+		r.TCPFlags |= uint16(r.FirstTCPFlags)
+	}},
+	{ie.CERT, 15}: {set: func(r *flow.Record, _ *context, b []byte) { r.TCPFlags |= uint16(b[len(b)-1]) }},
 
 	{ie.VMware, 880}: {set: func(r *flow.Record, _ *context, b []byte) { r.Proto = b[len(b)-1] }},
 	{ie.VMware, 881}: {set: func(r *flow.Record, _ *context, b []byte) { r.Src = flow.V4(b) }, only: 4},

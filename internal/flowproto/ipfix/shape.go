@@ -55,6 +55,7 @@ const (
 	bare  = 0 // no ports
 	ports = 1
 	icmp  = 2
+	tcp   = 3 // ports and flags
 
 	hidden = 1 // a tunnel, but no VTEPs
 )
@@ -69,7 +70,9 @@ func shapeOf(r *flow.Record, p Profile) shape {
 	case s.net == 0:
 	case r.Proto == 1 || r.Proto == 58:
 		s.transport = icmp
-	case r.SrcPort|r.DstPort != 0 || r.Proto == 6 || r.Proto == 17 || r.Proto == 132:
+	case r.Proto == 6:
+		s.transport = tcp
+	case r.SrcPort|r.DstPort != 0 || r.Proto == 17 || r.Proto == 132:
 		s.transport = ports
 	}
 	switch {
@@ -95,7 +98,7 @@ func family(a, b flow.Addr) uint8 {
 func (s shape) id(p Profile) uint16 {
 	net := map[uint8]uint16{0: 0, 4: 1, 6: 2}[s.net]
 	under := map[uint8]uint16{0: 0, 4: 1, 6: 2, hidden: 3}[s.underlay]
-	n := (net*3+uint16(s.transport))*4 + under
+	n := (net*4+uint16(s.transport))*4 + under
 	n = n<<2 | bit(s.macs)<<1 | bit(s.sampled)
 	return minDataSet + uint16(p)*256 + n
 }
@@ -147,7 +150,10 @@ var (
 		col(52, 1, func(b []byte, r *flow.Record) []byte { return append(b, r.MinTTL) }),
 		col(53, 1, func(b []byte, r *flow.Record) []byte { return append(b, r.MaxTTL) }),
 	}
-	flags       = col(6, 2, func(b []byte, r *flow.Record) []byte { return put16(b, r.TCPFlags) })
+	flags = []column{
+		col(6, 2, func(b []byte, r *flow.Record) []byte { return put16(b, r.TCPFlags) }),
+		{Field{ie.CERT, 14, 1}, func(b []byte, r *flow.Record) []byte { return append(b, r.FirstTCPFlags) }},
+	}
 	icmpV4      = col(32, 2, func(b []byte, r *flow.Record) []byte { return put16(b, r.ICMPTypeCode) })
 	icmpV6      = col(139, 2, func(b []byte, r *flow.Record) []byte { return put16(b, r.ICMPTypeCode) })
 	sampled     = col(34, 4, func(b []byte, r *flow.Record) []byte { return put32(b, r.Sampling) })
@@ -217,14 +223,19 @@ func (s shape) tenant(pen uint32, v4, v6 uint16) []column {
 	c := append([]column(nil), network...)
 	c = append(c, pair(s.net, pen, v4, v6, address)...)
 	switch {
-	case s.transport == ports && pen == ie.VMware:
-		c = append(append(c, vmwarePorts...), flags)
-	case s.transport == ports:
-		c = append(c, srcPort, dstPort, flags)
 	case s.transport == icmp && s.net == 4:
-		c = append(c, icmpV4)
+		return append(c, icmpV4)
 	case s.transport == icmp:
-		c = append(c, icmpV6)
+		return append(c, icmpV6)
+	case s.transport == bare:
+		return c
+	case pen == ie.VMware:
+		c = append(c, vmwarePorts...)
+	default:
+		c = append(c, srcPort, dstPort)
+	}
+	if s.transport == tcp {
+		c = append(c, flags...)
 	}
 	return c
 }

@@ -247,10 +247,14 @@ func writePcap(t testing.TB, msgs [][]byte) string {
 }
 
 // vmwareFields are the octets of VMware's elements in a record, in the order of its template, as tshark writes
-// elements that it does not know.
+// elements that it does not know. It counts CERT's initialTCPFlags among them.
 func vmwareFields(p Profile, r *flow.Record) (all []string) {
+	var first []string
+	if r.Proto == 6 {
+		first = []string{fmt.Sprintf("%02x", r.FirstTCPFlags)}
+	}
 	if r.Tunnel == (flow.Tunnel{}) {
-		return nil
+		return first
 	}
 	add := func(b ...byte) { all = append(all, strings.ReplaceAll(fmt.Sprintf("% x", b), " ", ":")) }
 	address := func(a flow.Addr) {
@@ -258,6 +262,7 @@ func vmwareFields(p Profile, r *flow.Record) (all []string) {
 		add(b...)
 	}
 	if p == OVS {
+		all = append(all, first...)
 		if r.Tunnel.Src.Is4() {
 			address(r.Tunnel.Src)
 			address(r.Tunnel.Dst)
@@ -283,7 +288,7 @@ func vmwareFields(p Profile, r *flow.Record) (all []string) {
 		add(put16(nil, r.SrcPort)...)
 		add(put16(nil, r.DstPort)...)
 	}
-	return all
+	return append(all, first...)
 }
 
 // tshark finds nothing malformed in what we send, and reads the same values.

@@ -22,6 +22,7 @@ type entry struct {
 	marks      flow.Mark
 	outerPorts uint32 // source << 16 | destination of the tunnel
 	tos        uint8
+	firstFlags uint8 // TCP control bits of the first packet
 	minTTL     uint8
 	maxTTL     uint8
 	live       bool

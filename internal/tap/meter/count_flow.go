@@ -147,6 +147,7 @@ func (m *Meter) restart(e *entry, a *arrival) {
 	e.startClock, e.lastClock, e.closeClock = m.clock, m.clock, noClose
 	e.tcpFlags, e.marks, e.outerPorts = a.tcpFlags, a.marks, a.outerPorts
 	e.tos, e.minTTL, e.maxTTL = a.tos, a.ttl, a.ttl
+	e.firstFlags = uint8(a.tcpFlags)
 	e.live = true
 	if a.tcpFlags&(tcpFIN|tcpRST) != 0 && a.key.proto() == protoTCP {
 		e.closeClock = m.clock + int64(m.cfg.CloseLinger)
@@ -215,6 +216,7 @@ func (m *Meter) emit(e *entry, reason flow.EndReason) {
 	r.StartNS, r.EndNS = e.firstNS, e.lastNS
 	r.Packets, r.Octets, r.L2Octets = e.packets, e.octets, e.l2Octets
 	r.TCPFlags, r.ToS, r.MinTTL, r.MaxTTL = e.tcpFlags, e.tos, e.minTTL, e.maxTTL
+	r.FirstTCPFlags = e.firstFlags
 	r.Marks, r.EndReason = e.marks, reason
 	r.Tunnel.SrcPort, r.Tunnel.DstPort = uint16(e.outerPorts>>16), uint16(e.outerPorts)
 	r.Domain, r.Sampling = m.cfg.Domain, 1

@@ -67,6 +67,7 @@ func (s *slow) packet(f frame.Frame) {
 	r.StartNS, r.EndNS, r.Packets, r.Octets = f.TimeNS, f.TimeNS, 1, uint64(in.IPLen32)
 	r.L2Octets = uint64(len(f.Data)) - uint64(in.LinkOff)
 	r.TCPFlags, r.ToS, r.MinTTL, r.MaxTTL, r.Sampling = in.TCPFlags, in.ToS, in.TTL, in.TTL, 1
+	r.FirstTCPFlags = uint8(in.TCPFlags)
 	if in.FragOff == 0 && !in.MoreFrags {
 		s.count(key, r)
 		return
