@@ -62,9 +62,10 @@ func newWorld(seed uint64) *world {
 	return w
 }
 
-// fill makes the next records: forward and reverse of one conversation, one millisecond apart.
+// fill makes the next records, four to a conversation: forward and reverse, each seen at the port of the sender's host and at the
+// tunnel endpoint of the receiver's.
 func (w *world) fill(recs []flow.Record) {
-	for i := 0; i+1 < len(recs); i += 2 {
+	for i := 0; i+3 < len(recs); i += 4 {
 		e := &w.edges[w.zipf.Uint64()]
 		w.now += 7e6
 		r := &recs[i]
@@ -87,6 +88,14 @@ func (w *world) fill(recs []flow.Record) {
 		back.Packets = 1 + uint64(w.rnd.ExpFloat64()*12)
 		back.Octets = back.Packets*e.size + uint64(w.rnd.IntN(200))
 		back.L2Octets, back.FlowID = back.Octets+14*back.Packets, w.rnd.Uint64()
+		for k := range 2 {
+			port, tunnel := &recs[i+k], &recs[i+2+k]
+			*tunnel = *port
+			tunnel.Marks, tunnel.Role, tunnel.Observer, tunnel.ObserverHost = 0, flow.RoleTunnel, port.DstHost+" tunnel", port.DstHost
+			tunnel.ObserverID, tunnel.Exporter, tunnel.Direction = ^port.ObserverID, port.Tunnel.Dst, 0
+			tunnel.StartNS, tunnel.EndNS = port.StartNS+w.rnd.Int64N(2e6), port.EndNS+w.rnd.Int64N(2e6)
+			port.Tunnel = flow.Tunnel{}
+		}
 	}
 }
 

@@ -1,9 +1,7 @@
 package segment
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -191,62 +189,6 @@ func (s *Store) checkFree() error {
 	return nil
 }
 
-// sortKey is what decides the order of rows in a file, without the record around it.
-type sortKey struct {
-	segment            uint64
-	srcHi, srcLo       uint64
-	dstHi, dstLo       uint64
-	endMS              int64
-	flowID, observerID uint64
-	index              int32
-}
-
-func (k *sortKey) set(r *flow.Record, index int) {
-	be := binary.BigEndian.Uint64
-	*k = sortKey{
-		segment: uint64(r.Segment), srcHi: be(r.Src[:8]), srcLo: be(r.Src[8:]), dstHi: be(r.Dst[:8]), dstLo: be(r.Dst[8:]),
-		endMS: floorMS(r.EndNS), flowID: r.FlowID, observerID: r.ObserverID, index: int32(index),
-	}
-}
-
-// compareKeys is the order of rows inside a file: segment, source, destination, end, then what keeps
-// the observers of one flow together.
-func compareKeys(a, b sortKey) int {
-	switch {
-	case a.segment != b.segment:
-		return cmp.Compare(a.segment, b.segment)
-	case a.srcHi != b.srcHi:
-		return cmp.Compare(a.srcHi, b.srcHi)
-	case a.srcLo != b.srcLo:
-		return cmp.Compare(a.srcLo, b.srcLo)
-	case a.dstHi != b.dstHi:
-		return cmp.Compare(a.dstHi, b.dstHi)
-	case a.dstLo != b.dstLo:
-		return cmp.Compare(a.dstLo, b.dstLo)
-	case a.endMS != b.endMS:
-		return cmp.Compare(a.endMS, b.endMS)
-	case a.flowID != b.flowID:
-		return cmp.Compare(a.flowID, b.flowID)
-	case a.observerID != b.observerID:
-		return cmp.Compare(a.observerID, b.observerID)
-	}
-	return cmp.Compare(a.index, b.index)
-}
-
-// sortOrder returns the records' indexes in the order of a file.
-func sortOrder(recs []flow.Record) []int32 {
-	keys := make([]sortKey, len(recs))
-	for i := range recs {
-		keys[i].set(&recs[i], i)
-	}
-	slices.SortFunc(keys, compareKeys)
-	order := make([]int32, len(keys))
-	for i := range keys {
-		order[i] = keys[i].index
-	}
-	return order
-}
-
 // splitByHour splits an order by the hour of t_end. What is beyond the hours with most rows shares the last part.
 func splitByHour(order []int32, recs []flow.Record) [][]int32 {
 	count := map[int64]int{}
@@ -328,18 +270,4 @@ func (w *countingWriter) Write(b []byte) (int, error) {
 	n, err := w.to.Write(b)
 	w.n += int64(n)
 	return n, err
-}
-
-// compareRows is compareKeys over stored rows.
-func compareRows(a, b *row) int {
-	if c := cmp.Compare(a.Segment, b.Segment); c != 0 {
-		return c
-	}
-	if c := bytes.Compare(a.Src[:], b.Src[:]); c != 0 {
-		return c
-	}
-	if c := bytes.Compare(a.Dst[:], b.Dst[:]); c != 0 {
-		return c
-	}
-	return cmp.Or(cmp.Compare(a.TEnd, b.TEnd), cmp.Compare(a.FlowID, b.FlowID), cmp.Compare(a.ObserverID, b.ObserverID))
 }

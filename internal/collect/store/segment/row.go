@@ -44,7 +44,7 @@ type row struct {
 	Packets      uint64   `parquet:"packets,dict"`
 	Octets       uint64   `parquet:"octets"`
 	L2Octets     uint64   `parquet:"l2_octets"`
-	FlowID       uint64   `parquet:"flow_id,dict"`
+	FlowID       uint64   `parquet:"flow_id"`
 	ObserverID   uint64   `parquet:"observer_id,dict"`
 	Fabric       string   `parquet:"fabric,dict"`
 	Observer     string   `parquet:"observer,dict"`
