@@ -1,6 +1,6 @@
 // The columns of every table: what stands in a cell, what it filters by, and what the server sorts by.
 import type { Conversation, Ends, Flow, Line, ObserverRow, Pair, SegmentTotal } from './api'
-import { bytes, clock, count, day, percent, rate, stamp, type Zone } from './format'
+import { both, bytes, clock, count, day, percent, rate, stamp, type Zone } from './format'
 import { m } from './messages'
 
 /** Part is one value in a cell. With a field it is a handle: clicking it filters. */
@@ -120,7 +120,7 @@ function moment(iso: string, zone: Zone): Part[] {
   const ms = Date.parse(iso)
   if (!(ms > 0)) return [{ text: m.none, faint: true }] // Go's zero time: never
   const today = day(ms, zone) === day(Date.now(), zone)
-  return [{ text: today ? clock(ms, zone) : stamp(ms, zone), title: stamp(ms, zone) }]
+  return [{ text: today ? clock(ms, zone) : stamp(ms, zone), title: both(ms, zone) }]
 }
 
 export function flowColumns(zone: Zone): Column<Flow>[] {

@@ -1,7 +1,7 @@
 // The keyboard map. Keys do nothing while somebody types.
 import { clause, replaceClause } from './filter'
 import { m } from './messages'
-import { app, go, href, refresh, say, setTheme, setZone } from './state.svelte'
+import { app, go, href, leave, refresh, say, setTheme, setZone } from './state.svelte'
 import { copy } from './share'
 import { scale, shift } from './time'
 import type { Page } from './url'
@@ -67,9 +67,5 @@ function value(not: boolean): void {
 }
 
 function back(): void {
-  const levels = app.view.sel.split('>')
-  const key = levels[0]!
-  go({ sel: levels.slice(0, -1).join('>') })
-  if (levels.length === 1) requestAnimationFrame(() => document.querySelector<HTMLElement>('main tr.selected .open, main table .open[aria-expanded=true]')?.focus())
-  void key
+  leave(app.view.sel.split('>').slice(0, -1).join('>'))
 }

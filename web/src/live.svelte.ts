@@ -1,6 +1,7 @@
 // Following new flows: the server says when there is news (server-sent events), else we ask now and then. While
 // somebody reads a table, news is counted and shown later.
 import { url, type Tick } from './api'
+import { cost } from './resource.svelte'
 import { app, refresh } from './state.svelte'
 
 const POLL = 5 // seconds between two questions without a stream
@@ -40,15 +41,19 @@ export function follow(): () => void {
   }
 }
 
+let shown = 0
+
 function news(): void {
   if (document.hidden) return // nobody looks: the next tick after coming back is enough
+  const early = performance.now() - shown < 3 * cost.ms // a slow server is asked less often than it has news
   if (app.reading.size > 0) live.pending++
-  else showNow()
+  else if (!early) showNow()
 }
 
 /** showNow takes the news in, also while somebody reads. */
 export function showNow(): void {
   live.pending = 0
+  shown = performance.now()
   refresh()
 }
 

@@ -1,6 +1,9 @@
 // A question in flight: the last answer stays until the next one is there, and only the newest counts.
 import { Failure } from './api'
 
+/** cost is how long the slowest of the last answers took, in milliseconds; live updates keep a distance by it. */
+export const cost = { ms: 0 }
+
 export class Resource<T> {
   data = $state.raw<T | null>(null)
   error = $state.raw<Failure | null>(null)
@@ -22,8 +25,12 @@ export class Resource<T> {
     if (key !== this.#key) this.fresh = false
     this.#key = key
     this.loading = true
+    const asked = performance.now()
     ask(abort.signal)
-      .then((data) => this.#settle(abort, data, null))
+      .then((data) => {
+        cost.ms = Math.max(cost.ms * 0.8, performance.now() - asked)
+        this.#settle(abort, data, null)
+      })
       .catch((e: unknown) => this.#settle(abort, null, e instanceof Failure ? e : new Failure(0, { detail: String(e) }, '')))
   }
 

@@ -61,6 +61,13 @@ function next(patch: Partial<View>): View {
   return { ...app.view, ...(leaves && { sort: '', sel: '', by: [] }), ...patch }
 }
 
+/** leave goes one level up from the details; leaving them for good gives the focus back to their row. */
+export function leave(sel = ''): void {
+  const row = document.querySelector<HTMLElement>('main .open[aria-expanded=true]')
+  go({ sel })
+  if (sel === '') row?.focus()
+}
+
 /** href gives the address that go(patch) would lead to. */
 export function href(patch: Partial<View>): string {
   return root.origin + root.pathname + encode(next(patch))

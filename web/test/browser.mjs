@@ -145,6 +145,7 @@ test('drill down: pair, its conversation, its rows at each observer, and back', 
   await until('back at the pair', () => !search(page).get('sel').includes('>'))
   await page.keyboard.press('Escape')
   await until('closed', async () => (await panel.count()) === 0)
+  await until('the focus is at the row again', () => page.evaluate(() => document.activeElement?.closest('tr')?.dataset.index === '1'))
   return page
 })
 

@@ -8,10 +8,18 @@ const source = readFileSync(new URL('../src/api.ts', import.meta.url), 'utf8')
 
 /** typed gives the property names of an interface of api.ts, those it extends included. */
 function typed(name) {
-  const m = new RegExp(`export interface ${name}(?:<\\w+>)?(?: extends ([\\w, ]+))? \\{([\\s\\S]*?)\\}\\s*(?:\\n|$)`).exec(source)
-  assert(m, 'api.ts has no ' + name)
-  const own = [...m[2].replace(/\{[^{}]*\}/g, '').matchAll(/(\w+)\??:/g)].map((p) => p[1])
-  return [...(m[1] ?? '').split(', ').filter(Boolean).flatMap(typed), ...own]
+  const head = new RegExp(`export interface ${name}(?:<\\w+>)?(?: extends ([\\w, ]+))? \\{`).exec(source)
+  assert(head, 'api.ts has no ' + name)
+  let depth = 1
+  let at = head.index + head[0].length
+  let body = ''
+  for (; depth > 0; at++) {
+    if (source[at] === '}') depth--
+    if (depth === 1) body += source[at]
+    if (source[at] === '{') depth++
+  }
+  const own = [...body.matchAll(/(\w+)\??:/g)].map((p) => p[1])
+  return [...(head[1] ?? '').split(', ').filter(Boolean).flatMap(typed), ...own]
 }
 
 async function contract() {
