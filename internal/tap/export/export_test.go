@@ -286,6 +286,45 @@ func TestQueueFull(t *testing.T) {
 	}
 }
 
+// The collector is told what was dropped before.
+func TestReportsWhatWasNotSent(t *testing.T) {
+	c := listen(t, "udp4", "127.0.0.1:0")
+	e, err := New(config(c.target(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := e.senders[0]
+	s.book.In(3)
+	s.book.Hold(3)
+	s.drop(DropQueue, records(3))
+	told := make(map[string]string)
+	c.session.OnOption(func(it *ipfix.Item) {
+		for v := range it.Fields() {
+			told[v.Name()] = v.Text()
+		}
+	})
+	in, done := make(chan []flow.Record), make(chan error, 1)
+	go func() { done <- e.Run(t.Context(), in) }()
+	for len(told) == 0 {
+		buf := make([]byte, 2048)
+		_ = c.conn.SetReadDeadline(time.Now().Add(3 * time.Second))
+		n, err := c.conn.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, _ = c.session.Decode(buf[:n], 0, nil)
+	}
+	close(in)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	delete(told, "exportingProcessId")
+	want := map[string]string{"notSentFlowTotalCount": "3", "notSentPacketTotalCount": "3", "notSentOctetTotalCount": "180"}
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // Without a route or name the records are dropped under their own reason.
 func TestNoPath(t *testing.T) {
 	l := start(t, t.Context(), config(Target{Host: "name.invalid", Port: 4739, Domain: 1}))

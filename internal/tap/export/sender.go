@@ -47,8 +47,11 @@ type sender struct {
 	book   *ledger.Book
 	log    *slog.Logger
 
-	queue  chan []flow.Record
-	queued atomic.Int64
+	queue   chan []flow.Record
+	queued  atomic.Int64
+	flows   atomic.Uint64 // not sent
+	packets atomic.Uint64 // not sent
+	octets  atomic.Uint64 // not sent
 
 	enc       *ipfix.Encoder
 	conn      *net.UDPConn
@@ -93,28 +96,46 @@ func (s *sender) offer(ctx context.Context, batch []flow.Record) {
 		select {
 		case s.queue <- batch:
 		case <-ctx.Done():
-			s.drop(DropStopped, n)
+			s.drop(DropStopped, batch)
 		}
 		return
 	}
+	s.book.Hold(n)
 	if queued := s.queued.Load(); queued > 0 && queued+int64(n) > int64(s.cfg.Queue) {
-		s.book.Drop(DropQueue, n)
+		s.drop(DropQueue, batch)
 		return
 	}
 	s.queued.Add(int64(n))
-	s.book.Hold(n)
 	select {
 	case s.queue <- batch:
 	default:
 		s.queued.Add(int64(-n))
-		s.drop(DropQueue, n)
+		s.drop(DropQueue, batch)
 	}
 }
 
-// drop takes n held records out of the books.
-func (s *sender) drop(reason, n int) {
+// drop takes held records out of the books and counts what the collector will be told.
+func (s *sender) drop(reason int, batch []flow.Record) {
+	s.book.Hold(-len(batch))
+	s.book.Drop(reason, len(batch))
+	for i := range batch {
+		s.notSent(&batch[i])
+	}
+}
+
+// dropInflight is drop for the first n records that the encoder has taken.
+func (s *sender) dropInflight(reason, n int) {
 	s.book.Hold(-n)
 	s.book.Drop(reason, n)
+	for _, r := range s.inflight[:n] {
+		s.notSent(r)
+	}
+}
+
+func (s *sender) notSent(r *flow.Record) {
+	s.flows.Add(1)
+	s.packets.Add(r.Packets)
+	s.octets.Add(r.Octets)
 }
 
 // run sends until the queue is closed and empty, or ctx ends.
@@ -160,12 +181,10 @@ func (s *sender) finish(ctx context.Context) {
 
 // stop counts everything that will not leave any more.
 func (s *sender) stop() {
-	if n := len(s.inflight); n > 0 {
-		s.inflight = nil
-		s.drop(DropStopped, n)
-	}
+	s.dropInflight(DropStopped, len(s.inflight))
+	s.inflight = nil
 	for batch := range s.queue {
-		s.drop(DropStopped, len(batch))
+		s.drop(DropStopped, batch)
 	}
 }
 
@@ -181,7 +200,7 @@ func (s *sender) refresh(ctx context.Context, now time.Time) time.Duration {
 	return s.target.Refresh
 }
 
-// tell sends every template.
+// tell sends every template, and what was not sent so far.
 func (s *sender) tell(ctx context.Context, now time.Time) {
 	s.untold, s.toldAt = false, now
 	_ = s.enc.Templates(now, s.emit(ctx)) // emit keeps its errors itself
@@ -189,6 +208,8 @@ func (s *sender) tell(ctx context.Context, now time.Time) {
 		s.narrow(ctx)
 		_ = s.enc.Templates(now, s.emit(ctx))
 	}
+	lost := ipfix.NotSent{Flows: s.flows.Load(), Packets: s.packets.Load(), Octets: s.octets.Load()}
+	_ = s.enc.Report(uint32(os.Getpid()), lost, now, s.emit(ctx))
 	s.count(func(st *Status) { st.Templates++ })
 }
 
@@ -196,7 +217,7 @@ func (s *sender) tell(ctx context.Context, now time.Time) {
 func (s *sender) add(ctx context.Context, batch []flow.Record) {
 	now := time.Now()
 	if !s.ready(ctx, now) {
-		s.drop(DropNoPath, len(batch))
+		s.drop(DropNoPath, batch)
 		return
 	}
 	if s.untold && now.Sub(s.toldAt) >= retryAfter {
@@ -252,15 +273,18 @@ func (s *sender) emit(ctx context.Context) func(msg []byte, n int) error {
 			s.tooBig = true
 			return err
 		}
-		s.inflight = s.inflight[:copy(s.inflight, s.inflight[min(n, len(s.inflight)):])]
-		s.book.Hold(-n)
 		if err != nil {
-			s.book.Drop(DropSend, n)
+			s.dropInflight(DropSend, n)
+		} else {
+			s.book.Hold(-n)
+			s.book.Out(n)
+		}
+		s.inflight = s.inflight[:copy(s.inflight, s.inflight[n:])]
+		if err != nil {
 			s.failed(err)
 			return err
 		}
 		s.failures = 0
-		s.book.Out(n)
 		s.count(func(st *Status) { st.Messages++; st.Bytes += uint64(len(msg)) })
 		return nil
 	}
