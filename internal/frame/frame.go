@@ -61,6 +61,11 @@ type Frame struct {
 	Link    LinkType  //
 	Dir     Direction // as the capturing socket saw it
 	VNet    VNet      //
+	// Segments is the number of wire segments of the super-frame that this frame was cut from; 0 for a frame as it
+	// was captured.
+	Segments uint16
+	// Tag is a label that a groom step gave the frame, an index into its table of texts; 0 for none.
+	Tag uint16
 }
 
 // Truncated reports whether the capture kept less than the frame had.

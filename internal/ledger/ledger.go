@@ -1,6 +1,6 @@
 // Package ledger keeps the books of a stage: what came in, what went out, and for all the
-// rest the reason why not. in = out + dropped{reason} + held holds at every stage and at every
-// moment the stage is idle.
+// rest the reason why not. in + made = out + dropped{reason} + held holds at every stage and at every
+// moment the stage is idle; only a stage that cuts one unit into several makes any.
 package ledger
 
 import (
@@ -26,6 +26,7 @@ type Book struct {
 	unit    Unit
 	reasons []string
 	in, out atomic.Uint64
+	made    atomic.Uint64
 	dropped []atomic.Uint64
 	held    atomic.Int64
 }
@@ -40,6 +41,10 @@ func (b *Book) In(n int) { b.in.Add(uint64(n)) }
 
 // Out counts n units passed on.
 func (b *Book) Out(n int) { b.out.Add(uint64(n)) }
+
+// Made counts n units that the stage has made beyond those it received: a super-frame that leaves as five
+// wire segments is one in, four made and five out.
+func (b *Book) Made(n int) { b.made.Add(uint64(n)) }
 
 // Drop counts n units that were not passed on, under the reason with index r.
 func (b *Book) Drop(r int, n int) { b.dropped[r].Add(uint64(n)) }
@@ -58,6 +63,7 @@ type Statement struct {
 	Stage   string  `json:"stage"`
 	Unit    Unit    `json:"unit"`
 	In      uint64  `json:"in"`
+	Made    uint64  `json:"made,omitempty" hidden:"true"` // on the tap line only, which the HTTP API does not show
 	Out     uint64  `json:"out"`
 	Held    int64   `json:"held"`
 	Dropped []Count `json:"dropped"`
@@ -66,7 +72,7 @@ type Statement struct {
 // Read returns the book's state. While the stage runs, the lines are read one after the
 // other and may differ by what moved in between.
 func (b *Book) Read() Statement {
-	s := Statement{Stage: b.stage, Unit: b.unit, In: b.in.Load(), Out: b.out.Load(), Held: b.held.Load(), Dropped: make([]Count, len(b.reasons))}
+	s := Statement{Stage: b.stage, Unit: b.unit, In: b.in.Load(), Made: b.made.Load(), Out: b.out.Load(), Held: b.held.Load(), Dropped: make([]Count, len(b.reasons))}
 	for i, r := range b.reasons {
 		s.Dropped[i] = Count{Reason: r, N: b.dropped[i].Load()}
 	}
@@ -82,8 +88,15 @@ func (s Statement) Balance() error {
 	if s.Held >= 0 {
 		total += uint64(s.Held)
 	}
-	if s.Held < 0 || total != s.In {
-		return fmt.Errorf("ledger: %s: %d %s in, but %d out + dropped + held (held %d)", s.Stage, s.In, s.Unit, total, s.Held)
+	if s.Held < 0 || total != s.In+s.Made {
+		return fmt.Errorf("ledger: %s: %d %s in%s, but %d out + dropped + held (held %d)", s.Stage, s.In, s.Unit, s.made(), total, s.Held)
 	}
 	return nil
+}
+
+func (s Statement) made() string {
+	if s.Made == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" and %d made", s.Made)
 }

@@ -1,0 +1,240 @@
+package groom
+
+import (
+	"context"
+	"fmt"
+
+	"crosstap/internal/dissect"
+	"crosstap/internal/frame"
+	"crosstap/internal/ledger"
+)
+
+// Config is what a pipeline is made from.
+type Config struct {
+	Spec Spec
+	// Filter says which frames go on; nil for all. It is asked first, about frames as they were captured.
+	Filter func(*frame.Frame) bool
+	// Dissector reads the frames; nil for one with the usual tunnel ports.
+	Dissector *dissect.Dissector
+	// Points describes the observation points, by their number, to the tag step.
+	Points []Point
+}
+
+// step does one thing to the frame under way and reports whether the frame goes on.
+type step interface {
+	apply(*item) bool
+	account() *account
+}
+
+// Pipeline grooms frames. Apply and Run are for one goroutine at a time; everything else is safe for concurrent
+// use.
+type Pipeline struct {
+	filter   func(*frame.Frame) bool
+	filtered account // book of the filter
+	repair   *repair // nil: super-frames stay
+	steps    []step
+	balance  *balance
+	labels   []string
+	accounts []*account
+
+	pool    pool
+	it      item
+	parcels []*parcel // one for each output, nil when empty
+	emit    func(output int, b frame.Batch) bool
+	onward  func() // p.rest, bound once
+}
+
+// Reasons of the steps that can lose frames; a book has those of its step.
+const (
+	dropFiltered = 0
+	dropStopped  = 0
+)
+
+// New returns a pipeline. All mistakes of the configuration are found here.
+func New(c Config) (*Pipeline, error) {
+	if err := c.Spec.Validate(); err != nil {
+		return nil, err
+	}
+	d := c.Dissector
+	if d == nil {
+		d = dissect.New(dissect.Config{})
+	}
+	p := &Pipeline{filter: c.Filter, filtered: newAccount("filter", []string{"filtered"})}
+	p.it.d = d
+	p.onward = p.rest
+	if c.Filter != nil {
+		p.accounts = append(p.accounts, &p.filtered)
+	}
+	if err := p.build(&c); err != nil {
+		return nil, err
+	}
+	p.parcels = make([]*parcel, p.balance.n)
+	return p, nil
+}
+
+// build makes the steps in their fixed order.
+func (p *Pipeline) build(c *Config) error {
+	s := &c.Spec
+	if s.Repair != nil {
+		p.repair = newRepair(*s.Repair)
+		p.accounts = append(p.accounts, &p.repair.acc)
+	}
+	add := func(x step) {
+		p.steps = append(p.steps, x)
+		p.accounts = append(p.accounts, x.account())
+	}
+	if s.Strip != nil {
+		add(newStrip(*s.Strip))
+	}
+	if s.Slice != nil {
+		add(newSlice(*s.Slice))
+	}
+	p.balance = newBalance(s.Balance)
+	p.accounts = append(p.accounts, &p.balance.acc)
+	return nil
+}
+
+// Outputs returns the number of outputs: 1 unless frames are balanced over several.
+func (p *Pipeline) Outputs() int { return p.balance.n }
+
+// Books returns the accounts of the steps, in their order. What a step passes on the next one receives.
+func (p *Pipeline) Books() []*ledger.Book {
+	var all []*ledger.Book
+	for _, a := range p.accounts {
+		all = append(all, a.book)
+	}
+	return all
+}
+
+// Notes returns what the steps did or saw that is no loss, the counters that are zero left out.
+func (p *Pipeline) Notes() []Note {
+	var all []Note
+	for _, a := range p.accounts {
+		for i := range a.notes {
+			if n := a.notes[i].total.Load(); n > 0 {
+				all = append(all, Note{Step: a.book.Read().Stage, What: a.notes[i].name, N: n})
+			}
+		}
+	}
+	return all
+}
+
+// Apply grooms a batch, which it takes over, and hands the frames that remain to emit: batches of at most 512
+// frames for each output, in order. Whoever takes a batch releases it; the memory of the batch that came in is given back
+// with the last of them. When emit reports false, the batch was not taken and its frames are counted as stopped.
+func (p *Pipeline) Apply(in frame.Batch, emit func(output int, b frame.Batch) bool) {
+	p.emit = emit
+	p.it.group = p.pool.begin(in)
+	for i := range in.Frames {
+		f := &in.Frames[i]
+		if p.filter != nil {
+			p.filtered.in++
+			if !p.filter(f) {
+				p.filtered.drop(dropFiltered)
+				continue
+			}
+			p.filtered.out++
+		}
+		p.it.load(f)
+		if p.repair != nil {
+			p.repair.apply(&p.it, p.onward)
+		} else {
+			p.rest()
+		}
+	}
+	p.flush()
+	p.it.group.release()
+	p.it.group, p.emit = nil, nil
+	for _, a := range p.accounts {
+		a.settle()
+	}
+}
+
+// rest takes the frame under way through the steps after repair.
+func (p *Pipeline) rest() {
+	for _, s := range p.steps {
+		a := s.account()
+		a.in++
+		if !s.apply(&p.it) {
+			return
+		}
+		a.out++
+	}
+	p.put(p.balance.pick(&p.it))
+}
+
+// put adds the frame under way to what leaves through an output.
+func (p *Pipeline) put(output int) {
+	p.balance.acc.in++
+	c := p.parcels[output]
+	if c == nil {
+		c = p.it.group.parcel()
+		p.parcels[output] = c
+	}
+	c.frames = append(c.frames, p.it.f)
+	if len(c.frames) == batchFrames {
+		p.send(output)
+	}
+	if p.it.group.used >= groupBytes {
+		p.turn()
+	}
+}
+
+// send hands over what has gathered for an output.
+func (p *Pipeline) send(output int) {
+	c := p.parcels[output]
+	if c == nil {
+		return
+	}
+	p.parcels[output] = nil
+	n := len(c.frames)
+	b := frame.Batch{Frames: c.frames, Free: c.free}
+	if p.emit(output, b) {
+		p.balance.sent(output, n)
+		return
+	}
+	b.Release()
+	p.balance.acc.dropped[dropStopped] += n
+}
+
+func (p *Pipeline) flush() {
+	for i := range p.parcels {
+		p.send(i)
+	}
+}
+
+// turn passes everything on and continues in fresh memory, so that a batch of super-frames with tiny segments cannot grow
+// without bound.
+func (p *Pipeline) turn() {
+	p.flush()
+	old := p.it.group
+	p.it.group = p.pool.share(old.src)
+	old.release()
+}
+
+// Run grooms the batches from in until in is closed or ctx ends, and sends what remains to outs, one channel
+// for each output. It does not close outs.
+func (p *Pipeline) Run(ctx context.Context, in <-chan frame.Batch, outs ...chan<- frame.Batch) error {
+	if len(outs) != p.Outputs() {
+		return fmt.Errorf("groom: %d channels for %d outputs", len(outs), p.Outputs())
+	}
+	emit := func(output int, b frame.Batch) bool {
+		select {
+		case outs[output] <- b:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+	for {
+		select {
+		case b, ok := <-in:
+			if !ok {
+				return nil
+			}
+			p.Apply(b, emit)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
