@@ -11,7 +11,7 @@ type plan struct {
 	runs   []run
 	after  after
 	outer  bool // 8/12 and their kin are the tunnel's header
-	simple bool // nothing is left to do after the setters
+	simple bool // nothing is left to settle when a record was run
 	timed  bool // start and end both come from fields of their own
 }
 
@@ -56,7 +56,7 @@ func compile(fields []Field) plan {
 		last.size += int(f.Len)
 	}
 	p.timed = (has[key{0, 150}] || has[key{0, 152}]) && (has[key{0, 151}] || has[key{0, 153}])
-	p.simple = p.timed && p.after == 0 && !p.outer
+	p.simple = p.timed && p.after == 0
 	return p
 }
 
@@ -211,6 +211,9 @@ func (p *plan) runRecord(r *flow.Record, c *context, b []byte) (int, bool) {
 		}
 		n += size
 	}
+	if p.outer && r.Tunnel.Type == 0 {
+		r.Tunnel.Type = tunnelType(r.Segment.Kind())
+	}
 	return n, true
 }
 
@@ -221,9 +224,6 @@ func (p *plan) settle(r *flow.Record, c *context) {
 	}
 	if p.after&afterGRE != 0 && r.Segment == 0 && c.greKey != 0 {
 		r.Segment = flow.NewSegment(flow.KindGRE, c.greKey)
-	}
-	if p.outer && r.Tunnel.Type == 0 {
-		r.Tunnel.Type = tunnelType(r.Segment.Kind())
 	}
 	if p.after&afterSampling != 0 {
 		if c.interval > 0 && r.Sampling == 0 {
