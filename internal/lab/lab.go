@@ -204,6 +204,3 @@ func (l *Lab) Close() error {
 
 // logPath returns where a process's log is.
 func logPath(dir, process string) string { return filepath.Join(dir, process+".log") }
-
-// Log returns the path of a process's log.
-func (cfg *Config) Log(process string) string { return logPath(cfg.Dir, process) }
