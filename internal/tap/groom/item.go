@@ -14,12 +14,16 @@ type item struct {
 	known bool   // pkt describes f
 	owned bool   // the bytes of f are the pipeline's own and may be written
 	whole []byte // the frame's bytes before it was sliced, nil when it was not
+	// origin names the point that the frame was copied at: that of the source, until the strip step finds out which
+	// exporter's tunnel brought it.
+	origin uint64
 }
 
 // load begins with a frame as it came in.
 func (it *item) load(f *frame.Frame) {
 	it.f = *f
 	it.known, it.owned, it.whole = false, false, nil
+	it.origin = uint64(f.Point)
 }
 
 // replace goes on with other bytes for the frame; origLen is the length that the frame has on the wire.

@@ -86,9 +86,26 @@ func (p *Pipeline) build(c *Config) error {
 	if s.Strip != nil {
 		add(newStrip(*s.Strip))
 	}
-	if s.Slice != nil {
-		add(newSlice(*s.Slice))
+	if s.Dedup != nil {
+		add(newDedup(*s.Dedup))
 	}
+	if s.Sample != nil {
+		add(newSample(*s.Sample))
+	}
+	if s.Slice != nil {
+		add(newSlice(*s.Slice, s.Mask != nil || s.Balance != nil))
+	}
+	if s.Mask != nil {
+		m, err := newMask(*s.Mask)
+		if err != nil {
+			return err
+		}
+		add(m)
+	}
+	if s.Tag != nil {
+		add(newTag(*s.Tag, len(c.Points)))
+	}
+	p.labels = labels(s.Tag, c.Points)
 	p.balance = newBalance(s.Balance)
 	p.accounts = append(p.accounts, &p.balance.acc)
 	return nil
@@ -96,6 +113,9 @@ func (p *Pipeline) build(c *Config) error {
 
 // Outputs returns the number of outputs: 1 unless frames are balanced over several.
 func (p *Pipeline) Outputs() int { return p.balance.n }
+
+// Labels returns the texts that a frame's Tag chooses from; empty without a tag step that comments.
+func (p *Pipeline) Labels() []string { return p.labels }
 
 // Books returns the accounts of the steps, in their order. What a step passes on the next one receives.
 func (p *Pipeline) Books() []*ledger.Book {

@@ -1,14 +1,15 @@
 package groom
 
-// slice cuts frames to their first bytes.
+// slicer cuts frames to their first bytes.
 type slicer struct {
 	acc   account
 	spec  Slice
+	look  bool // a later step asks for the layers, which must be found before the cut
 	flows *flowTable
 }
 
-func newSlice(s Slice) *slicer {
-	x := &slicer{acc: newAccount("slice", []string{"sliced_away"}, "frames cut", "conversations forgotten early (table full)"), spec: s}
+func newSlice(s Slice, look bool) *slicer {
+	x := &slicer{acc: newAccount("slice", []string{"sliced_away"}, "frames cut", "conversations forgotten early (table full)"), spec: s, look: look}
 	if s.tracks() {
 		x.flows = newFlowTable(s.Flows, s.Idle)
 	}
@@ -26,7 +27,9 @@ func (s *slicer) apply(it *item) bool {
 	}
 	if n := s.spec.At.find(it); n < len(it.f.Data) {
 		s.acc.note(0)
-		it.packet() // as it was: the layers stay where they are
+		if s.look {
+			it.packet()
+		}
 		it.whole = it.f.Data
 		it.f.Data = it.f.Data[:n:n]
 	}

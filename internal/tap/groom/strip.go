@@ -42,8 +42,28 @@ func (s *strip) apply(it *item) bool {
 		return true
 	}
 	s.acc.note(noteStripped)
+	it.origin = s.origin(it, ls)
 	s.build(it, ls, lead)
 	return true
+}
+
+// origin tells the copies of different exporters apart that one interface received: by the tunnel's source, and the segment or session
+// that it names.
+func (s *strip) origin(it *item, ls []dissect.Layer) uint64 {
+	o := it.origin
+	for i, l := range ls {
+		switch {
+		case s.keep[i]:
+		case l.Kind == dissect.KindIPv4 || l.Kind == dissect.KindIPv6:
+			f := &it.pkt.Levels[l.Level]
+			o = mix(o ^ fold(&f.Src))
+		case l.Kind == dissect.KindERSPAN2 || l.Kind == dissect.KindERSPAN3:
+			o = mix(o + uint64(wire.ERSPAN(it.f.Data[l.Off:]).Session()) + 1)
+		case l.Kind == dissect.KindVXLAN || l.Kind == dissect.KindVXLANGPE || l.Kind == dissect.KindGeneve || l.Kind == dissect.KindGRE || l.Kind == dissect.KindNVGRE:
+			o = mix(o + uint64(it.pkt.Levels[min(int(l.Level)+1, dissect.MaxLevels-1)].Segment) + 1)
+		}
+	}
+	return o
 }
 
 // choose marks the layers that stay and reports whether any goes.
@@ -135,7 +155,7 @@ func (s *strip) header(b []byte, ls []dissect.Layer, i int) (h Header, whole boo
 	case dissect.KindNSH:
 		return HeaderNSH, false
 	case dissect.KindMPLS, dissect.KindControlWord:
-		return labels(ls, i)
+		return stack(ls, i)
 	case dissect.KindPPPoE:
 		if next == dissect.KindPPP && i+2 < len(ls) {
 			return HeaderPPPoE, false
@@ -167,8 +187,8 @@ func (s *strip) header(b []byte, ls []dissect.Layer, i int) (h Header, whole boo
 	return 0, false
 }
 
-// labels tells a label stack between link and network from one that a tunnel carries.
-func labels(ls []dissect.Layer, i int) (Header, bool) {
+// stack tells a label stack between link and network from one that a tunnel carries.
+func stack(ls []dissect.Layer, i int) (Header, bool) {
 	first := i
 	for first > 0 && (ls[first].Kind == dissect.KindMPLS || ls[first].Kind == dissect.KindControlWord) {
 		first--
