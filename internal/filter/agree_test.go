@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/net/bpf"
@@ -180,6 +181,9 @@ func TestEnginesAgree(t *testing.T) {
 		sock := newKernelFilter(t, prog)
 		for i, b := range frames {
 			want := f.Match(b, len(b))
+			if oracle := oracleMatch(f, b, len(b), frame.Unknown); oracle != want {
+				t.Fatalf("%q: frame %d %x: matcher %t, its tests one by one %t", e, i, b, want, oracle)
+			}
 			n, err := vm.Run(b)
 			if err != nil || n > 0 != want {
 				t.Fatalf("%q: frame %d %x: matcher %t, BPF %d, %v", e, i, b, want, n, err)
@@ -306,17 +310,23 @@ func TestMatchDoesNotAllocate(t *testing.T) {
 }
 
 func BenchmarkMatch(b *testing.B) {
-	f, err := Compile("tcp port 80", frame.LinkEthernet, Options{})
-	if err != nil {
-		b.Fatal(err)
-	}
 	m := maker{rand.New(rand.NewPCG(7, 8))}
 	frames := make([][]byte, 256)
 	for i := range frames {
 		frames[i] = m.ethernet(2)
 	}
-	for i := 0; b.Loop(); i++ {
-		f.Match(frames[i&255], len(frames[i&255]))
+	for _, e := range []string{"tcp", "tcp port 80", "host 10.0.0.1", "net 10.0.0.0/8 and not port 22", "ip6 and udp port 53", "tcp[tcpflags] & tcp-syn != 0", "vlan and tcp port 80",
+		"vxlan 5001 and tcp port 80", "ip[2:2] - ((ip[0]&0xf)<<2) > 40"} {
+		b.Run(strings.ReplaceAll(e, "/", "_"), func(b *testing.B) {
+			f, err := Compile(e, frame.LinkEthernet, Options{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				f.Match(frames[i&255], len(frames[i&255]))
+			}
+		})
 	}
 }
 
@@ -340,6 +350,9 @@ func FuzzCompile(f *testing.F) {
 			return
 		}
 		want := flt.Match(data, len(data))
+		if oracle := oracleMatch(flt, data, len(data), frame.Unknown); oracle != want {
+			t.Fatalf("%q: matcher %t, its tests one by one %t", e, want, oracle)
+		}
 		prog, residual, err := flt.BPF()
 		if err != nil {
 			return

@@ -8,14 +8,28 @@ import (
 	"crosstap/internal/frame"
 )
 
-// state is one run of the matcher over one frame.
+// view is one run of a program with general instructions over one frame. Register 0 stays 0, the scratch slots follow, and
+// behind them the lengths of IPv4 headers that the program keeps, and intermediate results from the last register down.
+type view struct {
+	data  []byte
+	len   uint32
+	short bool // a read went beyond the captured bytes: the frame does not match
+	dir   frame.Direction
+	regs  [registers]uint32
+	deep  *state // for the tests that need the dissected frame
+}
+
+const (
+	registers    = 32
+	fewRegisters = 8 // of a program without general instructions
+	firstSlot    = 1
+	firstHeader4 = firstSlot + 16
+)
+
+// state is a view whose frame can be dissected.
 type state struct {
-	data      []byte
-	len       uint32
-	slots     [16]uint32
-	short     bool // a read went beyond the captured bytes: the frame does not match
-	dir       frame.Direction
-	f         *Filter
+	view
+	link      frame.LinkType
 	packet    dissect.Packet // filled when a test asks for it
 	dissected bool
 }
@@ -23,78 +37,33 @@ type state struct {
 // Match reports whether a frame matches: data are the bytes captured, origLen the length it had. It is safe for
 // concurrent use and allocates nothing at steady state.
 func (f *Filter) Match(data []byte, origLen int) bool {
-	return f.run(data, origLen, frame.Unknown)
+	return f.match.run(f.Link, data, uint32(max(origLen, len(data))), frame.Unknown)
 }
 
 // MatchFrame is Match with the direction the capture saw, for "inbound" and "outbound".
 func (f *Filter) MatchFrame(fr *frame.Frame) bool {
-	return f.run(fr.Data, fr.OrigLen, fr.Dir)
+	return f.match.run(f.Link, fr.Data, uint32(max(fr.OrigLen, len(fr.Data))), fr.Dir)
 }
 
 // states are reused, because a test that dissects keeps a reference to its state.
 var states = sync.Pool{New: func() any { return new(state) }}
 
-func (f *Filter) run(data []byte, origLen int, dir frame.Direction) bool {
+// run matches a frame of that link type.
+func (p *program) run(link frame.LinkType, data []byte, length uint32, dir frame.Direction) bool {
+	if len(p.nodes) == 0 {
+		var regs [fewRegisters]uint32
+		return p.match(data, length, regs[:], nil)
+	}
 	s := states.Get().(*state)
-	s.data, s.len, s.dir, s.f = data, uint32(max(origLen, len(data))), dir, f
-	s.short, s.dissected = false, false
-	clear(s.slots[:])
-	ok := s.test(f.root) && !s.short
+	s.view = view{data: data, len: length, dir: dir, deep: s}
+	s.link, s.dissected = link, false
+	ok := p.match(data, length, s.regs[:], &s.view)
 	s.data = nil
 	states.Put(s)
 	return ok
 }
 
-func (s *state) test(n Node) bool {
-	switch n := n.(type) {
-	case conj:
-		for _, x := range n.x {
-			if !s.test(x) || s.short {
-				return false
-			}
-		}
-		return true
-	case disj:
-		for _, x := range n.x {
-			if s.test(x) || s.short {
-				return true
-			}
-		}
-		return false
-	case inv:
-		return !s.test(n.x)
-	case cmp:
-		return s.compare(n)
-	case yes:
-		return bool(n)
-	case set:
-		s.slots[n.slot] = s.eval(n.v)
-		return true
-	case deep:
-		return n.test(s)
-	}
-	return false
-}
-
-func (s *state) compare(c cmp) bool {
-	l, r := s.eval(c.l), s.eval(c.r)
-	if s.short {
-		return false
-	}
-	switch c.op {
-	case '=':
-		return l == r
-	case '!':
-		return l != r
-	case '>':
-		return l > r
-	case 'g':
-		return l >= r
-	}
-	return l&r != 0
-}
-
-func (s *state) eval(v value) uint32 {
+func (s *view) eval(v value) uint32 {
 	switch v := v.(type) {
 	case imm:
 		return uint32(v)
@@ -103,7 +72,7 @@ func (s *state) eval(v value) uint32 {
 	case header4:
 		return 4 * (s.load(1, s.offset(v.k, v.off)) & 0xf)
 	case slot:
-		return s.slots[v]
+		return s.regs[firstSlot+v]
 	case length:
 		return s.len
 	case packetType:
@@ -112,20 +81,25 @@ func (s *state) eval(v value) uint32 {
 		}
 		return 0
 	case calc:
-		return s.calc(v.op, s.eval(v.l), s.eval(v.r))
+		l, r := s.eval(v.l), s.eval(v.r)
+		if r == 0 && (v.op == '/' || v.op == '%') { // a division by zero ends a BPF program with "no match"
+			s.short = true
+			return 0
+		}
+		return arithmetic(v.op, l, r)
 	}
 	return 0
 }
 
 // offset adds as BPF does, in 32 bits.
-func (s *state) offset(k int, off value) uint32 {
+func (s *view) offset(k int, off value) uint32 {
 	if off == nil {
 		return uint32(k)
 	}
 	return uint32(k) + s.eval(off)
 }
 
-func (s *state) load(size int, off uint32) uint32 {
+func (s *view) load(size int, off uint32) uint32 {
 	if uint64(off)+uint64(size) > uint64(len(s.data)) {
 		s.short = true
 		return 0
@@ -140,7 +114,8 @@ func (s *state) load(size int, off uint32) uint32 {
 	return binary.BigEndian.Uint32(b)
 }
 
-func (s *state) calc(op byte, l, r uint32) uint32 {
+// arithmetic computes as BPF does, in 32 bits. A division by zero gives 0 here.
+func arithmetic(op byte, l, r uint32) uint32 {
 	switch op {
 	case '+':
 		return l + r
@@ -155,27 +130,15 @@ func (s *state) calc(op byte, l, r uint32) uint32 {
 	case '^':
 		return l ^ r
 	case '<':
-		return shift(l, r, true)
+		return l << r // all bits are gone from 32 on
 	case '>':
-		return shift(l, r, false)
+		return l >> r
 	}
-	if r == 0 { // a division by zero ends a BPF program with "no match"
-		s.short = true
+	switch {
+	case r == 0:
 		return 0
-	}
-	if op == '/' {
+	case op == '/':
 		return l / r
 	}
 	return l % r
-}
-
-// shift shifts by r; all bits are gone from 32 on.
-func shift(l, r uint32, left bool) uint32 {
-	if r > 31 {
-		return 0
-	}
-	if left {
-		return l << r
-	}
-	return l >> r
 }

@@ -55,6 +55,8 @@ type Filter struct {
 	Link frame.LinkType
 	opt  Options
 	root Node
+
+	match *program
 }
 
 // Compile compiles an expression for frames of that link type. An empty expression matches everything. The error is an
@@ -71,5 +73,5 @@ func Compile(expr string, link frame.LinkType, opt Options) (*Filter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Filter{Expr: expr, Link: link, opt: opt, root: root}, nil
+	return &Filter{Expr: expr, Link: link, opt: opt, root: root, match: compile(root)}, nil
 }

@@ -29,38 +29,36 @@ func (g *gen) level(x *level) (Node, error) {
 	if err != nil { // a test of Ethernet alone has no meaning on a packet without
 		raw = yes(false)
 	}
-	return deep{"inner", func(s *state) bool { return s.inner(ether, raw) }}, nil
+	etherProgram, rawProgram := compile(ether), compile(raw)
+	return deep{"inner", func(s *state) bool { return s.inner(etherProgram, rawProgram) }}, nil
 }
 
 // maxLevels bounds nested "inner", each of which doubles the program.
 const maxLevels = 4
 
 // inner runs a test on the innermost packet; a frame without a tunnel does not match.
-func (s *state) inner(ether, raw Node) bool {
+func (s *state) inner(ether, raw *program) bool {
 	p := s.dissect()
 	if p.NLevels < 2 {
 		return false
 	}
-	in, off, root := p.Inner(), 0, raw
+	in, off, prog := p.Inner(), 0, raw
 	for i := range p.NLayers {
 		if l := p.Layers[i]; int(l.Level) == p.NLevels-1 {
 			off = int(l.Off)
 			if l.Kind == dissect.KindEthernet {
-				root = ether
+				prog = ether
 			} else {
 				off = int(in.NetOff)
 			}
 			break
 		}
 	}
-	sub := states.Get().(*state)
-	sub.data, sub.len, sub.f, sub.dir = s.data[off:], s.len-uint32(off), s.f, s.dir
-	sub.short, sub.dissected = false, false
-	clear(sub.slots[:])
-	ok := sub.test(root) && !sub.short
-	sub.data = nil
-	states.Put(sub)
-	return ok
+	link := frame.LinkRaw
+	if prog == ether {
+		link = frame.LinkEthernet
+	}
+	return prog.run(link, s.data[off:], s.len-uint32(off), s.dir)
 }
 
 // dissector is shared: it has no state.
@@ -68,7 +66,7 @@ var dissector = dissect.New(dissect.Config{})
 
 func (s *state) dissect() *dissect.Packet {
 	if !s.dissected {
-		dissector.Dissect(&s.packet, s.f.Link, s.data, int(s.len))
+		dissector.Dissect(&s.packet, s.link, s.data, int(s.len))
 		s.dissected = true
 	}
 	return &s.packet

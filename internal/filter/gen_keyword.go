@@ -93,8 +93,7 @@ func (g *gen) operation(x *operation, need *[]Node) (value, error) {
 		return nil, fail(x, "shift by more than 31 bits")
 	}
 	if a, ok := l.(imm); ok && isConst {
-		var s state
-		return imm(s.calc(op, uint32(a), uint32(k))), nil
+		return imm(arithmetic(op, uint32(a), uint32(k))), nil
 	}
 	return calc{op, l, r}, nil
 }
