@@ -6,25 +6,17 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/duckdb/duckdb-go/v2"
 )
 
 // openEngine starts an in-memory DuckDB that can read the store's folder and nothing else: no other
-// path, no network, no extension, and no way to change that by SQL.
-func openEngine(cfg Config) (*sql.DB, error) {
-	spill := filepath.Join(cfg.Dir, "spill")
-	if cfg.ReadOnly {
-		dir, err := os.MkdirTemp("", "crosstap-spill-")
-		if err != nil {
-			return nil, err
-		}
-		spill = dir
-	}
+// path, no network, no extension, and no way to change that by SQL. What does not fit in memory goes to the spill folder.
+func openEngine(cfg Config, spill string) (*sql.DB, error) {
 	settings := []string{
 		fmt.Sprintf("SET memory_limit = '%dMiB'", max(cfg.QueryMemory>>20, 64)),
 		fmt.Sprintf("SET threads = %d", cfg.QueryThreads),
@@ -62,6 +54,12 @@ func openEngine(cfg Config) (*sql.DB, error) {
 		return nil, err
 	}
 	return db, nil
+}
+
+// closeEngine ends the engine and removes what it may have left of its spill files.
+func closeEngine(db *sql.DB, spill string) error {
+	err := db.Close()
+	return errors.Join(err, os.RemoveAll(spill))
 }
 
 // quote writes a string literal; only paths of our own files come here, arguments are bound.

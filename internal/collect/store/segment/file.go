@@ -110,16 +110,19 @@ func newEncoder(level int) *encoder {
 			parquet.Ascending("segment"), parquet.Ascending("src"), parquet.Ascending("dst"), parquet.Ascending("t_end"))),
 	}
 	for _, c := range Columns() {
-		if !slices.Contains(pruned, c.Name) {
+		if !slices.Contains(pruned, c.Name) && (level == 0 || !slices.Contains(prunedSorted, c.Name)) {
 			options = append(options, parquet.SkipPageBounds(c.Name))
 		}
 	}
 	return &encoder{w: parquet.NewGenericWriter[row](nil, options...)}
 }
 
-// pruned are the columns whose least and greatest values are kept, so that queries can leave out row groups. For others
-// they would say nothing in a file of this order.
-var pruned = []string{"segment", "src", "dst", "t_end", "t_start", "fabric", "tenant", "observer_id"}
+// pruned are the columns whose least and greatest values are kept, so that queries can leave out row groups; prunedSorted
+// those that pay in large files only. For others they would say nothing in a file of this order.
+var (
+	pruned       = []string{"segment", "src", "dst", "t_end", "t_start"}
+	prunedSorted = []string{"fabric", "tenant"}
+)
 
 const (
 	rowGroupRows = 122_880 // rows to a row group, the unit that DuckDB reads in parallel

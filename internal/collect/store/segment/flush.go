@@ -59,21 +59,24 @@ func (s *Store) flush(all bool) error {
 		s.building = nil
 	}
 	s.mu.Unlock()
-	var err error
-	for err == nil {
+	for {
 		s.mu.Lock()
 		if len(s.full) == 0 {
 			s.mu.Unlock()
-			break
+			s.afterFlush(nil)
+			return nil
 		}
 		batch := s.full[0]
 		s.mu.Unlock()
-		if err = s.writeBatch(batch); err == nil {
+		err := s.writeBatch(batch)
+		if err == nil {
 			s.settle(batch)
 		}
+		s.afterFlush(err) // after each batch: with a full queue this loop may go on for long
+		if err != nil {
+			return err
+		}
 	}
-	s.afterFlush(err)
-	return err
 }
 
 // settle takes the oldest batch out of memory: it is durable.

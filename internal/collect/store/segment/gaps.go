@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"crosstap/internal/collect/store"
@@ -96,8 +97,16 @@ func (g *gapLog) save() error {
 	return nil
 }
 
+// rewriteGaps is the size from which the file is written anew at opening, with the notes that are still kept.
+const rewriteGaps = 8 << 20
+
 // openForWriting cuts a torn end off.
 func (g *gapLog) openForWriting() error {
+	if g.size > rewriteGaps {
+		if err := g.rewrite(); err != nil {
+			return err
+		}
+	}
 	f, err := os.OpenFile(g.path, os.O_RDWR|os.O_CREATE, 0o640)
 	if err != nil {
 		return err
@@ -121,4 +130,20 @@ func (g *gapLog) touching(fromNS, toNS int64) []store.Gap {
 		return 0
 	})
 	return out
+}
+
+// rewrite writes the file anew.
+func (g *gapLog) rewrite() error {
+	tmp, err := os.CreateTemp(filepath.Dir(g.path), gapsName+"-*.tmp")
+	if err != nil {
+		return err
+	}
+	all := gapLog{f: tmp, gaps: g.gaps, unsaved: len(g.gaps)}
+	if err := all.save(); err != nil {
+		tmp.Close()
+		os.Remove(tmp.Name())
+		return err
+	}
+	g.size = all.size
+	return publish(tmp, g.path)
 }

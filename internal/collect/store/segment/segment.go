@@ -115,6 +115,7 @@ type Store struct {
 	book  *ledger.Book
 	lock  *os.File
 	db    *sql.DB  // the query engine; nil in a build without it
+	spill string   // folder for what does not fit in its memory
 	enc0  *encoder // used by the flusher only
 
 	wake  chan struct{} // a batch is full, or Flush was called
@@ -176,7 +177,11 @@ func Open(cfg Config) (*Store, error) {
 		s.release()
 		return nil, fmt.Errorf("segment: %s: %w", abs, err)
 	}
-	if s.db, err = openEngine(cfg); err != nil {
+	s.spill = filepath.Join(abs, "spill")
+	if cfg.ReadOnly { // the store is not to be changed
+		s.spill = filepath.Join(os.TempDir(), fmt.Sprintf("crosstap-spill-%d-%d", os.Getpid(), time.Now().UnixNano()))
+	}
+	if s.db, err = openEngine(cfg, s.spill); err != nil {
 		s.release()
 		return nil, fmt.Errorf("segment: %s: query engine: %w", abs, err)
 	}
@@ -365,7 +370,7 @@ func (s *Store) Close() error {
 		s.unlinkDoomed(true)
 	}
 	if s.db != nil {
-		err = errors.Join(err, s.db.Close())
+		err = errors.Join(err, closeEngine(s.db, s.spill))
 	}
 	s.release()
 	if err != nil {

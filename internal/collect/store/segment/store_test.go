@@ -302,3 +302,22 @@ func TestStrangeTimes(t *testing.T) {
 		t.Errorf("%d rows, want 200", n)
 	}
 }
+
+// TestGapFileIsRewritten when it has grown: the notes are the same.
+func TestGapFileIsRewritten(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, Config{Dir: dir})
+	for i := range 20 {
+		if err := s.NoteGap(store.Gap{FromNS: int64(i) * 1e9, ToNS: int64(i+1) * 1e9, Scope: "exporter", LostRecords: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := slices.Clone(s.gaps.gaps)
+	if err := s.gaps.rewrite(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := readGaps(filepath.Join(dir, gapsName))
+	if err != nil || !slices.Equal(again.gaps, want) {
+		t.Errorf("%v: %d notes, want %d", err, len(again.gaps), len(want))
+	}
+}
