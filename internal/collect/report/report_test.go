@@ -23,7 +23,7 @@ func stored(t testing.TB, recs []flow.Record) *report.Reports {
 // not sealed.
 func storedInParts(t testing.TB, recs []flow.Record, parts int) *report.Reports {
 	t.Helper()
-	s, err := segment.Open(segment.Config{Dir: t.TempDir(), MinFree: -1, Now: func() time.Time { return t0 }})
+	s, err := segment.Open(segment.Config{Dir: t.TempDir(), MinFree: -1, QueryMemory: 128 << 20, Now: func() time.Time { return t0 }})
 	if err != nil {
 		t.Fatal(err)
 	}

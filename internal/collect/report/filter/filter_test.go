@@ -72,6 +72,8 @@ func TestSQL(t *testing.T) {
 		}
 	}
 	f("vm = web-1", "", "(src_vm = «web-1» OR dst_vm = «web-1»)")
+	f("vni = 5001 and vm = a", "(segment = 0 OR ((segment & 4294967295) = «5001»))", "(((segment & 4294967295) = «5001») AND (src_vm = «a» OR dst_vm = «a»))")
+	f("not vni = 5001", "", "(NOT ((segment & 4294967295) = «5001»))")
 	f("vm != web-1", "", "(NOT (src_vm = «web-1» OR dst_vm = «web-1»))")
 	f("port in (22, 80-90) and vm = a", "(src_port BETWEEN «80» AND «90» OR src_port IN («22») OR dst_port BETWEEN «80» AND «90» OR dst_port IN («22»))",
 		"((src_port BETWEEN «80» AND «90» OR src_port IN («22») OR dst_port BETWEEN «80» AND «90» OR dst_port IN («22»)) AND (src_vm = «a» OR dst_vm = «a»))")

@@ -11,8 +11,8 @@ import (
 // Bind takes a value and returns the placeholder that stands for it. Values are uint64 or string.
 type Bind func(v any) string
 
-// Rows gives a condition that every row of a matching flow fulfils, "" when there is none: the parts
-// on the 5-tuple. It is there to read less.
+// Rows gives a condition that every row of a matching flow fulfils, "" when there is none: the parts on the 5-tuple, and
+// those on the segment, which a row may also lack. It is there to read less.
 func (e *Expr) Rows(bind Bind) string {
 	if e.Empty() {
 		return ""
@@ -22,6 +22,8 @@ func (e *Expr) Rows(bind Bind) string {
 	for _, n := range topTerms(e.root) {
 		if levelOf(n) == Key {
 			parts = append(parts, g.node(n))
+		} else if c, ok := n.(*compare); ok && (c.field.Kind == VNI || c.field.Kind == Segment) {
+			parts = append(parts, "(segment = 0 OR "+g.node(n)+")")
 		}
 	}
 	return strings.Join(parts, " AND ")
