@@ -9,8 +9,11 @@ import (
 
 // Offsets in struct __sk_buff (linux/bpf.h).
 const (
-	skbLen     = 0
-	skbPktType = 4
+	skbLen         = 0
+	skbPktType     = 4
+	skbVLANPresent = 20
+	skbVLANTCI     = 24
+	skbVLANProto   = 28 // in network order
 )
 
 // The registers that stand for classic BPF's: results of packet loads arrive in R0, R6 must hold the context for
@@ -105,6 +108,12 @@ func translate(i int, ins bpf.Instruction) (asm.Instructions, error) {
 			return one(asm.LoadMem(regA, regCtx, skbLen, asm.Word))
 		case bpf.ExtType:
 			return one(asm.LoadMem(regA, regCtx, skbPktType, asm.Word))
+		case bpf.ExtVLANTagPresent:
+			return one(asm.LoadMem(regA, regCtx, skbVLANPresent, asm.Word))
+		case bpf.ExtVLANTag:
+			return one(asm.LoadMem(regA, regCtx, skbVLANTCI, asm.Word))
+		case bpf.ExtVLANProto:
+			return asm.Instructions{asm.LoadMem(regA, regCtx, skbVLANProto, asm.Word), asm.HostTo(asm.BE, regA, asm.Half)}, nil
 		}
 	case bpf.TAX:
 		return one(asm.Mov.Reg32(regX, regA))

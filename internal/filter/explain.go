@@ -129,6 +129,12 @@ func valueText(v value) string {
 		return "len"
 	case packetType:
 		return "pkttype"
+	case vlanPresent:
+		return "vlan_present"
+	case vlanTCI:
+		return "vlan_tci"
+	case vlanTPID:
+		return "vlan_tpid"
 	case slot:
 		return fmt.Sprintf("m%d", int(v))
 	case load:

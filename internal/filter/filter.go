@@ -44,7 +44,10 @@ type Options struct {
 	SnapLen  uint32       // value that a match returns in BPF; 0 means 262144
 	Netmask  netip.Prefix // the capturing interface's IPv4 network, for "ip broadcast"; invalid when not known
 	Resolver Resolver     // nil: names of hosts and networks are refused
-	Never    bool         // accept an expression that no packet can match
+	// KernelVLAN makes the BPF and eBPF programs for frames out of which the kernel has taken the outermost VLAN tag, as
+	// on packet sockets and at tc hooks. They answer as Match does of the frame with its tag put back.
+	KernelVLAN bool
+	Never      bool // accept an expression that no packet can match
 
 	levels int // of "inner" and "outer" around the expression
 }
@@ -72,6 +75,9 @@ func Compile(expr string, link frame.LinkType, opt Options) (*Filter, error) {
 	root, err := generate(tree, link, opt)
 	if err != nil {
 		return nil, err
+	}
+	if opt.KernelVLAN && link != frame.LinkEthernet {
+		return nil, &Error{Message: "VLAN tags beside the frame are known of Ethernet alone"}
 	}
 	return &Filter{Expr: expr, Link: link, opt: opt, root: root, match: compile(root)}, nil
 }

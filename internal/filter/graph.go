@@ -46,6 +46,7 @@ type vertexKey struct {
 func newGraph(n Node) *graph {
 	g := &graph{v: make([]vertex, 2), seen: map[vertexKey]int{}}
 	g.root = g.build(n, accept, reject)
+	g.rebuild()
 	for range 24 { // each round may show more; the bound is for hostile expressions
 		if !g.thread() {
 			break
@@ -217,6 +218,23 @@ func (g *graph) rebuild() {
 		to[i] = g.add(v)
 	}
 	g.root = to[g.root]
+}
+
+// unset returns the slots that are read on a way on which they were not written.
+func (g *graph) unset() (missing slots) {
+	written := make([]slots, len(g.v))
+	for i := range written {
+		written[i] = ^slots(0)
+	}
+	written[g.root] = 0
+	for i := g.root; i > accept; i-- {
+		v := &g.v[i]
+		missing |= v.reads() &^ written[i]
+		after := written[i] | v.writes()
+		written[v.t] &= after
+		written[v.f] &= after
+	}
+	return missing
 }
 
 // slots is a set of scratch slots.

@@ -41,6 +41,11 @@ type (
 	}
 	// packetType is the kernel's packet type of a frame: 4 for outgoing.
 	packetType struct{}
+	// vlanPresent is 1 when the kernel has taken an 802.1Q tag out of the frame, 0 otherwise. vlanTCI and vlanTPID are
+	// what the tag said, where there was one.
+	vlanPresent struct{}
+	vlanTCI     struct{}
+	vlanTPID    struct{}
 	// slot reads a scratch slot.
 	slot int
 	// calc is an arithmetic operation: + - * / % & | ^ < (shift left) > (shift right).
@@ -55,20 +60,23 @@ type (
 	}
 )
 
-func (conj) node()        {}
-func (disj) node()        {}
-func (inv) node()         {}
-func (yes) node()         {}
-func (cmp) node()         {}
-func (set) node()         {}
-func (deep) node()        {}
-func (imm) value()        {}
-func (length) value()     {}
-func (load) value()       {}
-func (packetType) value() {}
-func (slot) value()       {}
-func (calc) value()       {}
-func (header4) value()    {}
+func (conj) node()         {}
+func (disj) node()         {}
+func (inv) node()          {}
+func (yes) node()          {}
+func (cmp) node()          {}
+func (set) node()          {}
+func (deep) node()         {}
+func (imm) value()         {}
+func (length) value()      {}
+func (load) value()        {}
+func (packetType) value()  {}
+func (vlanPresent) value() {}
+func (vlanTCI) value()     {}
+func (vlanTPID) value()    {}
+func (slot) value()        {}
+func (calc) value()        {}
+func (header4) value()     {}
 
 // and joins tests; constants fold.
 func and(x ...Node) Node {
