@@ -33,6 +33,8 @@ type exporter struct {
 	done     []Loss
 	toldNS   int64 // silence is told up to here, 0 when the exporter is not silent
 	nextNS   int64 // when to tell the next piece
+	restart  Loss  // a restart that is not certain yet, ToNS 0 when there is none
+	parallel bool  // several transport sessions speak in turn: a new one is no restart
 }
 
 // Exporter is the state of one observation domain of one exporting process. Counts are since the collector
@@ -130,6 +132,7 @@ func (e *exporter) account(s *session, recvNS, exportNS int64, recs []flow.Recor
 	defer e.mu.Unlock()
 	x := &e.stats
 	e.heard(recvNS)
+	e.restarted(s.key, recvNS, res)
 	e.lose(x.LastNS, recvNS, res)
 	x.LastNS = max(x.LastNS, recvNS)
 	x.Datagrams++
@@ -169,7 +172,8 @@ func (e *exporter) session(k Key, recvNS int64) {
 	case i == 0:
 		list[0].LastNS = recvNS
 		return
-	case i > 0:
+	case i > 0: // the one before speaks on
+		e.restart, e.parallel = Loss{}, true
 		list = slices.Delete(list, i, i+1)
 	case len(list) == sessionsShown:
 		list = list[:sessionsShown-1]
@@ -205,6 +209,20 @@ func (e *exporter) lose(fromNS, recvNS int64, res ipfix.Result) {
 	e.loss.ToNS = max(e.loss.ToNS, recvNS)
 }
 
+// restarted notes the hole that an exporting process leaves when it dies and another takes its place: a transport
+// session that was not heard before begins to count from zero. What the old process held is lost; how much
+// cannot be known. It is told by tick, unless the old session speaks on.
+func (e *exporter) restarted(k Key, recvNS int64, res ipfix.Result) {
+	known := e.stats.Sessions
+	if len(known) == 0 || e.parallel || res.Sequence != 0 || slices.ContainsFunc(known, func(s Session) bool { return s.Key == k }) {
+		return
+	}
+	e.restart = Loss{FromNS: e.stats.LastNS, ToNS: recvNS, Exporter: e.key.addr, Domain: e.key.domain, Reason: ReasonRestart}
+}
+
+// restartProof is how long the session before must be silent until a restart is certain.
+const restartProof = 10 * time.Second
+
 // flush ends the minute's account of losses.
 func (e *exporter) flush() {
 	if e.loss.Records > 0 {
@@ -235,6 +253,10 @@ func (e *exporter) tick(nowNS int64, silentAfter time.Duration) []Loss {
 	defer e.mu.Unlock()
 	if e.minute != nowNS/int64(time.Minute) {
 		e.flush()
+	}
+	if e.restart.ToNS != 0 && nowNS-e.restart.ToNS >= int64(restartProof) {
+		e.done = append(e.done, e.restart)
+		e.restart = Loss{}
 	}
 	quiet := nowNS - e.stats.LastNS
 	if e.toldNS == 0 && quiet >= int64(silentAfter) && quiet < int64(maxSilence) {

@@ -64,6 +64,7 @@ type Loss struct {
 const (
 	ReasonSequence = "records lost on the way from the exporter (sequence numbers)"
 	ReasonSilent   = "exporter silent"
+	ReasonRestart  = "exporter restarted: what it held may be lost"
 )
 
 // Table holds the sessions. Its methods are safe for concurrent use; datagrams of one session must

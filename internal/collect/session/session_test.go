@@ -131,10 +131,25 @@ func TestSilence(t *testing.T) {
 	say("10.0.0.9:5001", start+35*minute)
 	tick(36)
 	want := []string{
+		"exporter restarted: what it held may be lost 0s to 4m59.999999999s",
 		"exporter silent 4m59.999999999s to 10m0s", "exporter silent 10m0s to 16m0s", "exporter silent 16m0s to 28m0s", "exporter silent 28m0s to 35m0s",
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
+	}
+}
+
+// TestParallelSessions has two processes of one exporter speak in turn, as the bridges of an Open vSwitch do: the
+// second one is no restart of the first.
+func TestParallelSessions(t *testing.T) {
+	tab := table(t, nil)
+	for i := range int64(30) {
+		for _, addr := range []string{"10.0.0.9:5000", "10.0.0.9:5001"} {
+			tab.Decode(key(addr), (100+i)*second, message(uint32(100+i), 0, 7, template), nil)
+		}
+		if l := tab.Tick((100 + i) * second); len(l) > 0 {
+			t.Fatalf("after %d s: %+v", i, l)
+		}
 	}
 }
 
