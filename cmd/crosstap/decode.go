@@ -80,7 +80,6 @@ type decoder struct {
 type decodeCount struct {
 	datagrams int
 	total     ipfix.Result
-	templates int
 	other     map[string]int // datagrams by protocol, and frames, that were not decoded
 }
 

@@ -43,11 +43,6 @@ func play(t *testing.T, s *Session, turns ...turn) (recs []flow.Record) {
 	return recs
 }
 
-func problems(r Reason, n int) (p [NumReasons]int) {
-	p[r] = n
-	return p
-}
-
 var (
 	twoPorts = template(300, 7, 2, 11, 2)
 	tpl300   = set(2, twoPorts)

@@ -53,16 +53,15 @@ type sender struct {
 	packets atomic.Uint64 // not sent
 	octets  atomic.Uint64 // not sent
 
-	enc       *ipfix.Encoder
-	conn      *net.UDPConn
-	path      pathMTU
-	inflight  []*flow.Record // added to the encoder, not yet sent
-	dialAt    time.Time      // no attempt before
-	failures  int            // in a row
-	untold    bool           // the collector may not know the templates
-	toldAt    time.Time
-	tooBig    bool // the last message was too long for the path
-	nextFlush time.Time
+	enc      *ipfix.Encoder
+	conn     *net.UDPConn
+	path     pathMTU
+	inflight []*flow.Record // added to the encoder, not yet sent
+	dialAt   time.Time      // no attempt before
+	failures int            // in a row
+	untold   bool           // the collector may not know the templates
+	toldAt   time.Time
+	tooBig   bool // the last message was too long for the path
 
 	mu sync.Mutex
 	st Status
