@@ -5,13 +5,16 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/url"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"crosstap/internal/dissect"
 	"crosstap/internal/flow"
 	"crosstap/internal/tap/capture"
+	"crosstap/internal/tap/deliver"
 	"crosstap/internal/tap/export"
+	"crosstap/internal/tap/groom"
 	"crosstap/internal/tap/meter"
 )
 
@@ -30,15 +33,20 @@ type Spec struct {
 	Promiscuous bool
 	IngressOnly bool
 
+	Filter string      // the expression that frames must match; "" for all frames
+	Groom  *groom.Spec // what is made of them; nil for nothing
+
 	// The meter.
 	Idle, Active time.Duration
 	MaxFlows     int
 	VXLANPorts   []uint16 // nil for the usual ones
 	Domain       uint32   // observation domain of the records
 
-	// The destinations of flow records, as URLs: ipfix://…, flows:-, null:.
-	To     []string
-	Stdout io.Writer // where flows:- goes
+	// The destinations, as URLs: ipfix://…, flows:- and null: for flow records, pcapng:PATH, pcap:PATH and
+	// null:frames for frames.
+	To      []string
+	Stdout  io.Writer // where flows:-, pcapng:- and pcap:- go
+	Program string    // that capture files are said to be written by, with its version
 
 	Ready func() // called once, when capturing has begun
 	Log   *slog.Logger
@@ -65,7 +73,7 @@ func (s *Spec) Validate() error {
 	case len(s.Interfaces) > 0 && s.File != "":
 		return errors.New("tap: interfaces and a capture file at once: name one kind of source")
 	case len(s.To) == 0:
-		return errors.New("tap: no destination: give at least one of ipfix://HOST, flows:- and null: (to measure)")
+		return errors.New("tap: no destination: give at least one of ipfix://HOST, flows:-, pcapng:PATH, pcap:PATH and null: (to measure)")
 	case s.SnapLen != 0 && s.SnapLen < MinSnapLen:
 		return fmt.Errorf("tap: snap length %d: must be 0 for whole frames, or at least %d so that headers inside tunnels stay", s.SnapLen, MinSnapLen)
 	}
@@ -81,30 +89,71 @@ func (s *Spec) meterConfig() meter.Config {
 
 func (s *Spec) dissectConfig() dissect.Config { return dissect.Config{VXLANPorts: s.VXLANPorts} }
 
+// destinations are the URLs of a spec, sorted.
+type destinations struct {
+	targets       []export.Target
+	lines, null   bool
+	files         []deliver.FileConfig
+	discardFrames bool
+}
+
+// records reports whether flow records are wanted, and so a meter.
+func (d *destinations) records() bool { return len(d.targets) > 0 || d.lines || d.null }
+
 // destinations sorts the URLs of the spec.
-func (s *Spec) destinations() (targets []export.Target, lines, null bool, err error) {
+func (s *Spec) destinations() (d destinations, err error) {
+	stdout := 0
 	for _, to := range s.To {
-		u, err := url.Parse(to)
+		onStdout, err := d.add(to)
 		if err != nil {
-			return nil, false, false, fmt.Errorf("tap: destination %q: %w", to, err)
+			return d, err
 		}
-		switch {
-		case u.Scheme == "flows" && u.Opaque == "-":
-			lines = true
-		case u.Scheme == "null" && u.Opaque == "" && u.Host == "" && u.Path == "":
-			null = true
-		case u.Scheme == "ipfix":
-			t, err := export.ParseTarget(to)
-			if err != nil {
-				return nil, false, false, fmt.Errorf("tap: %w", err)
+		if onStdout {
+			stdout++
+			if s.Stdout == nil {
+				return d, fmt.Errorf("tap: destination %s: there is no standard output", to)
 			}
-			targets = append(targets, t)
-		default:
-			return nil, false, false, fmt.Errorf("tap: destination %q: want ipfix://HOST[:4739], flows:- or null: and nothing else", to)
 		}
 	}
-	if lines && s.Stdout == nil {
-		return nil, false, false, errors.New("tap: destination flows:-: there is no standard output")
+	if stdout > 1 {
+		return d, fmt.Errorf("tap: %d destinations on standard output: it takes one", stdout)
 	}
-	return targets, lines, null, nil
+	seen := map[string]bool{}
+	for _, f := range d.files {
+		if path := filepath.Clean(f.Path); seen[path] {
+			return d, fmt.Errorf("tap: two destinations are the file %s", f.Path)
+		} else {
+			seen[path] = true
+		}
+	}
+	return d, nil
+}
+
+// add sorts one URL in.
+func (d *destinations) add(to string) (stdout bool, err error) {
+	scheme, rest, _ := strings.Cut(to, ":") // a path is not escaped as in a URL
+	switch {
+	case to == "flows:-":
+		stdout, d.lines = true, true
+	case to == "null:":
+		d.null = true
+	case to == "null:frames":
+		d.discardFrames = true
+	case scheme == "pcapng" || scheme == "pcap":
+		f := deliver.FileConfig{Format: deliver.Pcapng, Path: rest}
+		if scheme == "pcap" {
+			f.Format = deliver.Pcap
+		}
+		stdout = rest == "-"
+		d.files = append(d.files, f)
+	case scheme == "ipfix":
+		t, err := export.ParseTarget(to)
+		if err != nil {
+			return false, fmt.Errorf("tap: %w", err)
+		}
+		d.targets = append(d.targets, t)
+	default:
+		return false, fmt.Errorf("tap: destination %q: want ipfix://HOST[:4739], flows:-, pcapng:PATH, pcap:PATH or null:", to)
+	}
+	return stdout, nil
 }

@@ -1,14 +1,11 @@
-// Package tap is the tap wing: it turns a spec into a running line from a copy point to the collectors of its
-// flow records: capture → dissect → meter → export.
+// Package tap is the tap wing: it turns a spec into a running line from a copy point to the files of its frames and the
+// collectors of its flow records: capture → filter → groom → deliver, and → meter → export beside it.
 package tap
 
 import (
 	"context"
 	"fmt"
-	"strings"
-	"time"
-
-	"golang.org/x/sync/errgroup"
+	"sync/atomic"
 
 	"crosstap/internal/dissect"
 	"crosstap/internal/flow"
@@ -17,7 +14,9 @@ import (
 	"crosstap/internal/tap/capture"
 	"crosstap/internal/tap/deliver"
 	"crosstap/internal/tap/export"
+	"crosstap/internal/tap/groom"
 	"crosstap/internal/tap/meter"
+	"crosstap/internal/tap/sift"
 )
 
 // source is the first stage of a tap.
@@ -26,28 +25,48 @@ type source interface {
 	Book() *ledger.Book
 }
 
-// sink is the last stage of a tap.
-type sink interface {
+// recordSink is the last stage for flow records.
+type recordSink interface {
 	Run(ctx context.Context, in <-chan []flow.Record) error
+}
+
+// frameSink is the last stage for frames.
+type frameSink interface {
+	Run(ctx context.Context, in <-chan frame.Batch) error
+	Book() *ledger.Book
+	Where() string
 }
 
 // Tap is a tap line, made but not running.
 type Tap struct {
 	spec   Spec
+	to     destinations
 	source source
 	live   *capture.Live // source, when it captures from interfaces
-	meter  *meter.Meter
-	sinks  []sink
+	file   *capture.File // source, when it reads a file
+	kernel kernelFilter
+	sieve  *sift.Sieve     // nil: all frames go on
+	groom  *groom.Pipeline // nil: as they are
+	sample uint32          // groom passes one frame in so many on
+	meter  *meter.Meter    // nil: no flow records are wanted
+	flows  []recordSink
+	frames []frameSink
 	books  []*ledger.Book
+
+	stopSource atomic.Pointer[context.CancelFunc] // set by Run
 }
 
-// New returns the tap that s describes. It opens nothing.
+// New returns the tap that s describes. It opens nothing. The error of a filter's expression is a *filter.Error.
 func New(s Spec) (*Tap, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
 	t := &Tap{spec: s}
-	for _, step := range []func() error{t.makeSource, t.makeMeter, t.makeSinks} {
+	var err error
+	if t.to, err = s.destinations(); err != nil {
+		return nil, err
+	}
+	for _, step := range []func() error{t.makeFilter, t.makeSource, t.makeGroom, t.makeMeter, t.makeRecordSinks, t.makeFrameSinks} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -57,29 +76,68 @@ func New(s Spec) (*Tap, error) {
 
 func (t *Tap) makeSource() (err error) {
 	s := &t.spec
+	snap := s.SnapLen
+	if t.sieve != nil {
+		snap = 0 // the filter sees whole frames, and cuts what goes on
+	}
 	if s.File != "" {
-		t.source, err = capture.NewFile(capture.FileConfig{Path: s.File, SnapLen: s.SnapLen})
+		t.file, err = capture.NewFile(capture.FileConfig{Path: s.File, SnapLen: snap})
+		t.source = t.file
 	} else {
 		t.live, err = capture.NewLive(capture.LiveConfig{
-			Interfaces: s.Interfaces, NetNS: s.NetNS, RingBytes: s.RingBytes, SnapLen: s.SnapLen,
+			Interfaces: s.Interfaces, NetNS: s.NetNS, RingBytes: s.RingBytes, SnapLen: snap, Filter: t.kernel.program(s),
 			Promiscuous: s.Promiscuous, IngressOnly: s.IngressOnly, Ready: s.Ready, Log: s.Log,
 		})
 		t.source = t.live
 	}
-	if err == nil {
-		t.books = append(t.books, t.source.Book())
+	if err != nil {
+		return err
 	}
-	return err
+	t.books = append(t.books, t.source.Book())
+	if t.sieve != nil {
+		t.books = append(t.books, t.sieve.Book())
+	}
+	return nil
+}
+
+func (t *Tap) makeGroom() error {
+	if t.spec.Groom == nil {
+		return nil
+	}
+	spec := *t.spec.Groom
+	if spec.Sample != nil {
+		t.sample = uint32(spec.Sample.Rate)
+	}
+	dc := t.spec.dissectConfig()
+	if err := dc.Validate(); err != nil {
+		return fmt.Errorf("tap: %w", err)
+	}
+	c := groom.Config{Spec: spec, Dissector: dissect.New(dc)}
+	for _, name := range t.spec.Interfaces {
+		c.Points = append(c.Points, groom.Point{Name: name})
+	}
+	var err error
+	if t.groom, err = groom.New(c); err != nil {
+		return err
+	}
+	if n := t.groom.Outputs(); n > 1 && (n != len(t.to.files) || t.to.discardFrames) {
+		return fmt.Errorf("tap: groom: balance over %d outputs: %d capture files to write; name one for each, and no null:frames", n, len(t.to.files))
+	}
+	t.books = append(t.books, t.groom.Books()...)
+	return nil
 }
 
 func (t *Tap) makeMeter() (err error) {
+	if !t.to.records() {
+		return nil
+	}
 	dc := t.spec.dissectConfig()
 	if err := dc.Validate(); err != nil {
 		return fmt.Errorf("tap: %w", err)
 	}
 	c := t.spec.meterConfig()
 	c.Dissector = dissect.New(dc)
-	c.Point = t.point
+	c.Point, c.Sampling = t.point, max(t.sample, 1)
 	if t.meter, err = meter.New(c); err == nil {
 		t.books = append(t.books, t.meter.Books()...)
 	}
@@ -95,133 +153,80 @@ func (t *Tap) point(index uint32) meter.Point {
 	return p
 }
 
-func (t *Tap) makeSinks() error {
-	targets, lines, null, err := t.spec.destinations()
-	if err != nil {
-		return err
-	}
-	if len(targets) > 0 {
+func (t *Tap) makeRecordSinks() error {
+	if len(t.to.targets) > 0 {
 		c := export.DefaultConfig()
-		c.Targets, c.Domain, c.Logger, c.Wait = targets, t.spec.Domain, t.spec.Log, t.spec.File != ""
+		c.Targets, c.Domain, c.Logger, c.Wait = t.to.targets, t.spec.Domain, t.spec.Log, t.spec.File != ""
 		e, err := export.New(c)
 		if err != nil {
 			return fmt.Errorf("tap: %w", err)
 		}
-		t.sinks, t.books = append(t.sinks, e), append(t.books, e.Books()...)
+		t.flows, t.books = append(t.flows, e), append(t.books, e.Books()...)
 	}
-	if lines {
+	if t.to.lines {
 		l := deliver.NewLines(t.spec.Stdout)
-		t.sinks, t.books = append(t.sinks, l), append(t.books, l.Book())
+		t.flows, t.books = append(t.flows, l), append(t.books, l.Book())
 	}
-	if null {
+	if t.to.null {
 		n := deliver.NewNull()
-		t.sinks, t.books = append(t.sinks, n), append(t.books, n.Book())
+		t.flows, t.books = append(t.flows, n), append(t.books, n.Book())
 	}
 	return nil
 }
 
-// Channels hold this many batches of frames and slices of records.
-const (
-	framesAhead = 4
-	flowsAhead  = 8
-)
-
-// Run runs the tap until its capture ends or stop does; then it drains: what was captured is metered and exported. A
-// source that fails, such as a damaged capture, is drained in the same way before its error is returned.
-func (t *Tap) Run(stop context.Context) error {
-	g, ctx := errgroup.WithContext(context.WithoutCancel(stop)) // ctx ends when a stage fails
-	src, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(stop, cancel)() // the end of stop ends the source; the rest drain
-	frames, flows := make(chan frame.Batch, framesAhead), make(chan []flow.Record, flowsAhead)
-	var sourceErr error
-	g.Go(func() error {
-		defer close(frames)
-		if t.live == nil && t.spec.Ready != nil {
-			t.spec.Ready()
+func (t *Tap) makeFrameSinks() error {
+	for _, c := range t.to.files {
+		t.describe(&c)
+		f, err := deliver.NewFile(c)
+		if err != nil {
+			return err
 		}
-		sourceErr = t.source.Run(src, frames)
-		return nil
-	})
-	g.Go(func() error {
-		defer close(flows)
-		return t.meter.Run(ctx, frames, flows)
-	})
-	t.runSinks(ctx, g, flows)
-	err := g.Wait()
-	for b := range frames { // a stage failed: the rest is not metered
-		b.Release()
+		t.frames = append(t.frames, f)
 	}
-	if err != nil {
-		return err
+	if t.to.discardFrames {
+		t.frames = append(t.frames, deliver.NewDiscard())
 	}
-	return sourceErr
+	for _, f := range t.frames {
+		t.books = append(t.books, f.Book())
+	}
+	return nil
 }
 
-// runSinks gives every sink all records. Sinks only read them.
-func (t *Tap) runSinks(ctx context.Context, g *errgroup.Group, flows <-chan []flow.Record) {
-	if len(t.sinks) == 1 {
-		g.Go(func() error { return t.sinks[0].Run(ctx, flows) })
-		return
-	}
-	branches := make([]chan []flow.Record, len(t.sinks))
-	for i, s := range t.sinks {
-		branches[i] = make(chan []flow.Record, flowsAhead)
-		g.Go(func() error { return s.Run(ctx, branches[i]) })
-	}
-	g.Go(func() error {
-		defer func() {
-			for _, b := range branches {
-				close(b)
-			}
-		}()
-		for records := range flows {
-			for _, b := range branches {
-				select {
-				case b <- records:
-				case <-ctx.Done():
-					return ctx.Err()
+// describe fills in what a capture file says of the tap.
+func (t *Tap) describe(c *deliver.FileConfig) {
+	s := &t.spec
+	c.Stdout, c.Program, c.Hardware, c.OS = s.Stdout, s.Program, hardware(), system()
+	c.Tap, c.Filter, c.SnapLen, c.Input = s.Name, s.Filter, s.SnapLen, s.File
+	c.Interface, c.Counts, c.Failed = t.interfaceName, t.counts, t.stop
+	if t.groom != nil {
+		if labels := t.groom.Labels(); len(labels) > 0 {
+			c.Label = func(tag uint16) string {
+				if int(tag) < len(labels) {
+					return labels[tag]
 				}
-			}
-		}
-		return nil
-	})
-}
-
-// Statements returns the books of all stages, in the order of the line.
-func (t *Tap) Statements() []ledger.Statement {
-	var all []ledger.Statement
-	for _, b := range t.books {
-		all = append(all, b.Read())
-	}
-	return all
-}
-
-// Stats returns the meter's figures.
-func (t *Tap) Stats() meter.Stats { return t.meter.Stats() }
-
-// Summary returns one line about what the tap did in a time: what came in, what went out, and every
-// reason for a difference.
-func (t *Tap) Summary(took time.Duration) string {
-	st := t.Stats()
-	var b strings.Builder
-	fmt.Fprintf(&b, "%d frames, %d packets, %d octets in %s", t.source.Book().Read().In, st.Packets, st.Octets, took.Round(time.Millisecond))
-	records := t.meter.Books()[1].Read()
-	fmt.Fprintf(&b, "; %d flow records", records.Out)
-	for _, s := range t.Statements() {
-		for _, d := range s.Dropped {
-			if d.N > 0 {
-				fmt.Fprintf(&b, "; %s: %d %s %s", s.Stage, d.N, s.Unit, strings.ReplaceAll(d.Reason, "_", " "))
+				return ""
 			}
 		}
 	}
-	for _, x := range []struct {
-		n    uint64
-		what string
-	}{{st.Evicted, "flows ended early (cache full)"}, {st.FragmentOrphans, "fragments without their first one"}, {st.ClockJumps, "jumps back in time"}} {
-		if x.n > 0 {
-			fmt.Fprintf(&b, "; %d %s", x.n, x.what)
-		}
+}
+
+// interfaceName returns the name of a point's interface.
+func (t *Tap) interfaceName(point uint32) string {
+	if t.live != nil {
+		name, _ := t.live.Interface(point)
+		return name
 	}
-	return b.String()
+	return t.file.Interface(point)
+}
+
+// counts returns what is known of a point.
+func (t *Tap) counts(point uint32) (c deliver.Counts) {
+	if t.live != nil {
+		c.Lost, c.Missed = t.live.Lost(point), t.live.Missed(point)
+	}
+	if t.sieve != nil {
+		n := t.sieve.Tally(point)
+		c.Received, c.Matched = n.In+c.Lost, n.Out
+	}
+	return c
 }

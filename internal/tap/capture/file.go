@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/klauspost/compress/gzip"
@@ -40,6 +42,12 @@ type File struct {
 	cfg  FileConfig
 	book *ledger.Book
 	pool chunks
+
+	read atomic.Int64 // bytes of the file
+	size atomic.Int64 // 0 when not known
+
+	mu    sync.Mutex
+	names map[uint32]string // of the interfaces, by point
 }
 
 // NewFile returns a source that reads the capture once.
@@ -53,6 +61,38 @@ func NewFile(cfg FileConfig) (*File, error) {
 // Book returns the source's account.
 func (f *File) Book() *ledger.Book { return f.book }
 
+// Interface returns the name that the capture gives the interface of a point, "" for none. It is safe for concurrent use.
+func (f *File) Interface(point uint32) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.names[point]
+}
+
+func (f *File) named(point uint32, name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.names == nil {
+		f.names = map[uint32]string{}
+	}
+	f.names[point] = name
+}
+
+// Progress returns the bytes that were read of the file, as it is stored, and its size, 0 when that is not known. It is safe for
+// concurrent use.
+func (f *File) Progress() (read, size int64) { return f.read.Load(), f.size.Load() }
+
+// counted is a reader that says how far it is.
+type counted struct {
+	r io.Reader
+	n *atomic.Int64
+}
+
+func (c counted) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	c.n.Add(int64(n))
+	return n, err
+}
+
 // Run sends every complete frame of the capture to out and returns. When the capture is cut or
 // damaged, the frames before that point have been sent, and the error names the offset
 // (in the uncompressed capture). When ctx ends, Run stops without an error. Run does not close out.
@@ -62,10 +102,10 @@ func (f *File) Run(ctx context.Context, out chan<- frame.Batch) error {
 		return fmt.Errorf("capture: %w", err)
 	}
 	defer closeInput()
-	r, done, err := uncompressed(r)
+	r, done, err := uncompressed(counted{r, &f.read})
 	if err == nil {
 		defer done()
-		err = f.read(ctx, r, out)
+		err = f.decode(ctx, r, out)
 	}
 	if err == nil || ctx.Err() != nil {
 		return nil
@@ -89,6 +129,9 @@ func (f *File) open(ctx context.Context) (io.Reader, func(), error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, nil, err
+	}
+	if st, err := file.Stat(); err == nil && st.Mode().IsRegular() {
+		f.size.Store(st.Size())
 	}
 	stop := context.AfterFunc(ctx, func() { _ = file.SetReadDeadline(time.Unix(1, 0)) })
 	return file, func() { stop(); file.Close() }, nil
@@ -144,13 +187,16 @@ func sniff(b []byte) (format, int, error) {
 	return newPcap(b)
 }
 
-// read is the loop from bytes to batches: fill a chunk, decode what is whole in it, carry the rest
+// decode is the loop from bytes to batches: fill a chunk, decode what is whole in it, carry the rest
 // over to the next chunk.
-func (f *File) read(ctx context.Context, r io.Reader, out chan<- frame.Batch) error {
+func (f *File) decode(ctx context.Context, r io.Reader, out chan<- frame.Batch) error {
 	c := f.pool.get(chunkBytes)
 	defer func() { c.free() }()
 	have, readErr := fill(r, c.buf, 0, minFill)
 	format, pos, err := sniff(c.buf[:have])
+	if p, ok := format.(*pcapng); ok {
+		p.named = f.named
+	}
 	if err != nil {
 		if readErr != nil && !errors.Is(readErr, io.EOF) {
 			return fmt.Errorf("offset %d: %w", have, readErr)

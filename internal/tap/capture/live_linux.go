@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -23,9 +26,10 @@ type LiveConfig struct {
 	SnapLen     int      // keep at most so many bytes of each frame; 0 for all
 	Promiscuous bool     // also frames that are addressed to others
 	IngressOnly bool     // not the frames that the host sends through the interface
-	// Filter is a classic BPF program (one for cooked frames is not needed: frames begin with their link
-	// header); its result is the number of bytes to keep, 0 to pass the frame over.
-	Filter []bpf.RawInstruction
+	// Filter returns the classic BPF program for interfaces of a link type (one for cooked frames is not needed: frames
+	// begin with their link header); the program's result is the number of bytes to keep, 0 to pass the frame over. It is
+	// in place before the first frame. nil for all frames.
+	Filter func(link frame.LinkType) ([]bpf.RawInstruction, error)
 	// Ready is called once, when every interface is being captured from.
 	Ready func()
 	Log   *slog.Logger // nil for none
@@ -66,9 +70,6 @@ func (c LiveConfig) Validate() error {
 	if c.SnapLen < 0 {
 		return fmt.Errorf("capture: snap length %d: must not be negative", c.SnapLen)
 	}
-	if len(c.Filter) > 4096 {
-		return fmt.Errorf("capture: filter of %d instructions: the kernel takes 4096", len(c.Filter))
-	}
 	return nil
 }
 
@@ -76,12 +77,14 @@ func (c LiveConfig) Validate() error {
 // TPACKET_V3). Each frame comes with its virtio header, so that super-frames of segmentation offload can be
 // counted as what they stand for.
 type Live struct {
-	cfg   LiveConfig
-	book  *ledger.Book
-	log   *slog.Logger
-	space *netns
-	rings []*ring
-	index []atomic.Uint32 // interface index of each point
+	cfg    LiveConfig
+	book   *ledger.Book
+	log    *slog.Logger
+	space  *netns
+	rings  []*ring
+	index  []atomic.Uint32 // interface index of each point
+	lost   []atomic.Uint64 // frames of each point that the kernel dropped
+	before []atomic.Uint64 // frames that the interface had dropped when capturing began
 
 	giveUp time.Time // on the next stage, once ctx has ended
 }
@@ -95,7 +98,7 @@ func NewLive(c LiveConfig) (*Live, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Live{cfg: c, book: newBook(), log: log, index: make([]atomic.Uint32, len(c.Interfaces))}, nil
+	return &Live{cfg: c, book: newBook(), log: log, index: make([]atomic.Uint32, len(c.Interfaces)), lost: make([]atomic.Uint64, len(c.Interfaces)), before: make([]atomic.Uint64, len(c.Interfaces))}, nil
 }
 
 // Book returns the source's account.
@@ -108,6 +111,39 @@ func (l *Live) Interface(point uint32) (name string, index uint32) {
 		return "", 0
 	}
 	return l.cfg.Interfaces[point], l.index[point].Load()
+}
+
+// Lost returns the number of frames of a point's interface that the kernel dropped. It is safe for concurrent use.
+func (l *Live) Lost(point uint32) uint64 {
+	if int(point) >= len(l.lost) {
+		return 0
+	}
+	return l.lost[point].Load()
+}
+
+// Missed returns the number of frames of a point that the interface itself has dropped since capturing began; 0 where that is
+// not known, as in another network namespace. It is safe for concurrent use.
+func (l *Live) Missed(point uint32) uint64 {
+	if int(point) >= len(l.before) {
+		return 0
+	}
+	now, before := l.missed(l.cfg.Interfaces[point]), l.before[point].Load()
+	return max(now, before) - before
+}
+
+func (l *Live) missed(name string) (n uint64) {
+	if l.cfg.NetNS != "" {
+		return 0
+	}
+	for _, counter := range []string{"rx_missed_errors", "rx_fifo_errors"} {
+		b, err := os.ReadFile("/sys/class/net/" + name + "/statistics/" + counter)
+		if err != nil {
+			return 0
+		}
+		v, _ := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
+		n += v
+	}
+	return n
 }
 
 const (
@@ -151,6 +187,7 @@ func (l *Live) open(name string, point uint32) (*ring, error) {
 		return nil, err
 	}
 	l.index[point].Store(uint32(r.ifindex))
+	l.before[point].Store(l.missed(name))
 	if !r.vnet {
 		l.log.Warn("no offload information from the kernel: super-frames are counted as one packet", "interface", name)
 	}
@@ -229,6 +266,7 @@ func (l *Live) statistics(r *ring) {
 	}
 	l.book.In(int(st.Drops))
 	l.book.Drop(DropKernel, int(st.Drops))
+	l.lost[r.point].Add(uint64(st.Drops))
 }
 
 func (l *Live) waiting() bool {

@@ -163,12 +163,17 @@ func TestSnapLenAndFilter(t *testing.T) {
 	long, other := ethernet("\x88\xb5"+strings.Repeat("a", 500)), ethernet("\x88\xb6"+strings.Repeat("b", 500))
 	c := testLive(b, "b0")
 	c.SnapLen, c.IngressOnly = 200, true
-	var err error
-	c.Filter, err = bpf.Assemble([]bpf.Instruction{
+	program, err := bpf.Assemble([]bpf.Instruction{
 		bpf.LoadAbsolute{Off: 12, Size: 2}, bpf.JumpIf{Val: 0x88b5, SkipFalse: 1}, bpf.RetConstant{Val: 1 << 16}, bpf.RetConstant{},
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	c.Filter = func(link frame.LinkType) ([]bpf.RawInstruction, error) {
+		if link != frame.LinkEthernet {
+			t.Errorf("link type %d", link)
+		}
+		return program, nil
 	}
 	l := startLive(t, c, 8)
 	send(other, long, other)

@@ -44,6 +44,7 @@ type pcapng struct {
 	points     map[string]uint32 // of an interface's name (or number) and link type
 	lastNS     int64             // for simple packet blocks, which carry no time
 	count      int
+	named      func(point uint32, name string) // told of each new observation point whose interface has a name
 }
 
 // iface is what an interface description block says.
@@ -203,6 +204,7 @@ func (p *pcapng) description(body []byte) error {
 
 // pointOf gives the same interface of several sections the same observation point.
 func (p *pcapng) pointOf(name string, index int, link frame.LinkType) uint32 {
+	shown := name
 	if name == "" {
 		name = fmt.Sprint("\x00", index)
 	}
@@ -213,6 +215,9 @@ func (p *pcapng) pointOf(name string, index int, link frame.LinkType) uint32 {
 	point := uint32(len(p.points))
 	if point < maxInterfaces {
 		p.points[key] = point
+		if p.named != nil && shown != "" {
+			p.named(point, shown)
+		}
 	}
 	return point
 }

@@ -130,7 +130,7 @@ func (r *ring) setUp(cfg *LiveConfig) error {
 	if err != nil {
 		return fail(fmt.Sprintf("ring of %d bytes", cfg.RingBytes), err)
 	}
-	if err := r.attach(program(cfg.Filter, cfg.SnapLen)); err != nil {
+	if err := r.filter(cfg); err != nil {
 		return fail("filter", err)
 	}
 	if cfg.IngressOnly {
@@ -188,6 +188,21 @@ func program(filter []bpf.RawInstruction, snapLen int) []bpf.RawInstruction {
 		}
 	}
 	return out
+}
+
+// filter puts the filter of the interface's link type in place.
+func (r *ring) filter(cfg *LiveConfig) (err error) {
+	var filter []bpf.RawInstruction
+	if cfg.Filter != nil {
+		if filter, err = cfg.Filter(r.link); err != nil {
+			return err
+		}
+	}
+	const most = 4096 // BPF_MAXINSNS
+	if len(filter) > most {
+		return fmt.Errorf("%d instructions: the kernel takes %d", len(filter), most)
+	}
+	return r.attach(program(filter, cfg.SnapLen))
 }
 
 func (r *ring) attach(filter []bpf.RawInstruction) error {

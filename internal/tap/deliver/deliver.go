@@ -1,5 +1,5 @@
-// Package deliver writes flow records to places that need no protocol: standard output as JSON
-// lines, and nowhere.
+// Package deliver is the far end of the tap line for what needs no network protocol: frames go to capture files, flow
+// records to standard output as JSON lines, and both to nowhere.
 package deliver
 
 import (
@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"crosstap/internal/flow"
+	"crosstap/internal/frame"
 	"crosstap/internal/ledger"
 )
 
@@ -87,6 +88,35 @@ func (n *Null) Run(ctx context.Context, in <-chan []flow.Record) error {
 			}
 			n.book.In(len(records))
 			n.book.Out(len(records))
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Discard takes frames and counts them.
+type Discard struct{ book *ledger.Book }
+
+// NewDiscard returns a sink that keeps no frame.
+func NewDiscard() *Discard { return &Discard{book: ledger.New("deliver", ledger.Frames)} }
+
+// Book returns the sink's account.
+func (d *Discard) Book() *ledger.Book { return d.book }
+
+// Where returns the destination as it was given.
+func (d *Discard) Where() string { return "null:frames" }
+
+// Run takes and releases batches until in is closed or ctx ends.
+func (d *Discard) Run(ctx context.Context, in <-chan frame.Batch) error {
+	for {
+		select {
+		case b, ok := <-in:
+			if !ok {
+				return nil
+			}
+			d.book.In(len(b.Frames))
+			d.book.Out(len(b.Frames))
+			b.Release()
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -27,6 +27,8 @@ type Config struct {
 	Live bool
 	// Domain is the observation domain that the records carry.
 	Domain uint32
+	// Sampling is the N of one frame in N that reaches the meter; 0 and 1 for all.
+	Sampling uint32
 	// Point describes the observation point with an index of frame.Frame.Point; nil for
 	// points that are known by their index alone. It is called once for each record, from the goroutine of Run.
 	Point func(index uint32) Point

@@ -219,7 +219,10 @@ func (m *Meter) emit(e *entry, reason flow.EndReason) {
 	r.FirstTCPFlags = e.firstFlags
 	r.Marks, r.EndReason = e.marks, reason
 	r.Tunnel.SrcPort, r.Tunnel.DstPort = uint16(e.outerPorts>>16), uint16(e.outerPorts)
-	r.Domain, r.Sampling = m.cfg.Domain, 1
+	r.Domain, r.Sampling = m.cfg.Domain, max(m.cfg.Sampling, 1)
+	if r.Sampling > 1 {
+		r.Marks |= flow.MarkSampled
+	}
 	m.place(r, e.key.point())
 	if len(m.out) == recordsPerSlice {
 		m.pass()

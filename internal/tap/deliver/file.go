@@ -1,0 +1,312 @@
+package deliver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"crosstap/internal/frame"
+	"crosstap/internal/ledger"
+)
+
+// Format is a format of capture files.
+type Format uint8
+
+// The formats.
+const (
+	Pcapng Format = iota
+	Pcap
+)
+
+// String returns the format's name.
+func (f Format) String() string {
+	if f == Pcap {
+		return "pcap"
+	}
+	return "pcapng"
+}
+
+// FileConfig says where and how to write a capture.
+type FileConfig struct {
+	Format Format
+	Path   string    // "-" for Stdout; .gz and .zst at its end compress
+	Stdout io.Writer // for the path "-"
+
+	// What the file says of itself; a pcap file cannot.
+	Program   string // that writes it, with its version
+	Hardware  string
+	OS        string
+	Tap       string // name of the tap
+	Filter    string // the expression that frames matched, "" for none
+	SnapLen   int    // most bytes of a frame; 0 for MaxFrame
+	Interface func(point uint32) string
+	// Counts returns what is known of an interface when the file ends; nil for nothing.
+	Counts func(point uint32) Counts
+	// Label returns the text of a frame's tag; nil when there are no tags.
+	Label func(tag uint16) string
+
+	Input string // path of the capture that is read, which must not be overwritten
+	// Failed is called once, when writing has failed: nothing more is written, and the source may as well stop.
+	Failed func()
+}
+
+// Counts are figures of one interface since the start of the capture.
+type Counts struct {
+	Received uint64 // by the tap, and what the kernel dropped
+	Matched  uint64 // of them, frames that the filter let through
+	Lost     uint64 // dropped by the kernel
+	Missed   uint64 // dropped by the interface
+}
+
+// MaxFrame is the most bytes of a frame in a capture file, and what its header says when nothing was cut; the limit
+// of libpcap.
+const MaxFrame = 262144
+
+// Reasons under which a file drops frames.
+const (
+	DropWrite   = iota // the disk is full, the reader is gone
+	DropLink           // a pcap file has one link type
+	DropTooLong        // more than MaxFrame bytes
+)
+
+// File writes frames to a capture file or to standard output. A file is written in place, so that it can be read
+// while it grows: nothing waits for longer than a second. It is synced to the disk at the end.
+type File struct {
+	cfg  FileConfig
+	book *ledger.Book
+	enc  encoder
+
+	out     io.Writer // compressor or file
+	file    *os.File  // nil for Stdout
+	stream  compressor
+	regular bool
+	buf     []byte
+	pending int   // frames in buf
+	written int64 // bytes of complete blocks that out has taken
+	frames  uint64
+	err     error
+}
+
+// compressor is what gzip and zstd writers have in common.
+type compressor interface {
+	io.WriteCloser
+	Flush() error
+}
+
+// encoder makes the bytes of a format.
+type encoder interface {
+	head(b []byte) []byte
+	frame(b []byte, f *frame.Frame) ([]byte, error)
+	foot(b []byte) []byte
+	// whole returns the number of frames and bytes of the complete blocks at the start of b.
+	whole(b []byte) (frames, n int)
+}
+
+// NewFile returns a sink that writes a capture. The file is opened by Run.
+func NewFile(c FileConfig) (*File, error) {
+	if c.Path == "" {
+		return nil, fmt.Errorf("deliver: %s: no path: want %s:PATH, or %s:- for standard output", c.Format, c.Format, c.Format)
+	}
+	if c.Path == "-" && c.Stdout == nil {
+		return nil, fmt.Errorf("deliver: %s:-: there is no standard output", c.Format)
+	}
+	if c.SnapLen == 0 {
+		c.SnapLen = MaxFrame
+	}
+	f := &File{cfg: c, book: ledger.New("deliver", ledger.Frames, "write_failed", "other_link_type", "too_long")}
+	if f.enc = newPcapng(&f.cfg); c.Format == Pcap {
+		f.enc = &pcap{cfg: &f.cfg}
+	}
+	return f, nil
+}
+
+// Book returns the sink's account. What waits in the buffer is held.
+func (f *File) Book() *ledger.Book { return f.book }
+
+// Where returns the destination as it was given.
+func (f *File) Where() string { return f.cfg.Format.String() + ":" + f.cfg.Path }
+
+const (
+	bufferBytes  = 256 << 10 // fits into the second-level cache
+	flushFile    = time.Second
+	flushStdout  = 50 * time.Millisecond
+	maxBlockRoom = MaxFrame + 4096
+)
+
+// Run writes the frames of every batch from in, which it releases, until in is closed or ctx ends; then it ends the file.
+// When writing fails, it goes on taking batches, which it drops and counts, so that the stages before it can end in
+// order, and returns the error at the end.
+func (f *File) Run(ctx context.Context, in <-chan frame.Batch) error {
+	if err := f.open(); err != nil {
+		return fmt.Errorf("deliver: %s: %w", f.cfg.Format, err)
+	}
+	f.buf = f.enc.head(make([]byte, 0, bufferBytes+maxBlockRoom))
+	every := flushStdout
+	if f.regular {
+		every = flushFile
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case b, ok := <-in:
+			if !ok {
+				return f.finish(nil)
+			}
+			f.batch(b.Frames)
+			b.Release()
+		case <-tick.C:
+			f.flush(true)
+		case <-ctx.Done():
+			return f.finish(ctx.Err())
+		}
+	}
+}
+
+func (f *File) batch(frames []frame.Frame) {
+	f.book.In(len(frames))
+	f.book.Hold(len(frames))
+	for i := range frames {
+		if f.err != nil {
+			f.drop(DropWrite, len(frames)-i)
+			return
+		}
+		if len(frames[i].Data) > MaxFrame {
+			f.drop(DropTooLong, 1)
+			continue
+		}
+		b, err := f.enc.frame(f.buf, &frames[i])
+		if err != nil {
+			f.flush(true)
+			f.fail(err)
+			f.drop(DropLink, 1)
+			continue
+		}
+		f.buf = b
+		f.pending++
+		if len(f.buf) >= bufferBytes {
+			f.flush(false)
+		}
+	}
+}
+
+func (f *File) drop(reason, n int) {
+	f.book.Hold(-n)
+	f.book.Drop(reason, n)
+}
+
+// flush writes the buffer; through also what a compressor keeps.
+func (f *File) flush(through bool) {
+	if f.err != nil || len(f.buf) == 0 {
+		return
+	}
+	n, err := f.out.Write(f.buf)
+	if err == nil && through && f.stream != nil {
+		err = f.stream.Flush()
+	}
+	frames, whole := f.pending, len(f.buf)
+	if err != nil {
+		frames, whole = f.enc.whole(f.buf[:n])
+	}
+	f.book.Hold(-frames)
+	f.book.Out(frames)
+	f.frames += uint64(frames)
+	f.written += int64(whole)
+	f.buf = f.buf[:0]
+	if err != nil {
+		f.drop(DropWrite, f.pending-frames)
+		if f.regular && f.stream == nil {
+			_ = f.file.Truncate(f.written) // the last frame in part would only be in the reader's way
+		}
+		f.fail(err)
+	}
+	f.pending = 0
+}
+
+func (f *File) fail(err error) {
+	f.err = fmt.Errorf("deliver: %s: %d frames written: %w", f.name(), f.frames, err)
+	if f.cfg.Failed != nil {
+		f.cfg.Failed()
+	}
+}
+
+func (f *File) name() string {
+	if f.cfg.Path == "-" {
+		return f.cfg.Format.String() + ": standard output"
+	}
+	return f.cfg.Format.String() + ": " + f.cfg.Path
+}
+
+// open opens the file.
+func (f *File) open() error {
+	f.out = f.cfg.Stdout
+	if f.cfg.Path != "-" {
+		if err := f.create(); err != nil {
+			return err
+		}
+		f.out = f.file
+	}
+	switch {
+	case strings.HasSuffix(f.cfg.Path, ".gz"):
+		f.stream, _ = gzip.NewWriterLevel(f.out, gzip.BestSpeed)
+	case strings.HasSuffix(f.cfg.Path, ".zst"):
+		z, err := zstd.NewWriter(f.out, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+		if err != nil {
+			return err
+		}
+		f.stream = z
+	}
+	if f.stream != nil {
+		f.out = f.stream
+	}
+	return nil
+}
+
+// create opens the file for writing, for its owner alone: a capture holds what others have said.
+func (f *File) create() error {
+	if in, err := os.Stat(f.cfg.Input); err == nil && f.cfg.Input != "" {
+		if out, err := os.Stat(f.cfg.Path); err == nil && os.SameFile(in, out) {
+			return fmt.Errorf("%s is the capture that is read: choose another name", f.cfg.Path)
+		}
+	}
+	file, err := os.OpenFile(f.cfg.Path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	st, err := file.Stat()
+	f.file, f.regular = file, err == nil && st.Mode().IsRegular()
+	return nil
+}
+
+// finish ends the file and returns why writing failed, else why.
+func (f *File) finish(why error) error {
+	if f.err == nil {
+		f.buf = f.enc.foot(f.buf)
+		f.flush(false)
+	}
+	if f.stream != nil {
+		if err := f.stream.Close(); f.err == nil && err != nil {
+			f.fail(err)
+		}
+	}
+	if f.file != nil {
+		var err error
+		if f.regular {
+			err = f.file.Sync()
+		}
+		if err = errors.Join(err, f.file.Close()); f.err == nil && err != nil {
+			f.fail(err)
+		}
+	}
+	if f.err != nil {
+		return f.err
+	}
+	return why
+}

@@ -1,0 +1,285 @@
+package deliver
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"time"
+
+	"crosstap/internal/frame"
+)
+
+// Blocks and options of pcapng that are written (draft-ietf-opsawg-pcapng, section 4), all in little-endian order.
+const (
+	blockSection    = 0x0a0d0d0a
+	blockInterface  = 1
+	blockStatistics = 5
+	blockEnhanced   = 6
+
+	optComment = 1
+
+	optHardware, optOS, optUserAppl = 2, 3, 4
+
+	optIfName, optIfTsresol, optIfFilter = 2, 9, 11
+
+	optFlags = 2
+
+	optStart, optEnd, optReceived, optIfDropped, optAccepted, optOSDropped, optDelivered = 2, 3, 4, 5, 6, 7, 8
+)
+
+// pcapng writes one section: an interface description ahead of the first frame of each interface and link type,
+// and statistics of all at the end.
+type pcapng struct {
+	cfg   *FileConfig
+	ids   map[link]uint32
+	all   []described
+	last  link // the interface of the last frame
+	id    uint32
+	known bool // last and id are set
+	start uint64
+}
+
+// link is what has a description of its own.
+type link struct {
+	point uint32
+	kind  frame.LinkType
+}
+
+// described is an interface of the file.
+type described struct {
+	link
+	frames uint64
+}
+
+func newPcapng(c *FileConfig) *pcapng { return &pcapng{cfg: c, ids: map[link]uint32{}} }
+
+// head writes the section header. Its length stays open, as in every file that may still grow.
+func (p *pcapng) head(b []byte) []byte {
+	p.start = uint64(time.Now().UnixNano())
+	le := binary.LittleEndian
+	b, at := begin(b, blockSection)
+	b = le.AppendUint32(b, 0x1a2b3c4d)
+	b = le.AppendUint32(b, 1) // version 1.0
+	b = le.AppendUint64(b, 1<<64-1)
+	b = text(b, optHardware, p.cfg.Hardware)
+	b = text(b, optOS, p.cfg.OS)
+	b = text(b, optUserAppl, p.cfg.Program)
+	if p.cfg.Tap != "" {
+		b = text(b, optComment, "tap: "+p.cfg.Tap)
+	}
+	if p.cfg.Filter != "" {
+		b = text(b, optComment, "filter: "+p.cfg.Filter)
+	}
+	return end(b, at)
+}
+
+// begin starts a block and returns where, for end.
+func begin(b []byte, kind uint32) ([]byte, int) {
+	return binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(b, kind), 0), len(b)
+}
+
+// end closes the options and the block that began at.
+func end(b []byte, at int) []byte {
+	b = append(b, 0, 0, 0, 0)
+	n := uint32(len(b) - at + 4)
+	binary.LittleEndian.PutUint32(b[at+4:], n)
+	return binary.LittleEndian.AppendUint32(b, n)
+}
+
+// option appends an option with its padding.
+func option(b []byte, code uint16, v ...byte) []byte {
+	b = binary.LittleEndian.AppendUint16(b, code)
+	b = binary.LittleEndian.AppendUint16(b, uint16(len(v)))
+	return pad(append(b, v...), len(v))
+}
+
+func pad(b []byte, n int) []byte { return append(b, 0, 0, 0)[:len(b)+(-n&3)] }
+
+// text appends an option with a text, cut to what an option holds; none for an empty one.
+func text(b []byte, code uint16, s string) []byte {
+	const most = 1<<16 - 1
+	if s == "" {
+		return b
+	}
+	return option(b, code, []byte(s[:min(len(s), most)])...)
+}
+
+func number(b []byte, code uint16, n uint64) []byte {
+	return option(b, code, binary.LittleEndian.AppendUint64(nil, n)...)
+}
+
+// describe appends the description of an interface that is new.
+func (p *pcapng) describe(b []byte, l link) []byte {
+	p.last, p.known = l, true
+	if id, ok := p.ids[l]; ok {
+		p.id = id
+		return b
+	}
+	p.id = uint32(len(p.all))
+	p.ids[l] = p.id
+	p.all = append(p.all, described{link: l})
+	b, at := begin(b, blockInterface)
+	b = binary.LittleEndian.AppendUint16(b, uint16(l.kind))
+	b = append(b, 0, 0)
+	b = binary.LittleEndian.AppendUint32(b, uint32(p.cfg.SnapLen))
+	if p.cfg.Interface != nil {
+		b = text(b, optIfName, p.cfg.Interface(l.point))
+	}
+	b = option(b, optIfTsresol, 9)
+	if p.cfg.Filter != "" {
+		b = text(b, optIfFilter, "\x00"+p.cfg.Filter) // 0: an expression of libpcap's kind
+	}
+	return end(b, at)
+}
+
+// frame appends an enhanced packet block. Times before 1970 become 1970.
+func (p *pcapng) frame(b []byte, f *frame.Frame) ([]byte, error) {
+	const fixed = 28 // bytes before the data
+	if l := (link{f.Point, f.Link}); l != p.last || !p.known {
+		b = p.describe(b, l)
+	}
+	p.all[p.id].frames++
+	at, n := len(b), len(f.Data)
+	b = slices.Grow(b, fixed+n+3+12+4)
+	h := b[at : at+fixed]
+	le := binary.LittleEndian
+	ns := uint64(max(f.TimeNS, 0))
+	le.PutUint32(h, blockEnhanced)
+	le.PutUint32(h[8:], p.id)
+	le.PutUint32(h[12:], uint32(ns>>32))
+	le.PutUint32(h[16:], uint32(ns))
+	le.PutUint32(h[20:], uint32(n))
+	le.PutUint32(h[24:], uint32(max(f.OrigLen, n)))
+	b = pad(append(b[:at+fixed], f.Data...), n)
+	switch {
+	case f.Tag != 0 && p.cfg.Label != nil:
+		b = text(b, optComment, p.cfg.Label(f.Tag))
+		b = append(flags(b, f.Dir), 0, 0, 0, 0)
+	case f.Dir <= frame.Egress:
+		b = append(flags(b, f.Dir), 0, 0, 0, 0)
+	}
+	total := uint32(len(b) - at + 4)
+	le.PutUint32(b[at+4:], total)
+	return le.AppendUint32(b, total), nil
+}
+
+// flags appends the direction: 1 inbound, 2 outbound; nothing when it is not known.
+func flags(b []byte, d frame.Direction) []byte {
+	if d > frame.Egress {
+		return b
+	}
+	return append(b, optFlags, 0, 4, 0, byte(d)+1, 0, 0, 0)
+}
+
+// foot appends the statistics of each interface.
+func (p *pcapng) foot(b []byte) []byte {
+	now := uint64(time.Now().UnixNano())
+	le := binary.LittleEndian
+	for id := range p.all {
+		d := &p.all[id]
+		var at int
+		b, at = begin(b, blockStatistics)
+		b = le.AppendUint32(b, uint32(id))
+		b = le.AppendUint32(b, uint32(now>>32))
+		b = le.AppendUint32(b, uint32(now))
+		b = option(b, optStart, words(p.start)...)
+		b = option(b, optEnd, words(now)...)
+		if p.cfg.Counts != nil {
+			c := p.cfg.Counts(d.point)
+			b = number(b, optReceived, max(c.Received, d.frames+c.Lost))
+			b = number(b, optIfDropped, c.Missed)
+			b = number(b, optAccepted, max(c.Matched, d.frames))
+			b = number(b, optOSDropped, c.Lost)
+		}
+		b = number(b, optDelivered, d.frames)
+		b = end(b, at)
+	}
+	return b
+}
+
+// words writes a time as its high and its low 32 bits.
+func words(ns uint64) []byte {
+	return binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, uint32(ns>>32)), uint32(ns))
+}
+
+func (p *pcapng) whole(b []byte) (frames, n int) {
+	for len(b)-n >= 12 {
+		size := int(binary.LittleEndian.Uint32(b[n+4:]))
+		if size > len(b)-n {
+			break
+		}
+		if binary.LittleEndian.Uint32(b[n:]) == blockEnhanced {
+			frames++
+		}
+		n += size
+	}
+	return frames, n
+}
+
+// pcap writes a classic capture file with times in nanoseconds.
+type pcap struct {
+	cfg     *FileConfig
+	started bool
+	kind    frame.LinkType
+	frames  uint64
+}
+
+const (
+	pcapHeaderLen = 24
+	pcapRecordLen = 16
+)
+
+func (p *pcap) head(b []byte) []byte { return b } // the first frame decides the link type
+
+func (p *pcap) begin(b []byte, kind frame.LinkType) []byte {
+	p.started, p.kind = true, kind
+	le := binary.LittleEndian
+	b = le.AppendUint32(b, 0xa1b23c4d)
+	b = le.AppendUint32(b, 4<<16|2) // version 2.4
+	b = le.AppendUint64(b, 0)
+	b = le.AppendUint32(b, uint32(p.cfg.SnapLen))
+	return le.AppendUint32(b, uint32(kind))
+}
+
+// frame appends a record. Times outside of 1970 to 2106 become the nearest inside.
+func (p *pcap) frame(b []byte, f *frame.Frame) ([]byte, error) {
+	if !p.started {
+		b = p.begin(b, f.Link)
+	}
+	if f.Link != p.kind {
+		return b, fmt.Errorf("frame %d has link type %d, the ones before have %d, and a pcap file has one: write pcapng: instead", p.frames+1, f.Link, p.kind)
+	}
+	p.frames++
+	at, n := len(b), len(f.Data)
+	b = slices.Grow(b, pcapRecordLen+n)
+	h := b[at : at+pcapRecordLen]
+	ns := min(max(f.TimeNS, 0), (1<<32-1)*1e9)
+	le := binary.LittleEndian
+	le.PutUint32(h, uint32(ns/1e9))
+	le.PutUint32(h[4:], uint32(ns%1e9))
+	le.PutUint32(h[8:], uint32(n))
+	le.PutUint32(h[12:], uint32(max(f.OrigLen, n)))
+	return append(b[:at+pcapRecordLen], f.Data...), nil
+}
+
+// foot completes a file without frames.
+func (p *pcap) foot(b []byte) []byte {
+	if !p.started {
+		b = p.begin(b, frame.LinkEthernet)
+	}
+	return b
+}
+
+func (p *pcap) whole(b []byte) (frames, n int) {
+	if len(b) >= pcapHeaderLen && binary.LittleEndian.Uint32(b) == 0xa1b23c4d && binary.LittleEndian.Uint32(b[4:]) == 4<<16|2 {
+		n = pcapHeaderLen
+	}
+	for len(b)-n >= pcapRecordLen {
+		size := pcapRecordLen + int(binary.LittleEndian.Uint32(b[n+8:]))
+		if size > len(b)-n {
+			break
+		}
+		frames, n = frames+1, n+size
+	}
+	return frames, n
+}

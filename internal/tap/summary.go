@@ -1,0 +1,140 @@
+package tap
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"crosstap/internal/ledger"
+	"crosstap/internal/tap/groom"
+	"crosstap/internal/tap/meter"
+)
+
+// Statements returns the books of all stages, in the order of the line.
+func (t *Tap) Statements() []ledger.Statement {
+	var all []ledger.Statement
+	for _, b := range t.books {
+		all = append(all, b.Read())
+	}
+	return all
+}
+
+// Stats returns the meter's figures; all are 0 when there is none.
+func (t *Tap) Stats() meter.Stats {
+	if t.meter == nil {
+		return meter.Stats{}
+	}
+	return t.meter.Stats()
+}
+
+// Progress returns how far the source is: the frames so far and, for a capture file, its bytes read and its size, 0 when
+// that is not known.
+func (t *Tap) Progress() (frames uint64, read, size int64) {
+	if t.file != nil {
+		read, size = t.file.Progress()
+	}
+	return t.source.Book().Read().In, read, size
+}
+
+// Summary returns one line about what the tap did in a time: what came in, what went out, and every
+// reason for a difference.
+func (t *Tap) Summary(took time.Duration) string {
+	st := t.Stats()
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d frames", t.source.Book().Read().In)
+	if t.meter != nil {
+		fmt.Fprintf(&b, ", %d packets, %d octets", st.Packets, st.Octets)
+	}
+	fmt.Fprintf(&b, " in %s", took.Round(time.Millisecond))
+	if t.meter != nil {
+		fmt.Fprintf(&b, "; %d flow records", t.meter.Books()[1].Read().Out)
+	}
+	for _, f := range t.frames {
+		fmt.Fprintf(&b, "; %d frames to %s", f.Book().Read().Out, f.Where())
+	}
+	for _, s := range t.Statements() {
+		for _, d := range s.Dropped {
+			if d.N > 0 {
+				fmt.Fprintf(&b, "; %s: %d %s %s", s.Stage, d.N, s.Unit, strings.ReplaceAll(d.Reason, "_", " "))
+			}
+		}
+	}
+	for _, x := range []struct {
+		n    uint64
+		what string
+	}{{st.Evicted, "flows ended early (cache full)"}, {st.FragmentOrphans, "fragments without their first one"}, {st.ClockJumps, "jumps back in time"}} {
+		if x.n > 0 {
+			fmt.Fprintf(&b, "; %d %s", x.n, x.what)
+		}
+	}
+	for _, n := range t.notes() {
+		fmt.Fprintf(&b, "; %s: %d %s", n.Step, n.N, n.What)
+	}
+	return b.String()
+}
+
+func (t *Tap) notes() []groom.Note {
+	if t.groom == nil {
+		return nil
+	}
+	return t.groom.Notes()
+}
+
+// Filter says where the filter is at work; "" without one.
+func (t *Tap) Filter() string {
+	if t.spec.Filter == "" {
+		return ""
+	}
+	return t.kernel.text()
+}
+
+// Ledger returns the account of frames from the source to the destinations as one sum that adds up; "" where the first
+// line of the summary says all, because nothing stands between the two.
+func (t *Tap) Ledger() string {
+	if t.sieve == nil && t.groom == nil {
+		return ""
+	}
+	common := t.common()
+	read, made, delivered := common[0].In, uint64(0), common[len(common)-1].Out
+	var parts []string
+	rest := int64(read)
+	for _, s := range common {
+		made += s.Made
+		rest += int64(s.Made)
+		for _, d := range s.Dropped {
+			if d.N > 0 {
+				parts = append(parts, fmt.Sprintf("%d %s", d.N, reasonText(s.Stage, d.Reason)))
+				rest -= int64(d.N)
+			}
+		}
+	}
+	if rest -= int64(delivered); rest != 0 {
+		parts = append(parts, fmt.Sprintf("%d left when the line broke off", rest))
+	}
+	sum := fmt.Sprintf("%d frames read", read)
+	if made > 0 {
+		sum += fmt.Sprintf(" + %d made", made)
+	}
+	return sum + " = " + strings.Join(append(parts, fmt.Sprintf("%d delivered", delivered)), " + ")
+}
+
+// common returns the statements of the stages that every frame goes through.
+func (t *Tap) common() []ledger.Statement {
+	n := 1
+	if t.sieve != nil {
+		n++
+	}
+	if t.groom != nil {
+		n += len(t.groom.Books())
+	}
+	return t.Statements()[:n]
+}
+
+// reasonText names a loss; what is dropped at the source or by the filter needs no name of the stage.
+func reasonText(stage, reason string) string {
+	reason = strings.ReplaceAll(reason, "_", " ")
+	if reason == "stopped" {
+		return stage + " " + reason
+	}
+	return reason
+}
