@@ -27,8 +27,8 @@ var flowSort = merge(
 const flowTie = `t_end DESC, t_start DESC, t_recv DESC, flow_id, observer_id, direction, in_if, out_if, exporter, domain, octets DESC, packets DESC,
   l2_octets DESC, marks, end_reason, tcp_flags, min_ttl, max_ttl, tos, sampling, src, dst, src_port, dst_port, proto, outer_src, outer_dst`
 
-// Flows implements Reporter. Rows are shown as stored: what one observer said. Here a filter on
-// observer, exporter, domain, role, direction and interfaces is one on the row itself; seen_by
+// Flows implements Reporter. Rows are shown as stored: what one observer said. Here a filter on one
+// end, observer, exporter, domain, role, direction and interfaces is one on the row itself; seen_by
 // selects all rows of the flows that the observer saw.
 func (r *Reports) Flows(ctx context.Context, q Query) (Flows, error) {
 	a, err := check(q, defaultLimit)

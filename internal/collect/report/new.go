@@ -16,7 +16,8 @@ import (
 // observer did not say of a flow (segment, tenant, names, VTEPs) is filled from those that did, by
 // flow id. A filter on where a flow was seen (seen_by, observer, exporter, domain, role, direction,
 // interfaces) selects the flows for which one observer's rows fit; the figures stay those of the
-// canonical rows.
+// canonical rows. A filter on one end (src., dst.) means the conversation's ends, source for the client, so
+// that both directions pass and all reports add up to the same; only Flows goes by the row.
 type Reports struct {
 	st  store.Reader
 	now func() time.Time
@@ -57,6 +58,7 @@ type ask struct {
 	args             []any
 	cond             condition
 	vteps            bool // rows need VTEPs filled in one by one
+	ends             bool // rows need to know which end opened their conversation
 }
 
 // check completes a question and finds its mistakes.

@@ -135,6 +135,55 @@ func lessVTEP(a, b vtep) bool {
 	return cmp.Or(bytes.Compare(a.addr[:], b.addr[:]), strings.Compare(a.host, b.host)) < 0
 }
 
+// byEnds makes a filter on one end: keep sees rows from the client to the server, whichever way they went.
+func byEnds(keep func(*flow.Record) bool) func([]flow.Record) []flow.Record {
+	return func(rows []flow.Record) []flow.Record {
+		votes := map[pairKey]int{}
+		for _, r := range rows {
+			if canon(&r) {
+				k, t := conversationOf(r)
+				if vote := map[flow.Client]int{flow.ClientSrc: 1, flow.ClientDst: -1}[r.Client]; t {
+					votes[k] -= vote
+				} else {
+					votes[k] += vote
+				}
+			}
+		}
+		var out []flow.Record
+		for _, r := range rows {
+			k, t := conversationOf(r)
+			back := t // the lesser end is the client
+			switch v := votes[k]; {
+			case v != 0:
+				back = v > 0 == t
+				r.Client = map[bool]flow.Client{false: flow.ClientSrc, true: flow.ClientDst}[back]
+			default:
+				r.Client = flow.ClientUnknown
+				if r.SrcPort != r.DstPort {
+					back = r.SrcPort < r.DstPort
+				}
+			}
+			seen := r
+			if back {
+				seen = turned(r)
+			}
+			if keep(&seen) {
+				out = append(out, r)
+			}
+		}
+		return out
+	}
+}
+
+// conversationOf gives the key of the row's conversation, and whether it goes from the greater end to the lesser.
+func conversationOf(r flow.Record) (pairKey, bool) {
+	t := swapped(&r)
+	if t {
+		r = turned(r)
+	}
+	return pairKey{r.Fabric, r.Segment, r.Src, r.Dst, r.SrcVM, r.DstVM, r.Proto, r.SrcPort, r.DstPort}, t
+}
+
 // logical fills in what other observers know and applies the filter.
 func logical(recs []flow.Record, q report.Query, keep func(r *flow.Record, all []flow.Record) bool, inTime func(r *flow.Record) bool) []flow.Record {
 	byFlow := map[uint64][]flow.Record{}

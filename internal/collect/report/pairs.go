@@ -24,17 +24,21 @@ func (a *ask) grouped(fromMS, toMS int64, conversations bool) string {
 		extra = ", list_sort(list(DISTINCT app) FILTER (WHERE app <> '')) AS apps"
 		out = ", flows AS conversations, coalesce(apps, []) AS apps"
 	}
+	vote := "CASE client WHEN 1 THEN if(sw, -1, 1) WHEN 2 THEN if(sw, 1, -1) ELSE 0 END"
+	if a.oriented() {
+		vote = "if(sw, -opener, opener)" // what the filter went by
+	}
 	var b strings.Builder
 	b.WriteString(a.logical(fromMS, toMS))
 	b.WriteString(`,
-o0 AS NOT MATERIALIZED (SELECT *, src > dst OR (src = dst AND (src_vm > dst_vm OR (src_vm = dst_vm AND src_port > dst_port))) AS sw FROM l),
+o0 AS NOT MATERIALIZED (SELECT *, ` + swapped + ` AS sw FROM l),
 o AS NOT MATERIALIZED (SELECT fabric, segment, tenant, app, proto, t_start, t_end, packets, octets, sampling, marks, tcp_flags, sw,
   ` + canonical + ` AS can,
   if(sw, dst, src) AS a, if(sw, src, dst) AS b, if(sw, dst_vm, src_vm) AS a_vm, if(sw, src_vm, dst_vm) AS b_vm,
   if(sw, dst_port, src_port) AS a_port, if(sw, src_port, dst_port) AS b_port,
   if(sw, dst_host, src_host) AS a_host, if(sw, src_host, dst_host) AS b_host,
   if(sw, outer_dst, outer_src) AS a_vtep, if(sw, outer_src, outer_dst) AS b_vtep,
-  CASE client WHEN 1 THEN if(sw, -1, 1) WHEN 2 THEN if(sw, 1, -1) ELSE 0 END AS vote,
+  ` + vote + ` AS vote,
   ` + observerName + ` AS seen FROM o0),
 g AS NOT MATERIALIZED (SELECT ` + key)
 	for _, c := range []struct{ name, zero string }{{"tenant", "''"}, {"a_host", "''"}, {"b_host", "''"}, {"a_vtep", zeroAddr}, {"b_vtep", zeroAddr}} {

@@ -22,47 +22,55 @@ import (
 var filters = []struct {
 	text string
 	keep func(r *flow.Record, all []flow.Record) bool
+	ends func(rows []flow.Record) []flow.Record // filters on one end
 }{
-	{"", nil},
-	{"vni = 5001", func(r *flow.Record, _ []flow.Record) bool { return r.Segment.Number() == 5001 }},
-	{"segment = vxlan:5002 or fabric = lab", func(r *flow.Record, _ []flow.Record) bool { return r.Segment.Number() == 5002 || r.Fabric == "lab" }},
+	{"", nil, nil},
+	{"vni = 5001", func(r *flow.Record, _ []flow.Record) bool { return r.Segment.Number() == 5001 }, nil},
+	{"segment = vxlan:5002 or fabric = lab", func(r *flow.Record, _ []flow.Record) bool { return r.Segment.Number() == 5002 || r.Fabric == "lab" }, nil},
 	{"tenant = blue and not vm like \"db%\"", func(r *flow.Record, _ []flow.Record) bool {
 		return r.Tenant == "blue" && !strings.HasPrefix(r.SrcVM, "db") && !strings.HasPrefix(r.DstVM, "db")
-	}},
+	}, nil},
 	{"ip in 10.0.0.0/30 and port in (443, 53)", func(r *flow.Record, _ []flow.Record) bool {
 		return (in30(r.Src) || in30(r.Dst)) && (r.SrcPort == 443 || r.DstPort == 443 || r.SrcPort == 53 || r.DstPort == 53)
-	}},
-	{"ip6 and tcp", func(r *flow.Record, _ []flow.Record) bool { return !r.Src.Is4() && r.Proto == 6 }},
-	{"src host 10.0.0.1 and dst port 443", func(r *flow.Record, _ []flow.Record) bool {
+	}, nil},
+	{"ip6 and tcp", func(r *flow.Record, _ []flow.Record) bool { return !r.Src.Is4() && r.Proto == 6 }, nil},
+	{"src host 10.0.0.1 and dst port 443", nil, byEnds(func(r *flow.Record) bool {
 		return r.Src == flow.V4([]byte{10, 0, 0, 1}) && r.DstPort == 443
-	}},
+	})},
+	{"vni = 5001 and dst.port = 5432", nil, byEnds(func(r *flow.Record) bool { return r.Segment.Number() == 5001 && r.DstPort == 5432 })},
+	{"not src.vm like \"web%\" and (dst.vtep = 10.200.0.2 or outer.src = 10.200.0.1)", nil, byEnds(func(r *flow.Record) bool {
+		return !strings.HasPrefix(r.SrcVM, "web") && (r.Tunnel.Dst == flow.V4([]byte{10, 200, 0, 2}) || r.Tunnel.Src == flow.V4([]byte{10, 200, 0, 1}))
+	})},
+	{"src.vm in (web-0, db-1) and bytes > 10 KB", nil, byEnds(func(r *flow.Record) bool {
+		return (r.SrcVM == "web-0" || r.SrcVM == "db-1") && r.Octets > 10000
+	})},
 	{"seen_by = tunnel", func(_ *flow.Record, all []flow.Record) bool {
 		return anyRow(all, func(r *flow.Record) bool { return r.Role == flow.RoleTunnel })
-	}},
+	}, nil},
 	{"seen_by != \"h1 mirror\"", func(_ *flow.Record, all []flow.Record) bool {
 		return !anyRow(all, func(r *flow.Record) bool { return r.Observer == "h1 mirror" })
-	}},
+	}, nil},
 	{"seen_by = agent and seen_by = mirror", func(_ *flow.Record, all []flow.Record) bool {
 		return anyRow(all, func(r *flow.Record) bool { return r.Role == flow.RoleVNIC }) && anyRow(all, func(r *flow.Record) bool { return r.Role == flow.RoleMirror })
-	}},
+	}, nil},
 	{"exporter = 10.201.0.1 and domain = 1", func(_ *flow.Record, all []flow.Record) bool {
 		return anyRow(all, func(r *flow.Record) bool { return r.Domain == 1 })
-	}},
-	{"exporter = 10.201.0.1 and domain = 2", func(*flow.Record, []flow.Record) bool { return false }},
+	}, nil},
+	{"exporter = 10.201.0.1 and domain = 2", func(*flow.Record, []flow.Record) bool { return false }, nil},
 	{"vtep = 10.200.0.2", func(r *flow.Record, _ []flow.Record) bool {
 		v := flow.V4([]byte{10, 200, 0, 2})
 		return r.Tunnel.Src == v || r.Tunnel.Dst == v
-	}},
-	{"same_host", func(r *flow.Record, _ []flow.Record) bool { return r.SrcHost == r.DstHost }},
-	{"bytes > 20 KB and packets < 40", func(r *flow.Record, _ []flow.Record) bool { return r.Octets > 20000 && r.Packets < 40 }},
-	{"duration >= 10s", func(r *flow.Record, _ []flow.Record) bool { return ms(r.EndNS)-ms(r.StartNS) >= 10000 }},
-	{"mark = ambiguous or flags has rst", func(r *flow.Record, _ []flow.Record) bool { return r.Is(flow.MarkAmbiguous) || r.TCPFlags&4 != 0 }},
-	{"src.port < dst.port", func(r *flow.Record, _ []flow.Record) bool { return r.SrcPort < r.DstPort }},
-	{"src.host != dst.host and vm ~ '^(web|mq)'", func(r *flow.Record, _ []flow.Record) bool {
+	}, nil},
+	{"same_host", func(r *flow.Record, _ []flow.Record) bool { return r.SrcHost == r.DstHost }, nil},
+	{"bytes > 20 KB and packets < 40", func(r *flow.Record, _ []flow.Record) bool { return r.Octets > 20000 && r.Packets < 40 }, nil},
+	{"duration >= 10s", func(r *flow.Record, _ []flow.Record) bool { return ms(r.EndNS)-ms(r.StartNS) >= 10000 }, nil},
+	{"mark = ambiguous or flags has rst", func(r *flow.Record, _ []flow.Record) bool { return r.Is(flow.MarkAmbiguous) || r.TCPFlags&4 != 0 }, nil},
+	{"src.port < dst.port", nil, byEnds(func(r *flow.Record) bool { return r.SrcPort < r.DstPort })},
+	{"src.host != dst.host and vm ~ '^(web|mq)'", nil, byEnds(func(r *flow.Record) bool {
 		m := func(s string) bool { return strings.HasPrefix(s, "web") || strings.HasPrefix(s, "mq") }
 		return r.SrcHost != r.DstHost && (m(r.SrcVM) || m(r.DstVM))
-	}},
-	{"not (udp or icmp) and src.vm = ''", func(r *flow.Record, _ []flow.Record) bool { return r.Proto == 6 && r.SrcVM == "" }},
+	})},
+	{"not (udp or icmp) and src.vm = ''", nil, byEnds(func(r *flow.Record) bool { return r.Proto == 6 && r.SrcVM == "" })},
 }
 
 func in30(a flow.Addr) bool { return a.Is4() && a[15] < 4 }
@@ -94,6 +102,9 @@ func TestPairsAndConversations(t *testing.T) {
 		for _, q := range times {
 			q.Filter = f.text
 			rows := logical(recs, q, f.keep, endsIn(q))
+			if f.ends != nil {
+				rows = f.ends(rows)
+			}
 			got, err := r.Pairs(t.Context(), q)
 			if err != nil {
 				t.Errorf("%s: %v", f.text, err)
@@ -118,6 +129,23 @@ func TestPairsAndConversations(t *testing.T) {
 			}
 			total.Rows = uint64(len(wantConv))
 			compare(t, "total of conversations "+f.text, conv.Meta.Total, total)
+			links, err := r.Sankey(t.Context(), q)
+			if err != nil {
+				t.Errorf("%s: %v", f.text, err)
+				continue
+			}
+			if n := links.Meta.Total; n.Octets != total.Octets || n.Packets != total.Packets || n.Flows != total.Flows {
+				t.Errorf("%s: the links are %+v, the conversations %+v", f.text, n, total)
+			}
+			q.By = []string{"dst.vm"}
+			lines, err := r.Series(t.Context(), q)
+			if err != nil {
+				t.Errorf("%s: %v", f.text, err)
+				continue
+			}
+			if n := lines.Meta.Total; q.Since.Equal(t0) && (n.Octets != total.Octets || n.Packets != total.Packets || n.Flows != total.Flows) {
+				t.Errorf("%s: the lines are %+v, the conversations %+v", f.text, n, total)
+			}
 			total.Rows = uint64(len(want))
 			compare(t, "total of pairs "+f.text, got.Meta.Total, total)
 		}
@@ -208,6 +236,27 @@ func TestSeries(t *testing.T) {
 			check(got.Lines[3], []string{"other"}, rest)
 		}
 	}
+}
+
+// TestSeriesByServer: a column of one end is that of the conversation, as the pairs show it; both directions are in its line.
+func TestSeriesByServer(t *testing.T) {
+	recs := lab(8, 300)
+	r := stored(t, recs)
+	q := times[0]
+	q.By, q.Limit = []string{"dst.vm"}, 1000
+	want := map[string]uint64{}
+	for _, c := range conversationsOf(logical(recs, q, nil, endsIn(q))) {
+		want[c.DstVM] += c.Octets
+	}
+	got, err := r.Series(t.Context(), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := map[string]uint64{}
+	for _, l := range got.Lines {
+		shown[l.Key[0]] = l.Total
+	}
+	compare(t, "lines", shown, want)
 }
 
 // TestSankeyAndOverviewAddUp: every octet of the canonical rows is in one link, one segment and the total.

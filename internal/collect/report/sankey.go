@@ -13,7 +13,7 @@ const defaultLinks = 50
 // sankeySort are the columns to sort links by.
 var sankeySort = names("src_vtep", "segment", "tenant", "dst_vtep", "octets", "packets")
 
-// Sankey implements Reporter. Links go the way the traffic goes. Where no observer of a flow saw the
+// Sankey implements Reporter. Links go the way the traffic goes, also where a filter on one end selects conversations. Where no observer of a flow saw the
 // tunnel, the VTEP is the one that other flows of the same host used.
 func (r *Reports) Sankey(ctx context.Context, q Query) (Sankey, error) {
 	a, err := check(q, defaultLinks)

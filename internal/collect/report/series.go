@@ -51,7 +51,7 @@ type seriesAsk struct {
 // Series implements Reporter. A row is spread evenly over its time, so rows that reach into the range
 // from outside count with their part; Total counts rows that end in the range. Buckets start at
 // multiples of the step; the first and last may be cut by the range. Lines are ordered by total, the
-// rest is summed up as "other". The metric "flows" counts canonical rows.
+// rest is summed up as "other". Columns of one end are those of the conversation, source for the client. The metric "flows" counts canonical rows.
 func (r *Reports) Series(ctx context.Context, q Query) (Series, error) {
 	s, err := checkSeries(q)
 	if err != nil {
@@ -95,6 +95,7 @@ func checkSeries(q Query) (*seriesAsk, error) {
 			return nil, &QueryError{"by", "cannot split by " + quoteName(name), "such as tenant, vni, segment, app, proto, src.vm, dst.vm, src.host, src.vtep"}
 		}
 		s.fields = append(s.fields, f)
+		s.ends = s.ends || f.OneEnd()
 		s.vteps = s.vteps || strings.Contains(f.Columns[0], "outer_")
 	}
 	return s, s.buckets()
@@ -138,7 +139,7 @@ func floorDiv(a, b int64) int64 {
 func (s *seriesAsk) sql() string {
 	var keys, same []string
 	for i, f := range s.fields {
-		keys = append(keys, fmt.Sprintf("%s AS k%d", f.Columns[0], i))
+		keys = append(keys, fmt.Sprintf("%s AS k%d", f.SQL(), i))
 		same = append(same, fmt.Sprintf("x.k%[1]d = top.k%[1]d", i))
 	}
 	cols := make([]string, len(s.fields))

@@ -3,6 +3,8 @@ package report
 import (
 	"fmt"
 	"strings"
+
+	"crosstap/internal/collect/report/filter"
 )
 
 // The SQL of every report starts with the same steps:
@@ -10,6 +12,7 @@ import (
 //	r   rows of the time range that can match (the filter's conditions on the 5-tuple)
 //	f   of flows of which some row lacks a name or the segment: what any observer knows
 //	v   of flows that a tunnel observer saw: the VTEPs
+//	d   of conversations, when a filter names one end: who opened them
 //	l   r with that knowledge filled in, of the flows that match
 const zeroAddr = "'00000000-0000-0000-0000-000000000000'::UUID"
 
@@ -39,6 +42,9 @@ func (a *ask) logicalWhere(when string) string {
 	from := a.fillNames(&b, "r")
 	if a.vteps || !a.cond.expr.Steady() {
 		from = fillVTEPs(&b, from)
+	}
+	if a.oriented() {
+		from = a.orient(&b, from)
 	}
 	fmt.Fprintf(&b, "l AS NOT MATERIALIZED (SELECT * FROM %s WHERE true%s)", from, and(a.cond.flows(a)))
 	return b.String()
@@ -71,6 +77,26 @@ func fillVTEPs(b *strings.Builder, from string) string {
 		strings.Join(agg, ", "), zeroAddr, zeroAddr)
 	fmt.Fprintf(b, "l1 AS NOT MATERIALIZED (SELECT r.* REPLACE (%s) FROM %s r LEFT JOIN v ON r.flow_id = v.flow_id),\n", strings.Join(fill, ", "), from)
 	return "l1"
+}
+
+// swapped is true for rows whose ends stand in the other order than a and b, the ends of the conversation whatever the direction.
+const swapped = `(src > dst OR (src = dst AND (src_vm > dst_vm OR (src_vm = dst_vm AND src_port > dst_port))))`
+
+// oriented reports whether rows must know which way their conversation goes.
+func (a *ask) oriented() bool { return a.ends || a.cond.expr.OneEnd() }
+
+// orient adds the step that tells rows from the client from those of the server (filter.Turn), and who the client is:
+// opener is 1 for the row's source, -1 for its destination, 0 when no observer could tell. Then the greater port is taken for
+// the client's. The canonical rows of a conversation that end in the time range
+// decide together.
+func (a *ask) orient(b *strings.Builder, from string) string {
+	fmt.Fprintf(b, `l2 AS NOT MATERIALIZED (SELECT *, %[1]s AS sw FROM %[2]s),
+l3 AS NOT MATERIALIZED (SELECT *, if(sw, -1, 1) * sign(coalesce(sum(CASE client WHEN 1 THEN if(sw, -1, 1) WHEN 2 THEN if(sw, 1, -1) ELSE 0 END) FILTER (%[3]s)
+  OVER (PARTITION BY fabric, segment, proto, if(sw, dst, src), if(sw, src, dst), if(sw, dst_vm, src_vm), if(sw, src_vm, dst_vm),
+  if(sw, dst_port, src_port), if(sw, src_port, dst_port)), 0)) AS opener FROM l2),
+l4 AS NOT MATERIALIZED (SELECT * EXCLUDE (sw), CASE WHEN opener <> 0 THEN opener < 0 WHEN src_port <> dst_port THEN src_port < dst_port ELSE sw END AS %[4]s FROM l3),
+`, swapped, from, canonical+" AND t_end < "+ts(a.untilMS), filter.Turn)
+	return "l4"
 }
 
 func and(cond string) string {

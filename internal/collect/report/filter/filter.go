@@ -5,6 +5,10 @@
 //	src.port < dst.port or ip in 10.1.0.0/16        # comments run to the end of the line
 //	host 10.1.0.5 and tcp port 443
 //
+// Fields that begin with src. or dst. (and outer.src, outer.dst) name the ends of a conversation as reports show them:
+// the source is the client, which opened it, and both directions pass. Only in the list of flows, where every row has
+// one direction, the source is who sent.
+//
 // A parsed filter becomes SQL; values are always bound, never part of the text. Keywords and names of
 // fields are understood in any case, values as written.
 package filter

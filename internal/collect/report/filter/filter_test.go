@@ -77,10 +77,16 @@ func TestSQL(t *testing.T) {
 	f("vm != web-1", "", "(NOT (src_vm = «web-1» OR dst_vm = «web-1»))")
 	f("port in (22, 80-90) and vm = a", "(src_port BETWEEN «80» AND «90» OR src_port IN («22») OR dst_port BETWEEN «80» AND «90» OR dst_port IN («22»))",
 		"((src_port BETWEEN «80» AND «90» OR src_port IN («22») OR dst_port BETWEEN «80» AND «90» OR dst_port IN («22»)) AND (src_vm = «a» OR dst_vm = «a»))")
-	f("src.port < dst.port", "(src_port < dst_port)", "(src_port < dst_port)")
+	f("src.port < dst.port", "((src_port < dst_port) OR (dst_port < src_port))", "(if(turn, dst_port, src_port) < if(turn, src_port, dst_port))")
+	f("not dst.port = 53 and vm = a", "((NOT (dst_port = «53»)) OR (NOT (src_port = «53»)))",
+		"((NOT (if(turn, src_port, dst_port) = «53»)) AND (src_vm = «a» OR dst_vm = «a»))")
 	f("src.ip in 10.1.0.0/16",
-		"(src BETWEEN «00000000-0000-0000-0000-ffff0a010000»::UUID AND «00000000-0000-0000-0000-ffff0a01ffff»::UUID)",
-		"(src BETWEEN «00000000-0000-0000-0000-ffff0a010000»::UUID AND «00000000-0000-0000-0000-ffff0a01ffff»::UUID)")
+		"((src BETWEEN «00000000-0000-0000-0000-ffff0a010000»::UUID AND «00000000-0000-0000-0000-ffff0a01ffff»::UUID)"+
+			" OR (dst BETWEEN «00000000-0000-0000-0000-ffff0a010000»::UUID AND «00000000-0000-0000-0000-ffff0a01ffff»::UUID))",
+		"(if(turn, dst, src) BETWEEN «00000000-0000-0000-0000-ffff0a010000»::UUID AND «00000000-0000-0000-0000-ffff0a01ffff»::UUID)")
+	f("outer.src = 10.0.0.1", "", "(if(turn, outer_dst, outer_src) = «00000000-0000-0000-0000-ffff0a000001»::UUID)")
+	f("outer.src.port = 7", "", "(CASE WHEN turn THEN (CASE WHEN flow_id <> 0 THEN flow_id IN (SELECT flow_id FROM r WHERE (outer_dst_port = «7»)) ELSE (outer_dst_port = «7») END)"+
+		" ELSE (CASE WHEN flow_id <> 0 THEN flow_id IN (SELECT flow_id FROM r WHERE (outer_src_port = «7»)) ELSE (outer_src_port = «7») END) END)")
 	f("seen_by = agent", "", "(CASE WHEN flow_id <> 0 THEN flow_id IN (SELECT flow_id FROM r WHERE ((observer = «agent») OR role = «1»)) ELSE ((observer = «agent») OR role = «1») END)")
 	f("domain != 7", "", "(NOT (CASE WHEN flow_id <> 0 THEN flow_id IN (SELECT flow_id FROM r WHERE (domain = «7»)) ELSE (domain = «7») END))")
 	f("exporter = 10.0.0.1 and tcp and domain = 7", "(proto = «6»)",

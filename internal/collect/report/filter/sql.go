@@ -11,8 +11,8 @@ import (
 // Bind takes a value and returns the placeholder that stands for it. Values are uint64 or string.
 type Bind func(v any) string
 
-// Rows gives a condition that every row of a matching flow fulfils, "" when there is none: the parts on the 5-tuple, and
-// those on the segment, which a row may also lack. It is there to read less.
+// Rows gives a condition that every row of a matching conversation fulfils, "" when there is none: the parts on the
+// 5-tuple, either way round, and those on the segment, which a row may also lack. It is there to read less.
 func (e *Expr) Rows(bind Bind) string {
 	if e.Empty() {
 		return ""
@@ -20,7 +20,10 @@ func (e *Expr) Rows(bind Bind) string {
 	g := gen{bind: bind}
 	var parts []string
 	for _, n := range topTerms(e.root) {
-		if levelOf(n) == Key {
+		if levelOf(n) == Key && oneEnd(n) {
+			back := gen{bind: bind, ends: backward}
+			parts = append(parts, "("+g.node(n)+" OR "+back.node(n)+")")
+		} else if levelOf(n) == Key {
 			parts = append(parts, g.node(n))
 		} else if c, ok := n.(*compare); ok && (c.field.Kind == VNI || c.field.Kind == Segment) {
 			parts = append(parts, "(segment = 0 OR "+g.node(n)+")")
@@ -31,17 +34,18 @@ func (e *Expr) Rows(bind Bind) string {
 
 // Flows gives the condition for rows of logical flows, with all that is known filled in. Observations
 // are looked up in the table (rows of all observers, before filling): they hold when one observer's
-// rows of the flow fit. A negated one holds when none does.
+// rows of the flow fit. A negated one holds when none does. When the filter names one end (OneEnd), the rows must
+// have the column Turn, and src and dst are the ends of the conversation.
 func (e *Expr) Flows(bind Bind, table string) string {
 	if e.Empty() {
 		return ""
 	}
-	g := gen{bind: bind, table: table, flows: true}
+	g := gen{bind: bind, table: table, flows: true, ends: byTurn}
 	return g.node(e.root)
 }
 
-// Row gives the condition for a single stored row. Only seen_by looks at the other rows of the flow,
-// in the table.
+// Row gives the condition for a single stored row: src is who sent it. Only seen_by looks at the other
+// rows of the flow, in the table.
 func (e *Expr) Row(bind Bind, table string) string {
 	if e.Empty() {
 		return ""
@@ -105,6 +109,7 @@ type gen struct {
 	bind  Bind
 	table string
 	flows bool // observations are looked up by flow
+	ends  ends
 }
 
 func (g *gen) node(n node) string {
@@ -124,7 +129,7 @@ func (g *gen) node(n node) string {
 		}
 		return g.compare(n)
 	case *compareFields:
-		return "(" + n.left.Columns[0] + " " + n.op + " " + n.right.Columns[0] + ")"
+		return "(" + g.ends.column(n.left, 0) + " " + n.op + " " + g.ends.column(n.right, 0) + ")"
 	case *family:
 		return g.family(n)
 	case *present:
@@ -162,9 +167,17 @@ func (g *gen) join(terms []node, with string) string {
 	return "(" + strings.Join(parts, with) + ")"
 }
 
-// lookup: some row of the flow fits. A row without a flow id speaks for itself.
+// lookup: some row of the flow fits. All rows of a flow go the same way.
 func (g *gen) lookup(n node) string {
-	row := gen{bind: g.bind}
+	if g.ends == byTurn && oneEnd(n) {
+		return "(CASE WHEN " + Turn + " THEN " + g.lookupAs(n, backward) + " ELSE " + g.lookupAs(n, forward) + " END)"
+	}
+	return g.lookupAs(n, forward)
+}
+
+// lookupAs: a row without a flow id speaks for itself.
+func (g *gen) lookupAs(n node, as ends) string {
+	row := gen{bind: g.bind, ends: as}
 	var inner string
 	if c, ok := n.(*compare); ok && c.field.Name == seenBy {
 		inner = row.seenBy(c)
@@ -188,8 +201,8 @@ func (g *gen) seenBy(c *compare) string {
 // compare: any column and any value.
 func (g *gen) compare(c *compare) string {
 	var parts []string
-	for _, col := range c.field.Columns {
-		parts = append(parts, g.column(c, col)...)
+	for i := range c.field.Columns {
+		parts = append(parts, g.column(c, g.ends.column(c.field, i))...)
 	}
 	return "(" + strings.Join(parts, " OR ") + ")"
 }
