@@ -35,33 +35,77 @@ type dedup struct {
 	acc     account
 	spec    Dedup
 	window  int64
-	buckets []bucket
+	tags    []tagSet
+	entries []remembered // setSize for each set
+	age     []uint32     // number of the frame of each entry, when the window has a number of frames
 	mask    uint64
-	age     [][ways]uint32 // number of the frame of each entry, when the window has a number of frames
+	most    int // sets that the table may grow to
 	number  uint32
 	seed    uint64
 	key     keyer
 	points  pointSet
 }
 
-// bucket is a set of the table: three cache lines, the first of which says whether to look at the others. A hash of 0
-// is a free entry.
-type bucket struct {
-	hash [ways]uint64
-	at   [ways]int64
-	seen [ways]uint64
+// tagSet is what is looked at first of a set of entries: eight bits of each hash, and in the last byte which entry is overwritten
+// next, the oldest. The tags of a table fit in a processor's own cache where its entries do not, and waiting for those
+// would take most of the step's time; an entry is read for one of 36 frames that are new, and for every duplicate.
+type tagSet [setSize + 1]uint8
+
+const setSize = 7
+
+// remembered is a frame that passed. A hash of 0 is a free entry.
+type remembered struct {
+	hash uint64
+	at   int64  // time, nanoseconds
+	seen uint64 // bit set of points
 }
 
 func newDedup(s Dedup) *dedup {
-	sets := powerOfTwo((s.Entries + ways - 1) / ways)
 	d := &dedup{
 		acc:  newAccount("dedup", []string{"duplicate"}, "duplicates passed on", "frames forgotten early (table full)"),
-		spec: s, window: int64(s.Window), buckets: make([]bucket, sets), mask: uint64(sets - 1), key: keyer{spec: s, seed: rand.Uint64()},
+		spec: s, window: int64(s.Window), most: powerOfTwo((s.Entries + setSize - 1) / setSize), key: keyer{spec: s, seed: rand.Uint64()},
 	}
-	if s.Packets > 0 {
-		d.age = make([][ways]uint32, sets)
-	}
+	d.resize(min(firstSets, d.most))
 	return d
+}
+
+// firstSets is the size of a fresh table: 196 KiB. It doubles as the traffic needs it, as a small one is faster.
+const firstSets = 1 << 10
+
+// resize empties the table and gives it a number of sets.
+func (d *dedup) resize(sets int) {
+	d.tags, d.entries, d.mask = make([]tagSet, sets), make([]remembered, sets*setSize), uint64(sets-1)
+	if d.spec.Packets > 0 {
+		d.age = make([]uint32, sets*setSize)
+	}
+}
+
+// grow doubles the table; what is remembered moves, in the order of time within each set.
+func (d *dedup) grow(now int64) {
+	old := *d
+	d.resize(2 * len(d.tags))
+	for set := range old.tags {
+		first := int(old.tags[set][setSize])
+		for k := range setSize {
+			i := set*setSize + (first+k)%setSize
+			if e := old.entries[i]; e.hash != 0 && old.recent(i, now) {
+				j := d.place(e.hash)
+				d.entries[j] = e
+				if d.age != nil {
+					d.age[j] = old.age[i]
+				}
+			}
+		}
+	}
+}
+
+// place takes the entry of a set that was written longest ago.
+func (d *dedup) place(h uint64) int {
+	set := h & d.mask
+	tags := &d.tags[set]
+	k := tags[setSize]
+	tags[k], tags[setSize] = tagOf(h), (k+1)%setSize
+	return int(set)*setSize + int(k)
 }
 
 func (d *dedup) account() *account { return &d.acc }
@@ -72,13 +116,10 @@ func (d *dedup) apply(it *item) bool {
 	set := h & d.mask
 	point := uint64(1) << d.points.index(it)
 	if i := d.find(set, h, it.f.TimeNS, point); i >= 0 {
-		b := &d.buckets[set]
-		b.seen[i] |= point
+		e := &d.entries[i]
+		e.seen |= point
 		if d.spec.SamePoint { // every copy is the origin of the next, as for editcap
-			b.at[i] = it.f.TimeNS
-			if d.age != nil {
-				d.age[set][i] = d.number
-			}
+			d.stamp(i, it.f.TimeNS)
 		}
 		if !d.spec.CountOnly {
 			return d.acc.drop(0)
@@ -86,19 +127,27 @@ func (d *dedup) apply(it *item) bool {
 		d.acc.note(0)
 		return true
 	}
-	d.remember(set, h, it.f.TimeNS, point)
+	d.remember(h, it.f.TimeNS, point)
 	return true
 }
 
+// tagOf takes bits of a hash that do not choose the set.
+func tagOf(h uint64) uint8 { return uint8(h >> 56) }
+
 // find returns the entry of the earliest frame that a frame repeats, -1 when there is none.
 func (d *dedup) find(set, h uint64, now int64, point uint64) int {
-	b := &d.buckets[set]
+	tags, tag := &d.tags[set], tagOf(h)
 	found := -1
-	for i, x := range b.hash {
-		if x != h || !d.recent(set, i, now) || !d.spec.SamePoint && b.seen[i]&point != 0 {
+	for k, x := range tags[:setSize] {
+		if x != tag {
 			continue
 		}
-		if found < 0 || b.at[i] < b.at[found] {
+		i := int(set)*setSize + k
+		e := &d.entries[i]
+		if e.hash != h || !d.recent(i, now) || !d.spec.SamePoint && e.seen&point != 0 {
+			continue
+		}
+		if found < 0 || e.at < d.entries[found].at {
 			found = i
 		}
 	}
@@ -107,33 +156,35 @@ func (d *dedup) find(set, h uint64, now int64, point uint64) int {
 
 // recent reports whether an entry is within the window. Points may be read a little out of order, so it goes
 // both ways.
-func (d *dedup) recent(set uint64, i int, now int64) bool {
-	age := now - d.buckets[set].at[i]
+func (d *dedup) recent(i int, now int64) bool {
+	age := now - d.entries[i].at
 	if age > d.window || -age > d.window {
 		return false
 	}
-	return d.age == nil || d.number-d.age[set][i] <= uint32(d.spec.Packets)
+	return d.age == nil || d.number-d.age[i] <= uint32(d.spec.Packets)
 }
 
-// remember takes a free entry, or that of the oldest frame.
-func (d *dedup) remember(set, h uint64, now int64, point uint64) {
-	b := &d.buckets[set]
-	oldest := 0
-	for i, x := range b.hash {
-		if x == 0 {
-			oldest = i
-			break
+// remember takes a frame into the table. When that overwrites one that is still needed, the table grows first.
+func (d *dedup) remember(h uint64, now int64, point uint64) {
+	set := h & d.mask
+	oldest := int(set)*setSize + int(d.tags[set][setSize])
+	if e := &d.entries[oldest]; e.hash != 0 && d.recent(oldest, now) {
+		if len(d.tags) < d.most {
+			d.grow(now)
+			d.remember(h, now, point)
+			return
 		}
-		if b.at[i] < b.at[oldest] {
-			oldest = i
-		}
-	}
-	if b.hash[oldest] != 0 && d.recent(set, oldest, now) {
 		d.acc.note(1)
 	}
-	b.hash[oldest], b.at[oldest], b.seen[oldest] = h, now, point
+	i := d.place(h)
+	d.entries[i].hash, d.entries[i].seen = h, point
+	d.stamp(i, now)
+}
+
+func (d *dedup) stamp(i int, now int64) {
+	d.entries[i].at = now
 	if d.age != nil {
-		d.age[set][oldest] = d.number
+		d.age[i] = d.number
 	}
 }
 
