@@ -4,17 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"crosstap/internal/filter"
-	"crosstap/internal/frame"
 
 	"github.com/spf13/cobra"
 )
-
-var filterLinks = map[string]frame.LinkType{"ethernet": frame.LinkEthernet, "linux-sll": frame.LinkSLL, "linux-sll2": frame.LinkSLL2, "raw": frame.LinkRaw,
-	"ipv4": frame.LinkIPv4, "ipv6": frame.LinkIPv6, "null": frame.LinkNull, "loop": frame.LinkLoop}
 
 func newFilter() *cobra.Command {
 	cmd := &cobra.Command{
@@ -45,9 +40,9 @@ and payload regex /…/.`,
   crosstap filter explain --link linux-sll2 'udp port 53' -o json`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			lt, ok := filterLinks[link]
+			lt, ok := filter.LinkNamed(link)
 			if !ok {
-				return usagef("filter: link type %q: want one of %s", link, strings.Join(sortedKeys(filterLinks), ", "))
+				return usagef("filter: link type %q: want one of %s", link, strings.Join(filter.LinkNames(), ", "))
 			}
 			expr := strings.Join(args, " ")
 			f, err := filter.Compile(expr, lt, filter.Options{})
@@ -69,18 +64,9 @@ and payload regex /…/.`,
 			return usagef("filter: -o %q: want text or json", output)
 		},
 	}
-	cmd.Flags().StringVar(&link, "link", "ethernet", "link type: "+strings.Join(sortedKeys(filterLinks), ", "))
+	cmd.Flags().StringVar(&link, "link", "ethernet", "link type, such as ethernet, linux-sll2, raw or wlan")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "format: text or json")
 	return cmd
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	var out []string
-	for k := range m {
-		out = append(out, k)
-	}
-	slices.Sort(out)
-	return out
 }
 
 // pointed puts the expression with a marker under the mistake behind the error's text.

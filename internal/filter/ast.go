@@ -89,6 +89,12 @@ const (
 	dirDst
 	dirOr
 	dirAnd
+	dirRA // the addresses of an 802.11 header
+	dirTA
+	dirAddr1
+	dirAddr2
+	dirAddr3
+	dirAddr4
 )
 
 // kind is a type qualifier.

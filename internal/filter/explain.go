@@ -22,7 +22,7 @@ type Explanation struct {
 
 // Explain shows the filter in each of its back ends.
 func (f *Filter) Explain() (Explanation, error) {
-	x := Explanation{Expr: f.Expr, Link: linkName(f), Tests: text(f.root), Deep: strings.Join(deepOf(f.root), ", ")}
+	x := Explanation{Expr: f.Expr, Link: linkName(f.Link), Tests: text(f.root), Deep: strings.Join(deepOf(f.root), ", ")}
 	prog, residual, err := f.BPF()
 	if err != nil {
 		return x, err
@@ -39,11 +39,6 @@ func (f *Filter) Explain() (Explanation, error) {
 	}
 	x.EBPF, x.EBPFLen = fmt.Sprintf("%v", e), len(e)
 	return x, nil
-}
-
-func linkName(f *Filter) string {
-	names := map[int]string{0: "null", 1: "ethernet", 101: "raw", 108: "loop", 113: "linux-sll", 228: "ipv4", 229: "ipv6", 276: "linux-sll2"}
-	return names[int(f.Link)]
 }
 
 // instruction writes jumps with the number of the instruction they go to, as tcpdump -d does.

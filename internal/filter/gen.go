@@ -20,50 +20,53 @@ type gen struct {
 	link   frame.LinkType
 	opt    Options
 	header place // the present link-layer header
-	ether  bool  // it is an Ethernet header
+	ether  bool  // it has Ethernet addresses
 	typ    place // the field that names the network protocol
 	typed  typeOf
 	net    place // the network header
 	mpls   int   // labels seen
 	tunnel bool  // vxlan or geneve was seen
 	slots  int
+
+	layer    linkLayer
+	wlan     bool   // the link-layer header is 802.11's
+	dst, src int    // of its addresses, in the header
+	present  Node   // that the link layer carries a packet at all, nil when it always does
+	before   []Node // stores that the rest may need, in their order
 }
 
 // typeOf says how the network protocol is named.
 type typeOf uint8
 
 const (
-	byEther    typeOf = iota // Ethernet type or 802.3 length
-	byCooked                 // Linux cooked: Ethernet type with its own codes for LLC
-	byFamily                 // BSD loopback: address family
-	byVersion                // raw IP: the version nibble
-	byIPv4Link               // always IPv4
-	byIPv6Link               // always IPv6
-	byPPP                    // PPP protocol number
-	byMPLS                   // unknown behind the label stack
-	byGeneve                 // Ethernet type with a link header only for transparent Ethernet bridging
+	byEther      typeOf = iota // Ethernet type or 802.3 length
+	byCooked                   // Linux cooked: Ethernet type with its own codes for LLC
+	byFamily                   // BSD loopback: address family
+	byVersion                  // raw IP: the version nibble
+	byIPv4Link                 // always IPv4
+	byIPv6Link                 // always IPv6
+	byPPP                      // PPP protocol number
+	byMPLS                     // unknown behind the label stack
+	byGeneve                   // Ethernet type with a link header only for transparent Ethernet bridging
+	byLLC                      // LLC, and SNAP behind it
+	byType                     // Ethernet type without lengths
+	byCiscoHDLC                // Ethernet type, with a number of its own for ISO
+	byARCNET                   // ARCNET's numbers
+	byFrameRelay               // UI and NLPID
+	byFirstByte                // the version nibble where the frame begins
+	byPFLOG                    // address family
+	byIPNET                    // address family
+	byLocalTalk                // always AppleTalk
+	byNothing                  // never a network protocol
 )
 
 func generate(x expr, link frame.LinkType, opt Options) (Node, error) {
-	g := &gen{link: link, opt: opt}
-	switch link {
-	case frame.LinkEthernet:
-		g.ether, g.typ, g.net = true, place{k: 12}, place{k: 14}
-	case frame.LinkSLL:
-		g.typ, g.net, g.typed = place{k: 14}, place{k: 16}, byCooked
-	case frame.LinkSLL2:
-		g.typ, g.net, g.typed = place{k: 0}, place{k: 20}, byCooked
-	case frame.LinkNull, frame.LinkLoop:
-		g.typ, g.net, g.typed = place{k: 0}, place{k: 4}, byFamily
-	case frame.LinkRaw:
-		g.typed = byVersion
-	case frame.LinkIPv4:
-		g.typed = byIPv4Link
-	case frame.LinkIPv6:
-		g.typed = byIPv6Link
-	default:
-		return nil, fmt.Errorf("filter: link type %d: no filter can be compiled for it; known are Ethernet, Linux cooked, raw IP and loopback", link)
+	layer, ok := linkLayers[link]
+	if !ok {
+		return nil, &Error{Message: fmt.Sprintf("no filter can be compiled for link type %d", link)}
 	}
+	g := &gen{link: link, layer: layer, opt: opt}
+	g.begin(layer)
 	if x == nil {
 		return yes(true), nil
 	}
@@ -74,7 +77,7 @@ func generate(x expr, link frame.LinkType, opt Options) (Node, error) {
 	if n == yes(false) && !opt.Never {
 		return nil, &Error{Len: 1, Message: "expression rejects all packets", Suggestion: "its parts exclude each other for this link type"}
 	}
-	return n, nil
+	return g.prologue(n), nil
 }
 
 func fail(at interface{ at() (int, int) }, format string, args ...any) error {
@@ -124,7 +127,7 @@ func at(p place, n, size int) load { return load{size, p.k + n, p.off} }
 func (g *gen) ethertype(v uint32) Node {
 	switch g.typed {
 	case byEther:
-		return g.etherOf(v)
+		return and(g.present, g.etherOf(v))
 	case byGeneve:
 		return equal(at(g.typ, 0, 2), v)
 	case byCooked:
@@ -153,7 +156,7 @@ func (g *gen) ethertype(v uint32) Node {
 			return and(g.bottom(), equal(masked(at(g.net, 0, 1), 0xf0), 0x60))
 		}
 	}
-	return yes(false)
+	return g.linkOf(v)
 }
 
 // bottom tests that the last label is the bottom of its stack (RFC 3032).
@@ -182,9 +185,10 @@ func (g *gen) etherOf(v uint32) Node {
 	return equal(at(g.typ, 0, 2), v)
 }
 
-// snap tests an LLC header for SNAP with that organization code and type (IEEE 802).
-func (g *gen) snap(org, typ uint32) Node {
-	llc := g.typ.add(2)
+func (g *gen) snap(org, typ uint32) Node { return g.snapAt(g.typ.add(2), org, typ) }
+
+// snapAt tests an LLC header for SNAP with that organization code and type (IEEE 802).
+func (g *gen) snapAt(llc place, org, typ uint32) Node {
 	return and(equal(at(llc, 0, 4), 0xaaaa0300|org>>16), equal(at(llc, 4, 4), org&0xffff<<16|typ))
 }
 
@@ -211,8 +215,8 @@ func (g *gen) cookedSNAP(org, typ uint32) Node {
 	return and(equal(at(g.net, 0, 4), 0xaaaa0300|org>>16), equal(at(g.net, 4, 4), org&0xffff<<16|typ))
 }
 
-// familyOf tests the address family of a loopback header: in network order for OpenBSD, in the capturing machine's order
-// otherwise, taken to be little endian. IPv6 has three numbers in the field.
+// familyOf tests the address family of a loopback header: in network order for OpenBSD; otherwise in the order of the
+// machine that captured, which may be either. IPv6 has three numbers in the field.
 func (g *gen) familyOf(v uint32) Node {
 	var families []uint32
 	switch v {
@@ -223,10 +227,10 @@ func (g *gen) familyOf(v uint32) Node {
 	}
 	var out []Node
 	for _, f := range families {
-		if g.link == frame.LinkNull {
-			f = f << 24
-		}
 		out = append(out, equal(at(g.typ, 0, 4), f))
+		if g.link == frame.LinkNull {
+			out = append(out, equal(at(g.typ, 0, 4), f<<24))
+		}
 	}
 	return or(out...)
 }
@@ -241,11 +245,19 @@ func (g *gen) pppOf(v uint32) Node {
 
 // llc returns the place of the LLC header, present behind an 802.3 length or in a cooked frame.
 func (g *gen) llc() place {
-	if g.typed == byEther {
+	switch g.typed {
+	case byEther:
 		return g.typ.add(2)
+	case byLLC:
+		return g.typ
 	}
 	return g.net
 }
 
 // iso returns the place of the network layer packet behind LLC.
-func (g *gen) iso() place { return g.llc().add(3) }
+func (g *gen) iso() place {
+	if g.typed == byCiscoHDLC { // one byte of padding
+		return g.net.add(1)
+	}
+	return g.llc().add(3)
+}

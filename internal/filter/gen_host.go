@@ -7,10 +7,22 @@ func (g *gen) etherHost(x *primitive, mac [6]byte) (Node, error) {
 	if !g.ether {
 		return nil, fail(x, "this link type has no Ethernet addresses")
 	}
-	one := func(off int) func() Node {
-		return func() Node { return g.mac(off, mac) }
+	test := func(off int) Node { return g.mac(off, mac) }
+	if g.wlan {
+		return g.wlanAddr(x.q.dir, test), nil
 	}
-	return directed(x.q.dir, one(6), one(0)), nil
+	return directed(x.q.dir, func() Node { return test(g.src) }, func() Node { return test(g.dst) }), nil
+}
+
+// host8 tests the one-byte addresses of ARCNET and BACnet MS/TP.
+func (g *gen) host8(x *primitive) (Node, error) {
+	if !g.layer.addr8 || x.q.proto != protoLink {
+		return nil, fail(x, "%s is no address of this link type", x.id.text)
+	}
+	one := func(off int) func() Node {
+		return func() Node { return equal(at(g.header, off, 1), x.id.num) }
+	}
+	return directed(x.q.dir, one(g.src), one(g.dst)), nil
 }
 
 func (g *gen) mac(off int, m [6]byte) Node {

@@ -1,6 +1,10 @@
 package filter
 
-import "crosstap/internal/frame"
+import (
+	"slices"
+
+	"crosstap/internal/frame"
+)
 
 // relation is a comparison of two arithmetic expressions; the protocols that its loads need are
 // tested first.
@@ -14,27 +18,30 @@ func (g *gen) relation(x *relation) (Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	var n Node
-	switch x.op {
-	case "=":
-		n = cmp{'=', l, r}
-	case "!=":
-		n = cmp{'!', l, r}
-	case ">":
-		n = cmp{'>', l, r}
-	case ">=":
-		n = cmp{'g', l, r}
-	case "<":
-		n = negate(cmp{'g', l, r})
-	default:
-		n = negate(cmp{'>', l, r})
-	}
+	n := compared(x.op, l, r)
 	if a, ok := l.(imm); ok {
 		if b, ok := r.(imm); ok {
 			n = constant(x.op, uint32(a), uint32(b))
 		}
 	}
 	return and(append(need, n)...), nil
+}
+
+// compared is a comparison as written.
+func compared(op string, l, r value) Node {
+	switch op {
+	case "=", "==":
+		return cmp{'=', l, r}
+	case "!=":
+		return cmp{'!', l, r}
+	case ">":
+		return cmp{'>', l, r}
+	case ">=":
+		return cmp{'g', l, r}
+	case "<":
+		return negate(cmp{'g', l, r})
+	}
+	return negate(cmp{'>', l, r})
 }
 
 func constant(op string, a, b uint32) Node {
@@ -108,6 +115,10 @@ func (g *gen) index(x *index, need *[]Node) (value, error) {
 	switch p := x.proto; p {
 	case protoLink:
 		base = g.header
+	case protoRadio:
+		if !g.wlan || g.link == frame.LinkWLAN {
+			return nil, fail(x, "radio headers are known before 802.11 alone")
+		}
 	case protoIP, protoARP, protoRARP, protoATalk, protoDECnet, protoLAT, protoSCA, protoMOPDL, protoMOPRC, protoIPv6:
 		*need = append(*need, g.protocol(p))
 		base = g.net
@@ -168,6 +179,18 @@ func (g *gen) other(x *other) (Node, error) {
 		return or(g.ethertype(typeNSH), g.vxlanGPE()), nil
 	case "payload":
 		return g.payload(x)
+	case "type", "subtype":
+		return g.wlanType(x)
+	case "dir", "direction":
+		return g.wlanDir(x)
+	}
+	switch {
+	case slices.Contains(numberFields, x.word):
+		return g.numericTest(x)
+	case slices.Contains(units, x.word):
+		return g.unit(x)
+	case slices.Contains(named, x.word):
+		return g.pf(x)
 	}
 	return nil, fail(x, "%s is not known", x.word)
 }
@@ -197,10 +220,16 @@ func (g *gen) byteTest(x *other) (Node, error) {
 func (g *gen) broadcast(x *other) (Node, error) {
 	switch x.q.proto {
 	case protoDefault, protoLink:
-		if !g.ether {
+		all := func(off int) Node { return g.mac(off, [6]byte{255, 255, 255, 255, 255, 255}) }
+		switch {
+		case g.layer.addr8 && !g.tunnel:
+			return equal(at(g.header, g.dst, 1), g.layer.everyone), nil
+		case g.wlan:
+			return g.wlanAddr(dirDst, all), nil
+		case !g.ether:
 			return nil, fail(x, "not a broadcast link")
 		}
-		return g.mac(0, [6]byte{255, 255, 255, 255, 255, 255}), nil
+		return all(g.dst), nil
 	case protoIP:
 		if !g.opt.Netmask.IsValid() {
 			return nil, fail(x, "netmask not known, so 'ip broadcast' not supported")
@@ -215,10 +244,16 @@ func (g *gen) broadcast(x *other) (Node, error) {
 func (g *gen) multicast(x *other) (Node, error) {
 	switch x.q.proto {
 	case protoDefault, protoLink:
-		if !g.ether {
-			return nil, fail(x, "link-layer multicast is known on Ethernet only")
+		group := func(off int) Node { return cmp{'&', at(g.header, off, 1), imm(1)} }
+		switch {
+		case g.layer.addr8 && !g.tunnel:
+			return equal(at(g.header, g.dst, 1), g.layer.everyone), nil
+		case g.wlan:
+			return g.wlanAddr(dirDst, group), nil
+		case !g.ether:
+			return nil, fail(x, "link-layer multicasts are known on Ethernet and its kin only")
 		}
-		return cmp{'&', at(g.header, 0, 1), imm(1)}, nil
+		return group(g.dst), nil
 	case protoIP:
 		return and(g.ethertype(typeIPv4), equal(masked(at(g.net, 16, 1), 0xf0), 0xe0)), nil
 	case protoIPv6:
@@ -229,19 +264,11 @@ func (g *gen) multicast(x *other) (Node, error) {
 
 // direction tests which way a frame went: by the packet type of cooked frames, otherwise as the capture says.
 func (g *gen) direction(x *other) (Node, error) {
-	const outgoing = 4
-	var v value = packetType{}
-	switch g.link {
-	case frame.LinkSLL:
-		v = load{2, 0, nil}
-	case frame.LinkSLL2:
-		v = load{1, 10, nil}
-	}
-	n := equal(v, outgoing)
+	out, in := g.wentOut()
 	if x.word == "inbound" {
-		n = negate(n)
+		return in, nil
 	}
-	return n, nil
+	return out, nil
 }
 
 // vlan tests for a tag, and moves behind it.
@@ -281,7 +308,7 @@ func (g *gen) mplsLabel(x *other) (Node, error) {
 		n = negate(g.bottom())
 	case g.typed == byPPP:
 		n = equal(at(g.typ, 0, 2), 0x281)
-	case g.typed == byEther || g.typed == byCooked || g.typed == byGeneve:
+	case g.typed == byEther || g.typed == byCooked || g.typed == byGeneve || g.typed == byCiscoHDLC:
 		n = g.ethertype(typeMPLS)
 	default:
 		return nil, fail(x, "no MPLS on this link type")

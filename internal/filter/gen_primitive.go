@@ -9,6 +9,9 @@ import (
 
 // primitive is an identifier under its qualifiers.
 func (g *gen) primitive(x *primitive) (Node, error) {
+	if x.q.dir >= dirRA && (!g.wlan || x.q.proto != protoLink || x.q.kind > kindHost) {
+		return nil, fail(x, "ra, ta and addr1 to addr4 are addresses of 802.11 frames; say wlan ra")
+	}
 	switch x.q.kind {
 	case kindPort, kindPortRange:
 		return g.port(x)
@@ -25,6 +28,8 @@ func (g *gen) primitive(x *primitive) (Node, error) {
 			return nil, fail(x, "Ethernet address used in non-ether expression; say ether host %s", x.id.text)
 		}
 		return g.etherHost(x, macOf(x.id.text))
+	case tokAddr8:
+		return g.host8(x)
 	case tokIPv6:
 		return g.ipv6(x)
 	case tokIPv4, tokNumber:

@@ -65,6 +65,9 @@ func (g *gen) protocol(p proto) Node {
 }
 
 func (g *gen) isoProto(v uint32) Node {
+	if g.typed == byFrameRelay {
+		return equal(at(g.typ, 0, 2), 0x0300|v)
+	}
 	return and(g.ethertype(sapISO), equal(at(g.iso(), 0, 1), v))
 }
 

@@ -68,7 +68,7 @@ func (g *gen) overlay(x *other) (Node, error) {
 	if x.word == "vxlan" {
 		g.typed = byEther
 	}
-	g.ether, g.mpls, g.tunnel = true, 0, true
+	g.ether, g.dst, g.src, g.wlan, g.present, g.mpls, g.tunnel = true, 0, 6, false, nil, 0, true
 	return and(outer, inside), nil
 }
 
@@ -159,6 +159,8 @@ func (g *gen) llcTest(x *other) (Node, error) {
 		n = and(negate(cmp{'>', at(g.typ, 0, 2), imm(maxLength)}), negate(equal(at(g.llc(), 0, 2), 0xffff)))
 	case byCooked:
 		n = equal(at(g.typ, 0, 2), 4)
+	case byLLC:
+		n = and(g.present)
 	default:
 		return nil, fail(x, "'llc' not supported on this link type")
 	}

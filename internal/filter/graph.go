@@ -107,6 +107,9 @@ func (g *graph) add(v vertex) int {
 	if v.t == v.f && (v.t == reject || v.t == accept && v.kind == vertexSet && !loads(v.set.v)) {
 		return v.t
 	}
+	if v.kind == vertexSet && v.set.v == slot(v.set.slot) {
+		return v.t
+	}
 	if v.t == v.f && v.kind == vertexCmp && !loads(v.cmp.l) && !loads(v.cmp.r) {
 		return v.t
 	}

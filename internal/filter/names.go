@@ -43,6 +43,7 @@ const (
 	protoSTP
 	protoIPX
 	protoNetBEUI
+	protoRadio
 )
 
 // protoWords are the keywords that name a protocol.
@@ -54,7 +55,7 @@ var protoWords = map[string]proto{
 	"ip6": protoIPv6, "icmp6": protoICMPv6, "ah": protoAH, "esp": protoESP, "iso": protoISO, "esis": protoESIS, "es-is": protoESIS,
 	"isis": protoISIS, "is-is": protoISIS, "l1": protoISISL1, "l2": protoISISL2, "iih": protoISISIIH, "lsp": protoISISLSP,
 	"snp": protoISISSNP, "psnp": protoISISPSNP, "csnp": protoISISCSNP, "clnp": protoCLNP, "stp": protoSTP, "ipx": protoIPX,
-	"netbeui": protoNetBEUI,
+	"netbeui": protoNetBEUI, "radio": protoRadio,
 }
 
 // EtherTypes and LLC service access points.

@@ -3,8 +3,6 @@ package filter
 import (
 	"fmt"
 	"slices"
-
-	"crosstap/internal/nearest"
 )
 
 // parser is a recursive-descent parser of the pcap-filter grammar. "and" and "or" have the same
@@ -79,7 +77,7 @@ func (p *parser) unexpected(t token, want string) error {
 		e.Message = "the expression ends too early"
 	}
 	if t.kind == tokWord && !t.escaped {
-		if s := nearest.Of(t.text, Words()); s != "" && s != t.text {
+		if s := guess(t.text); s != "" {
 			e.Suggestion = fmt.Sprintf("did you mean %q?", s)
 		}
 	}
@@ -90,7 +88,7 @@ func (p *parser) unexpected(t token, want string) error {
 // a keyword spelled wrongly.
 func (p *parser) trailing(t token) error {
 	if before := p.toks[max(p.i-1, 0)]; before.kind == tokWord && !before.escaped && !keyword(before.text) {
-		if s := nearest.Of(before.text, Words()); s != "" {
+		if s := guess(before.text); s != "" {
 			return &Error{Pos: before.pos, Len: before.end - before.pos, Message: fmt.Sprintf("%q is not expected", before.text), Suggestion: fmt.Sprintf("did you mean %q?", s)}
 		}
 	}

@@ -2,11 +2,17 @@ package filter
 
 import (
 	"encoding/hex"
+	"maps"
 	"slices"
+
+	"crosstap/internal/nearest"
 )
 
 // others are the keywords with arguments of their own.
-var others = []string{"less", "greater", "byte", "broadcast", "multicast", "inbound", "outbound", "ifindex", "vlan", "mpls", "pppoed",
+var others = slices.Concat(common, numberFields, units, named)
+
+// common are those of them that are no words of single link types.
+var common = []string{"less", "greater", "byte", "broadcast", "multicast", "inbound", "outbound", "ifindex", "vlan", "mpls", "pppoed",
 	"pppoes", "vxlan", "geneve", "llc", "vntag", "etag", "gre", "erspan", "nsh", "payload"}
 
 // words are the other keywords.
@@ -18,15 +24,28 @@ func keyword(s string) bool {
 	if _, ok := protoWords[s]; ok {
 		return true
 	}
+	if _, ok := wlanDirections[s]; ok {
+		return true
+	}
 	return slices.Contains(others, s) || slices.Contains(words, s)
+}
+
+// guess returns the keyword that a word was probably meant to be, "" for none.
+func guess(s string) string {
+	if g := nearest.Of(s, slices.Sorted(maps.Keys(protoWords))); g != "" && g != s {
+		return g
+	}
+	if g := nearest.Of(s, slices.Concat(common, words)); g != s {
+		return g
+	}
+	return ""
 }
 
 // Words returns every keyword of the language, sorted.
 func Words() []string {
 	out := slices.Concat(others, words)
-	for w := range protoWords {
-		out = append(out, w)
-	}
+	out = slices.AppendSeq(out, maps.Keys(protoWords))
+	out = slices.AppendSeq(out, maps.Keys(wlanDirections))
 	slices.Sort(out)
 	return out
 }
@@ -35,7 +54,7 @@ func Words() []string {
 func (p *parser) other() (expr, bool, error) {
 	t := p.peek()
 	x := &other{span: span{t.pos, t.end - t.pos}}
-	if pr, ok := protoWords[t.text]; ok && t.kind == tokWord && !t.escaped && p.peekAt(1).is("broadcast", "multicast") {
+	if pr, ok := protoWords[t.text]; ok && t.kind == tokWord && !t.escaped && p.peekAt(1).is("broadcast", "multicast", "type", "subtype", "dir", "direction") {
 		p.take()
 		x.q.proto = pr
 		t = p.peek()
@@ -69,6 +88,49 @@ func (p *parser) arguments(x *other) error {
 		}
 	case "payload":
 		return p.payloadArgs(x)
+	}
+	switch {
+	case slices.Contains(numberFields, x.word):
+		return p.comparisonArgs(x)
+	case slices.Contains(named, x.word):
+		return p.nameArgs(x)
+	}
+	return nil
+}
+
+// comparisonArgs: [op] N, or "(" N { or N } ")".
+func (p *parser) comparisonArgs(x *other) error {
+	op := token{kind: tokOp, text: "="}
+	if t := p.peek(); p.op("=", "==", "!=", "<", ">", "<=", ">=") {
+		op = t
+	}
+	x.args = append(x.args, op)
+	if !p.op("(") {
+		return p.numberArg(x)
+	}
+	for {
+		if err := p.numberArg(x); err != nil {
+			return err
+		}
+		if !p.word("or") && !p.op("||") {
+			break
+		}
+	}
+	if !p.op(")") {
+		return p.unexpected(p.peek(), "or, or a closing parenthesis")
+	}
+	return nil
+}
+
+// nameArgs: a name or a number; "type T" may have "subtype S" behind it.
+func (p *parser) nameArgs(x *other) error {
+	t := p.take()
+	if t.kind != tokWord && t.kind != tokNumber {
+		return p.unexpected(t, "a name or a number")
+	}
+	x.args = append(x.args, t)
+	if x.word == "type" && p.word("subtype") {
+		return p.nameArgs(x)
 	}
 	return nil
 }

@@ -111,9 +111,17 @@ func (p *parser) qualified() (expr, error) {
 	return p.id(q)
 }
 
+// wlanDirections are the words for single addresses of an 802.11 header.
+var wlanDirections = map[string]dir{"ra": dirRA, "ta": dirTA, "addr1": dirAddr1, "address1": dirAddr1, "addr2": dirAddr2, "address2": dirAddr2,
+	"addr3": dirAddr3, "address3": dirAddr3, "addr4": dirAddr4, "address4": dirAddr4}
+
 // direction: src | dst | src or dst | src and dst, in either order.
 func (p *parser) direction() dir {
 	t := p.peek()
+	if d, ok := wlanDirections[t.text]; ok && t.is(t.text) {
+		p.take()
+		return d
+	}
 	if !t.is("src", "dst") {
 		return dirDefault
 	}

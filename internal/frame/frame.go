@@ -18,6 +18,44 @@ const (
 	LinkSLL2     LinkType = 276 // Linux cooked capture v2
 )
 
+// Link types that filters can be compiled for besides.
+const (
+	LinkTokenRing      LinkType = 6   // IEEE 802.5
+	LinkARCNET         LinkType = 7   // BSD's ARCNET
+	LinkSLIP           LinkType = 8   // with a pseudo header
+	LinkPPP            LinkType = 9   //
+	LinkFDDI           LinkType = 10  //
+	LinkPPPHDLC        LinkType = 50  // PPP in HDLC-like framing
+	LinkPPPEther       LinkType = 51  // PPPoE session packets, without Ethernet header
+	LinkATM            LinkType = 100 // LLC/SNAP over ATM (RFC 1483)
+	LinkSLIPBSDOS      LinkType = 102 //
+	LinkCiscoHDLC      LinkType = 104 //
+	LinkWLAN           LinkType = 105 // IEEE 802.11
+	LinkATMCLIP        LinkType = 106 // Linux classical IP over ATM
+	LinkFrameRelay     LinkType = 107 //
+	LinkLocalTalk      LinkType = 114 //
+	LinkPFLOG          LinkType = 117 // OpenBSD pf's log
+	LinkPrism          LinkType = 119 // 802.11 behind a Prism header
+	LinkIPOverFC       LinkType = 122 // RFC 2625
+	LinkSunATM         LinkType = 123 //
+	LinkRadiotap       LinkType = 127 // 802.11 behind a radiotap header
+	LinkARCNETLinux    LinkType = 129 //
+	LinkJuniperMFR     LinkType = 134 //
+	LinkAppleIEEE1394  LinkType = 138 // IP over IEEE 1394
+	LinkMTP2PseudoHdr  LinkType = 139 //
+	LinkMTP2           LinkType = 140 //
+	LinkMTP3           LinkType = 141 //
+	LinkAVS            LinkType = 163 // 802.11 behind an AVS header
+	LinkMSTP           LinkType = 165 // BACnet MS/TP
+	LinkPPPD           LinkType = 166 // PPP behind a direction byte
+	LinkPPI            LinkType = 192 // per-packet information, here of 802.11
+	LinkIPNET          LinkType = 226 // Solaris ipnet
+	LinkNetANALYZER    LinkType = 240 // Ethernet behind a Hilscher header
+	LinkNetANALYZERRaw LinkType = 241 // the same with preamble
+	LinkBroadcomTag    LinkType = 281 // Ethernet with a Broadcom switch tag
+	LinkDSA            LinkType = 284 // Ethernet with a Marvell switch tag
+)
+
 // Direction says which way a frame crossed its observation point, in the words of
 // RFC 5102 (flowDirection, element 61).
 type Direction uint8
