@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"crosstap/internal/filter"
 	"crosstap/internal/flow"
 	"crosstap/internal/obs"
 	"crosstap/internal/tap"
@@ -122,6 +124,9 @@ func runTap(cmd *cobra.Command, spec tap.Spec, show progress) error {
 			spec.Log.Warn("service manager not told", "error", err)
 		}
 	}
+	if isTerminal(cmd.OutOrStdout()) && (slices.Contains(spec.To, "pcapng:-") || slices.Contains(spec.To, "pcap:-")) {
+		return usagef("tap: standard output is a terminal: send the capture to a file or a program, as in | wireshark -k -i -")
+	}
 	t, err := tap.New(spec)
 	if err != nil {
 		return exit(exitUsage, pointed(spec.Filter, err))
@@ -133,13 +138,17 @@ func runTap(cmd *cobra.Command, spec tap.Spec, show progress) error {
 	err = t.Run(cmd.Context())
 	hide()
 	var unknown *capture.UnknownInterface
+	var open *os.PathError
+	var mistake *filter.Error
 	switch {
 	case errors.As(err, &unknown):
 		return exit(exitUsage, err)
 	case errors.Is(err, os.ErrPermission):
 		return exit(exitDenied, err)
-	case errors.Is(err, os.ErrNotExist):
+	case errors.As(err, &open) && open.Op == "open":
 		return exit(exitUsage, err)
+	case errors.As(err, &mistake): // the expression does not fit the capture's link type
+		return exit(exitUsage, pointed(spec.Filter, err))
 	}
 	printSummary(cmd.ErrOrStderr(), t, time.Since(start))
 	if err == nil || errors.Is(err, syscall.EPIPE) || errors.Is(err, context.Canceled) {

@@ -109,13 +109,19 @@ type encoder interface {
 	whole(b []byte) (frames, n int)
 }
 
-// NewFile returns a sink that writes a capture. The file is opened by Run.
+// NewFile returns a sink that writes a capture. The file is opened by Run, as one that is there must not be emptied before all else
+// is in order.
 func NewFile(c FileConfig) (*File, error) {
 	if c.Path == "" {
 		return nil, fmt.Errorf("deliver: %s: no path: want %s:PATH, or %s:- for standard output", c.Format, c.Format, c.Format)
 	}
 	if c.Path == "-" && c.Stdout == nil {
 		return nil, fmt.Errorf("deliver: %s:-: there is no standard output", c.Format)
+	}
+	if in, err := os.Stat(c.Input); err == nil {
+		if out, err := os.Stat(c.Path); err == nil && os.SameFile(in, out) {
+			return nil, fmt.Errorf("deliver: %s: %s is the capture that is read: choose another name", c.Format, c.Path)
+		}
 	}
 	if c.SnapLen == 0 {
 		c.SnapLen = MaxFrame
@@ -231,6 +237,10 @@ func (f *File) flush(through bool) {
 }
 
 func (f *File) fail(err error) {
+	var path *os.PathError
+	if errors.As(err, &path) {
+		err = path.Err // its path is in the text already
+	}
 	f.err = fmt.Errorf("deliver: %s: %d frames written: %w", f.name(), f.frames, err)
 	if f.cfg.Failed != nil {
 		f.cfg.Failed()
@@ -271,11 +281,6 @@ func (f *File) open() error {
 
 // create opens the file for writing, for its owner alone: a capture holds what others have said.
 func (f *File) create() error {
-	if in, err := os.Stat(f.cfg.Input); err == nil && f.cfg.Input != "" {
-		if out, err := os.Stat(f.cfg.Path); err == nil && os.SameFile(in, out) {
-			return fmt.Errorf("%s is the capture that is read: choose another name", f.cfg.Path)
-		}
-	}
 	file, err := os.OpenFile(f.cfg.Path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err

@@ -149,7 +149,7 @@ func (p *pcapng) frame(b []byte, f *frame.Frame) ([]byte, error) {
 	le.PutUint32(h[12:], uint32(ns>>32))
 	le.PutUint32(h[16:], uint32(ns))
 	le.PutUint32(h[20:], uint32(n))
-	le.PutUint32(h[24:], uint32(max(f.OrigLen, n)))
+	le.PutUint32(h[24:], uint32(f.OrigLen))
 	b = pad(append(b[:at+fixed], f.Data...), n)
 	switch {
 	case f.Tag != 0 && p.cfg.Label != nil:
@@ -258,7 +258,7 @@ func (p *pcap) frame(b []byte, f *frame.Frame) ([]byte, error) {
 	le.PutUint32(h, uint32(ns/1e9))
 	le.PutUint32(h[4:], uint32(ns%1e9))
 	le.PutUint32(h[8:], uint32(n))
-	le.PutUint32(h[12:], uint32(max(f.OrigLen, n)))
+	le.PutUint32(h[12:], uint32(f.OrigLen))
 	return append(b[:at+pcapRecordLen], f.Data...), nil
 }
 
