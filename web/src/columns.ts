@@ -59,6 +59,12 @@ function vtep(addr: string, host: string, side: Side, sameHost: false | 'here' |
   return name.length ? name : [{ text: sameHost ? m.sameHost : m.notKnown, faint: true }]
 }
 
+/** shortVTEP is vtep where room is short: the address alone, with its host as the title. */
+function shortVTEP(addr: string, host: string, side: Side, sameHost: false | 'here' | 'there'): Part[] {
+  if (sameHost === 'there' || !addr) return vtep(addr, host, side, sameHost)
+  return [{ text: addr, field: side + 'vtep', value: addr, title: host ? `${addr} (${host})` : addr }]
+}
+
 export function marks(list: string[] | null): Part[] {
   return (list ?? []).map((k) => ({ text: m.mark[k]?.[0] ?? k, badge: k }))
 }
@@ -98,21 +104,21 @@ export const pairColumns: Column<Pair>[] = [
 
 export function conversationColumns(zone: Zone): Column<Conversation>[] {
   return [
-    { id: 'vni', label: m.col.vni, sort: 'vni', width: 64, cell: segment },
+    { id: 'vni', label: m.col.vni, sort: 'vni', width: 60, cell: segment },
     { id: 'tenant', label: m.col.tenant, sort: 'tenant', width: 58, grow: 1, cell: tenant },
-    { id: 'src_vtep', label: m.col.srcVTEP, sort: 'src_vtep', width: 90, grow: 1, cell: (r) => vtep(r.src_vtep, r.src_host, '', r.same_host && 'here') },
-    { id: 'src', label: m.col.src, sort: 'src_vm', width: 174, grow: 3, cell: (r) => workload(r.src_vm, r.src_addr, '', r.src_port) },
-    { id: 'dst', label: m.col.dst, sort: 'dst_vm', width: 180, grow: 3, cell: (r) => [...workload(r.dst_vm, r.dst_addr, '', r.dst_port), ...marks(r.marks)] },
-    { id: 'dst_vtep', label: m.col.dstVTEP, sort: 'dst_vtep', width: 84, grow: 1, cell: (r) => vtep(r.dst_vtep, r.dst_host, '', r.same_host && 'there') },
-    { id: 'proto', label: m.col.proto, sort: 'proto', width: 50, cell: (r) => [{ text: r.proto, field: 'proto', value: r.proto }] },
+    { id: 'src_vtep', label: m.col.srcVTEP, sort: 'src_vtep', width: 94, grow: 1, cell: (r) => shortVTEP(r.src_vtep, r.src_host, '', r.same_host && 'here') },
+    { id: 'src', label: m.col.src, sort: 'src_vm', width: 168, grow: 3, cell: (r) => workload(r.src_vm, r.src_addr, '', r.src_port) },
+    { id: 'dst', label: m.col.dst, sort: 'dst_vm', width: 162, grow: 3, cell: (r) => [...workload(r.dst_vm, r.dst_addr, '', r.dst_port), ...marks(r.marks)] },
+    { id: 'dst_vtep', label: m.col.dstVTEP, sort: 'dst_vtep', width: 86, grow: 1, cell: (r) => shortVTEP(r.dst_vtep, r.dst_host, '', r.same_host && 'there') },
+    { id: 'proto', label: m.col.proto, sort: 'proto', width: 48, cell: (r) => [{ text: r.proto, field: 'proto', value: r.proto }] },
     { id: 'app', label: m.col.app, sort: 'app', width: 64, grow: 1, cell: (r) => (r.app ? [{ text: r.app, field: 'app', value: r.app }] : []) },
-    { id: 'fwd', label: m.col.fwd, sort: 'octets_fwd', width: 66, num: true, cell: (r) => exactBytes(r.octets_fwd) },
-    { id: 'rev', label: m.col.rev, sort: 'octets_rev', width: 66, num: true, cell: (r) => exactBytes(r.octets_rev) },
-    { id: 'octets', label: m.col.octets, sort: 'octets', width: 68, num: true, cell: total },
-    { id: 'packets', label: m.col.packets, sort: 'packets', width: 76, num: true, cell: (r) => num(count(r.packets)) },
-    { id: 'flags', label: m.col.flags, width: 52, cell: (r) => [{ text: r.tcp_flags || m.none, mono: true, faint: !r.tcp_flags }] },
-    { id: 'last', label: m.col.last, sort: 'last_seen', width: 70, cell: (r) => moment(r.last_seen, zone) },
-    { id: 'seen', label: m.col.seen, width: 90, grow: 1, cell: (r) => several(r.seen_by, 'seen_by') },
+    { id: 'fwd', label: m.col.fwd, sort: 'octets_fwd', width: 64, num: true, cell: (r) => exactBytes(r.octets_fwd) },
+    { id: 'rev', label: m.col.rev, sort: 'octets_rev', width: 64, num: true, cell: (r) => exactBytes(r.octets_rev) },
+    { id: 'octets', label: m.col.octets, sort: 'octets', width: 66, num: true, cell: total },
+    { id: 'packets', label: m.col.packets, sort: 'packets', width: 62, num: true, cell: (r) => num(count(r.packets)) },
+    { id: 'flags', label: m.col.flags, width: 48, cell: (r) => [{ text: r.tcp_flags || m.none, mono: true, faint: !r.tcp_flags }] },
+    { id: 'last', label: m.col.last, sort: 'last_seen', width: 74, cell: (r) => moment(r.last_seen, zone) },
+    { id: 'seen', label: m.col.seen, width: 92, grow: 1, cell: (r) => several(r.seen_by, 'seen_by') },
   ]
 }
 
@@ -125,20 +131,20 @@ function moment(iso: string, zone: Zone): Part[] {
 
 export function flowColumns(zone: Zone): Column<Flow>[] {
   return [
-    { id: 'end', label: m.col.end, sort: 'end', width: 70, cell: (r) => moment(r.end, zone) },
-    { id: 'observer', label: m.col.observer, sort: 'observer', width: 102, grow: 1, cell: (r) => [{ text: r.observer || r.exporter, field: 'observer', value: r.observer, title: r.role }] },
-    { id: 'dir', label: m.col.dir, sort: 'direction', width: 58, cell: (r) => [{ text: r.direction || m.none, faint: !r.direction }] },
-    { id: 'counted', label: m.col.counted, sort: 'canonical', title: m.panel.observersNote, width: 80, cell: (r) => [r.canonical ? { text: '✓ ' + m.col.counted.toLowerCase() } : { text: m.details.notCounted, faint: true }] },
-    { id: 'vni', label: m.col.vni, sort: 'vni', width: 64, cell: segment },
-    { id: 'src_vtep', label: m.col.srcVTEP, sort: 'src_vtep', width: 90, cell: (r) => vtep(r.src_vtep, r.src_host, 'src.', false) },
-    { id: 'src', label: m.col.src, sort: 'src_vm', width: 170, grow: 2, cell: (r) => workload(r.src_vm, r.src_addr, 'src.', r.src_port) },
-    { id: 'dst', label: m.col.dst, sort: 'dst_vm', width: 178, grow: 2, cell: (r) => [...workload(r.dst_vm, r.dst_addr, 'dst.', r.dst_port), ...marks(r.marks)] },
-    { id: 'dst_vtep', label: m.col.dstVTEP, sort: 'dst_vtep', width: 84, cell: (r) => vtep(r.dst_vtep, r.dst_host, 'dst.', false) },
-    { id: 'proto', label: m.col.proto, sort: 'proto', width: 72, cell: (r) => [{ text: r.icmp ? `${r.proto} ${r.icmp}` : r.proto, field: 'proto', value: r.proto }] },
-    { id: 'packets', label: m.col.packets, sort: 'packets', width: 78, num: true, cell: (r) => num(count(r.packets)) },
-    { id: 'octets', label: m.col.octets, sort: 'octets', width: 64, num: true, cell: (r) => exactBytes(r.octets) },
-    { id: 'flags', label: m.col.flags, width: 54, cell: (r) => [{ text: r.tcp_flags || m.none, mono: true, faint: !r.tcp_flags }] },
-    { id: 'reason', label: m.col.reason, sort: 'end_reason', width: 72, cell: (r) => [{ text: r.end_reason || m.none, faint: !r.end_reason }] },
+    { id: 'end', label: m.col.end, sort: 'end', width: 66, cell: (r) => moment(r.end, zone) },
+    { id: 'observer', label: m.col.observer, sort: 'observer', width: 100, grow: 1, cell: (r) => [{ text: r.observer || r.exporter, field: 'observer', value: r.observer, title: r.role }] },
+    { id: 'dir', label: m.col.dir, sort: 'direction', width: 56, cell: (r) => [{ text: r.direction || m.none, faint: !r.direction }] },
+    { id: 'counted', label: m.col.counted, sort: 'canonical', title: m.panel.observersNote, width: 78, cell: (r) => [r.canonical ? { text: '✓ ' + m.col.counted.toLowerCase() } : { text: m.details.notCounted, faint: true }] },
+    { id: 'vni', label: m.col.vni, sort: 'vni', width: 60, cell: segment },
+    { id: 'src_vtep', label: m.col.srcVTEP, sort: 'src_vtep', width: 86, cell: (r) => shortVTEP(r.src_vtep, r.src_host, 'src.', false) },
+    { id: 'src', label: m.col.src, sort: 'src_vm', width: 168, grow: 2, cell: (r) => workload(r.src_vm, r.src_addr, 'src.', r.src_port) },
+    { id: 'dst', label: m.col.dst, sort: 'dst_vm', width: 168, grow: 2, cell: (r) => [...workload(r.dst_vm, r.dst_addr, 'dst.', r.dst_port), ...marks(r.marks)] },
+    { id: 'dst_vtep', label: m.col.dstVTEP, sort: 'dst_vtep', width: 86, cell: (r) => shortVTEP(r.dst_vtep, r.dst_host, 'dst.', false) },
+    { id: 'proto', label: m.col.proto, sort: 'proto', width: 70, cell: (r) => [{ text: r.icmp ? `${r.proto} ${r.icmp}` : r.proto, field: 'proto', value: r.proto }] },
+    { id: 'packets', label: m.col.packets, sort: 'packets', width: 62, num: true, cell: (r) => num(count(r.packets)) },
+    { id: 'octets', label: m.col.octets, sort: 'octets', width: 62, num: true, cell: (r) => exactBytes(r.octets) },
+    { id: 'flags', label: m.col.flags, width: 50, cell: (r) => [{ text: r.tcp_flags || m.none, mono: true, faint: !r.tcp_flags }] },
+    { id: 'reason', label: m.col.reason, sort: 'end_reason', width: 70, cell: (r) => [{ text: r.end_reason || m.none, faint: !r.end_reason }] },
   ]
 }
 
