@@ -266,7 +266,9 @@ type Record struct {
 	Observer     string // name of the observer
 	ObserverHost string // host the observer is on
 	Tenant       string
-	SrcVM, DstVM string
+	SrcVM, DstVM string // names as at EndNS
+	SrcVMID      string // stable id, "" when the inventory gives none
+	DstVMID      string
 	SrcHost      string
 	DstHost      string
 	App          string

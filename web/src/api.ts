@@ -38,9 +38,11 @@ export interface Ends {
   src_vtep: string
   src_host: string
   src_vm: string
+  src_vm_id: string
   src_addr: string
   dst_addr: string
   dst_vm: string
+  dst_vm_id: string
   dst_host: string
   dst_vtep: string
   same_host: boolean
@@ -93,6 +95,8 @@ export interface Flow {
   dst_host: string
   src_vm: string
   dst_vm: string
+  src_vm_id: string
+  dst_vm_id: string
   src_addr: string
   dst_addr: string
   src_port: number

@@ -51,8 +51,8 @@ function pair(tenant, src, dst, app, port, proto, rnd, now, span, i) {
   const packets = Math.round((fwd + rev) / 1100)
   return {
     segment: `vxlan:${vni}`, vni, fabric: 'default', tenant,
-    src_vtep: src.vtep, src_host: src.host, src_vm: src.vm, src_addr: i % 50 === 7 ? `fd00:${vni.toString(16)}::${(i % 4000).toString(16)}` : src.addr,
-    dst_addr: i % 50 === 7 ? `fd00:${vni.toString(16)}::1:5` : dst.addr, dst_vm: stranger ? '' : dst.vm, dst_host: stranger ? '' : dst.host, dst_vtep: same ? '' : dst.vtep, same_host: same,
+    src_vtep: src.vtep, src_host: src.host, src_vm: src.vm, src_vm_id: src.vm && `id-${src.vm}`, src_addr: i % 50 === 7 ? `fd00:${vni.toString(16)}::${(i % 4000).toString(16)}` : src.addr,
+    dst_addr: i % 50 === 7 ? `fd00:${vni.toString(16)}::1:5` : dst.addr, dst_vm: stranger ? '' : dst.vm, dst_vm_id: stranger ? '' : `id-${dst.vm}`, dst_host: stranger ? '' : dst.host, dst_vtep: same ? '' : dst.vtep, same_host: same,
     octets_fwd: fwd, octets_rev: rev, packets_fwd: Math.round(packets * 0.6), packets_rev: packets - Math.round(packets * 0.6),
     octets: fwd + rev, octets_error: marks[0] === 'sampled' ? Math.round((fwd + rev) * 0.03) : 0, packets, flows: 1 + Math.floor(rnd() * 900), share: 0,
     first_seen: new Date(now - span * (0.5 + rnd() / 2)).toISOString(), last_seen: new Date(now - rnd() * 20000).toISOString(),
@@ -89,7 +89,7 @@ function flow(c, i, observer, o, d, direction, now) {
     start: new Date(end - 60000).toISOString(), end: new Date(end).toISOString(), received: new Date(end + 800).toISOString(),
     exporter: '10.201.0.' + (1 + (i % 24)), domain: o + 1, observer, role: observer.split(' ')[1], direction, canonical: o === 0,
     segment: o === 1 ? c.segment : c.segment, vni: c.vni, fabric: c.fabric, tenant: c.tenant,
-    src_vtep: o ? c[a + '_vtep'] : '', dst_vtep: o ? c[b + '_vtep'] : '', src_host: c[a + '_host'], dst_host: c[b + '_host'], src_vm: c[a + '_vm'], dst_vm: c[b + '_vm'],
+    src_vtep: o ? c[a + '_vtep'] : '', dst_vtep: o ? c[b + '_vtep'] : '', src_host: c[a + '_host'], dst_host: c[b + '_host'], src_vm: c[a + '_vm'], dst_vm: c[b + '_vm'], src_vm_id: c[a + '_vm_id'], dst_vm_id: c[b + '_vm_id'],
     src_addr: c[a + '_addr'], dst_addr: c[b + '_addr'], src_port: c[a + '_port'], dst_port: c[b + '_port'], proto: c.proto, app: c.app, src_mac: mac(i * 2 + d), dst_mac: mac(i * 2 + 1 - d),
     vlan: 0, ethertype: c.src_addr.includes(':') ? 0x86dd : 0x0800, tos: 0, min_ttl: 63, max_ttl: 64, tcp_flags: c.tcp_flags, icmp: '', in_if: 3, out_if: 4,
     packets: d ? c.packets_rev : c.packets_fwd, octets: Math.round((d ? c.octets_rev : c.octets_fwd) * (o === 1 && i % 7 === 0 ? 0.98 : 1)), l2_octets: (d ? c.octets_rev : c.octets_fwd) + 14 * (d ? c.packets_rev : c.packets_fwd),

@@ -30,7 +30,7 @@ func enricher(t testing.TB, change func(*Config)) *Enricher {
 // twoTenants is an inventory with overlapping addresses.
 func twoTenants() identity.Inventory {
 	vm := func(name string, mac flow.MAC, seg flow.Segment, host string, addrs ...string) identity.VNIC {
-		v := identity.VNIC{VM: name, MAC: mac, Segment: seg, Host: host}
+		v := identity.VNIC{VM: name, VMID: "id of " + name, MAC: mac, Segment: seg, Host: host}
 		for _, a := range addrs {
 			v.Addrs = append(v.Addrs, addr(a))
 		}
@@ -84,6 +84,11 @@ func TestIdentify(t *testing.T) {
 		}
 		if w.observer == "" {
 			w.observer = "eth0"
+		}
+		for _, end := range [][2]string{{r.SrcVM, r.SrcVMID}, {r.DstVM, r.DstVMID}} {
+			if id := "id of " + end[0]; end[0] != "" && end[0] != "free" && end[1] != id || end[0] == "" && end[1] != "" {
+				t.Errorf("the id of %q is %q", end[0], end[1])
+			}
 		}
 		got := want{r.Segment, r.Tenant, r.SrcVM, r.DstVM, r.SrcHost, r.DstHost, r.Observer, r.ObserverHost, r.Role, r.Is(flow.MarkAmbiguous), r.Fabric}
 		if got != w {

@@ -32,10 +32,10 @@ func (e *Enricher) ends(r *flow.Record, book identity.Book) (ambiguous bool) {
 	dst, twoDst := owner(book, r, r.DstMAC, r.Dst)
 	r.Fabric = fabricOf(r, src, dst)
 	if src != nil {
-		r.SrcVM, r.SrcHost = src.VM, src.Host
+		r.SrcVM, r.SrcVMID, r.SrcHost = src.VM, src.VMID, src.Host
 	}
 	if dst != nil {
-		r.DstVM, r.DstHost = dst.VM, dst.Host
+		r.DstVM, r.DstVMID, r.DstHost = dst.VM, dst.VMID, dst.Host
 	}
 	if r.SrcHost == "" {
 		r.SrcHost = hostName(book, r.Tunnel.Src, r.EndNS)

@@ -11,13 +11,13 @@ import (
 
 // flowColumns are read by scanFlow, in this order.
 const flowColumns = `t_start, t_end, t_recv, exporter::VARCHAR, domain, observer, role, direction, marks, segment, fabric, tenant,
-  outer_src::VARCHAR, outer_dst::VARCHAR, src_host, dst_host, src_vm, dst_vm, src::VARCHAR, dst::VARCHAR, src_port, dst_port, proto, app,
+  outer_src::VARCHAR, outer_dst::VARCHAR, src_host, dst_host, src_vm, dst_vm, src_vm_id, dst_vm_id, src::VARCHAR, dst::VARCHAR, src_port, dst_port, proto, app,
   src_mac, dst_mac, vlan, ethertype, tos, min_ttl, max_ttl, tcp_flags, icmp, in_if, out_if, packets, octets, l2_octets, sampling,
   end_reason, flow_id`
 
 // flowSort are the columns of the document with the stored ones they come from.
 var flowSort = merge(
-	names("exporter", "domain", "observer", "role", "direction", "segment", "fabric", "tenant", "src_host", "dst_host", "src_vm", "dst_vm",
+	names("exporter", "domain", "observer", "role", "direction", "segment", "fabric", "tenant", "src_host", "dst_host", "src_vm", "dst_vm", "src_vm_id", "dst_vm_id",
 		"src_port", "dst_port", "proto", "app", "src_mac", "dst_mac", "vlan", "ethertype", "tos", "min_ttl", "max_ttl", "tcp_flags", "icmp",
 		"in_if", "out_if", "packets", "octets", "l2_octets", "sampling", "end_reason", "flow_id", "marks"),
 	map[string]string{"start": "t_start", "end": "t_end", "received": "t_recv", "canonical": "(marks & 1)", "vni": "(segment & 4294967295)",
@@ -75,7 +75,8 @@ func (a *ask) flows(ctx context.Context, r *Reports, order string) (Flows, error
 }
 
 // conversationKey is the same for both directions of a 5-tuple.
-const conversationKey = `(fabric, segment, proto, if((src, src_port) > (dst, dst_port), (dst, dst_vm, dst_port, src, src_vm, src_port), (src, src_vm, src_port, dst, dst_vm, dst_port)))`
+const conversationKey = `(fabric, segment, proto, if((src, src_port) > (dst, dst_port), (dst, ` + dstWho + `, dst_port, src, ` + srcWho + `, src_port), ` +
+	`(src, ` + srcWho + `, src_port, dst, ` + dstWho + `, dst_port)))`
 
 var (
 	directions = map[uint8]string{0: "ingress", 1: "egress"}
@@ -89,7 +90,7 @@ func scanFlow(rows *sql.Rows) (f Flow, err error) {
 	var marks, flags, icmp uint16
 	var segment, srcMAC, dstMAC, id uint64
 	err = rows.Scan(&start, &end, &recv, &exporter, &f.Domain, &f.Observer, &role, &direction, &marks, &segment, &f.Fabric, &f.Tenant,
-		&vs, &vd, &f.SrcHost, &f.DstHost, &f.SrcVM, &f.DstVM, &src, &dst, &f.SrcPort, &f.DstPort, &proto, &f.App,
+		&vs, &vd, &f.SrcHost, &f.DstHost, &f.SrcVM, &f.DstVM, &f.SrcVMID, &f.DstVMID, &src, &dst, &f.SrcPort, &f.DstPort, &proto, &f.App,
 		&srcMAC, &dstMAC, &f.VLAN, &f.EtherType, &f.ToS, &f.MinTTL, &f.MaxTTL, &flags, &icmp, &f.InIf, &f.OutIf, &f.Packets, &f.Octets,
 		&f.L2Octets, &f.Sampling, &reason, &id)
 	if err != nil {

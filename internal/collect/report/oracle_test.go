@@ -18,7 +18,7 @@ import (
 
 // The oracle answers from records in memory, slowly and obviously.
 
-// lab makes random records: two fabrics and three segments with the same addresses, VMs that move, three observers of which one knows the VTEPs,
+// lab makes random records: two fabrics and three segments with the same addresses, VMs that move or are renamed, three observers of which one knows the VTEPs,
 // one neither segment nor names, and one is sampled; both directions; a canonical row for each flow and interval.
 func lab(seed uint64, n int) []flow.Record {
 	rnd := rand.New(rand.NewPCG(seed, 1))
@@ -41,7 +41,7 @@ func lab(seed uint64, n int) []flow.Record {
 		one.Octets = one.Packets * uint64(60+rnd.IntN(1000))
 		one.L2Octets = one.Octets + 14*one.Packets
 		moved := from > start+1_500_000
-		side := func(i int) (flow.Addr, string, string, flow.Addr) {
+		side := func(i int) (flow.Addr, string, string, string, flow.Addr) {
 			addr := flow.V4([]byte{10, 0, 0, byte(i + 1)})
 			if i == 3 {
 				addr = flow.V6([]byte{0xfd, 15: 3})
@@ -54,13 +54,21 @@ func lab(seed uint64, n int) []flow.Record {
 			if i == 3 {
 				vm = "" // unknown to the inventory
 			}
-			return addr, vm, fmt.Sprintf("h%d", host), flow.V4([]byte{10, 200, 0, byte(host)})
+			id := ""
+			if i == 0 {
+				id = fmt.Sprintf("id-%d", seg)
+				if moved {
+					vm = fmt.Sprintf("www-%d", seg) // renamed
+				}
+			}
+			return addr, vm, id, fmt.Sprintf("h%d", host), flow.V4([]byte{10, 200, 0, byte(host)})
 		}
 		var vs, vd flow.Addr
-		one.Src, one.SrcVM, one.SrcHost, vs = side(a)
-		one.Dst, one.DstVM, one.DstHost, vd = side(b)
+		one.Src, one.SrcVM, one.SrcVMID, one.SrcHost, vs = side(a)
+		one.Dst, one.DstVM, one.DstVMID, one.DstHost, vd = side(b)
 		if rnd.IntN(2) == 0 { // the way back
 			one.Src, one.Dst, one.SrcPort, one.DstPort, one.SrcVM, one.DstVM, one.SrcHost, one.DstHost = one.Dst, one.Src, one.DstPort, one.SrcPort, one.DstVM, one.SrcVM, one.DstHost, one.SrcHost
+			one.SrcVMID, one.DstVMID = one.DstVMID, one.SrcVMID
 			vs, vd = vd, vs
 		}
 		one.FlowID = hash(fmt.Sprint(one.Fabric, one.Segment, one.Proto, one.Src, one.Dst, one.SrcPort, one.DstPort))
@@ -81,7 +89,10 @@ func lab(seed uint64, n int) []flow.Record {
 				}
 				r.Sampling, r.Marks = 10, flow.MarkSampled
 			case 2:
-				r.Segment, r.Tenant, r.SrcVM = 0, "", ""
+				r.Segment, r.Tenant = 0, ""
+				if r.SrcVMID == "" || moved { // the old name is not known for sure later
+					r.SrcVM, r.SrcVMID = "", ""
+				}
 			}
 			if o == canonical {
 				r.Marks |= flow.MarkCanonical
@@ -181,8 +192,25 @@ func conversationOf(r flow.Record) (pairKey, bool) {
 	if t {
 		r = turned(r)
 	}
-	return pairKey{r.Fabric, r.Segment, r.Src, r.Dst, r.SrcVM, r.DstVM, r.Proto, r.SrcPort, r.DstPort}, t
+	return pairKey{r.Fabric, r.Segment, r.Src, r.Dst, who(r.SrcVM, r.SrcVMID), who(r.DstVM, r.DstVMID), r.Proto, r.SrcPort, r.DstPort}, t
 }
+
+// named gives rows without a VM the name and id that the latest row of the flow has.
+func named(all []flow.Record, of func(*flow.Record) (name, id *string)) {
+	var k known[[2]string]
+	for i := range all {
+		name, id := of(&all[i])
+		k.see(ms(all[i].EndNS), [2]string{*name, *id}, *name == "", func(a, b [2]string) bool { return a[0] < b[0] })
+	}
+	for i := range all {
+		if name, id := of(&all[i]); *name == "" {
+			*name, *id = k.v[0], k.v[1]
+		}
+	}
+}
+
+// who tells workloads with one address apart.
+func who(name, id string) string { return cmp.Or(id, name) }
 
 // logical fills in what other observers know and applies the filter.
 func logical(recs []flow.Record, q report.Query, keep func(r *flow.Record, all []flow.Record) bool, inTime func(r *flow.Record) bool) []flow.Record {
@@ -209,8 +237,8 @@ func logical(recs []flow.Record, q report.Query, keep func(r *flow.Record, all [
 			}
 		}
 		text(func(r *flow.Record) *string { return &r.Tenant })
-		text(func(r *flow.Record) *string { return &r.SrcVM })
-		text(func(r *flow.Record) *string { return &r.DstVM })
+		named(all, func(r *flow.Record) (name, id *string) { return &r.SrcVM, &r.SrcVMID })
+		named(all, func(r *flow.Record) (name, id *string) { return &r.DstVM, &r.DstVMID })
 		text(func(r *flow.Record) *string { return &r.Fabric })
 		text(func(r *flow.Record) *string { return &r.App })
 		for i := range all {
@@ -248,12 +276,13 @@ func endsIn(q report.Query) func(*flow.Record) bool {
 
 // swapped puts the lesser end first.
 func swapped(r *flow.Record) bool {
-	return cmp.Or(bytes.Compare(r.Src[:], r.Dst[:]), strings.Compare(r.SrcVM, r.DstVM), cmp.Compare(r.SrcPort, r.DstPort)) > 0
+	return cmp.Or(bytes.Compare(r.Src[:], r.Dst[:]), strings.Compare(who(r.SrcVM, r.SrcVMID), who(r.DstVM, r.DstVMID)), cmp.Compare(r.SrcPort, r.DstPort)) > 0
 }
 
 // turned is the record as seen from the other end.
 func turned(r flow.Record) flow.Record {
 	r.Src, r.Dst, r.SrcVM, r.DstVM, r.SrcPort, r.DstPort, r.SrcHost, r.DstHost = r.Dst, r.Src, r.DstVM, r.SrcVM, r.DstPort, r.SrcPort, r.DstHost, r.SrcHost
+	r.SrcVMID, r.DstVMID = r.DstVMID, r.SrcVMID
 	r.Tunnel.Src, r.Tunnel.Dst = r.Tunnel.Dst, r.Tunnel.Src
 	switch r.Client {
 	case flow.ClientSrc:
@@ -275,7 +304,7 @@ type pairKey struct {
 	fabric       string
 	seg          flow.Segment
 	a, b         flow.Addr
-	aVM, bVM     string
+	aWho, bWho   string
 	proto        uint8
 	aPort, bPort uint16
 }
@@ -287,7 +316,7 @@ func groups(rows []flow.Record, conversations bool) map[pairKey]*group {
 		if t {
 			r = turned(r)
 		}
-		k := pairKey{fabric: r.Fabric, seg: r.Segment, a: r.Src, b: r.Dst, aVM: r.SrcVM, bVM: r.DstVM}
+		k := pairKey{fabric: r.Fabric, seg: r.Segment, a: r.Src, b: r.Dst, aWho: who(r.SrcVM, r.SrcVMID), bWho: who(r.DstVM, r.DstVMID)}
 		if conversations {
 			k.proto, k.aPort, k.bPort = r.Proto, r.SrcPort, r.DstPort
 		}
@@ -321,7 +350,7 @@ func (g *group) answer() (e report.Ends, c report.Counts, forward bool) {
 		}
 	}
 	forward = votes > 0 || votes == 0 && ports >= 0
-	var tenant, sh, dh known[string]
+	var tenant, sh, dh, sn, dn known[string]
 	var sv, dv known[flow.Addr]
 	variance := new(big.Int)
 	var marks flow.Mark
@@ -337,6 +366,8 @@ func (g *group) answer() (e report.Ends, c report.Counts, forward bool) {
 		tenant.see(at, r.Tenant, r.Tenant == "", lessText)
 		sh.see(at, r.SrcHost, r.SrcHost == "", lessText)
 		dh.see(at, r.DstHost, r.DstHost == "", lessText)
+		sn.see(at, r.SrcVM, r.SrcVM == "", lessText)
+		dn.see(at, r.DstVM, r.DstVM == "", lessText)
 		sv.see(at, r.Tunnel.Src, r.Tunnel.Src.IsZero(), lessAddr)
 		dv.see(at, r.Tunnel.Dst, r.Tunnel.Dst.IsZero(), lessAddr)
 		first, last = min(first, ms(r.StartNS)), max(last, at)
@@ -363,9 +394,10 @@ func (g *group) answer() (e report.Ends, c report.Counts, forward bool) {
 			c.OctetsFwd, c.PacketsFwd = c.OctetsFwd+r.Octets, c.PacketsFwd+r.Packets
 		}
 		e.Fabric, e.Segment, e.VNI = r.Fabric, segText(r.Segment), r.Segment.Number()
-		e.SrcVM, e.SrcAddr, e.DstVM, e.DstAddr = r.SrcVM, r.Src.String(), r.DstVM, r.Dst.String()
+		e.SrcVMID, e.SrcAddr, e.DstVMID, e.DstAddr = r.SrcVMID, r.Src.String(), r.DstVMID, r.Dst.String()
 	}
 	e.Tenant, e.SrcHost, e.DstHost, e.SrcVTEP, e.DstVTEP = tenant.v, sh.v, dh.v, sv.v.String(), dv.v.String()
+	e.SrcVM, e.DstVM = sn.v, dn.v
 	e.SameHost = e.SrcHost == e.DstHost && e.SrcHost != ""
 	c.Octets, c.Packets, c.Flows = c.OctetsFwd+c.OctetsRev, c.PacketsFwd+c.PacketsRev, uint64(len(tuples))
 	v, _ := new(big.Float).SetInt(variance).Float64()

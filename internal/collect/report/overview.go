@@ -55,9 +55,9 @@ func (a *ask) overview(ctx context.Context, r *Reports, order string) (Overview,
 // headline counts tenants, segments and VMs and the two shares.
 func (a *ask) headline(ctx context.Context, out *Overview) error {
 	query := a.logical(a.sinceMS, a.untilMS) + `,
-c AS MATERIALIZED (SELECT fabric, segment, tenant, src_vm, dst_vm, src_host, dst_host, octets FROM l WHERE ` + canonical + `)
+c AS MATERIALIZED (SELECT fabric, segment, tenant, src_vm, dst_vm, ` + srcWho + ` AS src_who, ` + dstWho + ` AS dst_who, src_host, dst_host, octets FROM l WHERE ` + canonical + `)
 SELECT count(DISTINCT (fabric, tenant)) FILTER (tenant <> ''), count(DISTINCT (fabric, segment)) FILTER (segment <> 0),
-  (SELECT count(*) FROM (SELECT fabric, src_vm FROM c WHERE src_vm <> '' UNION SELECT fabric, dst_vm FROM c WHERE dst_vm <> '')),
+  (SELECT count(*) FROM (SELECT fabric, src_who FROM c WHERE src_who <> '' UNION SELECT fabric, dst_who FROM c WHERE dst_who <> '')),
   coalesce(sum(octets), 0)::UBIGINT, coalesce(sum(octets) FILTER (src_host = dst_host AND src_host <> ''), 0)::UBIGINT,
   coalesce(sum(octets) FILTER (src_vm = '' OR dst_vm = ''), 0)::UBIGINT FROM c`
 	return a.each(ctx, query, func(rows *sql.Rows) error {
@@ -77,8 +77,8 @@ func (a *ask) newPairs(ctx context.Context, out *Overview) error {
 	cut := a.untilMS - dayMS
 	query := a.logical(min(a.sinceMS, cut-dayMS), a.untilMS) + fmt.Sprintf(`,
 p AS (SELECT min(t_end) FILTER (t_end >= %[3]s) AS first, max(t_end) AS last FROM l WHERE %[4]s GROUP BY fabric, segment,
-  if((src, src_vm) > (dst, dst_vm), (dst, dst_vm, src, src_vm), (src, src_vm, dst, dst_vm)))
-SELECT count(*) FROM p WHERE first >= %[1]s AND last >= %[2]s`, ts(cut), ts(a.sinceMS), ts(cut-dayMS), canonical)
+  if((src, %[5]s) > (dst, %[6]s), (dst, %[6]s, src, %[5]s), (src, %[5]s, dst, %[6]s)))
+SELECT count(*) FROM p WHERE first >= %[1]s AND last >= %[2]s`, ts(cut), ts(a.sinceMS), ts(cut-dayMS), canonical, srcWho, dstWho)
 	return a.each(ctx, query, func(rows *sql.Rows) error { return rows.Scan(&out.NewPairs) })
 }
 

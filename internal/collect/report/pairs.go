@@ -13,9 +13,9 @@ import (
 
 // grouped gives the steps o (rows with their two ends in a fixed order), g (one row for each pair or
 // conversation) and q (g with source and destination told apart, under the names of the JSON document).
-// The ends are (VM, address) inside (fabric, segment), so overlapping tenants never meet.
+// The ends are (VM by its id, else its name, and address) inside (fabric, segment), so overlapping tenants never meet.
 func (a *ask) grouped(fromMS, toMS int64, conversations bool) string {
-	key, extra, out := "fabric, segment, a, a_vm, b, b_vm", "", ""
+	key, extra, out := "fabric, segment, a, a_who, b, b_who", "", ""
 	if conversations {
 		key += ", proto, a_port, b_port"
 		extra = ", bit_or(tcp_flags) AS tcp_flags, max(app) AS app"
@@ -35,16 +35,17 @@ o0 AS NOT MATERIALIZED (SELECT *, ` + swapped + ` AS sw FROM l),
 o AS NOT MATERIALIZED (SELECT fabric, segment, tenant, app, proto, t_start, t_end, packets, octets, sampling, marks, tcp_flags, sw,
   ` + canonical + ` AS can,
   if(sw, dst, src) AS a, if(sw, src, dst) AS b, if(sw, dst_vm, src_vm) AS a_vm, if(sw, src_vm, dst_vm) AS b_vm,
+  if(sw, dst_vm_id, src_vm_id) AS a_vm_id, if(sw, src_vm_id, dst_vm_id) AS b_vm_id, if(sw, ` + dstWho + `, ` + srcWho + `) AS a_who, if(sw, ` + srcWho + `, ` + dstWho + `) AS b_who,
   if(sw, dst_port, src_port) AS a_port, if(sw, src_port, dst_port) AS b_port,
   if(sw, dst_host, src_host) AS a_host, if(sw, src_host, dst_host) AS b_host,
   if(sw, outer_dst, outer_src) AS a_vtep, if(sw, outer_src, outer_dst) AS b_vtep,
   ` + vote + ` AS vote,
   ` + observerName + ` AS seen FROM o0),
 g AS NOT MATERIALIZED (SELECT ` + key)
-	for _, c := range []struct{ name, zero string }{{"tenant", "''"}, {"a_host", "''"}, {"b_host", "''"}, {"a_vtep", zeroAddr}, {"b_vtep", zeroAddr}} {
+	for _, c := range []struct{ name, zero string }{{"tenant", "''"}, {"a_vm", "''"}, {"b_vm", "''"}, {"a_host", "''"}, {"b_host", "''"}, {"a_vtep", zeroAddr}, {"b_vtep", zeroAddr}} {
 		fmt.Fprintf(&b, ", %s AS %s", latest(c.name, c.zero), c.name)
 	}
-	b.WriteString(extra + `,
+	b.WriteString(extra + `, max(a_vm_id) AS a_vm_id, max(b_vm_id) AS b_vm_id,
   sum(octets) FILTER (can AND NOT sw) AS octets_ab, sum(octets) FILTER (can AND sw) AS octets_ba,
   sum(packets) FILTER (can AND NOT sw) AS packets_ab, sum(packets) FILTER (can AND sw) AS packets_ba,
   ` + variance + ` FILTER (can AND sampling > 1) AS variance,
@@ -58,10 +59,10 @@ g AS NOT MATERIALIZED (SELECT ` + key)
   count(*) FILTER (can AND (marks & 2) <> 0) AS sampled_rows, count(*) FILTER ((marks & 8) <> 0) AS ambiguous_rows
   FROM o GROUP BY ` + key + ` HAVING bool_or(can)),
 q0 AS NOT MATERIALIZED (SELECT *, CASE WHEN votes <> 0 THEN votes > 0 ELSE port_votes >= 0 END AS fwd FROM g),
-q AS MATERIALIZED (SELECT fabric, segment, a, a_vm, b, b_vm, (segment & 4294967295)::UBIGINT AS vni, tenant,
+q AS MATERIALIZED (SELECT fabric, segment, a, a_who, b, b_who, (segment & 4294967295)::UBIGINT AS vni, tenant,
   coalesce(if(fwd, a_vtep, b_vtep), ` + zeroAddr + `) AS src_vtep, coalesce(if(fwd, b_vtep, a_vtep), ` + zeroAddr + `) AS dst_vtep,
   coalesce(if(fwd, a_host, b_host), '') AS src_host, coalesce(if(fwd, b_host, a_host), '') AS dst_host,
-  if(fwd, a_vm, b_vm) AS src_vm, if(fwd, b_vm, a_vm) AS dst_vm, if(fwd, a, b) AS src_addr, if(fwd, b, a) AS dst_addr,
+  coalesce(if(fwd, a_vm, b_vm), '') AS src_vm, coalesce(if(fwd, b_vm, a_vm), '') AS dst_vm, if(fwd, a_vm_id, b_vm_id) AS src_vm_id, if(fwd, b_vm_id, a_vm_id) AS dst_vm_id, if(fwd, a, b) AS src_addr, if(fwd, b, a) AS dst_addr,
   coalesce(if(fwd, octets_ab, octets_ba), 0)::UBIGINT AS octets_fwd, coalesce(if(fwd, octets_ba, octets_ab), 0)::UBIGINT AS octets_rev,
   coalesce(if(fwd, packets_ab, packets_ba), 0)::UBIGINT AS packets_fwd, coalesce(if(fwd, packets_ba, packets_ab), 0)::UBIGINT AS packets_rev,
   octets_fwd + octets_rev AS octets, packets_fwd + packets_rev AS packets, coalesce(variance, 0) AS variance, flows::UBIGINT AS flows,
@@ -85,8 +86,8 @@ const z95 = 1.959964
 
 // endsColumns are read by scanEnds, countsColumns by scanCounts, in this order.
 const (
-	endsColumns = `fabric, segment, coalesce(tenant, ''), src_vtep::VARCHAR, src_host, src_vm, src_addr::VARCHAR, ` +
-		`dst_addr::VARCHAR, dst_vm, dst_host, dst_vtep::VARCHAR, same_host`
+	endsColumns = `fabric, segment, coalesce(tenant, ''), src_vtep::VARCHAR, src_host, src_vm, src_vm_id, src_addr::VARCHAR, ` +
+		`dst_addr::VARCHAR, dst_vm, dst_vm_id, dst_host, dst_vtep::VARCHAR, same_host`
 	countsColumns = `octets_fwd, octets_rev, packets_fwd, packets_rev, octets, variance::DOUBLE, packets, flows, first_seen, last_seen, ` +
 		`to_json(seen_canonical)::VARCHAR, to_json(seen_other)::VARCHAR, duplicates, marks`
 	totalColumns = `(SELECT count(*) FROM q), (SELECT sum(octets) FROM q)::UBIGINT, (SELECT sum(packets) FROM q)::UBIGINT, ` +
@@ -107,7 +108,7 @@ type endsScan struct {
 }
 
 func (s *endsScan) ends(e *Ends) []any {
-	return []any{&e.Fabric, &s.segment, &e.Tenant, &s.srcVTEP, &e.SrcHost, &e.SrcVM, &s.src, &s.dst, &e.DstVM, &e.DstHost, &s.dstVTEP, &e.SameHost}
+	return []any{&e.Fabric, &s.segment, &e.Tenant, &s.srcVTEP, &e.SrcHost, &e.SrcVM, &e.SrcVMID, &s.src, &s.dst, &e.DstVM, &e.DstVMID, &e.DstHost, &s.dstVTEP, &e.SameHost}
 }
 
 func (s *endsScan) counts(c *Counts) []any {
@@ -200,7 +201,7 @@ func (a *ask) sparks(order string) string {
 	return fmt.Sprintf(`,
 topq AS MATERIALIZED (SELECT *, row_number() OVER (ORDER BY %[1]s) AS pair FROM q ORDER BY %[1]s LIMIT %[2]d),
 sp0 AS NOT MATERIALIZED (SELECT pair, o.octets AS n, epoch_ms(o.t_start) AS s, epoch_ms(o.t_end) AS e FROM o JOIN topq
-  ON o.fabric = topq.fabric AND o.segment = topq.segment AND o.a = topq.a AND o.a_vm = topq.a_vm AND o.b = topq.b AND o.b_vm = topq.b_vm WHERE o.can),
+  ON o.fabric = topq.fabric AND o.segment = topq.segment AND o.a = topq.a AND o.a_who = topq.a_who AND o.b = topq.b AND o.b_who = topq.b_who WHERE o.can),
 sp1 AS NOT MATERIALIZED (SELECT pair, n, s, e, unnest(range(%[3]s, %[4]s + 1)) AS i FROM sp0),
 sp2 AS NOT MATERIALIZED (SELECT pair, i, sum((%[5]s) - (%[6]s))::UBIGINT AS n FROM (SELECT pair, n, s, e, i, %[7]s AS lo, %[8]s AS hi FROM sp1) GROUP BY pair, i),
 spark AS NOT MATERIALIZED (SELECT pair, list([i, n::HUGEINT] ORDER BY i) AS spark FROM sp2 GROUP BY pair)`,

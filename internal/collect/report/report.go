@@ -85,10 +85,12 @@ type Ends struct {
 	Tenant   string `json:"tenant"`
 	SrcVTEP  string `json:"src_vtep"`
 	SrcHost  string `json:"src_host"`
-	SrcVM    string `json:"src_vm"`
+	SrcVM    string `json:"src_vm"`    // the name it had last
+	SrcVMID  string `json:"src_vm_id"` // stable id, "" when not known
 	SrcAddr  string `json:"src_addr"`
 	DstAddr  string `json:"dst_addr"`
 	DstVM    string `json:"dst_vm"`
+	DstVMID  string `json:"dst_vm_id"`
 	DstHost  string `json:"dst_host"`
 	DstVTEP  string `json:"dst_vtep"`
 	SameHost bool   `json:"same_host"` // both ends on one host: no wire ever carried it
@@ -153,6 +155,8 @@ type Flow struct {
 	DstHost   string    `json:"dst_host"`
 	SrcVM     string    `json:"src_vm"`
 	DstVM     string    `json:"dst_vm"`
+	SrcVMID   string    `json:"src_vm_id"`
+	DstVMID   string    `json:"dst_vm_id"`
 	SrcAddr   string    `json:"src_addr"`
 	DstAddr   string    `json:"dst_addr"`
 	SrcPort   uint16    `json:"src_port"`

@@ -69,3 +69,32 @@ func TestThreeObserversCountOnce(t *testing.T) {
 		Conversations: 1, Apps: []string{"postgres"}, Spark: spark}}
 	compare(t, "pairs", got.Rows, want)
 }
+
+// TestRenamedVM: a VM with an id stays one through a new name, and shows that; without an id the names are two.
+func TestRenamedVM(t *testing.T) {
+	rec := flow.Record{Proto: 6, Src: mustAddr("10.0.0.1"), Dst: mustAddr("10.0.0.2"), SrcPort: 40000, DstPort: 22, Packets: 1, Octets: 100, FlowID: 1,
+		Client: flow.ClientSrc, SrcVM: "web-1", DstVM: "db-1", Fabric: "default", Observer: "h1", Marks: flow.MarkCanonical}
+	f := func(id string, want ...string) {
+		t.Helper()
+		before, after := rec, rec
+		before.EndNS, after.EndNS = t0.Add(time.Minute).UnixNano(), t0.Add(2*time.Minute).UnixNano()
+		before.StartNS, after.StartNS = before.EndNS, after.EndNS
+		before.SrcVMID, after.SrcVMID, after.SrcVM = id, id, "www-1"
+		got, err := stored(t, []flow.Record{before, after}).Pairs(t.Context(), report.Query{Since: t0, Until: t0.Add(time.Hour), Sort: "src_vm"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, p := range got.Rows {
+			names = append(names, p.SrcVM)
+			if p.SrcVMID != id {
+				t.Errorf("id %q, want %q", p.SrcVMID, id)
+			}
+		}
+		if !slices.Equal(names, want) {
+			t.Errorf("id %q: %q, want %q", id, names, want)
+		}
+	}
+	f("3f0c", "www-1")
+	f("", "web-1", "www-1")
+}

@@ -41,6 +41,7 @@ var filters = []struct {
 	{"not src.vm like \"web%\" and (dst.vtep = 10.200.0.2 or outer.src = 10.200.0.1)", nil, byEnds(func(r *flow.Record) bool {
 		return !strings.HasPrefix(r.SrcVM, "web") && (r.Tunnel.Dst == flow.V4([]byte{10, 200, 0, 2}) || r.Tunnel.Src == flow.V4([]byte{10, 200, 0, 1}))
 	})},
+	{"vm_id = id-1 or dst.vm_id = id-0", nil, byEnds(func(r *flow.Record) bool { return r.SrcVMID == "id-1" || r.DstVMID == "id-1" || r.DstVMID == "id-0" })},
 	{"src.vm in (web-0, db-1) and bytes > 10 KB", nil, byEnds(func(r *flow.Record) bool {
 		return (r.SrcVM == "web-0" || r.SrcVM == "db-1") && r.Octets > 10000
 	})},
@@ -243,10 +244,10 @@ func TestSeriesByServer(t *testing.T) {
 	recs := lab(8, 300)
 	r := stored(t, recs)
 	q := times[0]
-	q.By, q.Limit = []string{"dst.vm"}, 1000
+	q.By, q.Limit = []string{"dst.ip"}, 1000
 	want := map[string]uint64{}
 	for _, c := range conversationsOf(logical(recs, q, nil, endsIn(q))) {
-		want[c.DstVM] += c.Octets
+		want[c.DstAddr] += c.Octets
 	}
 	got, err := r.Series(t.Context(), q)
 	if err != nil {

@@ -8,13 +8,13 @@ import (
 
 // pairTie and conversationTie are the orders that decide between rows with equal values: whole keys.
 const (
-	pairTie         = "fabric, segment, src_addr, src_vm, dst_addr, dst_vm"
+	pairTie         = "fabric, segment, src_addr, src_vm, dst_addr, dst_vm, src_vm_id, dst_vm_id"
 	conversationTie = pairTie + ", proto, src_port, dst_port"
 )
 
 // Columns to sort by: the JSON name and its expression. A name that is not here is no column.
 var (
-	endsSort = names("segment", "vni", "fabric", "tenant", "src_vtep", "src_host", "src_vm", "src_addr", "dst_addr", "dst_vm", "dst_host",
+	endsSort = names("segment", "vni", "fabric", "tenant", "src_vtep", "src_host", "src_vm", "src_vm_id", "src_addr", "dst_addr", "dst_vm", "dst_vm_id", "dst_host",
 		"dst_vtep", "same_host", "octets_fwd", "octets_rev", "packets_fwd", "packets_rev", "octets", "packets", "flows", "first_seen",
 		"last_seen", "duplicates", "marks")
 	countsSort = map[string]string{"octets_error": "variance", "share": "octets", "seen_by": "list_concat(seen_canonical, seen_other)"}

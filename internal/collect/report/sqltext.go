@@ -22,6 +22,16 @@ var filled = []struct{ name, zero string }{
 	{"src_vm", "''"}, {"dst_vm", "''"}, {"src_host", "''"}, {"dst_host", "''"}, {"app", "''"},
 }
 
+// The id of a VM goes with its name: a row that lacks the name lacks both, and takes them from one other row.
+var filledIDs = []struct{ name, with string }{{"src_vm_id", "src_vm"}, {"dst_vm_id", "dst_vm"}}
+
+// srcWho and dstWho tell the workloads of an address apart: by the VM's id, so that it may be renamed, else by its name. One
+// that is not known has its address only.
+const (
+	srcWho = "if(src_vm_id <> '', src_vm_id, src_vm)"
+	dstWho = "if(dst_vm_id <> '', dst_vm_id, dst_vm)"
+)
+
 // filledVTEPs are filled too, but only while the end is on the same host: a VM may have moved meanwhile.
 var filledVTEPs = []struct{ name, host string }{{"outer_src", "src_host"}, {"outer_dst", "dst_host"}}
 
@@ -58,6 +68,10 @@ func (a *ask) fillNames(b *strings.Builder, from string) string {
 		agg = append(agg, latest(c.name, c.zero)+" AS "+c.name)
 		fill = append(fill, fmt.Sprintf("CASE WHEN r.%[1]s <> %[2]s THEN r.%[1]s ELSE coalesce(f.%[1]s, %[2]s) END AS %[1]s", c.name, c.zero))
 	}
+	for _, c := range filledIDs {
+		agg = append(agg, latestOf(c.name, c.with, c.with+" <> ''")+" AS "+c.name)
+		fill = append(fill, fmt.Sprintf("CASE WHEN r.%[2]s = '' AND r.%[1]s = '' THEN coalesce(f.%[1]s, '') ELSE r.%[1]s END AS %[1]s", c.name, c.with))
+	}
 	fmt.Fprintf(b, "f AS NOT MATERIALIZED (SELECT flow_id, %s FROM r WHERE flow_id IN (SELECT flow_id FROM r WHERE flow_id <> 0 AND (%s)) GROUP BY flow_id),\n",
 		strings.Join(agg, ", "), strings.Join(lacks, " OR "))
 	fmt.Fprintf(b, "l0 AS NOT MATERIALIZED (SELECT r.* REPLACE (%s) FROM %s r LEFT JOIN f ON r.flow_id = f.flow_id),\n", strings.Join(fill, ", "), from)
@@ -80,7 +94,7 @@ func fillVTEPs(b *strings.Builder, from string) string {
 }
 
 // swapped is true for rows whose ends stand in the other order than a and b, the ends of the conversation whatever the direction.
-const swapped = `(src > dst OR (src = dst AND (src_vm > dst_vm OR (src_vm = dst_vm AND src_port > dst_port))))`
+const swapped = `(src > dst OR (src = dst AND (` + srcWho + ` > ` + dstWho + ` OR (` + srcWho + ` = ` + dstWho + ` AND src_port > dst_port))))`
 
 // oriented reports whether rows must know which way their conversation goes.
 func (a *ask) oriented() bool { return a.ends || a.cond.expr.OneEnd() }
@@ -92,10 +106,10 @@ func (a *ask) oriented() bool { return a.ends || a.cond.expr.OneEnd() }
 func (a *ask) orient(b *strings.Builder, from string) string {
 	fmt.Fprintf(b, `l2 AS NOT MATERIALIZED (SELECT *, %[1]s AS sw FROM %[2]s),
 l3 AS NOT MATERIALIZED (SELECT *, if(sw, -1, 1) * sign(coalesce(sum(CASE client WHEN 1 THEN if(sw, -1, 1) WHEN 2 THEN if(sw, 1, -1) ELSE 0 END) FILTER (%[3]s)
-  OVER (PARTITION BY fabric, segment, proto, if(sw, dst, src), if(sw, src, dst), if(sw, dst_vm, src_vm), if(sw, src_vm, dst_vm),
+  OVER (PARTITION BY fabric, segment, proto, if(sw, dst, src), if(sw, src, dst), if(sw, %[5]s, %[6]s), if(sw, %[6]s, %[5]s),
   if(sw, dst_port, src_port), if(sw, src_port, dst_port)), 0)) AS opener FROM l2),
 l4 AS NOT MATERIALIZED (SELECT * EXCLUDE (sw), CASE WHEN opener <> 0 THEN opener < 0 WHEN src_port <> dst_port THEN src_port < dst_port ELSE sw END AS %[4]s FROM l3),
-`, swapped, from, canonical+" AND t_end < "+ts(a.untilMS), filter.Turn)
+`, swapped, from, canonical+" AND t_end < "+ts(a.untilMS), filter.Turn, dstWho, srcWho)
 	return "l4"
 }
 

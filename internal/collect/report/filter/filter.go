@@ -180,5 +180,5 @@ func steady(n node) bool {
 
 // steady: the same in all rows of a flow once what is known is filled in, or looked up by flow.
 func (f *Field) steady() bool {
-	return f.Level != Row || slices.Contains([]string{"vm", "src.vm", "dst.vm", "vni", "segment", "tenant", "fabric", "app"}, f.Name)
+	return f.Level != Row || slices.Contains([]string{"vm", "src.vm", "dst.vm", "vm_id", "src.vm_id", "dst.vm_id", "vni", "segment", "tenant", "fabric", "app"}, f.Name)
 }

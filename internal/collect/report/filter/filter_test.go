@@ -114,7 +114,7 @@ func TestComplete(t *testing.T) {
 	}
 	f("|", 0, "vm", "ip", "port", "tenant")
 	f("ten|", 0, "tenant")
-	f("src.v|", 0, "src.vm", "src.vtep")
+	f("src.v|", 0, "src.vm", "src.vm_id", "src.vtep")
 	f("vm |", 3, "=", "!=", "like")
 	f("vni = |", 6, "values of vni")
 	f("vni = 50|", 6, "values of vni")

@@ -33,6 +33,7 @@ type file struct {
 	StartMS int64  `json:"start_ms"` // least t_start
 	Level   int    `json:"level"`    // 0 as flushed or merged, 1 settled
 	Sealed  bool   `json:"sealed"`   // the canonical rows are settled
+	Columns int    `json:"columns"`  // 0 in files from before there were later ones
 }
 
 // hour is the start of the hour in whose folder the file is, in milliseconds.
@@ -50,6 +51,7 @@ type footer struct {
 	StartMS  int64    `json:"start_ms"`
 	Level    int      `json:"level"`
 	Sealed   bool     `json:"sealed"`
+	Columns  int      `json:"columns"`
 	Replaces []string `json:"replaces,omitempty"` // names of the files whose rows these are
 	Group    string   `json:"group,omitempty"`    // the files of one merge belong together:
 	Part     int      `json:"part,omitempty"`     // they replace only when all Parts are there
@@ -132,7 +134,7 @@ const (
 // reset starts a new file.
 func (e *encoder) reset(out io.Writer, level int, sealed bool) {
 	e.w.Reset(out)
-	e.n, e.foot = 0, footer{Schema: schemaVersion, Level: level, Sealed: sealed}
+	e.n, e.foot = 0, footer{Schema: schemaVersion, Level: level, Sealed: sealed, Columns: len(Columns())}
 }
 
 // next returns the row to fill; call added after filling it.
@@ -176,7 +178,7 @@ func (e *encoder) finish(replaces []string) error {
 // describe says what the manifest should know of the file just finished.
 func (e *encoder) describe(name string, bytes int64) file {
 	f := e.foot
-	return file{Name: name, Rows: f.Rows, Bytes: bytes, MinMS: f.MinMS, MaxMS: f.MaxMS, StartMS: f.StartMS, Level: f.Level, Sealed: f.Sealed}
+	return file{Name: name, Rows: f.Rows, Bytes: bytes, MinMS: f.MinMS, MaxMS: f.MaxMS, StartMS: f.StartMS, Level: f.Level, Sealed: f.Sealed, Columns: f.Columns}
 }
 
 // publish makes the bytes of a temporary file durable under its final name: fsync, rename, fsync of

@@ -125,7 +125,7 @@ func (s *Store) adopt(unknown map[string]footer, size map[string]int64, complete
 				c.Del = append(c.Del, name)
 			}
 		case orphan:
-			c.Add = append(c.Add, file{Name: name, Rows: foot.Rows, Bytes: size[name], MinMS: foot.MinMS, MaxMS: foot.MaxMS,
+			c.Add = append(c.Add, file{Name: name, Rows: foot.Rows, Bytes: size[name], Columns: foot.Columns, MinMS: foot.MinMS, MaxMS: foot.MaxMS,
 				StartMS: foot.StartMS, Level: foot.Level, Sealed: foot.Sealed})
 			s.cfg.Log.Info("segment file found and listed", "file", name, "rows", foot.Rows)
 		}

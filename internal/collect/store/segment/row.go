@@ -4,7 +4,7 @@ import "crosstap/internal/flow"
 
 // row is one stored record. The tags are the schema of a segment file: addresses are UUID (16 bytes
 // in network order, IPv4 mapped), never BLOB; zero and "" mean "not known"; a change of the
-// meaning of a column needs a new schemaVersion.
+// meaning of a column needs a new schemaVersion. A new column goes to the end and into the list later.
 type row struct {
 	Segment      uint64   `parquet:"segment,dict"`
 	Src          [16]byte `parquet:"src,uuid,dict"`
@@ -55,6 +55,8 @@ type row struct {
 	SrcHost      string   `parquet:"src_host,dict"`
 	DstHost      string   `parquet:"dst_host,dict"`
 	App          string   `parquet:"app,dict"`
+	SrcVMID      string   `parquet:"src_vm_id,dict"`
+	DstVMID      string   `parquet:"dst_vm_id,dict"`
 }
 
 // fill sets the row from a record. Times are cut to milliseconds.
@@ -72,6 +74,7 @@ func (w *row) fill(r *flow.Record) {
 		Packets: r.Packets, Octets: r.Octets, L2Octets: r.L2Octets, FlowID: r.FlowID, ObserverID: r.ObserverID,
 		Fabric: r.Fabric, Observer: r.Observer, ObserverHost: r.ObserverHost, Tenant: r.Tenant,
 		SrcVM: r.SrcVM, DstVM: r.DstVM, SrcHost: r.SrcHost, DstHost: r.DstHost, App: r.App,
+		SrcVMID: r.SrcVMID, DstVMID: r.DstVMID,
 	}
 }
 

@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"fmt"
 	"reflect"
 	"strings"
 )
@@ -24,6 +25,18 @@ func Columns() []Column {
 		out[i] = Column{Name: name, Type: sqlTypes[f.Type.Kind()]}
 	}
 	return out
+}
+
+// later are the columns that older files do not have, with their "not known".
+var later = []struct{ name, zero string }{{"src_vm_id", "''"}, {"dst_vm_id", "''"}}
+
+// complete adds to rows by read_parquet what files of an older version lack.
+func complete(rows string) string {
+	fill := make([]string, len(later))
+	for i, c := range later {
+		fill[i] = fmt.Sprintf("coalesce(%[1]s, %[2]s) AS %[1]s", c.name, c.zero)
+	}
+	return fmt.Sprintf("(SELECT * REPLACE (%s) FROM (SELECT * FROM %s UNION ALL BY NAME SELECT * FROM %s))", strings.Join(fill, ", "), rows, emptyTable)
 }
 
 // emptyTable has the columns and no row.

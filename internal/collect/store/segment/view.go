@@ -76,8 +76,10 @@ func (v *view) Table() string {
 		return emptyTable
 	}
 	var b strings.Builder
+	old := false
 	b.WriteString("read_parquet([")
 	for i, f := range v.files {
+		old = old || f.Columns < len(Columns())
 		if i > 0 {
 			b.WriteByte(',')
 		}
@@ -85,8 +87,10 @@ func (v *view) Table() string {
 		b.WriteString(strings.ReplaceAll(filepath.Join(v.s.table, f.Name), "'", "''"))
 		b.WriteString("'")
 	}
-	b.WriteString("])")
-	return b.String()
+	if old {
+		return complete(b.String() + "], union_by_name = true)")
+	}
+	return b.String() + "])"
 }
 
 // Query runs SQL. When it fails and a pinned file turns out to be damaged, that file is set aside and
