@@ -105,7 +105,7 @@ func attached(log *slog.Logger, link frame.LinkType, p sift.Kernel) {
 	if residual == "" {
 		residual = "none"
 	}
-	log.Info("filter in the kernel", "link_type", link, "instructions", len(p.Program), "residual", residual)
+	log.Debug("filter in the kernel", "link_type", link, "instructions", len(p.Program), "residual", residual)
 }
 
 // text says who filters.

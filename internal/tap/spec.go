@@ -61,7 +61,7 @@ func DefaultSpec() Spec {
 	}
 }
 
-// MinSnapLen is the least that a frame is cut to: enough for the headers of a TCP packet inside VXLAN, both over
+// MinSnapLen is the least that a frame is cut to when it is metered: enough for the headers of a TCP packet inside VXLAN, both over
 // IPv6 and with tags.
 const MinSnapLen = 160
 
@@ -74,8 +74,8 @@ func (s *Spec) Validate() error {
 		return errors.New("tap: interfaces and a capture file at once: name one kind of source")
 	case len(s.To) == 0:
 		return errors.New("tap: no destination: give at least one of ipfix://HOST, flows:-, pcapng:PATH, pcap:PATH and null: (to measure)")
-	case s.SnapLen != 0 && s.SnapLen < MinSnapLen:
-		return fmt.Errorf("tap: snap length %d: must be 0 for whole frames, or at least %d so that headers inside tunnels stay", s.SnapLen, MinSnapLen)
+	case s.SnapLen < 0:
+		return fmt.Errorf("tap: snap length %d: must be 0 for whole frames, or positive", s.SnapLen)
 	}
 	return nil
 }
@@ -114,6 +114,9 @@ func (s *Spec) destinations() (d destinations, err error) {
 				return d, fmt.Errorf("tap: destination %s: there is no standard output", to)
 			}
 		}
+	}
+	if d.records() && s.SnapLen != 0 && s.SnapLen < MinSnapLen {
+		return d, fmt.Errorf("tap: snap length %d: must be 0 for whole frames, or at least %d so that headers inside tunnels stay", s.SnapLen, MinSnapLen)
 	}
 	if stdout > 1 {
 		return d, fmt.Errorf("tap: %d destinations on standard output: it takes one", stdout)

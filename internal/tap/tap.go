@@ -198,6 +198,9 @@ func (t *Tap) describe(c *deliver.FileConfig) {
 	c.Stdout, c.Program, c.Hardware, c.OS = s.Stdout, s.Program, hardware(), system()
 	c.Tap, c.Filter, c.SnapLen, c.Input = s.Name, s.Filter, s.SnapLen, s.File
 	c.Interface, c.Counts, c.Failed = t.interfaceName, t.counts, t.stop
+	if t.live != nil {
+		c.Quiet = t.links
+	}
 	if t.groom != nil {
 		if labels := t.groom.Labels(); len(labels) > 0 {
 			c.Label = func(tag uint16) string {
@@ -208,6 +211,18 @@ func (t *Tap) describe(c *deliver.FileConfig) {
 			}
 		}
 	}
+}
+
+// links returns the link types of the interfaces, as far as all before them were captured.
+func (t *Tap) links() (all []frame.LinkType) {
+	for point := range t.spec.Interfaces {
+		link, ok := t.live.Link(uint32(point))
+		if !ok {
+			break
+		}
+		all = append(all, link)
+	}
+	return all
 }
 
 // interfaceName returns the name of a point's interface.

@@ -83,6 +83,7 @@ type Live struct {
 	space  *netns
 	rings  []*ring
 	index  []atomic.Uint32 // interface index of each point
+	links  []atomic.Uint32 // link type of each point + 1, 0 before it was captured
 	lost   []atomic.Uint64 // frames of each point that the kernel dropped
 	before []atomic.Uint64 // frames that the interface had dropped when capturing began
 
@@ -98,7 +99,7 @@ func NewLive(c LiveConfig) (*Live, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Live{cfg: c, book: newBook(), log: log, index: make([]atomic.Uint32, len(c.Interfaces)), lost: make([]atomic.Uint64, len(c.Interfaces)), before: make([]atomic.Uint64, len(c.Interfaces))}, nil
+	return &Live{cfg: c, book: newBook(), log: log, index: make([]atomic.Uint32, len(c.Interfaces)), lost: make([]atomic.Uint64, len(c.Interfaces)), links: make([]atomic.Uint32, len(c.Interfaces)), before: make([]atomic.Uint64, len(c.Interfaces))}, nil
 }
 
 // Book returns the source's account.
@@ -111,6 +112,15 @@ func (l *Live) Interface(point uint32) (name string, index uint32) {
 		return "", 0
 	}
 	return l.cfg.Interfaces[point], l.index[point].Load()
+}
+
+// Link returns the link type of a point's interface, false before it is captured. It is safe for concurrent use.
+func (l *Live) Link(point uint32) (frame.LinkType, bool) {
+	if int(point) >= len(l.links) {
+		return 0, false
+	}
+	n := l.links[point].Load()
+	return frame.LinkType(n - 1), n != 0
 }
 
 // Lost returns the number of frames of a point's interface that the kernel dropped. It is safe for concurrent use.
@@ -187,6 +197,7 @@ func (l *Live) open(name string, point uint32) (*ring, error) {
 		return nil, err
 	}
 	l.index[point].Store(uint32(r.ifindex))
+	l.links[point].Store(uint32(r.link) + 1)
 	l.before[point].Store(l.missed(name))
 	if !r.vnet {
 		l.log.Warn("no offload information from the kernel: super-frames are counted as one packet", "interface", name)

@@ -47,6 +47,8 @@ type FileConfig struct {
 	Filter    string // the expression that frames matched, "" for none
 	SnapLen   int    // most bytes of a frame; 0 for MaxFrame
 	Interface func(point uint32) string
+	// Quiet returns the link types of the points, from 0 on, that are to be described also without a frame; nil for none.
+	Quiet func() []frame.LinkType
 	// Counts returns what is known of an interface when the file ends; nil for nothing.
 	Counts func(point uint32) Counts
 	// Label returns the text of a frame's tag; nil when there are no tags.

@@ -173,6 +173,11 @@ func flags(b []byte, d frame.Direction) []byte {
 
 // foot appends the statistics of each interface.
 func (p *pcapng) foot(b []byte) []byte {
+	if p.cfg.Quiet != nil {
+		for point, kind := range p.cfg.Quiet() {
+			b = p.describe(b, link{uint32(point), kind})
+		}
+	}
 	now := uint64(time.Now().UnixNano())
 	le := binary.LittleEndian
 	for id := range p.all {
