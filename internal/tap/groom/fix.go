@@ -146,13 +146,47 @@ func pseudo(b []byte, ls []dissect.Layer, i, ip int, proto uint8, c *covered) bo
 				return false
 			}
 		case dissect.KindRouting:
-			if r := wire.IPv6Ext(x); r.SegmentsLeft() > 0 { // the final destination is in the header
-				return false
+			if r := wire.IPv6Ext(x); r.SegmentsLeft() > 0 {
+				if dst = finalDestination(x[:l.Len]); dst == nil {
+					return false
+				}
 			}
 		}
 	}
 	c.init = wire.PseudoSum(wire.IPv6(h).Src(), dst, proto, n)
 	return true
+}
+
+// finalDestination returns the address in a routing header that the packet is meant for (RFC 8200, section 8.1), nil when
+// it cannot be read.
+func finalDestination(h wire.IPv6Ext) []byte {
+	list := routes(h)
+	switch {
+	case len(list) == 0:
+		return nil
+	case h.RoutingType() == segmentRouting: // listed from the last to the first (RFC 8754, section 2)
+		return list[:16]
+	}
+	return list[len(list)-16:]
+}
+
+const segmentRouting = 4
+
+// routes returns the addresses that a routing header lists, in whole.
+func routes(h wire.IPv6Ext) []byte {
+	const first = 8
+	if !h.Valid() || h.Len() > len(h) {
+		return nil
+	}
+	n := (h.Len() - first) / 16
+	switch h.RoutingType() {
+	case 0, 2:
+	case segmentRouting:
+		n = min(n, int(h[4])+1) // TLVs follow
+	default:
+		return nil
+	}
+	return h[first : first+16*n]
 }
 
 // network returns the index of the IP layer that layer i stands on, -1 for none.

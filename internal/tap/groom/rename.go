@@ -21,6 +21,10 @@ func (m *mask) rename(it *item) {
 			m.macs(h, 12)
 		case dissect.KindIPv4, dissect.KindIPv6:
 			m.header(h)
+		case dissect.KindRouting:
+			for list := routes(h); m.spec.Addresses && len(list) > 0; list = list[16:] {
+				m.names.ip(list[:16])
+			}
 		case dissect.KindARP:
 			m.arp(h)
 		case dissect.KindICMP:
@@ -74,20 +78,38 @@ func (m *mask) arp(h wire.ARP) {
 	}
 }
 
-// quoted replaces the addresses of the packet that an ICMP error quotes. The checksum of its IPv4 header follows; the one behind
-// it covers more than is quoted and stays.
+// quoted replaces the addresses of the packet that an ICMP error quotes. Its checksums follow by the difference, also where not
+// all that they cover is quoted.
 func (m *mask) quoted(b []byte, is bool) {
 	if !is || !m.spec.Addresses {
 		return
 	}
-	if h := wire.IPv4(b); h.Valid() {
-		var old [8]byte
-		copy(old[:], h[12:20])
-		m.header(h)
-		h.SetChecksum(wire.UpdateChecksumBytes(h.Checksum(), old[:], h[12:20]))
+	var old [32]byte
+	switch {
+	case wire.IPv4(b).Valid():
+		h := wire.IPv4(b)
+		addrs := h[12:20]
+		copy(old[:], addrs)
+		m.header(b)
+		h.SetChecksum(wire.UpdateChecksumBytes(h.Checksum(), old[:8], addrs))
+		if n := h.HeaderLen(); n <= len(b) && h.FragOff() == 0 {
+			quotedTransport(b[n:], h.Protocol(), old[:8], addrs)
+		}
+	case wire.IPv6(b).Valid():
+		addrs := b[8:40]
+		copy(old[:], addrs)
+		m.header(b)
+		quotedTransport(b[wire.IPv6Len:], wire.IPv6(b).NextHeader(), old[:], addrs)
+	}
+}
+
+// quotedTransport changes the checksum of a quoted transport header by the difference of its addresses.
+func quotedTransport(b []byte, proto uint8, old, addrs []byte) {
+	at := map[uint8]int{wire.ProtoTCP: 16, wire.ProtoUDP: 6, wire.ProtoICMPv6: 2}[proto]
+	if at == 0 || at+2 > len(b) || proto == wire.ProtoUDP && get(b, at) == 0 {
 		return
 	}
-	m.header(b)
+	put(b, covered{at: at, udp: proto == wire.ProtoUDP}, wire.UpdateChecksumBytes(get(b, at), old, addrs))
 }
 
 // neighbours replaces what a message of neighbour discovery carries (RFC 4861, section 4): target and destination, and

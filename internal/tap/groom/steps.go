@@ -376,6 +376,10 @@ func setKey(s *Spec, v setting) *Error {
 // setKeyFile reads a key of 32 bytes, or of 64 hexadecimal digits, from a file.
 func setKeyFile(s *Spec, v setting) *Error {
 	w := v.value()
+	st, err := os.Stat(w.text)
+	if err != nil || !st.Mode().IsRegular() || st.Size() > 4*KeyLen {
+		return w.errorf("key-file: %s must be a file of %d bytes or %d hexadecimal digits", w.text, KeyLen, 2*KeyLen)
+	}
 	b, err := os.ReadFile(w.text)
 	if err != nil {
 		return w.errorf("key-file: %v", err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"crosstap/internal/dissect"
 	"crosstap/internal/frame"
 	"crosstap/internal/wire"
 )
@@ -80,7 +81,7 @@ func (t *tag) push(it *item) {
 
 // trail appends the trailer.
 func (t *tag) trail(it *item) {
-	if it.f.Truncated() {
+	if it.f.Truncated() || it.packet().Issues&dissect.Truncated != 0 {
 		t.acc.note(noteNoRoom)
 		return
 	}
