@@ -226,6 +226,10 @@ type Tunnel struct {
 // Counting (design, section 4): Packets are wire segments, Octets are IP total lengths of
 // the metered packet (IANA element 1), L2Octets include the layer-2 header (element 352,
 // without preamble and frame check sequence).
+//
+// Sampling: a record on its way to a collector holds what was counted, as on the wire, with the rate beside it. Package enrich
+// multiplies, once; from there on the counters are estimates of all packets, and what was counted is the counter ÷ Sampling.
+// An exporter that multiplies itself (Open vSwitch) tells no rate, and its counters stay.
 type Record struct {
 	StartNS, EndNS, RecvNS int64 // nanoseconds since the Unix epoch, UTC
 

@@ -137,9 +137,7 @@ func (e *Enricher) part(recs []flow.Record, book identity.Book) {
 		e.times(r)
 		ambiguous := e.identify(r, book)
 		r.ObserverID = observerID(r)
-		if r.Sampling > 1 {
-			r.Marks |= flow.MarkSampled
-		}
+		scale(r)
 		ref, two := e.flows.find(r)
 		e.refs = append(e.refs, ref)
 		if ambiguous || two {

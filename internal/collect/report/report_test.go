@@ -1,6 +1,7 @@
 package report_test
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -68,6 +69,40 @@ func TestThreeObserversCountOnce(t *testing.T) {
 			FirstSeen: t0, LastSeen: t0.Add(10 * time.Second), SeenBy: []string{"h1 mirror", "db-1 agent", "h2 tunnel"}, Duplicates: 20, Marks: []string{}},
 		Conversations: 1, Apps: []string{"postgres"}, Spark: spark}}
 	compare(t, "pairs", got.Rows, want)
+}
+
+// TestOctetsErrorFits: of many pairs whose packets were sampled, the true octets lie within the error of the estimate for
+// about 95 in 100.
+func TestOctetsErrorFits(t *testing.T) {
+	const pairs, packets, rate = 1000, 4000, 20
+	rnd := rand.New(rand.NewPCG(1, 2))
+	truth := map[string]uint64{}
+	var recs []flow.Record
+	for i := range pairs {
+		r := flow.Record{EndNS: t0.UnixNano(), StartNS: t0.UnixNano(), Src: flow.V4([]byte{10, 1, byte(i >> 8), byte(i)}), Dst: mustAddr("10.0.0.2"), Proto: 17, SrcPort: 4000, DstPort: 53,
+			FlowID: uint64(i + 1), Sampling: rate, Marks: flow.MarkCanonical | flow.MarkSampled}
+		for range packets {
+			size := uint64(900 + rnd.IntN(600))
+			truth[r.Src.String()] += size
+			if rnd.IntN(rate) == 0 {
+				r.Packets, r.Octets = r.Packets+rate, r.Octets+rate*size
+			}
+		}
+		recs = append(recs, r)
+	}
+	got, err := stored(t, recs).Pairs(t.Context(), report.Query{Since: t0, Until: t0.Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	inside := 0
+	for _, p := range got.Rows {
+		if d := int64(p.Octets - truth[p.SrcAddr]); d <= int64(p.OctetsError) && -d <= int64(p.OctetsError) {
+			inside++
+		}
+	}
+	if len(got.Rows) != pairs || inside < 930 || inside > 970 {
+		t.Errorf("%d of %d pairs within the error, want about 950 of %d", inside, len(got.Rows), pairs)
+	}
 }
 
 // TestRenamedVM: a VM with an id stays one through a new name, and shows that; without an id the names are two.
