@@ -7,7 +7,7 @@ type balance struct {
 	acc  account
 	n    int
 	up   atomic.Uint64 // bit set of the outputs that take frames
-	hash flowHash
+	hash FlowHash
 	out  []atomic.Uint64 // frames that left, for each output
 }
 

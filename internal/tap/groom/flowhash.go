@@ -8,23 +8,24 @@ import (
 	"crosstap/internal/flow"
 )
 
-// flowHash says which packets belong together. The hash is the same in both directions of a conversation, and that of
+// FlowHash says which packets belong to one conversation. The hash is the same in both directions of a conversation, and that of
 // the innermost packet.
-type flowHash uint8
+type FlowHash uint8
 
+// The ways to hash.
 const (
-	hashPorts flowHash = iota // addresses, protocol and ports; fragments without ports
-	hashHosts                 // addresses
+	HashPorts FlowHash = iota // addresses, protocol and ports; fragments without ports
+	HashHosts                 // addresses
 )
 
 // of returns the hash of the frame under way.
-func (k flowHash) of(it *item) uint64 {
+func (k FlowHash) of(it *item) uint64 {
 	f := it.packet().Inner()
 	if !f.HasIP {
 		return mix(uint64(min(f.SrcMAC, f.DstMAC))) ^ mix(uint64(max(f.SrcMAC, f.DstMAC))^uint64(f.EtherType)<<48)
 	}
 	a, b := fold(&f.Src), fold(&f.Dst)
-	if k == hashHosts {
+	if k == HashHosts {
 		return mix(a + b)
 	}
 	proto := mix(uint64(f.Proto) + 0x51ed)

@@ -2,9 +2,11 @@ package groom_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
 
 	"crosstap/internal/tap/groom"
@@ -49,7 +51,23 @@ func TestFlagsAndYAMLSayTheSame(t *testing.T) {
 	f("tag=vlan:100+comment/per-point/tpid=0x88a8/rule=web", "tag: {with: [vlan:100, comment], per-point: true, tpid: 0x88a8, rule: web}",
 		groom.Spec{Tag: &groom.Tag{VLAN: 100, Comment: true, PerPoint: true, EtherType: 0x88a8, Rule: "web"}})
 	f(" balance = 3 / hash = hosts , repair ", "balance: {outputs: 3, hash: hosts}\nrepair:\n",
-		groom.Spec{Balance: &groom.Balance{Outputs: 3, Hash: 1}, Repair: &groom.Repair{MTU: 1500}})
+		groom.Spec{Balance: &groom.Balance{Outputs: 3, Hash: groom.HashHosts}, Repair: &groom.Repair{MTU: 1500}})
+}
+
+// TestSpecWithinADocument is how a file with more in it holds a spec.
+func TestSpecWithinADocument(t *testing.T) {
+	var doc struct {
+		Name  string     `yaml:"name"`
+		Groom groom.Spec `yaml:"groom"`
+	}
+	err := yaml.UnmarshalWithOptions([]byte("name: web\ngroom:\n  repair: true\n  tag: {with: [vlan: 7, comment]}\n  dedup: false\n"), &doc, yaml.Strict())
+	if err != nil || doc.Groom.Repair == nil || doc.Groom.Tag == nil || doc.Groom.Tag.VLAN != 7 || !doc.Groom.Tag.Comment || doc.Groom.Dedup != nil {
+		t.Errorf("%+v, %v", doc, err)
+	}
+	err = yaml.UnmarshalWithOptions([]byte("name: web\ngroom:\n  repiar: true\n"), &doc, yaml.Strict())
+	if err == nil || !strings.Contains(err.Error(), `groom: line 3, column 3: "repiar" is no step; did you mean repair?`) {
+		t.Errorf("%v", err)
+	}
 }
 
 // TestSpecMistakes shows where the mistake is and what to do.

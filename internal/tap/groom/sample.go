@@ -44,7 +44,7 @@ func (s *sample) draw(it *item) bool {
 	case SampleRandom:
 		return s.one(s.random.Uint64())
 	case SampleFlows:
-		return s.one(mix(hashPorts.of(it) ^ s.spec.Seed))
+		return s.one(mix(HashPorts.of(it) ^ s.spec.Seed))
 	}
 	s.count++
 	if s.count == s.spec.Rate {

@@ -38,7 +38,7 @@ func (s *slicer) apply(it *item) bool {
 
 // due counts the frame and reports whether those in front of it have used up what its conversation may keep.
 func (s *slicer) due(it *item) bool {
-	f, forgot := s.flows.find(hashPorts.of(it), it.f.TimeNS)
+	f, forgot := s.flows.find(HashPorts.of(it), it.f.TimeNS)
 	if forgot {
 		s.acc.note(1)
 	}

@@ -6,7 +6,7 @@ import (
 )
 
 // Spec says which steps a pipeline has; nil for a step that it has not. The order of the steps is fixed. It is written as
-// flags (Parse) or as YAML, and String gives the flags back.
+// flags (Parse) or as YAML, also within a larger document.
 type Spec struct {
 	Repair  *Repair
 	Strip   *Strip
@@ -123,7 +123,7 @@ type Point struct {
 // Balance configures the balance step.
 type Balance struct {
 	Outputs int
-	Hash    flowHash
+	Hash    FlowHash
 }
 
 // Limits of a spec.
