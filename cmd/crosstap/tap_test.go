@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -107,4 +108,61 @@ func TestTapProcess(t *testing.T) {
 	nobody := exec.Command(binary, "tap", "-i", "lo", "--to", "null:")
 	nobody.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	f(false, exitDenied, "capturing needs CAP_NET_RAW", nobody)
+}
+
+// tapOutput runs the tap command and returns what it prints to standard error, and its error.
+func tapOutput(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	var b bytes.Buffer
+	cmd := newTap()
+	cmd.SetErr(&b)
+	cmd.SetOut(&b)
+	cmd.SetArgs(args)
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	err := cmd.ExecuteContext(t.Context())
+	return b.String(), err
+}
+
+func TestTapSaysWhereTheMistakeIs(t *testing.T) {
+	f := func(want string, args ...string) {
+		t.Helper()
+		_, err := tapOutput(t, append(args, "-r", "x", "--to", "null:frames")...)
+		if text := fmt.Sprint(err); text != want {
+			t.Errorf("\n%s\nwant\n%s", text, want)
+		}
+	}
+	f("filter: column 5: \"prot\" is not expected; did you mean \"port\"?\n  tcp prot 443\n      ^^^^", "-f", "tcp prot 443")
+	f("groom: column 8: \"dedupe\" is no step; did you mean dedup?\n  repair,dedupe\n         ^", "--groom", "repair,dedupe")
+	yaml := filepath.Join(t.TempDir(), "steps.yaml")
+	if err := os.WriteFile(yaml, []byte("slice: l4+64\ndedupe: 50ms\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tapOutput(t, "-r", "x", "--to", "null:frames", "--groom", "@"+yaml); err == nil || !strings.Contains(err.Error(), yaml+": groom: line 2") {
+		t.Error(err)
+	}
+}
+
+func TestTapSummary(t *testing.T) {
+	in := testkit.Corpus(t, "collect/ovs-lab/underlay1.pcap")
+	out, err := tapOutput(t, "-r", in, "-f", "udp port 4789", "--groom", "slice=l4+64", "--to", "null:frames", "--progress")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"crosstap: tap: 1684 frames in ", " frames to null:frames; filter: ", "crosstap: tap: filter: in the tap\n", "crosstap: tap: ledger: 1684 frames read = "} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+}
+
+func TestProgressText(t *testing.T) {
+	f := func(read, size int64, want string) {
+		t.Helper()
+		if got := progressText(1000, read, size, 2.5e6); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	f(1<<20, 0, "1.0 MiB, 1000 frames, 2.50 million/s")
+	f(1<<20, 4<<20, " 25%  1.0 of 4.0 MiB, 1000 frames, 2.50 million/s")
+	f(5<<20, 4<<20, "100%  5.0 of 4.0 MiB, 1000 frames, 2.50 million/s") // the file grows
 }

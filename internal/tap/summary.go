@@ -130,11 +130,17 @@ func (t *Tap) common() []ledger.Statement {
 	return t.Statements()[:n]
 }
 
-// reasonText names a loss; what is dropped at the source or by the filter needs no name of the stage.
+// reasonText names a loss as a term of the sum. Most reasons say by themselves which stage they are of.
 func reasonText(stage, reason string) string {
-	reason = strings.ReplaceAll(reason, "_", " ")
-	if reason == "stopped" {
-		return stage + " " + reason
+	switch reason {
+	case "duplicate":
+		return "duplicates"
+	case "kernel_dropped":
+		return "dropped by the kernel"
+	case "downstream_full":
+		return "shed (the line was slow)"
+	case "stopped":
+		return "left at " + stage + " when it was stopped"
 	}
-	return reason
+	return strings.ReplaceAll(reason, "_", " ")
 }
