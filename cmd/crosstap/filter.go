@@ -25,12 +25,16 @@ func newFilter() *cobra.Command {
 
 func newFilterExplain() *cobra.Command {
 	var link, output string
+	var live bool
 	cmd := &cobra.Command{
 		Use:   "explain EXPRESSION...",
 		Short: "Show what each back end makes of an expression, and what is residual",
 		Long: `explain compiles a packet filter and shows it in each of its back ends: the tests of the matcher, the classic BPF
-program for sockets, and the eBPF program for tc. What a kernel program cannot look into (inner, payload, protochain)
-is residual: the kernel lets more through, and the matcher looks again.
+program for sockets, the eBPF program for tc, and the entries of an Open vSwitch table. What a kernel program cannot look into
+(inner, payload, protochain) is residual: the kernel lets more through, and the matcher looks again. A switch sees
+less than the kernel: no lengths, no payload, nothing inside of a tunnel.
+
+With --live the programs are those for packet sockets and tc hooks, where the outermost VLAN tag stands beside the frame.
 
 The language is that of pcap-filter(7), with these words more: vxlan [VNI], geneve [VNI], gre [KEY], erspan [SESSION],
 nsh, vntag [src VIF] [dst VIF], etag [E-CID], inner EXPR, outer EXPR, payload "TEXT" [at N], payload hex DIGITS [at N]
@@ -45,7 +49,7 @@ and payload regex /…/.`,
 				return usagef("filter: link type %q: want one of %s", link, strings.Join(filter.LinkNames(), ", "))
 			}
 			expr := strings.Join(args, " ")
-			f, err := filter.Compile(expr, lt, filter.Options{})
+			f, err := filter.Compile(expr, lt, filter.Options{KernelVLAN: live})
 			if err != nil {
 				return exit(exitUsage, pointed(expr, err))
 			}
@@ -66,6 +70,7 @@ and payload regex /…/.`,
 	}
 	cmd.Flags().StringVar(&link, "link", "ethernet", "link type, such as ethernet, linux-sll2, raw or wlan")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "format: text or json")
+	cmd.Flags().BoolVar(&live, "live", false, "programs for frames whose VLAN tag the kernel has taken out")
 	return cmd
 }
 
@@ -83,7 +88,20 @@ func printExplanation(w io.Writer, x filter.Explanation) error {
 	if x.Residual {
 		kernel = "residual: " + x.Deep + "; the kernel lets more through and the matcher looks again"
 	}
-	_, err := fmt.Fprintf(w, "filter    %s\nlink      %s\nkernel    %s\n\nmatcher\n  %s\n\nclassic BPF, %d instructions\n%s\neBPF, %d instructions\n%s\n",
-		x.Expr, x.Link, kernel, x.Tests, x.BPFLen, x.BPF, x.EBPFLen, x.EBPF)
+	_, err := fmt.Fprintf(w, "filter    %s\nlink      %s\nkernel    %s\n\nmatcher\n  %s\n\nclassic BPF, %d instructions\n%s\neBPF, %d instructions\n%s\n%s",
+		x.Expr, x.Link, kernel, x.Tests, x.BPFLen, x.BPF, x.EBPFLen, x.EBPF, flowText(x))
 	return err
+}
+
+// flowText writes the entries for Open vSwitch.
+func flowText(x filter.Explanation) string {
+	if x.FlowNote != "" {
+		return x.FlowNote + "\n"
+	}
+	what := "exact"
+	if x.FlowRest {
+		what = "residual: they pass more than matches"
+	}
+	lines := append([]string{fmt.Sprintf("OpenFlow, %d entries, %s", len(x.OpenFlow), what)}, x.OpenFlow...)
+	return strings.Join(lines, "\n") + "\n"
 }

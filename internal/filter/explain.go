@@ -9,15 +9,18 @@ import (
 
 // Explanation says what became of an expression in each back end.
 type Explanation struct {
-	Expr     string `json:"expr"`
-	Link     string `json:"link"`
-	Tests    string `json:"tests"`    // the tests of the matcher, as text
-	BPF      string `json:"bpf"`      // the classic program, one instruction a line
-	BPFLen   int    `json:"bpf_len"`  // its instructions
-	EBPF     string `json:"ebpf"`     // the eBPF program
-	EBPFLen  int    `json:"ebpf_len"` //
-	Residual bool   `json:"residual"` // the kernel lets more through than matches: the matcher must look again
-	Deep     string `json:"deep"`     // the tests that only the matcher can do, "" for none
+	Expr     string   `json:"expr"`
+	Link     string   `json:"link"`
+	Tests    string   `json:"tests"`             // the tests of the matcher, as text
+	BPF      string   `json:"bpf"`               // the classic program, one instruction a line
+	BPFLen   int      `json:"bpf_len"`           // its instructions
+	EBPF     string   `json:"ebpf"`              // the eBPF program
+	EBPFLen  int      `json:"ebpf_len"`          //
+	OpenFlow []string `json:"openflow"`          // entries of an Open vSwitch table, empty where there can be none
+	FlowRest bool     `json:"openflow_residual"` // the entries pass more than matches
+	FlowNote string   `json:"openflow_note"`     // why there are no entries
+	Residual bool     `json:"residual"`          // the kernel lets more through than matches: the matcher must look again
+	Deep     string   `json:"deep"`              // the tests that only the matcher can do, "" for none
 }
 
 // Explain shows the filter in each of its back ends.
@@ -38,6 +41,14 @@ func (f *Filter) Explain() (Explanation, error) {
 		return x, err
 	}
 	x.EBPF, x.EBPFLen = fmt.Sprintf("%v", e), len(e)
+	flows, rest, err := f.OpenFlow()
+	for _, e := range flows {
+		x.OpenFlow = append(x.OpenFlow, e.Flow("output:TOOL"))
+	}
+	x.FlowRest, x.FlowNote = rest, ""
+	if err != nil {
+		x.FlowNote = err.Error()
+	}
 	return x, nil
 }
 

@@ -87,6 +87,7 @@ const (
 	typeETag   = 0x893f
 	typeERSP2  = 0x88be
 	typeERSP3  = 0x22eb
+	leastType  = 1536
 	maxLength  = 1500 // a type field up to here is an IEEE 802.3 length
 
 	sapSTP     = 0x42
