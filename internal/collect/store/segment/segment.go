@@ -47,13 +47,14 @@ var dropReasons = []string{"disk full", "write error", "slow disk", "closed"}
 
 // Store is an open store directory.
 type Store struct {
-	cfg   Config
-	table string // folder of the flow segments
-	book  *ledger.Book
-	lock  *os.File
-	db    *sql.DB  // the query engine; nil in a build without it
-	spill string   // folder for what does not fit in its memory
-	enc0  *encoder // used by the flusher only
+	cfg    Config
+	table  string // folder of the flow segments
+	book   *ledger.Book
+	lock   *os.File
+	db     *sql.DB   // the query engine; nil in a build without it
+	spill  string    // folder for what does not fit in its memory
+	spills *spillDir // ReadOnly: the same, to remove
+	enc0   *encoder  // used by the flusher only
 
 	wake  chan struct{} // a batch is full, or Flush was called
 	tidy  chan struct{} // a file was added
@@ -116,9 +117,14 @@ func Open(cfg Config) (*Store, error) {
 	}
 	s.spill = filepath.Join(abs, "spill")
 	if cfg.ReadOnly { // the store is not to be changed
-		s.spill = filepath.Join(os.TempDir(), fmt.Sprintf("crosstap-spill-%d-%d", os.Getpid(), time.Now().UnixNano()))
+		if s.spills, err = newSpillDir(); err != nil {
+			s.release()
+			return nil, fmt.Errorf("segment: %s: folder for large questions: %w; set TMPDIR to one that can be written", abs, err)
+		}
+		s.spill = s.spills.path
 	}
 	if s.db, err = openEngine(cfg, s.spill); err != nil {
+		_ = s.spills.remove() // swept by the next reader
 		s.release()
 		return nil, fmt.Errorf("segment: %s: query engine: %w", abs, err)
 	}
@@ -309,6 +315,7 @@ func (s *Store) Close() error {
 	if s.db != nil {
 		err = errors.Join(err, closeEngine(s.db, s.spill))
 	}
+	err = errors.Join(err, s.spills.remove())
 	s.release()
 	if err != nil {
 		return fmt.Errorf("segment: close: %w", err)
