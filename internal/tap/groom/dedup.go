@@ -63,7 +63,7 @@ type remembered struct {
 func newDedup(s Dedup) *dedup {
 	d := &dedup{
 		acc:  newAccount("dedup", []string{"duplicate"}, "duplicates passed on", "frames forgotten early (table full)"),
-		spec: s, window: int64(s.Window), most: powerOfTwo((s.Entries + setSize - 1) / setSize), key: keyer{spec: s, seed: rand.Uint64()},
+		spec: s, window: int64(s.Window), most: powerOfTwo(s.Entries/setSize/2 + 1), key: keyer{spec: s, seed: rand.Uint64()},
 	}
 	d.resize(min(firstSets, d.most))
 	return d
