@@ -53,10 +53,7 @@ and payload regex /…/.`,
 			if err != nil {
 				return exit(exitUsage, pointed(expr, err))
 			}
-			x, err := f.Explain()
-			if err != nil {
-				return exit(exitUsage, err)
-			}
+			x, _ := f.Explain() // it says itself what is missing
 			switch output {
 			case "json":
 				e := json.NewEncoder(cmd.OutOrStdout())
@@ -85,7 +82,10 @@ func pointed(expr string, err error) error {
 
 func printExplanation(w io.Writer, x filter.Explanation) error {
 	kernel := "exact: the kernel decides alone"
-	if x.Residual {
+	switch {
+	case x.KernelNote != "":
+		kernel = "no program: " + x.KernelNote + "; the matcher decides alone"
+	case x.Residual:
 		kernel = "residual: " + x.Deep + "; the kernel lets more through and the matcher looks again"
 	}
 	_, err := fmt.Fprintf(w, "filter    %s\nlink      %s\nkernel    %s\n\nmatcher\n  %s\n\nclassic BPF, %d instructions\n%s\neBPF, %d instructions\n%s\n%s",

@@ -13,11 +13,7 @@ const maxInstructions = 4096
 // reports that the program lets through more than the filter matches, because a test needs the dissected frame: whoever
 // receives the frames must ask Match too.
 func (f *Filter) BPF() (prog []bpf.Instruction, residual bool, err error) {
-	root := f.root
-	if f.opt.KernelVLAN {
-		root = untagged(root)
-	}
-	a := newAssembler(newGraph(approximate(root, true, &residual)))
+	a := newAssembler(newGraph(approximate(f.kernelRoot(), true, &residual)))
 	a.run(f.opt.SnapLen)
 	if a.err != nil {
 		return nil, residual, fmt.Errorf("filter: classic BPF: %w", a.err)
@@ -27,6 +23,14 @@ func (f *Filter) BPF() (prog []bpf.Instruction, residual bool, err error) {
 		return nil, residual, fmt.Errorf("filter: classic BPF: %d instructions, at most %d; shorten the expression", len(prog), maxInstructions)
 	}
 	return prog, residual, nil
+}
+
+// kernelRoot is the filter's test on a frame as the kernel has it.
+func (f *Filter) kernelRoot() Node {
+	if f.opt.KernelVLAN {
+		return untagged(f.root)
+	}
+	return f.root
 }
 
 // approximate replaces what BPF cannot test by what lets more frames through: true where a match is

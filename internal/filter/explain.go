@@ -2,6 +2,7 @@ package filter
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/bpf"
@@ -9,26 +10,45 @@ import (
 
 // Explanation says what became of an expression in each back end.
 type Explanation struct {
-	Expr     string   `json:"expr"`
-	Link     string   `json:"link"`
-	Tests    string   `json:"tests"`             // the tests of the matcher, as text
-	BPF      string   `json:"bpf"`               // the classic program, one instruction a line
-	BPFLen   int      `json:"bpf_len"`           // its instructions
-	EBPF     string   `json:"ebpf"`              // the eBPF program
-	EBPFLen  int      `json:"ebpf_len"`          //
-	OpenFlow []string `json:"openflow"`          // entries of an Open vSwitch table, empty where there can be none
-	FlowRest bool     `json:"openflow_residual"` // the entries pass more than matches
-	FlowNote string   `json:"openflow_note"`     // why there are no entries
-	Residual bool     `json:"residual"`          // the kernel lets more through than matches: the matcher must look again
-	Deep     string   `json:"deep"`              // the tests that only the matcher can do, "" for none
+	Expr       string   `json:"expr"`
+	Link       string   `json:"link"`
+	Tests      string   `json:"tests"`             // the tests of the matcher, as text
+	BPF        string   `json:"bpf"`               // the classic program, one instruction a line
+	BPFLen     int      `json:"bpf_len"`           // its instructions
+	EBPF       string   `json:"ebpf"`              // the eBPF program
+	EBPFLen    int      `json:"ebpf_len"`          //
+	OpenFlow   []string `json:"openflow"`          // entries of an Open vSwitch table, empty where there can be none
+	FlowRest   bool     `json:"openflow_residual"` // the entries pass more than matches
+	FlowNote   string   `json:"openflow_note"`     // why there are no entries
+	KernelNote string   `json:"kernel_note"`       // why there are no programs
+	Residual   bool     `json:"residual"`          // the kernel lets more through than matches: the matcher must look again
+	Deep       string   `json:"deep"`              // the tests that only the matcher can do, "" for none
 }
 
-// Explain shows the filter in each of its back ends.
+// Explain shows the filter in each of its back ends. The error says why there are no programs for the kernel; all else is filled
+// in nevertheless.
 func (f *Filter) Explain() (Explanation, error) {
-	x := Explanation{Expr: f.Expr, Link: linkName(f.Link), Tests: text(f.root), Deep: strings.Join(deepOf(f.root), ", ")}
+	x := Explanation{Expr: f.Expr, Link: linkName(f.Link), Tests: text(f.root), Deep: strings.Join(f.residual(), ", ")}
+	failed := x.kernel(f)
+	if failed != nil {
+		x.KernelNote = failed.Error()
+	}
+	flows, rest, err := f.OpenFlow()
+	for _, e := range flows {
+		x.OpenFlow = append(x.OpenFlow, e.Flow("output:TOOL"))
+	}
+	x.FlowRest = rest
+	if err != nil {
+		x.FlowNote = err.Error()
+	}
+	return x, failed
+}
+
+// kernel fills in the programs for the kernel.
+func (x *Explanation) kernel(f *Filter) error {
 	prog, residual, err := f.BPF()
 	if err != nil {
-		return x, err
+		return err
 	}
 	x.Residual, x.BPFLen = residual, len(prog)
 	var b strings.Builder
@@ -38,18 +58,10 @@ func (f *Filter) Explain() (Explanation, error) {
 	x.BPF = b.String()
 	e, _, err := f.EBPF()
 	if err != nil {
-		return x, err
+		return err
 	}
 	x.EBPF, x.EBPFLen = fmt.Sprintf("%v", e), len(e)
-	flows, rest, err := f.OpenFlow()
-	for _, e := range flows {
-		x.OpenFlow = append(x.OpenFlow, e.Flow("output:TOOL"))
-	}
-	x.FlowRest, x.FlowNote = rest, ""
-	if err != nil {
-		x.FlowNote = err.Error()
-	}
-	return x, nil
+	return nil
 }
 
 // instruction writes jumps with the number of the instruction they go to, as tcpdump -d does.
@@ -66,6 +78,13 @@ func instruction(i int, ins bpf.Instruction) string {
 }
 
 var jumpName = map[bpf.JumpTest]string{bpf.JumpEqual: "jeq", bpf.JumpNotEqual: "jne", bpf.JumpGreaterThan: "jgt", bpf.JumpGreaterOrEqual: "jge", bpf.JumpBitsSet: "jset"}
+
+// residual lists the tests that no program for the kernel can do.
+func (f *Filter) residual() []string {
+	all := deepOf(f.kernelRoot())
+	slices.Sort(all)
+	return slices.Compact(all)
+}
 
 // deepOf lists the tests that only the matcher can do.
 func deepOf(n Node) (out []string) {

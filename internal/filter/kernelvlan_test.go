@@ -45,6 +45,9 @@ func TestKernelVLAN(t *testing.T) {
 				continue
 			}
 			residual := v.attach(t, f)
+			if x, err := f.Explain(); err != nil || residual != (x.Deep != "") {
+				t.Errorf("%q: residual %t, named %q, %v", e, residual, x.Deep, err)
+			}
 			for i, b := range frames {
 				want := f.Match(b, len(b))
 				classic, extended := v.pass(t, b)
