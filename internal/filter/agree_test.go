@@ -3,7 +3,6 @@ package filter
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"math/rand/v2"
 	"os"
@@ -11,7 +10,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"golang.org/x/net/bpf"
@@ -37,124 +35,6 @@ var agreed = []string{
 // own are the words that only we have, with frames that they must tell apart.
 var own = []string{"vxlan", "vxlan 5001", "vxlan and ip", "vxlan 5001 and tcp port 80", "vxlan and vxlan", "gre", "gre 7", "erspan", "erspan 5", "nsh", "vntag", "vntag src 3", "vntag dst 9 and ip",
 	"etag", "etag 5 and tcp", "vxlan or geneve", "vlan and vxlan 5001 and host 10.0.0.1", "(vxlan or geneve) and port 80"}
-
-// maker builds random frames that hit the branches of the expressions.
-type maker struct{ r *rand.Rand }
-
-func (m maker) pick(b ...string) []byte {
-	out, err := hex.DecodeString(b[m.r.IntN(len(b))])
-	if err != nil {
-		panic(err)
-	}
-	return out
-}
-
-func (m maker) ethernet(deep int) []byte {
-	b := append(m.pick("020000000001", "020000000002", "ffffffffffff", "01005e000001"), m.pick("020000000001", "020000000002")...)
-	return append(b, m.typed(deep)...)
-}
-
-func (m maker) typed(deep int) []byte {
-	switch n := m.r.IntN(20); {
-	case n < 7:
-		return append(m.pick("0800"), m.ipv4(deep)...)
-	case n < 11:
-		return append(m.pick("86dd"), m.ipv6(deep)...)
-	case n < 14 && deep > 0:
-		return append(m.pick("8100000a", "88a80014", "91000000", "8100300a"), m.typed(deep-1)...)
-	case n < 15: // ARP and RARP, sender 02:…:01
-		b := append(m.pick("08060001080006040001020000000001", "80350001080006040002020000000001"), m.addr4()...)
-		return append(append(b, make([]byte, 6)...), m.addr4()...)
-	case n < 17:
-		return append(append(m.pick("8847"), m.pick("00064140", "0006404000065140", "00065140")...), m.anyIP(deep)...)
-	case n < 18:
-		return append(m.pick("88641100000500400021", "88641100000600400057"), m.anyIP(deep)...)
-	case n < 19:
-		return append(m.pick("0026424203", "0026fefe03", "0026aaaa030000000800", "88cc0207", "8926400900034500", "893f000000050000"), m.anyIP(deep)...)
-	}
-	return append(m.pick("8926400900030800", "893f0000000500000800"), m.ipv4(deep)...)
-}
-
-func (m maker) anyIP(deep int) []byte {
-	if m.r.IntN(2) == 0 {
-		return m.ipv4(deep)
-	}
-	return m.ipv6(deep)
-}
-
-func (m maker) addr4() []byte {
-	return m.pick("0a000001", "0a000002", "0a010203", "c0a80001", "e0000001")
-}
-func (m maker) addr6() []byte {
-	return m.pick("fd000000000000000000000000000001", "fd000000000000000000000000000002", "ff020000000000000000000000000001", "20010db8000000000000000000000001")
-}
-
-func (m maker) ipv4(deep int) []byte {
-	p, body := m.transport(deep, false)
-	words := 5 + m.r.IntN(2)
-	b := make([]byte, 4*words)
-	b[0], b[8], b[9] = 0x40|byte(words), byte(m.r.IntN(256)), p
-	binary.BigEndian.PutUint16(b[2:], uint16(len(b)+len(body)))
-	copy(b[6:], m.pick("0000", "0000", "0000", "4000", "2000", "0010"))
-	copy(b[12:], m.addr4())
-	copy(b[16:], m.addr4())
-	return append(b, body...)
-}
-
-func (m maker) ipv6(deep int) []byte {
-	p, body := m.transport(deep, true)
-	if m.r.IntN(5) == 0 {
-		body = append([]byte{p, 0, 0, 0, 0, 0, 0, 1}, body...)
-		p = 44
-	}
-	b := make([]byte, 8, 40)
-	b[0], b[6], b[7] = 0x60, p, 64
-	binary.BigEndian.PutUint16(b[4:], uint16(len(body)))
-	return append(append(append(b, m.addr6()...), m.addr6()...), body...)
-}
-
-func (m maker) transport(deep int, v6 bool) (byte, []byte) {
-	ports := func(n int) []byte {
-		b := make([]byte, n+m.r.IntN(40))
-		copy(b, append(m.pick("0050", "01bb", "0035", "05dc", "c000"), m.pick("0050", "01bb", "0035", "12b5", "17c1")...))
-		return b
-	}
-	switch n := m.r.IntN(16); {
-	case n < 5:
-		b := ports(20)
-		b[12], b[13] = 0x50, m.pick("02", "12", "10", "11", "18")[0]
-		return 6, b
-	case n < 8:
-		b := ports(8)
-		binary.BigEndian.PutUint16(b[4:], uint16(len(b)))
-		return 17, b
-	case n < 9:
-		if v6 {
-			return 58, m.pick("8000000000010001", "8700000000000000")
-		}
-		return 1, m.pick("0800000000010001", "0000000000010001", "0301000000000000")
-	case n < 10:
-		return m.pick("02", "33", "32", "67", "70", "84")[0], ports(12)
-	case n < 11:
-		return 47, append(m.pick("00000800", "2000080000000007", "a0000800ffff000000000007", "100088be00000001100a0005", "2000655800000008"), m.anyIP(0)...)
-	case deep > 0 && n < 14:
-		return 17, append(append(m.pick("c00012b500500000", "c00012b500500000"), m.pick("0800000000138900", "0800000000138a00", "0c00000000138900")...), m.ethernet(deep-1)...)
-	case deep > 0:
-		return 17, append(append(m.pick("c00017c100500000"), m.pick("0000655800138900", "0100655800138900aabbccdd", "0000655800138a00")...), m.ethernet(deep-1)...)
-	}
-	return 17, ports(8)
-}
-
-func (m maker) frame() []byte {
-	b := m.ethernet(2)
-	switch m.r.IntN(10) {
-	case 0: // cut
-		b = b[:max(1, m.r.IntN(len(b)))]
-	case 1: // damaged
-		b[m.r.IntN(len(b))] ^= byte(1 << m.r.IntN(8))
-	}
-	return b
-}
 
 // The matcher, the BPF machine of x/net and the kernel's must say the same of every frame, also of cut and damaged ones.
 func TestEnginesAgree(t *testing.T) {
@@ -334,70 +214,6 @@ func (k kernelFilter) match(t *testing.T, b []byte) bool {
 
 func (k kernelFilter) close() { unix.Close(k.in); unix.Close(k.out) }
 
-func TestMatchDoesNotAllocate(t *testing.T) {
-	b := maker{rand.New(rand.NewPCG(5, 6))}.ethernet(2)
-	for _, e := range []string{"vxlan 5001 and tcp port 80 or host 10.0.0.1", "ip[2:2] - ((ip[0]&0xf)<<2) > 40", "vxlan and vxlan and vxlan and tcp", "inbound", "inner tcp"} {
-		f, err := Compile(e, frame.LinkEthernet, Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if n := testing.AllocsPerRun(100, func() { f.Match(b, len(b)) }); n != 0 {
-			t.Errorf("%q: %v allocations", e, n)
-		}
-	}
-}
-
-// One filter serves many goroutines.
-func TestMatchConcurrently(t *testing.T) {
-	m := maker{rand.New(rand.NewPCG(61, 62))}
-	frames := make([][]byte, 200)
-	for i := range frames {
-		frames[i] = m.ethernet(2)
-	}
-	for _, e := range []string{"tcp port 80 or vxlan 5001", "inner (tcp or udp) or payload hex 00", "inbound and ip[0] % ip[1] = 1"} {
-		f, err := Compile(e, frame.LinkEthernet, Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		want := make([]bool, len(frames))
-		for i, b := range frames {
-			want[i] = oracleMatch(f, b, len(b), frame.Unknown)
-		}
-		var wg sync.WaitGroup
-		for range 4 {
-			wg.Go(func() {
-				for i, b := range frames {
-					if f.Match(b, len(b)) != want[i] {
-						t.Errorf("%q: frame %d: not %t", e, i, want[i])
-					}
-				}
-			})
-		}
-		wg.Wait()
-	}
-}
-
-func BenchmarkMatch(b *testing.B) {
-	m := maker{rand.New(rand.NewPCG(7, 8))}
-	frames := make([][]byte, 256)
-	for i := range frames {
-		frames[i] = m.ethernet(2)
-	}
-	for _, e := range []string{"tcp", "tcp port 80", "host 10.0.0.1", "net 10.0.0.0/8 and not port 22", "ip6 and udp port 53", "tcp[tcpflags] & tcp-syn != 0", "vlan and tcp port 80",
-		"vxlan 5001 and tcp port 80", "ip[2:2] - ((ip[0]&0xf)<<2) > 40"} {
-		b.Run(strings.ReplaceAll(e, "/", "_"), func(b *testing.B) {
-			f, err := Compile(e, frame.LinkEthernet, Options{})
-			if err != nil {
-				b.Fatal(err)
-			}
-			b.ReportAllocs()
-			for i := 0; b.Loop(); i++ {
-				f.Match(frames[i&255], len(frames[i&255]))
-			}
-		})
-	}
-}
-
 // Any text is a filter or an error, in bounded time.
 func FuzzCompile(f *testing.F) {
 	for _, e := range append(append([]string{`payload regex /GET .*/`, `inner tcp port 80 and outer host 1.2.3.4`, `payload hex 474554 at 0`}, agreed...), own...) {
@@ -434,78 +250,4 @@ func FuzzCompile(f *testing.F) {
 			t.Fatalf("%q: matcher %t, BPF %d, residual %t, %v", e, want, n, residual, err)
 		}
 	})
-}
-
-// The words that look into the dissected frame, on a VXLAN frame with an HTTP request inside.
-func TestDeep(t *testing.T) {
-	http := "GET /admin HTTP/1.1"
-	tcp := append(append(unhex("c0000050"), make([]byte, 8)...), append(unhex("5018000000000000"), http...)...)
-	ip := append(unhex("4500003b000040004006000002020202"+"03030303"), tcp...)
-	in := append(unhex("0200000000bb0200000000aa0800"), ip...)
-	udp := append(unhex("c00012b5005000000800000000138900"), in...)
-	out := append(append(unhex("02000000000102000000000208004500008000000000401100000a0000010a000002"), udp...), nil...)
-	f := func(e string, want bool) {
-		t.Helper()
-		flt, err := Compile(e, frame.LinkEthernet, Options{})
-		if err != nil {
-			t.Errorf("%q: %v", e, err)
-			return
-		}
-		if got := flt.Match(out, len(out)); got != want {
-			t.Errorf("%q: got %t", e, got)
-		}
-		prog, residual, err := flt.BPF()
-		if err != nil || !residual {
-			t.Errorf("%q: residual %t, %v", e, residual, err)
-			return
-		}
-		vm, _ := bpf.NewVM(prog)
-		if n, _ := vm.Run(out); want && n == 0 {
-			t.Errorf("%q: the kernel's part drops what matches", e)
-		}
-	}
-	f("inner tcp port 80", true)
-	f("inner host 2.2.2.2", true)
-	f("inner host 10.0.0.1", false)
-	f("outer host 10.0.0.1 and inner dst host 3.3.3.3", true)
-	f("vxlan 5001 and inner ether src 02:00:00:00:00:aa and outer udp", true)
-	f("not inner tcp", false)
-	f("not inner udp", true)
-	f("inner inner tcp", false)
-	f(`payload "GET "`, true)
-	f(`payload "GET " at 0`, true)
-	f(`payload "GET " at 1`, false)
-	f("payload hex 474554 at 0", true)
-	f(`payload regex /^GET .*admin/`, true)
-	f(`payload regex /^POST/`, false)
-	f(`inner tcp port 80 and payload "admin"`, true)
-}
-
-func unhex(s string) []byte {
-	b, err := hex.DecodeString(s)
-	if err != nil {
-		panic(err)
-	}
-	return b
-}
-
-// Mistakes are shown at their column, with what was expected.
-func TestErrors(t *testing.T) {
-	f := func(e, want string) {
-		t.Helper()
-		_, err := Compile(e, frame.LinkEthernet, Options{})
-		if err == nil || err.Error() != want {
-			t.Errorf("%q: got %v", e, err)
-		}
-	}
-	f("tpc port 80", `filter: column 1: "tpc" is not expected; did you mean "tcp"?`)
-	f("tcp prot 80", `filter: column 5: "prot" is not expected; did you mean "port"?`)
-	f("host web-1", `filter: column 6: unknown host "web-1"; names are not resolved here, give an address`)
-	f("tcp port", `filter: column 9: the expression ends too early; expected a port number or a service name`)
-	f("(tcp or udp", `filter: column 12: the expression ends too early; expected a closing parenthesis for column 1`)
-	f("tcp port 70000", `filter: column 10: port number 70000 greater than maximum 65535`)
-	f("host 10.0.0.300", `filter: column 6: invalid IPv4 address "10.0.0.300"`)
-	f("ip[0:3] = 1", `filter: column 6: data size must be 1, 2, or 4, not 3`)
-	f("vlan 5000", `filter: column 1: VLAN tag 5000 greater than maximum 4095`)
-	f("payload regex /(/", "filter: column 1: error parsing regexp: missing closing ): `(?s)(`")
 }

@@ -1,9 +1,10 @@
 // Package filter compiles the packet filter language of pcap-filter(7), with words for the tunnels that
-// it lacks, for every place where frames can be chosen: a matcher in Go, classic BPF for sockets, and
-// what only the matcher can decide.
+// it lacks, for every place where frames can be chosen: a matcher in Go, classic BPF for sockets, eBPF for tc
+// hooks and entries of an OpenFlow table, with what of it only the matcher can decide.
 //
-// One expression becomes one tree of tests on the bytes of a frame; the engines run that tree. As in
-// libpcap a read beyond the captured bytes ends the whole filter with "no match", also under a "not".
+// One expression becomes one tree of tests on the bytes of a frame, the tree a decision graph, and the graph the
+// program of each engine. As in libpcap a read beyond the captured bytes ends the whole filter with "no match",
+// also under a "not".
 package filter
 
 import (

@@ -1,0 +1,84 @@
+package filter
+
+import (
+	"encoding/hex"
+	"testing"
+
+	"golang.org/x/net/bpf"
+
+	"crosstap/internal/frame"
+)
+
+// The words that look into the dissected frame, on a VXLAN frame with an HTTP request inside.
+func TestDeep(t *testing.T) {
+	http := "GET /admin HTTP/1.1"
+	tcp := append(append(unhex("c0000050"), make([]byte, 8)...), append(unhex("5018000000000000"), http...)...)
+	ip := append(unhex("4500003b000040004006000002020202"+"03030303"), tcp...)
+	in := append(unhex("0200000000bb0200000000aa0800"), ip...)
+	udp := append(unhex("c00012b5005000000800000000138900"), in...)
+	out := append(append(unhex("02000000000102000000000208004500008000000000401100000a0000010a000002"), udp...), nil...)
+	f := func(e string, want bool) {
+		t.Helper()
+		flt, err := Compile(e, frame.LinkEthernet, Options{})
+		if err != nil {
+			t.Errorf("%q: %v", e, err)
+			return
+		}
+		if got := flt.Match(out, len(out)); got != want {
+			t.Errorf("%q: got %t", e, got)
+		}
+		prog, residual, err := flt.BPF()
+		if err != nil || !residual {
+			t.Errorf("%q: residual %t, %v", e, residual, err)
+			return
+		}
+		vm, _ := bpf.NewVM(prog)
+		if n, _ := vm.Run(out); want && n == 0 {
+			t.Errorf("%q: the kernel's part drops what matches", e)
+		}
+	}
+	f("inner tcp port 80", true)
+	f("inner host 2.2.2.2", true)
+	f("inner host 10.0.0.1", false)
+	f("outer host 10.0.0.1 and inner dst host 3.3.3.3", true)
+	f("vxlan 5001 and inner ether src 02:00:00:00:00:aa and outer udp", true)
+	f("not inner tcp", false)
+	f("not inner udp", true)
+	f("inner inner tcp", false)
+	f(`payload "GET "`, true)
+	f(`payload "GET " at 0`, true)
+	f(`payload "GET " at 1`, false)
+	f("payload hex 474554 at 0", true)
+	f(`payload regex /^GET .*admin/`, true)
+	f(`payload regex /^POST/`, false)
+	f(`inner tcp port 80 and payload "admin"`, true)
+}
+
+func unhex(s string) []byte {
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// Mistakes are shown at their column, with what was expected.
+func TestErrors(t *testing.T) {
+	f := func(e, want string) {
+		t.Helper()
+		_, err := Compile(e, frame.LinkEthernet, Options{})
+		if err == nil || err.Error() != want {
+			t.Errorf("%q: got %v", e, err)
+		}
+	}
+	f("tpc port 80", `filter: column 1: "tpc" is not expected; did you mean "tcp"?`)
+	f("tcp prot 80", `filter: column 5: "prot" is not expected; did you mean "port"?`)
+	f("host web-1", `filter: column 6: unknown host "web-1"; names are not resolved here, give an address`)
+	f("tcp port", `filter: column 9: the expression ends too early; expected a port number or a service name`)
+	f("(tcp or udp", `filter: column 12: the expression ends too early; expected a closing parenthesis for column 1`)
+	f("tcp port 70000", `filter: column 10: port number 70000 greater than maximum 65535`)
+	f("host 10.0.0.300", `filter: column 6: invalid IPv4 address "10.0.0.300"`)
+	f("ip[0:3] = 1", `filter: column 6: data size must be 1, 2, or 4, not 3`)
+	f("vlan 5000", `filter: column 1: VLAN tag 5000 greater than maximum 4095`)
+	f("payload regex /(/", "filter: column 1: error parsing regexp: missing closing ): `(?s)(`")
+}
