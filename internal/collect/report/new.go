@@ -58,6 +58,7 @@ type ask struct {
 	args             []any
 	cond             condition
 	vteps            bool // rows need VTEPs filled in one by one
+	twice            bool // the rows are read twice: what fills them in is kept
 	ends             bool // rows need to know which end opened their conversation
 }
 

@@ -85,7 +85,7 @@ SELECT count(*) FROM p WHERE first >= %[1]s AND last >= %[2]s`, ts(cut), ts(a.si
 // lastMinute is the rate over the last minute of the time range.
 func (a *ask) lastMinute(ctx context.Context, out *Overview) error {
 	from := max(a.sinceMS, a.untilMS-60_000)
-	query := a.logicalWhere(fmt.Sprintf("t_end >= %s AND t_start < %s", ts(from), ts(a.untilMS))) + `
+	query := a.observed(fmt.Sprintf("t_end >= %s AND t_start < %s", ts(from), ts(a.untilMS))) + `
 SELECT coalesce(sum((` + spread("n", fmt.Sprint(a.untilMS)) + `) - (` + spread("n", fmt.Sprint(from)) + `)), 0)::DOUBLE
   FROM (SELECT octets AS n, epoch_ms(t_start) AS s, epoch_ms(t_end) AS e FROM l WHERE ` + canonical + `)`
 	return a.each(ctx, query, func(rows *sql.Rows) error {
@@ -103,7 +103,7 @@ func (a *ask) observerRows(ctx context.Context, out *Overview) error {
 			lost[g.Who] += g.LostRecords
 		}
 	}
-	query := a.logical(a.sinceMS, a.untilMS) + `
+	query := a.observed(fmt.Sprintf("t_end >= %s AND t_end < %s", ts(a.sinceMS), ts(a.untilMS))) + `
 SELECT ` + observerName + ` AS name, role, observer_host, exporter::VARCHAR, domain, count(*), sum(octets)::UBIGINT,
   coalesce(sum(octets) FILTER (` + canonical + `), 0)::UBIGINT, max(t_end) FROM l
   GROUP BY name, role, observer_host, exporter, domain ORDER BY 7 DESC, 1, 2, 3, 4, 5 LIMIT 1000`

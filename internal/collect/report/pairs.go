@@ -32,7 +32,7 @@ func (a *ask) grouped(fromMS, toMS int64, conversations bool) string {
 	b.WriteString(a.logical(fromMS, toMS))
 	b.WriteString(`,
 o0 AS NOT MATERIALIZED (SELECT *, ` + swapped + ` AS sw FROM l),
-o AS NOT MATERIALIZED (SELECT fabric, segment, tenant, app, proto, t_start, t_end, packets, octets, sampling, marks, tcp_flags, sw,
+o AS NOT MATERIALIZED (SELECT fabric, segment, tenant, app, proto, t_start, t_end, flow_id, observer_id, packets, octets, sampling, marks, tcp_flags, sw,
   ` + canonical + ` AS can,
   if(sw, dst, src) AS a, if(sw, src, dst) AS b, if(sw, dst_vm, src_vm) AS a_vm, if(sw, src_vm, dst_vm) AS b_vm,
   if(sw, dst_vm_id, src_vm_id) AS a_vm_id, if(sw, src_vm_id, dst_vm_id) AS b_vm_id, if(sw, ` + dstWho + `, ` + srcWho + `) AS a_who, if(sw, ` + srcWho + `, ` + dstWho + `) AS b_who,
@@ -79,7 +79,7 @@ const unnamed = "\x1f"
 
 // variance is the variance of the octets of sampled rows: of n packets each with a chance of 1 in N,
 // n ÷ N were seen, so the estimate's variance is octets² × (N - 1) ÷ packets.
-const variance = `sum(octets::HUGEINT * octets::HUGEINT * (greatest(sampling, 1)::HUGEINT - 1) // greatest(packets, 1)::HUGEINT)`
+const variance = `sum(CASE WHEN sampling > 1 THEN octets::HUGEINT * octets::HUGEINT * (sampling::HUGEINT - 1) // greatest(packets, 1)::HUGEINT END)`
 
 // z95 times the standard deviation is the half width of the 95 % interval.
 const z95 = 1.959964
@@ -156,6 +156,8 @@ func (r *Reports) Pairs(ctx context.Context, q Query) (Pairs, error) {
 func (a *ask) pairs(ctx context.Context, r *Reports, order string) (Pairs, error) {
 	out := Pairs{Rows: []Pair{}}
 	var s endsScan
+	a.twice = true
+	defer func() { a.twice = false }()
 	query := a.grouped(a.sinceMS, a.untilMS, false) + a.sparks(order) + "\nSELECT " + endsColumns + ", " + countsColumns +
 		", conversations, to_json(apps)::VARCHAR, to_json(spark)::VARCHAR, " + totalColumns + " FROM topq LEFT JOIN spark USING (pair) ORDER BY pair"
 	err := a.each(ctx, query, func(rows *sql.Rows) (err error) {
@@ -189,21 +191,24 @@ func (a *ask) pairs(ctx context.Context, r *Reports, order string) (Pairs, error
 const sparkParts = 24
 
 // sparks gives the steps topq (the rows of the answer, numbered) and spark (their octets in equal
-// parts of the time range).
+// parts of the time range). Most rows lie within one part; only the others are spread.
 func (a *ask) sparks(order string) string {
 	span := a.untilMS - a.sinceMS
 	edge := func(i string) string {
 		return fmt.Sprintf("(%d + %d::HUGEINT * (%s) // %d)::BIGINT", a.sinceMS, span, i, sparkParts)
 	}
-	part := func(ms string) string {
-		return fmt.Sprintf("least(greatest((%s - %d)::HUGEINT * %d // %d, 0), %d)::BIGINT", ms, a.sinceMS, sparkParts, span, sparkParts-1)
+	part := func(ms string) string { // the greatest i with edge(i) <= ms
+		return fmt.Sprintf("((greatest(%s - %d, 0) + 1) * %d - 1) // %d", ms, a.sinceMS, sparkParts, span)
 	}
 	return fmt.Sprintf(`,
 topq AS MATERIALIZED (SELECT *, row_number() OVER (ORDER BY %[1]s) AS pair FROM q ORDER BY %[1]s LIMIT %[2]d),
 sp0 AS NOT MATERIALIZED (SELECT pair, o.octets AS n, epoch_ms(o.t_start) AS s, epoch_ms(o.t_end) AS e FROM o JOIN topq
   ON o.fabric = topq.fabric AND o.segment = topq.segment AND o.a = topq.a AND o.a_who = topq.a_who AND o.b = topq.b AND o.b_who = topq.b_who WHERE o.can),
-sp1 AS NOT MATERIALIZED (SELECT pair, n, s, e, unnest(range(%[3]s, %[4]s + 1)) AS i FROM sp0),
-sp2 AS NOT MATERIALIZED (SELECT pair, i, sum((%[5]s) - (%[6]s))::UBIGINT AS n FROM (SELECT pair, n, s, e, i, %[7]s AS lo, %[8]s AS hi FROM sp1) GROUP BY pair, i),
-spark AS NOT MATERIALIZED (SELECT pair, list([i, n::HUGEINT] ORDER BY i) AS spark FROM sp2 GROUP BY pair)`,
-		order, a.Limit, part("s"), part("e"), spread("n", "hi"), spread("n", "lo"), edge("i"), edge("i + 1"))
+sp1 AS MATERIALIZED (SELECT pair, n, s, e, %[3]s AS p, %[4]s AS p1, p = p1 AND s >= %[9]d AS one FROM sp0),
+sp2 AS NOT MATERIALIZED (SELECT pair, n, s, e, unnest(range(p, p1 + 1)) AS i FROM sp1 WHERE NOT one),
+sp3 AS NOT MATERIALIZED (SELECT pair, p AS i, n::HUGEINT AS n FROM sp1 WHERE one
+  UNION ALL SELECT pair, i, (%[5]s) - (%[6]s) FROM (SELECT pair, n, s, e, i, %[7]s AS lo, %[8]s AS hi FROM sp2)),
+sp4 AS NOT MATERIALIZED (SELECT pair, i, sum(n) AS n FROM sp3 GROUP BY pair, i),
+spark AS NOT MATERIALIZED (SELECT pair, list([i, n::HUGEINT] ORDER BY i) AS spark FROM sp4 GROUP BY pair)`,
+		order, a.Limit, part("s"), part("e"), spread("n", "hi"), spread("n", "lo"), edge("i"), edge("i + 1"), a.sinceMS)
 }

@@ -45,6 +45,14 @@ func (a *ask) logical(fromMS, toMS int64) string {
 	return a.logicalWhere(fmt.Sprintf("t_end >= %s AND t_end < %s", ts(fromMS), ts(toMS)))
 }
 
+// observed is logicalWhere for questions about nothing that one observer's rows lack.
+func (a *ask) observed(when string) string {
+	if !a.cond.expr.Empty() {
+		return a.logicalWhere(when)
+	}
+	return fmt.Sprintf("WITH l AS NOT MATERIALIZED (SELECT * FROM %s WHERE %s)", a.view.Table(), when)
+}
+
 // logicalWhere is logical with a time condition of one's own.
 func (a *ask) logicalWhere(when string) string {
 	var b strings.Builder
@@ -69,10 +77,14 @@ func (a *ask) fillNames(b *strings.Builder, from string) string {
 		fill = append(fill, fmt.Sprintf("CASE WHEN r.%[1]s <> %[2]s THEN r.%[1]s ELSE coalesce(f.%[1]s, %[2]s) END AS %[1]s", c.name, c.zero))
 	}
 	for _, c := range filledIDs {
-		agg = append(agg, latestOf(c.name, c.with, c.with+" <> ''")+" AS "+c.name)
+		agg = append(agg, latestOf(c.name, c.with+" <> ''")+" AS "+c.name)
 		fill = append(fill, fmt.Sprintf("CASE WHEN r.%[2]s = '' AND r.%[1]s = '' THEN coalesce(f.%[1]s, '') ELSE r.%[1]s END AS %[1]s", c.name, c.with))
 	}
-	fmt.Fprintf(b, "f AS NOT MATERIALIZED (SELECT flow_id, %s FROM r WHERE flow_id IN (SELECT flow_id FROM r WHERE flow_id <> 0 AND (%s)) GROUP BY flow_id),\n",
+	keep := "NOT MATERIALIZED" // who needs a few columns has only these worked out
+	if a.twice {
+		keep = "MATERIALIZED"
+	}
+	fmt.Fprintf(b, "f AS "+keep+" (SELECT flow_id, %s FROM r WHERE flow_id IN (SELECT flow_id FROM r WHERE flow_id <> 0 AND (%s)) GROUP BY flow_id),\n",
 		strings.Join(agg, ", "), strings.Join(lacks, " OR "))
 	fmt.Fprintf(b, "l0 AS NOT MATERIALIZED (SELECT r.* REPLACE (%s) FROM %s r LEFT JOIN f ON r.flow_id = f.flow_id),\n", strings.Join(fill, ", "), from)
 	return "l0"
@@ -83,7 +95,7 @@ func (a *ask) fillNames(b *strings.Builder, from string) string {
 func fillVTEPs(b *strings.Builder, from string) string {
 	var agg, fill []string
 	for _, c := range filledVTEPs {
-		agg = append(agg, fmt.Sprintf("%s AS %s, %s AS %s_of", latest(c.name, zeroAddr), c.name, latestOf(c.host, c.name, c.name+" <> "+zeroAddr), c.name))
+		agg = append(agg, fmt.Sprintf("%s AS %s, %s AS %s_of", latest(c.name, zeroAddr), c.name, latestOf(c.host, c.name+" <> "+zeroAddr), c.name))
 		fill = append(fill, fmt.Sprintf("CASE WHEN r.%[1]s = %[3]s AND v.%[1]s IS NOT NULL AND (v.%[1]s_of = '' OR r.%[2]s = '' OR v.%[1]s_of = r.%[2]s) THEN v.%[1]s ELSE r.%[1]s END AS %[1]s",
 			c.name, c.host, zeroAddr))
 	}
@@ -120,14 +132,17 @@ func and(cond string) string {
 	return " AND (" + cond + ")"
 }
 
-// latest is an aggregate: the known value of the row that ended last. Equal times are decided by the
-// value's hash, so that the answer does not depend on the order of reading.
-func latest(col, zero string) string { return latestOf(col, col, col+" <> "+zero) }
+// latest is an aggregate: the known value of the row that ended last.
+func latest(col, zero string) string { return latestOf(col, col+" <> "+zero) }
 
-// latestOf is the value of one column in the latest row that fits; equal times are decided by another column.
-func latestOf(col, tie, cond string) string {
-	return fmt.Sprintf("arg_max(%s, least(greatest(epoch_ms(t_end), 0), 8000000000000) * 1048576 + (hash(%s) & 1048575)::BIGINT) FILTER (WHERE %s)", col, tie, cond)
+// latestOf is the value of a column in the latest row that fits.
+func latestOf(col, cond string) string {
+	return fmt.Sprintf("arg_max(%s, %s) FILTER (WHERE %s)", col, recency, cond)
 }
+
+// recency is greater the later a row ended. Equal times are decided by flow and observer, so that the answer does not depend
+// on the order of reading. It is one expression for all columns, so that it is worked out once for each row.
+const recency = "(least(greatest(epoch_ms(t_end), 0), 8000000000000) * 1048576 + (hash(flow_id, observer_id) & 1048575)::BIGINT)"
 
 // spread is the part of n that falls into the time before ms, when n is spread evenly over a row's
 // time: whole numbers, so that the parts of a row add up to n exactly. A row without duration counts at its end.

@@ -28,12 +28,6 @@ func addrText(uuid string) string {
 	return a.String()
 }
 
-// uuidText is the inverse of addrText, as DuckDB reads it.
-func uuidText(a netip.Addr) string {
-	b := a.As16()
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
-}
-
 // segmentText is such as "vxlan:5001", "" when not known.
 func segmentText(s flow.Segment) string {
 	if s == 0 {
