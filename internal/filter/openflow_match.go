@@ -3,7 +3,6 @@ package filter
 import (
 	"encoding/binary"
 	"fmt"
-	"net"
 	"net/netip"
 	"strings"
 )
@@ -280,14 +279,14 @@ func (m flowMatch) String() string {
 	}
 	mac := func(f flowField, name string) {
 		if m.mask[f] != [16]byte{} {
-			out = append(out, fmt.Sprintf("%s=%v/%v", name, net.HardwareAddr(m.value[f][:6]), net.HardwareAddr(m.mask[f][:6])))
+			out = append(out, fmt.Sprintf("%s=%s/%s", name, macText(m.value[f][:6]), macText(m.mask[f][:6])))
 		}
 	}
 	addr := func(f flowField, size int, name string) {
 		if m.mask[f] != [16]byte{} {
 			v, _ := netip.AddrFromSlice(m.value[f][:size])
 			mask, _ := netip.AddrFromSlice(m.mask[f][:size])
-			out = append(out, fmt.Sprintf("%s=%v/%v", name, v, mask))
+			out = append(out, fmt.Sprintf("%s=%s/%s", name, v, mask))
 		}
 	}
 	mac(fieldDst, "dl_dst")
@@ -342,4 +341,9 @@ func bigEndian(b []byte) (v uint64) {
 		v = v<<8 | uint64(c)
 	}
 	return v
+}
+
+// macText writes six bytes as an Ethernet address, zeros too.
+func macText(b []byte) string {
+	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4], b[5])
 }

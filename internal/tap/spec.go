@@ -156,7 +156,7 @@ func (d *destinations) add(to string) (stdout bool, err error) {
 		}
 		d.targets = append(d.targets, t)
 	default:
-		return false, fmt.Errorf("tap: destination %q: want ipfix://HOST[:4739], flows:-, pcapng:PATH, pcap:PATH or null:", to)
+		return false, fmt.Errorf("tap: destination %q: want ipfix://HOST[:4739], flows:-, pcapng:PATH, pcap:PATH, or null: for nowhere", to)
 	}
 	return stdout, nil
 }

@@ -2,8 +2,6 @@ package report
 
 import (
 	"encoding/json"
-	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"

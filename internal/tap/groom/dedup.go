@@ -41,7 +41,6 @@ type dedup struct {
 	mask    uint64
 	most    int // sets that the table may grow to
 	number  uint32
-	seed    uint64
 	key     keyer
 	points  pointSet
 }

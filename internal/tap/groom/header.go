@@ -26,17 +26,3 @@ const (
 
 // headerNames are the words for headers, in the order of the constants.
 var headerNames = []string{"vlan", "vlan-outer", "vntag", "etag", "pbb", "mpls", "pppoe", "nsh", "vxlan", "geneve", "gre", "erspan", "tzsp", "gtp", "ipip"}
-
-// names returns the words for the headers of a set.
-func (h Header) names() []string {
-	if h == HeaderAll {
-		return []string{"all"}
-	}
-	var all []string
-	for i, n := range headerNames {
-		if h>>i&1 != 0 {
-			all = append(all, n)
-		}
-	}
-	return all
-}

@@ -18,7 +18,6 @@ import (
 func TestStripIsWhatTsharkSeesInside(t *testing.T) {
 	tshark, seen := testkit.Tool(t, "tshark"), map[string]int{}
 	type pair struct {
-		name       string
 		was, stays []frame.Frame
 	}
 	links := map[frame.LinkType]*pair{}
