@@ -101,22 +101,23 @@ func Compile(expr string, link frame.LinkType) (Kernel, error) {
 	if err != nil {
 		return Kernel{}, err
 	}
-	prog, residual, err := f.BPF()
-	if err != nil {
-		return Kernel{}, err
-	}
 	var k Kernel
+	prog, residual, err := f.BPF()
+	if err != nil { // too long for a socket: every frame is copied, and the stage decides
+		prog, k.Residual = []bpf.Instruction{bpf.RetConstant{Val: everything}}, err.Error()
+	}
 	if k.Program, err = bpf.Assemble(prog); err != nil {
 		return Kernel{}, fmt.Errorf("filter: classic BPF: %w", err)
 	}
-	if residual {
-		k.Residual = deep(f.Explain())
+	if residual && k.Residual == "" {
+		x, _ := f.Explain() // what another back end refuses does not matter here
+		k.Residual = x.Deep
 	}
 	return k, nil
 }
 
-// deep returns the tests of an explanation that only the matcher can do. What else may be wrong with it does not matter here.
-func deep(x filter.Explanation, _ ...error) string { return x.Deep }
+// everything is more bytes than any frame has.
+const everything = 262144
 
 // Run sifts every batch from in and passes on what remains, until in is closed. It does not close out. It returns
 // early when ctx ends, and when the expression does not fit the link type of a frame.

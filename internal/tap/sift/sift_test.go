@@ -3,6 +3,8 @@ package sift
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -101,6 +103,19 @@ func TestKernel(t *testing.T) {
 	f("tcp port 443", false)
 	f("vlan 5 and udp", false)
 	f("inner tcp port 443", true)
+	f(manyHosts(3000), true) // more than a socket takes: the stage decides
+}
+
+// manyHosts is an expression with n addresses.
+func manyHosts(n int) string {
+	var b strings.Builder
+	for i := range n {
+		if i > 0 {
+			b.WriteString(" or ")
+		}
+		fmt.Fprintf(&b, "host 10.%d.%d.%d", i>>8&255, i&255, i*37&255)
+	}
+	return b.String()
 }
 
 func TestSiftAllocatesNothing(t *testing.T) {
