@@ -15,7 +15,6 @@ import (
 
 	"crosstap/internal/serve/api"
 	"crosstap/internal/serve/settings"
-	"crosstap/internal/testkit"
 
 	"go.uber.org/goleak"
 )
@@ -174,9 +173,6 @@ func activatedChild() {
 }
 
 func TestActivated(t *testing.T) {
-	if testing.Short() {
-		testkit.Missing(t, "starts processes")
-	}
 	first, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
