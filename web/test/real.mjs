@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs'
 import { assert, browse, equal, open, until } from './lib.mjs'
 
-const base = process.argv[2] ?? 'http://127.0.0.1:8474/'
+const base = (process.argv[2] ?? 'http://127.0.0.1:8474/').replace(/\/*$/, '/')
 const source = readFileSync(new URL('../src/api.ts', import.meta.url), 'utf8')
 
 /** typed gives the property names of an interface of api.ts, those it extends included. */
