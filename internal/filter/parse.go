@@ -108,7 +108,12 @@ func (p *parser) expr() (expr, error) {
 		return nil, err
 	}
 	defer func() { p.deep-- }()
-	x, err := p.term(false)
+	return p.terms(false)
+}
+
+// terms reads terms joined by and and or. With again set the first, too, may be an identifier alone.
+func (p *parser) terms(again bool) (expr, error) {
+	x, err := p.term(again)
 	if err != nil {
 		return nil, err
 	}
@@ -172,22 +177,9 @@ func (p *parser) parens(again bool) (expr, error) {
 	if !again {
 		p.last = qual{}
 	}
-	first, err := p.term(true)
+	x, err := p.terms(true)
 	if err != nil {
 		return nil, err
-	}
-	x := first
-	for {
-		t := p.peek()
-		and := p.word("and") || p.op("&&")
-		if !and && !p.word("or") && !p.op("||") {
-			break
-		}
-		y, err := p.term(true)
-		if err != nil {
-			return nil, err
-		}
-		x = &logical{span{t.pos, t.end - t.pos}, and, x, y}
 	}
 	if !p.op(")") {
 		return nil, p.unexpected(p.peek(), fmt.Sprintf("a closing parenthesis for column %d", open.pos+1))

@@ -7,7 +7,13 @@ func Of(got string, words []string) string {
 	if got == "" {
 		return ""
 	}
-	best, bestDistance := "", 1+max(1, len(got)/3)
+	return Within(got, words, 1+max(1, len(got)/3))
+}
+
+// Within returns the word with the smallest edit distance to got, if that is below limit; the first of several. "" means
+// that there is none.
+func Within(got string, words []string, limit int) string {
+	best, bestDistance := "", limit
 	for _, w := range words {
 		if d := distance(got, w, bestDistance); d < bestDistance {
 			best, bestDistance = w, d

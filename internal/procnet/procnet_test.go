@@ -6,11 +6,13 @@ import (
 	"os"
 	"runtime"
 	"testing"
+
+	"crosstap/internal/testkit"
 )
 
 func TestFindHolder(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("/proc/net is Linux's")
+		testkit.Missing(t, "/proc/net is Linux's")
 	}
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -8,16 +8,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 
 	"crosstap/internal/tap"
 	"crosstap/internal/tap/testns"
@@ -50,37 +47,22 @@ func TestSuperFrames(t *testing.T) {
 	tcpdump, tshark := testkit.Tool(t, "tcpdump"), testkit.Tool(t, "tshark")
 	a, middle, b := hosts(t)
 	truth := filepath.Join(t.TempDir(), "truth.pcap")
-	var dump *exec.Cmd
-	if err := b.Do(func() error {
-		dump = exec.Command(tcpdump, "-i", "eth0", "-n", "-s", "200", "-B", "32768", "--immediate-mode", "-U", "-Z", "root", "-w", truth, "tcp or udp")
-		stderr, err := dump.StderrPipe()
-		if err != nil {
-			return err
-		}
-		if err := dump.Start(); err != nil {
-			return err
-		}
-		_, err = stderr.Read(make([]byte, 1)) // "listening on …"
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
+	stopDump := b.Dump(tcpdump, truth, "-s", "200", "-B", "32768", "tcp or udp")
 
 	var lines bytes.Buffer
 	spec := tap.DefaultSpec()
 	spec.Interfaces, spec.NetNS, spec.To, spec.Stdout = []string{"p0"}, middle.Path(), []string{"flows:-"}, &lines
 	line, stop := start(t, spec)
 
-	transfer(t, a, b, "10.9.0.2", 3_000_000)
-	transfer(t, a, b, "fd09::2", 2_000_000)
-	transfer(t, a, b, "10.10.0.2", 2_500_000)
-	transfer(t, a, b, "fd10::2", 1_500_000)
-	datagrams(t, a, b, "10.9.0.2", 40, 1100)
-	datagrams(t, a, b, "fd10::2", 30, 900)
+	a.Stream(b, "10.9.0.2", make([]byte, 3_000_000))
+	a.Stream(b, "fd09::2", make([]byte, 2_000_000))
+	a.Stream(b, "10.10.0.2", make([]byte, 2_500_000))
+	a.Stream(b, "fd10::2", make([]byte, 1_500_000))
+	a.Datagrams(b, "10.9.0.2", make([]byte, 40*1100-1100/3), 1100)
+	a.Datagrams(b, "fd10::2", make([]byte, 30*900-900/3), 900)
 	testns.WaitStill(truth) // also for the last acknowledgements
 	stop()
-	_ = dump.Process.Signal(unix.SIGINT)
-	_ = dump.Wait()
+	stopDump()
 
 	got, super := measured(t, &lines)
 	want := seen(t, tshark, truth)
@@ -122,66 +104,6 @@ func start(t *testing.T, spec tap.Spec) (*tap.Tap, func()) {
 			t.Error(err)
 		}
 	}
-}
-
-// transfer sends n bytes from one host to the other over TCP.
-func transfer(t *testing.T, from, to *testns.Space, addr string, n int) {
-	t.Helper()
-	var l net.Listener
-	must(t, to.Do(func() (err error) {
-		l, err = net.Listen("tcp", net.JoinHostPort(addr, "0"))
-		return err
-	}))
-	defer l.Close()
-	received := make(chan int64, 1)
-	go func() {
-		c, err := l.Accept()
-		if err != nil {
-			received <- -1
-			return
-		}
-		m, _ := io.Copy(io.Discard, c)
-		c.Close()
-		received <- m
-	}()
-	var c net.Conn
-	must(t, from.Do(func() (err error) {
-		c, err = net.DialTimeout("tcp", l.Addr().String(), 5*time.Second)
-		return err
-	}))
-	_, err := c.Write(make([]byte, n))
-	must(t, err)
-	must(t, c.Close())
-	if m := <-received; m != int64(n) {
-		t.Fatalf("%s: %d of %d bytes arrived", addr, m, n)
-	}
-}
-
-// datagrams sends n datagrams in one system call, for the kernel to cut (UDP_SEGMENT, udp(7)).
-func datagrams(t *testing.T, from, to *testns.Space, addr string, n, size int) {
-	t.Helper()
-	var l net.PacketConn
-	must(t, to.Do(func() (err error) {
-		l, err = net.ListenPacket("udp", net.JoinHostPort(addr, "0"))
-		return err
-	}))
-	defer l.Close()
-	var c net.Conn
-	must(t, from.Do(func() (err error) {
-		c, err = net.Dial("udp", l.LocalAddr().String())
-		return err
-	}))
-	defer c.Close()
-	raw, err := c.(*net.UDPConn).SyscallConn()
-	must(t, err)
-	must(t, raw.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_SEGMENT, size)
-	}))
-	if err != nil {
-		testkit.Missing(t, "no UDP segmentation offload: "+err.Error())
-	}
-	_, err = c.Write(make([]byte, n*size-size/3))
-	must(t, err)
 }
 
 func must(t *testing.T, err error) {

@@ -4,12 +4,10 @@ package tap_test
 
 import (
 	"fmt"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"golang.org/x/sys/unix"
 
 	"crosstap/internal/tap"
 	"crosstap/internal/tap/groom"
@@ -26,31 +24,18 @@ func TestRepairedFrames(t *testing.T) {
 	b.Sh("ethtool -K eth0 tx off")
 	dir := t.TempDir()
 	truth, ours := filepath.Join(dir, "truth.pcap"), filepath.Join(dir, "ours.pcapng")
-	var dump *exec.Cmd
-	must(t, b.Do(func() error {
-		dump = exec.Command(tcpdump, "-i", "eth0", "-n", "-B", "32768", "--immediate-mode", "-U", "-Z", "root", "-w", truth, "tcp or udp")
-		stderr, err := dump.StderrPipe()
-		if err != nil {
-			return err
-		}
-		if err := dump.Start(); err != nil {
-			return err
-		}
-		_, err = stderr.Read(make([]byte, 1)) // "listening on …"
-		return err
-	}))
+	stopDump := b.Dump(tcpdump, truth, "-B", "32768", "tcp or udp")
 	spec := tap.DefaultSpec()
 	spec.Interfaces, spec.NetNS, spec.To, spec.Filter = []string{"p0"}, middle.Path(), []string{"pcapng:" + ours}, "tcp or udp"
 	spec.Groom = &groom.Spec{Repair: &groom.Repair{MTU: 1500}}
 	line, stop := start(t, spec)
-	transfer(t, a, b, "10.9.0.2", 700_000)
-	transfer(t, a, b, "fd09::2", 500_000)
-	transfer(t, a, b, "10.10.0.2", 600_000)
-	datagrams(t, a, b, "10.9.0.2", 40, 1100)
+	a.Stream(b, "10.9.0.2", make([]byte, 700_000))
+	a.Stream(b, "fd09::2", make([]byte, 500_000))
+	a.Stream(b, "10.10.0.2", make([]byte, 600_000))
+	a.Datagrams(b, "10.9.0.2", make([]byte, 40*1100-1100/3), 1100)
 	testns.WaitStill(truth)
 	stop()
-	_ = dump.Process.Signal(unix.SIGINT)
-	_ = dump.Wait()
+	stopDump()
 
 	count := func(path string) map[string]int {
 		all, _ := frames(t, path)

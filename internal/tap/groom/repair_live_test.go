@@ -7,17 +7,12 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"math/rand"
-	"net"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"crosstap/internal/dissect"
 	"crosstap/internal/frame"
@@ -59,16 +54,16 @@ func TestRepairIsWhatTheReceiverGets(t *testing.T) {
 	tcpdump, tshark := testkit.Tool(t, "tcpdump"), testkit.Tool(t, "tshark")
 	a, middle, b := hosts(t)
 	truth := filepath.Join(t.TempDir(), "truth.pcap")
-	stopDump := dump(t, b, tcpdump, truth)
+	stopDump := b.Dump(tcpdump, truth, "-s", "0", "-B", "65536")
 	stopTap := tapped(t, middle)
 	for _, to := range []struct {
 		addr string
 		n    int
 	}{{"10.9.0.2", 2_000_000}, {"fd09::2", 1_500_000}, {"10.10.0.2", 1_500_000}, {"fd10::2", 1_000_000}, {"10.11.0.2", 700_000}, {"10.12.0.2", 700_000}} {
-		transfer(t, a, b, to.addr, to.n)
+		a.Stream(b, to.addr, noise(to.n))
 	}
 	for _, to := range []string{"10.9.0.2", "fd09::2", "10.10.0.2", "fd10::2"} {
-		datagrams(t, a, b, to, 40, 1100)
+		a.Datagrams(b, to, noise(40*1100-1100/3), 1100)
 	}
 	time.Sleep(300 * time.Millisecond)
 	raw, got, p := stopTap()
@@ -139,28 +134,6 @@ func sent(frames []frame.Frame) []frame.Frame {
 	})
 }
 
-// dump runs tcpdump until the function it returns is called.
-func dump(t *testing.T, at *testns.Space, tcpdump, path string) func() {
-	t.Helper()
-	var c *exec.Cmd
-	must(t, at.Do(func() error {
-		c = exec.Command(tcpdump, "-i", "eth0", "-n", "-s", "0", "-B", "65536", "--immediate-mode", "-U", "-Z", "root", "-w", path)
-		stderr, err := c.StderrPipe()
-		if err != nil {
-			return err
-		}
-		if err := c.Start(); err != nil {
-			return err
-		}
-		_, err = stderr.Read(make([]byte, 1)) // "listening on …"
-		return err
-	}))
-	return func() {
-		_ = c.Process.Signal(unix.SIGINT)
-		_ = c.Wait()
-	}
-}
-
 // tapped captures on p0. The function it returns stops it and gives the frames as captured and as repaired.
 func tapped(t *testing.T, at *testns.Space) func() (raw, repaired []frame.Frame, p *groom.Pipeline) {
 	t.Helper()
@@ -210,68 +183,11 @@ func clones(frames []frame.Frame) []frame.Frame {
 	return all
 }
 
-// transfer sends n random bytes from one host to the other over TCP.
-func transfer(t *testing.T, from, to *testns.Space, addr string, n int) {
-	t.Helper()
-	var l net.Listener
-	must(t, to.Do(func() (err error) {
-		l, err = net.Listen("tcp", net.JoinHostPort(addr, "0"))
-		return err
-	}))
-	defer l.Close()
-	received := make(chan int64, 1)
-	go func() {
-		c, err := l.Accept()
-		if err != nil {
-			received <- -1
-			return
-		}
-		m, _ := io.Copy(io.Discard, c)
-		c.Close()
-		received <- m
-	}()
-	var c net.Conn
-	must(t, from.Do(func() (err error) {
-		c, err = net.DialTimeout("tcp", l.Addr().String(), 5*time.Second)
-		return err
-	}))
+// noise returns n random bytes, the same in each run.
+func noise(n int) []byte {
 	data := make([]byte, n)
 	rand.New(rand.NewSource(int64(n))).Read(data)
-	_, err := c.Write(data)
-	must(t, err)
-	must(t, c.Close())
-	if m := <-received; m != int64(n) {
-		t.Fatalf("%s: %d of %d bytes arrived", addr, m, n)
-	}
-}
-
-// datagrams sends n datagrams in one system call, for the kernel to cut (UDP_SEGMENT, udp(7)).
-func datagrams(t *testing.T, from, to *testns.Space, addr string, n, size int) {
-	t.Helper()
-	var l net.PacketConn
-	must(t, to.Do(func() (err error) {
-		l, err = net.ListenPacket("udp", net.JoinHostPort(addr, "0"))
-		return err
-	}))
-	defer l.Close()
-	var c net.Conn
-	must(t, from.Do(func() (err error) {
-		c, err = net.Dial("udp", l.LocalAddr().String())
-		return err
-	}))
-	defer c.Close()
-	raw, err := c.(*net.UDPConn).SyscallConn()
-	must(t, err)
-	must(t, raw.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, unix.UDP_SEGMENT, size)
-	}))
-	if err != nil {
-		testkit.Missing(t, "no UDP segmentation offload: "+err.Error())
-	}
-	data := make([]byte, n*size-size/3)
-	rand.New(rand.NewSource(int64(n))).Read(data)
-	_, err = c.Write(data)
-	must(t, err)
+	return data
 }
 
 func must(t *testing.T, err error) {

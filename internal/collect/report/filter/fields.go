@@ -3,6 +3,8 @@ package filter
 import (
 	"slices"
 	"strings"
+
+	"crosstap/internal/nearest"
 )
 
 // Kind says what the values of a field are.
@@ -165,44 +167,10 @@ var notRecorded = map[string]string{
 	"dst":        "use dst.ip, dst.vm or dst.port",
 }
 
-// nearest gives the name most like s, "" when none is near.
-func nearest(s string, names []string) string {
-	s = strings.ToLower(s)
-	best, bestDist := "", 3
+// nearestTo gives the name most like s, "" when none is near.
+func nearestTo(s string, names []string) string {
 	if len(s) <= 3 {
-		bestDist = 2
+		return nearest.Within(strings.ToLower(s), names, 2)
 	}
-	for _, n := range names {
-		if d := distance(s, n, bestDist); d < bestDist {
-			best, bestDist = n, d
-		}
-	}
-	return best
-}
-
-// distance is the number of letters to insert, delete, change or swap with their neighbour; it may
-// stop at limit.
-func distance(a, b string, limit int) int {
-	if len(a) > 64 || len(a)-len(b) >= limit || len(b)-len(a) >= limit {
-		return limit
-	}
-	before, prev, cur := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range prev {
-		prev[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		cur[0] = i
-		for j := 1; j <= len(b); j++ {
-			same := 1
-			if a[i-1] == b[j-1] {
-				same = 0
-			}
-			cur[j] = min(prev[j]+1, cur[j-1]+1, prev[j-1]+same)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				cur[j] = min(cur[j], before[j-2]+1)
-			}
-		}
-		before, prev, cur = prev, cur, before
-	}
-	return prev[len(b)]
+	return nearest.Within(strings.ToLower(s), names, 3)
 }

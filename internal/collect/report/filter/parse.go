@@ -207,7 +207,7 @@ func fieldOf(t token) (*Field, error) {
 		return nil, fail(t, "there is no field "+quote(t.text), hint)
 	}
 	known := slices.Concat(slices.Sorted(maps.Keys(byName)), pcapNames)
-	if near := nearest(t.text, known); near != "" {
+	if near := nearestTo(t.text, known); near != "" {
 		return nil, fail(t, "there is no field "+quote(t.text), `did you mean "`+near+`"?`)
 	}
 	if _, err := parseAddr(t.text); err == nil {

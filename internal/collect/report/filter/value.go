@@ -229,7 +229,7 @@ func namedValue(t token, f *Field, table map[string]uint64, what string) (value,
 	}
 	known := slices.Sorted(maps.Keys(table))
 	hint := "one of " + strings.Join(known, ", ")
-	if near := nearest(t.text, known); near != "" {
+	if near := nearestTo(t.text, known); near != "" {
 		hint = `did you mean "` + near + `"?`
 	} else if len(known) > 12 {
 		hint = "a number, or one of " + strings.Join(known[:12], ", ") + ", …"
