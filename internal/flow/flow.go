@@ -195,6 +195,33 @@ const (
 	ClientDst
 )
 
+// AppHow says how the application of a record is known.
+type AppHow uint8
+
+// The ways, the weakest first.
+const (
+	AppUnknown  AppHow = iota
+	AppProto           // by the IP protocol
+	AppPort            // by the port's registration: a guess
+	AppConfig          // by the operator's table
+	AppExporter        // the exporter says so
+	AppSSH             // by the banner
+	AppDNS             // by a message with a question
+	AppHTTP            // by a request or an answer
+	AppTLS             // by a ClientHello
+	AppQUIC            // by an Initial packet
+)
+
+var appHowNames = [...]string{"", "protocol", "port", "config", "exporter", "ssh", "dns", "http", "tls", "quic"}
+
+// String returns the way's name, "" for not known.
+func (h AppHow) String() string {
+	if int(h) < len(appHowNames) {
+		return appHowNames[h]
+	}
+	return ""
+}
+
 // Mark is a set of facts about a record that every figure made from it must carry.
 type Mark uint16
 
@@ -207,7 +234,7 @@ const (
 	MarkTruncated                  // made from frames cut by the snap length
 	MarkFragments                  // contains IP fragments
 	MarkGuess                      // Client was guessed from the ports
-	MarkReverse                    // the reverse half of a biflow (RFC 5103)
+	MarkReverse                    // the reverse half of a biflow (RFC 5103); in a batch it directly follows the forward half
 	MarkGap                        // the exporter lost records around this one
 	MarkBorrowed                   // decoded with the template of another observation domain
 )
@@ -262,6 +289,22 @@ type Record struct {
 	Tunnel           Tunnel
 
 	Packets, Octets, L2Octets uint64
+
+	// what the packets told beside their addresses; zero where the observer does not say
+	MinLen, MaxLen uint16 // IP total length of the shortest and the longest packet (25, 26), bytes
+	InnerVLAN      uint16 // identifier of the second 802.1Q tag
+	SrcVIF, DstVIF uint16 // of the VN-Tag
+	MPLS           uint32 // label on top of the stack, 20 bits
+	Fragments      uint32 // of Packets, those that were fragments
+	RTTUS          uint32 // from a SYN to the acknowledgement of its answer, as this observer saw it; microseconds
+	Retransmits    uint32 // TCP segments that carried bytes a second time
+	ZeroWindows    uint32 // TCP segments that closed the window
+	AppHow         AppHow // how App is known
+	AppName        string // the name that the payload told: TLS server name, HTTP host, DNS question
+
+	// Extra holds the elements that no field holds, in ascending order and as text: "0.225=0a000001 6876.888=03", enterprise
+	// number, element identifier and the value's bytes in hexadecimal.
+	Extra string
 
 	// joined by the collecting side
 	FlowID       uint64 // hash of the merge key; the same for every observer of the flow
