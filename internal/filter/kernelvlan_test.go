@@ -21,6 +21,7 @@ import (
 func TestKernelVLAN(t *testing.T) {
 	ns := testns.New(t)
 	ns.Sh("sysctl -qw net.ipv6.conf.default.disable_ipv6=1; ip link add va type veth peer name vb; ip link set va up; ip link set vb up")
+	ns.Up("va", "vb")
 	m := maker{rand.New(rand.NewPCG(21, 22))}
 	var frames [][]byte
 	for tagged := 0; len(frames) < 160; {

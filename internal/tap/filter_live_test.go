@@ -53,6 +53,8 @@ func TestFilterInTheKernel(t *testing.T) {
 	a, b := testns.New(t), testns.New(t)
 	a.Sh("ip link add eth0 type veth peer name eth0 netns NS; ip link set eth0 up", b)
 	b.Sh("ip link set eth0 up")
+	a.Up("eth0")
+	b.Up("eth0")
 	send := sender(t, a)
 	f := func(expr string, read, written int, where string) {
 		t.Helper()

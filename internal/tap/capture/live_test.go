@@ -32,6 +32,8 @@ func wire(t *testing.T) (a, b *testns.Space) {
 	}
 	a.Sh("ip link add a0 type veth peer name b0 netns NS; ip link set a0 up", b)
 	b.Sh("ip link set b0 up")
+	a.Up("a0")
+	b.Up("b0")
 	return a, b
 }
 
@@ -189,6 +191,8 @@ func TestTwoInterfaces(t *testing.T) {
 	a, b := wire(t)
 	b.Sh("ip link add b1 type veth peer name a1 netns NS; ip link set b1 up", a)
 	a.Sh("ip link set a1 up")
+	a.Up("a1")
+	b.Up("b1")
 	l := startLive(t, testLive(b, "b1", "b0"), 8)
 	sender(t, a, "a0")(ethernet("\x88\xb5zero" + strings.Repeat("0", 60)))
 	sender(t, a, "a1")(ethernet("\x88\xb5one" + strings.Repeat("1", 60)))
@@ -263,6 +267,8 @@ func TestReattach(t *testing.T) {
 	}
 	b.Sh("ip link add b0 type veth peer name a0 netns NS; ip link set b0 up", a)
 	a.Sh("ip link set a0 up")
+	a.Up("a0")
+	b.Up("b0")
 	expect("made again")
 	l.stop()
 	<-drained

@@ -5,6 +5,7 @@ package testns
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"runtime"
@@ -73,6 +74,31 @@ func (s *Space) Sh(script string, peer ...*Space) {
 	})
 	if err != nil {
 		s.tb.Fatal(err)
+	}
+}
+
+// Up waits until the interfaces carry packets: a while after "ip link set up" the kernel still throws away what is sent.
+func (s *Space) Up(names ...string) {
+	s.tb.Helper()
+	const look, most = 5 * time.Millisecond, 1000
+	for _, name := range names {
+		for n := 0; ; n++ {
+			var flags net.Flags
+			err := s.Do(func() error {
+				i, err := net.InterfaceByName(name)
+				if err == nil {
+					flags = i.Flags
+				}
+				return err
+			})
+			if err != nil || n == most {
+				s.tb.Fatalf("interface %s does not come up: %v, %v", name, flags, err)
+			}
+			if flags&net.FlagRunning != 0 {
+				break
+			}
+			time.Sleep(look)
+		}
 	}
 }
 
