@@ -312,7 +312,9 @@ type Record struct {
 	Fabric       string
 	Observer     string // name of the observer
 	ObserverHost string // host the observer is on
-	Tenant       string
+	Tenant       string // whose the segment is, else whom both machines are given to
+	SrcTenant    string // whom the machine at that end belongs to: by itself, else by its segment; "" when it is not known
+	DstTenant    string
 	SrcVM, DstVM string // names as at EndNS
 	SrcVMID      string // stable id, "" when the inventory gives none
 	DstVMID      string
