@@ -4,7 +4,7 @@ import "crosstap/internal/flow"
 
 // row is one stored record. The tags are the schema of a segment file: addresses are UUID (16 bytes
 // in network order, IPv4 mapped), never BLOB; zero and "" mean "not known"; a change of the
-// meaning of a column needs a new schemaVersion. A new column goes to the end and into the list later.
+// meaning of a column needs a new schemaVersion. A new column goes to the end: files say how many of them they have.
 type row struct {
 	Segment      uint64   `parquet:"segment,dict"`
 	Src          [16]byte `parquet:"src,uuid,dict"`
@@ -57,6 +57,19 @@ type row struct {
 	App          string   `parquet:"app,dict"`
 	SrcVMID      string   `parquet:"src_vm_id,dict"`
 	DstVMID      string   `parquet:"dst_vm_id,dict"`
+	MinLen       uint16   `parquet:"min_len,dict"`
+	MaxLen       uint16   `parquet:"max_len,dict"`
+	InnerVLAN    uint16   `parquet:"inner_vlan,dict"`
+	SrcVIF       uint16   `parquet:"src_vif,dict"`
+	DstVIF       uint16   `parquet:"dst_vif,dict"`
+	MPLS         uint32   `parquet:"mpls,dict"`
+	Fragments    uint32   `parquet:"fragments,dict"`
+	RTTUS        uint32   `parquet:"rtt_us,dict"`
+	Retransmits  uint32   `parquet:"retransmits,dict"`
+	ZeroWindows  uint32   `parquet:"zero_windows,dict"`
+	AppHow       uint8    `parquet:"app_how,dict"`
+	AppName      string   `parquet:"app_name,dict"`
+	Extra        string   `parquet:"extra,dict"`
 }
 
 // fill sets the row from a record. Times are cut to milliseconds.
@@ -75,6 +88,9 @@ func (w *row) fill(r *flow.Record) {
 		Fabric: r.Fabric, Observer: r.Observer, ObserverHost: r.ObserverHost, Tenant: r.Tenant,
 		SrcVM: r.SrcVM, DstVM: r.DstVM, SrcHost: r.SrcHost, DstHost: r.DstHost, App: r.App,
 		SrcVMID: r.SrcVMID, DstVMID: r.DstVMID,
+		MinLen: r.MinLen, MaxLen: r.MaxLen, InnerVLAN: r.InnerVLAN, SrcVIF: r.SrcVIF, DstVIF: r.DstVIF, MPLS: r.MPLS,
+		Fragments: r.Fragments, RTTUS: r.RTTUS, Retransmits: r.Retransmits, ZeroWindows: r.ZeroWindows,
+		AppHow: uint8(r.AppHow), AppName: r.AppName, Extra: r.Extra,
 	}
 }
 

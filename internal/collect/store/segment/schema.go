@@ -27,14 +27,28 @@ func Columns() []Column {
 	return out
 }
 
-// later are the columns that older files do not have, with their "not known".
-var later = []struct{ name, zero string }{{"src_vm_id", "''"}, {"dst_vm_id", "''"}}
+// firstColumns is how many columns the first files had. Files say how many they have; what came later is "not known" in
+// older ones.
+const firstColumns = 49
+
+// zeroOf is how a column says "not known".
+func zeroOf(c Column) string {
+	switch c.Type {
+	case "VARCHAR":
+		return "''"
+	case "UUID":
+		return zeroAddr
+	}
+	return "0"
+}
+
+const zeroAddr = "'00000000-0000-0000-0000-000000000000'::UUID"
 
 // complete adds to rows by read_parquet what files of an older version lack.
 func complete(rows string) string {
-	fill := make([]string, len(later))
-	for i, c := range later {
-		fill[i] = fmt.Sprintf("coalesce(%[1]s, %[2]s) AS %[1]s", c.name, c.zero)
+	var fill []string
+	for _, c := range Columns()[firstColumns:] {
+		fill = append(fill, fmt.Sprintf("coalesce(%[1]s, %[2]s) AS %[1]s", c.Name, zeroOf(c)))
 	}
 	return fmt.Sprintf("(SELECT * REPLACE (%s) FROM (SELECT * FROM %s UNION ALL BY NAME SELECT * FROM %s))", strings.Join(fill, ", "), rows, emptyTable)
 }
