@@ -61,7 +61,9 @@ func (h Header) EngineID() uint8 { return h[21] }
 func (h Header) SamplingMode() uint8 { return h[22] >> 6 }
 
 // SamplingInterval returns N of one packet in N; 0 when the exporter does not sample.
-func (h Header) SamplingInterval() uint16 { return binary.BigEndian.Uint16(h[22:]) & MaxSamplingInterval }
+func (h Header) SamplingInterval() uint16 {
+	return binary.BigEndian.Uint16(h[22:]) & MaxSamplingInterval
+}
 
 // SetVersion writes the version, 5.
 func (h Header) SetVersion() { binary.BigEndian.PutUint16(h, Version) }
