@@ -6,6 +6,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"time"
 
 	"crosstap/internal/flow"
 	"crosstap/internal/ledger"
@@ -67,6 +68,33 @@ type Reader interface {
 type View interface {
 	// Table is a table expression for SQL with the store's columns, for use after FROM.
 	Table() string
+	// Rollup is a table expression, for use after FROM, with what the rows that end in [fromNS, toNS) add up to between
+	// workloads, by time. The range must lie in the view's. Buckets of which roll-ups are stored come from these, and what the range cuts and what
+	// is not rolled up yet from the rows, so that counters are exact for any range. Its columns:
+	//
+	//	bucket                  TIMESTAMP, start of the hour or minute of t_end
+	//	fabric, segment, src, dst, tenant, src_vm, src_vm_id, src_host (and dst_…), app, proto
+	//	                        as in Table, after what other observers of a flow know has filled what one lacks. A
+	//	                        workload is its id, else its name, else its address in (fabric, segment)
+	//	service_port            port of the server; the lesser port when the client is not known
+	//	client                  which end opened: 0 not known, 1 src, 2 dst
+	//	packets, octets, l2_octets, rows      of canonical rows
+	//	flows                   different 5-tuples among them in the bucket; one that lives in two buckets counts in both
+	//	first_seen, last_seen   least t_start and greatest t_end of them
+	//	marks, tcp_flags        union over them
+	//	port_votes              Σ sign(src_port - dst_port) over them
+	//	variance                DOUBLE, of octets, from sampling: Σ octets² × (N - 1) ÷ packets
+	//	sampled_rows, ambiguous_rows          of rows
+	//	min_len, max_len, fragments, retransmits, zero_windows, rtt_n, rtt_sum, rtt_max
+	//	outer_src, outer_dst    the VTEPs that any observer saw between these addresses on these hosts, the latest
+	//	seen_by                 observers of canonical rows, ascending, with "\n" between them; one without a name is "\x1f", exporter, "/", domain
+	//	other_rows, duplicates, seen_other    rows that are not canonical, their packets and observers. They are of the pair of
+	//	                        workloads and stand in its first row of the bucket only; that has no canonical rows when the pair has none
+	//
+	// What is not a column (ports of clients, MAC addresses, interfaces, observation points) only the rows tell.
+	Rollup(step time.Duration, fromNS, toNS int64) string
+	// RollupExtent is like Extent for roll-ups and rows together: roll-ups are kept longer.
+	RollupExtent() (oldestNS, newestNS int64, ok bool)
 	// Query runs SQL; arguments are bound.
 	Query(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	// Gaps returns the gaps that touch the time range, oldest first.

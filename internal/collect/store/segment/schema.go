@@ -9,20 +9,29 @@ import (
 // sqlTypes gives the SQL type of a column from its Go type; times have a type of their own.
 var sqlTypes = map[reflect.Kind]string{
 	reflect.Uint8: "UTINYINT", reflect.Uint16: "USMALLINT", reflect.Uint32: "UINTEGER", reflect.Uint64: "UBIGINT",
-	reflect.Array: "UUID", reflect.String: "VARCHAR", reflect.Int64: "TIMESTAMP",
+	reflect.Array: "UUID", reflect.String: "VARCHAR", reflect.Int64: "BIGINT", reflect.Float64: "DOUBLE",
 }
 
 // Column is a column of the stored rows as SQL sees it.
 type Column struct{ Name, Type string }
 
 // Columns lists the columns of the table that View.Table gives.
-func Columns() []Column {
-	t := reflect.TypeFor[row]()
+func Columns() []Column { return flowColumns }
+
+// RollupColumns lists the columns of the table that View.Rollup gives.
+func RollupColumns() []Column { return rollupColumns }
+
+var flowColumns, rollupColumns = columnsOf(reflect.TypeFor[row]()), columnsOf(reflect.TypeFor[rollup]())
+
+func columnsOf(t reflect.Type) []Column {
 	out := make([]Column, t.NumField())
 	for i := range out {
 		f := t.Field(i)
-		name, _, _ := strings.Cut(f.Tag.Get("parquet"), ",")
+		name, options, _ := strings.Cut(f.Tag.Get("parquet"), ",")
 		out[i] = Column{Name: name, Type: sqlTypes[f.Type.Kind()]}
+		if strings.Contains(options, "timestamp") {
+			out[i].Type = "TIMESTAMP"
+		}
 	}
 	return out
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"crosstap/internal/collect/store"
 )
@@ -92,6 +93,18 @@ func (v *view) Table() string {
 	}
 	return b.String() + "])"
 }
+
+// Rollup implements store.View.
+func (v *view) Rollup(step time.Duration, fromNS, toNS int64) string {
+	where := fmt.Sprintf("t_end >= make_timestamp_ms(%d) AND t_end < make_timestamp_ms(%d)", ceilMS(fromNS), ceilMS(toNS))
+	return rollupRows(v.Table(), where, step)
+}
+
+// ceilMS gives the first whole millisecond at or after a time.
+func ceilMS(ns int64) int64 { return -floorMS(-ns) }
+
+// RollupExtent implements store.View.
+func (v *view) RollupExtent() (oldestNS, newestNS int64, ok bool) { return v.Extent() }
 
 // Query runs SQL. When it fails and a pinned file turns out to be damaged, that file is set aside and
 // the error is store.ErrStale: a new View answers without it.
