@@ -66,7 +66,7 @@ func (r *Reports) Complete(ctx context.Context, expr string, pos int, until time
 func (a *ask) values(ctx context.Context, f *filter.Field, prefix string) ([]filter.Option, error) {
 	out := []filter.Option{}
 	table := fmt.Sprintf("(SELECT * FROM %s WHERE t_end >= %s AND t_end < %s)", a.view.Table(), ts(a.sinceMS), ts(a.untilMS))
-	query := f.Values(a.bind, table, prefix, 20*maxOptions)
+	query := f.Values(a.target(table), prefix, 20*maxOptions)
 	if query == "" {
 		return out, nil
 	}

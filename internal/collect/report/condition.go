@@ -24,13 +24,18 @@ func (a *ask) bind(v any) string {
 	return a.arg(v)
 }
 
+// target is what filters are written for; the table has the rows of all observers.
+func (a *ask) target(table string) filter.Target {
+	return filter.Target{Dialect: filter.DuckDB, Bind: a.bind, Table: table, Pair: pairKey, Seen: seenTable}
+}
+
 // rows is a condition that every row of a matching flow fulfils.
-func (c condition) rows(a *ask) string { return c.expr.Rows(a.bind) }
+func (c condition) rows(a *ask) string { return c.expr.Rows(a.target("r")) }
 
 // flows is the condition for logical rows, row the one for stored rows as they are.
-func (c condition) flows(a *ask) string { return c.expr.Flows(a.bind, "r") }
+func (c condition) flows(a *ask) string { return c.expr.Flows(a.target("r")) }
 
-func (c condition) row(a *ask) string { return c.expr.Row(a.bind, "r") }
+func (c condition) row(a *ask) string { return c.expr.Row(a.target("r")) }
 
 // gapReason finds a gap whose reason contains a word.
 func (a *ask) gapReason(word string) string {

@@ -139,7 +139,7 @@ func floorDiv(a, b int64) int64 {
 func (s *seriesAsk) sql() string {
 	var keys, same []string
 	for i, f := range s.fields {
-		keys = append(keys, fmt.Sprintf("%s AS k%d", f.SQL(), i))
+		keys = append(keys, fmt.Sprintf("%s AS k%d", f.SQL(filter.DuckDB), i))
 		same = append(same, fmt.Sprintf("x.k%[1]d = top.k%[1]d", i))
 	}
 	cols := make([]string, len(s.fields))

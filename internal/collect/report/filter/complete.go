@@ -33,6 +33,7 @@ const (
 	atListOpen              // after in
 	atListNext              // after a value in a list
 	atJoin                  // after a whole comparison
+	atWithin                // after new
 )
 
 // Complete says what may stand at byte offset pos. It never fails: an expression that is wrong before
@@ -99,6 +100,8 @@ func walk(tokens []token) (place, *Field) {
 			case !t.is("not"):
 				at = atValue
 			}
+		case atWithin:
+			at, field = atValue, nil
 		case atListOpen:
 			at = atJoin
 			if t.kind == tLeft {
@@ -129,6 +132,8 @@ func afterStart(p *parser, t token) (place, *Field) {
 	switch {
 	case t.kind != tWord || t.is("not"):
 		return atStart, nil
+	case t.is(history):
+		return atWithin, nil
 	case p.pcapStarts() && (word == "src" || word == "dst"):
 		return atStart, nil
 	case p.pcapStarts() && word == "net":
@@ -185,6 +190,8 @@ func (h *Hint) fill(at place, field *Field) {
 	case atListNext:
 		h.add(",", "keyword", "")
 		h.add(")", "keyword", "")
+	case atWithin:
+		h.add("within", "keyword", "pairs that were not seen before")
 	case atJoin:
 		h.add("and", "keyword", "")
 		h.add("or", "keyword", "")
@@ -208,7 +215,7 @@ func (h *Hint) values(field *Field) {
 		if h.Prefix != "" && (h.Prefix[0] < '0' || h.Prefix[0] > '9') {
 			table = services
 		}
-	case Text, Addr, MAC, Number, Bytes, Duration, VNI, Segment, Enum, Flag, ID:
+	case Text, Addr, MAC, Number, Bytes, Duration, VNI, Segment, Enum, Flag, ID, Micros:
 	}
 	for _, name := range slices.Sorted(maps.Keys(table)) {
 		h.add(name, "value", "")

@@ -17,7 +17,7 @@ const (
 
 // opposite gives the column of the other end.
 var opposite = func() map[string]string {
-	m := map[string]string{}
+	m := map[string]string{"src_tenant": "dst_tenant", "dst_tenant": "src_tenant"}
 	for _, f := range fields {
 		if f.Either() {
 			m[f.Columns[0]], m[f.Columns[1]] = f.Columns[1], f.Columns[0]
@@ -30,14 +30,14 @@ var opposite = func() map[string]string {
 func (f *Field) OneEnd() bool { return !f.Either() && opposite[f.Columns[0]] != "" }
 
 // SQL is the value of a field that does not stand for both ends, in logical rows; those of one end need the column Turn.
-func (f *Field) SQL() string { return byTurn.column(f, 0) }
+func (f *Field) SQL(d *Dialect) string { return byTurn.column(d, f, 0) }
 
 // column gives a field's SQL expression.
-func (e ends) column(f *Field, i int) string {
+func (e ends) column(d *Dialect, f *Field, i int) string {
 	col := f.Columns[i]
 	switch other := opposite[col]; {
 	case e == forward || !f.OneEnd():
-		return col
+		return d.Column(col)
 	case e == backward:
 		return other
 	default:

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"crosstap/internal/flow"
 	"crosstap/internal/nearest"
 )
 
@@ -26,6 +27,7 @@ const (
 	Flag          // set of bits, each with a name
 	ID            // 64-bit number in hexadecimal
 	Bool
+	Micros // time in microseconds, with units us, ms, s
 )
 
 // Level says for what a field holds.
@@ -46,7 +48,7 @@ const (
 type Field struct {
 	Name    string   // as it is documented
 	Aliases []string // also accepted
-	Columns []string // SQL expressions; two for "either end"
+	Columns []string // names of columns, see Dialect.Column; two for "either end"
 	Kind    Kind
 	Level   Level
 	Max     uint64            // of numbers; 0 for no limit
@@ -63,14 +65,20 @@ var (
 	reasons    = map[string]uint64{"unknown": 0, "idle": 1, "active": 2, "detected": 3, "forced": 4, "resource": 5}
 	clients    = map[string]uint64{"unknown": 0, "src": 1, "dst": 2}
 	marks      = map[string]uint64{"canonical": 1, "sampled": 2, "assumed": 4, "ambiguous": 8, "truncated": 16, "fragments": 32, "guess": 64, "reverse": 128, "gap": 256}
-	tcpFlags   = map[string]uint64{"fin": 1, "syn": 2, "rst": 4, "psh": 8, "ack": 16, "urg": 32, "ece": 64, "cwr": 128}
+	appHows    = func() map[string]uint64 {
+		m := map[string]uint64{"unknown": uint64(flow.AppUnknown)}
+		for h := flow.AppProto; h <= flow.AppQUIC; h++ {
+			m[h.String()] = uint64(h)
+		}
+		return m
+	}()
+	tcpFlags = map[string]uint64{"fin": 1, "syn": 2, "rst": 4, "psh": 8, "ack": 16, "urg": 32, "ece": 64, "cwr": 128}
 )
 
 const (
 	max8, max16, max32 = 1<<8 - 1, 1<<16 - 1, 1<<32 - 1
 	seenBy             = "seen_by"
-	durationSQL        = "(epoch_ms(t_end) - epoch_ms(t_start))"
-	vniSQL             = "(segment & 4294967295)"
+	history            = "new" // the pcap-like word of "new within 24h"
 )
 
 // fields lists all fields, those of everyday use first.
@@ -79,7 +87,9 @@ var fields = []Field{
 	{Name: "ip", Aliases: []string{"addr", "address"}, Columns: both("src", "dst"), Kind: Addr, Doc: "address at either end, inside the tunnel"},
 	{Name: "port", Columns: both("src_port", "dst_port"), Kind: Port, Max: max16, Doc: "port at either end"},
 	{Name: "tenant", Columns: one("tenant"), Level: Row, Doc: "tenant of the segment"},
-	{Name: "vni", Aliases: []string{"vsid"}, Columns: one(vniSQL), Kind: VNI, Level: Row, Max: max32, Doc: "number of the segment, of any kind"},
+	{Name: "vni", Aliases: []string{"vsid"}, Columns: one("vni"), Kind: VNI, Level: Row, Max: max32, Doc: "number of the segment, of any kind"},
+	{Name: "src.tenant", Aliases: []string{"src_tenant"}, Columns: one("src_tenant"), Level: Row, Doc: "tenant of the client's virtual machine; in flows of the sender's"},
+	{Name: "dst.tenant", Aliases: []string{"dst_tenant"}, Columns: one("dst_tenant"), Level: Row, Doc: "tenant of the server's virtual machine; in flows of the receiver's"},
 	{Name: "segment", Columns: one("segment"), Kind: Segment, Level: Row, Doc: "segment as kind:number, such as vxlan:5001"},
 	{Name: "app", Aliases: []string{"application", "service"}, Columns: one("app"), Level: Row, Doc: "application"},
 	{Name: "proto", Aliases: []string{"protocol"}, Columns: one("proto"), Kind: Proto, Max: max8, Doc: "IP protocol, by name or number"},
@@ -109,7 +119,7 @@ var fields = []Field{
 	{Name: "octets", Aliases: []string{"bytes"}, Columns: one("octets"), Kind: Bytes, Level: Row, Doc: "IP octets of one stored row"},
 	{Name: "l2_octets", Aliases: []string{"l2_bytes", "l2.octets"}, Columns: one("l2_octets"), Kind: Bytes, Level: Row, Doc: "layer 2 octets of one stored row"},
 	{Name: "packets", Columns: one("packets"), Kind: Number, Level: Row, Doc: "packets of one stored row"},
-	{Name: "duration", Columns: one(durationSQL), Kind: Duration, Level: Row, Doc: "time from first to last packet of one stored row"},
+	{Name: "duration", Columns: one("duration"), Kind: Duration, Level: Row, Doc: "time from first to last packet of one stored row"},
 	{Name: seenBy, Aliases: []string{"seen.by"}, Columns: one("observer"), Level: Observation, Doc: "observer, or role of one, that saw the flow"},
 	{Name: "observer", Columns: one("observer"), Level: Observation, Doc: "name of the observer of a row"},
 	{Name: "role", Columns: one("role"), Kind: Enum, Names: roles, Level: Observation, Doc: "kind of place the observer is"},
@@ -121,18 +131,32 @@ var fields = []Field{
 	{Name: "vlan", Columns: one("vlan"), Kind: Number, Level: Observation, Max: max16, Doc: "802.1Q identifier"},
 	{Name: "fabric", Columns: one("fabric"), Level: Row, Doc: "fabric of the segment"},
 	{Name: "tcp_flags", Aliases: []string{"flags", "tcp.flags"}, Columns: one("tcp_flags"), Kind: Flag, Names: tcpFlags, Level: Row, Max: max16, Doc: "TCP flag seen: syn, ack, fin, rst, psh, urg, ece, cwr"},
-	{Name: "icmp.type", Columns: one("(icmp >> 8)"), Kind: Number, Level: Row, Max: max8, Doc: "ICMP type"},
-	{Name: "icmp.code", Columns: one("(icmp & 255)"), Kind: Number, Level: Row, Max: max8, Doc: "ICMP code"},
+	{Name: "icmp.type", Columns: one("icmp_type"), Kind: Number, Level: Row, Max: max8, Doc: "ICMP type"},
+	{Name: "icmp.code", Columns: one("icmp_code"), Kind: Number, Level: Row, Max: max8, Doc: "ICMP code"},
 	{Name: "ethertype", Columns: one("ethertype"), Kind: Number, Level: Row, Max: max16, Doc: "EtherType; 0x and hexadecimal digits are understood"},
 	{Name: "tos", Columns: one("tos"), Kind: Number, Level: Row, Max: max8, Doc: "type of service or traffic class"},
-	{Name: "dscp", Columns: one("(tos >> 2)"), Kind: Number, Level: Row, Max: 63, Doc: "differentiated services code point"},
+	{Name: "dscp", Columns: one("dscp"), Kind: Number, Level: Row, Max: 63, Doc: "differentiated services code point"},
 	{Name: "ttl", Columns: one("min_ttl"), Kind: Number, Level: Row, Max: max8, Doc: "least time to live or hop limit"},
 	{Name: "sampling", Columns: one("sampling"), Kind: Number, Level: Row, Max: max32, Doc: "one packet in that many was seen"},
 	{Name: "mark", Aliases: []string{"marks"}, Columns: one("marks"), Kind: Flag, Names: marks, Level: Row, Max: max16, Doc: "fact about a row: sampled, ambiguous, truncated, …"},
+	{Name: "retransmits", Aliases: []string{"retransmissions", "retrans"}, Columns: one("retransmits"), Kind: Number, Level: Row, Max: max32, Doc: "TCP segments of one stored row that carried bytes a second time"},
+	{Name: "zero_windows", Columns: one("zero_windows"), Kind: Number, Level: Row, Max: max32, Doc: "TCP segments of one stored row that closed the window"},
+	{Name: "fragments", Columns: one("fragments"), Kind: Number, Level: Row, Max: max32, Doc: "packets of one stored row that were fragments"},
+	{Name: "rtt", Columns: one("rtt_us"), Kind: Micros, Level: Observation, Max: max32, Doc: "round-trip time of the handshake as one observer saw it"},
+	{Name: "min_len", Columns: one("min_len"), Kind: Bytes, Level: Row, Max: max16, Doc: "IP length of the shortest packet"},
+	{Name: "max_len", Columns: one("max_len"), Kind: Bytes, Level: Row, Max: max16, Doc: "IP length of the longest packet"},
+	{Name: "inner_vlan", Columns: one("inner_vlan"), Kind: Number, Level: Observation, Max: max16, Doc: "identifier of the second 802.1Q tag"},
+	{Name: "vif", Columns: both("src_vif", "dst_vif"), Kind: Number, Level: Observation, Max: max16, Doc: "virtual interface of a VN-Tag, either end"},
+	{Name: "src.vif", Aliases: []string{"src_vif"}, Columns: one("src_vif"), Kind: Number, Level: Observation, Max: max16, Doc: "virtual interface of a VN-Tag on the side of the client; in flows of the sender"},
+	{Name: "dst.vif", Aliases: []string{"dst_vif"}, Columns: one("dst_vif"), Kind: Number, Level: Observation, Max: max16, Doc: "virtual interface of a VN-Tag on the side of the server; in flows of the receiver"},
+	{Name: "mpls", Columns: one("mpls"), Kind: Number, Level: Observation, Max: 1<<20 - 1, Doc: "label on top of the MPLS stack"},
+	{Name: "app.name", Aliases: []string{"app_name", "sni"}, Columns: one("app_name"), Level: Row, Doc: "name that the payload told: TLS server name, HTTP host, DNS question"},
+	{Name: "app.how", Aliases: []string{"app_how"}, Columns: one("app_how"), Kind: Enum, Names: appHows, Level: Row, Doc: "how the application is known"},
+	{Name: "extra", Columns: one("extra"), Level: Observation, Doc: "elements that no other field holds, as in 0.225=0a000001"},
 	{Name: "end_reason", Columns: one("end_reason"), Kind: Enum, Names: reasons, Level: Row, Doc: "why the row ended: idle, active, detected, …"},
 	{Name: "client", Columns: one("client"), Kind: Enum, Names: clients, Level: Row, Doc: "which end opened the conversation"},
 	{Name: "flow_id", Columns: one("flow_id"), Kind: ID, Doc: "identifier of the flow, 16 hexadecimal digits"},
-	{Name: "same_host", Columns: one("(src_host = dst_host AND src_host <> '')"), Kind: Bool, Level: Row, Doc: "both ends on one host"},
+	{Name: "same_host", Columns: one("same_host"), Kind: Bool, Level: Row, Doc: "both ends on one host"},
 }
 
 func one(c string) []string { return []string{c} }
@@ -157,14 +181,13 @@ func Fields() []Field { return slices.Clone(fields) }
 
 // notRecorded are names that people try, with what to do instead.
 var notRecorded = map[string]string{
-	"src.tenant": "a flow has one tenant, that of its segment: use tenant",
-	"dst.tenant": "a flow has one tenant, that of its segment: use tenant",
-	"src.vni":    "both ends are in one segment: use vni",
-	"dst.vni":    "both ends are in one segment: use vni",
-	"src.app":    "use app",
-	"dst.app":    "use app",
-	"src":        "use src.ip, src.vm or src.port",
-	"dst":        "use dst.ip, dst.vm or dst.port",
+	"group":   "use tenant, app or vm like",
+	"src.vni": "both ends are in one segment: use vni",
+	"dst.vni": "both ends are in one segment: use vni",
+	"src.app": "use app",
+	"dst.app": "use app",
+	"src":     "use src.ip, src.vm or src.port",
+	"dst":     "use dst.ip, dst.vm or dst.port",
 }
 
 // nearestTo gives the name most like s, "" when none is near.

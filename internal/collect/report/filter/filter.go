@@ -91,6 +91,11 @@ type (
 		field  *Field
 		lo, hi uint64 // of the segment's number, for kinds of segment
 	}
+	// newPair is "new within 24h".
+	newPair struct {
+		span
+		withinMS uint64
+	}
 )
 
 func (s span) at() (int, int) { return s.pos, s.end }
@@ -178,7 +183,79 @@ func steady(n node) bool {
 	return true
 }
 
+// walkNodes calls see for a node and all below it.
+func walkNodes(n node, see func(node)) {
+	see(n)
+	var terms []node
+	switch n := n.(type) {
+	case *andNode:
+		terms = n.terms
+	case *orNode:
+		terms = n.terms
+	case *notNode:
+		terms = []node{n.term}
+	}
+	for _, t := range terms {
+		walkNodes(t, see)
+	}
+}
+
+// New returns the spans of "new within", in milliseconds, each once, shortest first.
+func (e *Expr) New() []uint64 {
+	var out []uint64
+	if !e.Empty() {
+		walkNodes(e.root, func(n node) {
+			if w, ok := n.(*newPair); ok {
+				out = append(out, w.withinMS)
+			}
+		})
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// Fields returns the fields that the filter names, each once.
+func (e *Expr) Fields() []*Field {
+	var out []*Field
+	add := func(f *Field) {
+		if !slices.Contains(out, f) {
+			out = append(out, f)
+		}
+	}
+	if e.Empty() {
+		return nil
+	}
+	walkNodes(e.root, func(n node) {
+		switch n := n.(type) {
+		case *compare:
+			add(n.field)
+		case *compareFields:
+			add(n.left)
+			add(n.right)
+		case *present:
+			add(n.field)
+		}
+	})
+	return out
+}
+
+// Stored returns the stored columns that a field reads, of both ends when it is of one.
+func (f *Field) Stored() []string {
+	var out []string
+	for _, c := range f.Columns {
+		switch {
+		case stored[c] != nil:
+			out = append(out, stored[c]...)
+		case opposite[c] != "":
+			out = append(out, c, opposite[c])
+		default:
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
 // steady: the same in all rows of a flow once what is known is filled in, or looked up by flow.
 func (f *Field) steady() bool {
-	return f.Level != Row || slices.Contains([]string{"vm", "src.vm", "dst.vm", "vm_id", "src.vm_id", "dst.vm_id", "vni", "segment", "tenant", "fabric", "app"}, f.Name)
+	return f.Level != Row || slices.Contains([]string{"vm", "src.vm", "dst.vm", "vm_id", "src.vm_id", "dst.vm_id", "vni", "segment", "tenant", "src.tenant", "dst.tenant", "fabric", "app"}, f.Name)
 }

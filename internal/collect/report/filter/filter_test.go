@@ -2,15 +2,24 @@ package filter
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+
+	packet "crosstap/internal/filter"
+	"crosstap/internal/frame"
 )
 
 // sqlOf shows the three conditions with the arguments in their places.
 func sqlOf(e *Expr) string {
-	bind := func(v any) string { return fmt.Sprintf("«%v»", v) }
-	return "rows:  " + e.Rows(bind) + "\nflows: " + e.Flows(bind, "r") + "\nrow:   " + e.Row(bind, "r") + "\n"
+	t := target(DuckDB, func(v any) string { return fmt.Sprintf("«%v»", v) })
+	return "rows:  " + e.Rows(t) + "\nflows: " + e.Flows(t) + "\nrow:   " + e.Row(t) + "\n"
+}
+
+func target(d *Dialect, bind Bind) Target {
+	return Target{Dialect: d, Bind: bind, Table: "r", Pair: "pair", Seen: func(ms uint64) string { return fmt.Sprintf("seen_%d", ms) }}
 }
 
 // TestCorpus reads testdata/corpus.txt: "ok EXPR", or "error POS LEN EXPR" and under it "  message".
@@ -93,7 +102,80 @@ func TestSQL(t *testing.T) {
 		"((proto = «6») AND (CASE WHEN flow_id <> 0 THEN flow_id IN (SELECT flow_id FROM r WHERE ((exporter = «00000000-0000-0000-0000-ffff0a000001»::UUID) AND (domain = «7»)))"+
 			" ELSE ((exporter = «00000000-0000-0000-0000-ffff0a000001»::UUID) AND (domain = «7»)) END))")
 	f("bytes > 1.5 MiB", "", "(octets > «1572864»)")
+	f("rtt > 20ms", "", "(CASE WHEN flow_id <> 0 THEN flow_id IN (SELECT flow_id FROM r WHERE (rtt_us > «20000»)) ELSE (rtt_us > «20000») END)")
+	f("src.tenant != dst.tenant", "", "(if(turn, dst_tenant, src_tenant) != if(turn, src_tenant, dst_tenant))")
+	f("new within 24h and tcp", "(proto = «6»)", "(((pair) NOT IN (SELECT * FROM seen_86400000)) AND (proto = «6»))")
 	f("duration >= 2m", "", "((epoch_ms(t_end) - epoch_ms(t_start)) >= «120000»)")
+}
+
+// TestClickHouse: the other engine's words for the same.
+func TestClickHouse(t *testing.T) {
+	f := func(expr, want string) {
+		t.Helper()
+		e, err := Parse(expr)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		got := e.Flows(target(ClickHouse, func(v any) string { return fmt.Sprintf("«%v»", v) }))
+		if got != want {
+			t.Errorf("%s\n got %s\nwant %s", expr, got, want)
+		}
+	}
+	f("vni = 5001", "(bitAnd(segment, 4294967295) = «5001»)")
+	f("ip in 10.1.0.0/16", "(src BETWEEN toIPv6(«::ffff:10.1.0.0») AND toIPv6(«::ffff:10.1.255.255») OR dst BETWEEN toIPv6(«::ffff:10.1.0.0») AND toIPv6(«::ffff:10.1.255.255»))")
+	f(`vm like "a\_%"`, `(src_vm LIKE «a\\_%» OR dst_vm LIKE «a\\_%»)`)
+	f("vm ~ '^a'", "(match(src_vm, «^a») OR match(dst_vm, «^a»))")
+	f("flags has syn", "(bitAnd(tcp_flags, «2») <> 0)")
+	f("ip6", "(src NOT BETWEEN toIPv6('::ffff:0.0.0.0') AND toIPv6('::ffff:255.255.255.255') AND src <> toIPv6('::'))")
+	f("duration > 1s", "((toUnixTimestamp64Milli(t_end) - toUnixTimestamp64Milli(t_start)) > «1000»)")
+}
+
+// TestToPacketFilter: what packets can tell, and what they cannot. Every result is an expression that the packet filter takes.
+func TestToPacketFilter(t *testing.T) {
+	f := func(expr string, inner bool, want string, unsaid ...string) {
+		t.Helper()
+		e, err := Parse(expr)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		got := e.ToPacketFilter(PacketOptions{Inner: inner, Addrs: func(vm string) []netip.Addr {
+			return map[string][]netip.Addr{"web-1": {netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")}}[vm]
+		}})
+		var texts []string
+		for _, u := range got.Unsaid {
+			texts = append(texts, u.Text)
+			if expr[u.Pos:u.Pos+u.Len] != u.Text || u.Why == "" {
+				t.Errorf("%s: %+v", expr, u)
+			}
+		}
+		if got.Expr != want || !slices.Equal(texts, unsaid) {
+			t.Errorf("%s\n got %s, unsaid %q\nwant %s, unsaid %q", expr, got.Expr, texts, want, unsaid)
+		}
+		if _, err := packet.Compile(got.Expr, frame.LinkEthernet, packet.Options{Never: true}); err != nil {
+			t.Errorf("%s: %s: %v", expr, got.Expr, err)
+		}
+	}
+	f("", false, "")
+	f("host 10.1.0.5 and tcp port 443", false, "(host 10.1.0.5) and (tcp) and (port 443)")
+	f("vni = 5001 and ip in 10.1.0.0/16", true, "(outer vxlan 5001 or outer geneve 5001 or outer gre 5001) and (inner (net 10.1.0.0/16))")
+	f("vni = 5001 and ip in 10.1.0.0/16", false, "(net 10.1.0.0/16)", "vni = 5001")
+	f("vxlan 5001 and udp", true, "(outer vxlan 5001) and (inner (udp))")
+	f("src.ip = 10.0.0.1 and dst.port = 443", false, "((src host 10.0.0.1) and (dst port 443)) or ((dst host 10.0.0.1) and (src port 443))")
+	f("vm = web-1", false, "host 10.0.0.1 or host fd00::1")
+	f("not vm = web-1 and tcp", false, "(tcp)", "not vm = web-1")
+	f("vm = db-9 or tcp", false, "", "vm = db-9")
+	f("app = dns and bytes > 1 MB and seen_by = agent", false, "", "app = dns", "bytes > 1 MB", "seen_by = agent")
+	f("not port in (53, 8000-8080)", false, "not (port 53 or portrange 8000-8080)")
+	f("port > 1023", false, "portrange 1024-65535")
+	f("port < 10", false, "", "port < 10")
+	f("mac = 02:00:00:00:00:01 or src.mac = 02:00:00:00:00:02", false,
+		"((ether host 02:00:00:00:00:01) or (ether src host 02:00:00:00:00:02)) or ((ether host 02:00:00:00:00:01) or (ether dst host 02:00:00:00:00:02))")
+	f("dscp = 46 and ip6", false, "(ip[1] & 0xfc = 184 or ip6[0:2] & 0xfc0 = 2944) and (ip6)")
+	f("icmp.type = 8", false, "icmp[0] = 8 or icmp6[0] = 8")
+	f("vtep = 10.200.0.1 and proto = 89", true, "(outer (host 10.200.0.1)) and (inner (ip proto 89 or ip6 proto 89))")
+	f("src.port < dst.port and new within 1h and udp", false, "(udp)", "src.port < dst.port", "new within 1h")
 }
 
 func TestComplete(t *testing.T) {
@@ -148,8 +230,8 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		marker := func(any) string { return "?" }
-		for _, sql := range []string{e.Rows(marker), e.Flows(marker, "r"), e.Row(marker, "r")} {
+		duck, click := target(DuckDB, func(any) string { return "?" }), target(ClickHouse, func(any) string { return "?" })
+		for _, sql := range []string{e.Rows(duck), e.Flows(duck), e.Row(duck), e.Rows(click), e.Flows(click), e.Row(click)} {
 			if strings.Count(sql, "(") != strings.Count(sql, ")") {
 				t.Fatalf("%q: unbalanced SQL %s", expr, sql)
 			}
@@ -157,6 +239,12 @@ func FuzzParse(f *testing.F) {
 				if strings.ContainsAny(c, "\";") {
 					t.Fatalf("%q: text of the filter in the SQL %s", expr, sql)
 				}
+			}
+		}
+		for _, inner := range []bool{false, true} {
+			p := e.ToPacketFilter(PacketOptions{Inner: inner})
+			if _, err := packet.Compile(p.Expr, frame.LinkEthernet, packet.Options{Never: true}); err != nil && len(expr) < 200 {
+				t.Fatalf("%q: packet filter %q: %v", expr, p.Expr, err)
 			}
 		}
 		for _, term := range e.Terms() {

@@ -137,6 +137,8 @@ func (p *parser) primary() (node, error) {
 	switch {
 	case t.kind == tLeft:
 		return p.parenthesis()
+	case t.is(history) && p.look(1).is("within"):
+		return p.newWithin()
 	case t.kind == tWord && p.pcapStarts():
 		return p.pcap()
 	case t.kind == tWord:
@@ -146,6 +148,29 @@ func (p *parser) primary() (node, error) {
 	}
 	return nil, p.unexpected("a field or a pcap word")
 }
+
+// newWithin: "new within 24h", a pair that was not seen before that.
+func (p *parser) newWithin() (node, error) {
+	if err := p.enter(); err != nil {
+		return nil, err
+	}
+	defer func() { p.depth-- }()
+	t := p.take()
+	within := p.take()
+	v, err := p.single(within, Lookup("duration"), "=", within)
+	if err != nil {
+		return nil, err
+	}
+	ms := v.(*compare).values[0].lo
+	if ms == 0 || ms > maxNewMS {
+		pos, end := v.at()
+		return nil, fail(token{pos: within.end, end: max(end, pos)}, "pairs are new for 1 ms to 400 days", "such as new within 24h")
+	}
+	return &newPair{span{t.pos, p.end()}, ms}, nil
+}
+
+// maxNewMS is the longest time for which a pair can be called new.
+const maxNewMS = 400 * 86400e3
 
 func (p *parser) parenthesis() (node, error) {
 	open := p.take()
@@ -200,6 +225,9 @@ func fieldOf(t token) (*Field, error) {
 		return f, nil
 	}
 	name := strings.ToLower(t.text)
+	if name == history {
+		return nil, fail(t, `"within" is expected after "new"`, "such as new within 24h")
+	}
 	if name == "and" || name == "or" || slices.Contains(wordOperators, name) {
 		return nil, fail(t, "a field or a pcap word is expected before "+quote(t.text), "")
 	}
@@ -255,7 +283,7 @@ func Operators(f *Field) []string {
 	switch f.Kind {
 	case Text:
 		return []string{"=", "!=", "like", "ilike", "in", "not in", "~", "!~"}
-	case Number, Port, Bytes, Duration:
+	case Number, Port, Bytes, Duration, Micros:
 		return []string{"=", "!=", ">", ">=", "<", "<=", "in", "not in"}
 	case VNI:
 		return []string{"=", "!=", "in", "not in", ">", ">=", "<", "<="}
@@ -331,7 +359,7 @@ func (f *Field) comparable() Kind {
 	switch f.Kind {
 	case Port, Bytes, Duration, VNI, Proto, Enum, ID:
 		return Number
-	case Text, Addr, MAC, Number, Segment, Flag, Bool:
+	case Text, Addr, MAC, Number, Segment, Flag, Bool, Micros:
 	}
 	return f.Kind
 }

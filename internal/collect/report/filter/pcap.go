@@ -24,7 +24,7 @@ var bareProtocols = map[string]bool{"tcp": true, "udp": true, "icmp": true, "icm
 var segmentWords = map[string]flow.SegmentKind{"vxlan": flow.KindVXLAN, "geneve": flow.KindGeneve, "gre": flow.KindGRE, "nvgre": flow.KindNVGRE}
 
 // pcapNames are suggested beside fields.
-var pcapNames = []string{"host", "net", "port", "portrange", "tcp", "udp", "icmp", "icmp6", "sctp", "ip", "ip6", "vxlan", "geneve", "gre", "nvgre", "src", "dst"}
+var pcapNames = []string{"host", "net", "port", "portrange", "tcp", "udp", "icmp", "icmp6", "sctp", "ip", "ip6", "vxlan", "geneve", "gre", "nvgre", "src", "dst", history}
 
 // pcapStarts reports whether a pcap primitive begins here. Some words are fields too: an operator
 // after them decides.

@@ -11,17 +11,29 @@ import (
 // Bind takes a value and returns the placeholder that stands for it. Values are uint64 or string.
 type Bind func(v any) string
 
+// Target is what SQL is written for.
+type Target struct {
+	Dialect *Dialect
+	Bind    Bind
+	// Table has the rows of all observers, before what is known is filled in.
+	Table string
+	// Pair is the list of expressions that tell the pair of a row, whichever way it went; Seen names a table with the pairs
+	// that were seen before the newest so many milliseconds. Both are for "new within".
+	Pair string
+	Seen func(withinMS uint64) string
+}
+
 // Rows gives a condition that every row of a matching conversation fulfils, "" when there is none: the parts on the
 // 5-tuple, either way round, and those on the segment, which a row may also lack. It is there to read less.
-func (e *Expr) Rows(bind Bind) string {
+func (e *Expr) Rows(t Target) string {
 	if e.Empty() {
 		return ""
 	}
-	g := gen{bind: bind}
+	g := gen{Target: t}
 	var parts []string
 	for _, n := range topTerms(e.root) {
 		if levelOf(n) == Key && oneEnd(n) {
-			back := gen{bind: bind, ends: backward}
+			back := gen{Target: t, ends: backward}
 			parts = append(parts, "("+g.node(n)+" OR "+back.node(n)+")")
 		} else if levelOf(n) == Key {
 			parts = append(parts, g.node(n))
@@ -33,24 +45,24 @@ func (e *Expr) Rows(bind Bind) string {
 }
 
 // Flows gives the condition for rows of logical flows, with all that is known filled in. Observations
-// are looked up in the table (rows of all observers, before filling): they hold when one observer's
+// are looked up in the table: they hold when one observer's
 // rows of the flow fit. A negated one holds when none does. When the filter names one end (OneEnd), the rows must
 // have the column Turn, and src and dst are the ends of the conversation.
-func (e *Expr) Flows(bind Bind, table string) string {
+func (e *Expr) Flows(t Target) string {
 	if e.Empty() {
 		return ""
 	}
-	g := gen{bind: bind, table: table, flows: true, ends: byTurn}
+	g := gen{Target: t, flows: true, ends: byTurn}
 	return g.node(e.root)
 }
 
 // Row gives the condition for a single stored row: src is who sent it. Only seen_by looks at the other
 // rows of the flow, in the table.
-func (e *Expr) Row(bind Bind, table string) string {
+func (e *Expr) Row(t Target) string {
 	if e.Empty() {
 		return ""
 	}
-	g := gen{bind: bind, table: table}
+	g := gen{Target: t}
 	return g.node(e.root)
 }
 
@@ -69,6 +81,8 @@ func levelOf(n node) Level {
 		return max(n.left.Level, n.right.Level)
 	case *present:
 		return n.field.Level
+	case *newPair:
+		return Row
 	}
 	return Key
 }
@@ -106,8 +120,7 @@ func allObserved(terms []node) bool {
 
 // gen writes SQL.
 type gen struct {
-	bind  Bind
-	table string
+	Target
 	flows bool // observations are looked up by flow
 	ends  ends
 }
@@ -129,11 +142,13 @@ func (g *gen) node(n node) string {
 		}
 		return g.compare(n)
 	case *compareFields:
-		return "(" + g.ends.column(n.left, 0) + " " + n.op + " " + g.ends.column(n.right, 0) + ")"
+		return "(" + g.ends.column(g.Dialect, n.left, 0) + " " + n.op + " " + g.ends.column(g.Dialect, n.right, 0) + ")"
 	case *family:
 		return g.family(n)
 	case *present:
-		return fmt.Sprintf("(%s BETWEEN %s AND %s)", n.field.Columns[0], g.bind(n.lo), g.bind(n.hi))
+		return fmt.Sprintf("(%s BETWEEN %s AND %s)", n.field.Columns[0], g.Bind(n.lo), g.Bind(n.hi))
+	case *newPair:
+		return fmt.Sprintf("((%s) NOT IN (SELECT * FROM %s))", g.Pair, g.Seen(n.withinMS))
 	}
 	return "false"
 }
@@ -177,14 +192,14 @@ func (g *gen) lookup(n node) string {
 
 // lookupAs: a row without a flow id speaks for itself.
 func (g *gen) lookupAs(n node, as ends) string {
-	row := gen{bind: g.bind, ends: as}
+	row := gen{Target: g.Target, ends: as}
 	var inner string
 	if c, ok := n.(*compare); ok && c.field.Name == seenBy {
 		inner = row.seenBy(c)
 	} else {
 		inner = row.node(n)
 	}
-	return fmt.Sprintf("(CASE WHEN flow_id <> 0 THEN flow_id IN (SELECT flow_id FROM %s WHERE %s) ELSE %s END)", g.table, inner, inner)
+	return fmt.Sprintf("(CASE WHEN flow_id <> 0 THEN flow_id IN (SELECT flow_id FROM %s WHERE %s) ELSE %s END)", g.Table, inner, inner)
 }
 
 // seenBy compares with the observer's name or with the name of its role.
@@ -192,7 +207,7 @@ func (g *gen) seenBy(c *compare) string {
 	parts := []string{g.compare(c)}
 	for _, v := range c.values {
 		if role, ok := roles[strings.ToLower(v.text)]; ok && (c.op == "=" || c.op == "in") {
-			parts = append(parts, "role = "+g.bind(role))
+			parts = append(parts, "role = "+g.Bind(role))
 		}
 	}
 	return "(" + strings.Join(parts, " OR ") + ")"
@@ -202,7 +217,7 @@ func (g *gen) seenBy(c *compare) string {
 func (g *gen) compare(c *compare) string {
 	var parts []string
 	for i := range c.field.Columns {
-		parts = append(parts, g.column(c, g.ends.column(c.field, i))...)
+		parts = append(parts, g.column(c, g.ends.column(g.Dialect, c.field, i))...)
 	}
 	return "(" + strings.Join(parts, " OR ") + ")"
 }
@@ -232,7 +247,7 @@ func single(f *Field, v value) bool {
 		return v.prefix.IsSingleIP()
 	case Flag:
 		return false
-	case MAC, Number, Port, Bytes, Duration, VNI, Segment, Proto, Enum, ID, Bool:
+	case MAC, Number, Port, Bytes, Duration, VNI, Segment, Proto, Enum, ID, Bool, Micros:
 	}
 	return v.lo == v.hi
 }
@@ -241,22 +256,22 @@ func single(f *Field, v value) bool {
 func (g *gen) literal(f *Field, v value) string {
 	switch f.Kind {
 	case Text:
-		return g.bind(v.text)
+		return g.Bind(v.text)
 	case Addr:
-		return g.bind(uuidText(v.prefix.Addr())) + "::UUID"
-	case MAC, Number, Port, Bytes, Duration, VNI, Segment, Proto, Enum, Flag, ID, Bool:
+		return g.addr(v.prefix.Addr())
+	case MAC, Number, Port, Bytes, Duration, VNI, Segment, Proto, Enum, Flag, ID, Bool, Micros:
 	}
-	return g.bind(v.lo)
+	return g.Bind(v.lo)
 }
 
 func (g *gen) one(f *Field, op, col string, v value) string {
 	switch {
 	case op == "like":
-		return col + " LIKE " + g.bind(v.text)
+		return col + " LIKE " + g.Bind(g.Dialect.like(v.text))
 	case op == "ilike":
-		return col + " ILIKE " + g.bind(v.text)
+		return col + " ILIKE " + g.Bind(g.Dialect.like(v.text))
 	case op == "~":
-		return "regexp_matches(" + col + ", " + g.bind(v.text) + ")"
+		return g.Dialect.match(col, g.Bind(v.text))
 	case op == "in":
 		op = "="
 	}
@@ -264,45 +279,36 @@ func (g *gen) one(f *Field, op, col string, v value) string {
 	case f.Kind == Addr:
 		return g.prefix(col, v.prefix)
 	case f.Kind == Flag:
-		return fmt.Sprintf("(%s & %s) <> 0", col, g.bind(v.lo))
+		return g.Dialect.bits(col, g.Bind(v.lo))
 	case f.Kind == Bool:
-		return fmt.Sprintf("%s = (%s <> 0)", col, g.bind(v.lo))
+		return fmt.Sprintf("%s = (%s <> 0)", col, g.Bind(v.lo))
 	case v.lo != v.hi:
-		return fmt.Sprintf("%s BETWEEN %s AND %s", col, g.bind(v.lo), g.bind(v.hi))
+		return fmt.Sprintf("%s BETWEEN %s AND %s", col, g.Bind(v.lo), g.Bind(v.hi))
 	}
 	return col + " " + op + " " + g.literal(f, v)
 }
 
-// Addresses are stored in the 16-byte form, IPv4 mapped (RFC 4291, section 2.5.5.2).
-const (
-	mappedLo = "00000000-0000-0000-0000-ffff00000000"
-	mappedHi = "00000000-0000-0000-0000-ffffffffffff"
-	zeroAddr = "00000000-0000-0000-0000-000000000000"
-)
+// addr binds an address.
+func (g *gen) addr(a netip.Addr) string { return g.Dialect.wrap(g.Bind(g.Dialect.addr(a))) }
 
 // prefix: all addresses of a network. Those of IPv4 are in no IPv6 network, and "not known" is in none.
 func (g *gen) prefix(col string, p netip.Prefix) string {
 	lo, hi := p.Masked().Addr(), last(p)
 	if lo == hi {
-		return col + " = " + g.bind(uuidText(lo)) + "::UUID"
+		return col + " = " + g.addr(lo)
 	}
-	in := fmt.Sprintf("%s BETWEEN %s::UUID AND %s::UUID", col, g.bind(uuidText(lo)), g.bind(uuidText(hi)))
+	in := fmt.Sprintf("%s BETWEEN %s AND %s", col, g.addr(lo), g.addr(hi))
 	if lo.Is4() || !p.Contains(netip.MustParseAddr("::fffe:0:0")) {
 		return in
 	}
-	return fmt.Sprintf("(%s AND %s)", in, g.six(col))
-}
-
-// six: an IPv6 address.
-func (g *gen) six(col string) string {
-	return fmt.Sprintf("(%[1]s NOT BETWEEN '%[2]s'::UUID AND '%[3]s'::UUID AND %[1]s <> '%[4]s'::UUID)", col, mappedLo, mappedHi, zeroAddr)
+	return fmt.Sprintf("(%s AND %s)", in, g.Dialect.six(col))
 }
 
 func (g *gen) family(n *family) string {
 	if n.v6 {
-		return g.six("src")
+		return g.Dialect.six("src")
 	}
-	return fmt.Sprintf("(src BETWEEN '%s'::UUID AND '%s'::UUID)", mappedLo, mappedHi)
+	return g.Dialect.four("src")
 }
 
 // last is the greatest address of a network.
@@ -321,8 +327,8 @@ func uuidText(a netip.Addr) string {
 }
 
 // Values gives a query for the values of a field by frequency, those that begin with a prefix, as
-// (text, count) from a table; "" when the field's values are not to be looked up.
-func (f *Field) Values(bind Bind, table, prefix string, limit int) string {
+// (text, count) from the table; "" when the field's values are not to be looked up.
+func (f *Field) Values(t Target, prefix string, limit int) string {
 	switch f.Kind {
 	case Text, Addr, Number, Port, VNI, MAC, Segment:
 	default:
@@ -330,20 +336,23 @@ func (f *Field) Values(bind Bind, table, prefix string, limit int) string {
 	}
 	var from []string
 	for _, col := range f.Columns {
-		from = append(from, "SELECT "+col+" AS v FROM "+table)
+		from = append(from, "SELECT "+t.Dialect.Column(col)+" AS v FROM "+t.Table)
 	}
 	cond := "true"
 	if f.Kind == Text {
 		cond = "v <> ''"
 		if prefix != "" {
-			cond += " AND starts_with(lower(v), lower(" + bind(prefix) + "))"
+			cond += " AND starts_with(lower(v), lower(" + t.Bind(prefix) + "))"
 		}
 	}
 	if f.Kind == Number || f.Kind == Port || f.Kind == VNI {
 		cond = "v <> 0"
 		if prefix != "" {
-			cond += " AND starts_with(v::VARCHAR, " + bind(prefix) + ")"
+			cond += " AND starts_with(" + t.Dialect.text("v") + ", " + t.Bind(prefix) + ")"
 		}
 	}
-	return "SELECT v::VARCHAR, count(*) AS n FROM (" + strings.Join(from, " UNION ALL ") + ") WHERE " + cond + " GROUP BY v ORDER BY n DESC, v LIMIT " + strconv.Itoa(limit)
+	if t.Dialect == ClickHouse {
+		cond = strings.ReplaceAll(cond, "starts_with(", "startsWith(")
+	}
+	return "SELECT " + t.Dialect.text("v") + ", count(*) AS n FROM (" + strings.Join(from, " UNION ALL ") + ") WHERE " + cond + " GROUP BY v ORDER BY n DESC, v LIMIT " + strconv.Itoa(limit)
 }

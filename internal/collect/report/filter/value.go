@@ -29,6 +29,8 @@ func (p *parser) value(f *Field) (value, error) {
 		return numberValue(t, f, p.scale(t, byteUnits))
 	case Duration:
 		return numberValue(t, f, p.scale(t, timeUnits))
+	case Micros:
+		return numberValue(t, f, p.scale(t, microUnits))
 	case Port:
 		return namedValue(t, f, services, "port")
 	case Proto:
@@ -49,7 +51,7 @@ func (p *parser) value(f *Field) (value, error) {
 
 // example shows what a value looks like.
 func example(f *Field) string {
-	text := map[Kind]string{Text: `"db-%"`, Addr: "10.1.0.0/16", MAC: "02:00:00:00:00:01", Number: "100", Port: "443", Bytes: "10 MB", Duration: "30 s",
+	text := map[Kind]string{Text: `"db-%"`, Addr: "10.1.0.0/16", MAC: "02:00:00:00:00:01", Number: "100", Port: "443", Bytes: "10 MB", Duration: "30 s", Micros: "20 ms",
 		VNI: "5001", Segment: "vxlan:5001", Proto: "tcp", ID: "00000000000000ff", Bool: "true"}[f.Kind]
 	if f.Kind == Text {
 		text = `"web-1"`
@@ -140,14 +142,15 @@ var (
 	countUnits = map[string]float64{"k": 1e3, "m": 1e6, "g": 1e9}
 	byteUnits  = map[string]float64{"b": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12,
 		"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40, "byte": 1, "bytes": 1, "octets": 1}
-	timeUnits = map[string]float64{"ms": 1, "s": 1e3, "sec": 1e3, "m": 60e3, "min": 60e3, "h": 3600e3, "d": 86400e3}
+	microUnits = map[string]float64{"us": 1, "µs": 1, "ms": 1e3, "s": 1e6, "sec": 1e6}
+	timeUnits  = map[string]float64{"ms": 1, "s": 1e3, "sec": 1e3, "m": 60e3, "min": 60e3, "h": 3600e3, "d": 86400e3}
 )
 
 // scale finds the unit: the letters at the number's end, or the next word.
 func (p *parser) scale(number token, units map[string]float64) unit {
 	u := unit{known: units, factor: 1}
 	if _, ok := units["s"]; ok {
-		u.factor = 1e3 // a duration without a unit is in seconds
+		u.factor = 1e3 // a duration without a unit is in seconds, a round-trip time in milliseconds
 	}
 	if number.kind != tWord || strings.Trim(number.text, "0123456789.") != "" {
 		return u
@@ -187,7 +190,7 @@ func number(t token, s string, f *Field, u unit) (uint64, error) {
 		n, err = strconv.ParseUint(s, 10, 64) // no octal
 	}
 	if err != nil || u.factor > 1 {
-		digits := strings.TrimRight(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+		digits := strings.TrimRight(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZµ")
 		factor := u.factor
 		if letters := strings.ToLower(s[len(digits):]); letters != "" {
 			known, ok := u.known[letters]
