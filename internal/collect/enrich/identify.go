@@ -44,6 +44,7 @@ func (e *Enricher) ends(r *flow.Record, book identity.Book) (ambiguous bool) {
 		r.DstHost = hostName(book, r.Tunnel.Dst, r.EndNS)
 	}
 	r.Tenant = tenantOf(r, book, src, dst)
+	r.SrcTenant, r.DstTenant = tenantAt(book, src, r.EndNS), tenantAt(book, dst, r.EndNS)
 	return twoSrc || twoDst
 }
 
@@ -202,6 +203,20 @@ func tenantOf(r *flow.Record, book identity.Book, ends ...*identity.VNIC) string
 		name = v.Tenant
 	}
 	return name
+}
+
+// tenantAt is whom the machine of an adapter is given to, else whose its segment is.
+func tenantAt(book identity.Book, v *identity.VNIC, at int64) string {
+	switch {
+	case v == nil:
+		return ""
+	case v.Tenant != "" || v.Segment == 0:
+		return v.Tenant
+	}
+	if t := book.TenantOf(v.Fabric, v.Segment, at); t != nil {
+		return t.Name
+	}
+	return ""
 }
 
 // observerHost is where the observer is: the inventory says so, or the end of the tunnel that it is at, or the

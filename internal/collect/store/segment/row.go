@@ -70,6 +70,8 @@ type row struct {
 	AppHow       uint8    `parquet:"app_how,dict"`
 	AppName      string   `parquet:"app_name,dict"`
 	Extra        string   `parquet:"extra,dict"`
+	SrcTenant    string   `parquet:"src_tenant,dict"`
+	DstTenant    string   `parquet:"dst_tenant,dict"`
 }
 
 // fill sets the row from a record. Times are cut to milliseconds.
@@ -90,7 +92,7 @@ func (w *row) fill(r *flow.Record) {
 		SrcVMID: r.SrcVMID, DstVMID: r.DstVMID,
 		MinLen: r.MinLen, MaxLen: r.MaxLen, InnerVLAN: r.InnerVLAN, SrcVIF: r.SrcVIF, DstVIF: r.DstVIF, MPLS: r.MPLS,
 		Fragments: r.Fragments, RTTUS: r.RTTUS, Retransmits: r.Retransmits, ZeroWindows: r.ZeroWindows,
-		AppHow: uint8(r.AppHow), AppName: r.AppName, Extra: r.Extra,
+		AppHow: uint8(r.AppHow), AppName: r.AppName, Extra: r.Extra, SrcTenant: r.SrcTenant, DstTenant: r.DstTenant,
 	}
 }
 
