@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"crosstap/internal/flow"
+	"crosstap/internal/flowproto"
 	"crosstap/internal/flowproto/ipfix"
 	"crosstap/internal/frame"
 	"crosstap/internal/tap/capture"
@@ -71,7 +72,7 @@ type decoder struct {
 	templates, options bool
 	port               uint16
 	print              recordPrinter
-	sessions           map[string]*ipfix.Session
+	sessions           map[string]*flowproto.Session
 	recs               []flow.Record
 	count              decodeCount
 }
@@ -79,7 +80,7 @@ type decoder struct {
 // decodeCount is what the summary tells.
 type decodeCount struct {
 	datagrams int
-	total     ipfix.Result
+	total     flowproto.Result
 	other     map[string]int // datagrams by protocol, and frames, that were not decoded
 }
 
@@ -90,7 +91,7 @@ func (c *decodeCount) skip(what string) {
 	c.other[what]++
 }
 
-func (c *decodeCount) add(r ipfix.Result) {
+func (c *decodeCount) add(r flowproto.Result) {
 	t := &c.total
 	t.Messages += r.Messages
 	t.Records += r.Records
@@ -99,8 +100,8 @@ func (c *decodeCount) add(r ipfix.Result) {
 	t.Borrowed += r.Borrowed
 	t.Templates += r.Templates
 	t.Withdrawals += r.Withdrawals
-	t.LostRecords += r.LostRecords
-	t.FoundRecords += r.FoundRecords
+	t.Lost += r.Lost
+	t.Found += r.Found
 	for i, n := range r.Problems {
 		t.Problems[i] += n
 	}
@@ -108,7 +109,7 @@ func (c *decodeCount) add(r ipfix.Result) {
 
 // files decodes one file after the other. A file that cannot be used does not keep the others from being decoded.
 func (d *decoder) files(ctx context.Context, names []string, stdin io.Reader) error {
-	d.sessions = make(map[string]*ipfix.Session)
+	d.sessions = make(map[string]*flowproto.Session)
 	var errs []error
 	for _, name := range names {
 		if err := d.file(ctx, name, stdin); err != nil {
@@ -251,19 +252,19 @@ func (d *decoder) frame(name string, f *frame.Frame) {
 func (d *decoder) payload(file, from string, b []byte, recvNS int64) {
 	s := d.sessions[from]
 	if s == nil {
-		s = ipfix.NewSession(ipfix.Limits{PendingBytes: 64 << 20, PendingSets: 1 << 16})
+		s = flowproto.NewSession(flowproto.Limits{PendingBytes: 64 << 20, PendingSets: 1 << 16})
 		d.sessions[from] = s
 	}
 	if d.print == nil {
-		var res ipfix.Result
+		var res flowproto.Result
 		d.recs, res, _ = s.Decode(b, recvNS, d.recs[:0]) // problems are in the result
 		d.count.add(res)
 		return
 	}
-	res, _ := s.Walk(b, recvNS, func(it *ipfix.Item) {
+	res, _ := s.Walk(b, recvNS, func(it *flowproto.Item) {
 		switch it.Kind {
-		case ipfix.KindRecord:
-		case ipfix.KindOption:
+		case flowproto.KindRecord:
+		case flowproto.KindOption:
 			if !d.options {
 				return
 			}
@@ -288,7 +289,7 @@ func (d *decoder) summary(files int) string {
 		what string
 	}{
 		{t.Withdrawals, "withdrawn"}, {t.LateRecords, "decoded late"}, {t.Borrowed, "with a borrowed template"},
-		{int(t.LostRecords - min(t.FoundRecords, t.LostRecords)), "lost on the way by their sequence numbers"},
+		{int(t.Lost - min(t.Found, t.Lost)), "lost on the way by their sequence numbers"},
 	} {
 		if extra.n > 0 {
 			fmt.Fprintf(&b, ", %d %s", extra.n, extra.what)
@@ -305,7 +306,7 @@ func (d *decoder) summary(files int) string {
 	var not []string
 	for i, n := range t.Problems {
 		if n > 0 {
-			not = append(not, fmt.Sprintf("%s %d", ipfix.Reason(i), n))
+			not = append(not, fmt.Sprintf("%s %d", flowproto.Reason(i), n))
 		}
 	}
 	for what, n := range d.count.other {

@@ -11,7 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"crosstap/internal/flowproto/ipfix"
+	"crosstap/internal/flowproto"
 	"crosstap/internal/ie"
 
 	"github.com/goccy/go-yaml"
@@ -19,7 +19,7 @@ import (
 
 // recordPrinter writes decoded items in one format. A nil one prints nothing.
 type recordPrinter interface {
-	item(file, exporter string, it *ipfix.Item)
+	item(file, exporter string, it *flowproto.Item)
 	close() error
 }
 
@@ -40,7 +40,7 @@ func newRecordPrinter(format string, w *bufio.Writer) recordPrinter {
 }
 
 // appendItem appends an item as one JSON object.
-func appendItem(b []byte, file, exporter string, it *ipfix.Item) []byte {
+func appendItem(b []byte, file, exporter string, it *flowproto.Item) []byte {
 	b = append(b, `{"kind":`...)
 	b = strconv.AppendQuote(b, it.Kind.String())
 	b = appendMember(b, "file", file)
@@ -72,7 +72,7 @@ func appendMember(b []byte, name, value string) []byte {
 	return append(fmt.Appendf(b, `,%q:`, name), v...)
 }
 
-func appendValues(b []byte, it *ipfix.Item) []byte {
+func appendValues(b []byte, it *flowproto.Item) []byte {
 	b = append(b, `,"fields":[`...)
 	first := true
 	for v := range it.Fields() {
@@ -87,7 +87,7 @@ func appendValues(b []byte, it *ipfix.Item) []byte {
 }
 
 // appendSpecifiers appends the fields of a template.
-func appendSpecifiers(b []byte, it *ipfix.Item) []byte {
+func appendSpecifiers(b []byte, it *flowproto.Item) []byte {
 	if it.Template == nil {
 		return b
 	}
@@ -102,21 +102,21 @@ func appendSpecifiers(b []byte, it *ipfix.Item) []byte {
 	return append(b, ']')
 }
 
-func value(f ipfix.Field) ipfix.Value {
-	v := ipfix.Value{Field: f}
+func value(f flowproto.Field) flowproto.Value {
+	v := flowproto.Value{Field: f}
 	v.Element, _ = f.Element()
 	return v
 }
 
 // declared is the type that the registry gives a template's field.
-func declared(v ipfix.Value) ie.Type {
+func declared(v flowproto.Value) ie.Type {
 	if v.Element == nil {
 		return ie.OctetArray
 	}
 	return v.Element.Type
 }
 
-func fieldLength(f ipfix.Field, variable string) string {
+func fieldLength(f flowproto.Field, variable string) string {
 	if f.Len == ie.Variable {
 		return variable
 	}
@@ -130,7 +130,7 @@ type jsonPrinter struct {
 	n     int
 }
 
-func (p *jsonPrinter) item(file, exporter string, it *ipfix.Item) {
+func (p *jsonPrinter) item(file, exporter string, it *flowproto.Item) {
 	p.buf = p.buf[:0]
 	switch {
 	case p.array && p.n == 0:
@@ -163,7 +163,7 @@ type yamlPrinter struct {
 	n   int
 }
 
-func (p *yamlPrinter) item(file, exporter string, it *ipfix.Item) {
+func (p *yamlPrinter) item(file, exporter string, it *flowproto.Item) {
 	text, err := yaml.JSONToYAML(appendItem(nil, file, exporter, it))
 	if err != nil {
 		p.err = errors.Join(p.err, err)
@@ -196,13 +196,13 @@ func newCSVPrinter(w *bufio.Writer) *csvPrinter {
 	return p
 }
 
-func (p *csvPrinter) item(file, exporter string, it *ipfix.Item) {
+func (p *csvPrinter) item(file, exporter string, it *flowproto.Item) {
 	p.n++
 	row := []string{
 		strconv.Itoa(p.n), it.Kind.String(), file, exporter, strconv.FormatUint(uint64(it.Domain), 10), strconv.Itoa(int(it.ID)),
 		strconv.FormatUint(uint64(it.Sequence), 10), it.Export.Format(time.RFC3339), "", "", "", "", "",
 	}
-	write := func(v ipfix.Value, typ, text string) {
+	write := func(v flowproto.Value, typ, text string) {
 		row[8], row[9], row[10] = strconv.FormatUint(uint64(v.PEN), 10), strconv.Itoa(int(v.ID)), v.Name()
 		row[11], row[12] = typ, text
 		_ = p.w.Write(row) // csv keeps the error until close
@@ -232,7 +232,7 @@ type tablePrinter struct {
 	n int
 }
 
-func (p *tablePrinter) item(file, exporter string, it *ipfix.Item) {
+func (p *tablePrinter) item(file, exporter string, it *flowproto.Item) {
 	p.n++
 	if exporter == "" {
 		exporter = file
@@ -258,7 +258,7 @@ func (p *tablePrinter) item(file, exporter string, it *ipfix.Item) {
 	_ = p.w.WriteByte('\n')
 }
 
-func notes(it *ipfix.Item) (s string) {
+func notes(it *flowproto.Item) (s string) {
 	if it.Borrowed {
 		s += "  template borrowed from another domain"
 	}

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"crosstap/internal/flow"
-	"crosstap/internal/flowproto/ipfix"
+	"crosstap/internal/flowproto"
 )
 
 // exporterKey is what an operator calls an exporter: an address and an observation domain. It outlives transport
@@ -26,7 +26,7 @@ type exporter struct {
 
 	mu       sync.Mutex
 	stats    Exporter
-	problems [ipfix.NumReasons]uint64
+	problems [flowproto.NumReasons]uint64
 	clock    clock
 	loss     Loss  // of the minute under way
 	minute   int64 // its number
@@ -127,7 +127,7 @@ func (e *exporter) lastNS() int64 {
 }
 
 // account enters one decoded datagram and returns by how much to shift its records' times.
-func (e *exporter) account(s *session, recvNS, exportNS int64, recs []flow.Record, res ipfix.Result, err error, correct bool) int64 {
+func (e *exporter) account(s *session, recvNS, exportNS int64, recs []flow.Record, res flowproto.Result, err error, correct bool) int64 {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	x := &e.stats
@@ -181,7 +181,7 @@ func (e *exporter) session(k Key, recvNS int64) {
 	e.stats.Sessions = slices.Insert(list, 0, Session{k, recvNS})
 }
 
-func (e *exporter) reject(r ipfix.Reason) {
+func (e *exporter) reject(r flowproto.Reason) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.stats.Errors++
@@ -189,30 +189,30 @@ func (e *exporter) reject(r ipfix.Reason) {
 }
 
 // lose adds a datagram's sequence gap to the minute under way.
-func (e *exporter) lose(fromNS, recvNS int64, res ipfix.Result) {
+func (e *exporter) lose(fromNS, recvNS int64, res flowproto.Result) {
 	if m := recvNS / int64(time.Minute); m != e.minute {
 		e.flush()
 		e.minute = m
 	}
-	if found := min(res.FoundRecords, e.loss.Records); found > 0 {
+	if found := min(res.Found, e.loss.Records); found > 0 {
 		e.loss.Records -= found
 	}
-	e.stats.LostRecords -= min(res.FoundRecords, e.stats.LostRecords)
-	if res.LostRecords == 0 {
+	e.stats.LostRecords -= min(res.Found, e.stats.LostRecords)
+	if res.Lost == 0 {
 		return
 	}
-	e.stats.LostRecords += res.LostRecords
+	e.stats.LostRecords += res.Lost
 	if e.loss.Records == 0 {
 		e.loss = Loss{FromNS: cmp.Or(fromNS, recvNS), ToNS: recvNS, Exporter: e.key.addr, Domain: e.key.domain, Reason: ReasonSequence}
 	}
-	e.loss.Records += res.LostRecords
+	e.loss.Records += res.Lost
 	e.loss.ToNS = max(e.loss.ToNS, recvNS)
 }
 
 // restarted notes the hole that an exporting process leaves when it dies and another takes its place: a transport
 // session that was not heard before begins to count from zero. What the old process held is lost; how much
 // cannot be known. It is told by tick, unless the old session speaks on.
-func (e *exporter) restarted(k Key, recvNS int64, res ipfix.Result) {
+func (e *exporter) restarted(k Key, recvNS int64, res flowproto.Result) {
 	known := e.stats.Sessions
 	if len(known) == 0 || e.parallel || res.Sequence != 0 || slices.ContainsFunc(known, func(s Session) bool { return s.Key == k }) {
 		return
@@ -350,17 +350,17 @@ func (e *exporter) read(nowNS int64, silentAfter time.Duration) Exporter {
 	x.SkewNS, x.Skewed = e.clock.read()
 	for r, n := range e.problems {
 		if n > 0 {
-			x.Rejects = append(x.Rejects, Reject{ipfix.Reason(r).String(), n})
+			x.Rejects = append(x.Rejects, Reject{flowproto.Reason(r).String(), n})
 		}
 	}
 	return x
 }
 
 // reasonOf returns the reason of a decode error.
-func reasonOf(err error) ipfix.Reason {
-	var e *ipfix.Error
+func reasonOf(err error) flowproto.Reason {
+	var e *flowproto.Error
 	if errors.As(err, &e) {
 		return e.Reason
 	}
-	return ipfix.BadVersion
+	return flowproto.BadVersion
 }

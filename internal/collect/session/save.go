@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 
-	"crosstap/internal/flowproto/ipfix"
+	"crosstap/internal/flowproto"
 )
 
 // The file of templates: a JSON document; the templates of each session are IPFIX messages (RFC 5655).
@@ -118,7 +118,7 @@ func (t *Table) Restore(path string, nowNS int64) (int, error) {
 
 // restore makes one session; it returns 0 when it gave no template or there is no room.
 func (t *Table) restore(saved savedSession, nowNS int64) int {
-	dec := ipfix.NewSession(t.cfg.Limits)
+	dec := flowproto.NewSession(t.cfg.Limits)
 	if _, err := dec.Restore(saved.Templates, nowNS); err != nil || dec.Templates() == 0 {
 		return 0
 	}

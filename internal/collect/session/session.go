@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"crosstap/internal/flow"
-	"crosstap/internal/flowproto/ipfix"
+	"crosstap/internal/flowproto"
 	"crosstap/internal/ledger"
 )
 
@@ -23,7 +23,7 @@ type Key struct {
 type Config struct {
 	MaxSessions  int           // transport sessions; beyond it the one idle for longest is forgotten
 	MaxExporters int           // observation domains of exporters with their own account
-	Limits       ipfix.Limits  // of one session
+	Limits       flowproto.Limits  // of one session
 	SilentAfter  time.Duration // an exporter that says nothing for so long is silent
 	CorrectSkew  bool          // shift flow times by an exporter's clock error when it exceeds a second
 
@@ -92,7 +92,7 @@ type session struct {
 	seenNS     int64
 
 	mu     sync.Mutex
-	dec    *ipfix.Session
+	dec    *flowproto.Session
 	last   *exporter // of the last datagram
 	proven bool      // has given a template or a record
 	held   int       // bytes, as counted in the table
@@ -104,7 +104,7 @@ func New(cfg Config) (*Table, error) {
 		return nil, err
 	}
 	return &Table{
-		cfg: cfg, book: ledger.New("session", ledger.Datagrams, ipfix.Reasons()...),
+		cfg: cfg, book: ledger.New("session", ledger.Datagrams, flowproto.Reasons()...),
 		sessions: make(map[Key]*session), exporters: make(map[exporterKey]*exporter),
 	}, nil
 }
@@ -113,10 +113,10 @@ func New(cfg Config) (*Table, error) {
 func (t *Table) Book() ledger.Statement { return t.book.Read() }
 
 // Decode decodes one datagram, received at recvNS, and appends its flow records to recs. Nothing of
-// data is kept. Datagrams that are not IPFIX open no session.
+// data is kept. Datagrams of no protocol that is decoded open no session.
 func (t *Table) Decode(k Key, recvNS int64, data []byte, recs []flow.Record) []flow.Record {
 	t.book.In(1)
-	h, err := ipfix.ParseHeader(data)
+	h, err := flowproto.ParseHeader(data)
 	if err != nil {
 		t.reject(k, err)
 		return recs
@@ -172,7 +172,7 @@ func (t *Table) session(k Key, recvNS int64) *session {
 	s := t.sessions[k]
 	if s == nil {
 		t.makeRoom()
-		s = &session{key: k, dec: ipfix.NewSession(t.cfg.Limits)}
+		s = &session{key: k, dec: flowproto.NewSession(t.cfg.Limits)}
 		t.sessions[k] = s
 		t.unproven.push(s)
 	}

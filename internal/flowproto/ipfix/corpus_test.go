@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"crosstap/internal/flowproto/decode"
 	"crosstap/internal/testkit"
 )
 
@@ -123,7 +124,7 @@ func TestLogstash(t *testing.T) {
 				t.Fatal(err)
 			}
 			res, err := s.Walk(b, 0, func(it *Item) {
-				if it.Kind == KindRecord || it.Kind == KindOption {
+				if it.Kind == decode.KindRecord || it.Kind == decode.KindOption {
 					got = append(got, fields(it))
 				}
 			})
@@ -238,7 +239,7 @@ func TestOVSAgreesWithIpfixcol2(t *testing.T) {
 				sessions[d.from] = s
 			}
 			res, err := s.Walk(d.payload, d.timeNS, func(it *Item) {
-				if it.Kind != KindRecord && it.Kind != KindOption {
+				if it.Kind != decode.KindRecord && it.Kind != decode.KindOption {
 					return
 				}
 				k := recordKey(it.Domain, it.Sequence, it.ID)
@@ -254,7 +255,7 @@ func TestOVSAgreesWithIpfixcol2(t *testing.T) {
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
-			n, opts, lost = n+res.Records, opts+res.OptionRecords, lost+res.LostRecords
+			n, opts, lost = n+res.Records, opts+res.OptionRecords, lost+res.Lost
 		}
 		left := 0
 		for _, m := range want {

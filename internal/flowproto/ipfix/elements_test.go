@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"crosstap/internal/flow"
+	"crosstap/internal/flowproto/decode"
 	"crosstap/internal/ie"
 )
 
@@ -216,7 +217,7 @@ func TestBiflow(t *testing.T) {
 	if diff := cmp.Diff(want, recs); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if recs := decodeFields(t, iana(4, 6), iana(2, 3), back(2, 4), cert(14, 0x02), cert(15, 0x18), cert(14|certReverse, 0x12), cert(15|certReverse, 0x11)); len(recs) != 2 ||
+	if recs := decodeFields(t, iana(4, 6), iana(2, 3), back(2, 4), cert(14, 0x02), cert(15, 0x18), cert(14|decode.CERTReverse, 0x12), cert(15|decode.CERTReverse, 0x11)); len(recs) != 2 ||
 		recs[0].FirstTCPFlags != 0x02 || recs[0].TCPFlags != 0x1a || recs[1].FirstTCPFlags != 0x12 || recs[1].TCPFlags != 0x13 {
 		t.Errorf("first and other flags as YAF sends them: %+v", recs)
 	}
@@ -229,7 +230,7 @@ func TestBiflow(t *testing.T) {
 func TestBootTimeOfOptions(t *testing.T) {
 	s := NewSession(Limits{})
 	var options []string
-	s.OnOption(func(it *Item) {
+	s.OnOption(func(it decode.Option) {
 		for v := range it.Fields() {
 			options = append(options, v.Name()+"="+v.Text())
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"crosstap/internal/flowproto/decode"
 	"crosstap/internal/testkit"
 )
 
@@ -32,21 +33,21 @@ func TestOtherExporters(t *testing.T) {
 			for _, d := range payloads(t, name) {
 				_, res, _ := s.Decode(d.payload, d.timeNS, nil)
 				sum.Records, sum.OptionRecords, sum.Templates = sum.Records+res.Records, sum.OptionRecords+res.OptionRecords, sum.Templates+res.Templates
-				sum.MissingSets, sum.LostRecords, sum.Withdrawals = sum.MissingSets+res.MissingSets, sum.LostRecords+res.LostRecords, sum.Withdrawals+res.Withdrawals
+				sum.MissingSets, sum.Lost, sum.Withdrawals = sum.MissingSets+res.MissingSets, sum.Lost+res.Lost, sum.Withdrawals+res.Withdrawals
 				for i, n := range res.Problems {
 					sum.Problems[i] += n
 				}
 			}
 		}
 		want := Result{Records: records, OptionRecords: options, Templates: templates, MissingSets: missing, Withdrawals: sum.Withdrawals}
-		if problem < Reason(NumReasons) {
+		if problem < Reason(decode.NumReasons) {
 			want.Problems[problem] = 1
 		}
 		if diff := cmp.Diff(want, sum); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", pattern, diff)
 		}
 	}
-	const fine = Reason(NumReasons)
+	const fine = Reason(decode.NumReasons)
 	f("softflowd-lab/softflowd-v10.pcap", 125, 1, 5, 0, fine)
 	f("softflowd-lab/softflowd-v10-biflow.pcap", 124, 1, 5, 0, fine)
 	f("telegraf/ipfix_options/*.bin", 0, 126, 1, 0, fine)
@@ -57,9 +58,9 @@ func TestOtherExporters(t *testing.T) {
 	f("cesnet-ipfixcol/04-odid256,512.ipfix", 22, 0, 2, 0, fine)
 	f("cesnet-ipfixcol/withdrawal-message-256.ipfix", 0, 0, 0, 0, fine)
 	f("cesnet-ipfixcol/missing-template-258.ipfix", 4, 0, 15, 1, fine)
-	f("cesnet-ipfixcol/bad-template-field-count.ipfix", 0, 0, 0, 3, BadTemplate)
-	f("cesnet-ipfixcol/bad-length-in-set-very-long.ipfix", 0, 0, 0, 0, ShortMessage)
-	f("cesnet-ipfixcol/header-and-zeros.ipfix", 0, 0, 0, 0, BadSet)
+	f("cesnet-ipfixcol/bad-template-field-count.ipfix", 0, 0, 0, 3, decode.BadTemplate)
+	f("cesnet-ipfixcol/bad-length-in-set-very-long.ipfix", 0, 0, 0, 0, decode.ShortMessage)
+	f("cesnet-ipfixcol/header-and-zeros.ipfix", 0, 0, 0, 0, decode.BadSet)
 }
 
 // payloads are the datagrams of a capture, or one file as one payload.
@@ -102,7 +103,7 @@ func TestNetGauze(t *testing.T) {
 	s, n, compared := NewSession(Limits{}), 0, 0
 	for _, p := range ipv6Payloads(t, testkit.Corpus(t, "collect/netgauze/srv6.pcap")) {
 		_, err := s.Walk(p, 0, func(it *Item) {
-			if it.Kind != KindRecord && it.Kind != KindOption {
+			if it.Kind != decode.KindRecord && it.Kind != decode.KindOption {
 				return
 			}
 			if n >= len(want) {
@@ -154,7 +155,7 @@ func ipv6Payloads(t *testing.T, path string) (all [][]byte) {
 		f := b[16 : 16+n]
 		b = b[16+n:]
 		if len(f) > 62 && f[12] == 0x86 && f[13] == 0xdd && f[20] == 17 {
-			all = append(all, f[62:54+int(be16(f[58:]))])
+			all = append(all, f[62:54+int(binary.BigEndian.Uint16(f[58:]))])
 		}
 	}
 	return all

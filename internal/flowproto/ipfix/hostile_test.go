@@ -1,10 +1,12 @@
 package ipfix
 
 import (
+	"encoding/binary"
 	"os"
 	"testing"
 
 	"crosstap/internal/flow"
+	"crosstap/internal/flowproto/decode"
 	"crosstap/test/bench/vds"
 )
 
@@ -50,7 +52,7 @@ func setLengths(m []byte) string {
 	k := []byte{}
 	for off := HeaderLen; off+4 <= len(m); {
 		k = append(k, m[off:off+4]...)
-		off += max(int(be16(m[off+2:])), 4)
+		off += max(int(binary.BigEndian.Uint16(m[off+2:])), 4)
 	}
 	return string(k)
 }
@@ -75,7 +77,7 @@ func TestEveryPrefix(t *testing.T) {
 			if len(out) > 2*cut {
 				t.Fatalf("%d records from %d bytes", len(out), cut)
 			}
-			if sum := total(res.Problems); (err != nil) != (sum > 0) && res.Problems[DomainLimit] == 0 {
+			if sum := total(res.Problems); (err != nil) != (sum > 0) && res.Problems[decode.DomainLimit] == 0 {
 				t.Fatalf("error %v, but problems %v", err, res.Problems)
 			}
 			if _, bytes := s.Pending(); bytes > 4096 {
@@ -90,7 +92,7 @@ func TestEveryPrefix(t *testing.T) {
 	t.Logf("%d prefixes of %d messages", n, len(msgs))
 }
 
-func total(p [NumReasons]int) (n int) {
+func total(p [decode.NumReasons]int) (n int) {
 	for _, v := range p {
 		n += v
 	}
@@ -128,13 +130,13 @@ func FuzzDecode(f *testing.F) {
 		s := NewSession(Limits{Templates: 8, Domains: 4, Names: 4, PendingBytes: 1 << 12, PendingSets: 8})
 		for range 2 {
 			recs, res, err := s.Decode(b, 1, nil)
-			if len(recs) > 2*len(b) || s.Templates() > 8 || len(s.names) > 4 || len(s.domains) > 4 {
-				t.Fatalf("%d records, %d templates, %d names", len(recs), s.Templates(), len(s.names))
+			if len(recs) > 2*len(b) || s.Templates() > 8 || s.Names() > 4 || s.Domains() > 4 {
+				t.Fatalf("%d records, %d templates, %d names", len(recs), s.Templates(), s.Names())
 			}
 			if sets, n := s.Pending(); sets > 8 || n > 1<<12 {
 				t.Fatalf("%d sets with %d bytes wait", sets, n)
 			}
-			if err == nil && total(res.Problems)-res.Problems[DomainLimit] > 0 {
+			if err == nil && total(res.Problems)-res.Problems[decode.DomainLimit] > 0 {
 				t.Fatalf("no error, but problems %v", res.Problems)
 			}
 			again(t, recs)

@@ -1,11 +1,12 @@
-// Package ipfix decodes and encodes IPFIX messages (RFC 7011). A template is compiled once to a plan of
-// (offset, width, setter), which then fills flow records without allocating; a record's elements
-// can also be walked one by one, whether they mean something to flow.Record or not.
+// Package ipfix decodes and encodes IPFIX messages (RFC 7011): their framing. What the records mean is in package
+// decode.
 package ipfix
 
 import (
 	"encoding/binary"
 	"time"
+
+	"crosstap/internal/flowproto/decode"
 )
 
 // Numbers of RFC 7011, section 3.
@@ -13,7 +14,7 @@ const (
 	Version    = 10
 	HeaderLen  = 16
 	setHdrLen  = 4
-	minDataSet = 256 // set identifiers from here on are template identifiers
+	minDataSet = decode.FirstDataSet // set identifiers from here on are template identifiers
 
 	setTemplate        = 2
 	setOptionsTemplate = 3
@@ -34,10 +35,10 @@ type Header struct {
 // IPFIX message or holds less than the whole of it.
 func ParseHeader(b []byte) (Header, error) {
 	if len(b) < HeaderLen {
-		return Header{}, &Error{Reason: ShortMessage, Need: HeaderLen, Have: len(b)}
+		return Header{}, &Error{Protocol: decode.IPFIX, Reason: decode.ShortMessage, Need: HeaderLen, Have: len(b)}
 	}
 	if v := binary.BigEndian.Uint16(b); v != Version {
-		return Header{}, &Error{Reason: BadVersion, Have: int(v)}
+		return Header{}, &Error{Protocol: decode.IPFIX, Reason: decode.BadVersion, Need: Version, Have: int(v)}
 	}
 	h := Header{
 		Length:     int(binary.BigEndian.Uint16(b[2:])),
@@ -46,10 +47,10 @@ func ParseHeader(b []byte) (Header, error) {
 		Domain:     binary.BigEndian.Uint32(b[12:]),
 	}
 	if h.Length < HeaderLen {
-		return h, &Error{Reason: BadLength, Need: HeaderLen, Have: h.Length}
+		return h, &Error{Protocol: decode.IPFIX, Reason: decode.BadLength, Need: HeaderLen, Have: h.Length}
 	}
 	if h.Length > len(b) {
-		return h, &Error{Reason: ShortMessage, Need: h.Length, Have: len(b)}
+		return h, &Error{Protocol: decode.IPFIX, Reason: decode.ShortMessage, Need: h.Length, Have: len(b)}
 	}
 	return h, nil
 }

@@ -3,18 +3,20 @@ package ipfix
 import (
 	"testing"
 
+	"crosstap/internal/flowproto/decode"
+
 	"github.com/google/go-cmp/cmp"
 )
 
 func TestReport(t *testing.T) {
 	e, s := NewEncoder(EncoderConfig{Domain: 7, MaxLen: 1472}), NewSession(Limits{})
 	var options []map[string][]string
-	s.OnOption(func(it *Item) { options = append(options, fields(it)) })
+	s.OnOption(func(it decode.Option) { options = append(options, fields(it.Item)) })
 	flows, recs := 0, sampleRecords()[:3]
 	emit := func(m []byte, n int) error {
 		flows += n
 		_, res, err := s.Decode(m, 0, nil)
-		if err != nil || res.LostRecords != 0 {
+		if err != nil || res.Lost != 0 {
 			t.Errorf("%v, %+v", err, res)
 		}
 		return nil

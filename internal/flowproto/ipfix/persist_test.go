@@ -43,7 +43,7 @@ func TestRestoreTemplates(t *testing.T) {
 	}
 	data := unhex("000a001c0000000100000fff" + "00000007" + "0100000c" + "0a000001" + "0a000002")
 	recs, res, err := b.Decode(data, 3, nil)
-	if err != nil || len(recs) != 1 || res.LostRecords != 0 || recs[0].Dst != flow.V4([]byte{10, 0, 0, 2}) {
+	if err != nil || len(recs) != 1 || res.Lost != 0 || recs[0].Dst != flow.V4([]byte{10, 0, 0, 2}) {
 		t.Errorf("%+v, %+v, %v", recs, res, err)
 	}
 }

@@ -100,7 +100,7 @@ func decodeAll(t testing.TB, msgs [][]byte) (recs []flow.Record) {
 		var res Result
 		var err error
 		recs, res, err = s.Decode(m, 1, recs)
-		if err != nil || res.LostRecords != 0 || res.UnknownFields != 0 {
+		if err != nil || res.Lost != 0 || res.UnknownFields != 0 {
 			t.Fatalf("message %d: %v, %+v", i, err, res)
 		}
 	}

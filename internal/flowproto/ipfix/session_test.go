@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"crosstap/internal/flow"
+	"crosstap/internal/flowproto/decode"
 )
 
 // turn is one datagram and what is expected of it.
@@ -25,7 +26,7 @@ func play(t *testing.T, s *Session, turns ...turn) (recs []flow.Record) {
 		var res Result
 		var err error
 		recs, res, err = s.Decode(st.msg, int64(i+1), recs)
-		res.Domain, res.ExportTime, res.Sequence = 0, time.Time{}, 0
+		res.Protocol, res.Domain, res.ExportTime, res.Sequence = 0, 0, time.Time{}, 0
 		if st.want.Messages == 0 && st.err == "" {
 			st.want.Messages = 1
 		}
@@ -76,11 +77,11 @@ func TestPendingIsBounded(t *testing.T) {
 		t.Errorf("%d sets with %d bytes wait, want 3 with 90", sets, n)
 	}
 	_, res, err := s.Decode(message(1, 0, set(400, make([]byte, 200))), 0, nil)
-	if res.Problems[PendingLimit] != 1 || err == nil {
+	if res.Problems[decode.PendingLimit] != 1 || err == nil {
 		t.Errorf("a set larger than the whole buffer: %+v, %v", res, err)
 	}
 	_, res, _ = s.Decode(message(1, 0, set(401, make([]byte, 8))), 2*int64(time.Hour), nil)
-	if sets, _ := s.Pending(); sets != 1 || res.Problems[PendingLimit] != 3 {
+	if sets, _ := s.Pending(); sets != 1 || res.Problems[decode.PendingLimit] != 3 {
 		t.Errorf("%d sets wait after their time, %+v", sets, res)
 	}
 }
@@ -137,7 +138,7 @@ func TestTemplatesAreBounded(t *testing.T) {
 	for i := range 100 {
 		_, _, _ = s.Decode(message(1, 0, set(2, template(uint16(256+i), 7, 2))), int64(i), nil)
 	}
-	if s.Templates() != 3 || s.find(1, 355) == nil || s.find(1, 256) != nil {
+	if s.Templates() != 3 || s.Find(1, 355) == nil || s.Find(1, 256) != nil {
 		t.Errorf("%d templates kept", s.Templates())
 	}
 }
@@ -162,22 +163,22 @@ func TestHostile(t *testing.T) {
 	}
 	long := message(1, 0)
 	long[3] = 200
-	f("length beyond the end", long, ShortMessage, "needs 200 bytes, 16 there")
-	f("version 9", []byte{0, 9, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, BadVersion, "version is 9")
-	f("length 0", []byte{0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, BadLength, "length is 0")
-	f("short", []byte{0, 10}, ShortMessage, "needs 16 bytes, 2 there")
-	f("zeros after the header", message(1, 0, make([]byte, 40)), BadSet, "set 0 at offset 16: length is 0, 40 bytes left")
-	f("set of length 3", message(1, 0, []byte{1, 0, 0, 3, 0}), BadSet, "length is 3")
-	f("set beyond the message", message(1, 0, []byte{1, 0, 0, 9, 0}), BadSet, "length is 9, 5 bytes left")
-	f("reserved set", message(1, 0, set(5)), UnknownSet, "identifier 5 is reserved")
-	f("template of no bytes", message(1, 0, set(2, template(256, 210, 0)), set(256, make([]byte, 8))), BadTemplate, "template 256")
-	f("template cut", message(1, 0, set(2, template(256, 7, 2, 11, 2)[:10])), BadTemplate, "needs 12 bytes, 10 left")
-	f("1000 fields", message(1, 0, set(2, []byte{1, 0, 3, 232, 0, 7, 0, 2})), BadTemplate, "template 256")
-	f("reserved template id", message(1, 0, set(2, template(20, 7, 2))), BadTemplate, "template 20")
-	f("scope of 9 fields", message(1, 0, set(3, optionsTemplate(256, 9, 7, 2))), BadTemplate, "template 256")
-	f("template longer than a message", message(1, 0, set(2, template(256, 210, 65000, 210, 65000))), BadTemplate, "template 256")
-	f("string beyond the set", message(1, 0, set(2, template(256, 82, 65535)), set(256, bytesOf(9, 'a'))), BadRecord, "record needs 10 bytes, 2 left")
-	f("long string beyond the set", message(1, 0, set(2, template(256, 82, 65535)), set(256, bytesOf(255, 1))), BadRecord, "record needs 3 bytes")
+	f("length beyond the end", long, decode.ShortMessage, "needs 200 bytes, 16 there")
+	f("version 9", []byte{0, 9, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, decode.BadVersion, "version is 9")
+	f("length 0", []byte{0, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, decode.BadLength, "length is 0")
+	f("short", []byte{0, 10}, decode.ShortMessage, "needs 16 bytes, 2 there")
+	f("zeros after the header", message(1, 0, make([]byte, 40)), decode.BadSet, "set 0 at offset 16: length is 0, 40 bytes left")
+	f("set of length 3", message(1, 0, []byte{1, 0, 0, 3, 0}), decode.BadSet, "length is 3")
+	f("set beyond the message", message(1, 0, []byte{1, 0, 0, 9, 0}), decode.BadSet, "length is 9, 5 bytes left")
+	f("reserved set", message(1, 0, set(5)), decode.UnknownSet, "identifier 5 is reserved")
+	f("template of no bytes", message(1, 0, set(2, template(256, 210, 0)), set(256, make([]byte, 8))), decode.BadTemplate, "template 256")
+	f("template cut", message(1, 0, set(2, template(256, 7, 2, 11, 2)[:10])), decode.BadTemplate, "needs 12 bytes, 10 left")
+	f("1000 fields", message(1, 0, set(2, []byte{1, 0, 3, 232, 0, 7, 0, 2})), decode.BadTemplate, "template 256")
+	f("reserved template id", message(1, 0, set(2, template(20, 7, 2))), decode.BadTemplate, "template 20")
+	f("scope of 9 fields", message(1, 0, set(3, optionsTemplate(256, 9, 7, 2))), decode.BadTemplate, "template 256")
+	f("template longer than a message", message(1, 0, set(2, template(256, 210, 65000, 210, 65000))), decode.BadTemplate, "template 256")
+	f("string beyond the set", message(1, 0, set(2, template(256, 82, 65535)), set(256, bytesOf(9, 'a'))), decode.BadRecord, "record needs 10 bytes, 2 left")
+	f("long string beyond the set", message(1, 0, set(2, template(256, 82, 65535)), set(256, bytesOf(255, 1))), decode.BadRecord, "record needs 3 bytes")
 }
 
 // What is left of a set behind its last record is padding; messages may stand back to back.
@@ -206,8 +207,8 @@ func TestObserverNames(t *testing.T) {
 	if diff := cmp.Diff([]string{"in", "out", "xy", "\uFFFDz", ""}, got); diff != "" {
 		t.Errorf("observers (-want +got):\n%s", diff)
 	}
-	if len(s.names) > 2 {
-		t.Errorf("%d names kept", len(s.names))
+	if s.Names() > 2 {
+		t.Errorf("%d names kept", s.Names())
 	}
 }
 
@@ -220,14 +221,14 @@ func TestSequence(t *testing.T) {
 	play(t, s,
 		turn{msg: message(1, 100, tpl300), want: Result{Templates: 1}},
 		turn{msg: n(1, 100, 3), want: Result{Records: 3}},
-		turn{msg: n(1, 110, 2), want: Result{Records: 2, LostRecords: 7}},
-		turn{msg: n(1, 103, 5), want: Result{Records: 5, FoundRecords: 5}}, // out of order
+		turn{msg: n(1, 110, 2), want: Result{Records: 2, Lost: 7}},
+		turn{msg: n(1, 103, 5), want: Result{Records: 5, Found: 5}}, // out of order
 		turn{msg: n(1, 112, 1), want: Result{Records: 1}},
 		turn{msg: n(1, 112, 1), want: Result{Records: 1}}, // a duplicate
-		turn{msg: n(1, 900000, 1), want: Result{Records: 1, LostRecords: 900000 - 113}},
+		turn{msg: n(1, 900000, 1), want: Result{Records: 1, Lost: 900000 - 113}},
 		turn{msg: n(1, wrap, 2), want: Result{Records: 2}}, // far ahead: a restart
 		turn{msg: n(1, 0, 1), want: Result{Records: 1}},    // the number wraps
-		turn{msg: n(1, 3, 1), want: Result{Records: 1, LostRecords: 2}},
+		turn{msg: n(1, 3, 1), want: Result{Records: 1, Lost: 2}},
 		turn{msg: n(1, wrap+1, 1), want: Result{Records: 1}}, // late, but nothing from before the wrap is missing
 	)
 }
@@ -237,7 +238,7 @@ func TestGapIsMarked(t *testing.T) {
 	s := NewSession(Limits{})
 	recs := play(t, s,
 		turn{msg: message(1, 0, tpl300, set(300, make([]byte, 4))), want: Result{Templates: 1, Records: 1}},
-		turn{msg: message(1, 5, set(300, make([]byte, 4))), want: Result{Records: 1, LostRecords: 4}},
+		turn{msg: message(1, 5, set(300, make([]byte, 4))), want: Result{Records: 1, Lost: 4}},
 		turn{msg: message(1, 6, set(300, make([]byte, 4))), want: Result{Records: 1}},
 	)
 	if recs[0].Is(flow.MarkGap) || !recs[1].Is(flow.MarkGap) || recs[2].Is(flow.MarkGap) {
@@ -262,7 +263,7 @@ func TestSequenceAcrossDomains(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			lost += res.LostRecords
+			lost += res.Lost
 		}
 		if lost != 1 {
 			t.Errorf("%s: %d records lost, want 1", name, lost)

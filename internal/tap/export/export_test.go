@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"crosstap/internal/flow"
+	"crosstap/internal/flowproto/decode"
 	"crosstap/internal/flowproto/ipfix"
 )
 
@@ -132,7 +133,7 @@ func (c *collector) read(t *testing.T, n int) {
 			t.Fatalf("%v, %+v", err, res)
 		}
 		c.templates += res.Templates
-		c.lost += res.LostRecords
+		c.lost += res.Lost
 		c.longest = max(c.longest, size)
 	}
 }
@@ -298,7 +299,7 @@ func TestReportsWhatWasNotSent(t *testing.T) {
 	s.book.Hold(3)
 	s.drop(DropQueue, records(3))
 	told := make(map[string]string)
-	c.session.OnOption(func(it *ipfix.Item) {
+	c.session.OnOption(func(it decode.Option) {
 		for v := range it.Fields() {
 			told[v.Name()] = v.Text()
 		}

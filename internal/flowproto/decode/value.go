@@ -1,4 +1,4 @@
-package ipfix
+package decode
 
 import (
 	"encoding/binary"

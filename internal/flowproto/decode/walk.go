@@ -1,4 +1,4 @@
-package ipfix
+package decode
 
 import (
 	"iter"
@@ -28,6 +28,7 @@ func (k Kind) String() string { return kinds[k] }
 // Item is one record or template of a message. It is reused: valid until the visit returns.
 type Item struct {
 	Kind     Kind
+	Protocol Protocol
 	Domain   uint32
 	ID       uint16    // of the template
 	Sequence uint32    // of the message
@@ -37,54 +38,48 @@ type Item struct {
 	Data     []byte    // the record's bytes, nil for templates
 	Borrowed bool      // the template belongs to another domain
 	Late     bool      // the record waited for its template
+
+	meta meta
 }
 
-// Walk decodes as Decode does, but shows every template and every record, options too, to visit instead of
-// making flow records.
-func (s *Session) Walk(b []byte, recvNS int64, visit func(*Item)) (Result, error) {
-	s.begin(recvNS)
-	s.visit = visit
-	s.messages(b)
-	s.visit, s.item = nil, Item{}
-	return s.res, s.err
-}
-
-func (s *Session) showTemplate(h Header, t *Template) {
-	if s.visit == nil {
-		return
-	}
+func (s *Decoder) showTemplate(t *Template) {
 	k := KindTemplate
 	if t.options {
 		k = KindOptionsTemplate
 	}
-	s.item = Item{Kind: k, Domain: h.Domain, ID: t.ID, Sequence: h.Sequence, Export: h.ExportTime, RecvNS: s.recvNS, Template: t}
-	s.visit(&s.item)
+	s.show(k, t.ID, t)
 }
 
-func (s *Session) showWithdrawal(h Header, id uint16, _ bool) {
+func (s *Decoder) showWithdrawal(id uint16) { s.show(KindWithdrawal, id, nil) }
+
+func (s *Decoder) show(k Kind, id uint16, t *Template) {
 	if s.visit == nil {
 		return
 	}
-	s.item = Item{Kind: KindWithdrawal, Domain: h.Domain, ID: id, Sequence: h.Sequence, Export: h.ExportTime, RecvNS: s.recvNS}
+	s.item = meta{Message: s.msg, recvNS: s.recvNS}.item(t)
+	s.item.Kind, s.item.ID = k, id
 	s.visit(&s.item)
 }
 
 // item returns the item of a record of a set, without its bytes.
 func (m meta) item(t *Template) Item {
-	k := KindRecord
-	if t.options {
-		k = KindOption
+	it := Item{
+		Protocol: m.Protocol, Domain: m.Domain, Sequence: m.Sequence, Export: time.Unix(0, m.ExportNS).UTC(),
+		RecvNS: m.recvNS, Template: t, Borrowed: m.borrowed, Late: m.late, meta: m,
 	}
-	return Item{
-		Kind: k, Domain: m.domain, ID: t.ID, Sequence: m.sequence, Export: time.Unix(0, m.exportNS).UTC(),
-		RecvNS: m.recvNS, Template: t, Borrowed: m.borrowed, Late: m.late,
+	if t != nil {
+		it.ID = t.ID
+		if t.options {
+			it.Kind = KindOption
+		}
 	}
+	return it
 }
 
-func (s *Session) visitRecords(t *Template, m meta, body []byte) (n int) {
+func (s *Decoder) visitRecords(t *Template, m meta, body []byte) (n int) {
 	s.item = m.item(t)
 	for len(body) >= t.minLen {
-		size, ok := t.recordLen(body)
+		size, ok := t.RecordLen(body)
 		if !ok {
 			s.cut(t, m, size, len(body))
 			return n
@@ -136,7 +131,7 @@ func (it *Item) Flow() (flow.Record, bool) {
 		return flow.Record{}, false
 	}
 	r := flow.Record{RecvNS: it.RecvNS, Domain: it.Domain, Direction: 255}
-	c := context{exportNS: it.Export.UnixNano()}
+	c := context{exportNS: it.meta.ExportNS, uptime: it.meta.Uptime, uptimeMS: it.meta.UptimeMS}
 	if _, ok := it.Template.plan.runRecord(&r, &c, it.Data); !ok {
 		return flow.Record{}, false
 	}

@@ -1,8 +1,7 @@
-package ipfix
+package decode
 
-// A message's sequence number is the count of data records sent before it, in its observation domain (RFC
-// 7011, section 3.1). Exporters count in other ways, too; all are followed, and the one that
-// foretells the next message best is believed.
+// What a message's sequence number counts differs between protocols, and between the exporters of one. All known ways are
+// followed, and the one that foretells the next message best is believed.
 
 const (
 	reorderWindow = 1 << 14 // records: a number this far behind is a late message, further a restart
@@ -12,8 +11,8 @@ const (
 // gap is a run of missing records that may still come late: [from, to) in the arithmetic of RFC 1982.
 type gap struct{ from, to uint32 }
 
-// line follows the sequence numbers of one stream.
-type line struct {
+// Line follows the sequence numbers of one stream.
+type Line struct {
 	next    uint32 // number expected of the next message
 	started bool
 	blind   bool // the last message held records that could not be counted
@@ -31,7 +30,7 @@ type verdict struct {
 }
 
 // judge compares a message's number with what is expected, without changing the line.
-func (l *line) judge(seq uint32) verdict {
+func (l *Line) judge(seq uint32) verdict {
 	ahead := int32(seq - l.next)
 	switch {
 	case !l.started, l.blind:
@@ -48,7 +47,7 @@ func (l *line) judge(seq uint32) verdict {
 
 // advance moves on over a message of n records. counted is false when the message held sets whose records could
 // not be counted. found is how many of the records that were missing it brings.
-func (l *line) advance(seq, n uint32, v verdict, counted bool) (found uint64) {
+func (l *Line) advance(seq, n uint32, v verdict, counted bool) (found uint64) {
 	if v.late && !l.restarted(seq, n) {
 		return l.fill(seq, n) // behind what was seen already: the expectation stays
 	}
@@ -64,7 +63,7 @@ func (l *line) advance(seq, n uint32, v verdict, counted bool) (found uint64) {
 
 // restarted reports whether a message that is behind belongs to a run of such messages, which a late
 // one does not.
-func (l *line) restarted(seq, n uint32) bool {
+func (l *Line) restarted(seq, n uint32) bool {
 	if l.backs > 0 && seq == l.back {
 		l.backs++
 	} else {
@@ -75,7 +74,7 @@ func (l *line) restarted(seq, n uint32) bool {
 }
 
 // open notes a gap; the oldest is given up for lost when there are too many.
-func (l *line) open(g gap) {
+func (l *Line) open(g gap) {
 	if l.ngaps == len(l.gaps) {
 		copy(l.gaps[:], l.gaps[1:])
 		l.ngaps--
@@ -85,7 +84,7 @@ func (l *line) open(g gap) {
 }
 
 // fill takes n records from seq on out of the gaps and returns how many were missing.
-func (l *line) fill(seq, n uint32) uint64 {
+func (l *Line) fill(seq, n uint32) uint64 {
 	if n == 0 {
 		return 0
 	}
@@ -109,68 +108,70 @@ func (l *line) fill(seq, n uint32) uint64 {
 	return 0
 }
 
-// The ways in which exporters count.
-const (
-	perDomain  = iota // as RFC 7011 says
-	perSession        // over all domains: Open vSwitch
-	inclusive         // the flow records of the message itself are in its number already: softflowd
-	ways
-)
+// Step is what one way of counting says of a message: it is expected at the number at, and the next
+// one n further. Where counted is false, n is not certain.
+type Step struct {
+	Line    *Line
+	At, N   uint32
+	Counted bool
+	Unit    Unit
+}
+
+// ways is how many ways of counting are followed at once.
+const ways = 3
 
 // certain is the lead in trust by which one way of counting is believed against another that foretold a number.
 const certain = 3
 
-// sequencer is the accounting of one transport session.
-type sequencer struct {
-	session line
-	trust   [ways]int
+// Domain is what is kept of one observation domain.
+type Domain struct {
+	Line, Other Line
+	bootNS      int64 // when the exporter started, as an options record said; 0 for unknown
 }
 
-// domain is what is kept of one observation domain.
-type domain struct {
-	line      line
-	inclusive line
-	bootNS    int64 // when the exporter started, as an options record said; 0 for unknown
-}
+// Session returns the sequence numbers over all domains.
+func (s *Decoder) Session() *Line { return &s.session }
 
-// account takes in a message of so many flow and option records. counted is false when it held more that could
-// not be counted. It returns how many records are missing before it, and how many missing ones it
-// brings late.
-func (q *sequencer) account(seq uint32, flows, options int, d *domain, counted bool) (lost, found uint64) {
-	all, own := uint32(flows+options), uint32(flows)
-	lines := [ways]*line{&d.line, &q.session, &d.inclusive}
-	best, rival := perDomain, -certain // rival is the trust of the best way that foretold this number
+// Counted reports whether every record of the open message could be counted.
+func (s *Decoder) Counted() bool { return s.counted }
+
+// Account finishes the open message: it follows its number in each way that the protocol's exporters are known to count, and adds
+// what is missing before it, and what missing ones it brings late, by the way that foretells best.
+// Of two equally good ones the first is believed.
+func (s *Decoder) Account(steps ...Step) {
+	best, rival := 0, -certain // rival is the trust of the best way that foretold this number
 	var v [ways]verdict
 	var late [ways]uint64
-	for i, l := range lines {
-		at, n := seq, all
-		if i == inclusive {
-			at, n = seq-own, own
-		}
-		v[i] = l.judge(at)
-		late[i] = l.advance(at, n, v[i], counted)
+	for i, st := range steps {
+		v[i] = st.Line.judge(st.At)
+		late[i] = st.Line.advance(st.At, st.N, v[i], st.Counted)
 		if v[i].exact {
-			rival = max(rival, q.trust[i])
+			rival = max(rival, s.trust[i])
 		}
-		if q.trust[i] > q.trust[best] {
+		if s.trust[i] > s.trust[best] {
 			best = i
 		}
 	}
-	lead := q.trust[best] - rival
-	q.learn(v)
+	lead := s.trust[best] - rival
+	s.learn(v)
+	s.res.Unit = steps[best].Unit
 	if lead < certain {
-		return 0, 0
+		return
 	}
-	return v[best].lost, late[best]
+	s.res.Lost += v[best].lost
+	s.res.Found += late[best]
+	if v[best].lost > 0 {
+		s.markGap()
+	}
 }
 
 // learn changes the trust by what each way foretold.
-func (q *sequencer) learn(v [ways]verdict) {
+func (s *Decoder) learn(v [ways]verdict) {
 	for i := range v {
 		if v[i].exact {
-			q.trust[i] = min(q.trust[i]+1, 2*certain)
+			s.trust[i] = min(s.trust[i]+1, 2*certain)
 		} else {
-			q.trust[i] = max(q.trust[i]-1, 0)
+			s.trust[i] = max(s.trust[i]-1, 0)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package ipfix
+package decode
 
 import (
 	"math"
@@ -57,6 +57,10 @@ func (c *context) settleUptime(r *flow.Record) {
 	if c.startUp == 0 && c.endUp == 0 {
 		return
 	}
+	if c.uptime && c.bootNS == 0 {
+		r.StartNS, r.EndNS = c.ago(c.startUp), c.ago(c.endUp)
+		return
+	}
 	if c.bootNS == 0 {
 		c.bootNS = c.exportNS - int64(c.endUp)*1e6
 	}
@@ -66,6 +70,17 @@ func (c *context) settleUptime(r *flow.Record) {
 	if r.EndNS == 0 && c.endUp != 0 {
 		r.EndNS = later(c.bootNS, int64(c.endUp)*1e6)
 	}
+}
+
+// ago turns an uptime into a time by the uptime and the clock in the message's header. Both uptimes wrap after 49.7
+// days; a little after the header's means that the clock went on while the datagram was made.
+func (c *context) ago(up uint32) int64 {
+	const ahead = 24 * 3600 * 1000
+	ms := c.uptimeMS - up
+	if -ms < ahead {
+		return later(c.exportNS, int64(-ms)*1e6)
+	}
+	return c.exportNS - int64(ms)*1e6
 }
 
 // later returns t + d, or the greatest time when that is too far.

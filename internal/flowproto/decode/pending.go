@@ -1,4 +1,4 @@
-package ipfix
+package decode
 
 import "bytes"
 
@@ -11,10 +11,10 @@ type pending struct {
 
 // wait keeps a copy of a data set. Where there is no room, the sets that wait longest are thrown away
 // and counted.
-func (s *Session) wait(m meta, id uint16, body []byte) {
+func (s *Decoder) wait(m meta, id uint16, body []byte) {
 	s.expire()
 	if len(body) > s.lim.PendingBytes {
-		s.problem(PendingLimit, id, m.off, 0, 0)
+		s.Problem(PendingLimit, id, m.off, 0, 0)
 		return
 	}
 	for len(s.waiting) > 0 && (len(s.waiting) >= s.lim.PendingSets || s.waitBytes+len(body) > s.lim.PendingBytes) {
@@ -25,24 +25,24 @@ func (s *Session) wait(m meta, id uint16, body []byte) {
 	s.waitBytes += len(body)
 }
 
-func (s *Session) expire() {
+func (s *Decoder) expire() {
 	for len(s.waiting) > 0 && s.recvNS-s.waiting[0].recvNS > int64(s.lim.PendingAge) {
 		s.dropWaiting()
 	}
 }
 
 // dropWaiting throws away the set that waits longest.
-func (s *Session) dropWaiting() {
+func (s *Decoder) dropWaiting() {
 	p := s.waiting[0]
 	s.waiting[0] = pending{}
 	s.waiting = s.waiting[1:]
 	s.waitBytes -= len(p.body)
-	s.problem(PendingLimit, p.id, p.off, 0, 0)
+	s.Problem(PendingLimit, p.id, p.off, 0, 0)
 }
 
 // retry decodes the sets that waited for t, in the order in which they came. Sets of other domains that have
 // no such template may borrow it.
-func (s *Session) retry(t *Template) {
+func (s *Decoder) retry(t *Template) {
 	if len(s.waiting) == 0 {
 		return
 	}
@@ -50,7 +50,7 @@ func (s *Session) retry(t *Template) {
 	keep := s.waiting[:0]
 	var ready []pending
 	for _, p := range s.waiting {
-		own := p.id == t.ID && p.domain == t.Domain
+		own := p.id == t.ID && p.Domain == t.Domain
 		p.borrowed = !own && p.id == t.ID && lend && t.fits(p.body)
 		if !own && !p.borrowed {
 			keep = append(keep, p)

@@ -1,4 +1,4 @@
-package ipfix
+package decode
 
 import (
 	"slices"
@@ -9,15 +9,14 @@ import (
 
 // meta is what a data set's message says of it.
 type meta struct {
-	domain           uint32
-	sequence         uint32
-	exportNS, recvNS int64
-	off              int
-	borrowed, late   bool
+	Message
+	recvNS         int64
+	off            int
+	borrowed, late bool
 }
 
 // records decodes the records of one data set.
-func (s *Session) records(t *Template, m meta, body []byte) {
+func (s *Decoder) records(t *Template, m meta, body []byte) {
 	n := 0
 	switch {
 	case s.visit != nil:
@@ -45,9 +44,9 @@ func (s *Session) records(t *Template, m meta, body []byte) {
 
 // optionRecords counts option records. Of their content only the time the exporter started is used; the rest is for
 // the hook.
-func (s *Session) optionRecords(t *Template, m meta, body []byte) (n int) {
+func (s *Decoder) optionRecords(t *Template, m meta, body []byte) (n int) {
 	for len(body) >= t.minLen {
-		size, ok := t.recordLen(body)
+		size, ok := t.RecordLen(body)
 		if !ok {
 			s.cut(t, m, size, len(body))
 			return n
@@ -58,7 +57,7 @@ func (s *Session) optionRecords(t *Template, m meta, body []byte) (n int) {
 		if s.onOption != nil {
 			s.item = m.item(t)
 			s.item.Data = body[:size:size]
-			s.onOption(&s.item)
+			s.onOption(Option{&s.item})
 		}
 		body = body[size:]
 		n++
@@ -66,27 +65,22 @@ func (s *Session) optionRecords(t *Template, m meta, body []byte) (n int) {
 	return n
 }
 
-// OnOption makes Decode show every option record to f: sampling rates, names of interfaces and applications. The
-// item is valid until f returns.
-func (s *Session) OnOption(f func(*Item)) { s.onOption = f }
-
 // learnBoot keeps systemInitTimeMilliseconds for the records that tell uptimes.
-func (s *Session) learnBoot(t *Template, m meta, body []byte) {
+func (s *Decoder) learnBoot(t *Template, m meta, body []byte) {
 	var r flow.Record
 	var c context
 	t.plan.runRecord(&r, &c, body)
-	if d := s.domains[m.domain]; d != nil && c.bootNS != 0 {
+	if d := s.domains[m.Domain]; d != nil && c.bootNS != 0 {
 		d.bootNS = c.bootNS
 	}
 }
 
-func (s *Session) cut(t *Template, m meta, need, have int) {
-	s.problem(BadRecord, t.ID, m.off, need, have)
-	s.counted = false
+func (s *Decoder) cut(t *Template, m meta, need, have int) {
+	s.Refuse(BadRecord, t.ID, m.off, need, have)
 }
 
 // flowRecords runs the template's plan over a set.
-func (s *Session) flowRecords(t *Template, m meta, body []byte) (n int) {
+func (s *Decoder) flowRecords(t *Template, m meta, body []byte) (n int) {
 	marks := flow.Mark(0)
 	if m.borrowed {
 		marks |= flow.MarkBorrowed
@@ -94,10 +88,13 @@ func (s *Session) flowRecords(t *Template, m meta, body []byte) (n int) {
 	if t.fixed {
 		s.recs = slices.Grow(s.recs, len(body)/t.minLen)
 	}
-	blank := context{exportNS: m.exportNS, bootNS: s.boot(t, m.domain)}
+	if m.Sampling > 1 {
+		marks |= flow.MarkSampled
+	}
+	blank := context{exportNS: m.ExportNS, bootNS: s.boot(t, m.Domain), uptime: m.Uptime, uptimeMS: m.UptimeMS}
 	s.ctx = blank
 	for len(body) >= t.minLen {
-		s.recs = append(s.recs, flow.Record{RecvNS: m.recvNS, Domain: m.domain, Marks: marks, Direction: 255})
+		s.recs = append(s.recs, flow.Record{RecvNS: m.recvNS, Domain: m.Domain, Marks: marks, Direction: 255, Sampling: m.Sampling})
 		r := &s.recs[len(s.recs)-1]
 		size, ok := t.plan.runRecord(r, &s.ctx, body)
 		if !ok {
@@ -118,7 +115,7 @@ func (s *Session) flowRecords(t *Template, m meta, body []byte) (n int) {
 }
 
 // settle finishes a record whose fields depend on each other, and may append the other half of a biflow.
-func (s *Session) settle(t *Template, r *flow.Record) {
+func (s *Decoder) settle(t *Template, r *flow.Record) {
 	t.plan.settle(r, &s.ctx)
 	if t.plan.after&afterNames != 0 {
 		r.Observer = s.observer(r.Direction)
@@ -129,7 +126,7 @@ func (s *Session) settle(t *Template, r *flow.Record) {
 }
 
 // boot returns when the exporter started, where the template's records tell uptimes and an options record told that.
-func (s *Session) boot(t *Template, id uint32) int64 {
+func (s *Decoder) boot(t *Template, id uint32) int64 {
 	if t.plan.after&afterUptime == 0 {
 		return 0
 	}
@@ -141,7 +138,7 @@ func (s *Session) boot(t *Template, id uint32) int64 {
 
 // observer names the place that saw the packets: the virtual observation point, else the port on whose side the
 // record was made.
-func (s *Session) observer(direction uint8) string {
+func (s *Decoder) observer(direction uint8) string {
 	c := &s.ctx
 	switch {
 	case len(c.observer) > 0:
@@ -154,13 +151,13 @@ func (s *Session) observer(direction uint8) string {
 	return ""
 }
 
-// maxName is the longest name of an observer, as for virtualObsID in Open vSwitch.
-const maxName = 254
+// MaxName is the longest name of an observer, as for virtualObsID in Open vSwitch.
+const MaxName = 254
 
 // intern returns b as a string that is shared with earlier records. The number of strings kept is bounded; beyond
 // it the collection starts anew.
-func (s *Session) intern(b []byte) string {
-	b = b[:min(len(b), maxName)]
+func (s *Decoder) intern(b []byte) string {
+	b = b[:min(len(b), MaxName)]
 	if string(b) == s.lastName {
 		return s.lastName
 	}

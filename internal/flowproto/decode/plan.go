@@ -1,4 +1,4 @@
-package ipfix
+package decode
 
 import (
 	"crosstap/internal/flow"
@@ -133,7 +133,7 @@ func twoFamilies(k key, e entry, has map[key]bool) entry {
 	}
 	set := e.set
 	e.set = func(r *flow.Record, c *context, b []byte) {
-		if !allZero(b) {
+		if !AllZero(b) {
 			set(r, c, b)
 		}
 	}
@@ -163,8 +163,8 @@ func instead(k key, has map[key]bool) (entry, bool) {
 	return entry{}, false
 }
 
-// certReverse is the bit that makes an element of CERT's the same of the other direction.
-const certReverse = 1 << 14
+// CERTReverse is the bit that makes an element of CERT's the same of the other direction.
+const CERTReverse = 1 << 14
 
 // backwards are the counters of the other direction.
 var backwards = map[key]entry{
@@ -176,11 +176,11 @@ var backwards = map[key]entry{
 	{ie.Reverse, 86}: {set: func(_ *flow.Record, c *context, b []byte) { c.back.packets = be(b) }, after: afterBiflow},
 	{ie.Reverse, 5}:  {set: func(_ *flow.Record, c *context, b []byte) { c.back.tos = b[len(b)-1] }, after: afterBiflow},
 	{ie.Reverse, 6}:  {set: func(_ *flow.Record, c *context, b []byte) { c.back.flags = uint16(be(b)) & 0xfff }, after: afterBiflow},
-	{ie.CERT, 14 | certReverse}: {set: func(_ *flow.Record, c *context, b []byte) {
+	{ie.CERT, 14 | CERTReverse}: {set: func(_ *flow.Record, c *context, b []byte) {
 		c.back.first = b[len(b)-1]
 		c.back.flags |= uint16(c.back.first)
 	}, after: afterBiflow},
-	{ie.CERT, 15 | certReverse}: {set: func(_ *flow.Record, c *context, b []byte) { c.back.flags |= uint16(b[len(b)-1]) }, after: afterBiflow},
+	{ie.CERT, 15 | CERTReverse}: {set: func(_ *flow.Record, c *context, b []byte) { c.back.flags |= uint16(b[len(b)-1]) }, after: afterBiflow},
 	{ie.Reverse, 352}:           {set: func(_ *flow.Record, c *context, b []byte) { c.back.l2 = be(b) }, after: afterBiflow},
 }
 
@@ -238,20 +238,20 @@ func (p *plan) settle(r *flow.Record, c *context) {
 
 // The values of tunnelType (VMware element 891).
 const (
-	tunnelVXLAN  = 1
-	tunnelGRE    = 2
-	tunnelGeneve = 7
+	TunnelVXLAN  = 1
+	TunnelGRE    = 2
+	TunnelGeneve = 7
 )
 
 // keySegment names the segment of a tunnel key. An exporter that does not say the tunnel's type is
 // judged by the outer header.
 func keySegment(t flow.Tunnel, number uint32) flow.Segment {
 	switch {
-	case t.Type == tunnelVXLAN:
+	case t.Type == TunnelVXLAN:
 		return flow.NewSegment(flow.KindVXLAN, number)
-	case t.Type == tunnelGRE, t.Type == 0 && t.Proto == 47:
+	case t.Type == TunnelGRE, t.Type == 0 && t.Proto == 47:
 		return flow.NewSegment(flow.KindGRE, number)
-	case t.Type == tunnelGeneve, t.Type == 0 && t.DstPort == 6081:
+	case t.Type == TunnelGeneve, t.Type == 0 && t.DstPort == 6081:
 		return flow.NewSegment(flow.KindGeneve, number)
 	case t.Type == 0:
 		return flow.NewSegment(flow.KindVXLAN, number)
@@ -263,11 +263,11 @@ func keySegment(t flow.Tunnel, number uint32) flow.Segment {
 func tunnelType(k flow.SegmentKind) uint8 {
 	switch k {
 	case flow.KindVXLAN:
-		return tunnelVXLAN
+		return TunnelVXLAN
 	case flow.KindNVGRE, flow.KindGRE:
-		return tunnelGRE
+		return TunnelGRE
 	case flow.KindGeneve:
-		return tunnelGeneve
+		return TunnelGeneve
 	}
 	return 0
 }

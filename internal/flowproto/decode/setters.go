@@ -1,4 +1,4 @@
-package ipfix
+package decode
 
 import (
 	"encoding/binary"
@@ -16,6 +16,8 @@ type setter func(r *flow.Record, c *context, b []byte)
 type context struct {
 	exportNS   int64
 	bootNS     int64 // systemInitTimeMilliseconds, 0 when not said
+	uptime     bool  // the message's header tells the uptime
+	uptimeMS   uint32
 	startUp    uint32
 	endUp      uint32
 	durationNS int64
