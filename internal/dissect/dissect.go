@@ -29,9 +29,8 @@ func (d *Dissector) Dissect(p *Packet, link frame.LinkType, data []byte, origLen
 	w.open()
 	for k := w.first(link); k != KindNone; {
 		if k == KindEthernet {
-			if next, ok := w.plain(); ok {
-				k = next
-				continue
+			if k = w.plain(); k == KindNone {
+				return
 			}
 		}
 		if p.NLayers == MaxLayers {

@@ -1,6 +1,8 @@
 package dissect
 
 import (
+	"encoding/binary"
+
 	"crosstap/internal/flow"
 	"crosstap/internal/wire"
 )
@@ -44,8 +46,7 @@ func (w *walk) ipv4() Kind {
 // putV4 writes an IPv4 address to a, which holds zeros, in one piece: the same as flow.V4 without a copy that
 // waits for its own bytes.
 func putV4(a *flow.Addr, b []byte) {
-	a[10], a[11] = 0xff, 0xff
-	copy(a[12:], b[:4])
+	binary.LittleEndian.PutUint64(a[8:], 0xffff0000|uint64(binary.LittleEndian.Uint32(b))<<32)
 }
 
 // network begins the network layer of a level: of the present one, or of a new one inside another IP packet.
