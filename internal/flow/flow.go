@@ -311,6 +311,9 @@ type Record struct {
 	ObserverID   uint64 // hash of the place: exporter, domain, point, name, role, direction (and port, for a group's copies)
 	Fabric       string
 	Observer     string // name of the observer
+	InIfName     string // names of InIf and OutIf, "" where nobody tells them
+	OutIfName    string
+	VRF          string // routing table that the packets came in by, else that they left by
 	ObserverHost string // host the observer is on
 	Tenant       string // whose the segment is, else whom both machines are given to
 	SrcTenant    string // whom the machine at that end belongs to: by itself, else by its segment; "" when it is not known
