@@ -8,6 +8,8 @@ import (
 	"crosstap/internal/flow"
 	"crosstap/internal/flowproto/decode"
 	"crosstap/internal/flowproto/ipfix"
+	"crosstap/internal/flowproto/netflow5"
+	"crosstap/internal/flowproto/netflow9"
 )
 
 // What the decoders of all protocols share.
@@ -80,6 +82,12 @@ func ParseHeader(b []byte) (Header, error) {
 	case IPFIX:
 		h, err := ipfix.ParseHeader(b)
 		return Header{Protocol: p, Domain: h.Domain, Sequence: h.Sequence, ExportTime: h.ExportTime}, err
+	case NetFlow9:
+		h, err := netflow9.ParseHeader(b)
+		return Header{Protocol: p, Domain: h.Source, Sequence: h.Sequence, ExportTime: h.ExportTime}, err
+	case NetFlow1, NetFlow5, NetFlow6, NetFlow7:
+		i, err := netflow5.ParseInfo(b)
+		return Header{Protocol: p, Domain: i.Domain, Sequence: i.Sequence, ExportTime: i.ExportTime}, err
 	}
 	return Header{}, notOurs(b)
 }

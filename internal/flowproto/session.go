@@ -5,6 +5,8 @@ import (
 
 	"crosstap/internal/flow"
 	"crosstap/internal/flowproto/ipfix"
+	"crosstap/internal/flowproto/netflow5"
+	"crosstap/internal/flowproto/netflow9"
 )
 
 // protocol is the decoder of one protocol in a session.
@@ -43,6 +45,10 @@ func (s *Session) of(p Protocol) protocol {
 	switch p {
 	case IPFIX:
 		d = ipfix.NewSession(s.lim)
+	case NetFlow9:
+		d = netflow9.NewSession(s.lim)
+	case NetFlow1, NetFlow5, NetFlow6, NetFlow7:
+		d = netflow5.NewSession(s.lim)
 	default:
 		return nil
 	}
@@ -170,8 +176,13 @@ func (s *Session) Restore(b []byte, recvNS int64) (Result, error) {
 
 // savedLen returns the length of the message at the start of what AppendTemplates wrote.
 func savedLen(b []byte) int {
-	if h, err := ipfix.ParseHeader(b); err == nil {
-		return h.Length
+	switch Detect(b) {
+	case NetFlow9:
+		return netflow9.SavedLen(b)
+	case IPFIX:
+		if h, err := ipfix.ParseHeader(b); err == nil {
+			return h.Length
+		}
 	}
 	return len(b)
 }

@@ -6,8 +6,9 @@ var books = [...]book{
 	{VMware, "VMware", vmware},
 	{CERT, "CERT", cert},
 	{2636, "Juniper", juniper},
-	{9, "Cisco", cisco},
-	{35632, "ntop", ntop},
+	{Cisco, "Cisco", cisco},
+	{Ntop, "ntop", ntop},
+	{NetFlow9Scope, "NetFlow v9 scope", netflow9Scope},
 	{56506, "Antrea", antrea},
 	{10704, "Barracuda", barracuda},
 	{5951, "NetScaler", netscaler},
@@ -140,4 +141,13 @@ var nokia = map[uint16]row{
 
 var viptela = map[uint16]row{
 	4321: {"viptelaVPNId", u64, idn, none},
+}
+
+// netflow9Scope is what an option record of NetFlow v9 can be about.
+var netflow9Scope = map[uint16]row{
+	1: {"scopeSystem", u32, idn, none},
+	2: {"scopeInterface", u32, idn, none},
+	3: {"scopeLineCard", u32, idn, none},
+	4: {"scopeCache", u32, idn, none},
+	5: {"scopeTemplate", u32, idn, none},
 }

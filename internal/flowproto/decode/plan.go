@@ -30,7 +30,7 @@ type step struct {
 }
 
 // compile makes the plan of a template's fields.
-func compile(fields []Field) plan {
+func compile(proto Protocol, fields []Field) plan {
 	p := plan{outer: tenantInside(fields), runs: []run{{}}}
 	has := make(map[key]bool, len(fields))
 	for _, f := range fields {
@@ -55,9 +55,23 @@ func compile(fields []Field) plan {
 		}
 		last.size += int(f.Len)
 	}
+	if proto != IPFIX && portsForICMP(has) {
+		p.after |= afterICMP
+	}
 	p.timed = (has[key{0, 150}] || has[key{0, 152}]) && (has[key{0, 151}] || has[key{0, 153}])
 	p.simple = p.timed && p.after == 0
 	return p
+}
+
+// portsForICMP reports whether a template has nothing but the destination port for the type and code of ICMP. NetFlow
+// puts them there, type in the high byte.
+func portsForICMP(has map[key]bool) bool {
+	for _, id := range []uint16{32, 139, 176, 177, 178, 179} {
+		if has[key{0, id}] {
+			return false
+		}
+	}
+	return has[key{0, 4}] && has[key{0, 11}]
 }
 
 // tenantInside reports whether a template has the tenant's packet in VMware's elements and so the tunnel's
@@ -157,6 +171,10 @@ func instead(k key, has map[key]bool) (entry, bool) {
 		return setters[key{0, 1}], true
 	case (k.id == 86 || k.id == 298) && !has[key{0, 2}]:
 		return setters[key{0, 2}], true
+	case k.id == 23 && !has[key{0, 1}] && !has[key{0, 85}] && !has[key{0, 231}]:
+		return setters[key{0, 1}], true
+	case k.id == 24 && !has[key{0, 2}] && !has[key{0, 86}] && !has[key{0, 298}]:
+		return setters[key{0, 2}], true
 	case k.id == 353 && !has[key{0, 352}]:
 		return setters[key{0, 352}], true
 	}
@@ -232,6 +250,9 @@ func (p *plan) settle(r *flow.Record, c *context) {
 		if r.Sampling > 1 {
 			r.Marks |= flow.MarkSampled
 		}
+	}
+	if p.after&afterICMP != 0 && (r.Proto == 1 || r.Proto == 58) && r.SrcPort == 0 {
+		r.ICMPTypeCode, r.DstPort = r.DstPort, 0
 	}
 	c.settleTimes(r, p.after)
 }

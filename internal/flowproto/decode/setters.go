@@ -61,6 +61,7 @@ const (
 	afterSampling
 	afterBiflow
 	afterGRE
+	afterICMP
 )
 
 // be reads a big-endian unsigned integer of one to eight bytes; of a longer one the last eight.

@@ -52,9 +52,9 @@ func (s *Decoder) Define(r Spec, off int) {
 func (s *Decoder) compile(r Spec) *Template {
 	def := bytes.Clone(r.Def)
 	fields := s.parse(make([]Field, 0, r.Count), def, r.Scope)
-	t := New(s.msg.Domain, r.ID, fields, r.Scope, r.Options)
+	t := New(s.msg.Protocol, s.msg.Domain, r.ID, fields, r.Scope, r.Options)
 	if t != nil {
-		t.def, t.protocol = def, s.msg.Protocol
+		t.def = def
 	}
 	return t
 }

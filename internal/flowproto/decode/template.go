@@ -38,15 +38,15 @@ const maxRecord = 65535
 
 // New compiles a template of these fields. It returns nil when its records would have no length, for such
 // a set has no end, or more than a message holds.
-func New(domain uint32, id uint16, fields []Field, scope int, options bool) *Template {
-	t := &Template{Domain: domain, ID: id, Scope: scope, options: options, fixed: true, Fields: fields}
+func New(p Protocol, domain uint32, id uint16, fields []Field, scope int, options bool) *Template {
+	t := &Template{protocol: p, Domain: domain, ID: id, Scope: scope, options: options, fixed: true, Fields: fields}
 	for _, f := range fields {
 		t.add(f)
 	}
 	if t.minLen == 0 || t.minLen > maxRecord || t.Scope > len(t.Fields) {
 		return nil
 	}
-	t.plan = compile(t.Fields)
+	t.plan = compile(p, t.Fields)
 	return t
 }
 

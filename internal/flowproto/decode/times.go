@@ -57,8 +57,16 @@ func (c *context) settleUptime(r *flow.Record) {
 	if c.startUp == 0 && c.endUp == 0 {
 		return
 	}
-	if c.uptime && c.bootNS == 0 {
-		r.StartNS, r.EndNS = c.ago(c.startUp), c.ago(c.endUp)
+	if c.uptime {
+		if r.StartNS == 0 {
+			r.StartNS = c.ago(c.startUp)
+		}
+		if r.EndNS == 0 {
+			r.EndNS = c.ago(c.endUp)
+		}
+		if r.StartNS > r.EndNS && c.uptimeMS-c.endUp < 1<<31 {
+			r.StartNS -= wrapNS // a flow that has lasted for more than half of it
+		}
 		return
 	}
 	if c.bootNS == 0 {
@@ -72,16 +80,12 @@ func (c *context) settleUptime(r *flow.Record) {
 	}
 }
 
-// ago turns an uptime into a time by the uptime and the clock in the message's header. Both uptimes wrap after 49.7
-// days; a little after the header's means that the clock went on while the datagram was made.
-func (c *context) ago(up uint32) int64 {
-	const ahead = 24 * 3600 * 1000
-	ms := c.uptimeMS - up
-	if -ms < ahead {
-		return later(c.exportNS, int64(-ms)*1e6)
-	}
-	return c.exportNS - int64(ms)*1e6
-}
+// ago turns an uptime into a time by the uptime and the clock in the message's header. Uptimes wrap after 49.7 days: the
+// nearer of the two times that an uptime may mean is taken.
+func (c *context) ago(up uint32) int64 { return c.exportNS - int64(int32(c.uptimeMS-up))*1e6 }
+
+// wrapNS is how long an uptime lasts.
+const wrapNS = 1 << 32 * 1e6
 
 // later returns t + d, or the greatest time when that is too far.
 func later(t, d int64) int64 {

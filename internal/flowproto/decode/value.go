@@ -26,6 +26,9 @@ func (v Value) Name() string {
 // Type returns the abstract data type by which the value is read: octetArray for elements that the tables do not
 // name and for values whose length their type does not allow.
 func (v Value) Type() ie.Type {
+	if v.Element != nil && v.Element.Type.Unsigned() && len(v.Bytes) > v.Element.Type.Len() && len(v.Bytes) <= 8 {
+		return ie.Unsigned64 // NetFlow v9 exporters give some numbers more bytes than the registry
+	}
 	if v.Element == nil || !v.Element.Type.Fits(len(v.Bytes)) {
 		return ie.OctetArray
 	}
