@@ -44,7 +44,9 @@ type Stats struct {
 	Book        ledger.Statement `json:"book"`         // records: in = stored + dropped{reason} + held
 	Rows        uint64           `json:"rows"`         // stored and not yet expired
 	Bytes       uint64           `json:"bytes"`        // on disk
-	Files       int              `json:"files"`        //
+	Files       int              `json:"files"`        // of rows
+	RollupRows  uint64           `json:"rollup_rows"`  // of stored roll-ups
+	RollupBytes uint64           `json:"rollup_bytes"` // beside Bytes
 	SealedFiles int              `json:"sealed_files"` // of Files: sorted, with the canonical rows settled
 	PendingRows int              `json:"pending_rows"` // appended, not yet durable
 	SetAside    uint64           `json:"set_aside"`    // files found damaged since the store was opened
@@ -74,7 +76,7 @@ type View interface {
 	//
 	//	bucket                  TIMESTAMP, start of the hour or minute of t_end
 	//	fabric, segment, src, dst, tenant, src_vm, src_vm_id, src_host (and dst_…), app, proto
-	//	                        as in Table, after what other observers of a flow know has filled what one lacks. A
+	//	                        as in Table, after what other observers of a flow told in the hour has filled what one lacks. A
 	//	                        workload is its id, else its name, else its address in (fabric, segment)
 	//	service_port            port of the server; the lesser port when the client is not known
 	//	client                  which end opened: 0 not known, 1 src, 2 dst

@@ -22,6 +22,10 @@ type Config struct {
 	SealRows   int           // rows in a level 1 file at most, and level 0 rows of an hour that are sorted early; 500,000
 	KeepFor    time.Duration // hours older than that are deleted; 0 keeps them
 	KeepBytes  int64         // the oldest hours are deleted above that size; 0 for no limit
+	FullAt     float64       // and when the file system is fuller than that; 0.85, 1 or without MinFree never
+
+	// KeepRollups is how long roll-ups are kept; 0 keeps them. They are small, and outlive the rows they were made from.
+	KeepRollups time.Duration
 
 	QueryMemory  int64 // of the query engine, bytes; 25 % of the machine's, at least 128 MiB
 	QueryThreads int   // at most; cores - 1, 1 to 2
@@ -51,6 +55,12 @@ func (c Config) withDefaults() Config {
 	def(&c.SealRows, 500_000)
 	if c.MinFree == 0 {
 		c.MinFree = 64 << 20
+	}
+	switch {
+	case c.MinFree < 0:
+		c.FullAt = 1
+	case c.FullAt <= 0:
+		c.FullAt = 0.85
 	}
 	if c.QueryMemory <= 0 {
 		c.QueryMemory = max(int64(totalMemory()/4), 128<<20)

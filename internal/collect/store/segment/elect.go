@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"crosstap/internal/flow"
@@ -24,6 +23,7 @@ type electRow struct {
 	Marks      uint16
 	Direction  uint8
 	Role       uint8
+	known      uint32 // number of what the row knows, in fills
 }
 
 // candidate is a row in the election.
@@ -41,9 +41,9 @@ const electionRows = 1 << 20
 const slackMS = 1000
 
 // electHour settles the canonical rows of files; context are files of the hours beside, of which
-// canonical rows that reach into the hour count as settled. It returns one bitmap for each file
-// and how many rows of each change.
-func (s *Store) electHour(files, context []file) (bits []bitmap, flips []int, err error) {
+// canonical rows that reach into the hour count as settled. It returns one bitmap for each file,
+// how many rows of each change, and what is known of flows of which a row lacks something.
+func (s *Store) electHour(files, context []file) (bits []bitmap, flips []int, known map[uint64]*knowledge, err error) {
 	var total int64
 	from := int64(1<<63 - 1)
 	bits, flips = make([]bitmap, len(files)), make([]int, len(files))
@@ -53,8 +53,11 @@ func (s *Store) electHour(files, context []file) (bits []bitmap, flips []int, er
 		bits[i] = newBitmap(f.Rows)
 	}
 	passes := uint64(total/electionRows + 1)
+	flows := map[uint64]*knowledge{}
 	for pass := range passes {
 		var all []candidate
+		fill := newFills()
+		fill.flows = flows
 		take := func(number int, want func(*electRow) bool) func(int, *electRow) {
 			return func(at int, r *electRow) {
 				was := r.Marks&uint16(flow.MarkCanonical) != 0
@@ -68,8 +71,8 @@ func (s *Store) electHour(files, context []file) (bits []bitmap, flips []int, er
 			}
 		}
 		for i, f := range files {
-			if err := s.readElection(f, take(i, func(*electRow) bool { return true })); err != nil {
-				return nil, nil, err
+			if err := s.readElection(f, fill, take(i, func(*electRow) bool { return true })); err != nil {
+				return nil, nil, nil, err
 			}
 		}
 		for _, f := range context {
@@ -77,12 +80,12 @@ func (s *Store) electHour(files, context []file) (bits []bitmap, flips []int, er
 				return r.FlowID != 0 && r.Marks&uint16(flow.MarkCanonical) != 0 && r.TEnd >= from-slackMS
 			}
 			keep := take(-1, beside)
-			if err := s.readElection(f, func(at int, r *electRow) {
+			if err := s.readElection(f, nil, func(at int, r *electRow) {
 				if beside(r) {
 					keep(at, r)
 				}
 			}); err != nil {
-				return nil, nil, err
+				return nil, nil, nil, err
 			}
 		}
 		elect(all, func(c *candidate, canonical bool) {
@@ -91,26 +94,40 @@ func (s *Store) electHour(files, context []file) (bits []bitmap, flips []int, er
 				flips[c.file]++
 			}
 		})
+		fill.see(all)
 	}
-	return bits, flips, nil
+	return bits, flips, flows, nil
 }
 
-// readElection calls each with the deciding columns of every row.
-func (s *Store) readElection(f file, each func(int, *electRow)) error {
-	in, err := os.Open(filepath.Join(s.table, f.Name))
+// electColumns decide, knownColumns tell what a row knows.
+var (
+	electColumns = []string{"flow_id", "observer_id", "t_start", "t_end", "sampling", "marks", "direction", "role"}
+	knownColumns = []string{"segment", "fabric", "tenant", "app", "src_vm", "src_vm_id", "src_host", "dst_vm", "dst_vm_id", "dst_host"}
+)
+
+// readElection calls each with the deciding columns of every row, and numbers what the rows know when fill is given.
+func (s *Store) readElection(f file, fill *fills, each func(int, *electRow)) error {
+	in, err := os.Open(s.path(f.Name))
 	if err != nil {
 		return &damagedError{f, err}
 	}
 	defer in.Close()
-	at := 0
+	at, columns := 0, electColumns
+	if fill != nil {
+		columns = slices.Concat(electColumns, knownColumns)
+	}
 	err = readRows(in, func(r *row) error {
 		if at >= int(f.Rows) {
 			return errors.New("more rows than its footer says")
 		}
-		each(at, &electRow{r.FlowID, r.ObserverID, r.TStart, r.TEnd, r.Sampling, r.Marks, r.Direction, r.Role})
+		e := electRow{r.FlowID, r.ObserverID, r.TStart, r.TEnd, r.Sampling, r.Marks, r.Direction, r.Role, 0}
+		if fill != nil {
+			e.known = fill.add(r)
+		}
+		each(at, &e)
 		at++
 		return nil
-	}, "flow_id", "observer_id", "t_start", "t_end", "sampling", "marks", "direction", "role")
+	}, columns...)
 	if err != nil {
 		return &damagedError{f, err}
 	}

@@ -34,6 +34,8 @@ type file struct {
 	Level   int    `json:"level"`    // 0 as flushed or merged, 1 settled
 	Sealed  bool   `json:"sealed"`   // the canonical rows are settled
 	Columns int    `json:"columns"`  // 0 in files from before there were later ones
+
+	Of []string `json:"of,omitempty"` // roll-ups: the files whose rows it adds up
 }
 
 // hour is the start of the hour in whose folder the file is, in milliseconds.
@@ -53,6 +55,7 @@ type footer struct {
 	Sealed   bool     `json:"sealed"`
 	Columns  int      `json:"columns"`
 	Replaces []string `json:"replaces,omitempty"` // names of the files whose rows these are
+	Of       []string `json:"of,omitempty"`       // roll-ups: names of the files whose rows it adds up
 	Group    string   `json:"group,omitempty"`    // the files of one merge belong together:
 	Part     int      `json:"part,omitempty"`     // they replace only when all Parts are there
 	Parts    int      `json:"parts,omitempty"`
@@ -77,7 +80,7 @@ func fileName(level int, minMS, maxMS int64, id string) string {
 // validName reports whether name is one that fileName can have made: what is in a manifest or a
 // footer is not to be trusted with a path.
 func validName(name string) bool {
-	part := strings.Split(name, "/")
+	part := strings.Split(strings.TrimPrefix(name, rollupDir+"/"), "/")
 	if len(part) != 3 || len(part[0]) < 8 || len(part[1]) != 2 || !strings.HasSuffix(part[2], ".parquet") {
 		return false
 	}
@@ -280,6 +283,11 @@ func openParquet(f *os.File) (pf *parquet.File, size int64, err error) {
 
 // verify reads a whole file and says what is wrong with it.
 func verify(path string, want file) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("damaged: %v", p)
+		}
+	}()
 	f, err := os.Open(path)
 	if err != nil {
 		return err
@@ -289,7 +297,12 @@ func verify(path string, want file) (err error) {
 		return fmt.Errorf("%d bytes, the manifest says %d", st.Size(), want.Bytes)
 	}
 	var n int64
-	if err := readRows(f, func(*row) error { n++; return nil }); err != nil {
+	if want.isRollup() {
+		err = verifyRollup(f, func(*rollup) error { n++; return nil })
+	} else {
+		err = readRows(f, func(*row) error { n++; return nil })
+	}
+	if err != nil {
 		return err
 	}
 	if n != want.Rows {

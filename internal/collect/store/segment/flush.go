@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -156,7 +157,7 @@ func (s *Store) writeBatch(recs []flow.Record) error {
 	var added []file
 	undo := func() {
 		for _, f := range added {
-			os.Remove(filepath.Join(s.table, f.Name))
+			os.Remove(s.path(f.Name))
 		}
 	}
 	for _, idx := range splitByHour(sortOrder(recs), recs) {
@@ -185,7 +186,7 @@ func (s *Store) checkFree() error {
 	if s.cfg.MinFree < 0 {
 		return nil
 	}
-	free, err := freeBytes(s.cfg.Dir)
+	free, _, err := s.diskSpace(s.cfg.Dir)
 	if err == nil && free < uint64(s.cfg.MinFree) {
 		return fmt.Errorf("%w: %d bytes free, %d must stay", errMinFree, free, s.cfg.MinFree)
 	}
@@ -233,34 +234,50 @@ func (s *Store) writeFile(recs []flow.Record, order []int32) (file, error) {
 
 // createFile encodes what fill adds and makes it durable; the manifest does not know it yet.
 func (s *Store) createFile(e *encoder, level int, sealed bool, replaces []string, fill func(*encoder) error) (file, error) {
+	name, size, err := s.create(func(out io.Writer) error {
+		e.reset(out, level, sealed)
+		if err := fill(e); err != nil {
+			return err
+		}
+		return e.finish(replaces)
+	}, func(id string) string { return fileName(level, e.foot.MinMS, e.foot.MaxMS, id) })
+	if err != nil {
+		return file{}, err
+	}
+	return e.describe(name, size), nil
+}
+
+// create makes what encode writes durable under the name that is asked for when it is known.
+func (s *Store) create(encode func(io.Writer) error, name func(id string) string) (string, int64, error) {
 	tmp, err := os.CreateTemp(s.cfg.Dir, "segment-*.tmp")
 	if err != nil {
-		return file{}, err
+		return "", 0, err
 	}
 	size := &countingWriter{to: tmp}
-	e.reset(size, level, sealed)
-	if err = fill(e); err == nil {
-		err = e.finish(replaces)
+	err = encode(size)
+	var id uuid.UUID
+	if err == nil {
+		id, err = uuid.NewV7()
+	}
+	var to string
+	if err == nil {
+		to = name(id.String())
+		err = makeDirs(s.root(to), filepath.ToSlash(filepath.Dir(strings.TrimPrefix(to, rollupDir+"/"))))
 	}
 	if err != nil {
 		tmp.Close()
 		os.Remove(tmp.Name())
-		return file{}, err
+		return "", 0, err
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return file{}, err
+	return to, size.n, publish(tmp, s.path(to))
+}
+
+// root is the folder that a file's name is below of.
+func (s *Store) root(name string) string {
+	if isRollup(name) {
+		return s.rollups
 	}
-	name := fileName(level, e.foot.MinMS, e.foot.MaxMS, id.String())
-	if err := makeDirs(s.table, filepath.ToSlash(filepath.Dir(name))); err != nil {
-		tmp.Close()
-		os.Remove(tmp.Name())
-		return file{}, err
-	}
-	if err := publish(tmp, filepath.Join(s.table, name)); err != nil {
-		return file{}, err
-	}
-	return e.describe(name, size.n), nil
+	return s.table
 }
 
 // countingWriter counts the bytes written.

@@ -31,13 +31,13 @@ func lockDir(path string) (*os.File, error) {
 	return f, nil
 }
 
-// freeBytes returns what an unprivileged writer may still use on the file system.
-func freeBytes(dir string) (uint64, error) {
+// diskSpace returns what an unprivileged writer may still use on the file system, and could use of it in all.
+func diskSpace(dir string) (free, total uint64, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	return st.Bavail * uint64(st.Bsize), nil
+	return st.Bavail * uint64(st.Bsize), (st.Blocks - st.Bfree + st.Bavail) * uint64(st.Bsize), nil
 }
 
 // totalMemory returns the machine's memory in bytes, 0 when not known.

@@ -51,7 +51,9 @@ type manifest struct {
 	f     *os.File
 	size  int64           // of the good part
 	lines int             //
-	live  map[string]file // by name
+	live  map[string]file // segment files by name
+	rolls map[string]file // roll-ups by name
+	sums  map[string]int  // how many roll-ups add up a segment file's rows, by its name
 	dead  map[string]bool // no longer live, perhaps still on disk
 }
 
@@ -60,7 +62,7 @@ var errNewerSchema = errors.New("the store was written by a newer version")
 // readManifest reads the log at path; it does not change it. complete is false when there is none or
 // when its end is damaged.
 func readManifest(path string) (m *manifest, complete bool, err error) {
-	m = &manifest{path: path, live: map[string]file{}, dead: map[string]bool{}}
+	m = &manifest{path: path, live: map[string]file{}, rolls: map[string]file{}, sums: map[string]int{}, dead: map[string]bool{}}
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return m, false, nil
@@ -94,15 +96,63 @@ func readManifest(path string) (m *manifest, complete bool, err error) {
 // take applies a change to the state.
 func (m *manifest) take(c change) {
 	for _, n := range c.Del {
-		delete(m.live, n)
+		m.forget(n)
 		m.dead[n] = true
 	}
 	for _, f := range c.Add {
-		if validName(f.Name) {
+		if !validName(f.Name) {
+			continue
+		}
+		m.forget(f.Name)
+		delete(m.dead, f.Name)
+		if !f.isRollup() {
 			m.live[f.Name] = f
-			delete(m.dead, f.Name)
+			continue
+		}
+		m.rolls[f.Name] = f
+		for _, n := range f.Of {
+			m.sums[n]++
 		}
 	}
+}
+
+// forget takes a file out of the state.
+func (m *manifest) forget(name string) {
+	delete(m.live, name)
+	for _, n := range m.rolls[name].Of {
+		if m.sums[n]--; m.sums[n] == 0 {
+			delete(m.sums, n)
+		}
+	}
+	delete(m.rolls, name)
+}
+
+// has reports whether a file is live.
+func (m *manifest) has(name string) bool {
+	_, live := m.live[name]
+	_, roll := m.rolls[name]
+	return live || roll
+}
+
+// rollsOf returns the roll-ups that add up rows of one of the files.
+func (m *manifest) rollsOf(files []file) []string {
+	in := map[string]bool{}
+	for _, f := range files {
+		if m.sums[f.Name] > 0 {
+			in[f.Name] = true
+		}
+	}
+	var out []string
+	if len(in) == 0 {
+		return nil
+	}
+	for name, r := range m.rolls {
+		if slices.ContainsFunc(r.Of, func(n string) bool { return in[n] }) {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // openForWriting keeps the good part of the log and appends from there.
@@ -120,7 +170,7 @@ func (m *manifest) openForWriting() error {
 
 // append makes a change durable and applies it.
 func (m *manifest) append(c change) error {
-	if m.lines > 1000 && m.lines > 4*len(m.live) {
+	if m.lines > 1000 && m.lines > 4*(len(m.live)+len(m.rolls)) {
 		if err := m.rewrite(); err != nil {
 			return err
 		}
@@ -183,7 +233,7 @@ func (m *manifest) dump(out io.Writer) (size int64, lines int, err error) {
 		return 0, 0, err
 	}
 	c := change{Del: slices.Sorted(maps.Keys(m.dead))}
-	for _, f := range sortedFiles(m.live) {
+	for _, f := range slices.Concat(sortedFiles(m.live), sortedFiles(m.rolls)) {
 		if c.Add = append(c.Add, f); len(c.Add) == 256 {
 			if err := put(c); err != nil {
 				return 0, 0, err

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/google/uuid"
 
@@ -27,12 +26,12 @@ type cursor struct {
 // cursorRows is how many rows a cursor reads at a time: a merge of 64 files holds some 8 MB of them.
 const cursorRows = 256
 
-func openCursor(path string, number int) (*cursor, error) {
+func openCursor(path string, number int, columns ...string) (*cursor, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	r, err := newScanner(f)
+	r, err := newScanner(f, columns...)
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -103,13 +102,13 @@ func (e *damagedError) Unwrap() error { return e.err }
 var errStopped = errors.New("the store is being closed")
 
 // merge writes the rows of sorted files as new ones of the level, sorted, with at most SealRows each.
-// bits, when given, holds for each file which of its rows are canonical. Memory does not grow with
-// the files' size.
-func (s *Store) merge(in []file, level int, sealed bool, bits []bitmap) (out []file, err error) {
+// bits, when given, holds for each file which of its rows are canonical; each, when given, sees every row as it is written. Memory
+// does not grow with the files' size.
+func (s *Store) merge(in []file, level int, sealed bool, bits []bitmap, each func(*row) error) (out []file, err error) {
 	defer func() {
 		if err != nil {
 			for _, f := range out {
-				os.Remove(filepath.Join(s.table, f.Name))
+				os.Remove(s.path(f.Name))
 			}
 			out = nil
 		}
@@ -134,7 +133,7 @@ func (s *Store) merge(in []file, level int, sealed bool, bits []bitmap) (out []f
 	for part := 0; len(h) > 0; part++ {
 		f, err := s.createFile(e, level, sealed, names, func(e *encoder) error {
 			e.foot.Group, e.foot.Part, e.foot.Parts = group.String(), part, parts
-			return s.mergeInto(e, &h, in, bits)
+			return s.mergeInto(e, &h, in, bits, each)
 		})
 		if err != nil {
 			return out, err
@@ -145,7 +144,7 @@ func (s *Store) merge(in []file, level int, sealed bool, bits []bitmap) (out []f
 }
 
 // openCursors opens all files; closeAll is never nil.
-func (s *Store) openCursors(in []file) (h cursors, closeAll func(), err error) {
+func (s *Store) openCursors(in []file, columns ...string) (h cursors, closeAll func(), err error) {
 	var all cursors
 	closeAll = func() {
 		for _, c := range all {
@@ -153,7 +152,7 @@ func (s *Store) openCursors(in []file) (h cursors, closeAll func(), err error) {
 		}
 	}
 	for i, f := range in {
-		c, err := openCursor(filepath.Join(s.table, f.Name), i)
+		c, err := openCursor(s.path(f.Name), i, columns...)
 		if err != nil {
 			return nil, closeAll, &damagedError{f, err}
 		}
@@ -171,14 +170,10 @@ func (s *Store) openCursors(in []file) (h cursors, closeAll func(), err error) {
 }
 
 // mergeInto moves at most SealRows rows.
-func (s *Store) mergeInto(e *encoder, h *cursors, in []file, bits []bitmap) error {
+func (s *Store) mergeInto(e *encoder, h *cursors, in []file, bits []bitmap, each func(*row) error) error {
 	for n := 0; len(*h) > 0 && n < s.cfg.SealRows; n++ {
-		if n%4096 == 0 {
-			select {
-			case <-s.stop:
-				return errStopped
-			default:
-			}
+		if n%4096 == 0 && s.stopped() {
+			return errStopped
 		}
 		c := (*h)[0]
 		r := e.next()
@@ -189,20 +184,44 @@ func (s *Store) mergeInto(e *encoder, h *cursors, in []file, bits []bitmap) erro
 				r.Marks |= uint16(flow.MarkCanonical)
 			}
 		}
+		if each != nil {
+			if err := each(r); err != nil {
+				return err
+			}
+		}
 		if err := e.added(); err != nil {
 			return err
 		}
-		ok, err := c.next()
-		if err != nil {
-			return &damagedError{in[c.file], err}
-		}
-		if ok {
-			heap.Fix(h, 0)
-		} else {
-			heap.Pop(h)
+		if err := h.advance(in); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// advance moves the first cursor to its next row.
+func (h *cursors) advance(in []file) error {
+	c := (*h)[0]
+	ok, err := c.next()
+	switch {
+	case err != nil:
+		return &damagedError{in[c.file], err}
+	case ok:
+		heap.Fix(h, 0)
+	default:
+		heap.Pop(h)
+	}
+	return nil
+}
+
+// stopped reports whether the store is being closed.
+func (s *Store) stopped() bool {
+	select {
+	case <-s.stop:
+		return true
+	default:
+		return false
+	}
 }
 
 // bitmap is a set of small numbers.

@@ -29,8 +29,10 @@ func (s *Store) openForWriting() (err error) {
 	if s.lock, err = lockDir(filepath.Join(s.cfg.Dir, "LOCK")); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(s.table, 0o750); err != nil {
-		return err
+	for _, dir := range []string{s.table, s.rollups} {
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			return err
+		}
 	}
 	if s.gaps, err = readGaps(filepath.Join(s.cfg.Dir, gapsName)); err != nil {
 		return err
@@ -58,7 +60,7 @@ func (s *Store) reconcile(complete bool) error {
 		return err
 	}
 	var c change
-	for _, f := range sortedFiles(s.man.live) {
+	for _, f := range slices.Concat(sortedFiles(s.man.live), sortedFiles(s.man.rolls)) {
 		size, there := onDisk[f.Name]
 		switch {
 		case !there:
@@ -70,20 +72,24 @@ func (s *Store) reconcile(complete bool) error {
 		}
 		delete(onDisk, f.Name)
 	}
-	unknown := map[string]footer{}
+	unknown, rolls := map[string]footer{}, map[string]footer{}
 	for _, name := range slices.Sorted(maps.Keys(onDisk)) {
 		if s.man.dead[name] {
-			os.Remove(filepath.Join(s.table, name))
+			os.Remove(s.path(name))
 			continue
 		}
-		foot, size, err := readFooter(filepath.Join(s.table, name))
-		if err != nil {
+		foot, size, err := readFooter(s.path(name))
+		switch {
+		case err != nil:
 			s.putAside(file{Name: name, Bytes: size}, err)
-			continue
+		case isRollup(name):
+			rolls[name] = foot
+		default:
+			unknown[name] = foot
 		}
-		unknown[name] = foot
 	}
-	s.adopt(unknown, onDisk, complete, &c)
+	replaced := s.adopt(unknown, onDisk, complete, &c)
+	s.adoptRollups(rolls, onDisk, replaced, complete, &c)
 	if len(c.Add)+len(c.Del) == 0 {
 		return nil
 	}
@@ -91,14 +97,14 @@ func (s *Store) reconcile(complete bool) error {
 }
 
 // adopt decides about files that the manifest does not know: they are listed, unless their rows are in
-// a newer file, or they are parts of a merge that was not finished.
-func (s *Store) adopt(unknown map[string]footer, size map[string]int64, complete bool, c *change) {
-	if len(unknown) == 0 {
-		return
+// a newer file, or they are parts of a merge that was not finished. It returns the names that others replace.
+func (s *Store) adopt(unknown map[string]footer, size map[string]int64, complete bool, c *change) map[string]bool {
+	if len(unknown) == 0 && complete {
+		return nil
 	}
 	feet := maps.Clone(unknown)
 	for name := range s.man.live {
-		if foot, _, err := readFooter(filepath.Join(s.table, name)); err == nil && !slices.Contains(c.Del, name) {
+		if foot, _, err := readFooter(s.path(name)); err == nil && !slices.Contains(c.Del, name) {
 			feet[name] = foot
 		}
 	}
@@ -120,7 +126,7 @@ func (s *Store) adopt(unknown map[string]footer, size map[string]int64, complete
 		foot, orphan := unknown[name]
 		switch {
 		case replaced[name] || unfinished[name]:
-			os.Remove(filepath.Join(s.table, name))
+			os.Remove(s.path(name))
 			if !orphan {
 				c.Del = append(c.Del, name)
 			}
@@ -133,6 +139,58 @@ func (s *Store) adopt(unknown map[string]footer, size map[string]int64, complete
 	if !complete {
 		s.cfg.Log.Warn("the manifest was lost or damaged and has been rebuilt", "files", len(c.Add)+len(s.man.live))
 	}
+	return replaced
+}
+
+// adoptRollups decides about roll-ups once the segment files are settled. One that the manifest does not know is listed when all files that it adds
+// up are live, or, when the manifest is lost, when they have expired: none of them is there, nor damaged, nor replaced. One of which
+// a file was replaced adds up rows that are in another file now; it goes, and the hour's is made again.
+func (s *Store) adoptRollups(unknown map[string]footer, size map[string]int64, replaced map[string]bool, complete bool, c *change) {
+	live := maps.Clone(s.man.live)
+	for _, f := range c.Add {
+		live[f.Name] = f
+	}
+	for _, n := range c.Del {
+		delete(live, n)
+	}
+	older := map[string]bool{}
+	for _, foot := range unknown {
+		for _, n := range foot.Replaces {
+			older[n] = true
+		}
+	}
+	isLive := func(n string) bool { _, ok := live[n]; return ok }
+	gone := func(n string) bool { return !isLive(n) && !replaced[n] && !s.isAside(n) }
+	for _, name := range slices.Sorted(maps.Keys(unknown)) {
+		foot := unknown[name]
+		whole := !slices.ContainsFunc(foot.Of, func(n string) bool { return !isLive(n) })
+		expired := !complete && !slices.ContainsFunc(foot.Of, func(n string) bool { return !gone(n) })
+		if older[name] || !whole && !expired || len(foot.Of) == 0 {
+			os.Remove(s.path(name))
+			continue
+		}
+		c.Add = append(c.Add, file{Name: name, Rows: foot.Rows, Bytes: size[name], Columns: foot.Columns, MinMS: foot.MinMS, MaxMS: foot.MaxMS,
+			StartMS: foot.StartMS, Level: foot.Level, Sealed: foot.Sealed, Of: foot.Of})
+	}
+	for name, f := range s.man.rolls {
+		if !slices.Contains(c.Del, name) && (older[name] || slices.ContainsFunc(f.Of, func(n string) bool { return replaced[n] })) {
+			os.Remove(s.path(name))
+			c.Del = append(c.Del, name)
+		}
+	}
+}
+
+// isAside reports whether a file of that name was set aside.
+func (s *Store) isAside(name string) bool {
+	_, err := os.Stat(s.asidePath(name))
+	return err == nil
+}
+
+func (s *Store) asidePath(name string) string {
+	if isRollup(name) {
+		return filepath.Join(s.cfg.Dir, "aside", rollupDir+"-"+filepath.Base(name))
+	}
+	return filepath.Join(s.cfg.Dir, "aside", filepath.Base(name))
 }
 
 // anyKey reports whether one of the names is in the map.
@@ -147,15 +205,24 @@ func (s *Store) scan() (map[string]int64, error) {
 		os.Remove(name)
 	}
 	onDisk := map[string]int64{}
-	err := filepath.WalkDir(s.table, func(path string, d fs.DirEntry, err error) error {
+	err := scanDir(s.table, "", onDisk)
+	if err == nil {
+		err = scanDir(s.rollups, rollupDir+"/", onDisk)
+	}
+	return onDisk, err
+}
+
+// scanDir finds the files of one kind.
+func scanDir(root, prefix string, onDisk map[string]int64) error {
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		name, err := filepath.Rel(s.table, path)
+		name, err := filepath.Rel(root, path)
 		if err != nil {
 			return err
 		}
-		name = filepath.ToSlash(name)
+		name = prefix + filepath.ToSlash(name)
 		if strings.HasSuffix(name, ".tmp") {
 			return os.Remove(path)
 		}
@@ -171,7 +238,6 @@ func (s *Store) scan() (map[string]int64, error) {
 		}
 		return err
 	})
-	return onDisk, err
 }
 
 func escapeGlob(path string) string {
@@ -180,18 +246,20 @@ func escapeGlob(path string) string {
 
 // putAside moves a damaged file out of the way and notes what is missing now.
 func (s *Store) putAside(f file, why error) {
-	aside := filepath.Join(s.cfg.Dir, "aside")
-	_ = os.MkdirAll(aside, 0o750)
-	if err := os.Rename(filepath.Join(s.table, f.Name), filepath.Join(aside, filepath.Base(f.Name))); err != nil {
+	_ = os.MkdirAll(filepath.Join(s.cfg.Dir, "aside"), 0o750)
+	if err := os.Rename(s.path(f.Name), s.asidePath(f.Name)); err != nil {
 		s.cfg.Log.Error("a damaged segment file cannot be set aside", "file", f.Name, "error", err)
 	}
 	s.cfg.Log.Warn("segment file is damaged and was set aside", "file", f.Name, "rows", f.Rows, "error", why)
 	s.loseFile(f, "file damaged")
 }
 
-// loseFile counts a file whose rows are gone.
+// loseFile counts a file whose rows are gone. A roll-up whose rows are there is made again.
 func (s *Store) loseFile(f file, reason string) {
 	s.setAside++
+	if f.isRollup() && slices.ContainsFunc(f.Of, func(n string) bool { _, ok := s.man.live[n]; return ok }) {
+		return
+	}
 	from, to := f.MinMS, f.MaxMS
 	if f.Rows == 0 {
 		from, to = timesOfName(f.Name)

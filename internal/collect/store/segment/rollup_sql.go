@@ -19,17 +19,17 @@ var rollupKey = []struct{ name, from string }{
 // pairKey are the columns that tell the pairs of workloads of a bucket apart.
 const pairKey = "segment, src, dst, bucket, fabric, src_who, dst_who"
 
-// rollupRows gives what the rows of a table expression add up to. A row's knowledge is filled from the latest row of its flow that
-// has it, of equally late ones from the one with the greatest observer.
+// rollupRows gives what the rows of a table expression add up to. A row's knowledge is filled from the latest row of its flow in the hour
+// that has it, of equally late ones from the one with the greatest observer.
 func rollupRows(table, where string, step time.Duration) string {
 	keys := make([]string, len(rollupKey))
 	for i, k := range rollupKey {
 		keys[i] = k.name
 	}
 	key := strings.Join(keys, ", ")
-	return fmt.Sprintf(`(WITH r AS NOT MATERIALIZED (SELECT * FROM %[1]s WHERE %[2]s),
-f AS MATERIALIZED (SELECT flow_id%[3]s FROM r WHERE flow_id <> 0 GROUP BY flow_id HAVING %[4]s),
-l0 AS NOT MATERIALIZED (SELECT r.* REPLACE (%[5]s) FROM r LEFT JOIN f ON r.flow_id = f.flow_id),
+	return fmt.Sprintf(`(WITH r AS NOT MATERIALIZED (SELECT *, (epoch_ms(t_end) - (epoch_ms(t_end) %% 3600000 + 3600000) %% 3600000) AS at_hour FROM %[1]s WHERE %[2]s),
+f AS MATERIALIZED (SELECT flow_id, at_hour%[3]s FROM r WHERE flow_id <> 0 GROUP BY flow_id, at_hour HAVING %[4]s),
+l0 AS NOT MATERIALIZED (SELECT r.* REPLACE (%[5]s) FROM r LEFT JOIN f ON r.flow_id = f.flow_id AND r.at_hour = f.at_hour),
 l AS NOT MATERIALIZED (SELECT *, (marks & 1) <> 0 AS can, make_timestamp_ms(epoch_ms(t_end) - (epoch_ms(t_end) %% %[6]d + %[6]d) %% %[6]d) AS bucket,
   CASE client WHEN 1 THEN dst_port WHEN 2 THEN src_port ELSE least(src_port, dst_port) END AS service_port,
   if(src_vm_id <> '', src_vm_id, src_vm) AS src_who, if(dst_vm_id <> '', dst_vm_id, dst_vm) AS dst_who,

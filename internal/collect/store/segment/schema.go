@@ -54,19 +54,21 @@ func zeroOf(c Column) string {
 const zeroAddr = "'00000000-0000-0000-0000-000000000000'::UUID"
 
 // complete adds to rows by read_parquet what files of an older version lack.
-func complete(rows string) string {
+func complete(rows string, columns []Column) string {
 	var fill []string
-	for _, c := range Columns()[firstColumns:] {
-		fill = append(fill, fmt.Sprintf("coalesce(%[1]s, %[2]s) AS %[1]s", c.Name, zeroOf(c)))
+	for _, c := range columns {
+		if c.Type != "TIMESTAMP" {
+			fill = append(fill, fmt.Sprintf("coalesce(%[1]s, %[2]s) AS %[1]s", c.Name, zeroOf(c)))
+		}
 	}
-	return fmt.Sprintf("(SELECT * REPLACE (%s) FROM (SELECT * FROM %s UNION ALL BY NAME SELECT * FROM %s))", strings.Join(fill, ", "), rows, emptyTable)
+	return fmt.Sprintf("(SELECT * REPLACE (%s) FROM (SELECT * FROM %s UNION ALL BY NAME SELECT * FROM %s))", strings.Join(fill, ", "), rows, emptyTable(columns))
 }
 
 // emptyTable has the columns and no row.
-var emptyTable = func() string {
+func emptyTable(columns []Column) string {
 	var b strings.Builder
 	b.WriteString("(SELECT ")
-	for i, c := range Columns() {
+	for i, c := range columns {
 		if i > 0 {
 			b.WriteString(", ")
 		}
@@ -74,4 +76,4 @@ var emptyTable = func() string {
 	}
 	b.WriteString(" WHERE false)")
 	return b.String()
-}()
+}

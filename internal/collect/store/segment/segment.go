@@ -11,6 +11,7 @@
 //	DIR/MANIFEST                  list of live files, a log
 //	DIR/GAPS                      notes about missing records, JSON lines
 //	DIR/flows/v1/YYYYMMDD/HH/     segment files, by the hour of their newest t_end (UTC)
+//	DIR/r1h/v1/YYYYMMDD/HH/       roll-ups of sealed hours
 //	DIR/aside/                    files found damaged
 package segment
 
@@ -47,14 +48,16 @@ var dropReasons = []string{"disk full", "write error", "slow disk", "closed"}
 
 // Store is an open store directory.
 type Store struct {
-	cfg    Config
-	table  string // folder of the flow segments
-	book   *ledger.Book
-	lock   *os.File
-	db     *sql.DB   // the query engine; nil in a build without it
-	spill  string    // folder for what does not fit in its memory
-	spills *spillDir // ReadOnly: the same, to remove
-	enc0   *encoder  // used by the flusher only
+	cfg       Config
+	table     string // folder of the flow segments
+	rollups   string // folder of the roll-ups
+	book      *ledger.Book
+	lock      *os.File
+	db        *sql.DB   // the query engine; nil in a build without it
+	spill     string    // folder for what does not fit in its memory
+	spills    *spillDir // ReadOnly: the same, to remove
+	diskSpace func(dir string) (free, total uint64, err error)
+	enc0      *encoder // used by the flusher only
 
 	wake  chan struct{} // a batch is full, or Flush was called
 	tidy  chan struct{} // a file was added
@@ -79,6 +82,7 @@ type Store struct {
 	pins      map[string]int
 	doomed    []doomedFile // replaced or expired, oldest first
 	setAside  uint64
+	earlySaid time.Time
 	ignored   map[string]bool // ReadOnly: damaged files
 	manStamp  stamp           // ReadOnly: the manifest last read
 	gapsStamp stamp
@@ -102,10 +106,10 @@ func Open(cfg Config) (*Store, error) {
 	}
 	cfg.Dir = abs
 	s := &Store{
-		cfg: cfg, table: filepath.Join(abs, "flows", fmt.Sprintf("v%d", schemaVersion)),
+		cfg: cfg, table: filepath.Join(abs, "flows", fmt.Sprintf("v%d", schemaVersion)), rollups: filepath.Join(abs, rollupDir, fmt.Sprintf("v%d", schemaVersion)),
 		book: ledger.New("store", ledger.Records, dropReasons...),
 		wake: make(chan struct{}, 1), tidy: make(chan struct{}, 1), stop: make(chan struct{}),
-		room: make(chan struct{}), shed: map[int]store.Gap{}, pins: map[string]int{},
+		diskSpace: diskSpace, room: make(chan struct{}), shed: map[int]store.Gap{}, pins: map[string]int{},
 	}
 	open := s.openForWriting
 	if cfg.ReadOnly {
@@ -325,10 +329,14 @@ func (s *Store) Close() error {
 
 // Stats implements store.Store.
 func (s *Store) Stats() store.Stats {
-	free, _ := freeBytes(s.cfg.Dir)
+	free, _, _ := s.diskSpace(s.cfg.Dir)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := store.Stats{Book: s.book.Read(), PendingRows: s.pending, SetAside: s.setAside, Files: len(s.man.live), FreeBytes: free}
+	for _, f := range s.man.rolls {
+		st.RollupRows += uint64(f.Rows)
+		st.RollupBytes += uint64(f.Bytes)
+	}
 	for _, f := range s.man.live {
 		st.Rows += uint64(f.Rows)
 		st.Bytes += uint64(f.Bytes)
@@ -345,9 +353,11 @@ func (s *Store) Stats() store.Stats {
 	return st
 }
 
-// extentLocked returns the oldest and newest t_end in nanoseconds.
-func (s *Store) extentLocked() (oldest, newest int64, ok bool) {
-	for _, f := range s.man.live {
+// extentLocked returns the oldest and newest t_end of rows in nanoseconds.
+func (s *Store) extentLocked() (oldest, newest int64, ok bool) { return extentOf(s.man.live) }
+
+func extentOf(live map[string]file) (oldest, newest int64, ok bool) {
+	for _, f := range live {
 		if !ok || f.MinMS < oldest {
 			oldest = f.MinMS
 		}

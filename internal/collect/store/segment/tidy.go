@@ -82,7 +82,7 @@ func (s *Store) tidyHour(hour int64, hours map[int64][]file) error {
 	var rows0 int64
 	unsealed := false
 	for _, f := range files {
-		unsealed = unsealed || !f.Sealed
+		unsealed = unsealed || !f.Sealed || !s.summed(f.Name)
 		if f.Level > 0 {
 			continue
 		}
@@ -96,13 +96,20 @@ func (s *Store) tidyHour(hour int64, hours map[int64][]file) error {
 	over := now >= hour+hourMS+s.cfg.SealGrace.Milliseconds()
 	switch {
 	case unsealed && over && s.rested(level0, now):
-		return s.seal(files, slices.Concat(hours[hour-hourMS], hours[hour+hourMS]))
+		return s.seal(hour, files, slices.Concat(hours[hour-hourMS], hours[hour+hourMS]))
 	case rows0 >= int64(s.cfg.SealRows):
 		return s.replace(level0, 1, false, nil)
 	case len(small) >= s.cfg.MergeFiles:
 		return s.replace(small, 0, false, nil)
 	}
 	return nil
+}
+
+// summed reports whether a roll-up adds up the rows of a file.
+func (s *Store) summed(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.man.sums[name] > 0
 }
 
 // rested reports whether no file came during the grace, or so many that they should be dealt with: an hour
@@ -112,7 +119,7 @@ func (s *Store) rested(level0 []file, nowMS int64) bool {
 		return true
 	}
 	for _, f := range level0 {
-		st, err := os.Stat(filepath.Join(s.table, f.Name))
+		st, err := os.Stat(s.path(f.Name))
 		if err == nil && nowMS-st.ModTime().UnixMilli() < s.cfg.SealGrace.Milliseconds() && st.ModTime().UnixMilli() <= nowMS {
 			return false
 		}
@@ -120,41 +127,59 @@ func (s *Store) rested(level0 []file, nowMS int64) bool {
 	return true
 }
 
-// seal settles an hour: canonical rows across all observers, one sorted set of files. Roll-ups of the
-// hour will be made here too, as further files of the same change of the manifest.
-func (s *Store) seal(files, beside []file) error {
-	bits, flips, err := s.electHour(files, beside)
+// seal settles an hour: canonical rows across all observers, one sorted set of files and the hour's roll-up, in one change of
+// the manifest.
+func (s *Store) seal(hour int64, files, beside []file) error {
+	if err := s.checkFree(); err != nil {
+		return err
+	}
+	bits, flips, known, err := s.electHour(files, beside)
 	if err != nil {
 		return err
 	}
+	in, stay, inBits := s.toRewrite(files, bits, flips)
+	s.mu.Lock()
+	old := s.man.rollsOf(files)
+	s.mu.Unlock()
+	var out []file
+	roll, err := s.createRollup(hour, known, old, func(b *rollupBuilder) (of []file, err error) {
+		var each func(*row) error
+		if len(stay) == 0 {
+			each = b.add
+		}
+		if len(in) > 0 {
+			if out, err = s.merge(in, 1, true, inBits, each); err != nil {
+				return nil, err
+			}
+		}
+		if of = slices.Concat(stay, out); each != nil {
+			return of, nil
+		}
+		return of, s.eachRow(of, b.add)
+	})
+	if err != nil {
+		s.removeFiles(out)
+		return err
+	}
+	return s.swap(in, change{Add: slices.Concat(stay, out, roll), Del: old})
+}
+
+// toRewrite says which files of an hour are merged into new ones; the others stay, as sealed ones.
+func (s *Store) toRewrite(files []file, bits []bitmap, flips []int) (in, stay []file, inBits []bitmap) {
 	var total int64
 	for _, f := range files {
 		total += f.Rows
 	}
 	all := total <= int64(s.cfg.SealRows) && len(files) > 1
-	var in, marked []file
-	var inBits []bitmap
 	for i, f := range files {
-		switch {
-		case all || f.Level == 0 || flips[i] > 0:
+		if all || f.Level == 0 || flips[i] > 0 {
 			in, inBits = append(in, f), append(inBits, bits[i])
-		case !f.Sealed:
-			f.Sealed = true
-			marked = append(marked, f)
+			continue
 		}
+		f.Sealed = true
+		stay = append(stay, f)
 	}
-	if len(marked) > 0 {
-		s.mu.Lock()
-		err := s.man.append(change{Add: marked})
-		s.mu.Unlock()
-		if err != nil {
-			return err
-		}
-	}
-	if len(in) == 0 {
-		return nil
-	}
-	return s.replace(in, 1, true, inBits)
+	return in, stay, inBits
 }
 
 // replace merges files and swaps the result in with one change of the manifest.
@@ -162,16 +187,24 @@ func (s *Store) replace(in []file, level int, sealed bool, bits []bitmap) error 
 	if err := s.checkFree(); err != nil {
 		return err
 	}
-	out, err := s.merge(in, level, sealed, bits)
+	out, err := s.merge(in, level, sealed, bits, nil)
 	if err != nil {
 		return err
 	}
-	c := change{Add: out}
+	s.mu.Lock()
+	old := s.man.rollsOf(in)
+	s.mu.Unlock()
+	return s.swap(in, change{Add: out, Del: old})
+}
+
+// swap makes a change that also takes out the files that were merged. When that fails the new files go.
+func (s *Store) swap(in []file, c change) error {
 	for _, f := range in {
 		c.Del = append(c.Del, f.Name)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var err error
 	for _, f := range in { // one of them may have been set aside meanwhile
 		if _, live := s.man.live[f.Name]; !live {
 			err = errors.New("a file was set aside during a merge")
@@ -181,44 +214,32 @@ func (s *Store) replace(in []file, level int, sealed bool, bits []bitmap) error 
 		err = s.man.append(c)
 	}
 	if err != nil {
-		for _, f := range out {
-			os.Remove(filepath.Join(s.table, f.Name))
-		}
+		s.removeFiles(slices.DeleteFunc(c.Add, func(f file) bool { _, live := s.man.live[f.Name]; return live }))
 		return err
 	}
 	s.doomLocked(c.Del)
 	return nil
 }
 
-// expire takes whole hours out: those older than KeepFor, then the oldest while there are more than
-// KeepBytes.
-func (s *Store) expire() error {
-	if s.cfg.KeepFor <= 0 && s.cfg.KeepBytes <= 0 {
-		return nil
+func (s *Store) removeFiles(files []file) {
+	for _, f := range files {
+		os.Remove(s.path(f.Name))
 	}
+}
+
+// expire takes whole hours out: those older than KeepFor, then the oldest while there are more than
+// KeepBytes or the disk is nearly full. Roll-ups go by their own age only.
+func (s *Store) expire() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var size int64
-	byHour := map[int64][]file{}
-	for _, f := range s.man.live {
-		size += f.Bytes
-		byHour[f.hour()] = append(byHour[f.hour()], f)
-	}
+	now := s.cfg.Now()
 	var c change
-	hours := slices.Sorted(maps.Keys(byHour))
-	for i, hour := range hours {
-		old := s.cfg.KeepFor > 0 && hour+hourMS <= s.cfg.Now().Add(-s.cfg.KeepFor).UnixMilli()
-		full := s.cfg.KeepBytes > 0 && size > s.cfg.KeepBytes && i < len(hours)-1 // never the newest
-		if !old && !full {
-			break
-		}
-		files := byHour[hour]
-		slices.SortFunc(files, func(a, b file) int { return cmp.Or(cmp.Compare(a.Level, b.Level), cmp.Compare(a.Name, b.Name)) })
-		for _, f := range files {
-			size -= f.Bytes
-			c.Del = append(c.Del, f.Name)
+	for name, f := range s.man.rolls {
+		if s.cfg.KeepRollups > 0 && f.hour()+hourMS <= now.Add(-s.cfg.KeepRollups).UnixMilli() {
+			c.Del = append(c.Del, name)
 		}
 	}
+	c.Del = append(c.Del, s.oldestLocked(now)...)
 	if len(c.Del) == 0 {
 		return nil
 	}
@@ -230,17 +251,84 @@ func (s *Store) expire() error {
 	return nil
 }
 
+// oldestLocked names the segment files of the hours that must go, never those of the newest hour for want of space.
+func (s *Store) oldestLocked(now time.Time) (names []string) {
+	excess := s.excessLocked()
+	if s.cfg.KeepFor <= 0 && excess <= 0 {
+		return nil
+	}
+	byHour := map[int64][]file{}
+	for _, f := range s.man.live {
+		byHour[f.hour()] = append(byHour[f.hour()], f)
+	}
+	hours := slices.Sorted(maps.Keys(byHour))
+	for i, hour := range hours {
+		old := s.cfg.KeepFor > 0 && hour+hourMS <= now.Add(-s.cfg.KeepFor).UnixMilli()
+		if !old && (excess <= 0 || i == len(hours)-1) {
+			break
+		}
+		files := byHour[hour]
+		slices.SortFunc(files, func(a, b file) int { return cmp.Or(cmp.Compare(a.Level, b.Level), cmp.Compare(a.Name, b.Name)) })
+		for _, f := range files {
+			excess -= f.Bytes
+			names = append(names, f.Name)
+		}
+	}
+	return names
+}
+
+// excessLocked is how many bytes must go: those above KeepBytes, or above FullAt of the file system. What is about to be
+// unlinked counts as gone.
+func (s *Store) excessLocked() (excess int64) {
+	var size, going int64
+	for _, f := range s.man.live {
+		size += f.Bytes
+	}
+	for _, f := range s.man.rolls {
+		size += f.Bytes
+	}
+	for _, d := range s.doomed {
+		going += d.bytes
+	}
+	if s.cfg.KeepBytes > 0 {
+		excess = size - s.cfg.KeepBytes
+	}
+	if s.cfg.FullAt < 1 {
+		if free, total, err := s.diskSpace(s.cfg.Dir); err == nil && total > 0 {
+			over := int64(float64(total)*(1-s.cfg.FullAt)) - int64(free) - going
+			if over > excess && over > 0 {
+				excess = over
+				s.early(over)
+			}
+		}
+	}
+	return excess
+}
+
+// early tells that rows are deleted before their time, once a minute at most.
+func (s *Store) early(bytes int64) {
+	if now := time.Now(); now.Sub(s.earlySaid) > time.Minute {
+		s.earlySaid = now
+		s.cfg.Log.Warn("the disk is nearly full; the oldest hours are deleted early", "dir", s.cfg.Dir, "bytes", bytes, "full_at", s.cfg.FullAt)
+	}
+}
+
 // doomedFile is a file that is no longer live.
 type doomedFile struct {
-	name string
-	when time.Time
+	name  string
+	when  time.Time
+	bytes int64
 }
 
 // doomLocked plans the deletion of files that are no longer live.
 func (s *Store) doomLocked(names []string) {
 	now := time.Now()
 	for _, n := range names {
-		s.doomed = append(s.doomed, doomedFile{n, now})
+		d := doomedFile{name: n, when: now}
+		if st, err := os.Stat(s.path(n)); err == nil {
+			d.bytes = st.Size()
+		}
+		s.doomed = append(s.doomed, d)
 	}
 }
 
@@ -261,7 +349,7 @@ func (s *Store) unlinkDoomed(all bool) {
 		s.doomed = s.doomed[1:]
 		delete(s.man.dead, d.name)
 		s.mu.Unlock()
-		path := filepath.Join(s.table, d.name)
+		path := s.path(d.name)
 		os.Remove(path)
 		if _, newest := timesOfName(d.name); s.cfg.Now().UnixMilli()-newest > 24*hourMS {
 			os.Remove(filepath.Dir(path))               // the hour, when empty

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	"crosstap/internal/collect/store"
 )
@@ -21,9 +20,14 @@ var errNoEngine = errors.New("this build has no query engine (it was built witho
 type view struct {
 	s              *Store
 	files          []file
+	rolls          []file
+	rolled         rolled
 	gaps           []store.Gap
 	oldest, newest int64
 	any            bool
+	rollOldest     int64
+	rollNewest     int64
+	rollAny        bool
 	pending        int
 	once           sync.Once
 }
@@ -45,6 +49,12 @@ func (s *Store) View(_ context.Context, fromNS, toNS int64) (store.View, error) 
 	}
 	v := &view{s: s, pending: s.pending, gaps: s.gapsLocked(fromNS, toNS)}
 	v.oldest, v.newest, v.any = s.extentLocked()
+	v.rollOldest, v.rollNewest, v.rollAny = v.oldest, v.newest, v.any
+	if oldest, newest, ok := extentOf(s.man.rolls); ok && v.rollAny {
+		v.rollOldest, v.rollNewest = min(v.rollOldest, oldest), max(v.rollNewest, newest)
+	} else if ok {
+		v.rollOldest, v.rollNewest, v.rollAny = oldest, newest, true
+	}
 	fromMS, toMS := floorMS(fromNS), floorMS(toNS-1)+1
 	for _, f := range sortedFiles(s.man.live) {
 		if f.touches(fromMS, toMS) {
@@ -52,6 +62,13 @@ func (s *Store) View(_ context.Context, fromNS, toNS int64) (store.View, error) 
 			s.pins[f.Name]++
 		}
 	}
+	for _, f := range sortedFiles(s.man.rolls) {
+		if f.touches(fromMS, toMS) {
+			v.rolls = append(v.rolls, f)
+			s.pins[f.Name]++
+		}
+	}
+	v.rolled = s.rolledLocked(v)
 	return v, nil
 }
 
@@ -72,39 +89,30 @@ func (s *Store) unnotedLocked() []store.Gap {
 }
 
 // Table gives the files' rows, or none with the right columns.
-func (v *view) Table() string {
-	if len(v.files) == 0 {
-		return emptyTable
+func (v *view) Table() string { return v.s.tableOf(v.files, flowColumns) }
+
+// tableOf is a table expression for the rows of files with the given columns.
+func (s *Store) tableOf(files []file, columns []Column) string {
+	if len(files) == 0 {
+		return emptyTable(columns)
 	}
 	var b strings.Builder
 	old := false
 	b.WriteString("read_parquet([")
-	for i, f := range v.files {
-		old = old || f.Columns < len(Columns())
+	for i, f := range files {
+		old = old || f.Columns < len(columns)
 		if i > 0 {
 			b.WriteByte(',')
 		}
 		b.WriteString("'")
-		b.WriteString(strings.ReplaceAll(filepath.Join(v.s.table, f.Name), "'", "''"))
+		b.WriteString(strings.ReplaceAll(s.path(f.Name), "'", "''"))
 		b.WriteString("'")
 	}
 	if old {
-		return complete(b.String() + "], union_by_name = true)")
+		return complete(b.String()+"], union_by_name = true)", columns)
 	}
 	return b.String() + "])"
 }
-
-// Rollup implements store.View.
-func (v *view) Rollup(step time.Duration, fromNS, toNS int64) string {
-	where := fmt.Sprintf("t_end >= make_timestamp_ms(%d) AND t_end < make_timestamp_ms(%d)", ceilMS(fromNS), ceilMS(toNS))
-	return rollupRows(v.Table(), where, step)
-}
-
-// ceilMS gives the first whole millisecond at or after a time.
-func ceilMS(ns int64) int64 { return -floorMS(-ns) }
-
-// RollupExtent implements store.View.
-func (v *view) RollupExtent() (oldestNS, newestNS int64, ok bool) { return v.Extent() }
 
 // Query runs SQL. When it fails and a pinned file turns out to be damaged, that file is set aside and
 // the error is store.ErrStale: a new View answers without it.
@@ -116,7 +124,7 @@ func (v *view) Query(ctx context.Context, query string, args ...any) (*sql.Rows,
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	if v.s.checkFiles(v.files) {
+	if v.s.checkFiles(append(v.files[:len(v.files):len(v.files)], v.rolls...)) {
 		return nil, fmt.Errorf("segment: %w: %w", store.ErrStale, err)
 	}
 	return nil, fmt.Errorf("segment: query: %w", err)
@@ -126,7 +134,7 @@ func (v *view) Query(ctx context.Context, query string, args ...any) (*sql.Rows,
 // it aside.
 func (s *Store) checkFiles(files []file) (changed bool) {
 	for _, f := range files {
-		err := verify(filepath.Join(s.table, f.Name), f)
+		err := verify(s.path(f.Name), f)
 		if err == nil {
 			continue
 		}
@@ -138,11 +146,11 @@ func (s *Store) checkFiles(files []file) (changed bool) {
 			continue
 		}
 		s.mu.Lock()
-		if _, live := s.man.live[f.Name]; live {
+		if s.man.has(f.Name) {
 			s.putAside(f, err)
 			if err := s.man.append(change{Del: []string{f.Name}}); err != nil {
 				s.cfg.Log.Error("the manifest cannot be written", "error", err)
-				delete(s.man.live, f.Name)
+				s.man.forget(f.Name)
 			}
 		}
 		s.mu.Unlock()
@@ -161,7 +169,7 @@ func (v *view) Close() error {
 	v.once.Do(func() {
 		v.s.mu.Lock()
 		defer v.s.mu.Unlock()
-		for _, f := range v.files {
+		for _, f := range append(v.files[:len(v.files):len(v.files)], v.rolls...) {
 			if v.s.pins[f.Name]--; v.s.pins[f.Name] == 0 {
 				delete(v.s.pins, f.Name)
 			}
@@ -192,7 +200,7 @@ func (s *Store) refresh() error {
 			return err
 		}
 		for name := range s.ignored {
-			delete(man.live, name)
+			man.forget(name)
 		}
 		s.man, s.manStamp = man, now
 	}
@@ -214,6 +222,6 @@ func (s *Store) ignore(name string) {
 		s.ignored = map[string]bool{}
 	}
 	s.ignored[name] = true
-	delete(s.man.live, name)
+	s.man.forget(name)
 	s.setAside++
 }

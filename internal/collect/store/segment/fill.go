@@ -1,0 +1,137 @@
+package segment
+
+// knowledge is what one observer of a flow may know and another not.
+type knowledge struct {
+	segment                 uint64
+	fabric, tenant, app     string
+	srcVM, srcVMID, srcHost string
+	dstVM, dstVMID, dstHost string
+}
+
+func knowledgeOf(r *row) knowledge {
+	return knowledge{r.Segment, r.Fabric, r.Tenant, r.App, r.SrcVM, r.SrcVMID, r.SrcHost, r.DstVM, r.DstVMID, r.DstHost}
+}
+
+// fields gives the fields that are filled one by one. The id of a VM goes with its name.
+func (k *knowledge) fields() [7]*string {
+	return [...]*string{&k.fabric, &k.tenant, &k.app, &k.srcVM, &k.srcHost, &k.dstVM, &k.dstHost}
+}
+
+// fill sets what k lacks and from has.
+func (k *knowledge) fill(from *knowledge) {
+	if k.srcVM == "" && k.srcVMID == "" {
+		k.srcVMID = from.srcVMID
+	}
+	if k.dstVM == "" && k.dstVMID == "" {
+		k.dstVMID = from.dstVMID
+	}
+	if k.segment == 0 {
+		k.segment = from.segment
+	}
+	have := from.fields()
+	for i, f := range k.fields() {
+		if *f == "" {
+			*f = *have[i]
+		}
+	}
+}
+
+// fills finds the flows of which a row lacks what another one has.
+type fills struct {
+	number map[knowledge]uint32
+	all    []knowledge
+	last   uint32
+	flows  map[uint64]*knowledge // what is known of a flow, for those only
+	same   map[knowledge]*knowledge
+}
+
+func newFills() *fills {
+	return &fills{number: map[knowledge]uint32{}, flows: map[uint64]*knowledge{}, same: map[knowledge]*knowledge{}}
+}
+
+// add numbers what a row knows; rows beside each other mostly know the same.
+func (f *fills) add(r *row) uint32 {
+	k := knowledgeOf(r)
+	if len(f.all) > 0 && f.all[f.last] == k {
+		return f.last
+	}
+	n, ok := f.number[k]
+	if !ok {
+		n = uint32(len(f.all))
+		f.number[k], f.all = n, append(f.all, k)
+	}
+	f.last = n
+	return n
+}
+
+// see takes the rows of whole flows, those of a flow together.
+func (f *fills) see(all []candidate) {
+	for len(all) > 0 {
+		n, differ := 1, false
+		for n < len(all) && all[n].FlowID == all[0].FlowID {
+			differ = differ || all[n].known != all[0].known
+			n++
+		}
+		if differ {
+			f.flow(all[:n])
+		}
+		all = all[n:]
+	}
+}
+
+// flow decides about the rows of one flow: of each field the latest row's that has it, of equally late ones the one with the
+// greatest observer.
+func (f *fills) flow(rows []candidate) {
+	var best knowledge
+	var from [10]*candidate // whose the fields of best are
+	later := func(i int, c *candidate) bool {
+		b := from[i]
+		if b != nil && (b.TEnd > c.TEnd || b.TEnd == c.TEnd && b.ObserverID >= c.ObserverID) {
+			return false
+		}
+		from[i] = c
+		return true
+	}
+	for i := range rows {
+		c := &rows[i]
+		if c.file < 0 {
+			continue
+		}
+		k := &f.all[c.known]
+		if k.segment != 0 && later(9, c) {
+			best.segment = k.segment
+		}
+		into := best.fields()
+		for n, field := range k.fields() {
+			if *field == "" || !later(n, c) {
+				continue
+			}
+			*into[n] = *field
+			switch n {
+			case 3:
+				best.srcVMID = k.srcVMID
+			case 5:
+				best.dstVMID = k.dstVMID
+			}
+		}
+	}
+	for i := range rows {
+		if rows[i].file < 0 {
+			continue
+		}
+		if k := f.all[rows[i].known]; f.lacks(k, &best) {
+			if f.same[best] == nil {
+				f.same[best] = &best
+			}
+			f.flows[rows[i].FlowID] = f.same[best]
+			return
+		}
+	}
+}
+
+// lacks reports whether filling k from best changes it.
+func (f *fills) lacks(k knowledge, best *knowledge) bool {
+	was := k
+	k.fill(best)
+	return k != was
+}

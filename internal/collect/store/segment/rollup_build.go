@@ -1,0 +1,385 @@
+package segment
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"crosstap/internal/flow"
+)
+
+// rollupBuilder adds rows up. They come in the order of a file, so that those of two addresses are a run; what it holds in memory is the
+// run, and what belongs to later runs because its segment became known from another observer.
+type rollupBuilder struct {
+	stepMS  int64
+	flows   map[uint64]*knowledge // of which a row lacks something
+	emit    func(*rollup) error
+	run     *run
+	waiting map[ends]*run
+	spare   []*tally
+}
+
+// ends are what a run has in common.
+type ends struct {
+	segment  uint64
+	src, dst [16]byte
+}
+
+// run are the sums between two addresses.
+type run struct {
+	ends   ends
+	sums   []*tally
+	last   *tally
+	find   map[uint64][]*tally // once there are many
+	others []*others
+	vteps  []*vteps
+}
+
+// tally is a row that is being added up.
+type tally struct {
+	rollup
+	ports []uint32 // of both ends, to count the different ones
+	seen  []observer
+}
+
+// observer is a row's observer; one with a name goes by that.
+type observer struct {
+	name     string
+	exporter [16]byte
+	domain   uint32
+}
+
+// others are the rows of a pair of workloads that are not canonical.
+type others struct {
+	bucket                 int64
+	fabric, srcWho, dstWho string
+	rows, packets          uint64
+	seen                   []observer
+}
+
+// vteps are the tunnel endpoints seen between two hosts.
+type vteps struct {
+	bucket                   int64
+	fabric, srcHost, dstHost string
+	src, dst                 [16]byte
+	srcAt, dstAt             recency
+}
+
+// recency orders rows by their end, then by their observer.
+type recency struct {
+	tEnd     int64
+	observer uint64
+}
+
+func (a recency) after(b recency) bool {
+	return a.tEnd > b.tEnd || a.tEnd == b.tEnd && a.observer > b.observer
+}
+
+func newRollupBuilder(stepMS int64, flows map[uint64]*knowledge, emit func(*rollup) error) *rollupBuilder {
+	return &rollupBuilder{stepMS: stepMS, flows: flows, emit: emit, waiting: map[ends]*run{}}
+}
+
+// add takes the next row; it does not keep it.
+func (b *rollupBuilder) add(r *row) error {
+	at := ends{r.Segment, r.Src, r.Dst}
+	if b.run == nil || b.run.ends != at {
+		if err := b.finishRun(); err != nil {
+			return err
+		}
+		b.run = b.take(at)
+		delete(b.waiting, at)
+	}
+	k := knowledgeOf(r)
+	into := b.run
+	if len(b.flows) > 0 {
+		if known := b.flows[r.FlowID]; known != nil {
+			k.fill(known)
+			if k.segment != r.Segment {
+				at.segment = k.segment
+				into = b.take(at)
+				b.waiting[at] = into
+			}
+		}
+	}
+	bucket := bucketOf(r.TEnd, b.stepMS)
+	into.seeVTEPs(r, &k, bucket)
+	if r.Marks&uint16(flow.MarkCanonical) == 0 {
+		into.addOther(r, &k, bucket)
+		return nil
+	}
+	b.sumOf(into, r, &k, bucket).add(r)
+	return nil
+}
+
+func (b *rollupBuilder) take(at ends) *run {
+	if r := b.waiting[at]; r != nil {
+		return r
+	}
+	return &run{ends: at}
+}
+
+// finish gives out what is left.
+func (b *rollupBuilder) finish() error {
+	if err := b.finishRun(); err != nil {
+		return err
+	}
+	for _, at := range slices.SortedFunc(maps.Keys(b.waiting), compareEnds) { // runs that had no row of their own
+		b.run = b.waiting[at]
+		if err := b.finishRun(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func bucketOf(ms, step int64) int64 {
+	b := ms - ms%step
+	if ms%step < 0 {
+		b -= step
+	}
+	return b
+}
+
+// manySums is how many sums of a run are searched one by one.
+const manySums = 16
+
+// sumOf finds or makes the sum that a row belongs to.
+func (b *rollupBuilder) sumOf(into *run, r *row, k *knowledge, bucket int64) *tally {
+	port := r.servicePort()
+	if s := into.last; s != nil && s.is(r, k, bucket, port) {
+		return s
+	}
+	among, short := into.sums, uint64(0)
+	if len(among) > manySums {
+		short = uint64(port) | uint64(r.Proto)<<16 | uint64(r.Client)<<24 | uint64(bucket/b.stepMS)<<32
+		if into.find == nil {
+			into.find = map[uint64][]*tally{}
+			for _, s := range into.sums {
+				n := uint64(s.ServicePort) | uint64(s.Proto)<<16 | uint64(s.Client)<<24 | uint64(s.Bucket/b.stepMS)<<32
+				into.find[n] = append(into.find[n], s)
+			}
+		}
+		among = into.find[short]
+	}
+	for _, s := range among {
+		if s.is(r, k, bucket, port) {
+			into.last = s
+			return s
+		}
+	}
+	s := b.newTally()
+	s.rollup = rollup{
+		Segment: into.ends.segment, Src: r.Src, Dst: r.Dst, Bucket: bucket, Fabric: k.fabric, Tenant: k.tenant, SrcVM: k.srcVM, SrcVMID: k.srcVMID, SrcHost: k.srcHost,
+		DstVM: k.dstVM, DstVMID: k.dstVMID, DstHost: k.dstHost, App: k.app, Proto: r.Proto, ServicePort: port, Client: r.Client, FirstSeen: r.TStart, LastSeen: r.TEnd,
+	}
+	into.sums, into.last = append(into.sums, s), s
+	if into.find != nil {
+		into.find[short] = append(into.find[short], s)
+	}
+	return s
+}
+
+func (b *rollupBuilder) newTally() *tally {
+	if n := len(b.spare); n > 0 {
+		s := b.spare[n-1]
+		b.spare = b.spare[:n-1]
+		return s
+	}
+	return new(tally)
+}
+
+// servicePort is the port of the server, the lesser one when the client is not known.
+func (w *row) servicePort() uint16 {
+	switch flow.Client(w.Client) {
+	case flow.ClientSrc:
+		return w.DstPort
+	case flow.ClientDst:
+		return w.SrcPort
+	}
+	return min(w.SrcPort, w.DstPort)
+}
+
+func (s *tally) is(r *row, k *knowledge, bucket int64, port uint16) bool {
+	return s.Bucket == bucket && s.ServicePort == port && s.Proto == r.Proto && s.Client == r.Client && s.Fabric == k.fabric && s.Tenant == k.tenant && s.App == k.app &&
+		s.SrcVM == k.srcVM && s.SrcVMID == k.srcVMID && s.SrcHost == k.srcHost && s.DstVM == k.dstVM && s.DstVMID == k.dstVMID && s.DstHost == k.dstHost
+}
+
+// add adds a canonical row.
+func (s *tally) add(r *row) {
+	s.Packets += r.Packets
+	s.Octets += r.Octets
+	s.L2Octets += r.L2Octets
+	s.Rows++
+	s.ports = append(s.ports, uint32(r.SrcPort)<<16|uint32(r.DstPort))
+	if len(s.ports) >= 4096 && len(s.ports) == cap(s.ports) {
+		slices.Sort(s.ports)
+		s.ports = slices.Compact(s.ports)
+	}
+	s.FirstSeen, s.LastSeen = min(s.FirstSeen, r.TStart), max(s.LastSeen, r.TEnd)
+	s.Marks |= r.Marks
+	s.TCPFlags |= r.TCPFlags
+	s.PortVotes += int64(cmp.Compare(r.SrcPort, r.DstPort))
+	if r.Sampling > 1 {
+		s.Variance += float64(r.Octets) * float64(r.Octets) * float64(r.Sampling-1) / float64(max(r.Packets, 1))
+	}
+	if r.Marks&uint16(flow.MarkSampled) != 0 {
+		s.SampledRows++
+	}
+	if r.Marks&uint16(flow.MarkAmbiguous) != 0 {
+		s.AmbiguousRows++
+	}
+	if r.MinLen > 0 && (s.MinLen == 0 || r.MinLen < s.MinLen) {
+		s.MinLen = r.MinLen
+	}
+	s.MaxLen = max(s.MaxLen, r.MaxLen)
+	s.Fragments += uint64(r.Fragments)
+	s.Retransmits += uint64(r.Retransmits)
+	s.ZeroWindows += uint64(r.ZeroWindows)
+	if r.RTTUS > 0 {
+		s.RTTN++
+		s.RTTSum += uint64(r.RTTUS)
+		s.RTTMax = max(s.RTTMax, r.RTTUS)
+	}
+	s.seen = addObserver(s.seen, r)
+}
+
+func addObserver(seen []observer, r *row) []observer {
+	o := observer{name: r.Observer}
+	if o.name == "" {
+		o.exporter, o.domain = r.Exporter, r.Domain
+	}
+	if slices.Contains(seen, o) {
+		return seen
+	}
+	return append(seen, o)
+}
+
+// observersText gives the names in order, with line feeds between.
+func observersText(seen []observer) string {
+	if len(seen) == 1 && seen[0].name != "" {
+		return seen[0].name
+	}
+	names := make([]string, len(seen))
+	for i, o := range seen {
+		if names[i] = o.name; o.name == "" {
+			e := o.exporter
+			names[i] = fmt.Sprintf("\x1f%x-%x-%x-%x-%x/%d", e[:4], e[4:6], e[6:8], e[8:10], e[10:], o.domain)
+		}
+	}
+	slices.Sort(names)
+	return strings.Join(slices.Compact(names), "\n")
+}
+
+func who(name, id string) string {
+	if id != "" {
+		return id
+	}
+	return name
+}
+
+func (b *run) addOther(r *row, k *knowledge, bucket int64) {
+	src, dst := who(k.srcVM, k.srcVMID), who(k.dstVM, k.dstVMID)
+	i := slices.IndexFunc(b.others, func(o *others) bool {
+		return o.bucket == bucket && o.fabric == k.fabric && o.srcWho == src && o.dstWho == dst
+	})
+	if i < 0 {
+		i = len(b.others)
+		b.others = append(b.others, &others{bucket: bucket, fabric: k.fabric, srcWho: src, dstWho: dst})
+	}
+	o := b.others[i]
+	o.rows++
+	o.packets += r.Packets
+	o.seen = addObserver(o.seen, r)
+}
+
+func (b *run) seeVTEPs(r *row, k *knowledge, bucket int64) {
+	if r.OuterSrc == [16]byte{} && r.OuterDst == [16]byte{} {
+		return
+	}
+	v := b.vtepsOf(bucket, k.fabric, k.srcHost, k.dstHost)
+	if v == nil {
+		v = &vteps{bucket: bucket, fabric: k.fabric, srcHost: k.srcHost, dstHost: k.dstHost}
+		b.vteps = append(b.vteps, v)
+	}
+	at := recency{r.TEnd, r.ObserverID}
+	if r.OuterSrc != [16]byte{} && (v.src == [16]byte{} || at.after(v.srcAt)) {
+		v.src, v.srcAt = r.OuterSrc, at
+	}
+	if r.OuterDst != [16]byte{} && (v.dst == [16]byte{} || at.after(v.dstAt)) {
+		v.dst, v.dstAt = r.OuterDst, at
+	}
+}
+
+func (b *run) vtepsOf(bucket int64, fabric, srcHost, dstHost string) *vteps {
+	for _, v := range b.vteps {
+		if v.bucket == bucket && v.fabric == fabric && v.srcHost == srcHost && v.dstHost == dstHost {
+			return v
+		}
+	}
+	return nil
+}
+
+// compareSums is the order of rollupKey for sums between the same addresses.
+func compareSums(a, b *tally) int {
+	return cmp.Or(cmp.Compare(a.Bucket, b.Bucket), cmp.Compare(a.Fabric, b.Fabric), cmp.Compare(a.Tenant, b.Tenant),
+		cmp.Compare(a.SrcVM, b.SrcVM), cmp.Compare(a.SrcVMID, b.SrcVMID), cmp.Compare(a.SrcHost, b.SrcHost),
+		cmp.Compare(a.DstVM, b.DstVM), cmp.Compare(a.DstVMID, b.DstVMID), cmp.Compare(a.DstHost, b.DstHost),
+		cmp.Compare(a.App, b.App), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.ServicePort, b.ServicePort), cmp.Compare(a.Client, b.Client))
+}
+
+// finishRun gives the rows of the run out.
+func (b *rollupBuilder) finishRun() error {
+	r := b.run
+	if r == nil {
+		return nil
+	}
+	b.run = nil
+	slices.SortFunc(r.sums, compareSums)
+	for _, s := range r.sums {
+		if len(s.ports) > 1 {
+			slices.Sort(s.ports)
+			s.ports = slices.Compact(s.ports)
+		}
+		s.Flows, s.SeenBy = uint32(len(s.ports)), observersText(s.seen)
+		if v := r.vtepsOf(s.Bucket, s.Fabric, s.SrcHost, s.DstHost); v != nil {
+			s.OuterSrc, s.OuterDst = v.src, v.dst
+		}
+		r.takeOthers(s)
+		if err := b.emit(&s.rollup); err != nil {
+			return err
+		}
+		s.ports, s.seen = s.ports[:0], s.seen[:0]
+		b.spare = append(b.spare, s)
+	}
+	slices.SortFunc(r.others, func(a, c *others) int {
+		return cmp.Or(cmp.Compare(a.bucket, c.bucket), cmp.Compare(a.fabric, c.fabric), cmp.Compare(a.srcWho, c.srcWho), cmp.Compare(a.dstWho, c.dstWho))
+	})
+	for _, o := range r.others { // pairs without canonical rows
+		s := rollup{Segment: r.ends.segment, Src: r.ends.src, Dst: r.ends.dst, Bucket: o.bucket, Fabric: o.fabric, SrcVMID: o.srcWho, DstVMID: o.dstWho,
+			FirstSeen: o.bucket, LastSeen: o.bucket, OtherRows: o.rows, Duplicates: o.packets, SeenOther: observersText(o.seen)}
+		if err := b.emit(&s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeOthers gives the first sum of a pair of workloads what is told of the pair.
+func (b *run) takeOthers(s *tally) {
+	src, dst := who(s.SrcVM, s.SrcVMID), who(s.DstVM, s.DstVMID)
+	for i, o := range b.others {
+		if o.bucket == s.Bucket && o.fabric == s.Fabric && o.srcWho == src && o.dstWho == dst {
+			s.OtherRows, s.Duplicates, s.SeenOther = o.rows, o.packets, observersText(o.seen)
+			b.others = slices.Delete(b.others, i, i+1)
+			return
+		}
+	}
+}
+
+// compareEnds is the order of runs.
+func compareEnds(a, b ends) int {
+	return cmp.Or(cmp.Compare(a.segment, b.segment), bytes.Compare(a.src[:], b.src[:]), bytes.Compare(a.dst[:], b.dst[:]))
+}

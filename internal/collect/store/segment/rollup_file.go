@@ -1,0 +1,175 @@
+package segment
+
+import (
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/parquet-go/parquet-go"
+	pqzstd "github.com/parquet-go/parquet-go/compress/zstd"
+)
+
+// rollupDir is the folder of roll-ups by the hour, and what their names begin with.
+const rollupDir = "r1h"
+
+// rollupStep is the bucket of stored roll-ups. It is the unit of sealing.
+const rollupStep = time.Hour
+
+// isRollup reports whether the file is a roll-up.
+func (f *file) isRollup() bool { return isRollup(f.Name) }
+
+func isRollup(name string) bool { return strings.HasPrefix(name, rollupDir+"/") }
+
+// path is where a file of that name is.
+func (s *Store) path(name string) string {
+	if rest, ok := strings.CutPrefix(name, rollupDir+"/"); ok {
+		return filepath.Join(s.rollups, rest)
+	}
+	return filepath.Join(s.table, name)
+}
+
+// rollupWriter writes a roll-up file.
+type rollupWriter struct {
+	w    *parquet.GenericWriter[rollup]
+	buf  []rollup
+	foot footer
+}
+
+func newRollupWriter(out io.Writer) *rollupWriter {
+	options := []parquet.WriterOption{
+		parquet.Compression(&pqzstd.Codec{Level: zstd.SpeedBetterCompression}), parquet.CreatedBy("crosstap", strconv.Itoa(schemaVersion), ""),
+		parquet.MaxRowsPerRowGroup(rowGroupRows), parquet.PageBufferSize(pageBytes),
+		parquet.SortingWriterConfig(parquet.SortingColumns(parquet.Ascending("segment"), parquet.Ascending("src"), parquet.Ascending("dst"), parquet.Ascending("bucket"))),
+	}
+	for _, c := range rollupColumns {
+		if !slices.Contains([]string{"segment", "src", "dst", "bucket", "fabric", "tenant"}, c.Name) {
+			options = append(options, parquet.SkipPageBounds(c.Name))
+		}
+	}
+	return &rollupWriter{w: parquet.NewGenericWriter[rollup](out, options...), foot: footer{Schema: schemaVersion, Level: 1, Sealed: true, Columns: len(rollupColumns)}}
+}
+
+// add is the emit of a rollupBuilder.
+func (w *rollupWriter) add(r *rollup) error {
+	f := &w.foot
+	if f.Rows == 0 {
+		f.MinMS, f.MaxMS, f.StartMS = r.LastSeen, r.LastSeen, r.FirstSeen
+	}
+	f.MinMS, f.MaxMS, f.StartMS = min(f.MinMS, r.LastSeen), max(f.MaxMS, r.LastSeen), min(f.StartMS, r.FirstSeen)
+	f.Rows++
+	if w.buf = append(w.buf, *r); len(w.buf) < 256 {
+		return nil
+	}
+	return w.drain()
+}
+
+func (w *rollupWriter) drain() error {
+	_, err := w.w.Write(w.buf)
+	w.buf = w.buf[:0]
+	return err
+}
+
+func (w *rollupWriter) finish() error {
+	if err := w.drain(); err != nil {
+		return err
+	}
+	text, err := json.Marshal(w.foot)
+	if err != nil {
+		return err
+	}
+	w.w.SetKeyValueMetadata(footerKey, string(text))
+	return w.w.Close()
+}
+
+// createRollup writes the roll-up of an hour. fill adds the rows and returns the files that they are from; they are durable
+// before the roll-up is. replaces are the roll-ups that it stands for.
+func (s *Store) createRollup(hour int64, known map[uint64]*knowledge, replaces []string, fill func(*rollupBuilder) ([]file, error)) ([]file, error) {
+	var w *rollupWriter
+	var of []string
+	name, size, err := s.create(func(out io.Writer) error {
+		w = newRollupWriter(out)
+		b := newRollupBuilder(rollupStep.Milliseconds(), known, w.add)
+		from, err := fill(b)
+		if err != nil {
+			return err
+		}
+		for _, f := range from {
+			of = append(of, f.Name)
+		}
+		if err := b.finish(); err != nil {
+			return err
+		}
+		w.foot.Of, w.foot.Replaces = of, replaces
+		if w.foot.Rows == 0 {
+			w.foot.MinMS, w.foot.MaxMS, w.foot.StartMS = hour, hour, hour
+		}
+		return w.finish()
+	}, func(id string) string {
+		return rollupDir + "/" + fileName(1, w.foot.MinMS, max(w.foot.MaxMS, hour), id)
+	})
+	if err != nil {
+		return nil, err
+	}
+	f := w.foot
+	return []file{{Name: name, Rows: f.Rows, Bytes: size, MinMS: f.MinMS, MaxMS: max(f.MaxMS, hour), StartMS: f.StartMS, Level: 1, Sealed: true, Columns: f.Columns, Of: of}}, nil
+}
+
+// eachRow calls each with the rows of sorted files, in order.
+func (s *Store) eachRow(in []file, each func(*row) error) error {
+	h, closeAll, err := s.openCursors(in, rollupNeeds...)
+	defer closeAll()
+	if err != nil {
+		return err
+	}
+	for n := 0; len(h) > 0; n++ {
+		if n%4096 == 0 && s.stopped() {
+			return errStopped
+		}
+		c := h[0]
+		if err := each(c.row()); err != nil {
+			return err
+		}
+		if err := h.advance(in); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rollupNeeds are the columns that a roll-up is made from, with those that order rows.
+var rollupNeeds = []string{
+	"segment", "src", "dst", "t_end", "t_start", "exporter", "domain", "sampling", "client", "marks", "proto", "tcp_flags", "src_port", "dst_port", "outer_src", "outer_dst",
+	"packets", "octets", "l2_octets", "flow_id", "observer_id", "fabric", "observer", "tenant", "src_vm", "dst_vm", "src_host", "dst_host", "app", "src_vm_id", "dst_vm_id",
+	"min_len", "max_len", "fragments", "rtt_us", "retransmits", "zero_windows",
+}
+
+// verifyRollup reads a whole roll-up.
+func verifyRollup(f *os.File, each func(*rollup) error) error {
+	pf, _, err := openParquet(f)
+	if err != nil {
+		return err
+	}
+	r := parquet.NewGenericReader[rollup](pf)
+	defer r.Close()
+	buf := make([]rollup, 256)
+	for {
+		n, err := r.Read(buf)
+		for i := range n {
+			if err := each(&buf[i]); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
