@@ -1,6 +1,7 @@
 package enrich
 
 import (
+	"crosstap/internal/apphint"
 	"crosstap/internal/flow"
 )
 
@@ -163,7 +164,7 @@ func byPorts(r *flow.Record) (srcOpened bool, sure uint8) {
 // standing orders ports: a service with a name, a system port (RFC 6335, section 6), any other.
 func standing(proto uint8, port uint16) int {
 	switch {
-	case serviceName(proto, port) != "":
+	case apphint.OfPort(proto, port) != "":
 		return 2
 	case port < 1024:
 		return 1

@@ -277,12 +277,6 @@ func TestRunEndsWithItsInput(t *testing.T) {
 	}
 }
 
-func TestServicesFitTheirIndex(t *testing.T) {
-	if len(services) >= 256 || len(serviceAt) != len(services)+1 {
-		t.Errorf("%d services do not fit an index of 8 bits", len(services))
-	}
-}
-
 func TestValidate(t *testing.T) {
 	f := func(change func(*Config)) {
 		t.Helper()

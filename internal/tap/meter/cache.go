@@ -1,34 +1,86 @@
 package meter
 
 import (
+	"math"
+
 	"crosstap/internal/flow"
 )
 
-// entry is one flow in the cache: three cache lines. The key and the counters, which every packet
-// touches, are the first two.
+// entry is one flow in the cache: entryBytes. The key and the counters, which every packet touches, come first.
+//
+// A flow whose record left because of the active timeout stays with no packets until it is idle: what its next record must
+// know of it (the sequence numbers, the application) stays with it.
 type entry struct {
-	key        key
-	packets    uint64
-	octets     uint64
-	l2Octets   uint64
-	firstNS    int64 // packet times
-	lastNS     int64
-	startClock int64 // meter's clock
-	lastClock  int64
-	closeClock int64  // when a closed TCP flow ends, noClose for others
-	next, prev uint32 // neighbours in the wheel's slot: index + 1, 0 for none
-	slot       uint32 // of the wheel
-	tcpFlags   uint16
-	marks      flow.Mark
-	outerPorts uint32 // source << 16 | destination of the tunnel
+	key       key
+	packets   uint64 // 0: between two records
+	octets    uint64
+	l2Octets  uint64
+	lastNS    int64 // packet times
+	firstNS   int64
+	lastClock int64 // meter's clock; of a biflow, in the half that leads
+	deadline  int64 // when the record ends however busy the flow is; noDeadline between two records
+	next      uint32
+	prev      uint32 // neighbours in the wheel's slot: number + 1, 0 for none
+	peer      uint32 // the other half of a biflow: number + 1, 0 for none
+	slot      uint16 // of the wheel
+	tcpFlags  uint16
+	minLen    uint16
+	maxLen    uint16
+	fragments uint32
+
+	nextSeq     uint32 // the sequence number behind the highest that was seen
+	gapStart    uint32 // the first number missing when the last gap opened
+	rttUS       uint32
+	retransmits uint32
+	zeroWindows uint32
+
+	outerPorts uint32 // source << 16 | destination of the tunnel, of the first packet
+	vifs       uint32 // source << 16 | destination of the VN-Tag, of the first packet
+	about      about
+	gapAt      uint16 // when the last gap opened, in units of gapUnit; 0 for never
 	tos        uint8
 	firstFlags uint8 // TCP control bits of the first packet
 	minTTL     uint8
 	maxTTL     uint8
-	live       bool
+	app        uint8 // apphint.App; while sLook is set, how many packets were looked at
+	state      state
 }
 
-const noClose = 1<<63 - 1
+// entryBytes is the size of an entry.
+const entryBytes = 224
+
+const noDeadline = math.MaxInt64
+
+// state is what is true of a flow.
+type state uint8
+
+const (
+	sLive      state = 1 << iota // the entry is in use
+	sClosing                     // the deadline is that of a closed TCP flow
+	sTruncated                   // made from frames that the snap length cut
+	sFollows                     // the other half of the biflow keeps the times and stands in the wheel
+	sSeq                         // nextSeq is known
+	sSyn                         // opened by a SYN that is not acknowledged yet
+	sFin                         // this direction was closed
+	sLook                        // the application is still looked for
+)
+
+// about is what is known of a conversation beside its figures: how its application is known (4 bits), who opened it
+// (4 bits), and the number of its name (24 bits, 0 for none).
+type about uint32
+
+const (
+	howShift          = 28
+	openedHere  about = 1 << 24 // by the sender
+	openedThere about = 1 << 25
+	nameMask    about = 1<<24 - 1
+)
+
+func (a about) how() flow.AppHow { return flow.AppHow(a >> howShift) }
+func (a about) name() uint32     { return uint32(a & nameMask) }
+func (a *about) tell(how flow.AppHow, name uint32) {
+	*a = *a&(openedHere|openedThere) | about(how)<<howShift | about(name)
+}
 
 // cache is an open-addressing hash table of flows. The table holds 8 bytes for each flow: the
 // upper half of the hash, which settles nearly every comparison, and the entry's number.
@@ -86,7 +138,7 @@ func (c *cache) is(number uint32, k *key) bool {
 		return false
 	}
 	e := c.at(number)
-	return e.live && e.key == *k
+	return e.state&sLive != 0 && e.key == *k
 }
 
 // find returns the number of the flow with this key.

@@ -1,15 +1,18 @@
 package meter
 
 import (
+	"math"
+
 	"crosstap/internal/dissect"
 	"crosstap/internal/frame"
 )
 
 // size is what a frame counts for.
 type size struct {
-	packets  uint64
-	octets   uint64 // IP total lengths
-	l2Octets uint64
+	packets        uint64
+	octets         uint64 // IP total lengths
+	l2Octets       uint64
+	minLen, maxLen uint16 // IP total lengths of the shortest and the longest packet, 65535 for longer ones
 }
 
 // sizeOf counts the packet at level i of a frame as the wire would have carried it: a super-frame of
@@ -35,8 +38,12 @@ func sizeOf(f *frame.Frame, p *dissect.Packet, i int) size {
 			return s
 		}
 	}
-	return size{1, uint64(max(ip, 0)), uint64(max(l2, 0))}
+	n := length(ip)
+	return size{1, uint64(max(ip, 0)), uint64(max(l2, 0)), n, n}
 }
+
+// length returns an IP total length as a record holds it.
+func length(n int) uint16 { return uint16(min(max(n, 0), math.MaxUint16)) }
 
 // segmented counts a super-frame. The header that is cut and repeated may be that of lv, or of a
 // level around it.
@@ -50,12 +57,17 @@ func segmented(f *frame.Frame, p *dissect.Packet, lv *dissect.Flow) (size, bool)
 		return size{}, false
 	}
 	n := (payload + int(f.VNet.Segment) - 1) / int(f.VNet.Segment)
-	octets := payload + n*(headersEnd-int(lv.NetOff))
+	headers := headersEnd - int(lv.NetOff)
+	octets := payload + n*headers
 	l2 := payload + n*(headersEnd-int(lv.LinkOff))
 	if octets <= 0 {
 		return size{}, false
 	}
-	return size{uint64(n), uint64(octets), uint64(l2)}, true
+	longest, shortest := headers+min(int(f.VNet.Segment), payload), headers+payload-(n-1)*int(f.VNet.Segment)
+	if headers < 0 { // the cut repeats headers around lv
+		longest, shortest = octets/n, octets/n
+	}
+	return size{uint64(n), uint64(octets), uint64(l2), length(shortest), length(longest)}, true
 }
 
 // cutLevel returns the level whose payload the hardware would have cut, and the offset at which that

@@ -38,9 +38,8 @@ type fragKey struct {
 
 // fragPorts is what the first fragment says of all.
 type fragPorts struct {
-	ports    uint32
-	icmp     uint16
-	tunnel   bool // its payload is a tunnel and was metered as the packet inside
+	ports    uint32 // or the ICMP type and code
+	tunnel   bool   // its payload is a tunnel and was metered as the packet inside
 	deadline int64
 }
 
@@ -64,11 +63,14 @@ type piece struct {
 }
 
 // set notes the fragments at level i of a frame and around it.
-func (pc *piece) set(f *frame.Frame, p *dissect.Packet, i int) {
+func (pc *piece) set(f *frame.Frame, p *dissect.Packet, i int, tunnel bool) {
 	lv := &p.Levels[i]
 	*pc = piece{isOwn: lv.MoreFrags || lv.FragOff != 0, later: lv.FragOff != 0}
 	if pc.isOwn {
 		pc.own = fragKeyOf(f, p, i)
+	}
+	if !tunnel {
+		return
 	}
 	for j := range i {
 		if p.Levels[j].MoreFrags { // a first fragment, else there would be no level inside
@@ -79,7 +81,7 @@ func (pc *piece) set(f *frame.Frame, p *dissect.Packet, i int) {
 
 // join completes the key of a fragment. It returns false when the fragment is not to be counted, or
 // not yet.
-func (m *Meter) join(a *arrival, pc *piece) bool {
+func (m *shard) join(a *arrival, pc *piece) bool {
 	if pc.inside {
 		m.learn(pc.around, fragPorts{tunnel: true})
 	}
@@ -88,7 +90,7 @@ func (m *Meter) join(a *arrival, pc *piece) bool {
 	}
 	a.marks |= flow.MarkFragments
 	if !pc.later {
-		m.learn(pc.own, fragPorts{ports: a.key.ports(), icmp: a.key.icmp()})
+		m.learn(pc.own, fragPorts{ports: a.key.ports()})
 		return true
 	}
 	first, ok := m.frags.known[pc.own]
@@ -100,7 +102,7 @@ func (m *Meter) join(a *arrival, pc *piece) bool {
 		m.frames.Drop(DropTunnelFragment, 1)
 		return false
 	}
-	a.key.setPorts(first.ports, first.icmp)
+	a.key.setPorts(first.ports)
 	a.hash, a.likely = m.hasher.hash(&a.key), none
 	return true
 }
@@ -120,8 +122,16 @@ func fragKeyOf(f *frame.Frame, p *dissect.Packet, i int) fragKey {
 	return k
 }
 
+// key returns a metering key with the parts that choose the worker.
+func (fk *fragKey) key() *key {
+	k := key{8: uint64(fk.segment)}
+	k[4], k[5] = words(&fk.src)
+	k[6], k[7] = words(&fk.dst)
+	return &k
+}
+
 // learn remembers a first fragment and counts the later ones that came before it.
-func (m *Meter) learn(k fragKey, first fragPorts) {
+func (m *shard) learn(k fragKey, first fragPorts) {
 	fr := &m.frags
 	first.deadline = m.clock + int64(knownTimeout)
 	if _, ok := fr.known[k]; !ok {
@@ -146,14 +156,14 @@ func (m *Meter) learn(k fragKey, first fragPorts) {
 			m.frames.Drop(DropTunnelFragment, 1)
 			continue
 		}
-		h.arrival.key.setPorts(first.ports, first.icmp)
+		h.arrival.key.setPorts(first.ports)
 		m.countHeld(&h.arrival)
 	}
 	fr.held = kept
 }
 
 // hold keeps a later fragment until its first one comes.
-func (m *Meter) hold(k fragKey, a *arrival) {
+func (m *shard) hold(k fragKey, a *arrival) {
 	fr := &m.frags
 	if len(fr.held) == maxHeld {
 		m.orphan(1)
@@ -164,7 +174,7 @@ func (m *Meter) hold(k fragKey, a *arrival) {
 }
 
 // orphan counts the n fragments that have waited longest, with ports 0.
-func (m *Meter) orphan(n int) {
+func (m *shard) orphan(n int) {
 	fr := &m.frags
 	for i := range n {
 		m.stats.orphans.Add(1)
@@ -173,7 +183,7 @@ func (m *Meter) orphan(n int) {
 	fr.held = fr.held[:copy(fr.held, fr.held[n:])]
 }
 
-func (m *Meter) countHeld(a *arrival) {
+func (m *shard) countHeld(a *arrival) {
 	a.hash, a.likely = m.hasher.hash(&a.key), none
 	m.count(a)
 	m.frames.Hold(-1)
@@ -183,7 +193,7 @@ func (m *Meter) countHeld(a *arrival) {
 }
 
 // expire counts the fragments that waited in vain.
-func (fr *fragments) expire(m *Meter) {
+func (fr *fragments) expire(m *shard) {
 	n := 0
 	for n < len(fr.held) && fr.held[n].deadline <= m.clock {
 		n++
@@ -192,7 +202,7 @@ func (fr *fragments) expire(m *Meter) {
 }
 
 // flush counts all fragments that wait and forgets the rest.
-func (fr *fragments) flush(m *Meter) {
+func (fr *fragments) flush(m *shard) {
 	m.orphan(len(fr.held))
 	clear(fr.known)
 	fr.order, fr.next = fr.order[:0], 0

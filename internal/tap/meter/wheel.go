@@ -23,7 +23,7 @@ func (w *wheel) put(c *cache, number uint32, ns int64) {
 	slot := uint32(t & wheelMask)
 	e := c.at(number)
 	head := w.heads[slot]
-	e.slot, e.prev, e.next = slot, 0, head
+	e.slot, e.prev, e.next = uint16(slot), 0, head
 	if head != 0 {
 		c.at(head - 1).prev = number + 1
 	}
