@@ -93,6 +93,7 @@ type Decoder struct {
 	names     map[string]string
 	lastName  string
 	onOption  func(Option)
+	onMissing func(domain uint32, id uint16) *Template
 
 	// the call in progress
 	res     Result

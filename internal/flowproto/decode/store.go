@@ -149,7 +149,7 @@ func (s *Decoder) borrow(id uint16, body []byte) *Template {
 	if t := s.agreed(id); t != nil && t.fits(body) {
 		return t
 	}
-	return nil
+	return s.lent(id, body)
 }
 
 // scansPerCall bounds how often one datagram makes us look through all templates.
