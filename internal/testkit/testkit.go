@@ -15,6 +15,7 @@ var packages = map[string]string{
 	"tshark": "tshark", "editcap": "wireshark-common", "capinfos": "wireshark-common", "mergecap": "wireshark-common",
 	"tcpdump": "tcpdump", "tcprewrite": "tcpreplay", "nfcapd": "nfdump", "nfdump": "nfdump", "nfpcapd": "nfdump", "softflowd": "softflowd",
 	"ethtool": "ethtool", "ip": "iproute2", "tc": "iproute2", "chromium": "chromium", "ovs-vsctl": "openvswitch-switch",
+	"ovsdb-server": "openvswitch-switch", "ovsdb-tool": "openvswitch-switch", "ovs-vswitchd": "openvswitch-switch",
 }
 
 // Missing ends the test as skipped, or as failed with CI=true.
