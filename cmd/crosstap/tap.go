@@ -12,13 +12,15 @@ import (
 	"crosstap/internal/flow"
 	"crosstap/internal/obs"
 	"crosstap/internal/tap"
+	"crosstap/internal/tap/meter"
 )
 
 const tapLong = `tap captures from interfaces or reads a capture file, passes the frames that match a filter through the groom steps, and
 gives what remains to every destination: frames to capture files, flow records to collectors. For the records it finds the
 packets inside tunnels and meters them into flows.
 
-What is metered is the innermost packet; the tunnel's endpoints and its segment (VNI) are part of the flow. Packets are
+What is metered is the innermost packet; the tunnel's endpoints and its segment (VNI) are part of the flow. With --key outer it is the
+outermost packet, and tunnels are not looked into; with --key both the tunnel's ports are part of the flow, too. Packets are
 counted as the wire would have carried them: a super-frame of segmentation offload counts as its segments.
 
 Capturing never makes the sender of a frame wait. What cannot be metered in time is shed, counted, and named in the
@@ -58,6 +60,7 @@ type tapFlags struct {
 	ring      byteSize
 	ports     []int
 	role      string
+	key       string
 	groom     string
 	noPromisc bool
 	verbose   bool
@@ -103,6 +106,9 @@ func (t *tapFlags) add(f *pflag.FlagSet) {
 	f.Var(&t.ring, "ring", "memory of each interface's ring")
 	f.BoolVar(&t.noPromisc, "no-promisc", false, "only frames addressed to the interface")
 	f.BoolVar(&s.IngressOnly, "ingress-only", false, "not the frames that the host sends through the interface")
+	f.StringVar(&t.key, "key", s.Key.String(), "what a flow is, of packets in tunnels: inner, outer or both")
+	f.BoolVar(&s.Biflow, "biflow", false, "give the two directions of a conversation together (RFC 5103)")
+	f.IntVar(&s.Workers, "workers", s.Workers, "meter with this many workers, each with a flow cache (0: one for each processor)")
 	f.IntVar(&s.MaxFlows, "max-flows", s.MaxFlows, "flows in the cache at most; beyond it the quietest end early")
 	f.Uint32Var(&s.Domain, "domain", s.Domain, "observation domain of the records")
 	f.StringVar(&s.NetNS, "netns", "", "file of the network namespace that the interfaces are in")
@@ -118,6 +124,9 @@ func (t *tapFlags) complete(cmd *cobra.Command) (err error) {
 	}
 	if s.Role = flow.ParseRole(t.role); t.role != "" && s.Role.String() != t.role {
 		return usagef("tap: role %q: want vnic, port, mirror, tunnel or underlay", t.role)
+	}
+	if s.Key, err = meter.ParseKey(t.key); err != nil {
+		return exit(exitUsage, err)
 	}
 	s.Stdout, s.Log = cmd.OutOrStdout(), obs.Logger(cmd.ErrOrStderr(), t.verbose)
 	if s.Host == "" {

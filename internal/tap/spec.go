@@ -39,8 +39,11 @@ type Spec struct {
 	// The meter.
 	Idle, Active time.Duration
 	MaxFlows     int
-	VXLANPorts   []uint16 // nil for the usual ones
-	Domain       uint32   // observation domain of the records
+	Key          meter.Key // what a flow is, of packets in a tunnel
+	Biflow       bool      // the two directions of a conversation leave together
+	Workers      int       // that meter; 0 for one for each processor
+	VXLANPorts   []uint16  // nil for the usual ones
+	Domain       uint32    // observation domain of the records
 
 	// The destinations, as URLs: ipfix://…, flows:- and null: for flow records, pcapng:PATH, pcap:PATH and
 	// null:frames for frames.
@@ -57,7 +60,7 @@ func DefaultSpec() Spec {
 	m, l := meter.DefaultConfig(), capture.DefaultLiveConfig()
 	return Spec{
 		RingBytes: l.RingBytes, Promiscuous: l.Promiscuous,
-		Idle: m.IdleTimeout, Active: m.ActiveTimeout, MaxFlows: m.MaxFlows, Domain: 1,
+		Idle: m.IdleTimeout, Active: m.ActiveTimeout, MaxFlows: m.MaxFlows, Workers: m.Workers, Domain: 1,
 	}
 }
 
@@ -83,6 +86,7 @@ func (s *Spec) Validate() error {
 func (s *Spec) meterConfig() meter.Config {
 	c := meter.DefaultConfig()
 	c.IdleTimeout, c.ActiveTimeout, c.MaxFlows, c.Domain = s.Idle, s.Active, s.MaxFlows, s.Domain
+	c.Key, c.Biflow, c.Workers = s.Key, s.Biflow, s.Workers
 	c.Live = s.File == ""
 	return c
 }

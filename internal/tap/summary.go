@@ -62,7 +62,8 @@ func (t *Tap) Summary(took time.Duration) string {
 	for _, x := range []struct {
 		n    uint64
 		what string
-	}{{st.Evicted, "flows ended early (cache full)"}, {st.FragmentOrphans, "fragments without their first one"}, {st.ClockJumps, "jumps back in time"}} {
+	}{{st.Evicted, "flows ended early (cache full)"}, {st.FragmentOrphans, "fragments without their first one"}, {st.ClockJumps, "jumps back in time"},
+		{st.HintsShed, "first messages not looked into (too many at a time)"}, {st.NamesShed, "names not kept (too many)"}} {
 		if x.n > 0 {
 			fmt.Fprintf(&b, "; %d %s", x.n, x.what)
 		}
