@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"runtime"
 	"sync/atomic"
@@ -38,7 +39,7 @@ type Config struct {
 	Session session.Config
 	Enrich  enrich.Config
 	Workers int          // decoders; 0 for one on each CPU
-	Queue   int          // batches that may wait for one decoder
+	Queue   int          // datagrams that may wait for one decoder; beyond it the exporter with most of them loses some
 	Log     *slog.Logger // nil for none
 
 	// Import is for sources that end: the line waits instead of dropping, and neither heartbeat nor silence
@@ -48,7 +49,7 @@ type Config struct {
 
 // DefaultConfig has no source and no store.
 func DefaultConfig() Config {
-	return Config{Session: session.DefaultConfig(), Enrich: enrich.DefaultConfig(), Queue: 64}
+	return Config{Session: session.DefaultConfig(), Enrich: enrich.DefaultConfig(), Queue: 8192}
 }
 
 // Validate reports the first mistake.
@@ -60,8 +61,8 @@ func (c Config) Validate() error {
 		return errors.New("collect: there is no source; give at least one address to listen on")
 	case c.Workers < 0 || c.Workers > 256:
 		return fmt.Errorf("collect: %d decoders: want 0 to 256", c.Workers)
-	case c.Queue < 1 || c.Queue > 1<<16:
-		return fmt.Errorf("collect: queue of %d batches: want 1 to 65536", c.Queue)
+	case c.Queue < 1 || c.Queue > 1<<20:
+		return fmt.Errorf("collect: queue of %d datagrams: want 1 to %d", c.Queue, 1<<20)
 	}
 	return nil
 }
@@ -87,6 +88,9 @@ type Collector struct {
 	spare     chan []flow.Record
 	beat      heartbeat
 	shed      shedding
+	queues    []*fairQueue // one for each decoder
+	underWay  atomic.Int64 // batches not yet released
+	tight     int64        // of them, how many make memory short
 }
 
 // New makes a collector. It opens nothing.
@@ -110,6 +114,9 @@ func New(cfg Config) (*Collector, error) {
 	for range cap(c.spare) {
 		c.spare <- nil
 	}
+	for range cfg.Workers {
+		c.queues = append(c.queues, newFairQueue(cfg.Queue, c.drop))
+	}
 	var err error
 	for _, lc := range cfg.Listen {
 		l, err := listen.New(lc)
@@ -117,6 +124,12 @@ func New(cfg Config) (*Collector, error) {
 			return nil, err
 		}
 		c.listeners, c.sources = append(c.listeners, l), append(c.sources, l)
+		if lc.Transport == listen.UDP {
+			c.tight = max(c.tight, int64(lc.Slabs)*3/4)
+		}
+	}
+	if c.tight == 0 {
+		c.tight = math.MaxInt64
 	}
 	if c.sessions, err = session.New(cfg.Session); err != nil {
 		return nil, err
@@ -180,19 +193,21 @@ func (c *Collector) Run(stop context.Context) error {
 	defer context.AfterFunc(stop, cancel)() // a signal ends the sources; the rest drains
 	batches := make(chan listen.Batch, 8)
 	decoded, enriched := make(chan []flow.Record, spareBatches), make(chan []flow.Record, spareBatches)
-	queues := make([]chan portion, c.cfg.Workers)
-	for i := range queues {
-		queues[i] = make(chan portion, c.cfg.Queue)
-	}
 	g.Go(func() error { defer close(batches); return c.runSources(src, batches) })
-	g.Go(func() error { defer closeAll(queues); return c.runDispatch(ctx, batches, queues) })
-	g.Go(func() error { defer close(decoded); return c.runDecoders(ctx, queues, decoded) })
+	g.Go(func() error { defer c.closeQueues(); return c.runDispatch(ctx, batches) })
+	g.Go(func() error { defer close(decoded); return c.runDecoders(ctx, decoded) })
 	g.Go(func() error { defer close(enriched); return c.enricher.Run(ctx, decoded, enriched) })
 	drained := make(chan struct{})
 	g.Go(func() error { defer close(drained); return c.runAppend(ctx, enriched) })
 	g.Go(func() error { return c.runTicks(ctx, drained) })
 	err := g.Wait()
 	return errors.Join(err, c.finish(context.WithoutCancel(stop)))
+}
+
+func (c *Collector) closeQueues() {
+	for _, q := range c.queues {
+		q.close()
+	}
 }
 
 // runSources runs every source until all have ended.

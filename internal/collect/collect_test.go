@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"crosstap/internal/collect/listen"
 	"crosstap/internal/collect/store"
 	"crosstap/internal/flow"
+	"crosstap/internal/flowproto"
 	"crosstap/internal/flowproto/ipfix"
 	"crosstap/internal/identity"
 	"crosstap/internal/testkit"
@@ -151,7 +153,9 @@ func replay(t *testing.T, to netip.AddrPort, ds []exports.Datagram) {
 			defer s.Close()
 			sockets[d.From] = s
 		}
-		if _, err := s.Write(d.Data); err != nil {
+		if _, err := s.Write(d.Data); errors.Is(err, syscall.ECONNREFUSED) {
+			return // the collector has ended
+		} else if err != nil {
 			t.Fatal(err)
 		}
 		if i%100 == 99 {
@@ -200,7 +204,7 @@ func TestLabOverUDP(t *testing.T) {
 		cfg.Enrich.MaxAge = 100 * 365 * 24 * time.Hour
 	})
 	c.SetInventory(identity.NewBook(identity.Inventory{Observers: []identity.Observer{{Name: "h1 br-vxlan", Domain: 101}}}))
-	replay(t, c.Addrs()[0], append(ds, exports.Datagram{From: ds[0].From, Data: []byte{0, 5}}))
+	replay(t, c.Addrs()[0], append(ds, exports.Datagram{From: ds[0].From, Data: []byte{9, 9}}))
 	waitFor(t, "all records stored", func() bool { return m.len() >= labRecords })
 	if err := c.stop(); err != nil {
 		t.Fatal(err)
@@ -301,7 +305,7 @@ type capture []exports.Datagram
 
 func (s capture) Run(ctx context.Context, out chan<- listen.Batch) error {
 	for _, d := range s {
-		b := listen.Batch{Datagrams: []listen.Datagram{{Data: d.Data, From: d.From, Local: d.To, TimeNS: d.TimeNS, Protocol: listen.IPFIX}}}
+		b := listen.Batch{Datagrams: []listen.Datagram{{Data: d.Data, From: d.From, Local: d.To, TimeNS: d.TimeNS, Protocol: flowproto.IPFIX}}}
 		select {
 		case out <- b:
 		case <-ctx.Done():

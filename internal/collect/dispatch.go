@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"github.com/zeebo/xxh3"
 
@@ -14,73 +12,55 @@ import (
 	"crosstap/internal/flow"
 )
 
-// portion is what one decoder gets of a batch. The batch is released when all its portions are done.
-type portion struct {
-	datagrams []listen.Datagram
-	shared    *sharedBatch
-}
-
-type sharedBatch struct {
-	batch listen.Batch
-	left  atomic.Int32
-}
-
-func (p *portion) done() {
-	if p.shared.left.Add(-1) == 0 {
-		p.shared.batch.Release()
-	}
-}
-
-func closeAll(queues []chan portion) {
-	for _, q := range queues {
-		close(q)
-	}
-}
-
-// queueWait is how long dispatch waits for a decoder that is behind, before it drops.
-const queueWait = 100 * time.Millisecond
-
 // runDispatch spreads datagrams over the decoders, those of one session always to the same, until in closes.
-func (c *Collector) runDispatch(ctx context.Context, in <-chan listen.Batch, queues []chan portion) error {
+func (c *Collector) runDispatch(ctx context.Context, in <-chan listen.Batch) error {
+	parts := make([][]waiting, len(c.queues))
 	for {
 		select {
 		case b, ok := <-in:
 			if !ok {
 				return nil
 			}
-			c.spread(ctx, b, queues)
+			c.spread(ctx, b, parts)
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
-func (c *Collector) spread(ctx context.Context, b listen.Batch, queues []chan portion) {
-	c.dispatch.In(len(b.Datagrams))
-	s := &sharedBatch{batch: b}
-	s.left.Store(1) // ours
-	defer func() { p := portion{shared: s}; p.done() }()
-	if len(queues) == 1 {
-		s.left.Add(1)
-		c.enqueue(ctx, queues[0], portion{b.Datagrams, s})
-		return
-	}
-	parts := make([][]listen.Datagram, len(queues))
+// spread puts the datagrams of a batch into the queues. parts is for its use.
+func (c *Collector) spread(ctx context.Context, b listen.Batch, parts [][]waiting) {
+	s := &sharedBatch{batch: b, out: &c.underWay}
+	s.left.Store(int32(len(b.Datagrams)) + 1) // one is ours
+	defer s.done()
+	tight := c.underWay.Add(1) > c.tight && !c.cfg.Import
 	for i := range b.Datagrams {
 		d := &b.Datagrams[i]
-		w := decoderOf(d, len(queues))
-		parts[w] = append(parts[w], *d)
+		if !d.End {
+			c.dispatch.In(1)
+			c.dispatch.Hold(1)
+		}
+		w := decoderOf(d, len(parts))
+		parts[w] = append(parts[w], waiting{*d, s})
 	}
 	for i, part := range parts {
-		if len(part) > 0 {
-			s.left.Add(1)
-			c.enqueue(ctx, queues[i], portion{part, s})
+		if len(part) == 0 {
+			continue
 		}
+		if c.cfg.Import {
+			c.queues[i].wait(ctx)
+		}
+		c.queues[i].push(part, tight)
+		clear(part)
+		parts[i] = part[:0]
 	}
 }
 
 // decoderOf chooses the decoder of a datagram's session.
 func decoderOf(d *listen.Datagram, n int) int {
+	if n == 1 {
+		return 0
+	}
 	var b [40]byte
 	from, local := d.From.Addr().As16(), d.Local.Addr().As16()
 	copy(b[:], from[:])
@@ -90,84 +70,76 @@ func decoderOf(d *listen.Datagram, n int) int {
 	return int(xxh3.Hash(b[:]) % uint64(n))
 }
 
-// enqueue hands a portion to a decoder. When the decoder stays behind it is dropped and counted; an import waits.
-func (c *Collector) enqueue(ctx context.Context, q chan<- portion, p portion) {
-	n := len(p.datagrams)
-	select {
-	case q <- p:
-		c.dispatch.Out(n)
-		return
-	default:
+// drop counts datagrams that were shed, at their exporters too.
+func (c *Collector) drop(shed []waiting) {
+	for i := range shed {
+		w := &shed[i]
+		c.dispatch.Hold(-1)
+		c.dispatch.Drop(dropQueueFull, 1)
+		c.shed.add(w.TimeNS, w.TimeNS)
+		c.sessions.Shed(keyOf(&w.Datagram))
+		w.shared.done()
 	}
-	var late <-chan time.Time
-	if !c.cfg.Import {
-		t := time.NewTimer(queueWait)
-		defer t.Stop()
-		late = t.C
-	}
-	select {
-	case q <- p:
-		c.dispatch.Out(n)
-		return
-	case <-late:
-	case <-ctx.Done():
-	}
-	c.dispatch.Drop(dropQueueFull, n)
-	c.shed.add(p.datagrams[0].TimeNS, p.datagrams[n-1].TimeNS)
-	p.done()
 }
 
-// runDecoders decodes until every queue is closed.
-func (c *Collector) runDecoders(ctx context.Context, queues []chan portion, out chan<- []flow.Record) error {
+func keyOf(d *listen.Datagram) session.Key {
+	return session.Key{Exporter: d.From, Local: d.Local, Conn: d.Conn}
+}
+
+// runDecoders decodes until every queue is closed and empty.
+func (c *Collector) runDecoders(ctx context.Context, out chan<- []flow.Record) error {
 	var wg sync.WaitGroup
-	for _, q := range queues {
+	for _, q := range c.queues {
 		wg.Go(func() { c.runDecoder(ctx, q, out) })
 	}
 	wg.Wait()
 	return nil
 }
 
-func (c *Collector) runDecoder(ctx context.Context, in <-chan portion, out chan<- []flow.Record) {
-	for {
-		select {
-		case p, ok := <-in:
-			if !ok {
-				return
-			}
-			c.decodePortion(ctx, &p, out)
-		case <-ctx.Done():
-			return
-		}
-	}
-}
+// decodeAtOnce is how many datagrams a decoder takes from its queue at once.
+const decodeAtOnce = 64
 
-// decodePortion decodes a portion and passes its records on in batches of a good size.
-func (c *Collector) decodePortion(ctx context.Context, p *portion, out chan<- []flow.Record) {
-	defer p.done()
+func (c *Collector) runDecoder(ctx context.Context, q *fairQueue, out chan<- []flow.Record) {
+	room := make([]waiting, 0, decodeAtOnce)
 	var recs []flow.Record
 	have := false
-	for i := range p.datagrams {
-		if !have {
-			select {
-			case recs = <-c.spare:
-				recs, have = recs[:0], true
-			case <-ctx.Done():
-				return
+	for {
+		items, empty := q.pop(ctx, room)
+		if len(items) == 0 {
+			return
+		}
+		for i := range items {
+			if !have {
+				select {
+				case recs = <-c.spare:
+					recs, have = recs[:0], true
+				case <-ctx.Done():
+					return
+				}
+			}
+			if recs = c.decodeOne(&items[i], recs); len(recs) >= goodBatch {
+				c.pass(ctx, recs, out)
+				have = false
 			}
 		}
-		d := &p.datagrams[i]
-		recs = c.sessions.Decode(session.Key{Exporter: d.From, Local: d.Local}, d.TimeNS, d.Data, recs)
-		if len(recs) >= goodBatch {
+		clear(items)
+		if have && empty && len(recs) > 0 {
 			c.pass(ctx, recs, out)
 			have = false
 		}
 	}
-	switch {
-	case have && len(recs) > 0:
-		c.pass(ctx, recs, out)
-	case have:
-		c.giveBack(recs)
+}
+
+// decodeOne decodes a datagram and gives it back.
+func (c *Collector) decodeOne(w *waiting, recs []flow.Record) []flow.Record {
+	defer w.shared.done()
+	if w.End {
+		c.sessions.Close(keyOf(&w.Datagram))
+		return recs
 	}
+	c.dispatch.Hold(-1)
+	c.dispatch.Out(1)
+	return c.sessions.Decode(keyOf(&w.Datagram), w.TimeNS, w.Data, recs)
 }
 
 func (c *Collector) pass(ctx context.Context, recs []flow.Record, out chan<- []flow.Record) {

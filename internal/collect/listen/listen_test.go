@@ -12,29 +12,11 @@ import (
 	"go.uber.org/goleak"
 
 	"crosstap/internal/ledger"
+
+	"crosstap/internal/flowproto"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func TestDetect(t *testing.T) {
-	f := func(b []byte, want Protocol) {
-		t.Helper()
-		if got := Detect(b); got != want {
-			t.Errorf("Detect(%x) = %v, want %v", b, got, want)
-		}
-	}
-	f(nil, Empty)
-	f([]byte{0}, Empty)
-	f([]byte{0, 10}, IPFIX)
-	f([]byte{0, 9, 0}, NetFlow9)
-	f([]byte{0, 5}, NetFlow5)
-	f([]byte{0, 7}, NetFlow7)
-	f([]byte{0, 1}, NetFlow1)
-	f([]byte{0, 0, 0, 5}, SFlow)
-	f([]byte{0, 0, 0, 4}, Unknown)
-	f([]byte{0, 0}, Unknown)
-	f([]byte{10, 0}, Unknown)
-}
 
 // start runs a listener; stop ends it and returns its final book.
 func start(t *testing.T, cfg Config, out chan Batch) (l *Listener, stop func() Status) {
@@ -75,7 +57,7 @@ func send(t *testing.T, c *net.UDPConn, b []byte) {
 	}
 }
 
-func balanced(t *testing.T, s ledger.Statement) {
+func balanced(t testing.TB, s ledger.Statement) {
 	t.Helper()
 	if err := s.Balance(); err != nil {
 		t.Error(err)
@@ -83,10 +65,11 @@ func balanced(t *testing.T, s ledger.Statement) {
 }
 
 func TestReceive(t *testing.T) {
+	sockets := 0
 	f := func(addr, to string) {
 		t.Helper()
 		cfg := DefaultConfig()
-		cfg.Addr = addr
+		cfg.Addr, cfg.Sockets = addr, sockets
 		out := make(chan Batch, 64)
 		before := time.Now().UnixNano()
 		l, stop := start(t, cfg, out)
@@ -99,38 +82,45 @@ func TestReceive(t *testing.T) {
 		}
 		var got [][]byte
 		from := unmap(c.LocalAddr().(*net.UDPAddr).AddrPort())
-		for len(got) < 3 {
+		for len(got) < 6 {
 			b := <-out
 			for _, d := range b.Datagrams {
 				got = append(got, append([]byte(nil), d.Data...))
-				if d.From != from || d.Local != target || d.TimeNS < before || d.TimeNS > time.Now().UnixNano() || d.Protocol != IPFIX {
+				if d.From != from || d.Local != target || d.TimeNS < before || d.TimeNS > time.Now().UnixNano() || d.Protocol != flowproto.Detect(d.Data) || d.Via != UDP {
 					t.Errorf("datagram from %v to %v at %d, %v", d.From, d.Local, d.TimeNS, d.Protocol)
 				}
 			}
 			b.Release()
 		}
-		if d := cmp.Diff([][]byte{{0, 10, 7}, big, {0, 10, 8}}, got); d != "" {
+		if d := cmp.Diff([][]byte{{0, 10, 7}, {0, 5}, {0, 9}, {0, 0, 0, 5}, big, {0, 10, 8}}, got); d != "" {
 			t.Error("datagrams differ")
 		}
 		s := stop()
 		balanced(t, s.Book)
-		want := ledger.Statement{Stage: "listen", Unit: ledger.Datagrams, In: 9, Out: 3, Dropped: []ledger.Count{
-			{Reason: "kernel"}, {Reason: "truncated"}, {Reason: "empty", N: 2}, {Reason: "unsupported-netflow1"}, {Reason: "unsupported-netflow5", N: 1},
-			{Reason: "unsupported-netflow7"}, {Reason: "unsupported-netflow9", N: 1}, {Reason: "unsupported-sflow", N: 1},
-			{Reason: "unknown-protocol", N: 1}, {Reason: "interrupted"},
+		want := ledger.Statement{Stage: "listen", Unit: ledger.Datagrams, In: 9, Out: 6, Dropped: []ledger.Count{
+			{Reason: "kernel"}, {Reason: "truncated"}, {Reason: "empty", N: 2}, {Reason: "unknown-protocol", N: 1}, {Reason: "refused"},
+			{Reason: "bad-framing"}, {Reason: "cut"}, {Reason: "interrupted"},
 		}}
 		if d := cmp.Diff(want, s.Book); d != "" {
 			t.Error(d)
 		}
 	}
-	f("127.0.0.1:0", "127.0.0.1")
-	f("[::1]:0", "::1")
-	f(":0", "127.0.0.1") // dual stack: addresses keep their own form, and the local one is told
+	for _, sockets = range []int{1, 4} {
+		f("127.0.0.1:0", "127.0.0.1")
+		f("[::1]:0", "::1")
+		f(":0", "127.0.0.1") // dual stack: addresses keep their own form, and the local one is told
+	}
 }
 
 func TestKernelDropsAreCounted(t *testing.T) {
+	for _, sockets := range []int{1, 3} {
+		testKernelDrops(t, sockets)
+	}
+}
+
+func testKernelDrops(t *testing.T, sockets int) {
 	cfg := DefaultConfig()
-	cfg.Addr, cfg.ReceiveBuffer, cfg.Slabs, cfg.Batch = "127.0.0.1:0", 4096, 2, 1
+	cfg.Addr, cfg.ReceiveBuffer, cfg.Sockets, cfg.Slabs, cfg.Batch = "127.0.0.1:0", 4096*sockets, sockets, 2, 1
 	out := make(chan Batch)
 	l, stop := start(t, cfg, out)
 	c := dial(t, l.Addr())
@@ -160,7 +150,7 @@ func TestKernelDropsAreCounted(t *testing.T) {
 // A reader that has gone away does not keep the listener from ending, and nothing is lost uncounted.
 func TestStopWithoutReader(t *testing.T) {
 	cfg := DefaultConfig()
-	cfg.Addr, cfg.Slabs, cfg.Batch = "127.0.0.1:0", 2, 2
+	cfg.Addr, cfg.Slabs, cfg.Batch, cfg.Sockets = "127.0.0.1:0", 2, 2, 1
 	out := make(chan Batch, 1)
 	l, stop := start(t, cfg, out)
 	c := dial(t, l.Addr())
@@ -206,6 +196,12 @@ func TestValidate(t *testing.T) {
 	f(func(c *Config) { c.Batch = 0 })
 	f(func(c *Config) { c.Slabs = 1 })
 	f(func(c *Config) { c.ReceiveBuffer = -1 })
+	f(func(c *Config) { c.Sockets = maxSockets + 1 })
+	f(func(c *Config) { c.Allow = make([]netip.Prefix, 1) })
+	f(func(c *Config) { c.Transport, c.Stream.Connections = TCP, 0 })
+	f(func(c *Config) { c.Transport, c.Stream.Idle = TCP, 0 })
+	f(func(c *Config) { c.Transport = TLS }) // no certificate
+	f(func(c *Config) { c.Transport, c.TLS = DTLS, TLSConfig{Cert: "/nonexistent", Key: "/nonexistent"} })
 }
 
 func TestDropCounterWraps(t *testing.T) {

@@ -6,6 +6,12 @@ import (
 	"time"
 )
 
+// slabBytes is how much of datagrams a slab holds; one datagram always fits.
+const slabBytes = 2 * maxDatagram
+
+// keepSlabs is how many slabs a pool keeps for the next burst.
+const keepSlabs = 64
+
 // slab holds the bytes of one batch, packed.
 type slab struct {
 	bytes     []byte
@@ -15,7 +21,7 @@ type slab struct {
 // slabPool hands out a bounded number of slabs. They are made when they are needed, and the one used last goes
 // out first, so that a quiet listener touches little memory.
 type slabPool struct {
-	batch int
+	batch int           // datagrams in a slab; 0 for slabs that grow as needed and are not kept
 	out   chan struct{} // one token for each slab that is out
 
 	mu   sync.Mutex
@@ -51,13 +57,18 @@ func (p *slabPool) pop() *slab {
 		p.free = p.free[:n-1]
 		return s
 	}
+	if p.batch == 0 {
+		return new(slab)
+	}
 	return &slab{bytes: make([]byte, 0, slabBytes), datagrams: make([]Datagram, 0, p.batch)}
 }
 
 func (p *slabPool) put(s *slab) {
 	s.bytes, s.datagrams = s.bytes[:0], s.datagrams[:0]
 	p.mu.Lock()
-	p.free = append(p.free, s)
+	if p.batch > 0 && len(p.free) < keepSlabs {
+		p.free = append(p.free, s)
+	}
 	p.mu.Unlock()
 	<-p.out
 }

@@ -50,6 +50,12 @@ func bindHint(err error) error {
 	return err
 }
 
+// passing reports whether accepting may go on after an error: the machine is short of something, or the peer is gone already.
+func passing(err error) bool {
+	return temporary(err) || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ECONNABORTED) ||
+		errors.Is(err, syscall.EPERM)
+}
+
 // temporary reports whether receiving may go on after an error.
 func temporary(err error) bool {
 	return errors.Is(err, syscall.EINTR) || errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.ENOBUFS) ||

@@ -10,13 +10,15 @@ import (
 
 	"crosstap/internal/flow"
 	"crosstap/internal/flowproto"
+	"crosstap/internal/flowproto/decode"
 )
 
-// exporterKey is what an operator calls an exporter: an address and an observation domain. It outlives transport
+// exporterKey is what an operator calls an exporter: an address, a protocol and an observation domain. It outlives transport
 // sessions, whose source ports change when the exporter restarts.
 type exporterKey struct {
-	addr   flow.Addr
-	domain uint32
+	addr     flow.Addr
+	protocol flowproto.Protocol
+	domain   uint32
 }
 
 // exporter is the account of one observation domain of one exporting process.
@@ -24,44 +26,74 @@ type exporter struct {
 	key  exporterKey
 	gone atomic.Bool // no longer in the table
 
-	mu       sync.Mutex
-	stats    Exporter
-	problems [flowproto.NumReasons]uint64
-	clock    clock
-	loss     Loss  // of the minute under way
-	minute   int64 // its number
-	done     []Loss
-	toldNS   int64 // silence is told up to here, 0 when the exporter is not silent
-	nextNS   int64 // when to tell the next piece
-	restart  Loss  // a restart that is not certain yet, ToNS 0 when there is none
-	parallel bool  // several transport sessions speak in turn: a new one is no restart
+	mu        sync.Mutex
+	stats     Exporter
+	problems  [flowproto.NumReasons]uint64
+	clock     clock
+	join      joiner
+	rate      rate
+	fields    fields
+	loss      Loss  // of the minute under way
+	minute    int64 // its number
+	done      []Loss
+	toldNS    int64 // silence is told up to here, 0 when the exporter is not silent
+	nextNS    int64 // when to tell the next piece
+	restart   Loss  // a restart that is not certain yet, ToNS 0 when there is none
+	notSentNS int64 // when the exporter last told what it could not send
+	parallel  bool  // several transport sessions speak in turn: a new one is no restart
 }
 
 // Exporter is the state of one observation domain of one exporting process. Counts are since the collector
 // started. A datagram counts at the domain of its first message.
 type Exporter struct {
-	Address       flow.Addr
-	Domain        uint32
-	Observer      string // last name that the records gave their observer
-	Silent        bool
-	FirstNS       int64 // receive times
-	LastNS        int64
-	Datagrams     uint64
-	Records       uint64
-	OptionRecords uint64
-	LostRecords   uint64
-	Templates     int // of the session heard last
-	Withdrawals   uint64
-	Redefined     uint64
-	MissingSets   uint64 // data sets that came before their template
-	PendingSets   int    // of them, those that still wait, over all domains of the session heard last
-	LateRecords   uint64 // records decoded after such a wait
-	UnknownFields uint64
-	Errors        uint64    // datagrams with a problem
-	Rejects       []Reject  // problems by reason, those that occurred
-	SkewNS        int64     // our clock minus the exporter's, the least over ten minutes; Skewed tells whether it is known
-	Skewed        bool      //
-	Sessions      []Session // transport sessions heard last, at most eight, newest first
+	Address          flow.Addr // of the datagrams; of sFlow the agent's own
+	Protocol         flowproto.Protocol
+	Domain           uint32
+	Observer         string // last name that the records gave their observer
+	Silent           bool
+	FirstNS          int64 // receive times
+	LastNS           int64
+	Datagrams        uint64
+	Records          uint64
+	RecordsPerSecond float64 // mean over the last minute
+	OptionRecords    uint64
+	CounterSamples   uint64 // sFlow
+	Unit             flowproto.Unit
+	Lost             uint64 // by sequence numbers, in units
+	LostRecords      uint64 // the same in records; estimated where datagrams are numbered
+	Shed             uint64 // datagrams that we dropped because it sent more than was decoded
+	NotSent          uint64 // flows that it could not send, by its own account
+	AgentDrops       uint64 // sFlow: packets that it should have sampled and could not
+	Templates        int    // of the session heard last
+	Withdrawals      uint64
+	Redefined        uint64
+	Conflicts        uint64 // templates of one number that differ between its sessions: each counts for its own session only
+	MissingSets      uint64 // data sets that came before their template
+	PendingSets      int    // of them, those that still wait, over all domains of the session heard last
+	LateRecords      uint64 // records decoded after such a wait
+	Borrowed         uint64 // records decoded with a template of another domain or session
+	UnknownFields    uint64
+	Unknown          []string // elements without a name, as enterprise/identifier, at most 32
+	Feeds            []string // what its fields are enough for
+	Sampling         Sampling
+	Names            int       // interfaces, VRFs, applications, points that it has named
+	Errors           uint64    // datagrams with a problem
+	Rejects          []Reject  // problems by reason, those that occurred
+	SkewNS           int64     // our clock minus the exporter's, the least over ten minutes; Skewed tells whether it is known
+	Skewed           bool      //
+	Sessions         []Session // transport sessions heard last, at most eight, newest first
+}
+
+// LossShare is the part of what it sent that did not come, from 0 to 1.
+func (x *Exporter) LossShare() float64 {
+	got := x.Records
+	if x.Unit == decode.Datagrams {
+		got = x.Datagrams
+	}
+	if x.Lost == 0 {
+		return 0
+	}
+	return float64(x.Lost) / float64(x.Lost+got)
 }
 
 // Session is one transport session of an exporter.
@@ -80,8 +112,7 @@ const sessionsShown = 8
 
 // exporter returns the account of a session's domain. Beyond the limit the account heard of least recently goes.
 // The session is locked.
-func (t *Table) exporter(s *session, addr flow.Addr, domain uint32, recvNS int64) *exporter {
-	k := exporterKey{addr, domain}
+func (t *Table) exporter(s *session, k exporterKey, recvNS int64) *exporter {
 	if s.last != nil && s.last.key == k && !s.last.gone.Load() {
 		return s.last
 	}
@@ -92,7 +123,7 @@ func (t *Table) exporter(s *session, addr flow.Addr, domain uint32, recvNS int64
 		if len(t.exporters) >= t.cfg.MaxExporters {
 			t.forgetExporter()
 		}
-		e = &exporter{key: k, stats: Exporter{Address: addr, Domain: domain, FirstNS: recvNS}}
+		e = &exporter{key: k, stats: Exporter{Address: k.addr, Protocol: k.protocol, Domain: k.domain, FirstNS: recvNS}}
 		t.exporters[k] = e
 	}
 	s.last = e
@@ -126,8 +157,9 @@ func (e *exporter) lastNS() int64 {
 	return e.stats.LastNS
 }
 
-// account enters one decoded datagram and returns by how much to shift its records' times.
-func (e *exporter) account(s *session, recvNS, exportNS int64, recs []flow.Record, res flowproto.Result, err error, correct bool) int64 {
+// account enters one decoded datagram, joins its records with what else is known, and returns by how much to shift their times.
+// The session is locked.
+func (e *exporter) account(t *Table, s *session, recvNS int64, h flowproto.Header, recs []flow.Record, res flowproto.Result, err error) int64 {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	x := &e.stats
@@ -135,21 +167,16 @@ func (e *exporter) account(s *session, recvNS, exportNS int64, recs []flow.Recor
 	e.restarted(s.key, recvNS, res)
 	e.lose(x.LastNS, recvNS, res)
 	x.LastNS = max(x.LastNS, recvNS)
-	x.Datagrams++
-	x.Records += uint64(len(recs))
-	x.OptionRecords += uint64(res.OptionRecords)
-	x.Withdrawals += uint64(res.Withdrawals)
-	x.Redefined += uint64(res.Redefined)
-	x.MissingSets += uint64(res.MissingSets)
-	x.LateRecords += uint64(res.LateRecords)
-	x.UnknownFields += uint64(res.UnknownFields)
-	if res.Templates+res.Withdrawals > 0 || len(x.Sessions) == 0 || x.Sessions[0].Key != s.key {
-		x.Templates = s.dec.DomainTemplates(e.key.domain)
-	}
-	x.PendingSets, _ = s.dec.Pending()
+	e.count(s, len(recs), res)
 	e.session(s.key, recvNS)
-	if n := len(recs); n > 0 && recs[n-1].Observer != "" {
-		x.Observer = recs[n-1].Observer
+	d := s.told[domainKey{e.key.protocol, e.key.domain}]
+	e.tell(d, recvNS)
+	e.join.look(t, e.key, recvNS)
+	if len(recs) > 0 {
+		x.Sampling = e.join.join(e.key, d, recs)
+		if name := recs[len(recs)-1].Observer; name != "" {
+			x.Observer = name
+		}
 	}
 	if err != nil {
 		x.Errors++
@@ -157,11 +184,61 @@ func (e *exporter) account(s *session, recvNS, exportNS int64, recs []flow.Recor
 			e.problems[r] += uint64(n)
 		}
 	}
-	e.clock.see(recvNS, recvNS-exportNS)
-	if !correct {
+	if h.ExportTime.IsZero() {
+		return 0
+	}
+	e.clock.see(recvNS, recvNS-h.ExportTime.UnixNano())
+	if !t.cfg.CorrectSkew {
 		return 0
 	}
 	return e.clock.shift()
+}
+
+// count adds a datagram's figures.
+func (e *exporter) count(s *session, recs int, res flowproto.Result) {
+	x := &e.stats
+	x.Datagrams++
+	x.Records += uint64(recs)
+	x.OptionRecords += uint64(res.OptionRecords)
+	x.CounterSamples += uint64(res.CounterSamples)
+	x.AgentDrops += res.AgentDrops
+	x.Withdrawals += uint64(res.Withdrawals)
+	x.Redefined += uint64(res.Redefined)
+	x.MissingSets += uint64(res.MissingSets)
+	x.LateRecords += uint64(res.LateRecords)
+	x.Borrowed += uint64(res.Borrowed)
+	x.UnknownFields += uint64(res.UnknownFields)
+	if res.Templates+res.Withdrawals > 0 || len(x.Sessions) == 0 || x.Sessions[0].Key != s.key {
+		x.Templates = s.dec.DomainTemplates(e.key.domain)
+	}
+	x.PendingSets, _ = s.dec.Pending()
+}
+
+// tell takes in what the exporter says of itself.
+func (e *exporter) tell(d *told, recvNS int64) {
+	if d == nil {
+		return
+	}
+	e.stats.Names = len(d.Ifs) + len(d.VRFs) + len(d.Apps) + len(d.Points)
+	if n := d.newlyNot; n > 0 {
+		d.newlyNot = 0
+		e.stats.NotSent += n
+		from := e.stats.FirstNS
+		if e.notSentNS > 0 {
+			from = e.notSentNS
+		}
+		e.done = append(e.done, Loss{FromNS: from, ToNS: recvNS, Exporter: e.key.addr, Domain: e.key.domain, Reason: ReasonNotSent, Records: n})
+	}
+	if d.hasSent {
+		e.notSentNS = recvNS
+	}
+}
+
+// shed counts a datagram that was dropped before it was decoded.
+func (e *exporter) shed() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stats.Shed++
 }
 
 // session moves a transport session to the head of the exporter's list.
@@ -194,19 +271,34 @@ func (e *exporter) lose(fromNS, recvNS int64, res flowproto.Result) {
 		e.flush()
 		e.minute = m
 	}
-	if found := min(res.Found, e.loss.Records); found > 0 {
-		e.loss.Records -= found
-	}
-	e.stats.LostRecords -= min(res.Found, e.stats.LostRecords)
+	x := &e.stats
+	x.Unit = res.Unit
+	found, lost := e.inRecords(res.Found), e.inRecords(res.Lost)
+	e.loss.Records -= min(found, e.loss.Records)
+	x.LostRecords -= min(found, x.LostRecords)
+	x.Lost -= min(res.Found, x.Lost)
 	if res.Lost == 0 {
 		return
 	}
-	e.stats.LostRecords += res.Lost
+	x.Lost += res.Lost
+	x.LostRecords += lost
 	if e.loss.Records == 0 {
 		e.loss = Loss{FromNS: cmp.Or(fromNS, recvNS), ToNS: recvNS, Exporter: e.key.addr, Domain: e.key.domain, Reason: ReasonSequence}
+		if res.Unit == decode.Datagrams {
+			e.loss.Reason = ReasonDatagrams
+		}
 	}
-	e.loss.Records += res.Lost
+	e.loss.Records += lost
 	e.loss.ToNS = max(e.loss.ToNS, recvNS)
+}
+
+// inRecords is about how many records so many units hold.
+func (e *exporter) inRecords(n uint64) uint64 {
+	x := &e.stats
+	if n == 0 || x.Unit != decode.Datagrams || x.Datagrams == 0 {
+		return n
+	}
+	return max(1, uint64(float64(n)*float64(x.Records)/float64(x.Datagrams)+.5))
 }
 
 // restarted notes the hole that an exporting process leaves when it dies and another takes its place: a transport
@@ -254,6 +346,7 @@ func (e *exporter) tick(nowNS int64, silentAfter time.Duration) []Loss {
 	if e.minute != nowNS/int64(time.Minute) {
 		e.flush()
 	}
+	e.rate.tick(nowNS, e.stats.Records)
 	if e.restart.ToNS != 0 && nowNS-e.restart.ToNS >= int64(restartProof) {
 		e.done = append(e.done, e.restart)
 		e.restart = Loss{}
@@ -326,7 +419,7 @@ func (t *Table) Stats() Stats {
 	return Stats{Sessions: len(t.sessions), Evicted: t.evicted, Exporters: len(t.exporters), Forgotten: t.forgotten, HeldBytes: t.held}
 }
 
-// Exporters returns the state of every exporter at nowNS, in the order of address and domain.
+// Exporters returns the state of every exporter at nowNS, in the order of address, protocol and domain.
 func (t *Table) Exporters(nowNS int64) []Exporter {
 	t.mu.Lock()
 	all := t.list()
@@ -336,7 +429,7 @@ func (t *Table) Exporters(nowNS int64) []Exporter {
 		out[i] = e.read(nowNS, t.cfg.SilentAfter)
 	}
 	slices.SortFunc(out, func(a, b Exporter) int {
-		return cmp.Or(slices.Compare(a.Address[:], b.Address[:]), cmp.Compare(a.Domain, b.Domain))
+		return cmp.Or(slices.Compare(a.Address[:], b.Address[:]), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Domain, b.Domain))
 	})
 	return out
 }
@@ -347,6 +440,8 @@ func (e *exporter) read(nowNS int64, silentAfter time.Duration) Exporter {
 	x := e.stats
 	x.Sessions = slices.Clone(x.Sessions)
 	x.Silent = nowNS-x.LastNS >= int64(silentAfter)
+	x.RecordsPerSecond = e.rate.read()
+	x.Unknown, x.Feeds = slices.Clone(e.fields.unknown), e.fields.feeds(x.Protocol)
 	x.SkewNS, x.Skewed = e.clock.read()
 	for r, n := range e.problems {
 		if n > 0 {

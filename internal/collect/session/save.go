@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -24,6 +25,15 @@ type savedSession struct {
 	Local     netip.AddrPort `json:"local"`
 	LastNS    int64          `json:"last_ns"`
 	Templates []byte         `json:"templates"`
+	Told      []savedTold    `json:"told,omitempty"`
+}
+
+// savedTold is what option records said of one domain: with a stopped collector, sampling rates must not be lost until they are
+// told again.
+type savedTold struct {
+	Protocol uint8  `json:"protocol"`
+	Domain   uint32 `json:"domain"`
+	told
 }
 
 const (
@@ -35,11 +45,14 @@ const (
 func (t *Table) Save(path string) error {
 	doc := savedTable{Version: savedVersion}
 	for _, s := range t.usedSessions() {
+		if s.key.Conn != 0 {
+			continue // it ends with the connection
+		}
 		s.mu.Lock()
-		b := s.dec.AppendTemplates(nil)
+		b, told := s.dec.AppendTemplates(nil), s.saveTold()
 		s.mu.Unlock()
-		if len(b) > 0 {
-			doc.Sessions = append(doc.Sessions, savedSession{s.key.Exporter, s.key.Local, t.seen(s), b})
+		if len(b)+len(told) > 0 {
+			doc.Sessions = append(doc.Sessions, savedSession{s.key.Exporter, s.key.Local, t.seen(s), b, told})
 		}
 	}
 	text, err := json.Marshal(doc)
@@ -47,6 +60,32 @@ func (t *Table) Save(path string) error {
 		return fmt.Errorf("session: save templates: %w", err)
 	}
 	return replaceFile(path, text)
+}
+
+// saveTold copies what options told. The session is locked.
+func (s *session) saveTold() (out []savedTold) {
+	for k, d := range s.told {
+		c := *d
+		c.Samplers, c.ByIf, c.Ifs = maps.Clone(d.Samplers), maps.Clone(d.ByIf), maps.Clone(d.Ifs)
+		c.VRFs, c.Apps, c.Points = maps.Clone(d.VRFs), maps.Clone(d.Apps), maps.Clone(d.Points)
+		out = append(out, savedTold{uint8(k.protocol), k.domain, c})
+	}
+	return out
+}
+
+func (s *session) restoreTold(saved []savedTold) {
+	for i := range saved {
+		d := &saved[i].told
+		n := len(d.Samplers) + len(d.ByIf) + len(d.Ifs) + len(d.VRFs) + len(d.Apps) + len(d.Points)
+		if len(s.told) >= maxToldDomains || n > 6*maxTold {
+			return
+		}
+		if s.told == nil {
+			s.told = make(map[domainKey]*told)
+		}
+		s.told[domainKey{flowproto.Protocol(saved[i].Protocol), saved[i].Domain}] = d
+		s.names += n
+	}
 }
 
 // usedSessions lists the sessions that have given something, least recently used first.
@@ -116,20 +155,23 @@ func (t *Table) Restore(path string, nowNS int64) (int, error) {
 	return n, nil
 }
 
-// restore makes one session; it returns 0 when it gave no template or there is no room.
+// restore makes one session; it returns 0 when it gave nothing or there is no room.
 func (t *Table) restore(saved savedSession, nowNS int64) int {
-	dec := flowproto.NewSession(t.cfg.Limits)
-	if _, err := dec.Restore(saved.Templates, nowNS); err != nil || dec.Templates() == 0 {
+	k := Key{Exporter: saved.Exporter, Local: saved.Local}
+	s := t.open(k)
+	if _, err := s.dec.Restore(saved.Templates, nowNS); err != nil {
 		return 0
 	}
-	k := Key{saved.Exporter, saved.Local}
+	s.restoreTold(saved.Told)
+	if s.dec.Templates()+len(s.told) == 0 {
+		return 0
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.sessions[k] != nil || len(t.sessions) >= t.cfg.MaxSessions {
 		return 0
 	}
-	s := &session{key: k, dec: dec, seenNS: saved.LastNS, proven: true}
-	s.held = dec.Fields() * fieldBytes
+	s.seenNS, s.proven, s.held = saved.LastNS, true, s.heldBytes()
 	t.held += s.held
 	t.sessions[k] = s
 	t.used.push(s)

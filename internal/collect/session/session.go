@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"crosstap/internal/flow"
@@ -14,18 +15,22 @@ import (
 	"crosstap/internal/ledger"
 )
 
-// Key is a transport session over UDP: the two ends of the datagrams.
+// Key is a transport session: the two ends of the datagrams, and over TCP, TLS and DTLS the connection.
 type Key struct {
 	Exporter, Local netip.AddrPort
+	Conn            uint64 // 0 for UDP
 }
 
 // Config bounds what exporters may make us keep.
 type Config struct {
-	MaxSessions  int           // transport sessions; beyond it the one idle for longest is forgotten
-	MaxExporters int           // observation domains of exporters with their own account
-	Limits       flowproto.Limits  // of one session
-	SilentAfter  time.Duration // an exporter that says nothing for so long is silent
-	CorrectSkew  bool          // shift flow times by an exporter's clock error when it exceeds a second
+	MaxSessions  int              // transport sessions; beyond it the one idle for longest is forgotten
+	MaxExporters int              // observation domains of exporters with their own account
+	Limits       flowproto.Limits // of one session
+	SilentAfter  time.Duration    // an exporter that says nothing for so long is silent
+	CorrectSkew  bool             // shift flow times by an exporter's clock error when it exceeds a second
+
+	Rules    []Rule   // what operators say of exporters
+	Platform Platform // what platforms say of them; nil for none
 
 	// MaxHeldBytes bounds what all sessions together hold: templates, and data that waits for one.
 	MaxHeldBytes int
@@ -47,6 +52,15 @@ func (c Config) Validate() error {
 	if c.SilentAfter < time.Second {
 		return fmt.Errorf("session: silent after %v: want at least 1s", c.SilentAfter)
 	}
+	return checkRules(c.Rules)
+}
+
+func checkRules(rules []Rule) error {
+	for i := range rules {
+		if err := rules[i].Validate(); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -62,9 +76,11 @@ type Loss struct {
 
 // Reasons of a Loss.
 const (
-	ReasonSequence = "records lost on the way from the exporter (sequence numbers)"
-	ReasonSilent   = "exporter silent"
-	ReasonRestart  = "exporter restarted: what it held may be lost"
+	ReasonSequence  = "records lost on the way from the exporter (sequence numbers)"
+	ReasonDatagrams = "datagrams lost on the way from the exporter (sequence numbers; the number of records is estimated)"
+	ReasonNotSent   = "flows that the exporter could not send, by its own account"
+	ReasonSilent    = "exporter silent"
+	ReasonRestart   = "exporter restarted: what it held may be lost"
 )
 
 // Table holds the sessions. Its methods are safe for concurrent use; datagrams of one session must
@@ -72,6 +88,10 @@ const (
 type Table struct {
 	cfg  Config
 	book *ledger.Book // datagrams
+
+	rules    atomic.Pointer[ruleSet]
+	platform atomic.Pointer[Platform]
+	offers   offers
 
 	mu        sync.Mutex
 	sessions  map[Key]*session
@@ -91,29 +111,63 @@ type session struct {
 	list       *lru
 	seenNS     int64
 
-	mu     sync.Mutex
-	dec    *flowproto.Session
-	last   *exporter // of the last datagram
-	proven bool      // has given a template or a record
-	held   int       // bytes, as counted in the table
+	mu       sync.Mutex
+	dec      *flowproto.Session
+	told     map[domainKey]*told            // what option records said
+	names    int                            // entries of told
+	asks     [flowproto.Unknown]bool        // it may borrow templates of this protocol
+	traits   map[*flowproto.Template]traits // of the templates looked at
+	lookedNS int64                          // when its templates were looked through
+	last     *exporter                      // of the last datagram
+	proven   bool                           // has given a template or a record
+	held     int                            // bytes, as counted in the table
 }
+
+// domainKey is an observation domain within a transport session: an exporter may speak several protocols.
+type domainKey struct {
+	protocol flowproto.Protocol
+	domain   uint32
+}
+
+// ruleSet is the rules in use.
+type ruleSet struct{ rules []Rule }
 
 // New returns an empty table.
 func New(cfg Config) (*Table, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Table{
+	t := &Table{
 		cfg: cfg, book: ledger.New("session", ledger.Datagrams, flowproto.Reasons()...),
 		sessions: make(map[Key]*session), exporters: make(map[exporterKey]*exporter),
-	}, nil
+	}
+	t.rules.Store(&ruleSet{cfg.Rules})
+	t.SetPlatform(cfg.Platform)
+	return t, nil
+}
+
+// SetRules replaces the rules for the datagrams to come.
+func (t *Table) SetRules(rules []Rule) error {
+	if err := checkRules(rules); err != nil {
+		return err
+	}
+	t.rules.Store(&ruleSet{rules})
+	return nil
+}
+
+// SetPlatform replaces what platforms say of exporters. f is asked now and then, for each exporter; nil for nobody.
+func (t *Table) SetPlatform(f Platform) {
+	if f == nil {
+		f = func(flow.Addr, uint32) (Sampled, bool) { return Sampled{}, false }
+	}
+	t.platform.Store(&f)
 }
 
 // Book returns the account of datagrams: a datagram without a single whole message is dropped.
 func (t *Table) Book() ledger.Statement { return t.book.Read() }
 
 // Decode decodes one datagram, received at recvNS, and appends its flow records to recs. Nothing of
-// data is kept. Datagrams of no protocol that is decoded open no session.
+// data is kept. Datagrams of no known protocol open no session.
 func (t *Table) Decode(k Key, recvNS int64, data []byte, recs []flow.Record) []flow.Record {
 	t.book.In(1)
 	h, err := flowproto.ParseHeader(data)
@@ -125,14 +179,75 @@ func (t *Table) Decode(k Key, recvNS int64, data []byte, recs []flow.Record) []f
 	before := len(recs)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	addr := flow.FromNetip(k.Exporter.Addr())
+	if !h.Agent.IsZero() {
+		addr = h.Agent
+	}
+	t.borrow(s, addr, h.Protocol)
 	recs, res, err := s.dec.Decode(data, recvNS, recs)
-	e := t.exporter(s, flow.FromNetip(k.Exporter.Addr()), h.Domain, recvNS)
-	shift := e.account(s, recvNS, h.ExportTime.UnixNano(), recs[before:], res, err, t.cfg.CorrectSkew)
-	finish(recs[before:], e.key.addr, shift)
-	t.settle(s, !s.proven && res.Templates+res.Records > 0)
+	e := t.exporter(s, exporterKey{addr, h.Protocol, h.Domain}, recvNS)
+	if res.Templates+res.Withdrawals > 0 {
+		t.templatesChanged(s, e, recvNS)
+	}
+	fresh := recs[before:]
+	shift := e.account(t, s, recvNS, h, fresh, res, err)
+	finish(fresh, e.key.addr, shift)
+	t.settle(s, !s.proven && res.Templates+res.Records+res.CounterSamples > 0)
 	t.book.Out(1)
 	return recs
 }
+
+// Close forgets a connection: its templates end with it (RFC 7011, section 8.1).
+func (t *Table) Close(k Key) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s := t.sessions[k]; s != nil {
+		t.remove(s)
+	}
+}
+
+// Shed counts a datagram that was dropped before it was decoded.
+func (t *Table) Shed(k Key) {
+	t.mu.Lock()
+	s := t.sessions[k]
+	t.mu.Unlock()
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	last := s.last
+	s.mu.Unlock()
+	if last != nil {
+		last.shed()
+	}
+}
+
+// open makes the state of a session.
+func (t *Table) open(k Key) *session {
+	s := &session{key: k, dec: flowproto.NewSession(t.cfg.Limits)}
+	s.dec.OnOption(s.option)
+	return s
+}
+
+// option takes in an option record. The session is locked.
+func (s *session) option(o flowproto.Option) {
+	k := domainKey{o.Protocol, o.Domain}
+	d := s.told[k]
+	if d == nil {
+		if len(s.told) >= maxToldDomains {
+			return
+		}
+		if s.told == nil {
+			s.told = make(map[domainKey]*told)
+		}
+		d = new(told)
+		s.told[k] = d
+	}
+	s.names += d.option(o)
+}
+
+// maxToldDomains bounds the domains of a session whose options are kept.
+const maxToldDomains = 1024
 
 // finish fills in what the datagram says of its records.
 func finish(recs []flow.Record, exporter flow.Addr, shiftNS int64) {
@@ -172,7 +287,7 @@ func (t *Table) session(k Key, recvNS int64) *session {
 	s := t.sessions[k]
 	if s == nil {
 		t.makeRoom()
-		s = &session{key: k, dec: flowproto.NewSession(t.cfg.Limits)}
+		s = t.open(k)
 		t.sessions[k] = s
 		t.unproven.push(s)
 	}
@@ -197,20 +312,33 @@ func (t *Table) victim() *session {
 }
 
 func (t *Table) forget(s *session) {
-	s.list.remove(s)
-	delete(t.sessions, s.key)
-	t.held -= s.held
+	t.remove(s)
 	t.evicted++
 }
 
-// fieldBytes is about what one field of a template costs, with its place in the compiled plan.
-const fieldBytes = 40
+func (t *Table) remove(s *session) {
+	s.list.remove(s)
+	delete(t.sessions, s.key)
+	t.held -= s.held
+	t.offers.forget(s.key)
+}
+
+// What is counted for a field of a template, with its place in the compiled plan, and for a name that an option told.
+const (
+	fieldBytes = 40
+	nameBytes  = 64
+)
+
+// heldBytes is about what the session holds.
+func (s *session) heldBytes() int {
+	_, held := s.dec.Pending()
+	return held + s.dec.Fields()*fieldBytes + s.names*nameBytes
+}
 
 // settle keeps the table's figures of a session after a datagram: what it holds, and whether it has proven
 // to be an exporter. The session is locked.
 func (t *Table) settle(s *session, proves bool) {
-	_, held := s.dec.Pending()
-	held += s.dec.Fields() * fieldBytes
+	held := s.heldBytes()
 	if held == s.held && !proves {
 		return
 	}

@@ -279,7 +279,7 @@ func TestOVSLab(t *testing.T) {
 		tab := table(t, nil)
 		total := 0
 		for _, d := range exports.Read(t, testkit.Corpus(t, "collect/ovs-lab/"+name+".pcap"), ipfix.Port) {
-			total += len(tab.Decode(Key{d.From, d.To}, d.TimeNS, d.Data, nil))
+			total += len(tab.Decode(Key{Exporter: d.From, Local: d.To}, d.TimeNS, d.Data, nil))
 		}
 		balanced(t, tab)
 		var sum Exporter
@@ -313,14 +313,14 @@ func TestHostile(t *testing.T) {
 			step = 17
 		}
 		for cut := 0; cut < len(d.Data); cut += step {
-			tab.Decode(Key{d.From, d.To}, d.TimeNS, d.Data[:cut], recs[:0])
+			tab.Decode(Key{Exporter: d.From, Local: d.To}, d.TimeNS, d.Data[:cut], recs[:0])
 			n++
 		}
 		noise := append([]byte(nil), d.Data...)
 		for range 20 {
 			noise[r.IntN(len(noise))] = byte(r.Uint32())
 			from := netip.AddrPortFrom(d.From.Addr(), uint16(r.Uint32()))
-			tab.Decode(Key{from, d.To}, d.TimeNS, noise, recs[:0])
+			tab.Decode(Key{Exporter: from, Local: d.To}, d.TimeNS, noise, recs[:0])
 			n++
 		}
 	}
