@@ -10,6 +10,7 @@ import (
 	"crosstap/internal/flowproto/ipfix"
 	"crosstap/internal/flowproto/netflow5"
 	"crosstap/internal/flowproto/netflow9"
+	"crosstap/internal/flowproto/sflow"
 )
 
 // What the decoders of all protocols share.
@@ -52,6 +53,8 @@ const (
 	KindTemplate        = decode.KindTemplate
 	KindOptionsTemplate = decode.KindOptionsTemplate
 	KindWithdrawal      = decode.KindWithdrawal
+	KindCounters        = decode.KindCounters
+	KindDiscard         = decode.KindDiscard
 )
 
 // NumReasons is how many reasons there are.
@@ -88,6 +91,9 @@ func ParseHeader(b []byte) (Header, error) {
 	case NetFlow1, NetFlow5, NetFlow6, NetFlow7:
 		i, err := netflow5.ParseInfo(b)
 		return Header{Protocol: p, Domain: i.Domain, Sequence: i.Sequence, ExportTime: i.ExportTime}, err
+	case SFlow:
+		i, err := sflow.ParseInfo(b)
+		return Header{Protocol: p, Domain: i.SubAgent, Sequence: i.Sequence, Agent: i.Agent}, err
 	}
 	return Header{}, notOurs(b)
 }

@@ -7,6 +7,7 @@ import (
 	"crosstap/internal/flowproto/ipfix"
 	"crosstap/internal/flowproto/netflow5"
 	"crosstap/internal/flowproto/netflow9"
+	"crosstap/internal/flowproto/sflow"
 )
 
 // protocol is the decoder of one protocol in a session.
@@ -28,6 +29,8 @@ type Session struct {
 	lim       Limits
 	protocols [Unknown]protocol
 	onOption  func(Option)
+
+	onCounters func(*Counters)
 }
 
 // NewSession returns a session without templates.
@@ -47,6 +50,10 @@ func (s *Session) of(p Protocol) protocol {
 		d = ipfix.NewSession(s.lim)
 	case NetFlow9:
 		d = netflow9.NewSession(s.lim)
+	case SFlow:
+		x := sflow.NewSession(s.lim)
+		x.OnCounters(s.onCounters)
+		d = x
 	case NetFlow1, NetFlow5, NetFlow6, NetFlow7:
 		d = netflow5.NewSession(s.lim)
 	default:
@@ -96,6 +103,14 @@ func (s *Session) OnOption(f func(Option)) {
 		if d != nil {
 			d.OnOption(f)
 		}
+	}
+}
+
+// OnCounters makes Decode show every counter sample of sFlow to f.
+func (s *Session) OnCounters(f func(*Counters)) {
+	s.onCounters = f
+	if d, ok := s.protocols[SFlow].(*sflow.Session); ok {
+		d.OnCounters(f)
 	}
 }
 

@@ -5,15 +5,22 @@ package ie
 var books = [...]book{
 	{VMware, "VMware", vmware},
 	{CERT, "CERT", cert},
-	{2636, "Juniper", juniper},
 	{Cisco, "Cisco", cisco},
-	{Ntop, "ntop", ntop},
-	{NetFlow9Scope, "NetFlow v9 scope", netflow9Scope},
-	{56506, "Antrea", antrea},
-	{10704, "Barracuda", barracuda},
-	{5951, "NetScaler", netscaler},
 	{637, "Nokia", nokia},
+	{2636, "Juniper", juniper},
+	{3054, "Ixia", ixia},
+	{5951, "NetScaler", netscaler},
+	{8057, "CESNET", cesnet},
+	{10704, "Barracuda", barracuda},
+	{13745, "Plixer", plixer},
+	{PaloAlto, "Palo Alto Networks", paloAlto},
+	{26866, "Gigamon", gigamon},
+	{Ntop, "ntop", ntop},
+	{35566, "QoF", qof},
+	{39499, "Flowmon", flowmon},
 	{41916, "Viptela", viptela},
+	{56506, "Antrea", antrea},
+	{NetFlow9Scope, "NetFlow v9 scope", netflow9Scope},
 }
 
 // vmware is NSX's, the distributed switch's and Open vSwitch's. 885 was never assigned. 954 is not IANA's
@@ -51,38 +58,11 @@ var vmware = map[uint16]row{
 	961: {"vifId", str, any_, none},
 }
 
-// cert is what YAF sends in its basic flow records.
-var cert = map[uint16]row{
-	14:    {"initialTCPFlags", u8, flg, none},
-	15:    {"unionTCPFlags", u8, flg, none},
-	21:    {"reverseFlowDeltaMilliseconds", u32, qty, ms},
-	33:    {"silkAppLabel", u16, idn, none},
-	40:    {"flowAttributes", u16, flg, none},
-	100:   {"expiredFragmentCount", u32, tot, none},
-	101:   {"assembledFragmentCount", u32, tot, none},
-	102:   {"meanFlowRate", u32, any_, none},
-	103:   {"meanPacketRate", u32, any_, none},
-	104:   {"flowTableFlushEventCount", u32, tot, none},
-	105:   {"flowTablePeakCount", u32, any_, none},
-	16398: {"reverseInitialTCPFlags", u8, flg, none},
-	16399: {"reverseUnionTCPFlags", u8, flg, none},
-	16424: {"reverseFlowAttributes", u16, flg, none},
-}
-
 var juniper = map[uint16]row{
 	137: {"commonPropertiesId", u64, idn, none},
 }
 
-var cisco = map[uint16]row{
-	12236: {"clientIPv4Address", ip4, any_, none},
-	12237: {"serverIPv4Address", ip4, any_, none},
-}
-
-var ntop = map[uint16]row{
-	118: {"l7Proto", u16, idn, none},
-}
-
-// antrea names the pods, nodes and policies of Kubernetes flows.
+// antrea names the pods, nodes and policies of Kubernetes flows, and counts at both nodes.
 var antrea = map[uint16]row{
 	100: {"sourcePodNamespace", str, any_, none},
 	101: {"sourcePodName", str, any_, none},
@@ -90,8 +70,33 @@ var antrea = map[uint16]row{
 	103: {"destinationPodName", str, any_, none},
 	104: {"sourceNodeName", str, any_, none},
 	105: {"destinationNodeName", str, any_, none},
+	106: {"destinationClusterIPv4", ip4, any_, none},
+	107: {"destinationClusterIPv6", ip6, any_, none},
 	108: {"destinationServicePort", u16, idn, none},
 	109: {"destinationServicePortName", str, any_, none},
+	110: {"ingressNetworkPolicyName", str, any_, none},
+	111: {"ingressNetworkPolicyNamespace", str, any_, none},
+	112: {"egressNetworkPolicyName", str, any_, none},
+	113: {"egressNetworkPolicyNamespace", str, any_, none},
+	115: {"ingressNetworkPolicyType", u8, idn, none},
+	118: {"egressNetworkPolicyType", u8, idn, none},
+	120: {"packetTotalCountFromSourceNode", u64, tot, pk},
+	121: {"octetTotalCountFromSourceNode", u64, tot, oc},
+	122: {"packetDeltaCountFromSourceNode", u64, dlt, pk},
+	123: {"octetDeltaCountFromSourceNode", u64, dlt, oc},
+	124: {"reversePacketTotalCountFromSourceNode", u64, tot, pk},
+	125: {"reverseOctetTotalCountFromSourceNode", u64, tot, oc},
+	126: {"reversePacketDeltaCountFromSourceNode", u64, dlt, pk},
+	127: {"reverseOctetDeltaCountFromSourceNode", u64, dlt, oc},
+	128: {"packetTotalCountFromDestinationNode", u64, tot, pk},
+	129: {"octetTotalCountFromDestinationNode", u64, tot, oc},
+	130: {"packetDeltaCountFromDestinationNode", u64, dlt, pk},
+	131: {"octetDeltaCountFromDestinationNode", u64, dlt, oc},
+	132: {"reversePacketTotalCountFromDestinationNode", u64, tot, pk},
+	133: {"reverseOctetTotalCountFromDestinationNode", u64, tot, oc},
+	134: {"reversePacketDeltaCountFromDestinationNode", u64, dlt, pk},
+	135: {"reverseOctetDeltaCountFromDestinationNode", u64, dlt, oc},
+	136: {"tcpState", str, any_, none},
 	137: {"flowType", u8, idn, none},
 }
 
@@ -111,28 +116,6 @@ var barracuda = map[uint16]row{
 	12: {"AuditCounter", u32, any_, none},
 }
 
-var netscaler = map[uint16]row{
-	128: {"netscalerRoundTripTime", u32, qty, ms},
-	129: {"netscalerTransactionId", u32, idn, none},
-	130: {"netscalerHttpReqUrl", str, any_, none},
-	131: {"netscalerHttpReqCookie", str, any_, none},
-	132: {"netscalerFlowFlags", u64, flg, none},
-	133: {"netscalerConnectionId", u32, idn, none},
-	140: {"netscalerHttpReqReferer", str, any_, none},
-	141: {"netscalerHttpReqMethod", str, any_, none},
-	142: {"netscalerHttpReqHost", str, any_, none},
-	143: {"netscalerHttpReqUserAgent", str, any_, none},
-	151: {"netscalerAppNameAppId", u32, idn, none},
-	183: {"netscalerHttpContentType", str, any_, none},
-	185: {"netscalerHttpReqAuthorization", str, any_, none},
-	186: {"netscalerHttpReqVia", str, any_, none},
-	190: {"netscalerHttpReqXForwardedFor", str, any_, none},
-	192: {"netscalerConnectionChainID", oct, any_, none},
-	193: {"netscalerConnectionChainHopCount", u8, qty, hop},
-	205: {"netscalerAaaUsername", str, any_, none},
-	267: {"netscalerHttpDomainName", str, any_, none},
-}
-
 var nokia = map[uint16]row{
 	91: {"natInsideSvcid", u16, idn, none},
 	92: {"natOutsideSvcid", u16, idn, none},
@@ -150,4 +133,10 @@ var netflow9Scope = map[uint16]row{
 	3: {"scopeLineCard", u32, idn, none},
 	4: {"scopeCache", u32, idn, none},
 	5: {"scopeTemplate", u32, idn, none},
+}
+
+// paloAlto is App-ID and User-ID, which PAN-OS sends in NetFlow v9 as 56701 and 56702.
+var paloAlto = map[uint16]row{
+	56701: {"panAppId", str, any_, none},
+	56702: {"panUserId", str, any_, none},
 }

@@ -7,13 +7,14 @@ import "iter"
 
 // Enterprise numbers that the code speaks of by name.
 const (
-	IANA    uint32 = 0     // the registry of RFC 7012
-	Cisco   uint32 = 9     // Cisco Systems; also what NetFlow v9 sends as types from 32768 on
-	CERT    uint32 = 6871  // CERT Coordination Center; YAF and SiLK
-	VMware  uint32 = 6876  // VMware, Inc.; NSX, the distributed switch and Open vSwitch
-	SFlow   uint32 = 14706 // InMon Corp.; here the fields of sFlow's structures
-	Reverse uint32 = 29305 // the same elements counted in the other direction, RFC 5103, section 6.1
-	Ntop    uint32 = 35632 // ntop; in NetFlow v9 types from 57472 on
+	IANA     uint32 = 0     // the registry of RFC 7012
+	Cisco    uint32 = 9     // Cisco Systems; also what NetFlow v9 sends as types from 32768 on
+	CERT     uint32 = 6871  // CERT Coordination Center; YAF and SiLK
+	VMware   uint32 = 6876  // VMware, Inc.; NSX, the distributed switch and Open vSwitch
+	SFlow    uint32 = 14706 // InMon Corp.; here the fields of sFlow's structures
+	Reverse  uint32 = 29305 // the same elements counted in the other direction, RFC 5103, section 6.1
+	PaloAlto uint32 = 25461 // Palo Alto Networks; its types of NetFlow v9
+	Ntop     uint32 = 35632 // ntop; in NetFlow v9 types from 57472 on
 
 	// NetFlow9Scope stands for the scope types of NetFlow v9 (RFC 3954, section 6.1). It is no enterprise: the
 	// number is the last one of all.

@@ -155,6 +155,7 @@ const (
 	oct, str                      = OctetArray, String
 	u8, u16, u32, u64             = Unsigned8, Unsigned16, Unsigned32, Unsigned64
 	s32, f64, yes, u256           = Signed32, Float64, Boolean, Unsigned256
+	s8, s16, s64, f32             = Signed8, Signed16, Signed64, Float32
 	mac, ip4, ip6                 = MACAddress, IPv4Address, IPv6Address
 	secs, millis, micros, nanos   = DateTimeSeconds, DateTimeMilliseconds, DateTimeMicroseconds, DateTimeNanoseconds
 	bl, stl, stml                 = BasicList, SubTemplateList, SubTemplateMultiList

@@ -109,14 +109,17 @@ func (p *plan) entry(f Field, has map[key]bool) (entry, bool) {
 	if e, ok := times[k]; ok {
 		return e, true
 	}
-	e, ok := backwards[k]
+	if e, ok := backwards[k]; ok {
+		return e, true
+	}
+	e, ok := more[k]
 	return e, ok
 }
 
 // forLen returns the setter for a field of fixed length, nil when the length cannot carry the value.
 func (e entry) forLen(f Field) setter {
 	switch {
-	case e.after == afterNames, f.ID == 892 && f.PEN == ie.VMware:
+	case e.after == afterNames, e.after == afterTwice, f.ID == 892 && f.PEN == ie.VMware:
 		return e.set // strings and octets: any length, empty too
 	case f.Len == 0, e.only != 0 && int(f.Len) != e.only:
 		return nil
@@ -129,7 +132,7 @@ func (e entry) forLen(f Field) setter {
 
 // guarded returns the setter for a field whose length each record says.
 func (e entry) guarded() setter {
-	if e.after == afterNames || e.after == afterKey {
+	if e.after == afterNames || e.after == afterKey || e.after == afterTwice {
 		return e.set
 	}
 	return func(r *flow.Record, c *context, b []byte) {
@@ -230,7 +233,7 @@ func (p *plan) runRecord(r *flow.Record, c *context, b []byte) (int, bool) {
 		n += size
 	}
 	if p.outer && r.Tunnel.Type == 0 {
-		r.Tunnel.Type = tunnelType(r.Segment.Kind())
+		r.Tunnel.Type = TunnelType(r.Segment.Kind())
 	}
 	return n, true
 }
@@ -238,7 +241,7 @@ func (p *plan) runRecord(r *flow.Record, c *context, b []byte) (int, bool) {
 // settle does what the record's end decides: tunnel and segment, sampling, times.
 func (p *plan) settle(r *flow.Record, c *context) {
 	if p.after&afterKey != 0 && c.keyLen > 0 && r.Segment == 0 {
-		r.Segment = keySegment(r.Tunnel, c.key)
+		r.Segment = KeySegment(r.Tunnel, c.key)
 	}
 	if p.after&afterGRE != 0 && r.Segment == 0 && c.greKey != 0 {
 		r.Segment = flow.NewSegment(flow.KindGRE, c.greKey)
@@ -264,9 +267,9 @@ const (
 	TunnelGeneve = 7
 )
 
-// keySegment names the segment of a tunnel key. An exporter that does not say the tunnel's type is
+// KeySegment names the segment of a tunnel key. An exporter that does not say the tunnel's type is
 // judged by the outer header.
-func keySegment(t flow.Tunnel, number uint32) flow.Segment {
+func KeySegment(t flow.Tunnel, number uint32) flow.Segment {
 	switch {
 	case t.Type == TunnelVXLAN:
 		return flow.NewSegment(flow.KindVXLAN, number)
@@ -280,8 +283,8 @@ func keySegment(t flow.Tunnel, number uint32) flow.Segment {
 	return 0
 }
 
-// tunnelType is the inverse of keySegment's choice; 0 for kinds that no tunnel carries.
-func tunnelType(k flow.SegmentKind) uint8 {
+// TunnelType is the inverse of KeySegment's choice; 0 for kinds that no tunnel carries.
+func TunnelType(k flow.SegmentKind) uint8 {
 	switch k {
 	case flow.KindVXLAN:
 		return TunnelVXLAN
@@ -301,7 +304,15 @@ func (c *context) other(r *flow.Record) flow.Record {
 	o.InIf, o.OutIf = r.OutIf, r.InIf
 	o.Octets, o.Packets, o.L2Octets = c.back.octets, c.back.packets, c.back.l2
 	o.TCPFlags, o.FirstTCPFlags, o.ToS = c.back.flags, c.back.first, c.back.tos
-	o.MinTTL, o.MaxTTL = 0, 0
+	o.MinTTL, o.MaxTTL, o.MinLen, o.MaxLen = c.back.minTTL, c.back.maxTTL, c.back.minLen, c.back.maxLen
+	o.Fragments, o.Retransmits, o.ZeroWindows = c.back.fragments, c.back.retransmits, c.back.zeroWindows
+	o.SrcVIF, o.DstVIF, o.SrcVM, o.DstVM, o.SrcVMID, o.DstVMID = r.DstVIF, r.SrcVIF, r.DstVM, r.SrcVM, r.DstVMID, r.SrcVMID
+	if c.back.startNS != 0 && c.back.endNS != 0 {
+		o.StartNS, o.EndNS = c.back.startNS, c.back.endNS
+	}
+	if c.back.reason != 0 {
+		o.EndReason = flow.EndReason(c.back.reason)
+	}
 	o.Marks |= flow.MarkReverse
 	switch r.Client {
 	case flow.ClientSrc:

@@ -120,6 +120,9 @@ func (s *Decoder) settle(t *Template, r *flow.Record) {
 	if t.plan.after&afterNames != 0 {
 		r.Observer = s.observer(r.Direction)
 	}
+	if t.plan.after&afterTwice != 0 {
+		s.setTexts(r)
+	}
 	if t.plan.after&afterBiflow != 0 && (s.ctx.back.packets != 0 || s.ctx.back.octets != 0) {
 		s.recs = append(s.recs, s.ctx.other(r))
 	}

@@ -73,6 +73,13 @@ func (l *Line) restarted(seq, n uint32) bool {
 	return l.backs > 2 && n > 0
 }
 
+// Follow takes in a message of n units by itself and returns how many are missing before it.
+func (l *Line) Follow(seq, n uint32) uint64 {
+	v := l.judge(seq)
+	l.advance(seq, n, v, true)
+	return v.lost
+}
+
 // open notes a gap; the oldest is given up for lost when there are too many.
 func (l *Line) open(g gap) {
 	if l.ngaps == len(l.gaps) {

@@ -30,6 +30,8 @@ type context struct {
 	observer   []byte // virtualObsID
 	name       [2][]byte
 	names      int
+	twice      [3]uint8  // times that an element which comes twice was there
+	texts      [5][]byte // identities and names of the machines at both ends, name of the application
 	back       reverse
 }
 
@@ -39,6 +41,11 @@ type reverse struct {
 	flags               uint16
 	first               uint8 // flags of the first packet
 	tos                 uint8
+
+	startNS, endNS                      int64
+	minLen, maxLen                      uint16
+	minTTL, maxTTL, reason              uint8
+	fragments, retransmits, zeroWindows uint32
 }
 
 // entry is one row of the table of setters: what the element fills and what the whole record needs after.
@@ -62,6 +69,7 @@ const (
 	afterBiflow
 	afterGRE
 	afterICMP
+	afterTwice
 )
 
 // be reads a big-endian unsigned integer of one to eight bytes; of a longer one the last eight.

@@ -9,6 +9,9 @@ import (
 // FirstDataSet is where the set identifiers that are template identifiers begin, in NetFlow v9 and IPFIX.
 const FirstDataSet = 256
 
+// setHeader is the length of a set's header, in NetFlow v9 and IPFIX.
+const setHeader = 4
+
 // Spec is a template record cut out of its set, not yet compiled. It borrows the message's bytes.
 type Spec struct {
 	ID      uint16
@@ -137,9 +140,9 @@ func (s *Decoder) Data(id uint16, off int, body []byte) {
 	s.records(t, m, body)
 }
 
-// Rows decodes records of the open message whose layout is known beforehand.
+// Rows decodes records of the open message whose layout is known beforehand; off is where they begin.
 func (s *Decoder) Rows(t *Template, off int, body []byte) {
-	s.records(t, meta{Message: s.msg, recvNS: s.recvNS, off: off}, body)
+	s.records(t, meta{Message: s.msg, recvNS: s.recvNS, off: off - setHeader}, body)
 }
 
 // borrow looks for a template of the same identifier in the session's other domains. Open vSwitch up

@@ -18,9 +18,11 @@ const (
 	KindTemplate                    // a template came
 	KindOptionsTemplate             // an options template came
 	KindWithdrawal                  // a template was taken back
+	KindCounters                    // a counter sample of sFlow
+	KindDiscard                     // a packet that the switch threw away, of sFlow
 )
 
-var kinds = [...]string{"record", "option", "template", "options-template", "withdrawal"}
+var kinds = [...]string{"record", "option", "template", "options-template", "withdrawal", "counters", "discard"}
 
 // String returns the kind's name.
 func (k Kind) String() string { return kinds[k] }
@@ -34,12 +36,15 @@ type Item struct {
 	Sequence uint32    // of the message
 	Export   time.Time // of the message
 	RecvNS   int64
-	Template *Template // nil for a withdrawal
+	Template *Template // nil for a withdrawal and for sFlow
 	Data     []byte    // the record's bytes, nil for templates
+	Values   []Value   // the fields where there is no template: sFlow
+	Offset   int       // of Data in the message
 	Borrowed bool      // the template belongs to another domain
 	Late     bool      // the record waited for its template
 
 	meta meta
+	flow *flow.Record // of a record without a template
 }
 
 func (s *Decoder) showTemplate(t *Template) {
@@ -78,6 +83,7 @@ func (m meta) item(t *Template) Item {
 
 func (s *Decoder) visitRecords(t *Template, m meta, body []byte) (n int) {
 	s.item = m.item(t)
+	s.item.Offset = m.off + setHeader
 	for len(body) >= t.minLen {
 		size, ok := t.RecordLen(body)
 		if !ok {
@@ -86,6 +92,7 @@ func (s *Decoder) visitRecords(t *Template, m meta, body []byte) (n int) {
 		}
 		s.item.Data = body[:size:size]
 		s.visit(&s.item)
+		s.item.Offset += size
 		body = body[size:]
 		n++
 	}
@@ -97,15 +104,21 @@ type Value struct {
 	Field
 	Element *ie.Element // nil when the tables do not name it
 	Bytes   []byte      // the value as it came, without the length of a variable-length field
+	Offset  int         // of Bytes in the message
 }
 
 // Fields yields the fields of a record in the order of its template, padding too.
 func (it *Item) Fields() iter.Seq[Value] {
 	return func(yield func(Value) bool) {
 		if it.Template == nil {
+			for _, v := range it.Values {
+				if !yield(v) {
+					return
+				}
+			}
 			return
 		}
-		b := it.Data
+		b, off := it.Data, it.Offset
 		for _, f := range it.Template.Fields {
 			size, head := int(f.Len), 0
 			if f.Len == ie.Variable {
@@ -114,12 +127,12 @@ func (it *Item) Fields() iter.Seq[Value] {
 			if head+size > len(b) {
 				return
 			}
-			v := Value{Field: f, Bytes: b[head : head+size]}
+			v := Value{Field: f, Bytes: b[head : head+size], Offset: off + head}
 			v.Element, _ = f.Element()
 			if !yield(v) {
 				return
 			}
-			b = b[head+size:]
+			b, off = b[head+size:], off+head+size
 		}
 	}
 }
@@ -127,14 +140,36 @@ func (it *Item) Fields() iter.Seq[Value] {
 // Flow decodes the record of an item as Decode would have, biflows as their forward half. It is for showing
 // a record both ways; it returns false for anything but a flow record.
 func (it *Item) Flow() (flow.Record, bool) {
+	if it.flow != nil {
+		return *it.flow, true
+	}
 	if it.Kind != KindRecord {
 		return flow.Record{}, false
 	}
-	r := flow.Record{RecvNS: it.RecvNS, Domain: it.Domain, Direction: 255}
+	r := flow.Record{RecvNS: it.RecvNS, Domain: it.Domain, Direction: 255, Sampling: it.meta.Sampling}
 	c := context{exportNS: it.meta.ExportNS, uptime: it.meta.Uptime, uptimeMS: it.meta.UptimeMS}
 	if _, ok := it.Template.plan.runRecord(&r, &c, it.Data); !ok {
 		return flow.Record{}, false
 	}
 	it.Template.plan.settle(&r, &c)
 	return r, true
+}
+
+// Showing reports whether the call in progress shows items instead of making flow records.
+func (s *Decoder) Showing() bool { return s.visit != nil }
+
+// Sample takes in one sample that has no template: it shows it, or appends its record. Counter samples have none.
+func (s *Decoder) Sample(kind Kind, it Item, r *flow.Record) {
+	if kind != KindCounters {
+		s.res.Records++
+	}
+	switch {
+	case s.visit != nil:
+		if kind != KindCounters {
+			it.flow = r
+		}
+		s.visit(&it)
+	case kind != KindCounters:
+		s.recs = append(s.recs, *r)
+	}
 }

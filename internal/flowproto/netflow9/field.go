@@ -15,6 +15,8 @@ const (
 	ntopBase  = 57472
 	ntopEnd   = ntopBase + 2048
 	lastScope = 5
+
+	panAppID, panUserID = 56701, 56702 // of PAN-OS
 )
 
 func parseFields(fields []decode.Field, def []byte, scope int) []decode.Field {
@@ -35,6 +37,8 @@ func Element(t uint16) (pen uint32, id uint16) {
 	switch {
 	case t < vendorBit:
 		return ie.IANA, t
+	case t == panAppID, t == panUserID:
+		return ie.PaloAlto, t
 	case t >= ntopBase && t < ntopEnd:
 		return ie.Ntop, t - ntopBase
 	}
