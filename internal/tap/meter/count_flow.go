@@ -29,12 +29,26 @@ func (m *shard) setClock(ns int64) {
 	}
 }
 
-// advance moves the clock forward and ends the flows whose time has come.
+// advance moves the clock forward and ends the flows whose time has come. Fragments that waited in vain are counted at the moment when
+// their wait ends, however far the clock moves at once.
 func (m *shard) advance(ns int64) {
-	m.clock = max(m.clock, ns)
+	ns = max(m.clock, ns)
+	for len(m.frags.held) > 0 && m.frags.held[0].deadline <= ns {
+		m.turn(max(m.clock, m.frags.held[0].deadline))
+		m.orphan(1)
+	}
+	m.turn(ns)
+	m.nextTick = (ns/m.wheel.tickNS + 1) * m.wheel.tickNS
+	if len(m.frags.held) > 0 {
+		m.nextTick = min(m.nextTick, m.frags.held[0].deadline)
+	}
+}
+
+// turn turns the wheel to a moment.
+func (m *shard) turn(ns int64) {
+	m.clock = ns
 	w := &m.wheel
-	last := m.clock / w.tickNS
-	m.nextTick = (last + 1) * w.tickNS
+	last := ns / w.tickNS
 	if m.cache.n > 0 && last-w.tick > wheelSlots {
 		w.tick = last - wheelSlots
 	}
@@ -43,10 +57,6 @@ func (m *shard) advance(ns int64) {
 		m.slot(uint32(w.tick & wheelMask))
 	}
 	w.tick = last
-	m.frags.expire(m)
-	if len(m.frags.held) > 0 {
-		m.nextTick = min(m.nextTick, m.frags.held[0].deadline)
-	}
 }
 
 // jumped counts a step back in time, once for all workers.
@@ -205,10 +215,9 @@ func (m *shard) close(number uint32, lead *entry, a *arrival) {
 
 // begin makes a flow of its first packet.
 func (m *shard) begin(a *arrival) {
-	if m.room.full() {
+	if m.room.take() {
 		m.evict()
 	}
-	m.room.take()
 	number := m.cache.add(a.hash, &a.key)
 	e := m.cache.at(number)
 	e.peer, e.state, e.about, e.packets = 0, sLive, 0, 0

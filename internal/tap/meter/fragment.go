@@ -192,15 +192,6 @@ func (m *shard) countHeld(a *arrival) {
 	m.stats.octets.Add(a.size.octets)
 }
 
-// expire counts the fragments that waited in vain.
-func (fr *fragments) expire(m *shard) {
-	n := 0
-	for n < len(fr.held) && fr.held[n].deadline <= m.clock {
-		n++
-	}
-	m.orphan(n)
-}
-
 // flush counts all fragments that wait and forgets the rest.
 func (fr *fragments) flush(m *shard) {
 	m.orphan(len(fr.held))

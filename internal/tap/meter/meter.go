@@ -110,8 +110,8 @@ type room struct {
 	used *atomic.Int64 // written for each new flow, not for each packet
 }
 
-func (r *room) full() bool { return r.used.Load() >= r.most }
-func (r *room) take()      { r.used.Add(1) }
+// take takes room for one flow, and reports whether another one must go for it.
+func (r *room) take() bool { return r.used.Add(1) > r.most }
 func (r *room) release()   { r.used.Add(-1) }
 
 // blockFrames is how many packets are looked up before the first of them is counted, so that

@@ -107,15 +107,21 @@ func (s *slow) advance(ns int64) {
 		s.end(flow.EndForced)
 		s.clock = ns
 	}
-	s.clock = max(s.clock, ns)
+	ns = max(s.clock, ns)
+	for len(s.held) > 0 && s.held[0].until <= ns {
+		s.expire(max(s.clock, s.held[0].until))
+		s.count(s.held[0].key, s.held[0].r)
+		s.held = s.held[1:]
+	}
+	s.expire(ns)
+}
+
+func (s *slow) expire(ns int64) {
+	s.clock = ns
 	for k, f := range s.flows {
 		if why, over := s.over(f); over {
 			s.emit(k, why)
 		}
-	}
-	for len(s.held) > 0 && s.held[0].until <= s.clock {
-		s.count(s.held[0].key, s.held[0].r)
-		s.held = s.held[1:]
 	}
 }
 
