@@ -49,7 +49,7 @@ and payload regex /…/.`,
 				return usagef("filter: link type %q: want one of %s", link, strings.Join(filter.LinkNames(), ", "))
 			}
 			expr := strings.Join(args, " ")
-			f, err := filter.Compile(expr, lt, filter.Options{KernelVLAN: live})
+			f, err := filter.Compile(expr, lt, filter.Options{KernelVLAN: live, Resolver: newResolver()})
 			if err != nil {
 				return exit(exitUsage, pointed(expr, err))
 			}

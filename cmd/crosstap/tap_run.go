@@ -31,6 +31,7 @@ func runTap(cmd *cobra.Command, spec tap.Spec, show progress) error {
 	if isTerminal(cmd.OutOrStdout()) && (slices.Contains(spec.To, "pcapng:-") || slices.Contains(spec.To, "pcap:-")) {
 		return usagef("tap: standard output is a terminal: send the capture to a file or a program, as in | wireshark -k -i -")
 	}
+	spec.Resolver = newResolver()
 	t, err := tap.New(spec)
 	if err != nil {
 		return exit(exitUsage, pointed(spec.Filter, err))
@@ -69,6 +70,9 @@ func printSummary(w io.Writer, t *tap.Tap, took time.Duration) {
 	}
 	if sum := t.Ledger(); sum != "" {
 		fmt.Fprintln(w, "crosstap: tap: ledger:", sum)
+	}
+	for _, warning := range t.Warnings() {
+		fmt.Fprintln(w, "crosstap: tap: warning:", warning)
 	}
 }
 

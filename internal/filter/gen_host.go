@@ -165,13 +165,13 @@ func (g *gen) name(x *primitive) (Node, error) {
 	if x.q.proto == protoLink {
 		mac, err := g.opt.Resolver.Ether(x.id.text)
 		if err != nil {
-			return nil, fail(x, "unknown ether host %q", x.id.text)
+			return nil, fail(x, "unknown ether host %q: %v", x.id.text, err)
 		}
 		return g.etherHost(x, mac)
 	}
 	addrs, err := g.opt.Resolver.Host(x.id.text)
 	if err != nil {
-		return nil, fail(x, "unknown host %q", x.id.text)
+		return nil, fail(x, "unknown host %q: %v", x.id.text, err)
 	}
 	var out []Node
 	for _, a := range addrs {
@@ -200,8 +200,11 @@ func (g *gen) netName(x *primitive) (Node, error) {
 		return nil, err
 	}
 	p, err := g.opt.Resolver.Net(x.id.text)
-	if err != nil || !isV4(p.Addr()) {
-		return nil, fail(x, "unknown network %q", x.id.text)
+	if err != nil {
+		return nil, fail(x, "unknown network %q: %v", x.id.text, err)
+	}
+	if !isV4(p.Addr()) {
+		return nil, fail(x, "network %q is %s: networks have IPv4 addresses here", x.id.text, p)
 	}
 	mask := prefix(p.Bits())
 	return g.host4(x.q.proto, v4Number(p.Addr())&mask, mask, x.q.dir), nil

@@ -29,7 +29,7 @@ func (t *Tap) makeFilter() error {
 	if s.Filter == "" {
 		return nil
 	}
-	sieve, err := sift.New(sift.Config{Expr: s.Filter, SnapLen: s.SnapLen})
+	sieve, err := sift.New(sift.Config{Expr: s.Filter, SnapLen: s.SnapLen, Resolver: s.Resolver})
 	if err != nil {
 		return err
 	}
@@ -37,7 +37,7 @@ func (t *Tap) makeFilter() error {
 		t.sieve = sieve
 		return nil
 	}
-	if err := t.kernel.prepare(s.Filter); err != nil {
+	if err := t.kernel.prepare(s); err != nil {
 		return err
 	}
 	if t.kernel.residual != "" || t.kernel.refused != "" {
@@ -47,11 +47,11 @@ func (t *Tap) makeFilter() error {
 }
 
 // prepare finds out what the kernel can do of the expression.
-func (k *kernelFilter) prepare(expr string) error {
+func (k *kernelFilter) prepare(s *Spec) error {
 	fits := false
 	var first error
 	for _, link := range []frame.LinkType{frame.LinkEthernet, frame.LinkRaw} {
-		p, err := sift.Compile(expr, link)
+		p, err := sift.Compile(s.Filter, link, s.Resolver)
 		var mistake *filter.Error
 		switch {
 		case err == nil:
@@ -70,7 +70,7 @@ func (k *kernelFilter) prepare(expr string) error {
 	if !fits {
 		return first
 	}
-	k.expr = expr
+	k.expr = s.Filter
 	return nil
 }
 
@@ -83,7 +83,7 @@ func (k *kernelFilter) program(s *Spec) func(frame.LinkType) ([]bpf.RawInstructi
 		return nil
 	}
 	return func(link frame.LinkType) ([]bpf.RawInstruction, error) {
-		p, err := sift.Compile(k.expr, link)
+		p, err := sift.Compile(k.expr, link, s.Resolver)
 		if err != nil {
 			return nil, err
 		}

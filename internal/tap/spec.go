@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"crosstap/internal/dissect"
+	"crosstap/internal/filter"
 	"crosstap/internal/flow"
 	"crosstap/internal/tap/capture"
 	"crosstap/internal/tap/deliver"
@@ -33,8 +34,9 @@ type Spec struct {
 	Promiscuous bool
 	IngressOnly bool
 
-	Filter string      // the expression that frames must match; "" for all frames
-	Groom  *groom.Spec // what is made of them; nil for nothing
+	Filter   string          // the expression that frames must match; "" for all frames
+	Resolver filter.Resolver // of the names in it; nil: names are refused
+	Groom    *groom.Spec     // what is made of them; nil for nothing
 
 	// The meter.
 	Idle, Active time.Duration

@@ -74,6 +74,14 @@ func (t *Tap) Summary(took time.Duration) string {
 	return b.String()
 }
 
+// Warnings says what in the spec had no effect that can have been wanted.
+func (t *Tap) Warnings() []string {
+	if t.groom == nil || t.warned {
+		return nil
+	}
+	return t.groom.Warnings()
+}
+
 func (t *Tap) notes() []groom.Note {
 	if t.groom == nil {
 		return nil

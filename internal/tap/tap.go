@@ -47,6 +47,7 @@ type Tap struct {
 	kernel kernelFilter
 	sieve  *sift.Sieve     // nil: all frames go on
 	groom  *groom.Pipeline // nil: as they are
+	warned bool            // that dedup will find nothing
 	sample uint32          // groom passes one frame in so many on
 	meter  *meter.Meter    // nil: no flow records are wanted
 	flows  []recordSink
@@ -112,6 +113,7 @@ func (t *Tap) makeGroom() error {
 	if err := dc.Validate(); err != nil {
 		return fmt.Errorf("tap: %w", err)
 	}
+	t.warnDedup(&spec)
 	c := groom.Config{Spec: spec, Dissector: dissect.New(dc)}
 	for _, name := range t.spec.Interfaces {
 		c.Points = append(c.Points, groom.Point{Name: name})
@@ -125,6 +127,16 @@ func (t *Tap) makeGroom() error {
 	}
 	t.books = append(t.books, t.groom.Books()...)
 	return nil
+}
+
+// warnDedup says when duplicates cannot be found: those of the only interface are taken for packets that were sent again. A file may
+// have several interfaces, and a tunnel that is stripped has a place where it comes from.
+func (t *Tap) warnDedup(s *groom.Spec) {
+	if s.Dedup != nil && !s.Dedup.SamePoint && s.Strip == nil && len(t.spec.Interfaces) == 1 && t.spec.Log != nil {
+		t.spec.Log.Warn("dedup will find nothing: a duplicate comes from another copy point, and this tap has one; give dedup/same-point to drop repeated frames of one interface",
+			"interface", t.spec.Interfaces[0])
+		t.warned = true
+	}
 }
 
 func (t *Tap) makeMeter() (err error) {

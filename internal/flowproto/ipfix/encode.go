@@ -36,6 +36,9 @@ type Encoder struct {
 	order   []*layout // in order of first use
 	last    *layout
 	omitted uint64
+	pair    flow.Record  // the forward half of the biflow that is being put
+	back    *flow.Record // its reverse half
+	extra   optionState
 }
 
 // layout is a shape's template.
@@ -82,14 +85,19 @@ func (e *Encoder) Forget() {
 	for _, l := range e.order {
 		l.told = false
 	}
+	clear(e.extra.told[:])
 }
 
 // Add puts a record into the message in the making. When it does not fit, emit gets the finished message with
 // its number of records first; the message is valid until emit returns. An error of emit is returned
 // after the record was put.
 func (e *Encoder) Add(r *flow.Record, now time.Time, emit func(msg []byte, records int) error) error {
+	return e.add(shapeOf(r, e.profile), r, now, emit)
+}
+
+func (e *Encoder) add(s shape, r *flow.Record, now time.Time, emit func(msg []byte, records int) error) error {
 	l := e.last
-	if s := shapeOf(r, e.profile); l == nil || l.shape != s {
+	if l == nil || l.shape != s {
 		l = e.layout(s)
 		e.last = l
 	}
@@ -142,26 +150,28 @@ func (e *Encoder) Flush(now time.Time, emit func(msg []byte, records int) error)
 	e.closeSet()
 	Header{Length: len(e.buf), ExportTime: now, Sequence: e.seq, Domain: e.domain}.put(e.buf)
 	msg, n := e.buf, e.records
-	e.buf, e.records = e.buf[:0], 0
-	e.seq += uint32(n)
+	e.seq += uint32(n) + e.extra.records
+	e.buf, e.records, e.extra.records = e.buf[:0], 0, 0
 	return emit(msg, n)
 }
 
 // put appends a record, with its template when that was not told yet. It leaves everything as it was and returns false
 // when there is no room.
 func (e *Encoder) put(l *layout, r *flow.Record) bool {
-	mark := *e
-	told := l.told
+	length, id, at, told := len(e.buf), e.setID, e.setAt, l.told
 	if !told && !e.tell(l) {
 		return false
 	}
 	e.openSet(l.id)
 	for i := range l.columns {
-		e.buf = l.columns[i].put(e.buf, r)
+		of := r
+		if l.columns[i].back {
+			of = e.back
+		}
+		e.buf = l.columns[i].put(e.buf, of)
 	}
 	if len(e.buf) > e.maxLen {
-		e.buf, e.setID, e.setAt = e.buf[:len(mark.buf)], mark.setID, mark.setAt
-		l.told = told
+		e.buf, e.setID, e.setAt, l.told = e.buf[:length], id, at, told
 		return false
 	}
 	e.records++
@@ -226,10 +236,13 @@ func (e *Encoder) layout(s shape) *layout {
 	return l
 }
 
-// Retract throws away the message in the making and takes back n records of finished messages that did not
-// leave: their sequence numbers are used again. Every template will be told again.
-func (e *Encoder) Retract(n int) {
-	e.buf, e.records, e.setID = e.buf[:0], 0, 0
-	e.seq -= uint32(n)
+// Restart throws away the message in the making; the next one has the sequence number seq, because those from it on did
+// not leave. Every template will be told again.
+func (e *Encoder) Restart(seq uint32) {
+	e.buf, e.records, e.setID, e.extra.records = e.buf[:0], 0, 0, 0
+	e.seq = seq
 	e.Forget()
 }
+
+// SequenceOf returns the sequence number of a message.
+func SequenceOf(msg []byte) uint32 { return binary.BigEndian.Uint32(msg[8:]) }

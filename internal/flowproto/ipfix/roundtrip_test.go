@@ -58,7 +58,22 @@ func sampleRecords() []flow.Record {
 	key.Tunnel = flow.Tunnel{Src: addr("192.0.2.1"), Dst: addr("192.0.2.2"), Proto: 47, Type: 2}
 	known := base
 	known.Segment = flow.NewSegment(flow.KindVLAN, 100)
-	return []flow.Record{base, v6, dns, ping, ping6, arp, gre, sampled, vx, vx6, vxping, vxarp, gen, key, known}
+	told := base
+	told.MinLen, told.MaxLen, told.InnerVLAN, told.SrcVIF, told.DstVIF, told.MPLS, told.Fragments = 40, 1500, 33, 5, 0, 0xabcde, 2
+	told.RTTUS, told.Retransmits, told.ZeroWindows = 1234, 3, 1
+	named := vx
+	named.SrcVM, named.DstVM, named.SrcVMID, named.DstVMID = "web1", "", "4c4c4544-0042-3010-8051-c4c04f4d3732", "sixteen bytes id"
+	named.AppHow, named.AppName = flow.AppTLS, "www.example"
+	all := []flow.Record{base, v6, dns, ping, ping6, arp, gre, sampled, vx, vx6, vxping, vxarp, gen, key, known, told, named}
+	for _, a := range []flow.Record{
+		{AppHow: flow.AppHTTP, AppName: "www.example"}, {AppHow: flow.AppDNS, AppName: "a.example"}, {AppHow: flow.AppSSH, AppName: "SSH-2.0-x"},
+		{AppHow: flow.AppPort}, {AppHow: flow.AppTLS},
+	} {
+		r := dns
+		r.AppHow, r.AppName = a.AppHow, a.AppName
+		all = append(all, r)
+	}
+	return all
 }
 
 // underV6 are records whose tunnel runs over IPv6.
@@ -127,5 +142,61 @@ func TestRoundTrip(t *testing.T) {
 			without[i].Tunnel.Src, without[i].Tunnel.Dst = flow.Addr{}, flow.Addr{}
 		}
 		f(EncoderConfig{Profile: OVS, MaxLen: n}, underV6(), without)
+	}
+}
+
+// A pair of records comes back as it was but for the tunnel's source port, as one data record.
+func TestBiflowRoundTrip(t *testing.T) {
+	f := func(p Profile, change func(f, b *flow.Record), paired bool) {
+		t.Helper()
+		for _, r := range append(sampleRecords(), underV6()...) {
+			if r.Proto == 1 || r.Proto == 58 || r.Direction > 1 || p == OVS && r.Tunnel.Src != (flow.Addr{}) && !r.Tunnel.Src.Is4() {
+				continue
+			}
+			if r.Client == flow.ClientUnknown {
+				r.Client = flow.ClientSrc
+			}
+			b := r
+			b.Src, b.Dst, b.SrcPort, b.DstPort, b.SrcMAC, b.DstMAC = r.Dst, r.Src, r.DstPort, r.SrcPort, r.DstMAC, r.SrcMAC
+			b.Tunnel.Src, b.Tunnel.Dst, b.InIf, b.OutIf, b.Direction, b.Client = r.Tunnel.Dst, r.Tunnel.Src, r.OutIf, r.InIf, 1-r.Direction, 3-r.Client
+			b.SrcVIF, b.DstVIF, b.SrcVM, b.DstVM, b.SrcVMID, b.DstVMID = r.DstVIF, r.SrcVIF, r.DstVM, r.SrcVM, r.DstVMID, r.SrcVMID
+			b.Marks |= flow.MarkReverse
+			b.Packets, b.Octets, b.L2Octets, b.StartNS, b.EndNS = 77, 8888, 9999, r.StartNS+1e6, r.EndNS+5e6
+			if r.Src != (flow.Addr{}) || r.Dst != (flow.Addr{}) {
+				b.ToS, b.MinTTL, b.MaxTTL, b.MinLen, b.MaxLen = 8, 60, 61, 52, 900
+			}
+			if r.Proto == 6 {
+				b.TCPFlags, b.FirstTCPFlags = 0x1a, 0x12
+			}
+			if r.Fragments != 0 {
+				b.Fragments, b.Retransmits, b.ZeroWindows = 9, 8, 7
+			}
+			change(&r, &b)
+			if Paired(&r, &b) != paired {
+				t.Fatalf("Paired is %v for\n%+v\n%+v", !paired, r, b)
+			}
+			if !paired {
+				continue
+			}
+			e := NewEncoder(EncoderConfig{Profile: p, Domain: 7, MaxLen: 1472})
+			var msgs [][]byte
+			keep := func(m []byte, n int) error {
+				msgs = append(msgs, append([]byte(nil), m...))
+				return nil
+			}
+			_ = e.AddPair(&r, &b, exportTime, keep)
+			_ = e.Flush(exportTime, keep)
+			r.RecvNS, b.RecvNS = 1, 1
+			if diff := cmp.Diff([]flow.Record{r, b}, decodeAll(t, msgs)); diff != "" || e.Sequence() != 1 {
+				t.Errorf("%s, sequence %d (-want +got):\n%s", p, e.Sequence(), diff)
+			}
+		}
+	}
+	for _, p := range []Profile{OVS, VMware} {
+		f(p, func(_, _ *flow.Record) {}, true)
+		f(p, func(_, b *flow.Record) { b.SrcPort++ }, false)
+		f(p, func(_, b *flow.Record) { b.Marks = 0 }, false)
+		f(p, func(_, b *flow.Record) { b.InIf = 99 }, false)
+		f(p, func(_, b *flow.Record) { b.Segment++ }, false)
 	}
 }

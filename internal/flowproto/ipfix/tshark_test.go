@@ -247,8 +247,20 @@ func writePcap(t testing.TB, msgs [][]byte) string {
 }
 
 // vmwareFields are the octets of VMware's elements in a record, in the order of its template, as tshark writes
-// elements that it does not know. It counts CERT's initialTCPFlags among them.
+// elements that it does not know. It counts other enterprises' among them.
 func vmwareFields(p Profile, r *flow.Record) (all []string) {
+	all = tunnelFields(p, r)
+	hex := func(b []byte) string { return strings.ReplaceAll(fmt.Sprintf("% x", b), " ", ":") }
+	if r.RTTUS|r.Retransmits|r.ZeroWindows != 0 {
+		all = append(all, hex(put32(nil, r.RTTUS)), hex(put32(nil, r.Retransmits)), hex(put32(nil, r.ZeroWindows)))
+	}
+	if r.AppHow == flow.AppSSH {
+		all = append(all, hex([]byte(r.AppName)))
+	}
+	return all
+}
+
+func tunnelFields(p Profile, r *flow.Record) (all []string) {
 	var first []string
 	if r.Proto == 6 {
 		first = []string{fmt.Sprintf("%02x", r.FirstTCPFlags)}

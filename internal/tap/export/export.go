@@ -1,6 +1,6 @@
-// Package export is the far end of the tap line: the exporting process of RFC 7011. It turns flow
-// records into IPFIX messages and sends them to collectors over UDP. A slow or absent collector
-// never holds up the line: what finds no room in its queue is dropped and counted.
+// Package export is the far end of the tap line: the exporting process of RFC 7011. It turns flow records into
+// IPFIX, NetFlow v9 or v5 and sends them to collectors over UDP, TCP or TLS; and it turns frames into sFlow. A slow or
+// absent collector never holds up the line: what finds no room in its queue, or in the spool of a connection, is dropped and counted.
 package export
 
 import (
@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"crosstap/internal/flow"
+	"crosstap/internal/flowproto/about"
 	"crosstap/internal/ledger"
 )
 
@@ -21,13 +22,17 @@ const Stage = "export"
 
 // Reasons under which records are dropped.
 const (
-	DropQueue   = iota // the collector's queue was full
-	DropSend           // the system refused to send the message
-	DropNoPath         // there was no socket: the name does not resolve or there is no route
-	DropStopped        // the line ended before the records left
+	DropQueue    = iota // the collector's queue was full
+	DropSend            // the system refused to send the message
+	DropNoPath          // there was no socket: the name does not resolve or there is no route
+	DropStopped         // the line ended before the records left
+	DropFiltered        // the target's filter does not want them
+	DropSampled         // the target is told one flow in so many
+	DropFormat          // the format cannot tell them: IPv6 in NetFlow v5
+	DropSpool           // the collector was away and the spool was full
 )
 
-var dropReasons = []string{"queue_full", "send_failed", "no_path", "stopped"}
+var dropReasons = []string{"queue_full", "send_failed", "no_path", "stopped", "filtered", "not_sampled", "no_place_in_format", "spool_full"}
 
 // Config says where records go.
 type Config struct {
@@ -36,7 +41,11 @@ type Config struct {
 	FlushInterval time.Duration // the longest a record waits for its message to fill
 	Queue         int           // records that may wait for one collector
 	Wait          bool          // wait for room instead of dropping: for capture files, where nothing near a VM waits
+	SpoolDir      string        // where connections keep what waits for an absent collector, a folder each; "" for memory only
 	Logger        *slog.Logger  // nil logs nothing
+
+	// About adds what the line knows of itself to what is told in options: names, sampling, stages. nil adds nothing.
+	About func(*about.Exporter)
 }
 
 // DefaultConfig returns a flush after half a second and a queue of 65,536 records.
@@ -86,7 +95,11 @@ func New(c Config) (*Exporter, error) {
 		if t.Refresh == 0 {
 			t.Refresh = DefaultRefresh
 		}
-		e.senders = append(e.senders, newSender(t, c))
+		s, err := newSender(t, c)
+		if err != nil {
+			return nil, fmt.Errorf("export: %s: %w", t, err)
+		}
+		e.senders = append(e.senders, s)
 	}
 	return e, nil
 }

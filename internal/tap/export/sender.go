@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"crosstap/internal/flow"
+	"crosstap/internal/flowproto/about"
 	"crosstap/internal/flowproto/ipfix"
 	"crosstap/internal/ledger"
 )
@@ -20,24 +21,8 @@ const (
 	retryAfter   = time.Second // between attempts to get a socket, and between templates after errors
 	maxFailures  = 8           // errors in a row after which the name is resolved anew
 	maxSlices    = 4096        // batches in a queue, whatever their size
-	writeTimeout = time.Second // the longest a message waits for room in the socket
+	writeTimeout = time.Second // the longest a datagram waits for room in the socket
 )
-
-// Status is the state of one collector.
-type Status struct {
-	Target     string // URL
-	Local      string // address of the socket, "" when there is none
-	MaxMessage int    // bytes of the largest message sent
-	Messages   uint64
-	Bytes      uint64 // of messages, without UDP and IP header
-	Templates  uint64 // times that all templates were sent
-	Refused    uint64 // messages after which the collector's host said that nobody listens
-	TooBig     uint64 // times the path turned out narrower than thought
-	Failed     uint64 // messages that the system did not take
-	Omitted    uint64 // records whose VTEPs the profile could not tell
-	LastError  string
-	LastErrAt  time.Time
-}
 
 // sender delivers records to one collector. Everything but the queue, the books and the status belongs to run's
 // goroutine.
@@ -53,34 +38,62 @@ type sender struct {
 	packets atomic.Uint64 // not sent
 	octets  atomic.Uint64 // not sent
 
-	enc      *ipfix.Encoder
+	filter   *recordFilter
+	sample   *sampler
+	enc      encoder
+	sequence func(msg []byte) uint32
+	stream   *stream // nil over UDP
 	conn     *net.UDPConn
 	path     pathMTU
-	inflight []*flow.Record // added to the encoder, not yet sent
-	dialAt   time.Time      // no attempt before
-	failures int            // in a row
-	untold   bool           // the collector may not know the templates
+	marked   []flow.Record // as they are told, where flows are sampled
+	inflight []item        // added to the encoder, not yet sent
+	dialAt   time.Time     // no attempt before
+	failures int           // in a row
+	untold   bool          // the collector may not know the templates
 	toldAt   time.Time
-	tooBig   bool // the last message was too long for the path
+	since    uint64   // datagrams since the templates were sent
+	told     interval // what the last options said of the stages
+	tooBig   bool     // the last message was too long for the path
+	rewind   uint32   // sequence number of the first message that was too long
 
 	mu sync.Mutex
 	st Status
 }
 
-func newSender(t Target, c Config) *sender {
-	return &sender{
-		target: t, cfg: c, log: c.Logger.With("collector", t.String()),
-		book:  ledger.New(Stage, ledger.Records, dropReasons...),
-		queue: make(chan []flow.Record, min(c.Queue, maxSlices)),
-		enc:   ipfix.NewEncoder(ipfix.EncoderConfig{Profile: t.Profile, Domain: t.Domain, MaxLen: maxMessage(t.MTU, false)}),
-		st:    Status{Target: t.String()},
+// item is a record in the encoder, with the other half of a biflow.
+type item struct{ r, back *flow.Record }
+
+func (i item) records() int {
+	if i.back != nil {
+		return 2
 	}
+	return 1
+}
+
+func newSender(t Target, c Config) (*sender, error) {
+	s := &sender{
+		target: t, cfg: c, log: c.Logger.With("collector", t.String()),
+		book:   ledger.New(Stage, ledger.Records, dropReasons...),
+		queue:  make(chan []flow.Record, min(c.Queue, maxSlices)),
+		sample: newSampler(t.Sample),
+		st:     Status{Target: t.String()},
+	}
+	s.enc, s.sequence = newEncoder(&t, c.Wait)
+	var err error
+	if s.filter, err = newRecordFilter(t.Filter); err == nil && t.stream() {
+		s.stream, err = newStream(s)
+	}
+	return s, err
 }
 
 func (s *sender) status() Status {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.st
+	st := s.st
+	s.mu.Unlock()
+	if s.stream != nil {
+		s.stream.status(&st)
+	}
+	return st
 }
 
 // offer puts a batch into the queue. Without room it is dropped, or waits where that is wanted.
@@ -90,8 +103,8 @@ func (s *sender) offer(ctx context.Context, batch []flow.Record) {
 		return
 	}
 	s.book.In(n)
+	s.book.Hold(n)
 	if s.cfg.Wait {
-		s.book.Hold(n)
 		select {
 		case s.queue <- batch:
 		case <-ctx.Done():
@@ -99,7 +112,6 @@ func (s *sender) offer(ctx context.Context, batch []flow.Record) {
 		}
 		return
 	}
-	s.book.Hold(n)
 	if queued := s.queued.Load(); queued > 0 && queued+int64(n) > int64(s.cfg.Queue) {
 		s.drop(DropQueue, batch)
 		return
@@ -122,12 +134,21 @@ func (s *sender) drop(reason int, batch []flow.Record) {
 	}
 }
 
-// dropInflight is drop for the first n records that the encoder has taken.
-func (s *sender) dropInflight(reason, n int) {
-	s.book.Hold(-n)
-	s.book.Drop(reason, n)
-	for _, r := range s.inflight[:n] {
-		s.notSent(r)
+// pass takes one record out of the books that the target does not want or cannot be told.
+func (s *sender) pass(reason int) {
+	s.book.Hold(-1)
+	s.book.Drop(reason, 1)
+}
+
+// dropItems is drop for items that the encoder has taken.
+func (s *sender) dropItems(reason int, items []item) {
+	for _, i := range items {
+		s.book.Hold(-i.records())
+		s.book.Drop(reason, i.records())
+		s.notSent(i.r)
+		if i.back != nil {
+			s.notSent(i.back)
+		}
 	}
 }
 
@@ -141,6 +162,10 @@ func (s *sender) notSent(r *flow.Record) {
 func (s *sender) run(ctx context.Context) error {
 	defer s.close()
 	defer context.AfterFunc(ctx, s.interrupt)()
+	if s.stream != nil {
+		stop := s.stream.start(ctx)
+		defer stop()
+	}
 	flush, refresh := time.NewTimer(time.Hour), time.NewTimer(0)
 	defer flush.Stop()
 	defer refresh.Stop()
@@ -164,23 +189,26 @@ func (s *sender) run(ctx context.Context) error {
 		case now := <-refresh.C:
 			refresh.Reset(s.refresh(ctx, now))
 		case <-ctx.Done():
-			s.stop()
+			s.halt()
 			return nil
 		}
 	}
 }
 
-// finish sends what is left at the end of the line.
+// finish sends what is left at the end of the line, and tells the last figures.
 func (s *sender) finish(ctx context.Context) {
 	s.flush(ctx)
+	if s.conn != nil || s.stream != nil {
+		s.tellAbout(ctx, time.Now())
+	}
 	if ctx.Err() != nil {
-		s.stop()
+		s.halt()
 	}
 }
 
-// stop counts everything that will not leave any more.
-func (s *sender) stop() {
-	s.dropInflight(DropStopped, len(s.inflight))
+// halt counts everything that will not leave any more.
+func (s *sender) halt() {
+	s.dropItems(DropStopped, s.inflight)
 	s.inflight = nil
 	for batch := range s.queue {
 		s.drop(DropStopped, batch)
@@ -188,47 +216,111 @@ func (s *sender) stop() {
 }
 
 // refresh sends the templates, so that a collector that came late, or lost a datagram, can decode, and knows a
-// silent exporter from a dead one. It returns the time until the next time.
+// silent exporter from a dead one. Over a connection templates are sent once, and only the options again. It returns the
+// time until the next time.
 func (s *sender) refresh(ctx context.Context, now time.Time) time.Duration {
-	if !s.ready(ctx, now) {
-		return retryAfter
+	if s.stream == nil {
+		if !s.ready(ctx, now) {
+			return retryAfter
+		}
+		s.flush(ctx)
+		s.enc.SetMaxLen(s.path.message(s.conn))
+		s.tell(ctx, now)
+	} else {
+		s.flush(ctx)
 	}
-	s.flush(ctx)
-	s.enc.SetMaxLen(s.path.message(s.conn))
-	s.tell(ctx, now)
+	s.tellAbout(ctx, now)
 	return s.target.Refresh
 }
 
-// tell sends every template, and what was not sent so far.
+// tell sends every template.
 func (s *sender) tell(ctx context.Context, now time.Time) {
-	s.untold, s.toldAt = false, now
+	s.untold, s.toldAt, s.since = false, now, 0
 	_ = s.enc.Templates(now, s.emit(ctx)) // emit keeps its errors itself
 	for s.tooBig {
 		s.narrow(ctx)
 		_ = s.enc.Templates(now, s.emit(ctx))
 	}
-	lost := ipfix.NotSent{Flows: s.flows.Load(), Packets: s.packets.Load(), Octets: s.octets.Load()}
-	_ = s.enc.Report(uint32(os.Getpid()), lost, now, s.emit(ctx))
 	s.count(func(st *Status) { st.Templates++ })
+}
+
+// tellAbout sends the options, unless the collector is away: a spool full of old figures helps nobody.
+func (s *sender) tellAbout(ctx context.Context, now time.Time) {
+	if s.stream != nil && s.stream.isAway() {
+		return
+	}
+	x := about.Exporter{Process: uint32(os.Getpid()), Flows: s.target.Sample}
+	x.NotSent = about.Counts{Flows: s.flows.Load(), Packets: s.packets.Load(), Octets: s.octets.Load()}
+	st := s.status()
+	x.Sent = about.Sent{Messages: st.Messages, Octets: st.Bytes, Flows: s.book.Read().Out}
+	if s.cfg.About != nil {
+		s.cfg.About(&x)
+	}
+	s.told.fill(&x, now)
+	_ = s.enc.About(&x, now, s.emit(ctx))
+	if s.tooBig {
+		s.narrow(ctx) // what was too long is told at the next time
+	}
 }
 
 // add gives a batch to the encoder, which sends each message as it is full.
 func (s *sender) add(ctx context.Context, batch []flow.Record) {
 	now := time.Now()
-	if !s.ready(ctx, now) {
+	if s.stream == nil && !s.ready(ctx, now) {
 		s.drop(DropNoPath, batch)
 		return
 	}
-	if s.untold && now.Sub(s.toldAt) >= retryAfter {
+	if s.stream == nil && (s.untold && now.Sub(s.toldAt) >= retryAfter || s.target.RefreshPackets > 0 && s.since >= s.target.RefreshPackets) {
 		s.flush(ctx)
 		s.tell(ctx, now)
 	}
-	for i := range batch {
-		s.inflight = append(s.inflight, &batch[i])
-		_ = s.enc.Add(&batch[i], now, s.emit(ctx))
-		if s.tooBig {
+	for i := 0; i < len(batch); i++ {
+		it := item{r: s.choose(&batch[i])}
+		if it.r == nil {
+			continue
+		}
+		if s.target.Biflow && i+1 < len(batch) && ipfix.Paired(&batch[i], &batch[i+1]) {
+			i++
+			it.back = s.choose(&batch[i])
+		}
+		s.put(ctx, it, now)
+		for s.tooBig {
 			s.narrow(ctx)
 		}
+	}
+}
+
+// choose returns the record as it is told, nil when the target does not want it.
+func (s *sender) choose(r *flow.Record) *flow.Record {
+	switch {
+	case !s.filter.passes(r):
+		s.pass(DropFiltered)
+		return nil
+	case !s.sample.takes(r):
+		s.pass(DropSampled)
+		return nil
+	case s.sample != nil:
+		if len(s.marked) == cap(s.marked) { // the old ones may still be on their way
+			s.marked = make([]flow.Record, 0, 256)
+		}
+		s.marked = append(s.marked, s.sample.mark(*r))
+		return &s.marked[len(s.marked)-1]
+	}
+	return r
+}
+
+// put gives one item to the encoder.
+func (s *sender) put(ctx context.Context, it item, now time.Time) {
+	s.inflight = append(s.inflight, it)
+	var err error
+	if p, ok := s.enc.(pairEncoder); ok && it.back != nil {
+		err = p.AddPair(it.r, it.back, now, s.emit(ctx))
+	} else {
+		err = s.enc.Add(it.r, now, s.emit(ctx))
+	}
+	if errors.Is(err, errNoPlace) {
+		s.inflight = s.inflight[:len(s.inflight)-1]
+		s.dropItems(DropFormat, []item{it})
 	}
 }
 
@@ -248,14 +340,13 @@ func (s *sender) narrow(ctx context.Context) {
 	for s.tooBig {
 		s.tooBig = false
 		n := s.path.narrower(s.conn, s.enc.MaxLen())
-		s.enc.Retract(len(again) - s.enc.Records())
+		s.enc.Restart(s.rewind)
 		s.enc.SetMaxLen(n)
 		s.count(func(st *Status) { st.TooBig++; st.MaxMessage = s.enc.MaxLen() })
 		s.log.Warn("path is narrower than thought", "max_message_bytes", s.enc.MaxLen())
 		s.inflight = nil
-		for i, r := range again {
-			s.inflight = append(s.inflight, r)
-			_ = s.enc.Add(r, time.Now(), s.emit(ctx))
+		for i, it := range again {
+			s.put(ctx, it, time.Now())
 			if s.tooBig {
 				again = append(s.inflight, again[i+1:]...)
 				break
@@ -264,19 +355,27 @@ func (s *sender) narrow(ctx context.Context) {
 	}
 }
 
-// emit returns the function that sends a finished message of n records.
-func (s *sender) emit(ctx context.Context) func(msg []byte, n int) error {
+// emit returns the function that sends a finished message of n items.
+func (s *sender) emit(ctx context.Context) emitter {
 	return func(msg []byte, n int) error {
+		if s.stream != nil {
+			return s.hand(msg, n)
+		}
 		err := s.write(ctx, msg)
 		if errors.Is(err, syscall.EMSGSIZE) && s.path.canNarrow(len(msg)) {
+			if !s.tooBig {
+				s.rewind = s.sequence(msg)
+			}
 			s.tooBig = true
 			return err
 		}
 		if err != nil {
-			s.dropInflight(DropSend, n)
+			s.dropItems(DropSend, s.inflight[:n])
 		} else {
-			s.book.Hold(-n)
-			s.book.Out(n)
+			for _, it := range s.inflight[:n] {
+				s.book.Hold(-it.records())
+				s.book.Out(it.records())
+			}
 		}
 		s.inflight = s.inflight[:copy(s.inflight, s.inflight[n:])]
 		if err != nil {
@@ -284,9 +383,24 @@ func (s *sender) emit(ctx context.Context) func(msg []byte, n int) error {
 			return err
 		}
 		s.failures = 0
+		s.since++
 		s.count(func(st *Status) { st.Messages++; st.Bytes += uint64(len(msg)) })
 		return nil
 	}
+}
+
+// hand gives a message to the connection, which keeps it until the collector has it.
+func (s *sender) hand(msg []byte, n int) error {
+	records := 0
+	for _, it := range s.inflight[:n] {
+		records += it.records()
+	}
+	reason, ok := s.stream.put(msg, records)
+	if !ok {
+		s.dropItems(reason, s.inflight[:n])
+	}
+	s.inflight = s.inflight[:copy(s.inflight, s.inflight[n:])]
+	return nil
 }
 
 // write sends one datagram. "Connection refused" is what the collector's host said of an earlier one; then

@@ -1,123 +1,170 @@
 package export
 
 import (
-	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"crosstap/internal/flowproto/ipfix"
 )
 
-// Target is one collector.
-type Target struct {
-	Host    string // name or address
-	Port    uint16
-	Profile ipfix.Profile
-	Domain  uint32        // observation domain, 0 for the one of the Config
-	Refresh time.Duration // how often templates are sent again, RFC 7011, section 8.1
-	Source  netip.Addr    // local address, invalid for the one the system chooses
-	MTU     int           // of the path, IP header included; 0 to ask the system
-}
+// Format is what datagrams and messages are made of.
+type Format uint8
 
-// Limits of a target's options.
+// The formats of flow records.
 const (
-	DefaultRefresh = time.Minute
-	minRefresh     = time.Second
-	maxRefresh     = 24 * time.Hour
-	minMTU         = ipfix.MinMessage + 48 // IPv6 and UDP header
+	IPFIX Format = iota
+	NetFlow9
+	NetFlow5
 )
 
-// ParseTarget reads a URL: ipfix://HOST[:4739]?profile=ovs|vmware&domain=N&refresh=60s&source=IP&mtu=N
-func ParseTarget(s string) (Target, error) {
-	fail := func(format string, args ...any) (Target, error) {
-		return Target{}, fmt.Errorf("export: %s: %s", s, fmt.Sprintf(format, args...))
-	}
-	u, err := url.Parse(s)
-	switch {
-	case err != nil:
-		return fail("not a URL, want ipfix://HOST[:%d]", ipfix.Port)
-	case u.Scheme != "ipfix":
-		return fail("scheme %q is not known here, want ipfix://HOST[:%d]", u.Scheme, ipfix.Port)
-	case u.Hostname() == "":
-		return fail("no host, want ipfix://HOST[:%d]", ipfix.Port)
-	case u.User != nil || strings.Trim(u.Path, "/") != "" || u.Fragment != "":
-		return fail("only a host, a port and options after ? are expected")
-	}
-	t := Target{Host: u.Hostname(), Port: ipfix.Port, Refresh: DefaultRefresh}
-	if p := u.Port(); p != "" {
-		n, err := strconv.ParseUint(p, 10, 16)
-		if err != nil || n == 0 {
-			return fail("port %q: want 1 to 65535", p)
-		}
-		t.Port = uint16(n)
-	}
-	options, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		return fail("options: %v", err)
-	}
-	for name, values := range options {
-		if len(values) > 1 {
-			return fail("%s is given %d times", name, len(values))
-		}
-		if err := t.option(name, values[0]); err != nil {
-			return fail("%v", err)
-		}
-	}
-	return t, nil
+// Transport is what carries messages.
+type Transport uint8
+
+// The transports. TCP and TLS are IPFIX's alone.
+const (
+	UDP Transport = iota
+	TCP
+	TLS
+)
+
+// Target is one collector of flow records.
+type Target struct {
+	Format    Format
+	Transport Transport
+	Host      string // name or address
+	Port      uint16
+	Domain    uint32        // observation domain, source identifier; 0 for the one of the Config
+	Source    netip.Addr    // local address, invalid for the one the system chooses
+	MTU       int           // of the path, IP header included; 0 to ask the system
+	Filter    string        // as for packets; "" for all records
+	Sample    uint32        // one flow in so many; 0 and 1 for all
+	Refresh   time.Duration // how often templates (RFC 7011, section 8.4) and options are sent again
+	// RefreshPackets is after how many datagrams templates are sent again; 0 for never by number.
+	RefreshPackets uint64
+
+	// IPFIX
+	Profile ipfix.Profile
+	Biflow  bool // both directions of a flow in one record where they come together (RFC 5103)
+
+	// NetFlow v5
+	EngineType, EngineID uint8
+
+	// TLS, all files in PEM
+	CA         string // what the collector's certificate is checked with; "" for the system's authorities
+	Cert, Key  string // our own
+	ServerName string // in the collector's certificate; "" for Host
+
+	// TCP and TLS: what may wait on the disk while the collector is away, and where; 0 bytes for nothing, "" for
+	// a folder of the target's own in Config.SpoolDir.
+	SpoolBytes int64
+	SpoolDir   string
 }
 
-func (t *Target) option(name, v string) (err error) {
-	switch name {
-	case "profile":
-		t.Profile, err = ipfix.ParseProfile(v)
-	case "domain":
-		var n uint64
-		if n, err = strconv.ParseUint(v, 0, 32); err != nil {
-			return fmt.Errorf("domain %q: want a number of 32 bits", v)
-		}
-		t.Domain = uint32(n)
-	case "refresh":
-		if t.Refresh, err = time.ParseDuration(v); err != nil || t.Refresh < minRefresh || t.Refresh > maxRefresh {
-			return fmt.Errorf("refresh %q: want a duration from %v to %v, such as 60s", v, minRefresh, maxRefresh)
-		}
-	case "source":
-		if t.Source, err = netip.ParseAddr(v); err != nil {
-			return fmt.Errorf("source %q: want an IP address", v)
-		}
-	case "mtu":
-		if t.MTU, err = strconv.Atoi(v); err != nil || t.MTU < minMTU || t.MTU > ipfix.MaxMessage {
-			return fmt.Errorf("mtu %q: want %d to %d bytes", v, minMTU, ipfix.MaxMessage)
-		}
-	default:
-		return fmt.Errorf("option %q is not known, use profile, domain, refresh, source or mtu", name)
+// Defaults and limits of a target's options.
+const (
+	DefaultRefresh    = time.Minute
+	DefaultSpoolBytes = 256 << 20
+	minRefresh        = time.Second
+	maxRefresh        = 24 * time.Hour
+	minMTU            = ipfix.MinMessage + 48 // IPv6 and UDP header
+	minSpool          = 1 << 20
+	portTLS           = 4740 // ipfixs
+	portNetFlow       = 2055
+)
+
+// schemes are the formats and transports by the scheme of a URL.
+var schemes = []struct {
+	name      string
+	format    Format
+	transport Transport
+	port      uint16
+}{
+	{"ipfix", IPFIX, UDP, ipfix.Port},
+	{"ipfix+tcp", IPFIX, TCP, ipfix.Port},
+	{"ipfix+tls", IPFIX, TLS, portTLS},
+	{"netflow9", NetFlow9, UDP, portNetFlow},
+	{"netflow5", NetFlow5, UDP, portNetFlow},
+}
+
+// Schemes returns the schemes of targets of flow records.
+func Schemes() (names []string) {
+	for _, s := range schemes {
+		names = append(names, s.name)
 	}
-	return err
+	return names
+}
+
+// scheme returns the scheme of a target's URL.
+func (t *Target) scheme() string {
+	for _, s := range schemes {
+		if s.format == t.Format && s.transport == t.Transport {
+			return s.name
+		}
+	}
+	return "?"
+}
+
+// stream reports whether the target is reached over a connection.
+func (t *Target) stream() bool { return t.Transport != UDP }
+
+// ParseTarget reads a URL such as ipfix://HOST[:4739]?profile=vmware&domain=7. docs/guide/export.md lists the options.
+func ParseTarget(s string) (Target, error) {
+	u, port, err := parseURL(s, Schemes())
+	if err != nil {
+		return Target{}, err
+	}
+	t := Target{Host: u.Hostname(), Refresh: DefaultRefresh}
+	for _, k := range schemes {
+		if k.name == u.Scheme {
+			t.Format, t.Transport, t.Port = k.format, k.transport, k.port
+		}
+	}
+	if t.stream() {
+		t.SpoolBytes = DefaultSpoolBytes
+	}
+	if port != 0 {
+		t.Port = port
+	}
+	return t, t.options().read(s, u)
 }
 
 // String returns the target as a URL, without the options that are at their defaults.
 func (t Target) String() string {
-	q := url.Values{}
-	if t.Profile != ipfix.OVS {
-		q.Set("profile", t.Profile.String())
-	}
-	if t.Domain != 0 {
-		q.Set("domain", strconv.FormatUint(uint64(t.Domain), 10))
-	}
-	if t.Refresh != DefaultRefresh {
-		q.Set("refresh", t.Refresh.String())
-	}
-	if t.Source.IsValid() {
-		q.Set("source", t.Source.String())
-	}
-	if t.MTU != 0 {
-		q.Set("mtu", strconv.Itoa(t.MTU))
-	}
-	u := url.URL{Scheme: "ipfix", Host: t.address(), RawQuery: q.Encode()}
+	u := url.URL{Scheme: t.scheme(), Host: t.address(), RawQuery: t.options().query()}
 	return u.String()
 }
 
 func (t Target) address() string { return net.JoinHostPort(t.Host, strconv.Itoa(int(t.Port))) }
+
+// options are the options that a target of this kind has.
+func (t *Target) options() options {
+	all := options{
+		{"source", addrOption(&t.Source)},
+		{"mtu", intOption(&t.MTU, minMTU, ipfix.MaxMessage, "bytes")},
+		{"filter", filterOption(&t.Filter)},
+		{"sample", uint32Option(&t.Sample, "one flow in so many")},
+	}
+	if t.Format != NetFlow5 {
+		all = append(all, option{"domain", uint32Option(&t.Domain, "a number of 32 bits")}, option{"refresh", refreshOption(&t.Refresh)})
+	}
+	switch {
+	case t.Format == NetFlow5:
+		return append(all, option{"engine_type", uint8Option(&t.EngineType)}, option{"engine_id", uint8Option(&t.EngineID)})
+	case !t.stream():
+		all = append(all, option{"refresh_packets", uint64Option(&t.RefreshPackets)})
+	}
+	if t.Format == IPFIX {
+		all = append(all, option{"profile", profileOption(&t.Profile)}, option{"biflow", boolOption(&t.Biflow)})
+	}
+	if t.stream() {
+		all = append(all, option{"spool", sizeOption(&t.SpoolBytes)}, option{"spool_dir", pathOption(&t.SpoolDir)})
+	}
+	if t.Transport == TLS {
+		all = append(all, option{"ca", pathOption(&t.CA)}, option{"cert", pathOption(&t.Cert)}, option{"key", pathOption(&t.Key)},
+			option{"server_name", pathOption(&t.ServerName)})
+	}
+	return all
+}

@@ -1,6 +1,9 @@
 package groom
 
-import "math/rand/v2"
+import (
+	"math/rand/v2"
+	"sync/atomic"
+)
 
 // Field is a set of header fields that may differ between duplicates.
 type Field uint16
@@ -42,7 +45,7 @@ type dedup struct {
 	most    int // sets that the table may grow to
 	number  uint32
 	key     keyer
-	points  pointSet
+	points  *pointSet
 }
 
 // tagSet is what is looked at first of a set of entries: eight bits of each hash, and in the last byte which entry is overwritten
@@ -62,7 +65,7 @@ type remembered struct {
 func newDedup(s Dedup) *dedup {
 	d := &dedup{
 		acc:  newAccount("dedup", []string{"duplicate"}, "duplicates passed on", "frames forgotten early (table full)"),
-		spec: s, window: int64(s.Window), most: powerOfTwo(s.Entries/setSize/2 + 1), key: keyer{spec: s, seed: rand.Uint64()},
+		spec: s, window: int64(s.Window), most: powerOfTwo(s.Entries/setSize/2 + 1), key: keyer{spec: s, seed: rand.Uint64()}, points: new(pointSet),
 	}
 	d.resize(min(firstSets, d.most))
 	return d
@@ -193,6 +196,7 @@ type pointSet struct {
 	known  map[uint64]uint8
 	last   uint64
 	number uint8
+	count  atomic.Int32 // of the points so far, for other goroutines
 }
 
 // maxPoints is the number of points that are told apart; beyond it some share a number, and duplicates between those are not found.
@@ -213,6 +217,7 @@ func (s *pointSet) index(it *item) uint8 {
 		if n := len(s.known); n < maxPoints {
 			i = uint8(n)
 			s.known[o] = i
+			s.count.Store(int32(n + 1))
 		}
 	}
 	s.last, s.number = o, i

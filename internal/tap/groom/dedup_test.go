@@ -157,3 +157,21 @@ func TestDedupIsEditcap(t *testing.T) {
 	f("dedup=1h/same-point/frame/packets=4", "-D", "5")
 	f("dedup=1h/same-point/frame/packets=99", "-D", "100")
 }
+
+func TestDedupWarnsOfOnePoint(t *testing.T) {
+	f := func(flags string, points int, want int) {
+		t.Helper()
+		p := pipeline(t, flags)
+		for i := range points {
+			apply(t, p, []frame.Frame{packet{src: 1, ttl: 64}.frame(int64(i), uint32(i))})
+		}
+		if got := p.Warnings(); len(got) != want {
+			t.Errorf("%s with frames of %d points: %q", flags, points, got)
+		}
+	}
+	f("dedup", 0, 0)
+	f("dedup", 1, 1)
+	f("dedup", 2, 0)
+	f("dedup/same-point", 1, 0)
+	f("repair", 1, 0)
+}

@@ -139,6 +139,16 @@ func (p *Pipeline) Notes() []Note {
 	return all
 }
 
+// Warnings says what in the spec cannot have had the effect that was probably wanted, by the frames so far.
+func (p *Pipeline) Warnings() (all []string) {
+	for _, s := range p.steps {
+		if d, ok := s.(*dedup); ok && !d.spec.SamePoint && d.points.count.Load() == 1 {
+			all = append(all, "dedup: every frame is from one copy point, and a duplicate comes from another; to drop repeated frames of one point give dedup/same-point")
+		}
+	}
+	return all
+}
+
 // Apply grooms a batch, which it takes over, and hands the frames that remain to emit: batches of at most 512
 // frames for each output, in order. Whoever takes a batch releases it; the memory of the batch that came in is given back
 // with the last of them. When emit reports false, the batch was not taken and its frames are counted as stopped.

@@ -20,6 +20,7 @@ import (
 	"crosstap/internal/tap/groom"
 	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/wire"
 )
 
 const sender = 0x0200000000a1 // the first host's Ethernet address
@@ -83,10 +84,12 @@ func TestRepairIsWhatTheReceiverGets(t *testing.T) {
 	if super < 50 {
 		t.Errorf("only %d super-frames: the test shows nothing", super)
 	}
-	if zeroID { // one in 65536: not to be told from a sender that always says 0
-		t.Skip("a super-frame began with identification 0")
+	if zeroID { // one in 65536: not to be told from a sender that always says 0, so only the identifications may differ
+		t.Log("a super-frame began with identification 0: compared without identifications")
+		compare(t, withoutIDs(want), withoutIDs(got))
+	} else {
+		compare(t, want, got)
 	}
-	compare(t, want, got)
 	out := filepath.Join(t.TempDir(), "repaired.pcap")
 	save(t, out, frame.LinkEthernet, got)
 	for i, f := range fields(t, tshark, out) {
@@ -96,6 +99,23 @@ func TestRepairIsWhatTheReceiverGets(t *testing.T) {
 			}
 		}
 	}
+}
+
+// withoutIDs returns copies with the identification and the checksum of every IPv4 header set to zero. A UDP checksum around such a
+// header stays right: the header with its checksum adds nothing to it, whatever its identification.
+func withoutIDs(frames []frame.Frame) []frame.Frame {
+	all := clones(frames)
+	for i := range all {
+		p := issues(&all[i])
+		for _, l := range p.Layers[:p.NLayers] {
+			if l.Kind == dissect.KindIPv4 {
+				h := wire.IPv4(all[i].Data[l.Off:])
+				h.SetID(0)
+				h.SetChecksum(0)
+			}
+		}
+	}
+	return all
 }
 
 // compare looks for each frame in the other set.
