@@ -148,9 +148,13 @@ func (e *Encoder) Flush(now time.Time, emit func(msg []byte, records int) error)
 		return nil
 	}
 	e.closeSet()
-	Header{Length: len(e.buf), ExportTime: now, Sequence: e.seq, Domain: e.domain}.put(e.buf)
+	domain, seq := e.domain, &e.seq
+	if e.extra.zero {
+		domain, seq = 0, &e.extra.seq
+	}
+	Header{Length: len(e.buf), ExportTime: now, Sequence: *seq, Domain: domain}.put(e.buf)
 	msg, n := e.buf, e.records
-	e.seq += uint32(n) + e.extra.records
+	*seq += uint32(n) + e.extra.records
 	e.buf, e.records, e.extra.records = e.buf[:0], 0, 0
 	return emit(msg, n)
 }

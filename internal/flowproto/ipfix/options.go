@@ -54,6 +54,8 @@ var optionKinds = [idEnd - idReliability]optionTemplate{
 type optionState struct {
 	told    [idEnd - idReliability]bool
 	records uint32 // option records in the unfinished message
+	zero    bool   // the unfinished message is of domain 0
+	seq     uint32 // of domain 0
 }
 
 // Selectors in the records of sampling. Those of the ledger's stages follow.
@@ -69,14 +71,19 @@ const (
 	probabilistic = 4
 )
 
-// About sends what the exporter tells of itself, in messages of its own.
+// About sends what the exporter tells of itself, in messages of its own: sampling and names in the observation domain, statistics and
+// the ledger, which are of no domain, in domain 0 (RFC 7011, section 3.1).
 func (e *Encoder) About(x *about.Exporter, now time.Time, emit func(msg []byte, records int) error) error {
 	w := optionWriter{e: e, now: now, emit: emit, err: e.Flush(now, emit)}
-	w.statistics(x)
 	w.sampling(x)
 	w.names(x)
+	w.err = first(w.err, e.Flush(now, emit))
+	e.extra.zero = true
+	w.statistics(x)
 	w.ledger(x)
-	return first(w.err, e.Flush(now, emit))
+	err := first(w.err, e.Flush(now, emit))
+	e.extra.zero = false
+	return err
 }
 
 // optionWriter puts option records and keeps the first error.

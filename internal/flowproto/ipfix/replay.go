@@ -9,12 +9,18 @@ import (
 // Replay makes stored messages fit for a connection: a template goes out once, before the first record that needs it; one whose
 // definition has changed since, because another version stored it, is withdrawn first (RFC 7011, section 8.1);
 // sequence numbers count from the connection's start. The messages are those of one Encoder or of several after each other,
-// of one observation domain. One goroutine at a time.
+// of the domains that it writes. One goroutine at a time.
 type Replay struct {
-	known map[uint16]definition // the latest, as the messages defined them
-	told  map[uint16][]byte     // on this connection
-	seq   uint32
+	known map[templateName]definition // the latest, as the messages defined them
+	told  map[templateName][]byte     // on this connection
+	seq   map[uint32]uint32           // by domain
 	out   []byte
+}
+
+// templateName is a template's name: identifiers are of one domain.
+type templateName struct {
+	domain uint32
+	id     uint16
 }
 
 // definition is a template: its record as sent, and what is needed to step over a data record.
@@ -26,40 +32,42 @@ type definition struct {
 
 // NewReplay returns a Replay that knows no template.
 func NewReplay() *Replay {
-	return &Replay{known: make(map[uint16]definition), told: make(map[uint16][]byte)}
+	return &Replay{known: make(map[templateName]definition), told: make(map[templateName][]byte), seq: make(map[uint32]uint32)}
 }
 
 // Connect begins a new connection.
 func (p *Replay) Connect() {
 	clear(p.told)
-	p.seq = 0
+	clear(p.seq)
 }
 
 // Learn takes the templates of a message, and makes nothing of the rest.
 func (p *Replay) Learn(msg []byte) error {
-	return p.sets(msg, func(uint16, []byte) error { return nil })
+	return p.sets(msg, func(templateName, []byte) error { return nil })
 }
 
 // Definitions gives emit messages that define every template known, with the rest of the header as in header.
 func (p *Replay) Definitions(header []byte, emit func(msg []byte) error) error {
-	b := append([]byte(nil), header[:HeaderLen]...)
+	b, domain := append([]byte(nil), header[:HeaderLen]...), uint32(0)
 	finish := func() error {
 		if len(b) == HeaderLen {
 			return nil
 		}
 		binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
 		binary.BigEndian.PutUint32(b[8:], 0)
+		binary.BigEndian.PutUint32(b[12:], domain)
 		err := emit(b)
 		b = b[:HeaderLen]
 		return err
 	}
-	for id, d := range p.known {
-		if len(b)+4+len(d.record) > MaxMessage {
+	for t, d := range p.known {
+		if t.domain != domain || len(b)+4+len(d.record) > MaxMessage {
 			if err := finish(); err != nil {
 				return err
 			}
 		}
-		b = p.define(b, id)
+		domain = t.domain
+		b = p.define(b, t)
 	}
 	return finish()
 }
@@ -71,12 +79,12 @@ func (p *Replay) Message(msg []byte) ([]byte, error) {
 	}
 	p.out = append(p.out[:0], msg[:HeaderLen]...)
 	records := uint32(0)
-	err := p.sets(msg, func(id uint16, set []byte) error {
-		d, ok := p.known[id]
+	err := p.sets(msg, func(t templateName, set []byte) error {
+		d, ok := p.known[t]
 		if !ok {
-			return fmt.Errorf("ipfix: set %d: its template was never defined", id)
+			return fmt.Errorf("ipfix: set %d: its template was never defined", t.id)
 		}
-		p.tell(id, d)
+		p.tell(t, d)
 		p.out = append(p.out, set...)
 		n, err := d.count(set[4:])
 		records += n
@@ -92,23 +100,24 @@ func (p *Replay) Message(msg []byte) ([]byte, error) {
 		return nil, fmt.Errorf("ipfix: message of %d bytes with its templates: at most %d fit", len(p.out), MaxMessage)
 	}
 	binary.BigEndian.PutUint16(p.out[2:], uint16(len(p.out)))
-	binary.BigEndian.PutUint32(p.out[8:], p.seq)
-	p.seq += records
+	domain := binary.BigEndian.Uint32(p.out[12:])
+	binary.BigEndian.PutUint32(p.out[8:], p.seq[domain])
+	p.seq[domain] += records
 	return p.out, nil
 }
 
 // tell defines a template, unless the connection knows it so.
-func (p *Replay) tell(id uint16, d definition) {
-	was, ok := p.told[id]
+func (p *Replay) tell(t templateName, d definition) {
+	was, ok := p.told[t]
 	if ok && bytes.Equal(was, d.record) {
 		return
 	}
 	if ok {
 		p.out = put16(put16(p.out, d.set()), 8)
-		p.out = put16(put16(p.out, id), 0)
+		p.out = put16(put16(p.out, t.id), 0)
 	}
-	p.out = p.define(p.out, id)
-	p.told[id] = d.record
+	p.out = p.define(p.out, t)
+	p.told[t] = d.record
 }
 
 // set is the identifier of the sets that define the template.
@@ -119,13 +128,14 @@ func (d *definition) set() uint16 {
 	return setTemplate
 }
 
-func (p *Replay) define(b []byte, id uint16) []byte {
-	d := p.known[id]
+func (p *Replay) define(b []byte, t templateName) []byte {
+	d := p.known[t]
 	return append(put16(put16(b, d.set()), uint16(4+len(d.record))), d.record...)
 }
 
 // sets walks a message: definitions are taken, data sets given to data with their headers.
-func (p *Replay) sets(msg []byte, data func(id uint16, set []byte) error) error {
+func (p *Replay) sets(msg []byte, data func(t templateName, set []byte) error) error {
+	domain := binary.BigEndian.Uint32(msg[12:])
 	for b := msg[HeaderLen:]; len(b) > 0; {
 		if len(b) < 4 {
 			return fmt.Errorf("ipfix: %d bytes behind the last set", len(b))
@@ -137,9 +147,9 @@ func (p *Replay) sets(msg []byte, data func(id uint16, set []byte) error) error 
 		var err error
 		switch id {
 		case setTemplate, setOptionsTemplate:
-			err = p.learn(b[4:n], id == setOptionsTemplate)
+			err = p.learn(domain, b[4:n], id == setOptionsTemplate)
 		default:
-			err = data(id, b[:n])
+			err = data(templateName{domain, id}, b[:n])
 		}
 		if err != nil {
 			return err
@@ -150,7 +160,7 @@ func (p *Replay) sets(msg []byte, data func(id uint16, set []byte) error) error 
 }
 
 // learn takes the definitions of a set. What is shorter than one is padding.
-func (p *Replay) learn(b []byte, options bool) error {
+func (p *Replay) learn(domain uint32, b []byte, options bool) error {
 	head := 4
 	if options {
 		head = 6
@@ -174,9 +184,9 @@ func (p *Replay) learn(b []byte, options bool) error {
 		if n > len(b) {
 			return fmt.Errorf("ipfix: template %d: %d bytes hold not all of %d fields", id, len(b), fields)
 		}
-		if old, ok := p.known[id]; !ok || !bytes.Equal(old.record, b[:n]) {
+		if old, ok := p.known[templateName{domain, id}]; !ok || !bytes.Equal(old.record, b[:n]) {
 			d.record = bytes.Clone(b[:n])
-			p.known[id] = d
+			p.known[templateName{domain, id}] = d
 		}
 		b = b[n:]
 	}
