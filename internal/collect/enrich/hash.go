@@ -54,15 +54,18 @@ const (
 	kindAmbiguous
 )
 
-// exactKey hashes the whole merge key.
+// exactKey hashes the whole merge key. The ports are not mixed in but stand over the hash of the rest, so that the identifiers of the flows
+// between two machines differ in their ports alone, which the store makes use of.
 func exactKey(t *tuple, seg flow.Segment, src, dst flow.MAC, fabric string, kind uint64) uint64 {
 	var b [keyLen]byte
-	t.put(b[:])
+	rest := *t
+	rest.srcPort, rest.dstPort = 0, 0
+	rest.put(b[:])
 	binary.BigEndian.PutUint64(b[tupleLen:], uint64(seg))
 	binary.BigEndian.PutUint64(b[tupleLen+8:], uint64(src))
 	binary.BigEndian.PutUint64(b[tupleLen+16:], uint64(dst))
 	binary.BigEndian.PutUint64(b[tupleLen+24:], kind)
-	h := xxh3.HashSeed(b[:], fabricSeed(fabric))
+	h := xxh3.HashSeed(b[:], fabricSeed(fabric)) ^ (uint64(t.srcPort)<<48 | uint64(t.dstPort)<<32)
 	if h == 0 {
 		return 1
 	}

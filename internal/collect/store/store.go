@@ -75,7 +75,7 @@ type View interface {
 	// is not rolled up yet from the rows, so that counters are exact for any range. Its columns:
 	//
 	//	bucket                  TIMESTAMP, start of the hour or minute of t_end
-	//	fabric, segment, src, dst, tenant, src_vm, src_vm_id, src_host (and dst_…), app, proto
+	//	fabric, segment, src, dst, tenant, src_tenant, src_vm, src_vm_id, src_host (and dst_…), app, proto
 	//	                        as in Table, after what other observers of a flow told in the hour has filled what one lacks. A
 	//	                        workload is its id, else its name, else its address in (fabric, segment)
 	//	service_port            port of the server; the lesser port when the client is not known

@@ -22,9 +22,17 @@ type world struct {
 }
 
 type edge struct {
-	rec  flow.Record
-	size uint64
+	rec      flow.Record
+	size     uint64
+	id, back uint64 // of flow identifiers, without the ports
 }
+
+// pairID stands for the hash of what the flows from one machine to another share.
+func pairID(seg flow.Segment, a, b int) uint64 {
+	return (uint64(seg)<<16 + uint64(a)<<8 + uint64(b) + 1) * 0x9e3779b97f4a7c15
+}
+
+func ports(r *flow.Record) uint64 { return uint64(r.SrcPort)<<48 | uint64(r.DstPort)<<32 }
 
 func newWorld(seed uint64) *world {
 	w := &world{rnd: rand.New(rand.NewPCG(seed, 7)), now: base}
@@ -57,7 +65,7 @@ func newWorld(seed uint64) *world {
 		}
 		r.Exporter, r.Domain, r.ObserverID, r.Observer, r.ObserverHost = flow.V4([]byte{172, 16, byte(h1), 1}), 1, uint64(h1)*0x9e3779b97f4a7c15, r.SrcHost+" port", r.SrcHost
 		r.Role, r.EtherType, r.MinTTL, r.MaxTTL, r.Marks = flow.RolePort, 0x0800, 64, 64, flow.MarkCanonical
-		w.edges = append(w.edges, edge{r, uint64(100 + w.rnd.IntN(1300))})
+		w.edges = append(w.edges, edge{r, uint64(100 + w.rnd.IntN(1300)), pairID(r.Segment, a, b), pairID(r.Segment, b, a)})
 	}
 	return w
 }
@@ -79,7 +87,7 @@ func (w *world) fill(recs []flow.Record) {
 		r.Octets = r.Packets*e.size + uint64(w.rnd.IntN(200))
 		r.L2Octets = r.Octets + 14*r.Packets
 		r.TCPFlags, r.EndReason = 0x1b, flow.EndReason(1+w.rnd.IntN(3))
-		r.FlowID = w.rnd.Uint64()
+		r.FlowID = e.id ^ ports(r)
 		back := &recs[i+1]
 		*back = *r
 		back.Src, back.Dst, back.SrcPort, back.DstPort, back.SrcMAC, back.DstMAC = r.Dst, r.Src, r.DstPort, r.SrcPort, r.DstMAC, r.SrcMAC
@@ -87,7 +95,7 @@ func (w *world) fill(recs []flow.Record) {
 		back.Tunnel.Src, back.Tunnel.Dst = r.Tunnel.Dst, r.Tunnel.Src
 		back.Packets = 1 + uint64(w.rnd.ExpFloat64()*12)
 		back.Octets = back.Packets*e.size + uint64(w.rnd.IntN(200))
-		back.L2Octets, back.FlowID = back.Octets+14*back.Packets, w.rnd.Uint64()
+		back.L2Octets, back.FlowID = back.Octets+14*back.Packets, e.back^ports(back)
 		for k := range 2 {
 			port, tunnel := &recs[i+k], &recs[i+2+k]
 			*tunnel = *port
@@ -159,6 +167,10 @@ func BenchmarkSeal(b *testing.B) {
 		b.ReportMetric(float64(st.Rows)/(cpuTime()-cpu).Seconds(), "rows/cpu-s")
 		b.ReportMetric(float64(level0.Bytes)/float64(level0.Rows), "level0-B/row")
 		b.ReportMetric(float64(st.Bytes)/float64(st.Rows), "sealed-B/row")
+		b.ReportMetric(float64(st.RollupBytes)/float64(st.Rows), "rollup-B/row")
+		b.ReportMetric(float64(st.Rows)/float64(max(st.RollupRows, 1)), "rows/rollup")
+		logColumns(b, "sealed", st.Rows, columnBytes(b, s, sortedFiles(s.man.live)))
+		logColumns(b, "roll-up", st.Rows, columnBytes(b, s, sortedFiles(s.man.rolls)))
 		if st.SealedFiles != st.Files {
 			b.Fatalf("%d of %d files sealed", st.SealedFiles, st.Files)
 		}

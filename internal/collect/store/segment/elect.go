@@ -101,8 +101,8 @@ func (s *Store) electHour(files, context []file) (bits []bitmap, flips []int, kn
 
 // electColumns decide, knownColumns tell what a row knows.
 var (
-	electColumns = []string{"flow_id", "observer_id", "t_start", "t_end", "sampling", "marks", "direction", "role"}
-	knownColumns = []string{"segment", "fabric", "tenant", "app", "src_vm", "src_vm_id", "src_host", "dst_vm", "dst_vm_id", "dst_host"}
+	electColumns = []string{"flow_key", "src_port", "dst_port", "observer_id", "span_ms", "t_end", "sampling", "marks", "direction", "role"}
+	knownColumns = []string{"segment", "fabric", "tenant", "src_tenant", "dst_tenant", "app", "src_vm", "src_vm_id", "src_host", "dst_vm", "dst_vm_id", "dst_host"}
 )
 
 // readElection calls each with the deciding columns of every row, and numbers what the rows know when fill is given.
@@ -120,7 +120,7 @@ func (s *Store) readElection(f file, fill *fills, each func(int, *electRow)) err
 		if at >= int(f.Rows) {
 			return errors.New("more rows than its footer says")
 		}
-		e := electRow{r.FlowID, r.ObserverID, r.TStart, r.TEnd, r.Sampling, r.Marks, r.Direction, r.Role, 0}
+		e := electRow{r.flowID(), r.ObserverID, r.tStart(), r.TEnd, r.Sampling, r.Marks, r.Direction, r.Role, 0}
 		if fill != nil {
 			e.known = fill.add(r)
 		}

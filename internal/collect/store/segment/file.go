@@ -16,8 +16,9 @@ import (
 	pqzstd "github.com/parquet-go/parquet-go/compress/zstd"
 )
 
-// schemaVersion is part of the path and of every footer; a reader refuses a newer one.
-const schemaVersion = 1
+// schemaVersion is in every footer and in the manifest; a reader refuses a newer one, and reads all older ones. Since 2 some columns are
+// stored as differences; see stored.
+const schemaVersion = 2
 
 // footerKey is the name of our entry in the footer's key/value metadata.
 const footerKey = "crosstap"
@@ -34,6 +35,8 @@ type file struct {
 	Level   int    `json:"level"`    // 0 as flushed or merged, 1 settled
 	Sealed  bool   `json:"sealed"`   // the canonical rows are settled
 	Columns int    `json:"columns"`  // 0 in files from before there were later ones
+
+	Schema int `json:"schema,omitempty"` // 0 for 1
 
 	Of []string `json:"of,omitempty"` // roll-ups: the files whose rows it adds up
 }
@@ -114,7 +117,7 @@ func newEncoder(level int) *encoder {
 		parquet.SortingWriterConfig(parquet.SortingColumns(
 			parquet.Ascending("segment"), parquet.Ascending("src"), parquet.Ascending("dst"), parquet.Ascending("t_end"))),
 	}
-	for _, c := range Columns() {
+	for _, c := range storedColumns {
 		if !slices.Contains(pruned, c.Name) && (level == 0 || !slices.Contains(prunedSorted, c.Name)) {
 			options = append(options, parquet.SkipPageBounds(c.Name))
 		}
@@ -125,7 +128,7 @@ func newEncoder(level int) *encoder {
 // pruned are the columns whose least and greatest values are kept, so that queries can leave out row groups; prunedSorted
 // those that pay in large files only. For others they would say nothing in a file of this order.
 var (
-	pruned       = []string{"segment", "src", "dst", "t_end", "t_start"}
+	pruned       = []string{"segment", "src", "dst", "t_end"}
 	prunedSorted = []string{"fabric", "tenant"}
 )
 
@@ -137,7 +140,7 @@ const (
 // reset starts a new file.
 func (e *encoder) reset(out io.Writer, level int, sealed bool) {
 	e.w.Reset(out)
-	e.n, e.foot = 0, footer{Schema: schemaVersion, Level: level, Sealed: sealed, Columns: len(Columns())}
+	e.n, e.foot = 0, footer{Schema: schemaVersion, Level: level, Sealed: sealed, Columns: len(storedColumns)}
 }
 
 // next returns the row to fill; call added after filling it.
@@ -147,9 +150,9 @@ func (e *encoder) next() *row { return &e.buf[e.n] }
 func (e *encoder) added() error {
 	r := &e.buf[e.n]
 	if f := &e.foot; f.Rows == 0 {
-		f.MinMS, f.MaxMS, f.StartMS = r.TEnd, r.TEnd, r.TStart
+		f.MinMS, f.MaxMS, f.StartMS = r.TEnd, r.TEnd, r.tStart()
 	} else {
-		f.MinMS, f.MaxMS, f.StartMS = min(f.MinMS, r.TEnd), max(f.MaxMS, r.TEnd), min(f.StartMS, r.TStart)
+		f.MinMS, f.MaxMS, f.StartMS = min(f.MinMS, r.TEnd), max(f.MaxMS, r.TEnd), min(f.StartMS, r.tStart())
 	}
 	e.foot.Rows++
 	if e.n++; e.n < len(e.buf) {
@@ -181,7 +184,7 @@ func (e *encoder) finish(replaces []string) error {
 // describe says what the manifest should know of the file just finished.
 func (e *encoder) describe(name string, bytes int64) file {
 	f := e.foot
-	return file{Name: name, Rows: f.Rows, Bytes: bytes, MinMS: f.MinMS, MaxMS: f.MaxMS, StartMS: f.StartMS, Level: f.Level, Sealed: f.Sealed, Columns: f.Columns}
+	return file{Name: name, Rows: f.Rows, Bytes: bytes, MinMS: f.MinMS, MaxMS: f.MaxMS, StartMS: f.StartMS, Level: f.Level, Sealed: f.Sealed, Columns: f.Columns, Schema: schemaVersion}
 }
 
 // publish makes the bytes of a temporary file durable under its final name: fsync, rename, fsync of
@@ -257,8 +260,8 @@ func readFooter(path string) (footer, int64, error) {
 		return footer{}, size, fmt.Errorf("footer: %w", err)
 	}
 	switch {
-	case foot.Schema != schemaVersion:
-		return footer{}, size, fmt.Errorf("schema %d, this version reads %d", foot.Schema, schemaVersion)
+	case foot.Schema > schemaVersion || foot.Schema < 1:
+		return footer{}, size, fmt.Errorf("schema %d, this version reads 1 to %d", foot.Schema, schemaVersion)
 	case foot.Rows != pf.NumRows():
 		return footer{}, size, fmt.Errorf("footer says %d rows, the file has %d", foot.Rows, pf.NumRows())
 	}

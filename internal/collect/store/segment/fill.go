@@ -4,18 +4,26 @@ package segment
 type knowledge struct {
 	segment                 uint64
 	fabric, tenant, app     string
+	srcTenant, dstTenant    string
 	srcVM, srcVMID, srcHost string
 	dstVM, dstVMID, dstHost string
 }
 
 func knowledgeOf(r *row) knowledge {
-	return knowledge{r.Segment, r.Fabric, r.Tenant, r.App, r.SrcVM, r.SrcVMID, r.SrcHost, r.DstVM, r.DstVMID, r.DstHost}
+	return knowledge{r.Segment, r.Fabric, r.Tenant, r.App, r.SrcTenant, r.DstTenant, r.SrcVM, r.SrcVMID, r.SrcHost, r.DstVM, r.DstVMID, r.DstHost}
 }
 
 // fields gives the fields that are filled one by one. The id of a VM goes with its name.
-func (k *knowledge) fields() [7]*string {
-	return [...]*string{&k.fabric, &k.tenant, &k.app, &k.srcVM, &k.srcHost, &k.dstVM, &k.dstHost}
+func (k *knowledge) fields() [9]*string {
+	return [...]*string{&k.fabric, &k.tenant, &k.app, &k.srcVM, &k.srcHost, &k.dstVM, &k.dstHost, &k.srcTenant, &k.dstTenant}
 }
+
+// Places in fields, and after them.
+const (
+	srcVMField   = 3
+	dstVMField   = 5
+	segmentField = 9
+)
 
 // fill sets what k lacks and from has.
 func (k *knowledge) fill(from *knowledge) {
@@ -83,7 +91,7 @@ func (f *fills) see(all []candidate) {
 // greatest observer.
 func (f *fills) flow(rows []candidate) {
 	var best knowledge
-	var from [10]*candidate // whose the fields of best are
+	var from [segmentField + 1]*candidate // whose the fields of best are
 	later := func(i int, c *candidate) bool {
 		b := from[i]
 		if b != nil && (b.TEnd > c.TEnd || b.TEnd == c.TEnd && b.ObserverID >= c.ObserverID) {
@@ -98,7 +106,7 @@ func (f *fills) flow(rows []candidate) {
 			continue
 		}
 		k := &f.all[c.known]
-		if k.segment != 0 && later(9, c) {
+		if k.segment != 0 && later(segmentField, c) {
 			best.segment = k.segment
 		}
 		into := best.fields()
@@ -108,9 +116,9 @@ func (f *fills) flow(rows []candidate) {
 			}
 			*into[n] = *field
 			switch n {
-			case 3:
+			case srcVMField:
 				best.srcVMID = k.srcVMID
-			case 5:
+			case dstVMField:
 				best.dstVMID = k.dstVMID
 			}
 		}

@@ -13,9 +13,28 @@ import (
 // writeOld writes rows without the later columns, as an older version did.
 func writeOld(t *testing.T, dir string, rows []row) {
 	t.Helper()
+	t0 := reflect.TypeFor[row]()
 	var fields []reflect.StructField
-	for i := range firstColumns {
-		fields = append(fields, reflect.TypeFor[row]().Field(i))
+	var values []func(r *row) any
+	for i := range t0.NumField() {
+		f := t0.Field(i)
+		value := func(r *row) any { return reflect.ValueOf(r).Elem().Field(i).Interface() }
+		switch f.Name {
+		case "SpanMS":
+			f.Tag, value = `parquet:"t_start,timestamp(millisecond:local)"`, func(r *row) any { return r.tStart() }
+		case "LagMS":
+			f.Tag, value = `parquet:"t_recv,timestamp(millisecond:local)"`, func(r *row) any { return r.TEnd + r.LagMS }
+		case "L2Header":
+			continue
+		case "L2Other":
+			f.Tag, value = `parquet:"l2_octets"`, func(r *row) any { return r.l2Octets() }
+		case "FlowKey":
+			f.Tag, value = `parquet:"flow_id"`, func(r *row) any { return r.flowID() }
+		}
+		fields, values = append(fields, f), append(values, value)
+		if f.Name == "App" {
+			break
+		}
 	}
 	old := reflect.StructOf(fields)
 	name := fileName(0, rows[0].TEnd, rows[0].TEnd, "old")
@@ -32,13 +51,13 @@ func writeOld(t *testing.T, dir string, rows []row) {
 	for _, r := range rows {
 		v := reflect.New(old).Elem()
 		for i := range fields {
-			v.Field(i).Set(reflect.ValueOf(r).Field(i))
+			v.Field(i).Set(reflect.ValueOf(values[i](&r)))
 		}
 		if err := w.Write(v.Addr().Interface()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	text, err := json.Marshal(map[string]any{"schema": 1, "rows": len(rows), "min_ms": rows[0].TEnd, "max_ms": rows[0].TEnd, "start_ms": rows[0].TStart})
+	text, err := json.Marshal(map[string]any{"schema": 1, "rows": len(rows), "min_ms": rows[0].TEnd, "max_ms": rows[0].TEnd, "start_ms": rows[0].tStart()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +73,7 @@ func TestOlderFiles(t *testing.T) {
 	recs := some(3)
 	rows := make([]row, len(recs))
 	for i := range rows {
-		rows[i].fill(&recs[0])
+		rows[i].fill(&recs[1])
 	}
 	writeOld(t, dir, rows)
 	s := open(t, Config{Dir: dir})
@@ -68,6 +87,7 @@ func TestOlderFiles(t *testing.T) {
 	}
 	f(3, "true")
 	f(3, "src_vm_id = '' AND dst_vm_id = '' AND max_len = 0 AND rtt_us = 0 AND app_how = 0 AND extra = ''")
+	f(3, "flow_id = 2 AND octets = 100 AND l2_octets = 0 AND epoch_ms(t_end) - epoch_ms(t_start) = 5000 AND src_port = 1")
 	for i := range recs {
 		recs[i].SrcVMID = "3f0c"
 	}
@@ -80,9 +100,10 @@ func TestOlderFiles(t *testing.T) {
 	}
 	f(3, "src_vm_id = '3f0c'")
 	f(6, "dst_vm_id = ''")
+	f(4, "flow_id = 2 AND octets = 100 AND l2_octets = 0 AND epoch_ms(t_end) - epoch_ms(t_start) = 5000 AND src_port = 1")
 	for _, file := range s.man.live {
-		if file.Columns != len(Columns()) {
-			t.Errorf("%s has %d columns after the merge, want %d", file.Name, file.Columns, len(Columns()))
+		if file.Columns != len(storedColumns) || file.Schema != schemaVersion {
+			t.Errorf("%s has %d columns after the merge, want %d", file.Name, file.Columns, len(storedColumns))
 		}
 	}
 }

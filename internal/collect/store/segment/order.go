@@ -23,7 +23,7 @@ func compareRows(a, b *row) int {
 	if c := bytes.Compare(a.Dst[:], b.Dst[:]); c != 0 {
 		return c
 	}
-	return cmp.Or(cmp.Compare(a.TEnd, b.TEnd), cmp.Compare(a.FlowID, b.FlowID), cmp.Compare(a.ObserverID, b.ObserverID))
+	return cmp.Or(cmp.Compare(a.TEnd, b.TEnd), cmp.Compare(a.flowID(), b.flowID()), cmp.Compare(a.ObserverID, b.ObserverID))
 }
 
 // compareSameEnds is the rest of the order for records with equal segment and addresses.

@@ -132,7 +132,7 @@ func (s *Store) adopt(unknown map[string]footer, size map[string]int64, complete
 			}
 		case orphan:
 			c.Add = append(c.Add, file{Name: name, Rows: foot.Rows, Bytes: size[name], Columns: foot.Columns, MinMS: foot.MinMS, MaxMS: foot.MaxMS,
-				StartMS: foot.StartMS, Level: foot.Level, Sealed: foot.Sealed})
+				StartMS: foot.StartMS, Level: foot.Level, Sealed: foot.Sealed, Schema: foot.Schema})
 			s.cfg.Log.Info("segment file found and listed", "file", name, "rows", foot.Rows)
 		}
 	}
@@ -170,7 +170,7 @@ func (s *Store) adoptRollups(unknown map[string]footer, size map[string]int64, r
 			continue
 		}
 		c.Add = append(c.Add, file{Name: name, Rows: foot.Rows, Bytes: size[name], Columns: foot.Columns, MinMS: foot.MinMS, MaxMS: foot.MaxMS,
-			StartMS: foot.StartMS, Level: foot.Level, Sealed: foot.Sealed, Of: foot.Of})
+			StartMS: foot.StartMS, Level: foot.Level, Sealed: foot.Sealed, Schema: foot.Schema, Of: foot.Of})
 	}
 	for name, f := range s.man.rolls {
 		if !slices.Contains(c.Del, name) && (older[name] || slices.ContainsFunc(f.Of, func(n string) bool { return replaced[n] })) {

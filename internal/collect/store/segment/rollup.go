@@ -9,6 +9,8 @@ type rollup struct {
 	Bucket        int64    `parquet:"bucket,timestamp(millisecond:local),dict"`
 	Fabric        string   `parquet:"fabric,dict"`
 	Tenant        string   `parquet:"tenant,dict"`
+	SrcTenant     string   `parquet:"src_tenant,dict"`
+	DstTenant     string   `parquet:"dst_tenant,dict"`
 	SrcVM         string   `parquet:"src_vm,dict"`
 	SrcVMID       string   `parquet:"src_vm_id,dict"`
 	SrcHost       string   `parquet:"src_host,dict"`

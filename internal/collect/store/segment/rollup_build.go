@@ -95,7 +95,7 @@ func (b *rollupBuilder) add(r *row) error {
 	k := knowledgeOf(r)
 	into := b.run
 	if len(b.flows) > 0 {
-		if known := b.flows[r.FlowID]; known != nil {
+		if known := b.flows[r.flowID()]; known != nil {
 			k.fill(known)
 			if k.segment != r.Segment {
 				at.segment = k.segment
@@ -172,8 +172,8 @@ func (b *rollupBuilder) sumOf(into *run, r *row, k *knowledge, bucket int64) *ta
 	}
 	s := b.newTally()
 	s.rollup = rollup{
-		Segment: into.ends.segment, Src: r.Src, Dst: r.Dst, Bucket: bucket, Fabric: k.fabric, Tenant: k.tenant, SrcVM: k.srcVM, SrcVMID: k.srcVMID, SrcHost: k.srcHost,
-		DstVM: k.dstVM, DstVMID: k.dstVMID, DstHost: k.dstHost, App: k.app, Proto: r.Proto, ServicePort: port, Client: r.Client, FirstSeen: r.TStart, LastSeen: r.TEnd,
+		Segment: into.ends.segment, Src: r.Src, Dst: r.Dst, Bucket: bucket, Fabric: k.fabric, Tenant: k.tenant, SrcTenant: k.srcTenant, DstTenant: k.dstTenant, SrcVM: k.srcVM, SrcVMID: k.srcVMID, SrcHost: k.srcHost,
+		DstVM: k.dstVM, DstVMID: k.dstVMID, DstHost: k.dstHost, App: k.app, Proto: r.Proto, ServicePort: port, Client: r.Client, FirstSeen: r.tStart(), LastSeen: r.TEnd,
 	}
 	into.sums, into.last = append(into.sums, s), s
 	if into.find != nil {
@@ -203,7 +203,7 @@ func (w *row) servicePort() uint16 {
 }
 
 func (s *tally) is(r *row, k *knowledge, bucket int64, port uint16) bool {
-	return s.Bucket == bucket && s.ServicePort == port && s.Proto == r.Proto && s.Client == r.Client && s.Fabric == k.fabric && s.Tenant == k.tenant && s.App == k.app &&
+	return s.Bucket == bucket && s.ServicePort == port && s.Proto == r.Proto && s.Client == r.Client && s.Fabric == k.fabric && s.Tenant == k.tenant && s.SrcTenant == k.srcTenant && s.DstTenant == k.dstTenant && s.App == k.app &&
 		s.SrcVM == k.srcVM && s.SrcVMID == k.srcVMID && s.SrcHost == k.srcHost && s.DstVM == k.dstVM && s.DstVMID == k.dstVMID && s.DstHost == k.dstHost
 }
 
@@ -211,14 +211,14 @@ func (s *tally) is(r *row, k *knowledge, bucket int64, port uint16) bool {
 func (s *tally) add(r *row) {
 	s.Packets += r.Packets
 	s.Octets += r.Octets
-	s.L2Octets += r.L2Octets
+	s.L2Octets += r.l2Octets()
 	s.Rows++
 	s.ports = append(s.ports, uint32(r.SrcPort)<<16|uint32(r.DstPort))
 	if len(s.ports) >= 4096 && len(s.ports) == cap(s.ports) {
 		slices.Sort(s.ports)
 		s.ports = slices.Compact(s.ports)
 	}
-	s.FirstSeen, s.LastSeen = min(s.FirstSeen, r.TStart), max(s.LastSeen, r.TEnd)
+	s.FirstSeen, s.LastSeen = min(s.FirstSeen, r.tStart()), max(s.LastSeen, r.TEnd)
 	s.Marks |= r.Marks
 	s.TCPFlags |= r.TCPFlags
 	s.PortVotes += int64(cmp.Compare(r.SrcPort, r.DstPort))
@@ -324,7 +324,7 @@ func (b *run) vtepsOf(bucket int64, fabric, srcHost, dstHost string) *vteps {
 
 // compareSums is the order of rollupKey for sums between the same addresses.
 func compareSums(a, b *tally) int {
-	return cmp.Or(cmp.Compare(a.Bucket, b.Bucket), cmp.Compare(a.Fabric, b.Fabric), cmp.Compare(a.Tenant, b.Tenant),
+	return cmp.Or(cmp.Compare(a.Bucket, b.Bucket), cmp.Compare(a.Fabric, b.Fabric), cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.SrcTenant, b.SrcTenant), cmp.Compare(a.DstTenant, b.DstTenant),
 		cmp.Compare(a.SrcVM, b.SrcVM), cmp.Compare(a.SrcVMID, b.SrcVMID), cmp.Compare(a.SrcHost, b.SrcHost),
 		cmp.Compare(a.DstVM, b.DstVM), cmp.Compare(a.DstVMID, b.DstVMID), cmp.Compare(a.DstHost, b.DstHost),
 		cmp.Compare(a.App, b.App), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.ServicePort, b.ServicePort), cmp.Compare(a.Client, b.Client))

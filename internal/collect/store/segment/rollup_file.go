@@ -117,7 +117,7 @@ func (s *Store) createRollup(hour int64, known map[uint64]*knowledge, replaces [
 		return nil, err
 	}
 	f := w.foot
-	return []file{{Name: name, Rows: f.Rows, Bytes: size, MinMS: f.MinMS, MaxMS: max(f.MaxMS, hour), StartMS: f.StartMS, Level: 1, Sealed: true, Columns: f.Columns, Of: of}}, nil
+	return []file{{Name: name, Rows: f.Rows, Bytes: size, MinMS: f.MinMS, MaxMS: max(f.MaxMS, hour), StartMS: f.StartMS, Level: 1, Sealed: true, Columns: f.Columns, Schema: schemaVersion, Of: of}}, nil
 }
 
 // eachRow calls each with the rows of sorted files, in order.
@@ -144,8 +144,8 @@ func (s *Store) eachRow(in []file, each func(*row) error) error {
 
 // rollupNeeds are the columns that a roll-up is made from, with those that order rows.
 var rollupNeeds = []string{
-	"segment", "src", "dst", "t_end", "t_start", "exporter", "domain", "sampling", "client", "marks", "proto", "tcp_flags", "src_port", "dst_port", "outer_src", "outer_dst",
-	"packets", "octets", "l2_octets", "flow_id", "observer_id", "fabric", "observer", "tenant", "src_vm", "dst_vm", "src_host", "dst_host", "app", "src_vm_id", "dst_vm_id",
+	"segment", "src", "dst", "t_end", "span_ms", "exporter", "domain", "sampling", "client", "marks", "proto", "tcp_flags", "src_port", "dst_port", "outer_src", "outer_dst",
+	"packets", "octets", "l2_header", "l2_other", "flow_key", "observer_id", "fabric", "observer", "tenant", "src_vm", "dst_vm", "src_host", "dst_host", "app", "src_vm_id", "dst_vm_id", "src_tenant", "dst_tenant",
 	"min_len", "max_len", "fragments", "rtt_us", "retransmits", "zero_windows",
 }
 

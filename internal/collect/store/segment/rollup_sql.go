@@ -8,12 +8,13 @@ import (
 
 // A roll-up from rows in SQL. Package rollup.go makes the same in Go for sealed hours; a test compares the two.
 
-// rollupKey are the columns that a roll-up's row stands for, in the order of its files, and how they come from a row.
-var rollupKey = []struct{ name, from string }{
-	{"segment", "segment"}, {"src", "src"}, {"dst", "dst"}, {"bucket", "bucket"}, {"fabric", "fabric"}, {"tenant", "tenant"},
-	{"src_vm", "src_vm"}, {"src_vm_id", "src_vm_id"}, {"src_host", "src_host"},
-	{"dst_vm", "dst_vm"}, {"dst_vm_id", "dst_vm_id"}, {"dst_host", "dst_host"},
-	{"app", "app"}, {"proto", "proto"}, {"service_port", "service_port"}, {"client", "client"},
+// rollupKey are the columns that a roll-up's row stands for, in the order of its files.
+var rollupKey = []string{
+	"segment", "src", "dst", "bucket", "fabric", "tenant",
+	"src_tenant", "dst_tenant",
+	"src_vm", "src_vm_id", "src_host",
+	"dst_vm", "dst_vm_id", "dst_host",
+	"app", "proto", "service_port", "client",
 }
 
 // pairKey are the columns that tell the pairs of workloads of a bucket apart.
@@ -22,11 +23,7 @@ const pairKey = "segment, src, dst, bucket, fabric, src_who, dst_who"
 // rollupRows gives what the rows of a table expression add up to. A row's knowledge is filled from the latest row of its flow in the hour
 // that has it, of equally late ones from the one with the greatest observer.
 func rollupRows(table, where string, step time.Duration) string {
-	keys := make([]string, len(rollupKey))
-	for i, k := range rollupKey {
-		keys[i] = k.name
-	}
-	key := strings.Join(keys, ", ")
+	key := strings.Join(rollupKey, ", ")
 	return fmt.Sprintf(`(WITH r AS NOT MATERIALIZED (SELECT *, (epoch_ms(t_end) - (epoch_ms(t_end) %% 3600000 + 3600000) %% 3600000) AS at_hour FROM %[1]s WHERE %[2]s),
 f AS MATERIALIZED (SELECT flow_id, at_hour%[3]s FROM r WHERE flow_id <> 0 GROUP BY flow_id, at_hour HAVING %[4]s),
 l0 AS NOT MATERIALIZED (SELECT r.* REPLACE (%[5]s) FROM r LEFT JOIN f ON r.flow_id = f.flow_id AND r.at_hour = f.at_hour),
@@ -61,7 +58,7 @@ const rollupRecency = "epoch_ms(t_end)::HUGEINT * 18446744073709551616 + observe
 
 // rollupFills are the columns that one observer may know and another not.
 var rollupFills = []Column{{"segment", "UBIGINT"}, {"fabric", "VARCHAR"}, {"tenant", "VARCHAR"}, {"src_vm", "VARCHAR"}, {"dst_vm", "VARCHAR"},
-	{"src_host", "VARCHAR"}, {"dst_host", "VARCHAR"}, {"app", "VARCHAR"}}
+	{"src_tenant", "VARCHAR"}, {"dst_tenant", "VARCHAR"}, {"src_host", "VARCHAR"}, {"dst_host", "VARCHAR"}, {"app", "VARCHAR"}}
 
 // rollupFillIDs go with their names.
 var rollupFillIDs = []struct{ name, with string }{{"src_vm_id", "src_vm"}, {"dst_vm_id", "dst_vm"}}

@@ -84,7 +84,7 @@ func (v *view) unrolled(from, to, first, last int64) string {
 			}
 		}
 		if len(in) > 0 && from < to {
-			parts = append(parts, "SELECT * FROM "+v.s.tableOf(in, flowColumns)+" WHERE "+endsIn(from, to))
+			parts = append(parts, "SELECT * FROM "+v.s.flowTable(in)+" WHERE "+endsIn(from, to))
 		}
 	}
 	add(v.rolled.rows, from, to)
@@ -100,13 +100,7 @@ func endsIn(from, to int64) string {
 	return fmt.Sprintf("t_end >= make_timestamp_ms(%d) AND t_end < make_timestamp_ms(%d)", from, to)
 }
 
-var rollupNames = func() string {
-	names := make([]string, len(rollupColumns))
-	for i, c := range rollupColumns {
-		names[i] = c.Name
-	}
-	return strings.Join(names, ", ")
-}()
+var rollupNames = namesOf(rollupColumns)
 
 // ceilMS gives the first whole millisecond at or after a time.
 func ceilMS(ns int64) int64 { return -floorMS(-ns) }

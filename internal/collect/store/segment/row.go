@@ -10,8 +10,8 @@ type row struct {
 	Src          [16]byte `parquet:"src,uuid,dict"`
 	Dst          [16]byte `parquet:"dst,uuid,dict"`
 	TEnd         int64    `parquet:"t_end,timestamp(millisecond:local)"`
-	TStart       int64    `parquet:"t_start,timestamp(millisecond:local)"`
-	TRecv        int64    `parquet:"t_recv,timestamp(millisecond:local)"`
+	SpanMS       int64    `parquet:"span_ms"` // t_end - t_start
+	LagMS        int64    `parquet:"lag_ms"`  // t_recv - t_end
 	Exporter     [16]byte `parquet:"exporter,uuid,dict"`
 	Domain       uint32   `parquet:"domain,dict"`
 	Point        uint64   `parquet:"point,dict"`
@@ -29,22 +29,23 @@ type row struct {
 	MaxTTL       uint8    `parquet:"max_ttl,dict"`
 	TCPFlags     uint16   `parquet:"tcp_flags,dict"`
 	ICMP         uint16   `parquet:"icmp,dict"`
-	SrcPort      uint16   `parquet:"src_port,dict"`
-	DstPort      uint16   `parquet:"dst_port,dict"`
+	SrcPort      uint16   `parquet:"src_port"`
+	DstPort      uint16   `parquet:"dst_port"`
 	EtherType    uint16   `parquet:"ethertype,dict"`
 	VLAN         uint16   `parquet:"vlan,dict"`
 	SrcMAC       uint64   `parquet:"src_mac,dict"`
 	DstMAC       uint64   `parquet:"dst_mac,dict"`
 	OuterSrc     [16]byte `parquet:"outer_src,uuid,dict"`
 	OuterDst     [16]byte `parquet:"outer_dst,uuid,dict"`
-	OuterSrcPort uint16   `parquet:"outer_src_port,dict"`
+	OuterSrcPort uint16   `parquet:"outer_src_port"`
 	OuterDstPort uint16   `parquet:"outer_dst_port,dict"`
 	OuterProto   uint8    `parquet:"outer_proto,dict"`
 	TunnelType   uint8    `parquet:"tunnel_type,dict"`
 	Packets      uint64   `parquet:"packets,dict"`
 	Octets       uint64   `parquet:"octets"`
-	L2Octets     uint64   `parquet:"l2_octets"`
-	FlowID       uint64   `parquet:"flow_id"`
+	L2Header     uint16   `parquet:"l2_header,dict"` // l2_octets is octets + l2_header × packets,
+	L2Other      uint64   `parquet:"l2_other,dict"`  // or this when l2_header is l2Other
+	FlowKey      uint64   `parquet:"flow_key"`       // flow_id with the ports taken out: nearly constant between two machines
 	ObserverID   uint64   `parquet:"observer_id,dict"`
 	Fabric       string   `parquet:"fabric,dict"`
 	Observer     string   `parquet:"observer,dict"`
@@ -72,13 +73,47 @@ type row struct {
 	Extra        string   `parquet:"extra,dict"`
 	SrcTenant    string   `parquet:"src_tenant,dict"`
 	DstTenant    string   `parquet:"dst_tenant,dict"`
+	InIfName     string   `parquet:"in_if_name,dict"`
+	OutIfName    string   `parquet:"out_if_name,dict"`
+	VRF          string   `parquet:"vrf,dict"`
 }
+
+// l2Other is the header length of rows whose layer-2 octets are no whole number of headers more than their octets.
+const l2Other = 1<<16 - 1
+
+// setL2 sets the layer-2 octets; octets and packets must be set.
+func (w *row) setL2(l2 uint64) {
+	w.L2Header, w.L2Other = l2Other, l2
+	if w.Packets == 0 || l2 < w.Octets {
+		if l2 == w.Octets {
+			w.L2Header, w.L2Other = 0, 0
+		}
+		return
+	}
+	if n := (l2 - w.Octets) / w.Packets; n < l2Other && n*w.Packets == l2-w.Octets {
+		w.L2Header, w.L2Other = uint16(n), 0
+	}
+}
+
+func (w *row) l2Octets() uint64 {
+	if w.L2Header == l2Other {
+		return w.L2Other
+	}
+	return w.Octets + uint64(w.L2Header)*w.Packets
+}
+
+// ports are what flow identifiers hold of the ports, in the place that package enrich gives them.
+func (w *row) ports() uint64 { return uint64(w.SrcPort)<<48 | uint64(w.DstPort)<<32 }
+
+func (w *row) flowID() uint64 { return w.FlowKey ^ w.ports() }
+
+func (w *row) tStart() int64 { return w.TEnd - w.SpanMS }
 
 // fill sets the row from a record. Times are cut to milliseconds.
 func (w *row) fill(r *flow.Record) {
 	*w = row{
 		Segment: uint64(r.Segment), Src: r.Src, Dst: r.Dst,
-		TEnd: floorMS(r.EndNS), TStart: floorMS(r.StartNS), TRecv: floorMS(r.RecvNS),
+		TEnd: floorMS(r.EndNS), SpanMS: floorMS(r.EndNS) - floorMS(r.StartNS), LagMS: floorMS(r.RecvNS) - floorMS(r.EndNS),
 		Exporter: r.Exporter, Domain: r.Domain, Point: r.Point, InIf: r.InIf, OutIf: r.OutIf, Sampling: r.Sampling,
 		Direction: r.Direction, Role: uint8(r.Role), EndReason: uint8(r.EndReason), Client: uint8(r.Client), Marks: uint16(r.Marks),
 		Proto: r.Proto, ToS: r.ToS, MinTTL: r.MinTTL, MaxTTL: r.MaxTTL, TCPFlags: r.TCPFlags, ICMP: r.ICMPTypeCode,
@@ -86,14 +121,17 @@ func (w *row) fill(r *flow.Record) {
 		SrcMAC: uint64(r.SrcMAC), DstMAC: uint64(r.DstMAC),
 		OuterSrc: r.Tunnel.Src, OuterDst: r.Tunnel.Dst, OuterSrcPort: r.Tunnel.SrcPort, OuterDstPort: r.Tunnel.DstPort,
 		OuterProto: r.Tunnel.Proto, TunnelType: r.Tunnel.Type,
-		Packets: r.Packets, Octets: r.Octets, L2Octets: r.L2Octets, FlowID: r.FlowID, ObserverID: r.ObserverID,
+		Packets: r.Packets, Octets: r.Octets, ObserverID: r.ObserverID,
 		Fabric: r.Fabric, Observer: r.Observer, ObserverHost: r.ObserverHost, Tenant: r.Tenant,
 		SrcVM: r.SrcVM, DstVM: r.DstVM, SrcHost: r.SrcHost, DstHost: r.DstHost, App: r.App,
 		SrcVMID: r.SrcVMID, DstVMID: r.DstVMID,
 		MinLen: r.MinLen, MaxLen: r.MaxLen, InnerVLAN: r.InnerVLAN, SrcVIF: r.SrcVIF, DstVIF: r.DstVIF, MPLS: r.MPLS,
 		Fragments: r.Fragments, RTTUS: r.RTTUS, Retransmits: r.Retransmits, ZeroWindows: r.ZeroWindows,
 		AppHow: uint8(r.AppHow), AppName: r.AppName, Extra: r.Extra, SrcTenant: r.SrcTenant, DstTenant: r.DstTenant,
+		InIfName: r.InIfName, OutIfName: r.OutIfName, VRF: r.VRF,
 	}
+	w.setL2(r.L2Octets)
+	w.FlowKey = r.FlowID ^ w.ports()
 }
 
 // floorMS gives whole milliseconds, also before 1970.

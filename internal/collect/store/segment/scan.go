@@ -20,6 +20,22 @@ type scanner struct {
 	group  int   // next row group
 	left   int64 // rows left in the current one
 	cols   []columnScan
+	old    bool // of schema 1: what is stored as a difference now stands there itself
+}
+
+// oldNames are the columns of schema 1 that are read into fields of other names, and what converting them needs.
+var (
+	oldNames = map[string]string{"span_ms": "t_start", "lag_ms": "t_recv", "l2_other": "l2_octets", "flow_key": "flow_id"}
+	oldNeeds = []string{"t_end", "src_port", "dst_port", "octets", "packets", "span_ms", "lag_ms", "l2_other", "flow_key"}
+)
+
+// convert makes rows of schema 1 what they are now.
+func convert(rows []row) {
+	for i := range rows {
+		w := &rows[i]
+		w.SpanMS, w.LagMS, w.FlowKey = w.TEnd-w.SpanMS, w.LagMS-w.TEnd, w.FlowKey^w.ports()
+		w.setL2(w.L2Other)
+	}
 }
 
 // rowField is where a column goes in a row.
@@ -53,10 +69,17 @@ func newScanner(f *os.File, names ...string) (*scanner, error) {
 	s := &scanner{pf: pf}
 	t := reflect.TypeFor[row]()
 	columns := pf.Root().Columns()
+	s.old = slices.ContainsFunc(columns, func(c *parquet.Column) bool { return c.Name() == "flow_id" })
+	if s.old && len(names) > 0 {
+		names = slices.Concat(names, oldNeeds)
+	}
 	for i := range t.NumField() {
 		name, _, _ := strings.Cut(t.Field(i).Tag.Get("parquet"), ",")
 		if len(names) > 0 && !slices.Contains(names, name) {
 			continue
+		}
+		if old := oldNames[name]; s.old && old != "" {
+			name = old
 		}
 		at := slices.IndexFunc(columns, func(c *parquet.Column) bool { return c.Name() == name })
 		if at < 0 {
@@ -87,6 +110,9 @@ func (s *scanner) read(buf []row) (int, error) {
 		if err := s.cols[i].fill(buf[:n]); err != nil {
 			return 0, fmt.Errorf("column %s: %w", s.cols[i].name, err)
 		}
+	}
+	if s.old {
+		convert(buf[:n])
 	}
 	s.left -= int64(n)
 	return n, nil

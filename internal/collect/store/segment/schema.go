@@ -21,7 +21,57 @@ func Columns() []Column { return flowColumns }
 // RollupColumns lists the columns of the table that View.Rollup gives.
 func RollupColumns() []Column { return rollupColumns }
 
-var flowColumns, rollupColumns = columnsOf(reflect.TypeFor[row]()), columnsOf(reflect.TypeFor[rollup]())
+var (
+	storedColumns, rollupColumns = columnsOf(reflect.TypeFor[row]()), columnsOf(reflect.TypeFor[rollup]())
+	flowColumns                  = viewColumns()
+)
+
+// shown are the columns that are stored in another form since schema 2, by the stored column in whose place they stand.
+var shown = map[string]struct {
+	Column
+	from string
+}{
+	"span_ms":   {Column{"t_start", "TIMESTAMP"}, "make_timestamp_ms(epoch_ms(t_end) - span_ms)"},
+	"lag_ms":    {Column{"t_recv", "TIMESTAMP"}, "make_timestamp_ms(epoch_ms(t_end) + lag_ms)"},
+	"l2_header": {Column{"l2_octets", "UBIGINT"}, "CASE WHEN l2_header < 65535 THEN octets + l2_header::UBIGINT * packets ELSE l2_other END"},
+	"l2_other":  {},
+	"flow_key":  {Column{"flow_id", "UBIGINT"}, "xor(flow_key, src_port::UBIGINT * 281474976710656 + dst_port::UBIGINT * 4294967296)"},
+}
+
+func viewColumns() (out []Column) {
+	for _, c := range storedColumns {
+		if other, changed := shown[c.Name]; changed {
+			c = other.Column
+		}
+		if c.Name != "" {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// projection gives the columns of View.Table from the stored ones.
+var projection = func() string {
+	var all []string
+	for _, c := range storedColumns {
+		other, changed := shown[c.Name]
+		switch {
+		case !changed:
+			all = append(all, c.Name)
+		case other.from != "":
+			all = append(all, other.from+" AS "+other.Name)
+		}
+	}
+	return strings.Join(all, ", ")
+}()
+
+func namesOf(columns []Column) string {
+	names := make([]string, len(columns))
+	for i, c := range columns {
+		names[i] = c.Name
+	}
+	return strings.Join(names, ", ")
+}
 
 func columnsOf(t reflect.Type) []Column {
 	out := make([]Column, t.NumField())
@@ -35,10 +85,6 @@ func columnsOf(t reflect.Type) []Column {
 	}
 	return out
 }
-
-// firstColumns is how many columns the first files had. Files say how many they have; what came later is "not known" in
-// older ones.
-const firstColumns = 49
 
 // zeroOf is how a column says "not known".
 func zeroOf(c Column) string {

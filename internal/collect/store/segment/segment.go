@@ -106,7 +106,7 @@ func Open(cfg Config) (*Store, error) {
 	}
 	cfg.Dir = abs
 	s := &Store{
-		cfg: cfg, table: filepath.Join(abs, "flows", fmt.Sprintf("v%d", schemaVersion)), rollups: filepath.Join(abs, rollupDir, fmt.Sprintf("v%d", schemaVersion)),
+		cfg: cfg, table: filepath.Join(abs, "flows", "v1"), rollups: filepath.Join(abs, rollupDir, "v1"),
 		book: ledger.New("store", ledger.Records, dropReasons...),
 		wake: make(chan struct{}, 1), tidy: make(chan struct{}, 1), stop: make(chan struct{}),
 		diskSpace: diskSpace, room: make(chan struct{}), shed: map[int]store.Gap{}, pins: map[string]int{},

@@ -89,29 +89,52 @@ func (s *Store) unnotedLocked() []store.Gap {
 }
 
 // Table gives the files' rows, or none with the right columns.
-func (v *view) Table() string { return v.s.tableOf(v.files, flowColumns) }
+func (v *view) Table() string { return v.s.flowTable(v.files) }
 
-// tableOf is a table expression for the rows of files with the given columns.
-func (s *Store) tableOf(files []file, columns []Column) string {
-	if len(files) == 0 {
-		return emptyTable(columns)
+// flowTable is a table expression for the rows of segment files, those of older ones too.
+func (s *Store) flowTable(files []file) string {
+	var now, old []file
+	for _, f := range files {
+		if f.Schema >= 2 {
+			now = append(now, f)
+		} else {
+			old = append(old, f)
+		}
 	}
+	var parts []string
+	if len(now) > 0 {
+		parts = append(parts, "SELECT "+projection+" FROM "+s.tableOf(now, storedColumns))
+	}
+	if len(old) > 0 {
+		parts = append(parts, "SELECT "+namesOf(flowColumns)+" FROM "+complete(s.readFiles(old)+", union_by_name = true)", flowColumns))
+	}
+	if len(parts) == 0 {
+		return emptyTable(flowColumns)
+	}
+	return "(" + strings.Join(parts, " UNION ALL ") + ")"
+}
+
+// tableOf is a table expression for the rows of files with the given stored columns.
+func (s *Store) tableOf(files []file, columns []Column) string {
+	for _, f := range files {
+		if f.Columns < len(columns) {
+			return complete(s.readFiles(files)+", union_by_name = true)", columns)
+		}
+	}
+	return s.readFiles(files) + ")"
+}
+
+// readFiles calls read_parquet, up to the list's end.
+func (s *Store) readFiles(files []file) string {
 	var b strings.Builder
-	old := false
 	b.WriteString("read_parquet([")
 	for i, f := range files {
-		old = old || f.Columns < len(columns)
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		b.WriteString("'")
-		b.WriteString(strings.ReplaceAll(s.path(f.Name), "'", "''"))
-		b.WriteString("'")
+		b.WriteString("'" + strings.ReplaceAll(s.path(f.Name), "'", "''") + "'")
 	}
-	if old {
-		return complete(b.String()+"], union_by_name = true)", columns)
-	}
-	return b.String() + "])"
+	return b.String() + "]"
 }
 
 // Query runs SQL. When it fails and a pinned file turns out to be damaged, that file is set aside and
