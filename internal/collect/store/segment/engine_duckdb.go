@@ -17,6 +17,19 @@ import (
 // openEngine starts an in-memory DuckDB that can read the store's folder and nothing else: no other
 // path, no network, no extension, and no way to change that by SQL. What does not fit in memory goes to the spill folder.
 func openEngine(cfg Config, spill string) (*sql.DB, error) {
+	return startEngine(engineSettings(cfg, spill, "SET allowed_directories = ["+quote(cfg.Dir+"/")+"]", nil), 4)
+}
+
+// openEngineFor starts one that can read the named files only, with views that setup makes.
+func openEngineFor(cfg Config, spill string, files, setup []string) (*sql.DB, error) {
+	quoted := make([]string, len(files))
+	for i, f := range files {
+		quoted[i] = quote(f)
+	}
+	return startEngine(engineSettings(cfg, spill, "SET allowed_paths = ["+strings.Join(quoted, ", ")+"]", setup), 1)
+}
+
+func engineSettings(cfg Config, spill, allowed string, setup []string) []string {
 	settings := []string{
 		fmt.Sprintf("SET memory_limit = '%dMiB'", max(cfg.QueryMemory>>20, 64)),
 		fmt.Sprintf("SET threads = %d", cfg.QueryThreads),
@@ -27,10 +40,14 @@ func openEngine(cfg Config, spill string) (*sql.DB, error) {
 		"SET preserve_insertion_order = false",
 		"SET TimeZone = 'UTC'",
 		"SET parquet_metadata_cache = true",
-		"SET allowed_directories = [" + quote(cfg.Dir+"/") + "]",
-		"SET enable_external_access = false",
-		"SET lock_configuration = true",
+		allowed,
 	}
+	settings = append(settings, setup...)
+	return append(settings, "SET enable_external_access = false", "SET lock_configuration = true")
+}
+
+// startEngine opens an engine whose first connection makes the settings.
+func startEngine(settings []string, conns int) (*sql.DB, error) {
 	first := true
 	c, err := duckdb.NewConnector("", func(conn driver.ExecerContext) error {
 		if !first {
@@ -39,7 +56,7 @@ func openEngine(cfg Config, spill string) (*sql.DB, error) {
 		first = false
 		for _, s := range settings {
 			if _, err := conn.ExecContext(context.Background(), s, nil); err != nil {
-				return fmt.Errorf("%s: %w", s, err)
+				return fmt.Errorf("%.200s: %w", s, err)
 			}
 		}
 		return nil
@@ -48,7 +65,7 @@ func openEngine(cfg Config, spill string) (*sql.DB, error) {
 		return nil, err
 	}
 	db := sql.OpenDB(c)
-	db.SetMaxOpenConns(4)
+	db.SetMaxOpenConns(conns)
 	if err := db.Ping(); err != nil {
 		db.Close()
 		return nil, err

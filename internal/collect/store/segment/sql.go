@@ -1,0 +1,187 @@
+package segment
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math"
+	"math/big"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"crosstap/internal/collect/store"
+)
+
+// Limits of questions in SQL.
+const (
+	sqlRows    = 10_000
+	sqlTimeout = 30 * time.Second
+)
+
+var _ store.Querier = (*Store)(nil)
+
+// SQL implements store.Querier. Each question has an engine of its own that may read the files of its view and nothing else, with half of
+// the memory that reports have; it ends with the question.
+func (s *Store) SQL(ctx context.Context, q store.SQLQuery) (store.SQLAnswer, error) {
+	if q.Rows <= 0 {
+		q.Rows = sqlRows
+	}
+	if q.Timeout <= 0 {
+		q.Timeout = sqlTimeout
+	}
+	start := time.Now()
+	ctx, cancel := context.WithTimeoutCause(ctx, q.Timeout, &store.SQLError{Message: fmt.Sprintf("no answer within %v; narrow the time range or add conditions", q.Timeout)})
+	defer cancel()
+	v, err := s.View(ctx, q.FromNS, q.ToNS)
+	if err != nil {
+		return store.SQLAnswer{}, err
+	}
+	defer v.Close()
+	a, err := s.answerSQL(ctx, v.(*view), q)
+	if err != nil && ctx.Err() != nil {
+		return store.SQLAnswer{}, context.Cause(ctx)
+	}
+	a.Took = time.Since(start)
+	return a, err
+}
+
+func (s *Store) answerSQL(ctx context.Context, v *view, q store.SQLQuery) (a store.SQLAnswer, err error) {
+	spill, err := os.MkdirTemp("", spillPrefix+"sql-")
+	if err != nil {
+		return a, fmt.Errorf("segment: sql: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(spill)) }()
+	cfg := s.cfg
+	cfg.QueryMemory /= 2
+	files := make([]string, 0, len(v.files)+len(v.rolls))
+	for _, f := range append(v.files[:len(v.files):len(v.files)], v.rolls...) {
+		files = append(files, s.path(f.Name))
+	}
+	db, err := openEngineFor(cfg, spill, files, sqlViews(v, q))
+	if err != nil {
+		return a, fmt.Errorf("segment: sql: %w", err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	text, err := onlySelect(ctx, db, q.Text)
+	if err != nil {
+		return a, err
+	}
+	rows, err := db.QueryContext(ctx, text)
+	if err != nil {
+		return a, sqlMistake(err)
+	}
+	defer rows.Close()
+	return readAnswer(rows, q.Rows)
+}
+
+// sqlViews are the statements that make what questions may ask.
+func sqlViews(v *view, q store.SQLQuery) []string {
+	from, to := max(ceilMS(q.FromNS), -maxMS), min(ceilMS(q.ToNS), maxMS)
+	return []string{
+		"CREATE VIEW flows AS SELECT * FROM " + v.Table() + " WHERE " + endsIn(from, to),
+		"CREATE VIEW canonical AS SELECT * FROM flows WHERE (marks & 1) <> 0",
+		"CREATE VIEW pairs_1h AS SELECT * FROM " + v.Rollup(time.Hour, from*1e6, to*1e6),
+		`CREATE MACRO addr(t) AS (CASE WHEN contains(t, ':') THEN error('addr: IPv4 only; write IPv6 as 32 hex digits and ::UUID')
+  ELSE concat('00000000-0000-0000-0000-ffff', printf('%02x%02x%02x%02x', split_part(t, '.', 1)::INTEGER, split_part(t, '.', 2)::INTEGER, split_part(t, '.', 3)::INTEGER,
+  split_part(t, '.', 4)::INTEGER)) END)::UUID`,
+		"CREATE MACRO mac(n) AS printf('%012x', n::BIGINT)",
+		"CREATE MACRO vni(segment) AS segment & 4294967295",
+	}
+}
+
+// maxMS is the greatest time in milliseconds that nanoseconds can count.
+const maxMS = int64(1<<63-1) / 1e6
+
+// onlySelect returns the one SELECT statement that a question must be.
+func onlySelect(ctx context.Context, db *sql.DB, text string) (string, error) {
+	text = strings.TrimRight(strings.TrimSpace(text), "; \t\n")
+	var failed bool
+	var message sql.NullString
+	var n int
+	err := db.QueryRowContext(ctx, `SELECT (j->>'error')::BOOLEAN, concat(j->>'error_message', if(j->>'position' IS NULL, '', ' at byte ' || (j->>'position'))),
+  coalesce(json_array_length(j->'statements'), 0) FROM (SELECT json_serialize_sql($1::VARCHAR) AS j)`, text).Scan(&failed, &message, &n)
+	switch {
+	case err != nil:
+		return "", sqlMistake(err)
+	case failed:
+		return "", &store.SQLError{Message: message.String + "; one SELECT over the views flows, canonical and pairs_1h is expected"}
+	case n != 1:
+		return "", &store.SQLError{Message: fmt.Sprintf("%d statements; one SELECT is expected", n)}
+	}
+	return text, nil
+}
+
+// sqlMistake tells the engine's complaint without its source of error.
+func sqlMistake(err error) error { return &store.SQLError{Message: err.Error()} }
+
+// readAnswer reads at most limit rows.
+func readAnswer(rows *sql.Rows, limit int) (a store.SQLAnswer, err error) {
+	types, err := rows.ColumnTypes()
+	if err != nil {
+		return a, sqlMistake(err)
+	}
+	a.Rows = [][]any{}
+	for _, t := range types {
+		a.Columns = append(a.Columns, store.SQLColumn{Name: t.Name(), Type: t.DatabaseTypeName()})
+	}
+	for rows.Next() {
+		if len(a.Rows) == limit {
+			a.Truncated = true
+			return a, nil
+		}
+		row := make([]any, len(types))
+		into := make([]any, len(types))
+		for i := range row {
+			into[i] = &row[i]
+		}
+		if err := rows.Scan(into...); err != nil {
+			return a, sqlMistake(err)
+		}
+		for i := range row {
+			row[i] = plain(row[i], a.Columns[i].Type)
+		}
+		a.Rows = append(a.Rows, row)
+	}
+	if err := rows.Err(); err != nil {
+		return a, sqlMistake(err)
+	}
+	return a, nil
+}
+
+// plain makes a value one that JSON can say.
+func plain(v any, sqlType string) any {
+	switch v := v.(type) {
+	case nil, bool, string, int64, uint64:
+		return v
+	case int8, int16, int32, int, uint8, uint16, uint32, uint:
+		return v
+	case float32:
+		return plain(float64(v), sqlType)
+	case float64:
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return nil
+		}
+		return v
+	case *big.Int:
+		if v.IsInt64() {
+			return v.Int64()
+		}
+		return v.String()
+	case time.Time:
+		return v.UTC().Format("2006-01-02T15:04:05.999Z07:00")
+	case []byte:
+		if sqlType == "UUID" && len(v) == 16 {
+			if a := netip.AddrFrom16([16]byte(v)).Unmap(); !a.IsUnspecified() {
+				return a.String()
+			}
+			return ""
+		}
+		return fmt.Sprintf("%x", v)
+	case fmt.Stringer:
+		return v.String()
+	}
+	return fmt.Sprint(v)
+}

@@ -1,0 +1,71 @@
+package segment
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"crosstap/internal/collect/store"
+)
+
+func TestSQL(t *testing.T) {
+	s := open(t, Config{QueryMemory: 256 << 20})
+	put(t, s, conversation(base+1e9, base+5e9, 40000))
+	ask := func(text string) (store.SQLAnswer, error) {
+		return s.SQL(t.Context(), store.SQLQuery{Text: text, ToNS: 1 << 62, Rows: 2, Timeout: 20 * time.Second})
+	}
+	f := func(text, want string) {
+		t.Helper()
+		a, err := ask(text)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			return
+		}
+		if diff := cmp.Diff(want, fmt.Sprint(a.Rows, a.Truncated)); diff != "" {
+			t.Errorf("%s: %s", text, diff)
+		}
+	}
+	f("SELECT count(*) FROM flows;", "[[3]] false")
+	f("SELECT sum(octets) FROM canonical", "[[6000]] false")
+	f("WITH x AS (SELECT src, octets FROM canonical) SELECT * FROM x ORDER BY octets", "[[10.0.0.1 1000] [10.0.0.2 5000]] false")
+	f("SELECT packets, src_vm, service_port, vni(segment) FROM pairs_1h ORDER BY client", "[[10 web 443 5001] [10 db 443 5001]] false")
+	f("SELECT t_end FROM flows WHERE src = addr('10.0.0.1') LIMIT 1", "[[2026-11-21T10:00:05Z]] false")
+	f("SELECT * FROM range(10)", "[[0] [1]] true")
+	f("FROM flows SELECT dst_port ORDER BY 1 LIMIT 1", "[[443]] false")
+	victim := s.path(sortedFiles(s.man.live)[0].Name)
+	bad := func(text, want string) {
+		t.Helper()
+		_, err := ask(text)
+		var mistake *store.SQLError
+		if !errors.As(err, &mistake) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want one with %q", text, err, want)
+		}
+	}
+	bad("SELEC 1", "syntax error")
+	bad("SELECT nothing FROM flows", "nothing")
+	bad("", "one SELECT")
+	bad("SELECT 1; SELECT 2", "2 statements")
+	bad("COPY (SELECT 1) TO '"+victim+"'", "one SELECT")
+	bad("SELECT 1; COPY (SELECT 1) TO '"+victim+"'", "one SELECT")
+	bad("INSTALL httpfs", "one SELECT")
+	bad("SET threads = 8", "one SELECT")
+	bad("CREATE TABLE x (n INTEGER)", "one SELECT")
+	bad("ATTACH '/tmp/x.db'", "one SELECT")
+	bad("SELECT * FROM read_text('/etc/passwd')", "disabled")
+	bad("SELECT * FROM read_text('"+filepath.Join(s.cfg.Dir, manifestName)+"')", "disabled")
+	bad("SELECT * FROM glob('/etc/*')", "disabled")
+	bad("SELECT * FROM query('COPY (SELECT 1) TO ''"+victim+"''')", "")
+	if st, err := os.Stat(victim); err != nil || st.Size() != sortedFiles(s.man.live)[0].Bytes {
+		t.Error("a segment file was touched", err)
+	}
+	_, err := s.SQL(t.Context(), store.SQLQuery{Text: "SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b", Timeout: 50 * time.Millisecond})
+	if err == nil || !strings.Contains(err.Error(), "no answer within 50ms") {
+		t.Errorf("a question without end: %v", err)
+	}
+}
