@@ -33,6 +33,7 @@ type Element struct {
 	Type      Type
 	Semantics Semantics
 	Unit      Unit
+	Custom    bool // defined by the operator, see Define
 }
 
 // row is an element without its number, which is its place in the table.
@@ -66,17 +67,21 @@ func Lookup(pen uint32, id uint16) (*Element, bool) {
 		if int(id) < len(iana) && iana[id].Name != "" {
 			return &iana[id], true
 		}
-		return nil, false
+		return lookupCustom(pen, id)
 	}
-	e, ok := byID[key{pen, id}]
-	return e, ok
+	if e, ok := byID[key{pen, id}]; ok {
+		return e, true
+	}
+	return lookupCustom(pen, id)
 }
 
 // ByName returns the element with that name. IANA's names come first; among enterprises names may
 // repeat, then the lowest enterprise number wins.
 func ByName(name string) (*Element, bool) {
-	e, ok := byName[name]
-	return e, ok
+	if e, ok := byName[name]; ok {
+		return e, true
+	}
+	return customByName(name)
 }
 
 // Enterprise returns the short name of an enterprise with elements here, "" for others.
@@ -115,7 +120,7 @@ func All() iter.Seq[*Element] {
 var iana = func() (t [len(ianaRows)]Element) {
 	for id, r := range ianaRows {
 		if r.name != "" {
-			t[id] = Element{IANA, uint16(id), r.name, r.typ, r.semantics, r.unit}
+			t[id] = Element{PEN: IANA, ID: uint16(id), Name: r.name, Type: r.typ, Semantics: r.semantics, Unit: r.unit}
 		}
 	}
 	return t
@@ -125,7 +130,7 @@ func index() map[key]*Element {
 	m := make(map[key]*Element)
 	for _, b := range books {
 		for id, r := range b.rows {
-			m[key{b.pen, id}] = &Element{b.pen, id, r.name, r.typ, r.semantics, r.unit}
+			m[key{b.pen, id}] = &Element{PEN: b.pen, ID: id, Name: r.name, Type: r.typ, Semantics: r.semantics, Unit: r.unit}
 		}
 	}
 	for i := range iana {

@@ -3,6 +3,7 @@ package decode
 import (
 	"time"
 
+	"crosstap/internal/dissect"
 	"crosstap/internal/flow"
 )
 
@@ -92,6 +93,11 @@ type Decoder struct {
 	waitBytes int
 	names     map[string]string
 	lastName  string
+	extras    map[string]string
+	text      []byte    // an Extra in the making
+	kept      [][]byte  // values for it
+	lists     []listRef // of the record in the making
+	packet    dissect.Packet
 	onOption  func(Option)
 	onMissing func(domain uint32, id uint16) *Template
 
@@ -136,7 +142,7 @@ type Parse func(fields []Field, def []byte, scope int) []Field
 func NewDecoder(l Limits, parse Parse) *Decoder {
 	return &Decoder{
 		lim: l.withDefaults(), parse: parse, templates: make(map[tkey]*Template),
-		domains: make(map[uint32]*Domain), names: make(map[string]string),
+		domains: make(map[uint32]*Domain), names: make(map[string]string), extras: make(map[string]string),
 	}
 }
 

@@ -19,7 +19,7 @@ var more = map[key]entry{
 	{0, 25}:  {set: func(r *flow.Record, _ *context, b []byte) { r.MinLen = up16(b) }},
 	{0, 26}:  {set: func(r *flow.Record, _ *context, b []byte) { r.MaxLen = up16(b) }},
 	{0, 70}:  {set: func(r *flow.Record, _ *context, b []byte) { r.MPLS = uint32(be(b)) >> 4 }, only: 3},
-	{0, 95}:  {set: func(r *flow.Record, _ *context, b []byte) { r.AppHow = about.HowOf(uint32(be(b))) }, only: 4},
+	{0, 95}:  {set: setApplicationID, after: afterApp},
 	{0, 245}: {set: func(r *flow.Record, _ *context, b []byte) { r.InnerVLAN = up16(b) & 0xfff }},
 	{0, 347}: {set: setVIF, after: afterTwice},
 	{0, 349}: {set: setMachineID, after: afterTwice},
@@ -44,6 +44,19 @@ var more = map[key]entry{
 
 	{qof, 1025 | CERTReverse}: {set: func(_ *flow.Record, c *context, b []byte) { c.back.retransmits = up32(b) }, after: afterBiflow},
 	{qof, 1045 | CERTReverse}: {set: func(_ *flow.Record, c *context, b []byte) { c.back.zeroWindows = up32(b) }, after: afterBiflow},
+}
+
+// setApplicationID takes the exporter's number of the application. In four bytes it may be one of our own exporter's, which say how
+// the application is known.
+func setApplicationID(r *flow.Record, c *context, b []byte) {
+	c.appID = b
+	switch {
+	case AllZero(b):
+	case len(b) == 4:
+		r.AppHow = about.HowOf(uint32(be(b)))
+	default:
+		r.AppHow = flow.AppExporter
+	}
 }
 
 // up16 reads an integer that a record keeps in 16 bits; a larger one becomes the largest.

@@ -12,6 +12,8 @@ type plan struct {
 	after  after
 	outer  bool // 8/12 and their kin are the tunnel's header
 	simple bool // nothing is left to settle when a record was run
+	flow   bool // there are addresses: records stand for flows
+	extra  []extra
 	timed  bool // start and end both come from fields of their own
 }
 
@@ -38,6 +40,9 @@ func compile(proto Protocol, fields []Field) plan {
 	}
 	for _, f := range fields {
 		e, ok := p.entry(f, has)
+		if !ok && keeps(f) {
+			e, ok = entry{set: p.addExtra(f)}, true
+		}
 		last := &p.runs[len(p.runs)-1]
 		if f.Len == ie.Variable {
 			last.variable = true
@@ -57,6 +62,10 @@ func compile(proto Protocol, fields []Field) plan {
 	}
 	if proto != IPFIX && portsForICMP(has) {
 		p.after |= afterICMP
+	}
+	p.sortExtra()
+	for _, id := range []uint16{8, 12, 27, 28} {
+		p.flow = p.flow || has[key{0, id}]
 	}
 	p.timed = (has[key{0, 150}] || has[key{0, 152}]) && (has[key{0, 151}] || has[key{0, 153}])
 	p.simple = p.timed && p.after == 0

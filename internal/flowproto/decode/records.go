@@ -68,7 +68,7 @@ func (s *Decoder) optionRecords(t *Template, m meta, body []byte) (n int) {
 // learnBoot keeps systemInitTimeMilliseconds for the records that tell uptimes.
 func (s *Decoder) learnBoot(t *Template, m meta, body []byte) {
 	var r flow.Record
-	var c context
+	c := context{extra: s.values(t)}
 	t.plan.runRecord(&r, &c, body)
 	if d := s.domains[m.Domain]; d != nil && c.bootNS != 0 {
 		d.bootNS = c.bootNS
@@ -91,7 +91,7 @@ func (s *Decoder) flowRecords(t *Template, m meta, body []byte) (n int) {
 	if m.Sampling > 1 {
 		marks |= flow.MarkSampled
 	}
-	blank := context{exportNS: m.ExportNS, bootNS: s.boot(t, m.Domain), uptime: m.Uptime, uptimeMS: m.UptimeMS}
+	blank := context{exportNS: m.ExportNS, bootNS: s.boot(t, m.Domain), uptime: m.Uptime, uptimeMS: m.UptimeMS, extra: s.values(t), lists: s.lists[:0]}
 	s.ctx = blank
 	for len(body) >= t.minLen {
 		s.recs = append(s.recs, flow.Record{RecvNS: m.recvNS, Domain: m.Domain, Marks: marks, Direction: 255, Sampling: m.Sampling})
@@ -103,7 +103,7 @@ func (s *Decoder) flowRecords(t *Template, m meta, body []byte) (n int) {
 			return n
 		}
 		if !t.plan.simple {
-			s.settle(t, r)
+			s.settle(t, r, m.Domain)
 			if t.plan.after != 0 {
 				s.ctx = blank
 			}
@@ -114,17 +114,45 @@ func (s *Decoder) flowRecords(t *Template, m meta, body []byte) (n int) {
 	return n
 }
 
-// settle finishes a record whose fields depend on each other, and may append the other half of a biflow.
-func (s *Decoder) settle(t *Template, r *flow.Record) {
-	t.plan.settle(r, &s.ctx)
-	if t.plan.after&afterNames != 0 {
+// values returns the place for the values of a template's kept fields.
+func (s *Decoder) values(t *Template) [][]byte {
+	n := len(t.plan.extra)
+	if n > cap(s.kept) {
+		s.kept = make([][]byte, n)
+	}
+	return s.kept[:n]
+}
+
+// settle finishes a record whose fields depend on each other, and may append the other half of a biflow and the records of its
+// lists.
+func (s *Decoder) settle(t *Template, r *flow.Record, domain uint32) {
+	at := len(s.recs) - 1
+	p := &t.plan
+	if p.after&afterFrame != 0 {
+		s.setFrame(r)
+	}
+	p.settle(r, &s.ctx)
+	if p.after&afterNames != 0 {
 		r.Observer = s.observer(r.Direction)
 	}
-	if t.plan.after&afterTwice != 0 {
+	if p.after&afterTwice != 0 {
 		s.setTexts(r)
 	}
-	if t.plan.after&afterBiflow != 0 && (s.ctx.back.packets != 0 || s.ctx.back.octets != 0) {
-		s.recs = append(s.recs, s.ctx.other(r))
+	if p.after&afterApp != 0 {
+		s.setApp(r)
+	}
+	if p.after&afterExtra != 0 {
+		s.setExtra(p, r)
+	}
+	if p.after&afterLists != 0 {
+		s.lists = s.ctx.lists
+		s.sublists(at, domain, &s.ctx, 1)
+		r = &s.recs[at]
+	}
+	if (p.after&(afterBiflow|afterLists)) != 0 && (s.ctx.back.packets != 0 || s.ctx.back.octets != 0) {
+		s.recs = append(s.recs, flow.Record{})
+		copy(s.recs[at+2:], s.recs[at+1:])
+		s.recs[at+1] = s.ctx.other(&s.recs[at])
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"crosstap/internal/flow"
+	"crosstap/internal/frame"
 	"crosstap/internal/ie"
 )
 
@@ -33,6 +34,10 @@ type context struct {
 	twice      [3]uint8  // times that an element which comes twice was there
 	texts      [5][]byte // identities and names of the machines at both ends, name of the application
 	back       reverse
+	app, appID []byte    // applicationName, applicationId
+	extra      [][]byte  // values of the plan's kept fields
+	lists      []listRef // of records
+	section    section
 }
 
 // reverse is the other half of a biflow.
@@ -69,6 +74,10 @@ const (
 	afterBiflow
 	afterGRE
 	afterICMP
+	afterExtra
+	afterFrame
+	afterLists
+	afterApp
 	afterTwice
 )
 
@@ -162,6 +171,9 @@ var setters = map[key]entry{
 	{0, 80}: {set: func(r *flow.Record, _ *context, b []byte) { r.DstMAC = flow.MACFrom(b) }, only: 6},
 	{0, 82}: {set: setName, after: afterNames},
 
+	{0, 96}:  {set: func(_ *flow.Record, c *context, b []byte) { c.app = b }, after: afterApp},
+	{0, 103}: {set: func(_ *flow.Record, c *context, b []byte) { c.section.size = int(up32(b)) }},
+	{0, 104}: {set: func(_ *flow.Record, c *context, b []byte) { c.section.link, c.section.data = frame.LinkEthernet, b }, after: afterFrame},
 	{0, 130}: {set: func(r *flow.Record, _ *context, b []byte) { r.Exporter = flow.V4(b) }, only: 4},
 	{0, 131}: {set: func(r *flow.Record, _ *context, b []byte) { r.Exporter = flow.V6(b) }, only: 16},
 	{0, 136}: {set: func(r *flow.Record, _ *context, b []byte) { r.EndReason = flow.EndReason(b[len(b)-1]) }},
@@ -182,9 +194,15 @@ var setters = map[key]entry{
 	{0, 243}: {set: setVLAN},
 	{0, 256}: {set: func(r *flow.Record, _ *context, b []byte) { r.EtherType = uint16(be(b)) }},
 	{0, 296}: {set: func(_ *flow.Record, c *context, b []byte) { c.greKey = up32(b) }, after: afterGRE},
+	{0, 292}: {set: func(_ *flow.Record, c *context, b []byte) { c.lists = append(c.lists, listRef{false, b}) }, after: afterLists},
+	{0, 293}: {set: func(_ *flow.Record, c *context, b []byte) { c.lists = append(c.lists, listRef{true, b}) }, after: afterLists},
 	{0, 305}: {set: func(_ *flow.Record, c *context, b []byte) { c.interval = up32(b) }, after: afterSampling},
 	{0, 306}: {set: func(_ *flow.Record, c *context, b []byte) { c.space = up32(b) }, after: afterSampling},
+	{0, 312}: {set: func(_ *flow.Record, c *context, b []byte) { c.section.size = int(up32(b)) }},
+	{0, 313}: {set: func(_ *flow.Record, c *context, b []byte) { c.section.link, c.section.data = frame.LinkRaw, b }, after: afterFrame},
+	{0, 315}: {set: func(_ *flow.Record, c *context, b []byte) { c.section.link, c.section.data = frame.LinkEthernet, b }, after: afterFrame},
 	{0, 351}: {set: func(r *flow.Record, _ *context, b []byte) { r.Segment = segment(be(b)) }},
+	{0, 408}: {set: func(_ *flow.Record, c *context, b []byte) { c.section.kind = int(up32(b)) }},
 	{0, 352}: {set: func(r *flow.Record, _ *context, b []byte) { r.L2Octets = be(b) }},
 
 	// YAF sends the flags of the first packet and of all others; both elements fill the union.

@@ -147,7 +147,7 @@ func (it *Item) Flow() (flow.Record, bool) {
 		return flow.Record{}, false
 	}
 	r := flow.Record{RecvNS: it.RecvNS, Domain: it.Domain, Direction: 255, Sampling: it.meta.Sampling}
-	c := context{exportNS: it.meta.ExportNS, uptime: it.meta.Uptime, uptimeMS: it.meta.UptimeMS}
+	c := context{extra: make([][]byte, len(it.Template.plan.extra)), exportNS: it.meta.ExportNS, uptime: it.meta.Uptime, uptimeMS: it.meta.UptimeMS}
 	if _, ok := it.Template.plan.runRecord(&r, &c, it.Data); !ok {
 		return flow.Record{}, false
 	}
