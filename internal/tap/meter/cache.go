@@ -89,23 +89,30 @@ type cache struct {
 	index   []uint64 // hash & tagMask | number + 1; 0 is free
 	mask    uint64
 	entries []entry
-	release func()   // gives the memory of entries back
 	free    []uint32 // numbers given back
 	used    uint32   // numbers ever given out
 	n       int
+
+	freeIndex, freeEntries func() // give the memory back
 }
 
 const (
 	tagMask     = 0xffffffff_00000000
 	firstSlots  = 1 << 13
-	maxLoadOf16 = 9 // sixteenths of the table in use before it doubles
+	maxLoadOf16 = 10 // sixteenths of the table in use before it doubles
 )
 
 // newCache returns an empty cache for at most n flows.
 func newCache(n int) cache {
-	c := cache{index: make([]uint64, firstSlots), mask: firstSlots - 1}
-	c.entries, c.release = newEntries(n)
+	c := cache{index: make([]uint64, firstSlots), mask: firstSlots - 1, freeIndex: func() {}}
+	c.entries, c.freeEntries = reserve[entry](n)
 	return c
+}
+
+// release gives the cache's memory back.
+func (c *cache) release() {
+	c.freeIndex()
+	c.freeEntries()
 }
 
 func (c *cache) at(number uint32) *entry { return &c.entries[number] }
@@ -124,7 +131,7 @@ func (c *cache) likely(hash uint64) (uint32, uint64) {
 		}
 		if (v^hash)&tagMask == 0 {
 			e := c.at(uint32(v) - 1)
-			return uint32(v) - 1, e.key[0] + e.packets + uint64(e.lastNS)
+			return uint32(v) - 1, e.key[0] + e.key[8] + e.packets + uint64(e.deadline) + uint64(e.state)
 		}
 	}
 }
@@ -183,8 +190,9 @@ func (c *cache) insert(v uint64) {
 }
 
 func (c *cache) grow() {
-	old := c.index
-	c.index = make([]uint64, 2*len(old))
+	old, free := c.index, c.freeIndex
+	defer free()
+	c.index, c.freeIndex = reserve[uint64](2 * len(old))
 	c.mask = uint64(len(c.index) - 1)
 	for _, v := range old {
 		if uint32(v) != 0 {

@@ -50,7 +50,7 @@ type heldFragment struct {
 }
 
 func newFragments() fragments {
-	return fragments{known: make(map[fragKey]fragPorts, maxKnown), order: make([]fragKey, 0, maxKnown)}
+	return fragments{known: make(map[fragKey]fragPorts)}
 }
 
 // piece is what there is to know of a frame with a fragmented packet.

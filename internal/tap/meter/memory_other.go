@@ -2,5 +2,5 @@
 
 package meter
 
-// newEntries makes n entries on the heap.
-func newEntries(n int) ([]entry, func()) { return make([]entry, n), func() {} }
+// reserve makes n zero values on the heap.
+func reserve[T entry | uint64](n int) ([]T, func()) { return make([]T, n), func() {} }

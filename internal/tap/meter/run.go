@@ -14,7 +14,8 @@ import (
 // tickNS returns the wheel's step: fine enough that a record leaves soon after its time, coarse enough that a full wheel
 // covers the usual timeouts.
 func tickNS(c *Config) int64 {
-	return int64(min(max(min(c.IdleTimeout, c.ActiveTimeout)/64, time.Millisecond), 250*time.Millisecond))
+	tick := min(max(min(c.IdleTimeout, c.ActiveTimeout)/64, time.Millisecond), 250*time.Millisecond)
+	return int64(max(tick, min(c.IdleTimeout, c.ActiveTimeout)/1000))
 }
 
 // Run meters every batch from in, which it releases, until in is closed; then it ends all flows. Records
