@@ -1,6 +1,7 @@
 package groom
 
 import (
+	"math/bits"
 	"math/rand/v2"
 	"sync/atomic"
 )
@@ -42,16 +43,20 @@ type dedup struct {
 	entries []remembered // setSize for each set
 	age     []uint32     // number of the frame of each entry, when the window has a number of frames
 	mask    uint64
-	most    int // sets that the table may grow to
+	shift   uint   // of the clock
+	fresh   uint16 // a frame in the window is not older by the clock
+	most    int    // sets that the table may grow to
 	number  uint32
 	key     keyer
 	points  *pointSet
 }
 
-// tagSet is what is looked at first of a set of entries: eight bits of each hash, and in the last byte which entry is overwritten
-// next, the oldest. The tags of a table fit in a processor's own cache where its entries do not, and waiting for those
-// would take most of the step's time; an entry is read for one of 36 frames that are new, and for every duplicate.
-type tagSet [setSize + 1]uint8
+// tagSet is what is looked at first of a set of entries: eight bits of each hash, and roughly when each was written. The tags of a table fit in a processor's own cache where its entries do not, and waiting for
+// those would take most of the step's time; an entry is read for one of 36 frames that are new, and for every duplicate.
+type tagSet struct {
+	tags [setSize]uint8
+	when [setSize]uint16 // as dedup.clock has it
+}
 
 const setSize = 7
 
@@ -67,47 +72,78 @@ func newDedup(s Dedup) *dedup {
 		acc:  newAccount("dedup", []string{"duplicate"}, "duplicates passed on", "frames forgotten early (table full)"),
 		spec: s, window: int64(s.Window), most: powerOfTwo(s.Entries/setSize/2 + 1), key: keyer{spec: s, seed: rand.Uint64()}, points: new(pointSet),
 	}
-	d.resize(min(firstSets, d.most))
+	span := uint64(s.Window)
+	if s.Packets > 0 {
+		span = uint64(s.Packets)
+	}
+	d.shift = uint(max(bits.Len64(span)-8, 0))
+	d.fresh = uint16(span>>d.shift) + 1
+	d.resize(min(firstSets, d.most), 0)
 	return d
 }
 
-// firstSets is the size of a fresh table: 196 KiB. It doubles as the traffic needs it, as a small one is faster.
-const firstSets = 1 << 10
+// clock returns the low bits of what a window is measured in, so coarse that it takes 128 windows until they are the same again.
+func (d *dedup) clock(now int64) uint16 {
+	if d.spec.Packets > 0 {
+		return uint16(d.number >> d.shift)
+	}
+	return uint16(now >> d.shift)
+}
+
+// firstSets is the size of a fresh table: 12 KiB. It doubles as the traffic needs it, as a small one is faster.
+const firstSets = 1 << 6
 
 // resize empties the table and gives it a number of sets.
-func (d *dedup) resize(sets int) {
+func (d *dedup) resize(sets int, now int64) {
 	d.tags, d.entries, d.mask = make([]tagSet, sets), make([]remembered, sets*setSize), uint64(sets-1)
 	if d.spec.Packets > 0 {
 		d.age = make([]uint32, sets*setSize)
 	}
-}
-
-// grow doubles the table; what is remembered moves, in the order of time within each set.
-func (d *dedup) grow(now int64) {
-	old := *d
-	d.resize(2 * len(d.tags))
-	for set := range old.tags {
-		first := int(old.tags[set][setSize])
-		for k := range setSize {
-			i := set*setSize + (first+k)%setSize
-			if e := old.entries[i]; e.hash != 0 && old.recent(i, now) {
-				j := d.place(e.hash)
-				d.entries[j] = e
-				if d.age != nil {
-					d.age[j] = old.age[i]
-				}
-			}
+	for i := range d.tags {
+		for k := range d.tags[i].when {
+			d.tags[i].when[k] = d.clock(now) - 2*d.fresh
 		}
 	}
 }
 
-// place takes the entry of a set that was written longest ago.
-func (d *dedup) place(h uint64) int {
+// grow doubles the table; what is remembered moves.
+func (d *dedup) grow(now int64) {
+	old := *d
+	d.resize(2*len(d.tags), now)
+	for i, e := range old.entries {
+		if e.hash == 0 || !old.recent(i, now) {
+			continue
+		}
+		j, _ := d.room(e.hash, now)
+		d.entries[j] = e
+		d.tags[j/setSize].tags[j%setSize] = tagOf(e.hash)
+		d.tags[j/setSize].when[j%setSize] = old.tags[i/setSize].when[i%setSize]
+		if d.age != nil {
+			d.age[j] = old.age[i]
+		}
+	}
+}
+
+// room returns the entry for a hash: the first of its set that is out of the window, which keeps the entries in use close
+// together. It reports false when all are needed; then it is the oldest.
+func (d *dedup) room(h uint64, now int64) (int, bool) {
 	set := h & d.mask
-	tags := &d.tags[set]
-	k := tags[setSize]
-	tags[k], tags[setSize] = tagOf(h), (k+1)%setSize
-	return int(set)*setSize + int(k)
+	clock := d.clock(now)
+	for k, when := range d.tags[set].when { // certainly out of it: this is the usual case, and no entry is read
+		if age := clock - when; age > d.fresh && -age > d.fresh {
+			return int(set)*setSize + k, true
+		}
+	}
+	oldest := int(set) * setSize
+	for i := oldest; i < (int(set)+1)*setSize; i++ {
+		if d.entries[i].hash == 0 || !d.recent(i, now) {
+			return i, true
+		}
+		if d.entries[i].at < d.entries[oldest].at {
+			oldest = i
+		}
+	}
+	return oldest, false
 }
 
 func (d *dedup) account() *account { return &d.acc }
@@ -138,9 +174,9 @@ func tagOf(h uint64) uint8 { return uint8(h >> 56) }
 
 // find returns the entry of the earliest frame that a frame repeats, -1 when there is none.
 func (d *dedup) find(set, h uint64, now int64, point uint64) int {
-	tags, tag := &d.tags[set], tagOf(h)
+	tags, tag := &d.tags[set].tags, tagOf(h)
 	found := -1
-	for k, x := range tags[:setSize] {
+	for k, x := range tags {
 		if x != tag {
 			continue
 		}
@@ -168,9 +204,8 @@ func (d *dedup) recent(i int, now int64) bool {
 
 // remember takes a frame into the table. When that overwrites one that is still needed, the table grows first.
 func (d *dedup) remember(h uint64, now int64, point uint64) {
-	set := h & d.mask
-	oldest := int(set)*setSize + int(d.tags[set][setSize])
-	if e := &d.entries[oldest]; e.hash != 0 && d.recent(oldest, now) {
+	i, ok := d.room(h, now)
+	if !ok {
 		if len(d.tags) < d.most {
 			d.grow(now)
 			d.remember(h, now, point)
@@ -178,13 +213,14 @@ func (d *dedup) remember(h uint64, now int64, point uint64) {
 		}
 		d.acc.note(1)
 	}
-	i := d.place(h)
 	d.entries[i].hash, d.entries[i].seen = h, point
+	d.tags[i/setSize].tags[i%setSize] = tagOf(h)
 	d.stamp(i, now)
 }
 
 func (d *dedup) stamp(i int, now int64) {
 	d.entries[i].at = now
+	d.tags[i/setSize].when[i%setSize] = d.clock(now)
 	if d.age != nil {
 		d.age[i] = d.number
 	}
