@@ -24,6 +24,7 @@ var decodeFormats = []string{"table", "json", "jsonl", "csv", "yaml", "none"}
 func newDecode() *cobra.Command {
 	var output string
 	var d decoder
+	var conversations *conversationsMode
 	cmd := &cobra.Command{
 		Use:   "decode FILE…",
 		Short: "Print every field of the flow-export datagrams in captures and payload files",
@@ -45,6 +46,9 @@ The exit code is 2 when a file cannot be used, and 0 otherwise.`,
 			if !slices.Contains(decodeFormats, output) {
 				return usagef("decode: -o %q: expected one of %s", output, strings.Join(decodeFormats, ", "))
 			}
+			if conversations.on {
+				return conversations.run(cmd, args, output, d.port)
+			}
 			out := bufio.NewWriterSize(cmd.OutOrStdout(), 64<<10)
 			d.print = newRecordPrinter(output, out)
 			err := d.files(cmd.Context(), args, cmd.InOrStdin())
@@ -62,6 +66,7 @@ The exit code is 2 when a file cannot be used, and 0 otherwise.`,
 	f.StringVarP(&output, "output", "o", "table", "format: "+strings.Join(decodeFormats, ", ")+" (none decodes and counts only)")
 	f.BoolVar(&d.templates, "templates", false, "print templates and withdrawals, too")
 	f.BoolVar(&d.options, "options", true, "print the records of options templates, too")
+	conversations = addConversations(cmd)
 	f.Uint16Var(&d.port, "port", 0, "decode only datagrams to or from this UDP port (0 for any)")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(decodeFormats, cobra.ShellCompDirectiveNoFileComp))
 	return cmd

@@ -10,7 +10,7 @@ import (
 
 // udpDatagram is the outermost UDP datagram of a frame.
 type udpDatagram struct {
-	src              netip.Addr
+	src, dst         netip.Addr
 	srcPort, dstPort uint16
 	payload          []byte
 	fragment         bool // the first fragment of a longer one
@@ -33,7 +33,7 @@ func findUDP(link frame.LinkType, data []byte) (u udpDatagram, ok bool) {
 			continue
 		}
 		udp := data[l.TransOff:]
-		u = udpDatagram{src: l.Src.Netip(), srcPort: l.SrcPort, dstPort: l.DstPort, payload: udp[8:], fragment: l.MoreFrags}
+		u = udpDatagram{src: l.Src.Netip(), dst: l.Dst.Netip(), srcPort: l.SrcPort, dstPort: l.DstPort, payload: udp[8:], fragment: l.MoreFrags}
 		if n := int(binary.BigEndian.Uint16(udp[4:])) - 8; n >= 0 && n < len(u.payload) {
 			u.payload = u.payload[:n] // without what pads a short Ethernet frame
 		}

@@ -9,10 +9,10 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"time"
 
 	"crosstap/internal/collect"
-	"crosstap/internal/collect/listen"
 	"crosstap/internal/collect/report"
 	"crosstap/internal/collect/store"
 	"crosstap/internal/collect/store/segment"
@@ -67,7 +67,11 @@ func (s *Server) Run(stop context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	s.store = st
-	if s.collector, err = collect.New(s.collectConfig(st)); err != nil {
+	cfg, err := s.collectConfig(st)
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	if s.collector, err = collect.New(cfg); err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
 	if err := s.loadInventory(); err != nil {
@@ -106,6 +110,9 @@ func (s *Server) all(stop context.Context, ln net.Listener, a *api.API) error {
 	if s.cfg.Inventory != "" {
 		g.Go(func() error { return identity.Watch(collecting, s.cfg.Inventory, s.useInventory) })
 	}
+	if s.cfg.Exporters != "" {
+		g.Go(func() error { return s.watchExporters(collecting) })
+	}
 	g.Go(func() error {
 		defer stopCollecting()
 		return s.serve(failing, ln, a)
@@ -113,15 +120,54 @@ func (s *Server) all(stop context.Context, ln net.Listener, a *api.API) error {
 	return g.Wait()
 }
 
-func (s *Server) collectConfig(st store.Store) collect.Config {
+func (s *Server) collectConfig(st store.Store) (collect.Config, error) {
 	cfg := collect.DefaultConfig()
 	cfg.Store, cfg.Dir, cfg.Log = st, s.cfg.Data, s.cfg.Log
-	for _, addr := range s.cfg.Flows {
-		l := listen.DefaultConfig()
-		l.Addr = addr
-		cfg.Listen = append(cfg.Listen, l)
+	var err error
+	if cfg.Listen, err = s.cfg.Listeners(); err != nil {
+		return cfg, err
 	}
-	return cfg
+	if s.cfg.Exporters != "" {
+		cfg.Session.Rules, err = settings.LoadExporters(s.cfg.Exporters)
+	}
+	return cfg, err
+}
+
+// exportersEvery is how often the exporters' file is looked at.
+const exportersEvery = 2 * time.Second
+
+// watchExporters takes up new versions of the exporters' file. One that cannot be used leaves what was.
+func (s *Server) watchExporters(ctx context.Context) error {
+	tick := time.NewTicker(exportersEvery)
+	defer tick.Stop()
+	stamp := func() (t time.Time, n int64) {
+		if info, err := os.Stat(s.cfg.Exporters); err == nil {
+			t, n = info.ModTime(), info.Size()
+		}
+		return t, n
+	}
+	at, size := stamp()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		now, n := stamp()
+		if now.Equal(at) && n == size {
+			continue
+		}
+		at, size = now, n
+		rules, err := settings.LoadExporters(s.cfg.Exporters)
+		if err == nil {
+			err = s.collector.SetRules(rules)
+		}
+		if err != nil {
+			s.cfg.Log.Warn("exporters file not taken up; the version before stays in use", "err", err)
+			continue
+		}
+		s.cfg.Log.Info("exporters file taken up", "entries", len(rules))
+	}
 }
 
 // Ready reports whether the server got as far as serving, once Run has returned.

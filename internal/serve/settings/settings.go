@@ -6,17 +6,27 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
 
 // Settings are those of "crosstap serve".
 type Settings struct {
-	Data         string        // store directory
-	HTTP         string        // address of console and API
-	HTTPHosts    []string      // further names for the Host header on a loopback listener
-	Flows        []string      // UDP addresses of the collector
-	Inventory    string        // file, "" for none
+	Data      string   // store directory
+	HTTP      string   // address of console and API
+	HTTPHosts []string // further names for the Host header on a loopback listener
+	Flows     []string // addresses of the collector, as ParseFlows reads them
+	Inventory string   // file, "" for none
+
+	FlowsAllow    []string // exporters that may send, addresses and networks; none for all
+	FlowsCert     string   // PEM files of TLS and DTLS
+	FlowsKey      string
+	FlowsClientCA string // exporters must then show a certificate of these issuers
+	FlowsSockets  int64  // sockets on each UDP port; 0 for as many as it takes
+	FlowsBuffer   int64  // receive buffer of each UDP port, bytes; 0 for the default
+	Exporters     string // file with what exporters do not say of themselves, "" for none
+
 	QueryMemory  int64         // of the query engine, bytes; 0 for the store's own choice
 	QueryTimeout time.Duration // longest time of one report
 	Flush        time.Duration // records are durable after that long
@@ -28,7 +38,7 @@ type Settings struct {
 // Default returns the settings of a server that is told nothing.
 func Default() Settings {
 	return Settings{
-		Data: "/var/lib/crosstap", HTTP: "127.0.0.1:8474", Flows: []string{"127.0.0.1:4739"},
+		Data: "/var/lib/crosstap", HTTP: "127.0.0.1:8474", Flows: []string{"127.0.0.1:4739", "tcp://127.0.0.1:4739", "127.0.0.1:2055", "127.0.0.1:6343"},
 		QueryTimeout: 30 * time.Second, Flush: 2 * time.Second,
 	}
 }
@@ -37,7 +47,7 @@ func Default() Settings {
 type Setting struct {
 	Key  string
 	Help string
-	Kind string // "string", "strings", "duration", "size", "bool"
+	Kind string // "string", "strings", "duration", "size", "number", "bool"
 	get  func(*Settings) string
 	set  func(*Settings, []string) error
 }
@@ -56,7 +66,14 @@ func All() []Setting {
 		text("data", "store directory", func(s *Settings) *string { return &s.Data }),
 		text("http", "address of console and API", func(s *Settings) *string { return &s.HTTP }),
 		list("http-host", "further name that browsers may use for a loopback address; repeatable", func(s *Settings) *[]string { return &s.HTTPHosts }),
-		list("flows", "UDP address for IPFIX, NetFlow and sFlow; repeatable", func(s *Settings) *[]string { return &s.Flows }),
+		list("flows", "address for IPFIX, NetFlow and sFlow: IP:PORT for UDP, or tcp://, tls://, dtls:// before it; repeatable", func(s *Settings) *[]string { return &s.Flows }),
+		list("flows-allow", "exporter or network that may send, others are refused; repeatable", func(s *Settings) *[]string { return &s.FlowsAllow }),
+		text("flows-cert", "certificate of the collector for tls:// and dtls://, PEM; read again when it changes", func(s *Settings) *string { return &s.FlowsCert }),
+		text("flows-key", "its key", func(s *Settings) *string { return &s.FlowsKey }),
+		text("flows-client-ca", "issuers of the certificates that exporters must show, PEM", func(s *Settings) *string { return &s.FlowsClientCA }),
+		number("flows-sockets", "sockets on each UDP port, 0 for as many as its receive buffer takes", func(s *Settings) *int64 { return &s.FlowsSockets }),
+		size("flows-buffer", "receive buffer of each UDP port, such as 64MiB (default 32MiB)", func(s *Settings) *int64 { return &s.FlowsBuffer }),
+		text("exporters", "file with sampling rates, switches and ports that exporters do not tell themselves; watched", func(s *Settings) *string { return &s.Exporters }),
 		text("inventory", "file with the names of VMs, hosts, tenants and observers; watched", func(s *Settings) *string { return &s.Inventory }),
 		size("query-memory", "memory of the query engine, such as 128MiB (default a quarter of the machine's)", func(s *Settings) *int64 { return &s.QueryMemory }),
 		span("query-timeout", "longest time of one report", func(s *Settings) *time.Duration { return &s.QueryTimeout }),
@@ -75,9 +92,18 @@ func (s Settings) Check() error {
 	if err := checkAddress(s.HTTP); err != nil {
 		return fmt.Errorf("http: %w", err)
 	}
-	for _, a := range s.Flows {
-		if err := checkAddress(a); err != nil {
-			return fmt.Errorf("flows: %w", err)
+	if s.FlowsBuffer != 0 && (s.FlowsBuffer < 4096 || s.FlowsBuffer > 1<<30) {
+		return fmt.Errorf("flows-buffer: %s: expected 4KiB to 1GiB", sizeText(s.FlowsBuffer))
+	}
+	if s.FlowsSockets < 0 || s.FlowsSockets > 64 {
+		return fmt.Errorf("flows-sockets: %d: expected 0 to 64", s.FlowsSockets)
+	}
+	if _, err := s.Listeners(); err != nil {
+		return err
+	}
+	if s.Exporters != "" {
+		if _, err := LoadExporters(s.Exporters); err != nil {
+			return fmt.Errorf("exporters: %w", err)
 		}
 	}
 	for _, d := range []struct {
@@ -142,6 +168,17 @@ func size(key, help string, p func(*Settings) *int64) Setting {
 	return Setting{key, help, "size", func(s *Settings) string { return sizeText(*p(s)) }, one(func(s *Settings, v string) (err error) {
 		*p(s), err = ParseSize(v)
 		return err
+	})}
+}
+
+func number(key, help string, p func(*Settings) *int64) Setting {
+	return Setting{key, help, "number", func(s *Settings) string { return strconv.FormatInt(*p(s), 10) }, one(func(s *Settings, v string) error {
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil || n < 0 {
+			return fmt.Errorf("%q: expected a number", v)
+		}
+		*p(s) = n
+		return nil
 	})}
 }
 

@@ -50,6 +50,8 @@ verbose: true
 	origins := Origins{
 		"data": path + ":2", "http": "CROSSTAP_HTTP", "http-host": "--http-host", "flows": path + ":4", "inventory": "default", "query-memory": path + ":8",
 		"query-timeout": "CROSSTAP_QUERY_TIMEOUT", "flush": "--flush", "keep": "default", "keep-size": path + ":9", "verbose": path + ":10",
+		"exporters": "default", "flows-allow": "default", "flows-buffer": "default", "flows-cert": "default", "flows-client-ca": "default", "flows-key": "default",
+		"flows-sockets": "default",
 	}
 	if diff := cmp.Diff(origins, from); diff != "" {
 		t.Errorf("origins (-want +got):\n%s", diff)
@@ -84,6 +86,13 @@ func TestMistakes(t *testing.T) {
 	f("flush: 1h\n", ":1: flush: 1h0m0s: expected")
 	f("http: localhost:8474\n", `:1: http: address "localhost:8474": expected IP:PORT`)
 	f("flows: 4739\n", "flows: address")
+	f("flows: upd://127.0.0.1:1\n", `transport "upd": expected one of udp, tcp, tls, dtls; did you mean "udp"?`)
+	f("flows: tls://127.0.0.1:4740\n", "a certificate and its key are needed")
+	f("flows-allow: [10.0.0.0/8, 10.0.0]\n", `flows-allow: "10.0.0": expected an address or a network`)
+	f("flows-sockets: 65\n", "flows-sockets: 65: expected 0 to 64")
+	f("flows-sockets: x\n", "expected a number")
+	f("flows-buffer: 1KiB\n", "expected 4KiB to 1GiB")
+	f("exporters: /nonexistent.yaml\n", "exporters: ")
 	f("query-memory: lots\n", "expected a size")
 	f("query-memory: 1MiB\n", "at least 32MiB")
 	f("keep: 5m\n", "at least 1h")
