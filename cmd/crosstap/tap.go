@@ -37,7 +37,12 @@ Destinations (--to, repeatable):
   pcapng:PATH           frames to a capture file with interfaces, directions and drop counts; .gz and .zst compress;
                         - is standard output. A file is written in place, at most a second behind, for its owner alone
   pcap:PATH             the same as a classic file with nanoseconds, one link type
-  ipfix://HOST[:4739]   IPFIX over UDP; ?profile=ovs|vmware, domain=N, refresh=60s, source=ADDR, mtu=N
+  ipfix://HOST[:4739]   flow records as IPFIX over UDP; ?profile=ovs|vmware, domain=N, biflow, filter=EXPR, sample=N, refresh=60s,
+                        refresh_packets=N, source=ADDR, mtu=N
+  ipfix+tcp://HOST, ipfix+tls://HOST   the same over a connection, with a spool on the disk while the collector is away;
+                        spool=SIZE, spool_dir=DIR; ca=FILE, cert=FILE, key=FILE, server_name=NAME
+  netflow9://HOST[:2055], netflow5://HOST[:2055]   the older formats; netflow5 has engine_type=N, engine_id=N
+  sflow://HOST[:6343]   samples of frames and counters of interfaces; ?sample=N, header=128, counters=20s, agent=ADDR, sub_agent=N
   flows:-               flow records as JSON lines on standard output
   null:                 flow records nowhere; to measure
   null:frames           frames nowhere; to count what a filter matches
@@ -94,9 +99,10 @@ func (t *tapFlags) add(f *pflag.FlagSet) {
 	f.StringVarP(&s.File, "read", "r", "", "read this capture file; - for standard input")
 	f.StringVarP(&s.Filter, "filter", "f", "", "only frames that match this expression, as for tcpdump")
 	f.StringVar(&t.groom, "groom", "", "what is made of them: repair, strip, dedup, sample, slice, mask, tag, balance; @FILE for YAML")
-	f.StringArrayVar(&s.To, "to", nil, "send there (repeatable): ipfix://HOST, flows:-, pcapng:PATH, pcap:PATH, null:")
+	f.StringArrayVar(&s.To, "to", nil, "send there (repeatable): ipfix://HOST, ipfix+tcp://, ipfix+tls://, netflow9://, netflow5://, sflow://, flows:-, pcapng:PATH, pcap:PATH, null:")
 	f.BoolVar(&t.progress.always, "progress", false, "print how far reading is, also when standard error is no terminal")
 	f.BoolVar(&t.progress.never, "no-progress", false, "do not print how far reading is")
+	f.StringVar(&s.SpoolDir, "spool-dir", defaultSpoolDir(), "keep there what waits for a collector that is away (ipfix+tcp, ipfix+tls)")
 	f.StringVar(&s.Name, "name", "", "name of the observer in flow records")
 	f.StringVar(&t.role, "role", "", "kind of place: vnic, port, mirror, tunnel or underlay")
 	f.DurationVar(&s.Idle, "idle", s.Idle, "end a flow after this time without a packet")

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,9 +50,11 @@ type Spec struct {
 
 	// The destinations, as URLs: ipfix://…, flows:- and null: for flow records, pcapng:PATH, pcap:PATH and
 	// null:frames for frames.
-	To      []string
-	Stdout  io.Writer // where flows:-, pcapng:- and pcap:- go
-	Program string    // that capture files are said to be written by, with its version
+	To []string
+	// SpoolDir is where connections to collectors keep what waits for an absent one; "" for memory only.
+	SpoolDir string
+	Stdout   io.Writer // where flows:-, pcapng:- and pcap:- go
+	Program  string    // that capture files are said to be written by, with its version
 
 	Ready func() // called once, when capturing has begun
 	Log   *slog.Logger
@@ -98,6 +101,7 @@ func (s *Spec) dissectConfig() dissect.Config { return dissect.Config{VXLANPorts
 // destinations are the URLs of a spec, sorted.
 type destinations struct {
 	targets       []export.Target
+	sflow         []export.SFlowTarget
 	lines, null   bool
 	files         []deliver.FileConfig
 	discardFrames bool
@@ -155,14 +159,20 @@ func (d *destinations) add(to string) (stdout bool, err error) {
 		}
 		stdout = rest == "-"
 		d.files = append(d.files, f)
-	case scheme == "ipfix":
+	case scheme == "sflow":
+		c, err := export.ParseSFlow(to)
+		if err != nil {
+			return false, fmt.Errorf("tap: %w", err)
+		}
+		d.sflow = append(d.sflow, c)
+	case slices.Contains(export.Schemes(), scheme):
 		t, err := export.ParseTarget(to)
 		if err != nil {
 			return false, fmt.Errorf("tap: %w", err)
 		}
 		d.targets = append(d.targets, t)
 	default:
-		return false, fmt.Errorf("tap: destination %q: want ipfix://HOST[:4739], flows:-, pcapng:PATH, pcap:PATH, or null: for nowhere", to)
+		return false, fmt.Errorf("tap: destination %q: want %s or sflow://HOST, flows:-, pcapng:PATH, pcap:PATH, or null: for nowhere", to, strings.Join(export.Schemes(), "://, ")+"://")
 	}
 	return stdout, nil
 }

@@ -122,8 +122,8 @@ func (t *Tap) makeGroom() error {
 	if t.groom, err = groom.New(c); err != nil {
 		return err
 	}
-	if n := t.groom.Outputs(); n > 1 && (n != len(t.to.files) || t.to.discardFrames) {
-		return fmt.Errorf("tap: groom: balance over %d outputs: %d capture files to write; name one for each, and no null:frames", n, len(t.to.files))
+	if n := t.groom.Outputs(); n > 1 && (n != len(t.to.files) || t.to.discardFrames || len(t.to.sflow) > 0) {
+		return fmt.Errorf("tap: groom: balance over %d outputs: %d capture files to write; name one for each, and no null:frames or sflow", n, len(t.to.files))
 	}
 	t.books = append(t.books, t.groom.Books()...)
 	return nil
@@ -169,6 +169,7 @@ func (t *Tap) makeRecordSinks() error {
 	if len(t.to.targets) > 0 {
 		c := export.DefaultConfig()
 		c.Targets, c.Domain, c.Logger, c.Wait = t.to.targets, t.spec.Domain, t.spec.Log, t.spec.File != ""
+		c.SpoolDir, c.About = t.spec.SpoolDir, t.about
 		e, err := export.New(c)
 		if err != nil {
 			return fmt.Errorf("tap: %w", err)
@@ -197,6 +198,13 @@ func (t *Tap) makeFrameSinks() error {
 	}
 	if t.to.discardFrames {
 		t.frames = append(t.frames, deliver.NewDiscard())
+	}
+	for _, c := range t.to.sflow {
+		s, err := t.sflow(c)
+		if err != nil {
+			return err
+		}
+		t.frames = append(t.frames, s)
 	}
 	for _, f := range t.frames {
 		t.books = append(t.books, f.Book())
