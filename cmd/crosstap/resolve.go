@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -50,8 +51,11 @@ func (r *resolver) Host(name string) ([]netip.Addr, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), r.timeout)
 		defer cancel()
 		f.addrs, f.err = r.lookup(ctx, "ip", name)
+		var answer *net.DNSError
 		if f.err != nil && ctx.Err() != nil {
 			f.err = fmt.Errorf("no answer within %v", r.timeout)
+		} else if errors.As(f.err, &answer) {
+			f.err = errors.New(answer.Err) // without the name, which the filter's error has
 		}
 		r.known[name] = f
 	}

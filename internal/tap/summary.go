@@ -127,7 +127,7 @@ func (t *Tap) Ledger() string {
 	return sum + " = " + strings.Join(append(parts, fmt.Sprintf("%d delivered", delivered)), " + ")
 }
 
-// common returns the statements of the stages that every frame goes through.
+// common returns the statements of the stages that every frame goes through, with the destination when it is the only one.
 func (t *Tap) common() []ledger.Statement {
 	n := 1
 	if t.sieve != nil {
@@ -136,7 +136,11 @@ func (t *Tap) common() []ledger.Statement {
 	if t.groom != nil {
 		n += len(t.groom.Books())
 	}
-	return t.Statements()[:n]
+	all := t.Statements()[:n:n]
+	if len(t.frames) == 1 && t.meter == nil {
+		all = append(all, t.frames[0].Book().Read())
+	}
+	return all
 }
 
 // reasonText names a loss as a term of the sum. Most reasons say by themselves which stage they are of.

@@ -89,7 +89,7 @@ func TestSpecMistakes(t *testing.T) {
 	f("mask=l7:9-3", `groom: column 6: "9-3" is no range of bytes; 64- is from byte 64 on, 0-15 the first sixteen`)
 	f(`mask=regex:"a`, `groom: column 12: the quoted text does not end; add a "`)
 	f("repair=1", `groom: column 8: repair takes no value`)
-	f("mask=addresses", `groom: mask: key of 0 bytes: pseudonyms need one of 32`)
+	f("mask=addresses", `groom: mask: key of 0 bytes: pseudonyms need one of 32; give key-file=PATH or key=HEX`)
 	f("balance=99", `groom: balance: 99 outputs: must be 1 to 64`)
 	f("sample=1:0", `groom: sample: rate 1:0: must be 1:1 or less often`)
 	f("repair,,strip=all", `groom: column 8: a name is missing`)

@@ -196,7 +196,7 @@ func (s *Spec) checkMask() error {
 	switch {
 	case m == nil:
 	case (m.Addresses || m.MACs) && len(m.Key) != KeyLen:
-		return fmt.Errorf("mask: key of %d bytes: pseudonyms need one of %d", len(m.Key), KeyLen)
+		return fmt.Errorf("mask: key of %d bytes: pseudonyms need one of %d; give key-file=PATH or key=HEX", len(m.Key), KeyLen)
 	}
 	return nil
 }
