@@ -22,23 +22,31 @@ import (
 var decodeFormats = []string{"table", "json", "jsonl", "csv", "yaml", "none"}
 
 func newDecode() *cobra.Command {
-	var output string
+	var output, elements string
 	var d decoder
 	var conversations *conversationsMode
 	cmd := &cobra.Command{
 		Use:   "decode FILE…",
 		Short: "Print every field of the flow-export datagrams in captures and payload files",
-		Long: `Decode IPFIX datagrams and print every field of every record with its name, number and type.
+		Long: `Decode NetFlow v1, v5, v6, v7 and v9, IPFIX and sFlow datagrams and print every field of every record with its
+name, number and type.
 
 FILE is a capture (pcap or pcapng, also compressed with gzip or zstd) of export datagrams, or a
 payload file: one UDP payload, or IPFIX messages back to back. - reads standard input. Payload files of one
 call are one transport session, in the order given: templates first. Records whose template comes
 later are printed when it comes.
 
+--explain tells of every byte of every datagram what it is instead: offset, header field, set, template, field and value
+with the definition of the element, and each problem with its offset.
+
+--elements reads definitions of elements that the tables do not name, from a YAML or CSV file with pen, id, name,
+type and unit.
+
 One summary line goes to standard error: what was decoded, and what was not and why.
 The exit code is 2 when a file cannot be used, and 0 otherwise.`,
 		Example: `  crosstap decode export.pcap
   crosstap decode -o jsonl export.pcap | jq 'select(.template == 282)'
+  crosstap decode --explain export.pcap | less
   crosstap decode --templates --options templates.dat data.dat`,
 		GroupID: "fix",
 		Args:    cobra.MinimumNArgs(1),
@@ -49,12 +57,19 @@ The exit code is 2 when a file cannot be used, and 0 otherwise.`,
 			if conversations.on {
 				return conversations.run(cmd, args, output, d.port)
 			}
+			if err := defineElements(elements); err != nil {
+				return exit(exitUsage, err)
+			}
 			out := bufio.NewWriterSize(cmd.OutOrStdout(), 64<<10)
+			if d.explain {
+				d.lines, output = out, "none"
+			}
 			d.print = newRecordPrinter(output, out)
 			err := d.files(cmd.Context(), args, cmd.InOrStdin())
 			if d.print != nil {
-				err = errors.Join(err, d.print.close(), out.Flush())
+				err = errors.Join(err, d.print.close())
 			}
+			err = errors.Join(err, out.Flush())
 			fmt.Fprintln(cmd.ErrOrStderr(), d.summary(len(args)))
 			if err != nil {
 				return exit(exitUsage, err)
@@ -64,6 +79,8 @@ The exit code is 2 when a file cannot be used, and 0 otherwise.`,
 	}
 	f := cmd.Flags()
 	f.StringVarP(&output, "output", "o", "table", "format: "+strings.Join(decodeFormats, ", ")+" (none decodes and counts only)")
+	f.BoolVar(&d.explain, "explain", false, "explain the datagrams byte by byte")
+	f.StringVar(&elements, "elements", "", "file with definitions of more elements (.yaml or .csv)")
 	f.BoolVar(&d.templates, "templates", false, "print templates and withdrawals, too")
 	f.BoolVar(&d.options, "options", true, "print the records of options templates, too")
 	conversations = addConversations(cmd)
@@ -75,7 +92,9 @@ The exit code is 2 when a file cannot be used, and 0 otherwise.`,
 // decoder is one run of the command.
 type decoder struct {
 	templates, options bool
+	explain            bool
 	port               uint16
+	lines              *bufio.Writer // of explain
 	print              recordPrinter
 	sessions           map[string]*flowproto.Session
 	recs               []flow.Record
@@ -85,8 +104,13 @@ type decoder struct {
 // decodeCount is what the summary tells.
 type decodeCount struct {
 	datagrams int
+	protocols [flowproto.Unknown + 1]protocolCount
+	other     map[string]int // datagrams and frames that were not decoded
+}
+
+type protocolCount struct {
+	datagrams int
 	total     flowproto.Result
-	other     map[string]int // datagrams by protocol, and frames, that were not decoded
 }
 
 func (c *decodeCount) skip(what string) {
@@ -96,20 +120,9 @@ func (c *decodeCount) skip(what string) {
 	c.other[what]++
 }
 
-func (c *decodeCount) add(r flowproto.Result) {
-	t := &c.total
-	t.Messages += r.Messages
-	t.Records += r.Records
-	t.OptionRecords += r.OptionRecords
-	t.LateRecords += r.LateRecords
-	t.Borrowed += r.Borrowed
-	t.Templates += r.Templates
-	t.Withdrawals += r.Withdrawals
-	t.Lost += r.Lost
-	t.Found += r.Found
-	for i, n := range r.Problems {
-		t.Problems[i] += n
-	}
+func (c *decodeCount) add(p flowproto.Protocol, r flowproto.Result) {
+	c.protocols[p].datagrams++
+	flowproto.Add(&c.protocols[p].total, r)
 }
 
 // files decodes one file after the other. A file that cannot be used does not keep the others from being decoded.
@@ -141,12 +154,8 @@ func (d *decoder) file(ctx context.Context, name string, in io.Reader) error {
 	switch {
 	case isCapture(magic):
 		return d.capture(ctx, name, r)
-	case exportProtocol(magic) == "ipfix":
+	case flowproto.Detect(magic) < flowproto.Unknown && flowproto.Detect(magic) != flowproto.Empty:
 		return d.messages(name, r)
-	case exportProtocol(magic) != "":
-		d.count.datagrams++
-		d.count.skip(exportProtocol(magic))
-		return nil
 	}
 	return fmt.Errorf("%s: neither a capture file nor an export payload: it starts with % x", name, magic)
 }
@@ -162,25 +171,7 @@ func isCapture(b []byte) bool {
 	return false
 }
 
-// exportProtocol names the protocol of an export payload by its version word, "" for something else.
-func exportProtocol(b []byte) string {
-	if len(b) < 4 || b[0] != 0 {
-		return ""
-	}
-	switch b[1] {
-	case 0:
-		if b[2] == 0 && b[3] == 5 {
-			return "sflow5"
-		}
-	case 1, 5, 7, 9:
-		return fmt.Sprintf("netflow%d", b[1])
-	case ipfix.Version:
-		return "ipfix"
-	}
-	return ""
-}
-
-// messages decodes a payload file, message by message, so that its size does not matter.
+// messages decodes a payload file: IPFIX message by message, so that its size does not matter, all else as one datagram.
 func (d *decoder) messages(name string, r *bufio.Reader) error {
 	buf := make([]byte, ipfix.MaxMessage)
 	for {
@@ -192,7 +183,7 @@ func (d *decoder) messages(name string, r *bufio.Reader) error {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 		size := ipfix.MaxMessage
-		if exportProtocol(head) == "ipfix" {
+		if len(head) == 4 && flowproto.Detect(head) == flowproto.IPFIX {
 			size = max(int(head[2])<<8|int(head[3]), ipfix.HeaderLen)
 		}
 		n, err := io.ReadFull(r, buf[:size])
@@ -238,19 +229,27 @@ func (d *decoder) frame(name string, f *frame.Frame) {
 	if !ok || d.port != 0 && u.srcPort != d.port && u.dstPort != d.port {
 		return
 	}
-	switch p := exportProtocol(u.payload); {
-	case p == "":
+	switch p := flowproto.Detect(u.payload); {
+	case p == flowproto.Empty, p == flowproto.Unknown:
 		return
 	case u.fragment:
 		d.count.datagrams++
 		d.count.skip("fragment")
-	case p == "ipfix":
-		d.count.datagrams++
-		d.payload(name, u.from(), u.payload, f.TimeNS)
+	case d.port == 0 && unlikely(p, u.payload):
+		return
 	default:
 		d.count.datagrams++
-		d.count.skip(p)
+		d.payload(name, u.from(), u.payload, f.TimeNS)
 	}
+}
+
+// unlikely reports whether a datagram of a rare version is something else: the version word alone is weak evidence.
+func unlikely(p flowproto.Protocol, b []byte) bool {
+	if p != flowproto.NetFlow1 && p != flowproto.NetFlow6 && p != flowproto.NetFlow7 {
+		return false
+	}
+	_, err := flowproto.ParseHeader(b)
+	return err != nil
 }
 
 // payload decodes messages of the transport session from the exporter; "" is the session of payload files.
@@ -260,16 +259,21 @@ func (d *decoder) payload(file, from string, b []byte, recvNS int64) {
 		s = flowproto.NewSession(flowproto.Limits{PendingBytes: 64 << 20, PendingSets: 1 << 16})
 		d.sessions[from] = s
 	}
+	p := flowproto.Detect(b)
+	if d.explain {
+		d.count.add(p, d.explainPayload(s, file, from, b, recvNS))
+		return
+	}
 	if d.print == nil {
 		var res flowproto.Result
 		d.recs, res, _ = s.Decode(b, recvNS, d.recs[:0]) // problems are in the result
-		d.count.add(res)
+		d.count.add(p, res)
 		return
 	}
 	res, _ := s.Walk(b, recvNS, func(it *flowproto.Item) {
 		switch it.Kind {
-		case flowproto.KindRecord:
-		case flowproto.KindOption:
+		case flowproto.KindRecord, flowproto.KindDiscard:
+		case flowproto.KindOption, flowproto.KindCounters:
 			if !d.options {
 				return
 			}
@@ -280,25 +284,25 @@ func (d *decoder) payload(file, from string, b []byte, recvNS int64) {
 		}
 		d.print.item(file, from, it)
 	})
-	d.count.add(res)
+	d.count.add(p, res)
 }
 
 // summary is the line on standard error.
 func (d *decoder) summary(files int) string {
-	t := &d.count.total
+	var sum flowproto.Result
+	var each []string
+	for p, c := range d.count.protocols {
+		if c.datagrams > 0 {
+			flowproto.Add(&sum, c.total)
+			each = append(each, fmt.Sprintf("%s %s with %s", flowproto.Protocol(p), plural(c.datagrams, "datagram"), plural(c.total.Records, "record")))
+		}
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "decode: %s, %s, %s: %s, %s, %s", plural(files, "file"), plural(d.count.datagrams, "datagram"),
-		plural(t.Messages, "message"), plural(t.Records, "record"), plural(t.OptionRecords, "option record"), plural(t.Templates, "template"))
-	for _, extra := range []struct {
-		n    int
-		what string
-	}{
-		{t.Withdrawals, "withdrawn"}, {t.LateRecords, "decoded late"}, {t.Borrowed, "with a borrowed template"},
-		{int(t.Lost - min(t.Found, t.Lost)), "lost on the way by their sequence numbers"},
-	} {
-		if extra.n > 0 {
-			fmt.Fprintf(&b, ", %d %s", extra.n, extra.what)
-		}
+		plural(sum.Messages, "message"), plural(sum.Records, "record"), plural(sum.OptionRecords, "option record"), plural(sum.Templates, "template"))
+	d.extras(&b, &sum)
+	if len(each) > 1 {
+		fmt.Fprintf(&b, "; %s", strings.Join(each, ", "))
 	}
 	sets, bytes := 0, 0
 	for _, s := range d.sessions {
@@ -309,7 +313,7 @@ func (d *decoder) summary(files int) string {
 		fmt.Fprintf(&b, "; %s (%d bytes) without a template", plural(sets, "set"), bytes)
 	}
 	var not []string
-	for i, n := range t.Problems {
+	for i, n := range sum.Problems {
 		if n > 0 {
 			not = append(not, fmt.Sprintf("%s %d", flowproto.Reason(i), n))
 		}
@@ -322,6 +326,28 @@ func (d *decoder) summary(files int) string {
 		fmt.Fprintf(&b, "; not decoded: %s", strings.Join(not, ", "))
 	}
 	return b.String()
+}
+
+// extras tells what does not happen in most files.
+func (d *decoder) extras(b *strings.Builder, sum *flowproto.Result) {
+	tell := func(n uint64, what string) {
+		if n > 0 {
+			fmt.Fprintf(b, ", %d %s", n, what)
+		}
+	}
+	tell(uint64(sum.CounterSamples), "counter samples")
+	tell(uint64(sum.Withdrawals), "withdrawn")
+	tell(uint64(sum.LateRecords), "decoded late")
+	tell(uint64(sum.Borrowed), "with a borrowed template")
+	for p := range d.count.protocols {
+		r := &d.count.protocols[p].total
+		what := "lost on the way by their sequence numbers"
+		if flowproto.Protocol(p) != flowproto.IPFIX {
+			what = r.Unit.String() + " of " + flowproto.Protocol(p).String() + " " + what
+		}
+		tell(r.Lost-min(r.Found, r.Lost), what)
+	}
+	tell(sum.AgentDrops, "packets that agents could not sample")
 }
 
 func plural(n int, what string) string {

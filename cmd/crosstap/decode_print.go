@@ -47,6 +47,7 @@ func appendItem(b []byte, file, exporter string, it *flowproto.Item) []byte {
 	if exporter != "" {
 		b = appendMember(b, "exporter", exporter)
 	}
+	b = appendMember(b, "protocol", it.Protocol.String())
 	b = fmt.Appendf(b, `,"domain":%d,"template":%d,"sequence":%d`, it.Domain, it.ID, it.Sequence)
 	b = appendMember(b, "export_time", it.Export.Format(time.RFC3339))
 	if it.RecvNS != 0 {
@@ -237,8 +238,12 @@ func (p *tablePrinter) item(file, exporter string, it *flowproto.Item) {
 	if exporter == "" {
 		exporter = file
 	}
-	fmt.Fprintf(p.w, "%s %d  exporter %s  domain %d  template %d  sequence %d  exported %s%s\n",
-		it.Kind, p.n, exporter, it.Domain, it.ID, it.Sequence, it.Export.Format(time.RFC3339), notes(it))
+	from := fmt.Sprintf("template %d", it.ID)
+	if it.ID == 0 { // the protocol has no templates
+		from = it.Protocol.String()
+	}
+	fmt.Fprintf(p.w, "%s %d  exporter %s  domain %d  %s  sequence %d  exported %s%s\n",
+		it.Kind, p.n, exporter, it.Domain, from, it.Sequence, it.Export.Format(time.RFC3339), notes(it))
 	t := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)
 	switch {
 	case it.Data != nil:

@@ -391,7 +391,7 @@ func (w *walk) item(kind decode.Kind) decode.Item {
 	}
 	return decode.Item{
 		Kind: kind, Protocol: decode.SFlow, Domain: w.info.SubAgent, Sequence: w.info.Sequence, Export: time.Unix(0, w.recvNS).UTC(),
-		RecvNS: w.recvNS, Data: w.c.b, Values: w.values,
+		RecvNS: w.recvNS, Data: w.c.b, Offset: w.off, Values: w.values,
 	}
 }
 
