@@ -110,10 +110,11 @@ type look struct {
 	noHeaders bool
 	numeric   bool
 	utc       bool
+	files     []string // formats that the server writes and the command passes on
 }
 
 func (l *look) flags(cmd *cobra.Command) {
-	f := cmd.Flags()
+	f, formats := cmd.Flags(), l.formats()
 	f.StringVarP(&l.output, "output", "o", "table", "format: "+strings.Join(formats, ", "))
 	f.StringSliceVar(&l.columns, "columns", nil, "columns of table, wide and csv, by their JSON names")
 	f.BoolVar(&l.noHeaders, "no-headers", false, "leave column titles and comment lines out")
@@ -122,11 +123,17 @@ func (l *look) flags(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
 }
 
+// formats lists what -o takes.
+func (l *look) formats() []string { return slices.Concat(formats, l.files) }
+
+// file reports whether the format is one that the server writes whole.
+func (l *look) file() bool { return slices.Contains(l.files, l.output) }
+
 func (l *look) check() error {
-	if !slices.Contains(formats, l.output) {
+	if formats := l.formats(); !slices.Contains(formats, l.output) {
 		return usagef("-o %q: expected %s%s", l.output, strings.Join(formats, ", "), didYouMean(l.output, formats))
 	}
-	if len(l.columns) > 0 && slices.Contains([]string{"json", "jsonl", "yaml"}, l.output) {
+	if len(l.columns) > 0 && !slices.Contains([]string{"table", "wide", "csv"}, l.output) {
 		return usagef("--columns goes with -o table, wide or csv; -o %s always has every column", l.output)
 	}
 	return nil
@@ -182,13 +189,23 @@ type inquiry struct {
 	limit        int
 	follow       bool
 	filter       string
+	extra        func(url.Values) error // further parameters; nil for none
+	judge        func(doc any) error    // what the answer means for the exit code; nil for nothing
 }
 
 // newInquiry returns the command of a report with rows of type T in a document of type D.
 func newInquiry[D, T any](name, one, short, long, example string) *cobra.Command {
-	in := &inquiry{report: name, one: one, doc: func() any { return new(D) }, columnNames: answer.Columns[T]()}
+	in := &inquiry{report: name, one: one, doc: func() any { return new(D) }, columnNames: answer.Columns[T](), look: look{files: []string{"parquet"}}}
+	cmd := in.command(name+" [FILTER...]", short, long, example, "1h")
+	in.sortFlags(cmd)
+	cmd.Flags().BoolVarP(&in.follow, "follow", "f", false, "keep showing what is new, until interrupted")
+	return cmd
+}
+
+// command returns a command with the flags that all reports have; trailing words are the filter.
+func (in *inquiry) command(use, short, long, example, since string) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: name + " [FILTER...]", Short: short, Long: long, Example: example, GroupID: "ask",
+		Use: use, Short: short, Long: long, Example: example, GroupID: "ask",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			in.filter = strings.Join(args, " ")
 			return in.run(cmd)
@@ -198,15 +215,17 @@ func newInquiry[D, T any](name, one, short, long, example string) *cobra.Command
 	in.source.flags(cmd)
 	in.look.flags(cmd)
 	f := cmd.Flags()
-	f.StringVar(&in.since, "since", "1h", `start of the range: a duration ago, "today", "15:04", "2026-01-02 15:04", RFC 3339, "now-15m"`)
+	f.StringVar(&in.since, "since", since, `start of the range: a duration ago, "today", "15:04", "2026-01-02 15:04", RFC 3339, "now-15m"`)
 	f.StringVar(&in.until, "until", "now", "end of the range")
-	f.StringVar(&in.sort, "sort", "", `column to sort by, "-" before it for greatest first (default the report's own order)`)
 	f.IntVar(&in.limit, "limit", 0, "rows at most (default the report's own limit)")
-	f.BoolVarP(&in.follow, "follow", "f", false, "keep showing what is new, until interrupted")
-	for _, flag := range []string{"sort", "columns"} {
-		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(in.columnNames, cobra.ShellCompDirectiveNoFileComp))
-	}
+	_ = cmd.RegisterFlagCompletionFunc("columns", cobra.FixedCompletions(in.columnNames, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
+}
+
+// sortFlags adds the flag of reports that can be sorted.
+func (in *inquiry) sortFlags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&in.sort, "sort", "", `column to sort by, "-" before it for greatest first (default the report's own order)`)
+	_ = cmd.RegisterFlagCompletionFunc("sort", cobra.FixedCompletions(in.columnNames, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // query gives the parameters of the API. Relative times stay relative; the server resolves them.
@@ -229,6 +248,12 @@ func (in *inquiry) query() (url.Values, error) {
 	if in.limit != 0 {
 		q.Set("limit", strconv.Itoa(in.limit))
 	}
+	if in.file() {
+		q.Set("format", in.output)
+	}
+	if in.extra != nil {
+		return q, in.extra(q)
+	}
 	return q, nil
 }
 
@@ -245,8 +270,18 @@ func (in *inquiry) run(cmd *cobra.Command) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
+	if in.follow && in.file() {
+		return usagef("--follow does not go with -o %s", in.output)
+	}
 	if in.follow {
 		return in.followWith(cmd, c, q)
+	}
+	if in.file() {
+		body, err := in.get(cmd.Context(), c, "api/v1/"+in.report, q)
+		if err == nil {
+			_, err = cmd.OutOrStdout().Write(body)
+		}
+		return err
 	}
 	body, doc, err := in.answer(cmd.Context(), c, q)
 	if err != nil {
@@ -255,7 +290,10 @@ func (in *inquiry) run(cmd *cobra.Command) (err error) {
 	if err := in.print(cmd.OutOrStdout(), body, doc); err != nil {
 		return err
 	}
-	return in.foot(cmd.ErrOrStderr(), doc)
+	if err := in.foot(cmd.ErrOrStderr(), doc); err != nil || in.judge == nil {
+		return err
+	}
+	return in.judge(doc)
 }
 
 // answer asks once and decodes.

@@ -8,7 +8,7 @@ import "github.com/spf13/cobra"
 func commands() []*cobra.Command {
 	return []*cobra.Command{
 		newDemo(), newServe(), newTap(), newLab(),
-		newPairs(), newConversations(), newFlows(),
+		newPairs(), newConversations(), newFlows(), newTop(), newSeries(), newMap(), newNetworks(), newCoverage(), newGet(), newDescribe(),
 		newStatus(), newDoctor(), newExporters(), newDecode(), newFilter(), newConfig(),
 		newDocs(), newMan(), newVersion(),
 	}

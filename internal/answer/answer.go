@@ -74,14 +74,55 @@ func points(s report.Series) reflect.Value {
 	return out
 }
 
+// topRows lays out the greatest with a column for each name of the key.
+func topRows(t report.Top) reflect.Value {
+	by := append(append([]string{}, t.Per...), t.By...)
+	one := reflect.TypeFor[report.TopRow]()
+	var fields []reflect.StructField
+	var from []int // of TopRow; negative for a part of the key
+	for i := range one.NumField() {
+		f := one.Field(i)
+		switch f.Name {
+		case "Key":
+			for k, name := range by {
+				fields = append(fields, reflect.StructField{Name: "By" + strconv.Itoa(k), Type: reflect.TypeFor[string](), Tag: reflect.StructTag(`json:` + strconv.Quote(name))})
+				from = append(from, -1-k)
+			}
+			continue
+		case "Period":
+			if t.PeriodMS == 0 {
+				continue
+			}
+		}
+		fields, from = append(fields, f), append(from, i)
+	}
+	row := reflect.StructOf(fields)
+	out := reflect.MakeSlice(reflect.SliceOf(row), len(t.Rows), len(t.Rows))
+	for n := range t.Rows {
+		in, r := reflect.ValueOf(t.Rows[n]), out.Index(n)
+		for i, f := range from {
+			switch {
+			case f >= 0:
+				r.Field(i).Set(in.Field(f))
+			case -1-f < len(t.Rows[n].Key):
+				r.Field(i).SetString(t.Rows[n].Key[-1-f])
+			}
+		}
+	}
+	return out
+}
+
 // rowsOf returns the slice of rows of an answer: the field Rows or Links, the points of a time series.
 // An answer without rows is its own only row.
 func rowsOf(v any) reflect.Value {
 	rv := reflect.Indirect(reflect.ValueOf(v))
-	if s, ok := rv.Interface().(report.Series); ok {
-		return points(s)
+	switch v := rv.Interface().(type) {
+	case report.Series:
+		return points(v)
+	case report.Top:
+		return topRows(v)
 	}
-	for _, name := range []string{"Rows", "Links"} {
+	for _, name := range []string{"Rows", "Links", "Edges", "Peers"} {
 		if f := rv.FieldByName(name); f.IsValid() {
 			return f
 		}

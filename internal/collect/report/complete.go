@@ -32,6 +32,18 @@ func CheckFilter(expr string) *FilterError {
 	return nil
 }
 
+// PacketFilter is a flow filter in the language of packet filters, with what that cannot say.
+type PacketFilter = filter.PacketFilter
+
+// ToPacketFilter says a flow filter as a packet filter, for packets inside tunnels or plain ones.
+func ToPacketFilter(expr string, inner bool) (PacketFilter, *FilterError) {
+	e, err := filter.Parse(expr)
+	if fe, ok := err.(*FilterError); ok {
+		return PacketFilter{}, fe
+	}
+	return e.ToPacketFilter(filter.PacketOptions{Inner: inner}), nil
+}
+
 // Complete proposes fields, operators, keywords and values, those that occur most first. Values come
 // from the last hour before until.
 func (r *Reports) Complete(ctx context.Context, expr string, pos int, until time.Time) (Completion, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"strings"
 	"time"
 
 	"crosstap/internal/flow"
@@ -49,8 +50,16 @@ func (r *Reports) Flows(ctx context.Context, q Query) (Flows, error) {
 
 func (a *ask) flows(ctx context.Context, r *Reports, order string) (Flows, error) {
 	out := Flows{Rows: []Flow{}}
-	with := fmt.Sprintf("WITH r AS NOT MATERIALIZED (SELECT * FROM %s WHERE t_end >= %s AND t_end < %s),\nl AS NOT MATERIALIZED (SELECT * FROM r WHERE true%s)\n",
-		a.view.Table(), ts(a.sinceMS), ts(a.untilMS), and(a.cond.row(a)))
+	var b strings.Builder
+	b.WriteString("WITH " + a.seenSteps())
+	fmt.Fprintf(&b, "r AS NOT MATERIALIZED (SELECT * FROM %s WHERE t_end >= %s AND t_end < %s),\n", a.view.Table(), ts(a.sinceMS), ts(a.untilMS))
+	from := "r"
+	if len(a.cond.expr.New()) > 0 { // whether a pair is new takes what all observers know of it
+		a.need = []string{"segment", "fabric", "src_vm", "dst_vm", "src_vm_id", "dst_vm_id"}
+		from = a.fillNames(&b, "r")
+	}
+	fmt.Fprintf(&b, "l AS NOT MATERIALIZED (SELECT * FROM %s WHERE true%s)\n", from, and(a.cond.row(a)))
+	with := b.String()
 	query := with + "SELECT " + flowColumns + " FROM l ORDER BY " + order + fmt.Sprintf(" LIMIT %d", a.Limit)
 	err := a.each(ctx, query, func(rows *sql.Rows) error {
 		f, err := scanFlow(rows)

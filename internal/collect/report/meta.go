@@ -16,14 +16,20 @@ const maxGapsShown = 100
 // meta completes an answer.
 func (a *ask) meta(ctx context.Context, r *Reports, name string, total Total, sampled, ambiguous uint64) (Meta, error) {
 	m := Meta{Schema: SchemaVersion, Report: name, Since: msTime(a.sinceMS), Until: msTime(a.untilMS), Filter: a.Filter, Sort: a.Sort,
-		Limit: a.Limit, Total: total, Resolution: "raw"}
-	if oldest, newest, ok := a.view.Extent(); ok {
+		Limit: a.Limit, Total: total, Resolution: a.resolution(), Notes: append([]string{}, a.notes...)}
+	extent := a.view.Extent
+	if a.step != 0 {
+		extent = a.view.RollupExtent
+	}
+	if oldest, newest, ok := extent(); ok {
 		from, to := time.Unix(0, oldest).UTC(), time.Unix(0, newest).UTC()
 		m.DataFrom, m.DataUntil = &from, &to
 	}
-	stored, err := a.storedRows(ctx)
-	if err != nil {
-		return Meta{}, err
+	stored, err := total.Rows, error(nil)
+	if total.Rows == 0 || len(a.gaps()) > 0 { // without a gap the ratio is 1, whatever the number
+		if stored, err = a.storedRows(ctx); err != nil {
+			return Meta{}, err
+		}
 	}
 	m.Completeness = a.completeness(stored)
 	m.Completeness.SampledRows, m.Completeness.AmbiguousRows = sampled, ambiguous
@@ -39,6 +45,9 @@ func (a *ask) meta(ctx context.Context, r *Reports, name string, total Total, sa
 func (a *ask) storedRows(ctx context.Context) (n uint64, err error) {
 	a.args = nil
 	query := fmt.Sprintf("SELECT count(*) FROM %s WHERE t_end >= %s AND t_end < %s", a.view.Table(), ts(a.sinceMS), ts(a.untilMS))
+	if a.step != 0 { // the rows may be gone
+		query = fmt.Sprintf("SELECT coalesce(sum(rows) + sum(other_rows), 0)::UBIGINT FROM %s", a.rollup(a.sinceMS, a.untilMS))
+	}
 	err = a.each(ctx, query, func(rows *sql.Rows) error { return rows.Scan(&n) })
 	return n, err
 }

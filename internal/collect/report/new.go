@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"crosstap/internal/collect/store"
@@ -19,8 +20,9 @@ import (
 // canonical rows. A filter on one end (src., dst.) means the conversation's ends, source for the client, so
 // that both directions pass and all reports add up to the same; only Flows goes by the row.
 type Reports struct {
-	st  store.Reader
-	now func() time.Time
+	st       store.Reader
+	now      func() time.Time
+	counters atomic.Pointer[countersBox]
 }
 
 var _ Reporter = (*Reports)(nil)
@@ -57,9 +59,14 @@ type ask struct {
 	view             store.View
 	args             []any
 	cond             condition
-	vteps            bool // rows need VTEPs filled in one by one
-	twice            bool // the rows are read twice: what fills them in is kept
-	ends             bool // rows need to know which end opened their conversation
+	vteps            bool          // rows need VTEPs filled in one by one
+	twice            bool          // the rows are read twice: what fills them in is kept
+	ends             bool          // rows need to know which end opened their conversation
+	rowwise          bool          // and each row tells it by itself
+	need             []string      // columns to fill in; nil for all
+	only             string        // a condition that rows which matter fulfil, to read less
+	step             time.Duration // of the roll-up that answers; 0 for the rows themselves
+	notes            []string
 }
 
 // check completes a question and finds its mistakes.
@@ -82,7 +89,19 @@ func check(q Query, limit int) (*ask, error) {
 		return nil, err
 	}
 	a.cond = cond
-	return a, nil
+	for _, within := range cond.expr.New() {
+		a.lookbackMS = min(a.backTo(), a.seenFrom(within))
+		a.notes = append(a.notes, fmt.Sprintf("new within %s: pairs not seen from %s on", spanText(within), msTime(a.seenFrom(within)).Format(time.RFC3339)))
+	}
+	return a, a.resolve()
+}
+
+// backTo is how far back the view must reach.
+func (a *ask) backTo() int64 {
+	if a.lookbackMS != 0 {
+		return a.lookbackMS
+	}
+	return a.sinceMS
 }
 
 const maxMS = int64(250_000_000_000_000)
@@ -119,11 +138,7 @@ func (r *Reports) with(ctx context.Context, a *ask, answer func() error) error {
 
 func (r *Reports) once(ctx context.Context, a *ask, answer func() error) (err error) {
 	a.args = nil
-	from := a.sinceMS
-	if a.lookbackMS != 0 {
-		from = a.lookbackMS
-	}
-	if a.view, err = r.st.View(ctx, clampNS(from), clampNS(a.untilMS)); err != nil {
+	if a.view, err = r.st.View(ctx, clampNS(a.backTo()), clampNS(a.untilMS)); err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
 	defer func() {

@@ -26,7 +26,7 @@ func (r *Reports) Overview(ctx context.Context, q Query) (Overview, error) {
 	if err != nil {
 		return Overview{}, err
 	}
-	a.lookbackMS = min(a.sinceMS, a.untilMS-2*dayMS)
+	a.lookbackMS = min(a.backTo(), a.untilMS-2*dayMS)
 	var out Overview
 	err = r.with(ctx, a, func() error {
 		out, err = a.overview(ctx, r, order)
@@ -40,7 +40,7 @@ func (a *ask) overview(ctx context.Context, r *Reports, order string) (Overview,
 	if err != nil {
 		return Overview{}, err
 	}
-	out := Overview{Meta: top.Meta, Pairs: top.Meta.Total.Rows, TopPairs: top.Rows, CoverageReason: "vNIC counters are not known",
+	out := Overview{Meta: top.Meta, Pairs: top.Meta.Total.Rows, TopPairs: top.Rows, CoverageReason: noCounters,
 		Observers: []ObserverRow{}, TopSegments: []SegmentTotal{}}
 	out.Meta.Report = "overview"
 	for _, part := range []func(context.Context, *Overview) error{a.headline, a.newPairs, a.lastMinute, a.observerRows, a.topSegments} {

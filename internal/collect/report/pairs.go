@@ -59,7 +59,7 @@ g AS NOT MATERIALIZED (SELECT ` + key)
   count(*) FILTER (can AND (marks & 2) <> 0) AS sampled_rows, count(*) FILTER ((marks & 8) <> 0) AS ambiguous_rows
   FROM o GROUP BY ` + key + ` HAVING bool_or(can)),
 q0 AS NOT MATERIALIZED (SELECT *, CASE WHEN votes <> 0 THEN votes > 0 ELSE port_votes >= 0 END AS fwd FROM g),
-q AS MATERIALIZED (SELECT fabric, segment, a, a_who, b, b_who, (segment & 4294967295)::UBIGINT AS vni, tenant,
+q AS MATERIALIZED (SELECT fwd, fabric, segment, a, a_who, b, b_who, (segment & 4294967295)::UBIGINT AS vni, tenant,
   coalesce(if(fwd, a_vtep, b_vtep), ` + zeroAddr + `) AS src_vtep, coalesce(if(fwd, b_vtep, a_vtep), ` + zeroAddr + `) AS dst_vtep,
   coalesce(if(fwd, a_host, b_host), '') AS src_host, coalesce(if(fwd, b_host, a_host), '') AS dst_host,
   coalesce(if(fwd, a_vm, b_vm), '') AS src_vm, coalesce(if(fwd, b_vm, a_vm), '') AS dst_vm, if(fwd, a_vm_id, b_vm_id) AS src_vm_id, if(fwd, b_vm_id, a_vm_id) AS dst_vm_id, if(fwd, a, b) AS src_addr, if(fwd, b, a) AS dst_addr,

@@ -20,7 +20,19 @@ type Query struct {
 	Limit        int           // rows at most, 0 for the report's own limit
 	By           []string      // series: columns to split by, at most four
 	Step         time.Duration // series: bucket width, 0 for one that fits
-	Metric       string        // series: "octets" (default), "packets", "flows"
+	Metric       string        // series, top: what to count, see Metrics; "" for octets
+	Resolution   string        // "" or "auto", "raw", "1h": what answers; reports that can use roll-ups only
+	Previous     bool          // series: also the period of equal length before
+	Per          []string      // top: columns of which each value has its own list
+	Period       time.Duration // top: a list for each period, 0 for one over all
+	Having       string        // top: a condition on the sums
+	MTU          int           // networks: bytes that the underlay carries, 0 for 1500
+	Name         string        // VM page and things: name, id or address
+	Expand       []string      // map: groups that are shown by their members
+	Focus        string        // map: a node; only what is Hops away from it stays
+	Hops         int           // map: 0 for 1
+	BaseSince    time.Time     // map, VM page: the period to compare with; zero for none (VM page: the one before)
+	BaseUntil    time.Time
 }
 
 // Gap is a stretch of time in which flows may be missing, and why.
@@ -64,6 +76,7 @@ type Meta struct {
 	DataFrom     *time.Time   `json:"data_from"`  // oldest stored t_end, null for an empty store
 	DataUntil    *time.Time   `json:"data_until"` // newest stored t_end
 	Resolution   string       `json:"resolution"` // "raw" or the roll-up that answered
+	Notes        []string     `json:"notes"`      // what a reader of the figures must know
 	Completeness Completeness `json:"completeness"`
 	// Empty names the cause of an answer without rows and what to do; null when there are rows.
 	Empty *Empty `json:"empty"`
@@ -212,6 +225,11 @@ type Line struct {
 	Avg    float64   `json:"avg"`
 	P95    float64   `json:"p95"`
 	Last   float64   `json:"last"`
+	// Of the period of equal length before, when it was asked for: values in the same buckets, counted from its start.
+	Previous      []float64 `json:"previous,omitempty"`
+	PreviousTotal *uint64   `json:"previous_total,omitempty"`
+
+	rest bool // what no other line has
 }
 
 // Series is the answer of a time series. Times are the buckets' starts.
@@ -223,6 +241,9 @@ type Series struct {
 	StepMS int64       `json:"step_ms"`
 	Times  []time.Time `json:"times"`
 	Lines  []Line      `json:"lines"`
+
+	PreviousSince *time.Time `json:"previous_since,omitempty"`
+	PreviousUntil *time.Time `json:"previous_until,omitempty"`
 }
 
 // Link is one link of the VTEP–VNI–VTEP Sankey diagram.
@@ -290,6 +311,16 @@ type Reporter interface {
 	Series(context.Context, Query) (Series, error)
 	Sankey(context.Context, Query) (Sankey, error)
 	Overview(context.Context, Query) (Overview, error)
+	Networks(context.Context, Query) (Networks, error)
+	Top(context.Context, Query) (Top, error)
+	Things(ctx context.Context, kind string, q Query) (Things, error)
+	VM(context.Context, Query) (VMPage, error)
+	Map(context.Context, Query) (Map, error)
+	AllowList(context.Context, Query) (AllowList, error)
+	Observers(context.Context, Query) (Observers, error)
+	Carriers(context.Context, Query) (Carriers, error)
+	Carried(context.Context, Query) (Carriers, error)
+	Coverage(context.Context, Query) (Coverage, error)
 }
 
 // FilterError says where in a filter expression the mistake is.

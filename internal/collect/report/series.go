@@ -32,6 +32,11 @@ var metrics = map[string]struct {
 	"octets":  {"octets", "bit/s", 8},
 	"packets": {"packets", "packet/s", 1},
 	"flows":   {"1", "flow/s", 1},
+
+	"l2_octets":    {"l2_octets", "bit/s", 8},
+	"retransmits":  {"retransmits", "segment/s", 1},
+	"zero_windows": {"zero_windows", "segment/s", 1},
+	"fragments":    {"fragments", "packet/s", 1},
 }
 
 // steps are the widths that a step that fits is chosen from.
@@ -62,7 +67,10 @@ func (r *Reports) Series(ctx context.Context, q Query) (Series, error) {
 		out, err = s.answer(ctx, r)
 		return err
 	})
-	return out, err
+	if err != nil || !q.Previous {
+		return out, err
+	}
+	return out, r.previous(ctx, q, &out)
 }
 
 func checkSeries(q Query) (*seriesAsk, error) {
@@ -70,7 +78,7 @@ func checkSeries(q Query) (*seriesAsk, error) {
 		q.Metric = "octets"
 	}
 	if _, ok := metrics[q.Metric]; !ok {
-		return nil, &QueryError{"metric", "there is no metric " + quoteName(q.Metric), "metrics: octets, packets, flows"}
+		return nil, &QueryError{"metric", "there is no metric " + quoteName(q.Metric), "metrics: " + strings.Join(slices.Sorted(maps.Keys(metrics)), ", ")}
 	}
 	if len(q.By) > maxBy {
 		return nil, &QueryError{"by", fmt.Sprintf("%d columns to split by", len(q.By)), "4 at most"}
@@ -227,7 +235,7 @@ SELECT %[3]s line, total::UBIGINT, (SELECT count(*) FROM tot WHERE total IS NOT 
 		return nil
 	})
 	if all > known || c.Rows > uint64(len(lines)) {
-		lines[0] = &Line{Key: []string{"other"}, Values: make([]float64, s.n), Total: all - known}
+		lines[0] = &Line{Key: []string{"other"}, Values: make([]float64, s.n), Total: all - known, rest: true}
 	}
 	return lines, c, err
 }
@@ -250,7 +258,7 @@ func (s *seriesAsk) fill(ctx context.Context, lines map[int]*Line) error {
 			return nil
 		}
 		if lines[n] == nil { // rows that only reach into the range
-			lines[n] = &Line{Key: []string{"other"}, Values: make([]float64, s.n)}
+			lines[n] = &Line{Key: []string{"other"}, Values: make([]float64, s.n), rest: true}
 		}
 		lines[n].Values[i-s.first] = sum / 1000
 		return nil

@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"crosstap/internal/collect/report/filter"
@@ -18,7 +19,7 @@ const zeroAddr = "'00000000-0000-0000-0000-000000000000'::UUID"
 
 // filled are the columns that one observer may know and another not, with their "not known".
 var filled = []struct{ name, zero string }{
-	{"segment", "0"}, {"fabric", "''"}, {"tenant", "''"},
+	{"segment", "0"}, {"fabric", "''"}, {"tenant", "''"}, {"src_tenant", "''"}, {"dst_tenant", "''"},
 	{"src_vm", "''"}, {"dst_vm", "''"}, {"src_host", "''"}, {"dst_host", "''"}, {"app", "''"},
 }
 
@@ -56,7 +57,8 @@ func (a *ask) observed(when string) string {
 // logicalWhere is logical with a time condition of one's own.
 func (a *ask) logicalWhere(when string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "WITH r AS NOT MATERIALIZED (SELECT * FROM %s WHERE %s%s),\n", a.view.Table(), when, and(a.cond.rows(a)))
+	b.WriteString("WITH " + a.seenSteps())
+	fmt.Fprintf(&b, "r AS NOT MATERIALIZED (SELECT * FROM %s WHERE %s%s%s),\n", a.view.Table(), when, and(a.cond.rows(a)), and(a.only))
 	from := a.fillNames(&b, "r")
 	if a.vteps || !a.cond.expr.Steady() {
 		from = fillVTEPs(&b, from)
@@ -72,13 +74,22 @@ func (a *ask) logicalWhere(when string) string {
 func (a *ask) fillNames(b *strings.Builder, from string) string {
 	var lacks, agg, fill []string
 	for _, c := range filled {
+		if !a.reads(c.name) {
+			continue
+		}
 		lacks = append(lacks, c.name+" = "+c.zero)
 		agg = append(agg, latest(c.name, c.zero)+" AS "+c.name)
 		fill = append(fill, fmt.Sprintf("CASE WHEN r.%[1]s <> %[2]s THEN r.%[1]s ELSE coalesce(f.%[1]s, %[2]s) END AS %[1]s", c.name, c.zero))
 	}
 	for _, c := range filledIDs {
+		if !a.reads(c.name) {
+			continue
+		}
 		agg = append(agg, latestOf(c.name, c.with+" <> ''")+" AS "+c.name)
 		fill = append(fill, fmt.Sprintf("CASE WHEN r.%[2]s = '' AND r.%[1]s = '' THEN coalesce(f.%[1]s, '') ELSE r.%[1]s END AS %[1]s", c.name, c.with))
+	}
+	if len(lacks) == 0 {
+		return from
 	}
 	keep := "NOT MATERIALIZED" // who needs a few columns has only these worked out
 	if a.twice {
@@ -88,6 +99,14 @@ func (a *ask) fillNames(b *strings.Builder, from string) string {
 		strings.Join(agg, ", "), strings.Join(lacks, " OR "))
 	fmt.Fprintf(b, "l0 AS NOT MATERIALIZED (SELECT r.* REPLACE (%s) FROM %s r LEFT JOIN f ON r.flow_id = f.flow_id),\n", strings.Join(fill, ", "), from)
 	return "l0"
+}
+
+// reads reports whether the question reads a column that may have to be filled in; its filter's are among them.
+func (a *ask) reads(column string) bool {
+	pair := []string{"fabric", "segment", "src_vm", "dst_vm", "src_vm_id", "dst_vm_id"}
+	return a.need == nil || slices.Contains(a.need, column) || len(a.cond.expr.New()) > 0 && slices.Contains(pair, column) || slices.ContainsFunc(a.cond.expr.Fields(), func(f *filter.Field) bool {
+		return slices.Contains(f.Stored(), column) || strings.HasSuffix(column, "_vm_id") && slices.Contains(f.Stored(), strings.TrimSuffix(column, "_id"))
+	})
 }
 
 // fillVTEPs adds the step that fills in the VTEPs. Pairs and conversations do without as long as the filter keeps or
@@ -116,6 +135,10 @@ func (a *ask) oriented() bool { return a.ends || a.cond.expr.OneEnd() }
 // the client's. The canonical rows of a conversation that end in the time range
 // decide together.
 func (a *ask) orient(b *strings.Builder, from string) string {
+	if a.rowwise {
+		fmt.Fprintf(b, "l4 AS NOT MATERIALIZED (SELECT *, %s AS %s FROM %s),\n", rowTurn, filter.Turn, from)
+		return "l4"
+	}
 	fmt.Fprintf(b, `l2 AS NOT MATERIALIZED (SELECT *, %[1]s AS sw FROM %[2]s),
 l3 AS NOT MATERIALIZED (SELECT *, if(sw, -1, 1) * sign(coalesce(sum(CASE client WHEN 1 THEN if(sw, -1, 1) WHEN 2 THEN if(sw, 1, -1) ELSE 0 END) FILTER (%[3]s)
   OVER (PARTITION BY fabric, segment, proto, if(sw, dst, src), if(sw, src, dst), if(sw, %[5]s, %[6]s), if(sw, %[6]s, %[5]s),
@@ -124,6 +147,9 @@ l4 AS NOT MATERIALIZED (SELECT * EXCLUDE (sw), CASE WHEN opener <> 0 THEN opener
 `, swapped, from, canonical+" AND t_end < "+ts(a.untilMS), filter.Turn, dstWho, srcWho)
 	return "l4"
 }
+
+// rowTurn is filter.Turn as each row tells it: by its client, else by the ports.
+const rowTurn = "CASE WHEN client = 1 THEN false WHEN client = 2 THEN true WHEN src_port <> dst_port THEN src_port < dst_port ELSE " + swapped + " END"
 
 func and(cond string) string {
 	if cond == "" {

@@ -100,6 +100,71 @@ func (f *fake) Overview(ctx context.Context, q report.Query) (report.Overview, e
 	return report.Overview{Meta: m, Pairs: 3, TopPairs: []report.Pair{f.pair()}}, err
 }
 
+func (f *fake) Networks(ctx context.Context, q report.Query) (report.Networks, error) {
+	m, err := f.meta(ctx, "networks", q)
+	return report.Networks{Meta: m, MTU: 1500, Rows: []report.Network{{Segment: "vxlan:5001", VNI: 5001, Fabric: "default", Tenant: "blue", Known: true, VTEPs: []string{"10.200.0.1", "10.200.0.2"}, Hosts: []string{"h1"},
+		VMs: 3, Pairs: 2, Octets: 9, Packets: 1, MaxPacket: 1500, NeededMTU: 1550, MTURisk: "exceeds", FirstSeen: noon, LastSeen: noon}}}, err
+}
+
+func (f *fake) Top(ctx context.Context, q report.Query) (report.Top, error) {
+	m, err := f.meta(ctx, "top", q)
+	n, rtt := uint64(7), 1500.5
+	return report.Top{Meta: m, By: q.By, Per: q.Per, PeriodMS: q.Period.Milliseconds(), Metric: q.Metric, Rows: []report.TopRow{{Period: &noon, Key: append(append([]string{}, q.Per...), q.By...), Octets: 10, OctetsSent: &n,
+		RTTAvgUS: &rtt, RTTMaxUS: &n, FirstSeen: noon, LastSeen: noon, Marks: []string{"sampled"}}}}, err
+}
+
+func (f *fake) Things(ctx context.Context, kind string, q report.Query) (report.Things, error) {
+	m, err := f.meta(ctx, kind, q)
+	return report.Things{Meta: m, Kind: kind, Rows: []report.Thing{{Name: "web-1", ID: "id-1", Fabric: "default", Tenants: []string{"blue"}, Segments: []string{"vxlan:5001"}, Hosts: []string{"h1", "h2"},
+		Addrs: []string{"10.0.0.1"}, OctetsSent: 1, Peers: 2, FirstSeen: noon, LastSeen: noon}}}, err
+}
+
+func (f *fake) VM(ctx context.Context, q report.Query) (report.VMPage, error) {
+	m, err := f.meta(ctx, "vm", q)
+	return report.VMPage{Meta: m, Name: q.Name, Peers: []report.Peer{{Name: "db-1", Addr: "10.0.0.2", State: "new"}}}, err
+}
+
+func (f *fake) Map(ctx context.Context, q report.Query) (report.Map, error) {
+	m, err := f.meta(ctx, "map", q)
+	m.Completeness.Gaps = nil
+	return report.Map{Meta: m, By: []string{"tenant", "tier"}, Expanded: []string{}, Width: 600, Height: 200,
+		Nodes: []report.MapNode{{ID: "blue/web", Kind: "group", Label: "blue / web", Group: []string{"blue", "web"}, Members: 2, Octets: 1000, X: 120, Y: 92},
+			{ID: "red/<db>", Kind: "group", Label: `red / <"db">`, Group: []string{"red", "<db>"}, Members: 1, Octets: 1000, Layer: 1, X: 410, Y: 92}},
+		Edges: []report.MapEdge{{Src: "blue/web", Dst: "red/<db>", Services: []report.MapService{{Proto: "tcp", Port: 5432, App: "postgres", Octets: 1000, State: "new"}}, ServicesTotal: 3, OctetsFwd: 400,
+			OctetsRev: 600, Octets: 1000, Packets: 9, Links: 1, NewLinks: 1, CrossTenant: true, State: "new", FirstSeen: noon, LastSeen: noon}}}, err
+}
+
+func (f *fake) AllowList(ctx context.Context, q report.Query) (report.AllowList, error) {
+	m, err := f.meta(ctx, "allow-list", q)
+	row := report.AllowRow{Fabric: "default", Segment: "vxlan:5001", VNI: 5001, Tenant: "blue", SrcVM: "web-1", SrcAddr: "10.0.0.1", DstVM: `db "1"`, DstAddr: "10.0.0.2", Proto: "tcp", Port: 5432, App: "postgres",
+		Octets: 9, Packets: 1, FirstSeen: noon, LastSeen: noon}
+	second, six := row, row
+	second.SrcAddr, six.SrcAddr, six.DstAddr, six.Proto, six.Port = "10.0.0.9", "fd00::1", "fd00::2", "icmp6", 0
+	return report.AllowList{Meta: m, Rows: []report.AllowRow{row, second, six}}, err
+}
+
+func (f *fake) Observers(ctx context.Context, q report.Query) (report.Observers, error) {
+	m, err := f.meta(ctx, "observers", q)
+	p := f.pair()
+	lost := 0.1
+	return report.Observers{Meta: m, Rows: []report.Observed{{Conversation: report.Conversation{Ends: p.Ends, Counts: p.Counts, Proto: "tcp", DstPort: 443}, Loss: "1 of 10 packets between a and b",
+		Sights: []report.Sight{{Observer: "a", Way: "fwd", Packets: 10}, {Observer: "b", Way: "fwd", Packets: 9, Lost: 1, LostRatio: &lost}}}}}, err
+}
+
+func (f *fake) Carriers(ctx context.Context, q report.Query) (report.Carriers, error) {
+	m, err := f.meta(ctx, "underlay", q)
+	return report.Carriers{Meta: m, Rows: []report.Carrier{{SrcVTEP: "10.200.0.1", DstVTEP: "10.200.0.2", OuterDstPort: 4789, OuterProto: "udp", Match: "vteps", OverlayPackets: 9, UnderlayPkts: 9}}}, err
+}
+
+func (f *fake) Carried(ctx context.Context, q report.Query) (report.Carriers, error) {
+	return f.Carriers(ctx, q)
+}
+
+func (f *fake) Coverage(ctx context.Context, q report.Query) (report.Coverage, error) {
+	m, err := f.meta(ctx, "coverage", q)
+	return report.Coverage{Meta: m, By: "vm", Reason: "unknown: no vNIC counters from any source", Observed: 9, Rows: []report.CoverageRow{{VM: "web-1", Observed: 9, Reasons: []string{"unknown: no counter of this machine"}}}}, err
+}
+
 func (f *fake) Complete(_ context.Context, expr string, pos int, until time.Time) (report.Completion, error) {
 	o := filter.Option{Text: "after " + expr[:pos], Kind: "field", Doc: until.String()}
 	return report.Completion{From: pos, To: pos, Options: []filter.Option{o, o, o, o}}, nil
@@ -182,6 +247,26 @@ func TestAnswers(t *testing.T) {
 	f("/api/v1/sankey", "application/json", "sankey.json")
 	f("/api/v1/sankey?format=csv", csv, "sankey.csv")
 	f("/api/v1/overview", "application/json", "overview.json")
+	f("/api/v1/networks?mtu=9000&sort=-pairs", "application/json", "networks.json")
+	f("/api/v1/networks?format=csv", csv, "networks.csv")
+	f("/api/v1/top?by=src.vm&by=dst.port&per=observer&period=1d&having=bytes+%3E+1", "application/json", "top.json")
+	f("/api/v1/top?by=src.vm&by=dst.port&period=1d&format=csv", csv, "top.csv")
+	f("/api/v1/top?by=src.vm&format=jsonl", "application/jsonl", "top.jsonl")
+	f("/api/v1/vms?name=web-1", "application/json", "vms.json")
+	f("/api/v1/hosts?format=csv", csv, "hosts.csv")
+	f("/api/v1/vm?name=web-1&base_from=now-7d&base_to=now-6d", "application/json", "vm.json")
+	f("/api/v1/map?expand=blue%2Fweb&focus=x&hops=2", "application/json", "map.json")
+	f("/api/v1/map?format=csv", csv, "map.csv")
+	f("/api/v1/map?format=svg", "image/svg+xml", "map.svg")
+	f("/api/v1/map?format=dot", "text/vnd.graphviz; charset=utf-8", "map.dot")
+	f("/api/v1/map?format=mermaid", "text/vnd.mermaid; charset=utf-8", "map.mmd")
+	f("/api/v1/allow-list", "application/json", "allow-list.json")
+	f("/api/v1/allow-list?format=nft", "text/plain; charset=utf-8", "allow-list.nft")
+	f("/api/v1/observers?sort=-packets", "application/json", "observers.json")
+	f("/api/v1/underlay", "application/json", "underlay.json")
+	f("/api/v1/overlay?format=csv", csv, "overlay.csv")
+	f("/api/v1/coverage?by=host", "application/json", "coverage.json")
+	f("/api/v1/filter/packets?f=tcp+port+443+and+bytes+%3E+1", "application/json", "packets.json")
 	f("/api/v1/status", "application/json", "status.json")
 	f("/api/v1/exporters", "application/json", "exporters.json")
 	f("/api/v1/exporters?format=csv", csv, "exporters.csv")
@@ -246,6 +331,15 @@ func TestProblems(t *testing.T) {
 	f("/api/v1/pairs?f=%00", bad, "query.f", "NUL")
 	f("/api/v1/pairs?f=a+%3F", bad, "query.f", `"pos":2,"len":1,"suggestion":"take it away"`)
 	f("/api/v1/pairs?f=a+%3F&format=csv", bad, "query.f", `"pos":2`)
+	f("/api/v1/top?period=soon", bad, "query.period", "expected")
+	f("/api/v1/top?metric=bits", bad, "query.metric", "octets")
+	f("/api/v1/vm", bad, "query.name", "required")
+	f("/api/v1/vm?name=a&base_from=x&base_to=now", bad, "query.base_from", "expected")
+	f("/api/v1/map?hops=11", bad, "query.hops", "10")
+	f("/api/v1/map?format=png", bad, "query.format", "svg")
+	f("/api/v1/networks?resolution=5m", bad, "query.resolution", "raw")
+	f("/api/v1/coverage?f=tcp", bad, "query.f", "unknown query parameter")
+	f("/api/v1/filter/packets?f=vnii+%3D+5", bad, "query.f", `"pos":0,"len":4`)
 	f("/api/v1/series?by=a&by=b&by=c&by=d&by=e", bad, "query.by", "4")
 	f("/api/v1/series?by=colour", bad, "query.by", `"suggestion":"use app"`)
 	f("/api/v1/series?step=1ms", bad, "query.step", "expected")

@@ -74,7 +74,8 @@ func init() {
 const unknownParameter = "unknown query parameter"
 
 // parameters of all operations.
-var parameters = []string{"from", "to", "f", "sort", "limit", "by", "step", "metric", "format", "pos"}
+var parameters = []string{"from", "to", "f", "sort", "limit", "by", "step", "metric", "format", "pos", "per", "period", "having", "resolution", "previous", "mtu", "name", "expand", "focus", "hops",
+	"base_from", "base_to", "inner"}
 
 func faultOf(err error) *Fault {
 	var f *Fault
@@ -138,6 +139,8 @@ func parameter(field string) string {
 		return "to"
 	case "filter":
 		return "f"
+	case "base":
+		return "base_from"
 	}
 	return field
 }

@@ -19,12 +19,12 @@ type Span struct {
 	Filter string `query:"f" maxLength:"8192" doc:"Flow filter expression; empty for everything" example:"vni = 5001 and port 443"`
 }
 
-// rowsQuestion asks for rows.
-type rowsQuestion struct {
+// RowsQuestion asks for rows.
+type RowsQuestion struct {
 	Span
 	Sort   string `query:"sort" maxLength:"64" doc:"Column to sort by, by its JSON name; \"-\" before it for greatest first. Empty for the report's own order" example:"-octets"`
 	Limit  int    `query:"limit" minimum:"0" maximum:"100000" doc:"Rows at most; 0 for the report's own limit"`
-	Format string `query:"format" enum:"json,jsonl,csv" default:"json" doc:"json is the whole document, jsonl a line for each row, csv a table under comment lines"`
+	Format string `query:"format" enum:"json,jsonl,csv,parquet" default:"json" doc:"json is the whole document, jsonl a line for each row, csv a table under comment lines, parquet a file of the rows"`
 }
 
 // linksQuestion asks for a diagram.
@@ -39,9 +39,11 @@ type seriesQuestion struct {
 	Span
 	By     []string `query:"by,explode" maxItems:"4" doc:"Column to split by, by its JSON name; repeat it for up to four"`
 	Step   string   `query:"step" maxLength:"32" doc:"Width of a bucket, such as 10s; empty for one that fits the range"`
-	Metric string   `query:"metric" enum:"octets,packets,flows" default:"octets"`
+	Metric string   `query:"metric" enum:"octets,packets,flows,l2_octets,retransmits,zero_windows,fragments" default:"octets"`
 	Limit  int      `query:"limit" minimum:"0" maximum:"1000" doc:"Lines at most, the rest is summed up as other; 0 for the report's own limit"`
-	Format string   `query:"format" enum:"json,jsonl,csv" default:"json"`
+	Format string   `query:"format" enum:"json,jsonl,csv,parquet" default:"json"`
+	// Previous adds the period of equal length before.
+	Previous bool `query:"previous" doc:"Also the period of equal length before"`
 }
 
 // spanQuestion asks for one document.
@@ -75,7 +77,7 @@ func moment(faults []*Fault, name, text string, now time.Time) (time.Time, []*Fa
 	return t, faults
 }
 
-func (r *rowsQuestion) query(now time.Time, columns []string) (report.Query, []*Fault) {
+func (r *RowsQuestion) query(now time.Time, columns []string) (report.Query, []*Fault) {
 	q, faults := r.Span.query(now)
 	q.Sort, q.Limit = r.Sort, r.Limit
 	name := strings.TrimPrefix(r.Sort, "-")
@@ -86,7 +88,7 @@ func (r *rowsQuestion) query(now time.Time, columns []string) (report.Query, []*
 	return q, faults
 }
 
-func (r *rowsQuestion) format() string { return r.Format }
+func (r *RowsQuestion) format() string { return r.Format }
 
 func (r *linksQuestion) query(now time.Time, _ []string) (report.Query, []*Fault) {
 	q, faults := r.Span.query(now)
@@ -98,7 +100,7 @@ func (r *linksQuestion) format() string { return r.Format }
 
 func (r *seriesQuestion) query(now time.Time, _ []string) (report.Query, []*Fault) {
 	q, faults := r.Span.query(now)
-	q.By, q.Metric, q.Limit = r.By, r.Metric, r.Limit
+	q.By, q.Metric, q.Limit, q.Previous = r.By, r.Metric, r.Limit, r.Previous
 	if r.Step == "" {
 		return q, faults
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"crosstap/internal/answer"
@@ -32,23 +33,43 @@ var mediaTypes = map[string]string{
 	"json":  "application/json",
 	"jsonl": "application/jsonl",
 	"csv":   "text/csv; charset=utf-8; header=present",
+
+	"parquet": "application/vnd.apache.parquet",
+	"svg":     "image/svg+xml",
+	"dot":     "text/vnd.graphviz; charset=utf-8",
+	"mermaid": "text/vnd.mermaid; charset=utf-8",
+	"nft":     "text/plain; charset=utf-8",
 }
 
 // reports registers the questions that the reporter answers.
 func (a *API) reports() {
 	r := a.cfg.Reporter
-	serveReport[rowsQuestion](a, "pairs", "Pairs with Tenants", sortable[report.Pair](), r.Pairs)
-	serveReport[rowsQuestion](a, "conversations", "Tenant Conversations", sortable[report.Conversation](), r.Conversations)
-	serveReport[rowsQuestion](a, "flows", "Stored rows, newest first", sortable[report.Flow](), r.Flows)
+	serveReport[RowsQuestion](a, "pairs", "Pairs with Tenants", sortable[report.Pair](), r.Pairs)
+	serveReport[RowsQuestion](a, "conversations", "Tenant Conversations", sortable[report.Conversation](), r.Conversations)
+	serveReport[RowsQuestion](a, "flows", "Stored rows, newest first", sortable[report.Flow](), r.Flows)
 	serveReport[seriesQuestion](a, "series", "A time series, split by up to four columns", nil, r.Series)
 	serveReport[linksQuestion](a, "sankey", "Links of the VTEP–VNI–VTEP diagram", nil, r.Sankey)
 	serveReport[spanQuestion](a, "overview", "The first page", nil, r.Overview)
+	serveReport[networksQuestion](a, "networks", "Networks: segments with their tunnel endpoints, machines and MTU risk", sortable[report.Network](), r.Networks)
+	serveReport[topQuestion](a, "top", "Top N by any columns", nil, r.Top)
+	for _, kind := range report.ThingKinds() {
+		things := func(ctx context.Context, q report.Query) (report.Things, error) { return r.Things(ctx, kind, q) }
+		serveReport[thingsQuestion](a, kind, "What flows know of "+kind, sortable[report.Thing](), things)
+	}
+	serveReport[vmQuestion](a, "vm", "The page of a virtual machine", nil, r.VM)
+	serveReport[mapQuestion](a, "map", "Dependency map", nil, r.Map)
+	serveReport[allowQuestion](a, "allow-list", "What a firewall would have to allow for all that was seen", sortable[report.AllowRow](), r.AllowList)
+	serveReport[RowsQuestion](a, "observers", "Conversations as each observer saw them", sortable[report.Conversation](), r.Observers)
+	serveReport[RowsQuestion](a, "underlay", "Underlay flows that carried what the filter selects", sortable[report.Carrier](), r.Carriers)
+	serveReport[RowsQuestion](a, "overlay", "What the underlay flows that the filter selects carried", sortable[report.Carrier](), r.Carried)
+	serveReport[coverageQuestion](a, "coverage", "What is observed of what virtual adapters counted", nil, r.Coverage)
 }
 
 // sortable lists the columns of a row type that have an order.
 func sortable[T any]() []string {
 	return slices.DeleteFunc(answer.Columns[T](), func(name string) bool {
-		return name == "spark" || name == "apps" || name == "seen_by" || name == "marks"
+		return slices.Contains([]string{"spark", "apps", "seen_by", "marks", "tenants", "segments", "hosts", "addrs", "vteps", "known", "needed_mtu", "mtu_risk", "sights", "loss", "guess", "flow_ids", "match", "lost",
+			"expected_octets", "outer_proto", "outer_dst_port"}, name)
 	})
 }
 
@@ -57,7 +78,7 @@ func serveReport[I any, T any, Q interface {
 	*I
 	question
 }](a *API, name, summary string, columns []string, compute func(context.Context, report.Query) (T, error)) {
-	op := operation(a.huma, name, summary, reflect.TypeFor[T](), reflect.TypeFor[I]() != reflect.TypeFor[spanQuestion]())
+	op := operation(a.huma, name, summary, reflect.TypeFor[T](), tabular[I]())
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*output, error) {
 		q, faults := Q(in).query(a.cfg.Now(), columns)
 		if len(faults) > 0 {
@@ -106,14 +127,24 @@ func (o *output) write(name, format string, doc any) (err error) {
 		err = answer.CSV(&b, doc, nil, true)
 	case "jsonl":
 		err = answer.JSONL(&b, doc)
+	case "parquet":
+		err = answer.Parquet(&b, doc)
+	case "svg", "dot", "mermaid", "nft":
+		err = answer.Picture(&b, doc, format)
 	default:
 		err = answer.JSON(&b, doc)
 	}
 	o.ContentType, o.Body = mediaTypes[format], b.Bytes()
-	if format != "json" {
+	if format != "json" && format != "svg" {
 		o.Disposition = fmt.Sprintf("attachment; filename=%q", "crosstap-"+name+"."+format)
 	}
 	return err
+}
+
+// tabular reports whether the question can be answered by rows alone.
+func tabular[I any]() bool {
+	f, ok := reflect.TypeFor[I]().FieldByName("Format")
+	return ok && strings.Contains(f.Tag.Get("enum"), "csv")
 }
 
 // operation describes a report for OpenAPI.
@@ -123,6 +154,7 @@ func operation(api huma.API, name, summary string, doc reflect.Type, tabular boo
 		text := &huma.Schema{Type: huma.TypeString}
 		content["application/jsonl"] = &huma.MediaType{Schema: text}
 		content["text/csv"] = &huma.MediaType{Schema: text}
+		content["application/vnd.apache.parquet"] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}
 	}
 	return huma.Operation{
 		OperationID: name, Method: http.MethodGet, Path: "/api/v1/" + name, Summary: summary, Tags: []string{"reports"},

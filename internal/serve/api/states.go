@@ -17,12 +17,18 @@ type nothing struct{}
 
 // exportersQuestion asks for the list of exporters.
 type exportersQuestion struct {
-	Format string `query:"format" enum:"json,jsonl,csv" default:"json"`
+	Format string `query:"format" enum:"json,jsonl,csv,parquet" default:"json"`
 }
 
 // checkQuestion asks whether a filter is valid.
 type checkQuestion struct {
 	Filter string `query:"f" maxLength:"8192" doc:"Flow filter expression"`
+}
+
+// packetsQuestion asks for a flow filter in the language of packet filters.
+type packetsQuestion struct {
+	Filter string `query:"f" maxLength:"8192" doc:"Flow filter expression"`
+	Inner  bool   `query:"inner" doc:"The packets are in tunnels, as on an uplink; otherwise they are plain, as at a machine's port"`
 }
 
 // completeQuestion asks what may stand at a place of a filter.
@@ -49,6 +55,15 @@ func (a *API) states() {
 		func(_ context.Context, in *checkQuestion) (*output, error) {
 			o := &output{}
 			return o, o.write("filter-check", "json", check(in.Filter))
+		})
+	huma.Register(a.huma, state(a.huma, "filter-packets", "filter/packets", "A flow filter in the language of packet filters", reflect.TypeFor[report.PacketFilter]()),
+		func(_ context.Context, in *packetsQuestion) (*output, error) {
+			o := &output{}
+			p, fault := report.ToPacketFilter(in.Filter, in.Inner)
+			if fault != nil {
+				return nil, wrong(filterFault(fault, in.Filter))
+			}
+			return o, o.write("filter-packets", "json", p)
 		})
 	huma.Register(a.huma, state(a.huma, "filter-complete", "filter/complete", "What may stand at a place of a filter", reflect.TypeFor[Completions]()), a.complete)
 }

@@ -70,6 +70,9 @@ func (d *Dialect) Column(name string) string {
 	return name
 }
 
+// Text gives a value as text.
+func (d *Dialect) Text(expr string) string { return d.text(expr) }
+
 // zero, mappedLo and mappedHi are the address that is not known and the range of those of IPv4 (RFC 4291, section 2.5.5.2).
 var (
 	zero     = netip.IPv6Unspecified()
@@ -88,4 +91,13 @@ func (d *Dialect) six(col string) string {
 // four is a condition: a column holds an IPv4 address.
 func (d *Dialect) four(col string) string {
 	return fmt.Sprintf("(%s BETWEEN %s AND %s)", col, d.literal(mappedLo), d.literal(mappedHi))
+}
+
+// AddrText reads a single address and gives the text that stands for it when it is bound.
+func AddrText(d *Dialect, s string) (string, bool) {
+	p, err := parseAddr(s)
+	if err != nil || !p.IsSingleIP() {
+		return "", false
+	}
+	return d.addr(p.Addr()), true
 }

@@ -1,0 +1,120 @@
+//go:build !agent
+
+package main
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+
+	"crosstap/internal/answer"
+	"crosstap/internal/collect/report"
+
+	"github.com/spf13/cobra"
+)
+
+// kinds of get, with the report that answers and other words for them.
+var kinds = []struct {
+	name, report string
+	aliases      []string
+}{
+	{"vms", "vms", []string{"vm"}}, {"hosts", "hosts", []string{"host"}}, {"vteps", "vteps", []string{"vtep"}}, {"tenants", "tenants", []string{"tenant"}},
+	{"apps", "apps", []string{"app"}}, {"vnis", "networks", []string{"vni", "networks", "network", "segments"}},
+}
+
+func kindNames() []string {
+	var out []string
+	for _, k := range kinds {
+		out = append(out, k.name)
+	}
+	return out
+}
+
+func newGet() *cobra.Command {
+	in := &inquiry{columnNames: answer.Columns[report.Thing](), look: look{files: []string{"parquet"}}}
+	name := ""
+	cmd := in.command("get KIND [NAME]", "List machines, hosts, tunnel endpoints, tenants, applications or VNIs that flows know",
+		`get lists what the flows of the time range know of one kind: vms, hosts, vteps, tenants, apps or vnis. With a NAME only the one of
+that name, id or address. Exporters are listed by "crosstap exporters".`,
+		`  crosstap get vms --since 24h
+  crosstap get vms web-1 -o json
+  crosstap get hosts --sort -peers
+  crosstap get vnis --filter 'tenant = blue'`, "24h")
+	cmd.Args = cobra.RangeArgs(1, 2)
+	in.sortFlags(cmd)
+	filter := cmd.Flags().String("filter", "", "flow filter")
+	resolution := resolutionFlag(cmd)
+	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return kindNames(), cobra.ShellCompDirectiveNoFileComp
+	}
+	in.extra = func(q url.Values) error {
+		set(q, "name", name)
+		return resolution(q)
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		k := strings.ToLower(args[0])
+		i := slices.IndexFunc(kinds, func(one struct {
+			name, report string
+			aliases      []string
+		}) bool {
+			return one.name == k || slices.Contains(one.aliases, k)
+		})
+		if i < 0 {
+			return usagef("get: there is no kind %q; kinds: %s%s", args[0], strings.Join(kindNames(), ", "), didYouMean(k, kindNames()))
+		}
+		in.report, in.one, in.filter = kinds[i].report, strings.TrimSuffix(kinds[i].name, "s"), *filter
+		in.doc = func() any { return new(report.Things) }
+		if len(args) > 1 {
+			name = args[1]
+		}
+		if in.report == "networks" {
+			in.doc, name = func() any { return new(report.Networks) }, ""
+			if len(args) > 1 {
+				in.filter = strings.TrimPrefix(in.filter+" and vni = "+args[1], " and ")
+			}
+		}
+		return in.run(cmd)
+	}
+	return cmd
+}
+
+func newDescribe() *cobra.Command {
+	in := &inquiry{report: "vm", one: "peer", doc: func() any { return new(report.VMPage) }, columnNames: answer.Columns[report.Peer]()}
+	name, base := "", ""
+	cmd := in.command("describe vm NAME", "Show one machine: bytes sent and received, peers, services, where it is, what changed",
+		`describe vm shows a machine by its name, stable id or address: bytes sent and received in the past 24 hours (--since) and in the time
+before, its peers, the services that it serves and uses, the hosts and addresses it had, and what is new or gone against
+the time before. -o json has it all; csv and jsonl have the peers.`,
+		`  crosstap describe vm web-1
+  crosstap describe vm 10.0.0.5 --since 7d --filter 'vni = 5001'
+  crosstap describe vm web-1 --base 7d -o json`, "24h")
+	cmd.Args = cobra.ExactArgs(2)
+	f := cmd.Flags()
+	filter := f.String("filter", "", "flow filter")
+	f.StringVar(&base, "base", "", "compare with the time before the range: a length such as 7d, or \"FROM/TO\" (default as long as the range)")
+	resolution := resolutionFlag(cmd)
+	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) == 0 {
+			return []cobra.Completion{"vm"}, cobra.ShellCompDirectiveNoFileComp
+		}
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	in.extra = func(q url.Values) error {
+		q.Set("name", name)
+		if err := in.base(q, base); err != nil {
+			return err
+		}
+		return resolution(q)
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if k := strings.ToLower(args[0]); k != "vm" && k != "vms" {
+			return usagef("describe: there is no page for %q; there is one for vm; \"crosstap get %s\" lists", args[0], args[0])
+		}
+		name, in.filter = args[1], *filter
+		return in.run(cmd)
+	}
+	return cmd
+}

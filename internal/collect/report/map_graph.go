@@ -1,0 +1,116 @@
+package report
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"strconv"
+
+	"crosstap/internal/flow"
+)
+
+// answer asks for the edges, keeps what is in focus and within the limit, and lays it out.
+func (m *mapAsk) answer(ctx context.Context, r *Reports) (Map, error) {
+	m.args = nil
+	s := &mapScan{m: m, nodes: map[string]*MapNode{}, edges: map[[2]string]*MapEdge{}}
+	if err := m.each(ctx, m.sql(), s.row); err != nil {
+		return Map{}, err
+	}
+	out := Map{By: m.By, Expanded: append([]string{}, m.Expand...), Focus: m.Focus, Hops: m.Hops, Nodes: []MapNode{}, Edges: []MapEdge{}}
+	if m.before != (span{}) {
+		from, to := msTime(m.before.from), msTime(m.before.to)
+		out.BaseSince, out.BaseUntil = &from, &to
+	}
+	s.finish(&out)
+	if m.Focus != "" && s.nodes[m.Focus] == nil {
+		m.notes = append(m.notes, "no node "+quoteName(m.Focus)+" in the range")
+	}
+	layout(&out)
+	if s.rows > maxEdgeRows {
+		m.notes = append(m.notes, strconv.FormatUint(s.rows-maxEdgeRows, 10)+" services of edges with the least traffic are left out")
+	}
+	m.notes = append(m.notes, "flows are not counted; addresses that inventory does not know are one member for each segment, unless their group is expanded")
+	s.total.Rows = uint64(len(s.edges))
+	var err error
+	out.Meta, err = m.meta(ctx, r, "map", s.total, s.counts[0], s.counts[1])
+	return out, err
+}
+
+// finish orders the edges, applies focus and limit, and takes the nodes that remain.
+func (s *mapScan) finish(out *Map) {
+	edges := slices.SortedFunc(maps.Values(s.edges), func(a, b *MapEdge) int {
+		return cmp.Or(cmp.Compare(b.Octets, a.Octets), cmp.Compare(b.OctetsBefore, a.OctetsBefore), cmp.Compare(a.Src, b.Src), cmp.Compare(a.Dst, b.Dst))
+	})
+	near := s.near(edges)
+	used := map[string]bool{}
+	for _, e := range edges {
+		e.CrossTenant = s.tenant(e.Src) != s.tenant(e.Dst)
+		e.State = s.m.state(e.Links, e.Links-e.NewLinks+e.GoneLinks, e.LastSeen)
+		slices.SortFunc(e.Services, func(a, b MapService) int {
+			return cmp.Or(cmp.Compare(b.Octets, a.Octets), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port))
+		})
+		e.Services = e.Services[:min(len(e.Services), servicesShown)]
+		if near != nil && (!near[e.Src] || !near[e.Dst]) {
+			continue
+		}
+		if len(out.Edges) == s.m.Limit || len(out.Edges) == maxEdges {
+			out.Hidden.Edges, out.Hidden.Octets = out.Hidden.Edges+1, out.Hidden.Octets+e.Octets
+			if e.CrossTenant {
+				out.Hidden.CrossTenant++
+			}
+			continue
+		}
+		out.Edges = append(out.Edges, *e)
+		used[e.Src], used[e.Dst] = true, true
+		s.nodes[e.Src].Octets += e.Octets
+		if e.Src != e.Dst {
+			s.nodes[e.Dst].Octets += e.Octets
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(s.nodes)) {
+		switch {
+		case used[id]:
+			out.Nodes = append(out.Nodes, *s.nodes[id])
+		case near == nil || near[id]:
+			out.Hidden.Nodes++
+		}
+	}
+}
+
+// tenant is a node's part of the grouping by tenant.
+func (s *mapScan) tenant(id string) string {
+	for i, by := range s.m.By {
+		if n := s.nodes[id]; by == "tenant" && n != nil && i < len(n.Group) {
+			return n.Group[i]
+		}
+	}
+	return ""
+}
+
+// near are the nodes within some hops of the one in focus, in either direction; nil without a focus.
+func (s *mapScan) near(edges []*MapEdge) map[string]bool {
+	if s.m.Focus == "" {
+		return nil
+	}
+	near := map[string]bool{s.m.Focus: true}
+	for range s.m.Hops {
+		next := maps.Clone(near)
+		for _, e := range edges {
+			if near[e.Src] || near[e.Dst] {
+				next[e.Src], next[e.Dst] = true, true
+			}
+		}
+		near = next
+	}
+	return near
+}
+
+// segmentGroup shows the number of a segment as its text.
+func segmentGroup(s string) string {
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil || n == 0 {
+		return "~"
+	}
+	return segmentText(flow.Segment(n))
+}

@@ -1,0 +1,406 @@
+package report
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"crosstap/internal/collect/report/filter"
+	"crosstap/internal/flow"
+	"crosstap/internal/nearest"
+)
+
+// TopRow is the traffic of one combination of values. A value of either end (vm, ip, host, …) has traffic both as sender and
+// as receiver.
+type TopRow struct {
+	Period         *time.Time `json:"period"` // start; null for the whole range
+	Key            []string   `json:"key"`    // one value for each column asked for
+	Octets         uint64     `json:"octets"`
+	OctetsError    uint64     `json:"octets_error"` // half width of the 95 % interval; 0 when counted
+	OctetsSent     *uint64    `json:"octets_sent"`  // by the end in the key; null unless it stands for either
+	OctetsReceived *uint64    `json:"octets_received"`
+	L2Octets       uint64     `json:"l2_octets"`
+	Packets        uint64     `json:"packets"`
+	Flows          *uint64    `json:"flows"` // distinct 5-tuples; null unless sorted by them
+	Rows           uint64     `json:"rows"`  // stored rows
+	Retransmits    uint64     `json:"retransmits"`
+	ZeroWindows    uint64     `json:"zero_windows"`
+	Fragments      uint64     `json:"fragments"`
+	RTTAvgUS       *float64   `json:"rtt_avg_us"` // null when nobody measured
+	RTTMaxUS       *uint64    `json:"rtt_max_us"`
+	Share          float64    `json:"share"` // of the period's total in what is sorted by
+	FirstSeen      time.Time  `json:"first_seen"`
+	LastSeen       time.Time  `json:"last_seen"`
+	Marks          []string   `json:"marks"`
+}
+
+// Top is the answer of "Top N": the greatest first, in each period and for each value of Per.
+type Top struct {
+	Meta     Meta     `json:"meta"`
+	By       []string `json:"by"`
+	Per      []string `json:"per"` // the first columns of the key: each of their values has its own list
+	PeriodMS int64    `json:"period_ms"`
+	Metric   string   `json:"metric"`
+	Rows     []TopRow `json:"rows"`
+}
+
+// Metrics are what top and series can count.
+var Metrics = []string{"octets", "packets", "flows", "l2_octets", "retransmits", "zero_windows", "fragments", "rtt", "rows"}
+
+// topMetrics gives the column of the step q to order by.
+var topMetrics = map[string]string{"octets": "octets", "packets": "packets", "flows": "flows", "l2_octets": "l2_octets", "retransmits": "retransmits",
+	"zero_windows": "zero_windows", "fragments": "fragments", "rtt": "rtt_avg", "rows": "n"}
+
+const (
+	defaultTop = 10
+	maxTopBy   = 8
+)
+
+// topAsk is a checked question.
+type topAsk struct {
+	*ask
+	fields   []*filter.Field // those of Per first
+	per      int
+	periodMS int64
+	either   bool // some field stands for both ends
+	observed bool // some field is of an observer: rows of all observers count
+	having   *filter.Expr
+}
+
+// Top implements Reporter. Sums are of canonical rows. A column that tells where a flow was seen (observer, exporter,
+// direction, interfaces, …) makes the rows of all observers count, each observer for itself; one that reports a flow in both
+// directions counts it once, by the greater.
+func (r *Reports) Top(ctx context.Context, q Query) (Top, error) {
+	t, err := checkTop(q)
+	if err != nil {
+		return Top{}, err
+	}
+	var out Top
+	err = r.with(ctx, t.ask, func() error {
+		out, err = t.answer(ctx, r)
+		return err
+	})
+	return out, err
+}
+
+func checkTop(q Query) (*topAsk, error) {
+	if q.Metric == "" {
+		q.Metric = "octets"
+	}
+	if topMetrics[q.Metric] == "" {
+		return nil, &QueryError{"metric", "there is no metric " + quoteName(q.Metric), "metrics: " + strings.Join(Metrics, ", ")}
+	}
+	if len(q.By)+len(q.Per) > maxTopBy || len(q.By)+len(q.Per) == 0 {
+		return nil, &QueryError{"by", fmt.Sprintf("%d columns", len(q.By)+len(q.Per)), "1 to 8, such as src.vm,dst.port"}
+	}
+	if q.Sort != "" && q.Sort != "-"+q.Metric {
+		return nil, &QueryError{"sort", "rows are ordered by the metric", "choose the metric instead"}
+	}
+	q.Sort = "-" + q.Metric
+	a, err := check(q, defaultTop)
+	if err != nil {
+		return nil, err
+	}
+	t := &topAsk{ask: a, per: len(q.Per)}
+	if err := t.columns(); err != nil {
+		return nil, err
+	}
+	if err := t.period(); err != nil {
+		return nil, err
+	}
+	if t.having, err = parseHaving(q.Having); err != nil {
+		return nil, err
+	}
+	can := !t.observed && q.Metric != "flows" && (t.periodMS == 0 || t.periodMS%time.Hour.Milliseconds() == 0)
+	return t, t.useRollup(can, t.fields...)
+}
+
+// columns finds the fields to group by.
+func (t *topAsk) columns() error {
+	for _, name := range append(slices.Clone(t.Per), t.By...) {
+		f := filter.Lookup(name)
+		if f == nil || !splits(f) {
+			return byError(name)
+		}
+		t.fields = append(t.fields, f)
+		t.either = t.either || f.Either()
+		t.observed = t.observed || f.Level == filter.Observation
+		t.vteps = t.vteps || strings.Contains(f.Columns[0], "outer_")
+		t.need = append(t.need, f.Stored()...)
+	}
+	for _, c := range t.need {
+		if c == "src_vm" || c == "dst_vm" {
+			t.need = append(t.need, c+"_id")
+		}
+	}
+	if t.vteps {
+		t.need = append(t.need, "src_host", "dst_host")
+	}
+	if t.Metric == "flows" {
+		t.need = append(t.need, "fabric", "segment", "src_vm", "dst_vm", "src_vm_id", "dst_vm_id")
+	}
+	return nil
+}
+
+// splits reports whether a field has values to group by.
+func splits(f *filter.Field) bool {
+	return f.Name != "seen_by" && f.Kind != filter.Bytes && f.Kind != filter.Micros && f.Kind != filter.Duration
+}
+
+func byError(name string) error {
+	hint := "such as src.vm, dst.vm, vm, tenant, vni, app, dst.port, src.ip, host, observer"
+	var names []string
+	for _, f := range filter.Fields() {
+		names = append(names, f.Name)
+	}
+	if near := nearest.Of(name, names); near != "" {
+		hint = fmt.Sprintf("did you mean %q?", near)
+	}
+	return &QueryError{"by", "cannot split by " + quoteName(name), hint}
+}
+
+func (t *topAsk) period() error {
+	t.periodMS = t.Period.Milliseconds()
+	switch {
+	case t.Period < 0 || t.Period > 0 && t.Period < time.Second:
+		return &QueryError{"period", t.Period.String() + " is too short", "1s at least"}
+	case t.periodMS > 0 && (t.untilMS-t.sinceMS)/t.periodMS > maxBuckets:
+		return &QueryError{"period", fmt.Sprintf("more than %d periods in the range", maxBuckets), "choose a longer one"}
+	}
+	return nil
+}
+
+// havingFields are the sums that a condition on them may name.
+var havingFields = []string{"octets", "packets", "l2_octets", "retransmits", "zero_windows", "fragments"}
+
+func parseHaving(text string) (*filter.Expr, error) {
+	e, err := filter.Parse(text)
+	if err != nil {
+		fe := err.(*FilterError)
+		return nil, &QueryError{"having", fmt.Sprintf("column %d: %s", fe.Pos+1, fe.Message), fe.Suggestion}
+	}
+	for _, f := range e.Fields() {
+		if !slices.Contains(havingFields, f.Name) {
+			return nil, &QueryError{"having", "a condition on sums cannot ask for " + quoteName(f.Name), "fields: " + strings.Join(havingFields, ", ")}
+		}
+	}
+	if len(e.New()) > 0 {
+		return nil, &QueryError{"having", `a condition on sums cannot ask for "new"`, "put it into the filter"}
+	}
+	return e, nil
+}
+
+// keys gives the columns k0, k1, … of one end: 0 for who sent, 1 for who received.
+func (t *topAsk) keys(end int) string {
+	var b strings.Builder
+	for i, f := range t.fields {
+		expr := factSQL(f)
+		if f.Either() {
+			expr = filter.DuckDB.Column(f.Columns[end])
+		}
+		fmt.Fprintf(&b, "%s AS k%d, ", expr, i)
+	}
+	return b.String()
+}
+
+func (t *topAsk) keyList() string {
+	cols := make([]string, len(t.fields))
+	for i := range cols {
+		cols[i] = fmt.Sprintf("k%d", i)
+	}
+	return strings.Join(cols, ", ")
+}
+
+// bucket is the start of a row's period.
+func (t *topAsk) bucket() string {
+	if t.periodMS == 0 {
+		return "0"
+	}
+	at := "epoch_ms(t_end)"
+	if t.step != 0 {
+		at = "epoch_ms(bucket)"
+	}
+	return fmt.Sprintf("(%[1]s - (%[1]s %% %[2]d + %[2]d) %% %[2]d)", at, t.periodMS)
+}
+
+// sums are the columns that add up, and those that do not.
+const topSums = `sum(octets)::UBIGINT AS octets, sum(sent)::UBIGINT AS sent, sum(l2_octets)::UBIGINT AS l2_octets, sum(packets)::UBIGINT AS packets, sum(variance)::DOUBLE AS variance, sum(rows)::UBIGINT AS n,
+  sum(retransmits)::UBIGINT AS retransmits, sum(zero_windows)::UBIGINT AS zero_windows, sum(fragments)::UBIGINT AS fragments, sum(rtt_n)::UBIGINT AS rtt_n,
+  sum(rtt_sum)::UBIGINT AS rtt_sum, max(rtt_max)::UBIGINT AS rtt_max, min(first) AS first, max(last) AS last, bit_or(marks)::USMALLINT AS marks,
+  sum(sampled_rows)::UBIGINT AS sampled_rows, sum(ambiguous_rows)::UBIGINT AS ambiguous_rows`
+
+const topValues = `octets, l2_octets, packets, variance, rows, retransmits, zero_windows, fragments, rtt_n, rtt_sum, rtt_max, first, last, marks, sampled_rows, ambiguous_rows`
+
+// sql gives the steps up to q, the rows of the answer before they are cut.
+func (t *topAsk) sql() string {
+	flows, extra := "NULL::UBIGINT", ""
+	if t.Metric == "flows" {
+		flows, extra = "count(DISTINCT conversation)::UBIGINT", ", "+conversationKey+" AS conversation"
+	}
+	var b strings.Builder
+	if t.observed {
+		b.WriteString(t.observerFacts(extra))
+	} else {
+		b.WriteString(t.facts(t.sinceMS, t.untilMS))
+	}
+	fmt.Fprintf(&b, ",\ny AS NOT MATERIALIZED (SELECT %s%s AS p, %s, octets AS sent%s FROM x", t.keys(0), t.bucket(), topValues, extra)
+	if t.either {
+		fmt.Fprintf(&b, "\n  UNION ALL SELECT %s%s AS p, %s, 0::UBIGINT AS sent%s FROM x WHERE NOT (%s)", t.keys(1), t.bucket(), topValues, extra, t.sameEnds())
+	}
+	fmt.Fprintf(&b, "),\nq0 AS NOT MATERIALIZED (SELECT %[1]s, p, %[2]s AS flows, %[3]s FROM y GROUP BY %[1]s, p),\nq1 AS NOT MATERIALIZED (SELECT *, rtt_sum / nullif(rtt_n, 0) AS rtt_avg FROM q0)", t.keyList(), flows, topSums)
+	having := ""
+	if !t.having.Empty() {
+		having = and(t.having.Row(t.target("q1")))
+	}
+	b.WriteString(",\nq AS MATERIALIZED (SELECT * FROM q1 WHERE true" + having + ")")
+	return b.String()
+}
+
+// sameEnds is true for rows of which both ends have the same values: they count once.
+func (t *topAsk) sameEnds() string {
+	var all []string
+	for _, f := range t.fields {
+		if f.Either() {
+			all = append(all, f.Columns[0]+" = "+f.Columns[1])
+		}
+	}
+	return strings.Join(all, " AND ")
+}
+
+// observerFacts gives facts of all observers. What one of them says of a flow in both directions counts once.
+func (t *topAsk) observerFacts(extra string) string {
+	t.ends = true
+	var cols []string
+	for _, f := range t.fields {
+		for _, c := range f.Stored() {
+			if !slices.Contains(cols, c) {
+				cols = append(cols, c)
+			}
+		}
+	}
+	for _, c := range []string{"src", "dst", "src_port", "dst_port", "proto", "fabric", "segment", "src_vm", "dst_vm", "src_vm_id", "dst_vm_id"} {
+		if extra != "" && !slices.Contains(cols, c) {
+			cols = append(cols, c)
+		}
+	}
+	service := "0"
+	if slices.Contains(cols, "dst_port") {
+		service = "if(turn, src_port, dst_port)"
+	}
+	list := strings.Join(append(cols, "flow_id", "turn"), ", ")
+	dir := "direction"
+	if slices.Contains(cols, "direction") {
+		dir = "0"
+	}
+	bucket := t.bucket()
+	return t.logical(t.sinceMS, t.untilMS) + fmt.Sprintf(`,
+x0 AS NOT MATERIALIZED (SELECT %[1]s, %[2]s AS way, %[3]s AS part, sum(octets)::UBIGINT AS octets, sum(l2_octets)::UBIGINT AS l2_octets, sum(packets)::UBIGINT AS packets,
+  sum(if(sampling > 1, octets::DOUBLE * octets::DOUBLE * (sampling - 1)::DOUBLE / greatest(packets, 1)::DOUBLE, 0)) AS variance, count(*)::UBIGINT AS rows,
+  sum(retransmits)::UBIGINT AS retransmits, sum(zero_windows)::UBIGINT AS zero_windows, sum(fragments)::UBIGINT AS fragments,
+  count(*) FILTER (rtt_us > 0)::UBIGINT AS rtt_n, sum(rtt_us)::UBIGINT AS rtt_sum, max(rtt_us) AS rtt_max, min(t_start) AS first, max(t_end) AS last, max(t_end) AS t_end,
+  bit_or(marks & 65534::USMALLINT)::USMALLINT AS marks, count(*) FILTER ((marks & 2) <> 0)::UBIGINT AS sampled_rows, count(*) FILTER ((marks & 8) <> 0)::UBIGINT AS ambiguous_rows
+  FROM l GROUP BY %[1]s, way, part),
+x AS NOT MATERIALIZED (SELECT *, %[4]s AS service_port FROM x0
+  QUALIFY flow_id = 0 OR row_number() OVER (PARTITION BY %[1]s, part ORDER BY octets DESC, packets DESC, way) = 1)`, list, dir, bucket, service)
+}
+
+// answer asks for the rows.
+func (t *topAsk) answer(ctx context.Context, r *Reports) (Top, error) {
+	out := Top{By: append([]string{}, t.By...), Per: append([]string{}, t.Per...), PeriodMS: t.periodMS, Metric: t.Metric, Rows: []TopRow{}}
+	var total Total
+	var sampled, ambiguous uint64
+	err := t.each(ctx, t.cut(), func(rows *sql.Rows) error {
+		row, err := t.scan(rows, &total, &sampled, &ambiguous)
+		out.Rows = append(out.Rows, row)
+		return err
+	})
+	if err != nil {
+		return Top{}, err
+	}
+	if t.either {
+		t.notes = append(t.notes, "a flow counts at both of its ends; totals count it at each")
+	}
+	if t.observed {
+		t.notes = append(t.notes, "each observer counts what it saw; what several saw is in each of theirs")
+	}
+	if t.Metric != "flows" {
+		t.notes = append(t.notes, "flows are not counted")
+	}
+	out.Meta, err = t.meta(ctx, r, "top", total, sampled, ambiguous)
+	return out, err
+}
+
+// cut orders and cuts the rows, in each period and for each value of Per.
+func (t *topAsk) cut() string {
+	part := []string{"p"}
+	for i := range t.per {
+		part = append(part, fmt.Sprintf("k%d", i))
+	}
+	var keys []string
+	for i := range t.fields {
+		keys = append(keys, filter.DuckDB.Text(fmt.Sprintf("k%d", i)))
+	}
+	window, metric := strings.Join(part, ", "), topMetrics[t.Metric]
+	order := metric + " DESC NULLS LAST, octets DESC, " + t.keyList()
+	return t.sql() + fmt.Sprintf(`,
+z AS NOT MATERIALIZED (SELECT *, row_number() OVER (PARTITION BY %[1]s ORDER BY %[2]s) AS rank, sum(%[3]s) OVER (PARTITION BY %[1]s)::DOUBLE AS whole FROM q)
+SELECT %[4]s, p, octets, variance, sent, l2_octets, packets, flows, n, retransmits, zero_windows, fragments, rtt_n, rtt_avg, rtt_max, coalesce(%[3]s / nullif(whole, 0), 0)::DOUBLE, first, last, marks,
+  (SELECT count(*) FROM q), (SELECT sum(octets) FROM q)::UBIGINT, (SELECT sum(packets) FROM q)::UBIGINT, (SELECT coalesce(sum(flows), 0) FROM q)::UBIGINT,
+  (SELECT sum(sampled_rows) FROM q)::UBIGINT, (SELECT sum(ambiguous_rows) FROM q)::UBIGINT
+  FROM z WHERE rank <= %[5]d ORDER BY %[1]s, rank`, window, order, metric, strings.Join(keys, ", "), t.Limit)
+}
+
+func (t *topAsk) scan(rows *sql.Rows, total *Total, sampled, ambiguous *uint64) (TopRow, error) {
+	row := TopRow{Key: make([]string, len(t.fields))}
+	var period int64
+	var variance float64
+	var sent, rttN, rttMax uint64
+	var rtt sql.NullFloat64
+	var flows sql.NullInt64
+	var marks uint16
+	var into []any
+	for i := range row.Key {
+		into = append(into, &row.Key[i])
+	}
+	into = append(into, &period, &row.Octets, &variance, &sent, &row.L2Octets, &row.Packets, &flows, &row.Rows, &row.Retransmits, &row.ZeroWindows, &row.Fragments,
+		&rttN, &rtt, &rttMax, &row.Share, &row.FirstSeen, &row.LastSeen, &marks, &total.Rows, &total.Octets, &total.Packets, &total.Flows, sampled, ambiguous)
+	if err := rows.Scan(into...); err != nil {
+		return row, err
+	}
+	for i, f := range t.fields {
+		row.Key[i] = keyText(f, row.Key[i])
+	}
+	if t.periodMS > 0 {
+		at := msTime(period)
+		row.Period = &at
+	}
+	if t.either {
+		received := row.Octets - sent
+		row.OctetsSent, row.OctetsReceived = &sent, &received
+	}
+	if flows.Valid {
+		n := uint64(flows.Int64)
+		row.Flows = &n
+	}
+	if rttN > 0 {
+		row.RTTAvgUS, row.RTTMaxUS = &rtt.Float64, &rttMax
+	}
+	row.OctetsError = uint64(math.Round(z95 * math.Sqrt(variance)))
+	row.FirstSeen, row.LastSeen, row.Marks = row.FirstSeen.UTC(), row.LastSeen.UTC(), markNames(flow.Mark(marks))
+	return row, nil
+}
+
+// TopColumns are the fields that top can split by, those of everyday use first.
+func TopColumns() []string {
+	var out []string
+	for _, f := range filter.Fields() {
+		if splits(&f) {
+			out = append(out, f.Name)
+		}
+	}
+	return out
+}

@@ -1,0 +1,255 @@
+package report
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"crosstap/internal/collect/report/filter"
+)
+
+// Side is the traffic of one direction.
+type Side struct {
+	Octets      uint64 `json:"octets"`
+	OctetsError uint64 `json:"octets_error"` // half width of the 95 % interval; 0 when counted
+	Packets     uint64 `json:"packets"`
+}
+
+// Placement says where a machine was seen, and with which address.
+type Placement struct {
+	Host      string    `json:"host"`
+	Segment   string    `json:"segment"`
+	Tenant    string    `json:"tenant"`
+	Addr      string    `json:"addr"`
+	Name      string    `json:"name"`
+	FirstSeen time.Time `json:"first_seen"`
+	LastSeen  time.Time `json:"last_seen"`
+}
+
+// Peer is a workload at the other end.
+type Peer struct {
+	Segment        string    `json:"segment"`
+	Name           string    `json:"name"`
+	ID             string    `json:"id"`
+	Addr           string    `json:"addr"`
+	Tenant         string    `json:"tenant"`
+	Host           string    `json:"host"`
+	SameHost       bool      `json:"same_host"`
+	Known          bool      `json:"known"` // inventory knows it: east-west
+	OctetsSent     uint64    `json:"octets_sent"`
+	OctetsReceived uint64    `json:"octets_received"`
+	Packets        uint64    `json:"packets"`
+	OctetsBefore   uint64    `json:"octets_before"` // both ways, in the period before
+	State          string    `json:"state"`         // "new", "gone" or ""
+	FirstSeen      time.Time `json:"first_seen"`
+	LastSeen       time.Time `json:"last_seen"`
+}
+
+// Service is a port that is served or used.
+type Service struct {
+	Proto        string `json:"proto"`
+	Port         uint16 `json:"port"`
+	App          string `json:"app"`
+	Peers        uint64 `json:"peers"`
+	Octets       uint64 `json:"octets"`
+	Packets      uint64 `json:"packets"`
+	OctetsBefore uint64 `json:"octets_before"`
+	State        string `json:"state"` // "new", "gone" or ""
+}
+
+// Change is something that the period before did not have, or had.
+type Change struct {
+	Kind string    `json:"kind"` // new_peer, gone_peer, new_service, gone_service, new_use, gone_use, moved, renamed, volume
+	At   time.Time `json:"at"`   // when it was first or last seen
+	Text string    `json:"text"`
+}
+
+// VMPage is the answer about one machine.
+type VMPage struct {
+	Meta           Meta        `json:"meta"`
+	Name           string      `json:"name"` // the name it had last; the address of a machine that inventory does not know
+	ID             string      `json:"id"`
+	Fabric         string      `json:"fabric"`
+	Tenants        []string    `json:"tenants"`
+	Segments       []string    `json:"segments"`
+	Addrs          []string    `json:"addrs"`
+	Host           string      `json:"host"` // where it was seen last
+	Places         []Placement `json:"places"`
+	Sent           Side        `json:"sent"`
+	Received       Side        `json:"received"`
+	SentBefore     Side        `json:"sent_before"` // in the period of equal length before
+	ReceivedBefore Side        `json:"received_before"`
+	BeforeFrom     time.Time   `json:"before_from"`
+	BeforeTo       time.Time   `json:"before_to"`
+	EastWest       uint64      `json:"octets_east_west"` // with machines that inventory knows
+	NorthSouth     uint64      `json:"octets_north_south"`
+	SameHost       uint64      `json:"octets_same_host"`
+	Retransmits    uint64      `json:"retransmits"`
+	ZeroWindows    uint64      `json:"zero_windows"`
+	StepMS         int64       `json:"step_ms"`
+	Times          []time.Time `json:"times"`
+	SentSeries     []uint64    `json:"sent_series"` // octets that ended in each step
+	ReceivedSeries []uint64    `json:"received_series"`
+	BeforeSeries   []uint64    `json:"before_series"` // both ways, in the same steps of the period before
+	PeersTotal     uint64      `json:"peers_total"`
+	Peers          []Peer      `json:"peers"`
+	Served         []Service   `json:"served"`
+	Used           []Service   `json:"used"`
+	Changes        []Change    `json:"changes"`
+}
+
+const (
+	defaultPeers = 20
+	maxServices  = 50
+	maxVMBuckets = 48
+)
+
+// vmAsk is a checked question.
+type vmAsk struct {
+	*ask
+	before span
+	me     identityOf
+	stepMS int64
+	page   *VMPage
+}
+
+// identityOf is who the page is about.
+type identityOf struct {
+	fabric, who string
+	addr        string // UUID; of a machine that has no name
+	addrs       []string
+}
+
+// VM implements Reporter. The machine is found by name, by stable id or by address. Times are of t_end.
+func (r *Reports) VM(ctx context.Context, q Query) (VMPage, error) {
+	if strings.TrimSpace(q.Name) == "" {
+		return VMPage{}, &QueryError{"name", "no machine is named", "give a name, an id or an address"}
+	}
+	q.Sort = ""
+	a, err := check(q, defaultPeers)
+	if err != nil {
+		return VMPage{}, err
+	}
+	a.need = []string{"fabric", "segment", "tenant", "src_vm", "dst_vm", "src_vm_id", "dst_vm_id", "src_host", "dst_host", "app"}
+	if err := a.useRollup(true); err != nil {
+		return VMPage{}, err
+	}
+	v := &vmAsk{ask: a}
+	if v.before, err = a.base(true); err != nil {
+		return VMPage{}, err
+	}
+	v.steps()
+	var out VMPage
+	err = r.with(ctx, a, func() error {
+		out, err = v.answer(ctx, r)
+		return err
+	})
+	return out, err
+}
+
+// steps chooses the width of the bars.
+func (v *vmAsk) steps() {
+	span := v.untilMS - v.sinceMS
+	for _, s := range steps {
+		if v.stepMS = s.Milliseconds(); span/v.stepMS <= maxVMBuckets && s >= v.step {
+			return
+		}
+	}
+	for span/v.stepMS > maxVMBuckets {
+		v.stepMS *= 2
+	}
+}
+
+func (v *vmAsk) answer(ctx context.Context, r *Reports) (VMPage, error) {
+	v.page = &VMPage{Tenants: []string{}, Segments: []string{}, Addrs: []string{}, Places: []Placement{}, Times: []time.Time{}, Peers: []Peer{}, Served: []Service{}, Used: []Service{},
+		Changes: []Change{}, StepMS: v.stepMS, BeforeFrom: msTime(v.before.from), BeforeTo: msTime(v.before.to)}
+	first := floorDiv(v.sinceMS, v.stepMS)
+	for n := first; n*v.stepMS < v.untilMS; n++ {
+		v.page.Times = append(v.page.Times, msTime(n*v.stepMS))
+	}
+	n := len(v.page.Times)
+	v.page.SentSeries, v.page.ReceivedSeries, v.page.BeforeSeries = make([]uint64, n), make([]uint64, n), make([]uint64, n)
+	if err := v.identify(ctx); err != nil {
+		return VMPage{}, err
+	}
+	var total Total
+	var sampled, ambiguous uint64
+	if len(v.me.addrs) > 0 {
+		var err error
+		if total, sampled, ambiguous, err = v.traffic(ctx); err != nil {
+			return VMPage{}, err
+		}
+	}
+	v.changes()
+	v.notes = append(v.notes, "flows are not counted; a peer or service is new when the period before did not have it")
+	m, err := v.meta(ctx, r, "vm", total, sampled, ambiguous)
+	if m.Empty != nil && len(v.me.addrs) == 0 && m.Empty.Cause != "no_exporter" {
+		m.Empty = &Empty{"unknown_machine", "No flow of the range or of the period before has a machine " + quoteName(v.Name) + ".",
+			`List machines with "crosstap get vms", or choose a longer range.`}
+	}
+	v.page.Meta = m
+	return *v.page, err
+}
+
+// identify finds the machine, its addresses and places.
+func (v *vmAsk) identify(ctx context.Context) error {
+	v.args = nil
+	table, first, last := v.view.Table(), "t_start", "t_end"
+	when := fmt.Sprintf("t_end >= %s AND t_end < %s", ts(v.before.from), ts(v.untilMS))
+	if v.step != 0 {
+		table, first, last, when = v.rollup(v.before.from, v.untilMS), "first_seen", "last_seen", "rows > 0"
+	}
+	end := func(side string) string {
+		cond := fmt.Sprintf("(%[1]s_vm = %[2]s OR %[1]s_vm_id = %[2]s)", side, v.arg(v.Name))
+		if p, ok := filter.AddrText(filter.DuckDB, v.Name); ok {
+			cond = side + " = " + v.arg(p) + "::UUID"
+		}
+		return fmt.Sprintf("SELECT fabric, segment, tenant, %[1]s AS addr, %[1]s_vm AS name, %[1]s_vm_id AS id, %[1]s_host AS host, %[2]s AS first, %[3]s AS last FROM %[4]s WHERE %[5]s AND %[6]s",
+			side, first, last, table, when, cond)
+	}
+	query := "SELECT fabric, segment, tenant, addr::VARCHAR, name, id, host, min(first), max(last) FROM (" + end("src") + " UNION ALL " + end("dst") +
+		") GROUP BY fabric, segment, tenant, addr, name, id, host ORDER BY max(last) DESC, fabric, segment, tenant, addr, name, id, host"
+	found := newFinder(v)
+	if err := v.each(ctx, query, found.row); err != nil {
+		return err
+	}
+	return found.choose()
+}
+
+// me is a condition: the machine is at that end.
+func (v *vmAsk) isMe(side, who string) string {
+	if v.me.who != "" {
+		return "fabric = " + v.arg(v.me.fabric) + " AND " + who + " = " + v.arg(v.me.who)
+	}
+	return "fabric = " + v.arg(v.me.fabric) + " AND " + side + " = " + v.arg(v.me.addr) + "::UUID AND " + who + " = ''"
+}
+
+// traffic reads all sections in one go: the machine's facts are worked out once.
+func (v *vmAsk) traffic(ctx context.Context) (Total, uint64, uint64, error) {
+	v.args = nil
+	var in []string
+	for _, a := range v.me.addrs {
+		in = append(in, v.arg(a)+"::UUID")
+	}
+	list := strings.Join(in, ", ")
+	v.only = "src IN (" + list + ") OR dst IN (" + list + ")"
+	at := "epoch_ms(t_end)"
+	if v.step != 0 {
+		at = "greatest(epoch_ms(bucket), if(cur, " + fmt.Sprint(v.sinceMS) + ", " + fmt.Sprint(v.before.from) + "))"
+	}
+	end := func(me, other string, out bool) string {
+		who := map[string]string{"src": srcWho, "dst": dstWho}
+		serves := "turn"
+		if !out {
+			serves = "NOT turn"
+		}
+		return fmt.Sprintf(`SELECT cur, %[1]t AS out, %[2]s AS serves, (if(cur, (%[3]s) // %[4]d - %[5]d, ((%[3]s) - %[6]d) // %[4]d))::BIGINT AS bar, segment, tenant, %[7]s AS addr, %[8]s AS who, %[7]s_vm AS name, %[7]s_vm_id AS id,
+  %[7]s_host AS host, src_host = dst_host AND src_host <> '' AS same, proto, service_port, app, octets, packets, variance, retransmits, zero_windows, first, last, sampled_rows, ambiguous_rows FROM x WHERE %[9]s`,
+			out, serves, at, v.stepMS, floorDiv(v.sinceMS, v.stepMS), v.before.from, other, who[other], v.isMe(me, who[me]))
+	}
+	query := v.factsOf(span{v.sinceMS, v.untilMS}, v.before) + ",\ny AS MATERIALIZED (" + end("src", "dst", true) + "\n  UNION ALL " + end("dst", "src", false) + ")," + vmSections(v.Limit)
+	s := vmScan{v: v}
+	err := v.each(ctx, query, s.row)
+	return s.total, s.sampled, s.ambiguous, err
+}
