@@ -227,9 +227,8 @@ func zoneName(index uint32) string {
 
 // Waiting. While datagrams come one by one the reader naps, and finds several: a wakeup costs more than a datagram.
 const (
-	napFrom = 400 * time.Microsecond // wakeups closer than that are worth a nap
-	nap     = 300 * time.Microsecond
-	napRoom = 1 << 20 // bytes of receive buffer that a nap needs
+	nap     = time.Millisecond
+	napRoom = 4 << 20 // bytes of receive buffer that a nap needs: more than comes in its time
 )
 
 // reader is the one reader of all sockets of a port.
@@ -278,7 +277,7 @@ func (r *reader) run(ctx context.Context) error {
 				return r.abandon(ctx)
 			}
 		case !more:
-			if err := r.wait(); err != nil {
+			if err := r.wait(got); err != nil {
 				return err
 			}
 		}
@@ -293,15 +292,16 @@ func (r *reader) abandon(ctx context.Context) error {
 	return nil
 }
 
-// wait waits for a datagram or the end.
-func (r *reader) wait() error {
-	if r.busy && r.u.granted >= napRoom {
+// wait waits for a datagram or the end. got is how many the last round brought.
+func (r *reader) wait(got int) error {
+	if r.busy && got > 0 && r.u.granted >= napRoom {
 		time.Sleep(nap)
+		return nil
 	}
 	before := time.Now()
 	for {
 		_, err := unix.Poll(r.fds, -1)
-		r.busy = time.Since(before) < napFrom
+		r.busy = time.Since(before) < nap
 		if err == nil || !errors.Is(err, unix.EINTR) {
 			return err
 		}
