@@ -9,7 +9,7 @@ func commands() []*cobra.Command {
 	return []*cobra.Command{
 		newDemo(), newServe(), newTap(), newNetNetflow(), newLab(),
 		newPairs(), newConversations(), newFlows(), newQuery(), newImport(), newBackup(), newRestore(), newTop(), newSeries(), newMap(), newNetworks(), newCoverage(), newGet(), newDescribe(),
-		newStatus(), newDoctor(), newDestinations(), newExporters(), newDecode(), newFilter(), newConfig(),
+		newStatus(), newDoctor(), newDestinations(), newDestinations(), newExporters(), newDecode(), newFilter(), newConfig(),
 		newDocs(), newMan(), newVersion(),
 	}
 }
