@@ -12,15 +12,15 @@ import (
 )
 
 // exporterColumns are those of the narrow table.
-var exporterColumns = []string{"address", "domain", "name", "protocol", "state", "last_seen", "datagrams", "records", "lost_records", "templates", "template_missing_records", "errors"}
+var exporterColumns = []string{"address", "domain", "name", "protocol", "state", "last_seen", "datagrams", "records", "records_per_second", "loss_ratio", "templates", "templates_missing", "sampling", "sampling_source", "errors"}
 
 func newExporters() *cobra.Command {
 	var src source
 	var l look
 	cmd := &cobra.Command{
 		Use: "exporters", Short: "List the flow exporters, silent ones too", GroupID: "fix", Args: cobra.NoArgs,
-		Long:    "exporters shows each observation domain of each exporting process: when it was heard, what it sent, what is missing by its\nsequence numbers, and which templates are known.",
-		Example: "  crosstap exporters\n  crosstap exporters -o csv --columns address,domain,lost_records",
+		Long:    "exporters shows each observation domain of each exporting process: when it was heard, what it sent, what is missing by its\nsequence numbers, which templates are known, and how its sampling is known: announced, from the platform, from the exporters file\n(config, assumed), multiplied by itself (self-scaled), or unknown. -o wide adds what it dropped itself, elements without a name, and\nwhich reports its fields can feed. Silent exporters stay listed.",
+		Example: "  crosstap exporters\n  crosstap exporters -o wide\n  crosstap exporters -o csv --columns address,domain,lost_records",
 	}
 	src.flags(cmd)
 	l.flags(cmd)

@@ -6,11 +6,13 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"crosstap/internal/collect"
 	"crosstap/internal/collect/listen"
 	"crosstap/internal/collect/report"
+	"crosstap/internal/collect/session"
 	"crosstap/internal/collect/store"
 	"crosstap/internal/ledger"
 	"crosstap/internal/obs"
@@ -59,7 +61,10 @@ func (s *Server) collecting(out *api.Status) {
 }
 
 func listener(l listen.Status) api.Listener {
-	out := api.Listener{Name: "flows", Network: "udp", Address: l.Addr, Datagrams: l.Book.In, BufferBytes: uint64(l.ReceiveBuffer)}
+	out := api.Listener{
+		Name: "flows", Network: l.Network, Address: l.Addr, Datagrams: l.Book.In, BufferBytes: uint64(l.ReceiveBuffer), Sockets: l.Sockets,
+		Connections: l.Connections, Refused: l.Refused + l.Book.Dropped[listen.DropRefused].N, Error: l.TLSError,
+	}
 	if len(l.Book.Dropped) > listen.DropKernel {
 		out.DroppedDatagrams = l.Book.Dropped[listen.DropKernel].N
 	}
@@ -87,9 +92,13 @@ func merged(books []ledger.Statement) []ledger.Statement {
 
 func exporter(e *collect.Exporter) api.Exporter {
 	out := api.Exporter{
-		Address: e.Address.String(), Domain: e.Domain, Name: cmp.Or(e.Name, e.Observer), Protocol: "ipfix", State: "active",
+		Address: e.Address.String(), Domain: e.Domain, Name: cmp.Or(e.Name, e.Observer), Protocol: e.Protocol.String(), State: "active",
 		FirstSeen: *moment(e.FirstNS), LastSeen: *moment(e.LastNS), Datagrams: e.Datagrams, Records: e.Records, OptionRecords: e.OptionRecords, LostRecords: e.LostRecords,
 		Templates: e.Templates, TemplateMissingRecords: e.MissingSets, UnknownFields: e.UnknownFields, Errors: e.Errors,
+		RecordsPerSecond: e.RecordsPerSecond, LossRatio: e.LossShare(), LossUnit: e.Unit.String(), ShedDatagrams: e.Shed, NotSent: e.NotSent,
+		TemplatesMissing: e.PendingSets, TemplateConflicts: e.Conflicts, BorrowedRecords: e.Borrowed, Counters: e.CounterSamples,
+		Sampling: max(e.Sampling.Rate, 1), SamplingSource: e.Sampling.Source.String(), SamplingNote: samplingNote(&e.Sampling),
+		UnknownElements: strings.Join(e.Unknown, " "), Feeds: strings.Join(e.Feeds, ", "),
 	}
 	if e.Silent {
 		out.State = "silent"
@@ -101,10 +110,25 @@ func exporter(e *collect.Exporter) api.Exporter {
 	return out
 }
 
+// samplingNote says what an operator may want to do about how the sampling is known.
+func samplingNote(s *session.Sampling) string {
+	switch s.Source {
+	case session.SamplingUnknown:
+		return "a VMware distributed switch samples one packet in 4096 by default and does not tell: see samplingRate of the switch, and set sampling in the exporters file; until then its figures are as received"
+	case session.SamplingAssumed:
+		return "the rate is a guess of the exporters file: figures made from it carry a mark"
+	case session.SamplingScaled:
+		return "the exporter multiplies its counters itself: they are not multiplied again"
+	}
+	return ""
+}
+
 // exporterFindings name what an operator should look at, the sum over all exporters for each cause.
 func exporterFindings(list []collect.Exporter) []api.Finding {
-	var silent, missing, lost, wrong int
+	var silent, missing, lost, wrong, unsampled, shed int
 	for _, e := range list {
+		unsampled += count(e.Sampling.Source == session.SamplingUnknown)
+		shed += count(e.Shed > 0)
 		silent += count(e.Silent)
 		missing += count(e.PendingSets > 0)
 		lost += count(e.LostRecords > 0)
@@ -119,6 +143,8 @@ func exporterFindings(list []collect.Exporter) []api.Finding {
 	add(silent, "are silent", "see crosstap exporters; is the tap or switch still configured?")
 	add(missing, "sent data whose template is not known yet", "wait for its refresh, or shorten the exporter's template interval")
 	add(lost, "lost records on the way (sequence gaps)", "look at the exporter's and the path's drops, and at the socket's")
+	add(unsampled, "sample packets by an unknown rate", "see crosstap exporters -o wide, and set sampling in the exporters file")
+	add(shed, "sent more than was decoded; some of their datagrams were dropped", "give the collector more CPU, or sample more at the exporter")
 	add(wrong, "sent datagrams that could not be decoded", "see crosstap exporters; keep one with tcpdump and try crosstap decode")
 	return out
 }

@@ -34,10 +34,14 @@ type Process struct {
 type Listener struct {
 	Name             string `json:"name"` // "flows" or "http"
 	Address          string `json:"address"`
-	Network          string `json:"network"` // "udp" or "tcp"
-	Datagrams        uint64 `json:"datagrams"`
+	Network          string `json:"network"`           // "udp", "tcp", "tls" or "dtls"
+	Datagrams        uint64 `json:"datagrams"`         // of streams: messages
 	DroppedDatagrams uint64 `json:"dropped_datagrams"` // by the kernel, the receive buffer was full
 	BufferBytes      uint64 `json:"buffer_bytes"`      // receive buffer that the kernel granted
+	Sockets          int    `json:"sockets"`
+	Connections      int    `json:"connections"` // open now
+	Refused          uint64 `json:"refused"`     // datagrams and connections of exporters that may not send, or beyond a bound
+	Error            string `json:"error"`       // why new certificates are not in use, "" when they are
 }
 
 // Store is the state of the embedded store.
@@ -80,6 +84,20 @@ type Exporter struct {
 	UnknownFields          uint64    `json:"unknown_fields"`
 	Errors                 uint64    `json:"errors"` // datagrams that could not be decoded
 	ClockSkewSeconds       *float64  `json:"clock_skew_seconds"`
+	RecordsPerSecond       float64   `json:"records_per_second"` // mean over the last minute
+	LossRatio              float64   `json:"loss_ratio"`         // part of what it sent that did not come, 0 to 1
+	LossUnit               string    `json:"loss_unit"`          // what its sequence numbers count: "records", "datagrams", "flows"
+	ShedDatagrams          uint64    `json:"shed_datagrams"`     // dropped here, because it sent more than was decoded
+	NotSent                uint64    `json:"not_sent"`           // flows that it could not send, by its own account
+	TemplatesMissing       int       `json:"templates_missing"`  // data sets that wait for their template now
+	TemplateConflicts      uint64    `json:"template_conflicts"` // templates of one number that differ between its sessions
+	BorrowedRecords        uint64    `json:"borrowed_records"`   // decoded with a template of another domain or session
+	Sampling               uint32    `json:"sampling"`           // one packet in so many is counted
+	SamplingSource         string    `json:"sampling_source"`    // "none", "in-record", "announced", "platform", "config", "assumed", "unknown", "self-scaled"
+	SamplingNote           string    `json:"sampling_note"`      // what to do about it, "" for nothing
+	UnknownElements        string    `json:"unknown_elements"`   // without a name, as enterprise/identifier
+	Feeds                  string    `json:"feeds"`              // reports that its fields are enough for
+	Counters               uint64    `json:"counter_samples"`    // sFlow
 }
 
 // Exporters is the list of all exporters.
