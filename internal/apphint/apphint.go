@@ -112,6 +112,8 @@ func (in *Inspector) Look(p *Packet, part *Part) Hint {
 		return in.dns(b, p)
 	case p.Proto == protoUDP && Costly(p):
 		return in.quic(b, part)
+	case p.Proto == protoUDP && plainQuery(b) && OfPort(protoUDP, p.SrcPort)+OfPort(protoUDP, p.DstPort) == "": // NetBIOS asks alike
+		return in.dns(b, p)
 	}
 	return Hint{}
 }

@@ -94,7 +94,10 @@ func TestLook(t *testing.T) {
 	f(udpTo(53, query+"\x3f"+strings.Repeat("a", 63)+"\x3f"+strings.Repeat("b", 20)), "dns dns ")
 	f(udpTo(53, query+strings.Repeat("\x3f"+strings.Repeat("a", 63), 5)), nothing)
 	f(udpTo(53, strings.Repeat("\x00", 200)), nothing)
-	f(udpTo(1000, query+name+"\x00\x01\x00\x01"), nothing)
+	f(udpTo(1000, query+name+"\x00\x01\x00\x01"), "dns dns www.example.com")
+	f(udpTo(137, query+name+"\x00\x01\x00\x01"), nothing)
+	f(udpTo(1000, strings.Replace(query, "\x01\x00\x00\x01", "\x81\x00\x00\x01", 1)+name+"\x00\x01\x00\x01"), nothing)
+	f(udpTo(1000, strings.Repeat("\x00", 200)), nothing)
 }
 
 // TestParts gives a ClientHello in pieces, in order and not.

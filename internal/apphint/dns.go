@@ -48,6 +48,12 @@ func (in *Inspector) dns(b []byte, p *Packet) Hint {
 	return h
 }
 
+// plainQuery reports whether a message on any port begins as a resolver's query does: one question, no answer, no more than two
+// additional records.
+func plainQuery(b []byte) bool {
+	return len(b) > dnsHeader+4 && b[2]&^1 == 0 && b[3]&0x4f == 0 && string(b[4:11]) == "\x00\x01\x00\x00\x00\x00\x00" && b[11] <= 2
+}
+
 // question reads the name of a question, which has no compression to point to. The name is nil when it is cut.
 func (in *Inspector) question(b []byte) (name []byte, ok bool) {
 	n := 0
