@@ -8,7 +8,7 @@ import "github.com/spf13/cobra"
 func commands() []*cobra.Command {
 	return []*cobra.Command{
 		newDemo(), newServe(), newTap(), newNetNetflow(), newLab(),
-		newPairs(), newConversations(), newFlows(), newTop(), newSeries(), newMap(), newNetworks(), newCoverage(), newGet(), newDescribe(),
+		newPairs(), newConversations(), newFlows(), newQuery(), newImport(), newBackup(), newRestore(), newTop(), newSeries(), newMap(), newNetworks(), newCoverage(), newGet(), newDescribe(),
 		newStatus(), newDoctor(), newDestinations(), newExporters(), newDecode(), newFilter(), newConfig(),
 		newDocs(), newMan(), newVersion(),
 	}
