@@ -20,7 +20,7 @@ func OpenData(dir string) (h http.Handler, closer func() error, err error) {
 		return nil, nil, fmt.Errorf("data %s: %w", dir, err)
 	}
 	s.store = st
-	a, err := api.New(api.Config{Reporter: report.New(st), Status: s.Status, Version: obs.Version().Version, QueryTimeout: time.Hour})
+	a, err := api.New(api.Config{Reporter: report.New(st), SQL: st, Status: s.Status, Version: obs.Version().Version, QueryTimeout: time.Hour})
 	if err != nil {
 		return nil, nil, fmt.Errorf("data %s: %w", dir, err)
 	}

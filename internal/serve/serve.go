@@ -78,7 +78,7 @@ func (s *Server) Run(stop context.Context) (err error) {
 		return fmt.Errorf("serve: inventory: %w", err)
 	}
 	a, err := api.New(api.Config{
-		Reporter: report.New(st), Status: s.Status, Console: web.Handler(), Version: obs.Version().Version,
+		Reporter: report.New(st), SQL: st, Status: s.Status, Console: web.Handler(), Version: obs.Version().Version,
 		Hosts: s.cfg.HTTPHosts, QueryTimeout: s.cfg.QueryTimeout, Log: s.cfg.Log,
 	})
 	if err != nil {
@@ -175,7 +175,7 @@ func (s *Server) Ready() bool { return s.ready }
 
 func (s *Server) storeConfig() segment.Config {
 	return segment.Config{
-		Dir: s.cfg.Data, FlushInterval: s.cfg.Flush, KeepFor: s.cfg.Keep, KeepBytes: s.cfg.KeepSize, QueryMemory: s.cfg.QueryMemory, Log: s.cfg.Log,
+		Dir: s.cfg.Data, FlushInterval: s.cfg.Flush, KeepFor: s.cfg.Keep, KeepRollups: s.cfg.KeepRollups, KeepBytes: s.cfg.KeepSize, QueryMemory: s.cfg.QueryMemory, Log: s.cfg.Log,
 	}
 }
 

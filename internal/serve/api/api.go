@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"crosstap/internal/collect/report"
+	"crosstap/internal/collect/store"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -31,6 +32,7 @@ type Config struct {
 	Reporter Reporter
 	Status   func() Status // a snapshot; cheap, called every second for each subscriber
 
+	SQL          store.Querier // answers /api/v1/sql; nil for a server without it
 	Console      http.Handler  // the web console, at "/"; nil gives a page that says how to build it
 	Version      string        // of the product
 	Hosts        []string      // further names that the Host header may have on a loopback listener
@@ -78,6 +80,7 @@ func New(cfg Config) (*API, error) {
 	a.reports()
 	a.states()
 	mux.HandleFunc("GET /api/v1/events", a.events)
+	mux.HandleFunc("GET /api/v1/sql", a.sql)
 	mux.HandleFunc("GET /healthz", a.health)
 	mux.Handle("GET /metrics", metricsHandler(reg))
 	mux.HandleFunc("/api/", unknownPath)

@@ -31,6 +31,7 @@ type Settings struct {
 	QueryTimeout time.Duration // longest time of one report
 	Flush        time.Duration // records are durable after that long
 	Keep         time.Duration // stored hours older than that are deleted; 0 keeps them
+	KeepRollups  time.Duration // roll-ups older than that are deleted; 0 keeps them
 	KeepSize     int64         // the oldest hours are deleted above that size, bytes; 0 for no limit
 	Verbose      bool
 }
@@ -39,7 +40,7 @@ type Settings struct {
 func Default() Settings {
 	return Settings{
 		Data: "/var/lib/crosstap", HTTP: "127.0.0.1:8474", Flows: []string{"127.0.0.1:4739", "tcp://127.0.0.1:4739", "127.0.0.1:2055", "127.0.0.1:6343"},
-		QueryTimeout: 30 * time.Second, Flush: 2 * time.Second,
+		QueryTimeout: 30 * time.Second, Flush: 2 * time.Second, KeepRollups: 400 * 24 * time.Hour,
 	}
 }
 
@@ -79,6 +80,7 @@ func All() []Setting {
 		span("query-timeout", "longest time of one report", func(s *Settings) *time.Duration { return &s.QueryTimeout }),
 		span("flush", "accepted records are durable after that long", func(s *Settings) *time.Duration { return &s.Flush }),
 		span("keep", "delete stored hours older than that, such as 720h; 0s keeps them", func(s *Settings) *time.Duration { return &s.Keep }),
+		span("keep-rollups", "delete roll-ups older than that once their hours are deleted; 0s keeps them", func(s *Settings) *time.Duration { return &s.KeepRollups }),
 		size("keep-size", "delete the oldest stored hours above that size, such as 20GB; 0 for no limit", func(s *Settings) *int64 { return &s.KeepSize }),
 		flag("verbose", "log more", func(s *Settings) *bool { return &s.Verbose }),
 	}
@@ -114,6 +116,9 @@ func (s Settings) Check() error {
 		if d.v < d.min || d.v > d.max {
 			return fmt.Errorf("%s: %v: expected %v to %v", d.key, d.v, d.min, d.max)
 		}
+	}
+	if s.KeepRollups != 0 && s.KeepRollups < time.Hour {
+		return fmt.Errorf("keep-rollups: %v: expected 0s or at least 1h", s.KeepRollups)
 	}
 	if s.Keep != 0 && s.Keep < time.Hour {
 		return fmt.Errorf("keep: %v: expected 0s or at least 1h, the store deletes whole hours", s.Keep)

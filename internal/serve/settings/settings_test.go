@@ -42,14 +42,14 @@ verbose: true
 	}
 	want := Settings{
 		Data: "/srv/flows", HTTP: "127.0.0.1:2", HTTPHosts: []string{"a", "b", "c"}, Flows: []string{"127.0.0.1:2055", "[::1]:4739"},
-		QueryMemory: 128 << 20, QueryTimeout: 9 * time.Second, Flush: 3 * time.Second, KeepSize: 1000, Verbose: true,
+		QueryMemory: 128 << 20, QueryTimeout: 9 * time.Second, Flush: 3 * time.Second, KeepRollups: 9600 * time.Hour, KeepSize: 1000, Verbose: true,
 	}
 	if diff := cmp.Diff(want, s); diff != "" {
 		t.Errorf("settings (-want +got):\n%s", diff)
 	}
 	origins := Origins{
 		"data": path + ":2", "http": "CROSSTAP_HTTP", "http-host": "--http-host", "flows": path + ":4", "inventory": "default", "query-memory": path + ":8",
-		"query-timeout": "CROSSTAP_QUERY_TIMEOUT", "flush": "--flush", "keep": "default", "keep-size": path + ":9", "verbose": path + ":10",
+		"query-timeout": "CROSSTAP_QUERY_TIMEOUT", "flush": "--flush", "keep": "default", "keep-rollups": "default", "keep-size": path + ":9", "verbose": path + ":10",
 		"exporters": "default", "flows-allow": "default", "flows-buffer": "default", "flows-cert": "default", "flows-client-ca": "default", "flows-key": "default",
 		"flows-sockets": "default",
 	}

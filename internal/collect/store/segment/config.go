@@ -24,7 +24,8 @@ type Config struct {
 	KeepBytes  int64         // the oldest hours are deleted above that size; 0 for no limit
 	FullAt     float64       // and when the file system is fuller than that; 0.85, 1 or without MinFree never
 
-	// KeepRollups is how long roll-ups are kept; 0 keeps them. They are small, and outlive the rows they were made from.
+	// KeepRollups is how long roll-ups are kept; 0 keeps them. They are small, and go only after the rows
+	// they were made from.
 	KeepRollups time.Duration
 
 	QueryMemory  int64 // of the query engine, bytes; 25 % of the machine's, at least 128 MiB

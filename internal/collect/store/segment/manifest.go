@@ -134,6 +134,11 @@ func (m *manifest) has(name string) bool {
 	return live || roll
 }
 
+// anyLive reports whether one of the segment files is live.
+func (m *manifest) anyLive(names []string) bool {
+	return slices.ContainsFunc(names, func(n string) bool { _, live := m.live[n]; return live })
+}
+
 // rollsOf returns the roll-ups that add up rows of one of the files.
 func (m *manifest) rollsOf(files []file) []string {
 	in := map[string]bool{}

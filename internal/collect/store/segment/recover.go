@@ -257,7 +257,7 @@ func (s *Store) putAside(f file, why error) {
 // loseFile counts a file whose rows are gone. A roll-up whose rows are there is made again.
 func (s *Store) loseFile(f file, reason string) {
 	s.setAside++
-	if f.isRollup() && slices.ContainsFunc(f.Of, func(n string) bool { _, ok := s.man.live[n]; return ok }) {
+	if f.isRollup() && s.man.anyLive(f.Of) {
 		return
 	}
 	from, to := f.MinMS, f.MaxMS

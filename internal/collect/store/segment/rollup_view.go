@@ -30,13 +30,8 @@ func (s *Store) rolledLocked(v *view) (r rolled) {
 		}
 	}
 	for _, f := range v.rolls {
-		stored := false
-		for _, n := range f.Of {
-			_, live := s.man.live[n]
-			stored = stored || live
-		}
 		switch {
-		case !stored:
+		case !s.man.anyLive(f.Of):
 			r.only = append(r.only, f)
 		case !open[f.hour()]:
 			r.sums = append(r.sums, f)

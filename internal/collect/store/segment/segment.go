@@ -23,6 +23,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"crosstap/internal/collect/store"
@@ -63,7 +64,8 @@ type Store struct {
 	tidy  chan struct{} // a file was added
 	stop  chan struct{}
 	ended sync.WaitGroup
-	keep  sync.Mutex // held while files are merged, sealed or expired
+	hasty atomic.Bool // hours are sealed as soon as they are over
+	keep  sync.Mutex  // held while files are merged, sealed or expired
 
 	mu        sync.Mutex
 	closed    bool

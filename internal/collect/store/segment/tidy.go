@@ -2,6 +2,7 @@ package segment
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"maps"
 	"os"
@@ -64,6 +65,16 @@ func (s *Store) Tidy() error {
 	return nil
 }
 
+// Settle flushes and seals every hour that is over, without waiting for late rows.
+func (s *Store) Settle(ctx context.Context) error {
+	if err := s.Flush(ctx); err != nil {
+		return err
+	}
+	s.hasty.Store(true)
+	defer s.hasty.Store(false)
+	return s.Tidy()
+}
+
 // hours returns the live files by hour, in time order.
 func (s *Store) hours() map[int64][]file {
 	s.mu.Lock()
@@ -93,9 +104,12 @@ func (s *Store) tidyHour(hour int64, hours map[int64][]file) error {
 		}
 	}
 	now := s.cfg.Now().UnixMilli()
-	over := now >= hour+hourMS+s.cfg.SealGrace.Milliseconds()
+	over := now >= hour+hourMS+s.cfg.SealGrace.Milliseconds() && s.rested(level0, now)
+	if s.hasty.Load() {
+		over = now >= hour+hourMS
+	}
 	switch {
-	case unsealed && over && s.rested(level0, now):
+	case unsealed && over:
 		return s.seal(hour, files, slices.Concat(hours[hour-hourMS], hours[hour+hourMS]))
 	case rows0 >= int64(s.cfg.SealRows):
 		return s.replace(level0, 1, false, nil)
@@ -228,14 +242,14 @@ func (s *Store) removeFiles(files []file) {
 }
 
 // expire takes whole hours out: those older than KeepFor, then the oldest while there are more than
-// KeepBytes or the disk is nearly full. Roll-ups go by their own age only.
+// KeepBytes or the disk is nearly full. Roll-ups go by an age of their own, once their rows are gone.
 func (s *Store) expire() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.cfg.Now()
 	var c change
 	for name, f := range s.man.rolls {
-		if s.cfg.KeepRollups > 0 && f.hour()+hourMS <= now.Add(-s.cfg.KeepRollups).UnixMilli() {
+		if s.cfg.KeepRollups > 0 && f.hour()+hourMS <= now.Add(-s.cfg.KeepRollups).UnixMilli() && !s.man.anyLive(f.Of) {
 			c.Del = append(c.Del, name)
 		}
 	}

@@ -1,0 +1,65 @@
+//go:build !agent
+
+package main
+
+import (
+	"bytes"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// exportCapture is a capture of one NetFlow v5 datagram with one record, written by hand: 192.0.2.9:2055 to 192.0.2.1:2055, received at
+// 2020-01-02 03:04:05 UTC, 10.0.0.1:40000 to 10.0.0.2:443, 7 packets, 900 octets, from 03:04:00 to 03:04:04 UTC.
+const exportCapture = "d4c3b2a1 0200 0400 00000000 00000000 00000400 01000000" + // pcap, little endian, Ethernet
+	"a55d0d5e 00000000 72000000 72000000" +
+	"020000000002 020000000001 0800" +
+	"45000064 00000000 40110000 c0000209 c0000201" +
+	"0807 0807 0050 0000" +
+	"0005 0001 000186a0 5e0d5da5 00000000 00000001 00 00 0000" + // up 100 s
+	"0a000001 0a000002 00000000 0000 0000 00000007 00000384 00017318 000182b8 9c40 01bb 00 18 06 00 0000 0000 00 00 0000"
+
+func TestImport(t *testing.T) {
+	raw, err := hex.DecodeString(strings.ReplaceAll(exportCapture, " ", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	file, data := filepath.Join(dir, "export.pcap"), filepath.Join(dir, "data")
+	if err := os.WriteFile(file, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := func(want, complaint string, args ...string) {
+		t.Helper()
+		var out, errs bytes.Buffer
+		cmd := newRoot()
+		cmd.SetArgs(args)
+		cmd.SetOut(&out)
+		cmd.SetErr(&errs)
+		err := cmd.ExecuteContext(t.Context())
+		text := errs.String()
+		if err != nil {
+			text += err.Error()
+		}
+		if out.String() != want || !strings.Contains(text, complaint) {
+			t.Errorf("%v:\n%s%s\nwant %q and %q", args, out.String(), text, want, complaint)
+		}
+	}
+	f("", "1 record of 1 datagram", "import", file, "--data", data)
+	const sql = "SELECT t_start, t_end, src, dst, dst_port, packets, octets, tcp_flags FROM canonical"
+	row := "2020-01-02T03:04:00Z,2020-01-02T03:04:04Z,10.0.0.1,10.0.0.2,443,7,900,24\n"
+	const head = "t_start,t_end,src,dst,dst_port,packets,octets,tcp_flags\n"
+	f(head+row, "1 row in", "query", sql, "--data", data, "-o", "csv")
+	f("", "it was imported at", "import", file, "--data", data)
+	f(head+row, "1 row in", "query", sql, "--data", data, "-o", "csv")
+	f("", "2 records", "import", file, "--data", data, "--again")
+	f("{\"n\":2,\"h\":\"2020-01-02T03:00:00Z\"}\n", "1 row", "query", "SELECT rows AS n, bucket AS h FROM pairs_1h WHERE rows > 0", "--data", data, "-o", "jsonl")
+	f("", "2 records", "backup", data, filepath.Join(dir, "backup"))
+	f("", "2 records", "restore", filepath.Join(dir, "backup"), filepath.Join(dir, "restored"))
+	f(head+row+row, "2 rows in", "query", sql, "--data", filepath.Join(dir, "restored"), "-o", "csv")
+	f("", "no such file", "import", filepath.Join(dir, "none"), "--data", data)
+	f("", "expected table", "query", "SELECT 1", "--data", data, "-o", "xml")
+	f("", "one SELECT", "query", "DROP VIEW flows", "--data", data)
+}
