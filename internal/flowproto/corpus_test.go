@@ -150,7 +150,7 @@ func TestLogstashNetFlow(t *testing.T) {
 	f("netflow-9-h3c-netstream-with-varstring", 1, 0, 10, "")
 	f("netflow-9-h3c", 16, 0, 20, "")
 	f("netflow-9-ie150-ie151", 2, 0, 16, "")
-	f("netflow-9-invalid-01", 2, 1, 0, "")
+	f("netflow-9-invalid-01", 0, 0, 0, "netflow9: set 1 at offset 140: the header's count ends before it")
 	f("netflow-9-ipt-netflow-reduced-size-encoding", 12, 0, 18, "")
 	f("netflow-9-macaddress", 29, 1, 7, "")
 	f("netflow-9-multiple-netflow-exporters", 1, 1, 7, "")

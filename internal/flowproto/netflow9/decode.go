@@ -43,7 +43,7 @@ func (s *Session) datagram(b []byte) {
 		Uptime: true, UptimeMS: h.UptimeMS,
 	})
 	d := s.Domain(h.Source)
-	s.sets(b)
+	s.sets(h, b)
 	s.account(h, d)
 }
 
@@ -58,9 +58,12 @@ func (s *Session) account(h Header, d *decode.Domain) {
 	)
 }
 
-// sets walks the flow sets of a datagram.
-func (s *Session) sets(b []byte) {
-	for off := HeaderLen; off < len(b); {
+// sets walks the flow sets of a datagram. The header's count is of records (RFC 3954, section 5.1), or of flow sets as some
+// exporters have it. There is a record in every set, so that sets beyond the count are wrong by either: they are
+// refused, as others do.
+func (s *Session) sets(h Header, b []byte) {
+	n := 0
+	for off := HeaderLen; off < len(b); n++ {
 		left := len(b) - off
 		if left < flowSetHeader || decode.AllZero(b[off:]) {
 			if !decode.AllZero(b[off:]) {
@@ -71,6 +74,10 @@ func (s *Session) sets(b []byte) {
 		id, size := binary.BigEndian.Uint16(b[off:]), int(binary.BigEndian.Uint16(b[off+2:]))
 		if size < flowSetHeader || size > left {
 			s.Refuse(decode.BadSet, id, off, size, left)
+			return
+		}
+		if h.Count > 0 && n >= h.Count {
+			s.Refuse(decode.BadCount, id, off, len(b), off)
 			return
 		}
 		s.set(id, off, b[off+flowSetHeader:off+size])

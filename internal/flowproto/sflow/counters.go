@@ -14,9 +14,7 @@ func (w *walk) counterSample(expanded bool) {
 		return
 	}
 	w.s.Result().CounterSamples++
-	w.show("sample", "sequence_number", sequence)
-	w.show("sample", "source_id_type", w.class)
-	w.show("sample", "source_id_index", w.index)
+	w.showSource("counters_sample", sequence, expanded)
 	var told []decode.Counter
 	tell := w.s.onCounters != nil && !w.showing
 	for range n {

@@ -122,13 +122,18 @@ func (w *walk) flowSample(expanded bool) {
 		return
 	}
 	w.s.drop(a, drops)
-	w.begin(sequence)
-	w.show("sample", "sequence_number", sequence)
-	w.show("sample", "sampling_rate", rate)
-	w.show("sample", "sample_pool", pool)
-	w.show("sample", "drops", drops)
-	w.show("sample", "input", in)
-	w.show("sample", "output", out)
+	w.begin()
+	at := w.showSource("flow_sample", sequence, expanded)
+	w.show("flow_sample", "sampling_rate", rate, at)
+	w.show("flow_sample", "sample_pool", pool, at+4)
+	w.show("flow_sample", "drops", drops, at+8)
+	if expanded {
+		w.show("flow_sample", "input", in, at+16)
+		w.show("flow_sample", "output", out, at+24)
+	} else {
+		w.show("flow_sample", "input", in, at+12)
+		w.show("flow_sample", "output", out, at+16)
+	}
 	r := &w.r
 	r.Sampling, r.Packets = rate, 1
 	if rate > 1 {
@@ -162,12 +167,12 @@ func (w *walk) discarded() {
 		return
 	}
 	w.s.drop(a, drops)
-	w.begin(sequence)
-	w.show("discarded_packet", "sequence_number", sequence)
-	w.show("discarded_packet", "drops", drops)
-	w.show("discarded_packet", "inputifindex", in)
-	w.show("discarded_packet", "outputifindex", out)
-	w.show("discarded_packet", "reason", reason)
+	w.begin()
+	at := w.showSource("discarded_packet", sequence, true)
+	w.show("discarded_packet", "drops", drops, at)
+	w.show("discarded_packet", "inputifindex", in, at+4)
+	w.show("discarded_packet", "outputifindex", out, at+8)
+	w.show("discarded_packet", "reason", reason, at+12)
 	w.dropped = true
 	w.r.InIf, w.r.OutIf, w.r.Direction, w.r.Extra = in, out, 0, forwarding(reason)
 	w.records()
@@ -185,13 +190,23 @@ func forwarding(reason uint32) string {
 	return string(b)
 }
 
-func (w *walk) begin(sequence uint32) {
+func (w *walk) begin() {
 	w.r = flow.Record{
 		StartNS: w.recvNS, EndNS: w.recvNS, RecvNS: w.recvNS, Domain: w.info.SubAgent,
 		Point: uint64(w.class)<<24 | uint64(w.index), Direction: 255,
 	}
-	w.show("sample", "source_id_type", w.class)
-	w.show("sample", "source_id_index", w.index)
+}
+
+// showSource tells the number and the source with which every sample begins, and returns where they end.
+func (w *walk) showSource(block string, sequence uint32, expanded bool) int {
+	index := 4
+	if expanded {
+		index = 8
+	}
+	w.show(block, "sequence_number", sequence, 0)
+	w.show(block, "source_id_type", w.class, 4)
+	w.show(block, "source_id_index", w.index, index)
+	return index + 4
 }
 
 // records walks the structures of a sample.

@@ -198,6 +198,10 @@ func columnsOf(s *structure, format uint32, body []byte, off int, yield func(blo
 	}
 	c := cursor{b: body}
 	for _, col := range s.columns {
+		at := off + c.off
+		if col.kind == "s" || col.kind == "o" || col.kind == "a" {
+			at += 4 // the length or the type
+		}
 		b := c.value(col.kind)
 		if c.bad {
 			return // older agents leave out the last columns
@@ -211,7 +215,7 @@ func columnsOf(s *structure, format uint32, body []byte, off int, yield func(blo
 			}
 			e = &typed
 		}
-		yield(s.name, value(e, b, off+c.off-len(b)))
+		yield(s.name, value(e, b, at))
 	}
 }
 
@@ -219,11 +223,11 @@ func value(e *ie.Element, b []byte, off int) decode.Value {
 	return decode.Value{Field: decode.Field{PEN: e.PEN, ID: e.ID, Len: uint16(len(b))}, Element: e, Bytes: b, Offset: off}
 }
 
-// show adds a number of the sample itself to what is shown.
-func (w *walk) show(block, name string, v uint32) {
+// show adds a number of the sample itself, which stands at a place of its body, to what is shown.
+func (w *walk) show(block, name string, v uint32, at int) {
 	if w.showing {
 		b := binary.BigEndian.AppendUint32(nil, v)
-		w.values = append(w.values, value(&ie.Element{PEN: ie.SFlow, Name: block + "." + name, Type: ie.Unsigned32}, b, w.off+w.c.off-4))
+		w.values = append(w.values, value(&ie.Element{PEN: ie.SFlow, Name: block + "." + name, Type: ie.Unsigned32}, b, w.off+at))
 	}
 }
 
