@@ -6,7 +6,7 @@ import (
 	"crosstap/internal/ie"
 )
 
-// Enterprises whose elements stand for what IANA has none for. docs/formats/ipfix-export.md says why these.
+// Enterprises whose elements stand for what IANA has none for. docs/formats/ipfix.md says why these.
 const (
 	ntop = 35632 // ntop's nProbe
 	qof  = 35566 // QoF, a flow meter of ETH Zürich
