@@ -71,6 +71,9 @@ func (j *joiner) join(k exporterKey, d *told, recs []flow.Record) (s Sampling) {
 		if named {
 			j.name(k, d, r)
 		}
+		if r.Role == flow.RoleUnknown && k.protocol == flowproto.IPFIX && r.Point != 0 && r.Observer != "" && r.Tunnel == (flow.Tunnel{}) {
+			r.Role = flow.RolePort // Open vSwitch: a point and the name of its port
+		}
 	}
 	if d != nil {
 		s.Rates = len(d.Samplers) + len(d.ByIf)
