@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 // writeForEver appends numbered records, and prints how many are durable after each flush.
 func writeForEver(dir string) {
 	from, _ := strconv.Atoi(os.Getenv("SEGMENT_FROM"))
-	s, err := Open(Config{Dir: dir, FlushRows: 300, MergeFiles: 3, SealRows: 5000, MinFree: -1, FlushInterval: 20 * time.Millisecond})
+	s, err := Open(Config{Dir: dir, FlushRows: 300, MergeFiles: 3, SealRows: 5000, MinFree: -1, FlushInterval: 20 * time.Millisecond, SealGrace: 30 * time.Millisecond})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(3)
@@ -67,16 +67,22 @@ func numbered(from, n int) []flow.Record {
 	return recs
 }
 
-// TestKill: ten times a writer is killed with SIGKILL while it flushes, merges and seals. Every record that it
-// said is durable is found, once; the store always opens; nothing is set aside.
+// TestKill: ten times, or as often as SEGMENT_KILLS says, a writer is killed with SIGKILL while it flushes, merges, seals and rolls up. Every
+// record that it said is durable is found, once, in the rows and in the roll-ups; the store always opens, also when the manifest is
+// lost; nothing is set aside.
 func TestKill(t *testing.T) {
 	dir := t.TempDir()
 	durable, next := 0, 0
 	rnd := rand.New(rand.NewPCG(5, 6))
-	for round := range 10 {
+	rounds := 10
+	if n, err := strconv.Atoi(os.Getenv("SEGMENT_KILLS")); err == nil {
+		rounds = n
+	}
+	rolls := 0
+	for round := range rounds {
 		acked := runAndKill(t, dir, next, time.Duration(50+rnd.IntN(150))*time.Millisecond)
 		durable += max(acked-next, 0)
-		if round == 4 {
+		if round%5 == 4 {
 			os.Remove(filepath.Join(dir, manifestName))
 		}
 		s := open(t, Config{Dir: dir})
@@ -88,6 +94,10 @@ func TestKill(t *testing.T) {
 		if uint64(rows) != distinct || rows < durable {
 			t.Errorf("round %d: %d rows, %d different, at least %d durable", round, rows, distinct, durable)
 		}
+		if rolled := rolledUp(t, s); rolled != uint64(rows) {
+			t.Errorf("round %d: roll-ups tell of %d rows of %d", round, rolled, rows)
+		}
+		rolls = max(rolls, len(s.man.rolls))
 		if st := s.Stats(); st.SetAside != 0 {
 			t.Errorf("round %d: %d files set aside", round, st.SetAside)
 		}
@@ -100,6 +110,25 @@ func TestKill(t *testing.T) {
 	if durable < 5000 {
 		t.Errorf("only %d rows were written; the test says little", durable)
 	}
+	if rolls == 0 {
+		t.Error("no hour was sealed; the test says little")
+	}
+	t.Logf("%d times killed: %d rows, all found once", rounds, durable)
+}
+
+// rolledUp is how many rows the roll-ups of the store add up.
+func rolledUp(t testing.TB, s *Store) (n uint64) {
+	t.Helper()
+	v, err := s.View(t.Context(), base, base+10*3600e9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	got := texts(t, v, "SELECT coalesce(sum(rows) + sum(other_rows), 0)::BIGINT FROM "+v.Rollup(time.Hour, base, base+10*3600e9))
+	if _, err := fmt.Sscan(got[0], &n); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // runAndKill starts the writer and kills it; it returns the last number that was durable.
