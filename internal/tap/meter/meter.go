@@ -118,9 +118,13 @@ func (r *room) release()   { r.used.Add(-1) }
 // the memory of their flows arrives meanwhile.
 const blockFrames = 32
 
-// arrivals counts packets. It looks their flows up all at once: the processor waits for several of them at the same time.
+// arrivals counts packets. It looks their places in the table up all at once, and then their flows: the processor waits for several
+// of them at the same time.
 func (m *shard) arrivals(all []arrival, pieces []piece) {
 	var sum uint64
+	for i := range all {
+		sum ^= m.cache.index[m.cache.home(all[i].hash)]
+	}
 	for i := range all {
 		a := &all[i]
 		number, touched := m.cache.likely(a.hash)
@@ -153,6 +157,3 @@ func (m *shard) arrivals(all []arrival, pieces []piece) {
 	m.stats.packets.Add(packets)
 	m.stats.octets.Add(octets)
 }
-
-// near brings the part of the table nearer where the search for a flow will begin.
-func (m *shard) near(hash uint64) { m.touched ^= m.cache.index[m.cache.home(hash)] }

@@ -136,7 +136,6 @@ func (s *single) block(frames []frame.Frame) {
 		if a.pieceAt != noPiece {
 			a.pieceAt = int32(n)
 		}
-		s.near(a.hash)
 		n++
 	}
 	s.arrivals(s.ahead[:n], s.pieces[:])
@@ -327,9 +326,6 @@ func (m *shard) run(ctx context.Context, ways [][]chan *parcel, out chan<- []flo
 func (m *shard) parcel(p *parcel) {
 	for all := p.arrivals; len(all) > 0; {
 		n := min(len(all), blockFrames)
-		for i := range all[:n] {
-			m.near(all[i].hash)
-		}
 		m.arrivals(all[:n], p.pieces)
 		all = all[n:]
 	}
