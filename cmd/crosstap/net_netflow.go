@@ -72,7 +72,6 @@ func newNetNetflow() *cobra.Command {
 				return exit(exitUsage, err)
 			}
 			flags := cmd.Flags()
-			flags.BoolP("help", "h", false, "")
 			if err := flags.Parse(args); err != nil {
 				return unknownFlag(cmd, err)
 			}
