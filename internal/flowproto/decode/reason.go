@@ -67,7 +67,7 @@ func (e *Error) Error() string {
 	case BadSet:
 		return fmt.Sprintf("%s: set %d at offset %d: length is %d, %d bytes left", p, e.Set, e.Offset, e.Need, e.Have)
 	case BadCount:
-		if e.Offset > 0 {
+		if e.Protocol == NetFlow9 {
 			return fmt.Sprintf("%s: set %d at offset %d: the header's count ends before it", p, e.Set, e.Offset)
 		}
 		return fmt.Sprintf("%s: message: its count needs %d bytes, %d there", p, e.Need, e.Have)

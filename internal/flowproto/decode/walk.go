@@ -165,10 +165,11 @@ func (s *Decoder) Sample(kind Kind, it Item, r *flow.Record) {
 	}
 	switch {
 	case s.visit != nil:
+		s.item = it
 		if kind != KindCounters {
-			it.flow = r
+			s.item.flow = r
 		}
-		s.visit(&it)
+		s.visit(&s.item)
 	case kind != KindCounters:
 		s.recs = append(s.recs, *r)
 	}
