@@ -17,7 +17,9 @@ func FuzzFrames(f *testing.F) {
 		v := frame.VNet{Type: kind, Segment: segment, HdrLen: start, NeedsCsum: csum, CsumStart: start}
 		one := frame.Frame{Data: b, OrigLen: len(b), TimeNS: at, Link: frame.LinkType(link), VNet: v}
 		two := frame.Frame{Data: b[:len(b)/2], OrigLen: len(b), TimeNS: at - 1e12, Link: frame.LinkType(link), VNet: v}
-		got, _ := run(t, DefaultConfig(), []frame.Frame{one, two, one})
+		c := DefaultConfig()
+		c.Key, c.Biflow, c.Workers = Key(start%3), start%2 == 0, 1+int(start/6%2)
+		got, _ := run(t, c, []frame.Frame{one, two, one})
 		var sum flow.Record
 		for _, r := range got {
 			sum.Packets += r.Packets

@@ -14,14 +14,13 @@ import (
 
 // segment is a TCP segment of one direction of a conversation.
 type segment struct {
-	back     bool // from the server
-	at       float64
-	flags    uint8
-	seq      uint32
-	size     int
-	window   uint16
-	payload  string
-	src, dst string
+	back    bool // from the server
+	at      float64
+	flags   uint8
+	seq     uint32
+	size    int
+	window  uint16
+	payload string
 }
 
 func (s segment) frame() frame.Frame {

@@ -32,14 +32,14 @@ func (m *shard) emit(e *entry, reason flow.EndReason) {
 	if first == nil || first.packets == 0 {
 		return
 	}
-	forward := m.record(first, reason)
+	m.record(first, reason)
 	if second == nil {
 		return
 	}
-	reverse := m.record(second, reason)
-	forward = reverse - 1
-	m.out[reverse].Marks |= flow.MarkReverse
-	shareHint(&m.out[forward], &m.out[reverse])
+	m.record(second, reason)
+	pair := m.out[len(m.out)-2:]
+	pair[1].Marks |= flow.MarkReverse
+	shareHint(&pair[0], &pair[1])
 }
 
 // opened reports whether e is the half of who opened the conversation: of who sent the SYN, else of who was seen first.
@@ -53,8 +53,8 @@ func (e *entry) opened(other *entry) bool {
 	return true
 }
 
-// record appends the record of one direction and returns its place.
-func (m *shard) record(e *entry, reason flow.EndReason) int {
+// record appends the record of one direction.
+func (m *shard) record(e *entry, reason flow.EndReason) {
 	m.out = append(m.out, flow.Record{})
 	r := &m.out[len(m.out)-1]
 	e.key.put(r)
@@ -86,7 +86,6 @@ func (m *shard) record(e *entry, reason flow.EndReason) int {
 	m.hint(r, e)
 	m.place(r, e.key.point())
 	e.packets = 0
-	return len(m.out) - 1
 }
 
 // hint says which application the record is of, and how that is known.
