@@ -212,22 +212,24 @@ func waitFile(t *testing.T, path string) {
 
 // nfacctd adds up every format to the same totals.
 func TestNfacctdTotals(t *testing.T) {
-	f := func(format Format, v6 bool) {
-		t.Helper()
-		port := freePort(t)
-		args, out := pmacct(t, "nfacctd", port)
-		stop := daemon(t, port, "nfacctd", args...)
-		recs, want := mixed(500, v6)
-		sendAll(t, local(format, port), recs)
-		said := stop()
-		waitFile(t, out)
-		if diff := cmp.Diff(want, pmacctTotals(t, out)); diff != "" {
-			t.Errorf("format %d (-sent +nfacctd):\n%s\n%s", format, diff, said)
-		}
+	f := func(name string, format Format, v6 bool) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			port := freePort(t)
+			args, out := pmacct(t, "nfacctd", port)
+			stop := daemon(t, port, "nfacctd", args...)
+			recs, want := mixed(500, v6)
+			sendAll(t, local(format, port), recs)
+			said := stop()
+			waitFile(t, out)
+			if diff := cmp.Diff(want, pmacctTotals(t, out)); diff != "" {
+				t.Errorf("(-sent +nfacctd):\n%s\n%s", diff, said)
+			}
+		})
 	}
-	f(NetFlow5, false)
-	f(NetFlow9, true)
-	f(IPFIX, true)
+	f("netflow5", NetFlow5, false)
+	f("netflow9", NetFlow9, true)
+	f("ipfix", IPFIX, true)
 }
 
 // ethernet returns n frames of UDP over IPv4 with so many bytes of payload, and one more each.
