@@ -189,11 +189,11 @@ func (n *netNetflowFlags) meter(cmd *cobra.Command, m *netnetflow.Meter) error {
 			n.cfg.Log.Warn("the collector cannot be reached now; trying on", "error", err)
 		}
 	}
-	ctx, cancel := context.WithCancel(cmd.Context())
+	serve, cancel := context.WithCancel(context.WithoutCancel(cmd.Context())) // until all is sent
 	defer cancel()
 	served := make(chan struct{})
-	go func() { defer close(served); instance.Serve(ctx, m) }()
-	err = m.Run(ctx)
+	go func() { defer close(served); instance.Serve(serve, m) }()
+	err = m.Run(cmd.Context())
 	cancel()
 	<-served
 	for _, s := range m.Status() {
