@@ -34,6 +34,9 @@ func TestTapExitCodes(t *testing.T) {
 	}
 	f(exitOK, "-r", whole, "--to", "null:")
 	f(exitOK, "-r", whole, "--to", "null:", "--vxlan-port", "4789", "--vxlan-port", "8472", "--ring", "4MiB", "--role", "vnic")
+	f(exitOK, "-r", whole, "--to", "null:", "--key", "both", "--biflow", "--workers", "2")
+	f(exitUsage, "-r", whole, "--to", "null:", "--key", "middle")
+	f(exitUsage, "-r", whole, "--to", "null:", "--workers", "-1")
 	f(exitFinding, "-r", cut, "--to", "null:")
 	f(exitUsage, "-r", filepath.Join(t.TempDir(), "none"), "--to", "null:")
 	f(exitUsage, "--to", "null:")

@@ -47,9 +47,14 @@ func readCapture(t *testing.T, path string) (frames []frame.Frame) {
 	return frames
 }
 
+var corpus map[string][]frame.Frame // once read
+
 // corpusCaptures returns the frames of every capture of the corpus.
 func corpusCaptures(t *testing.T) map[string][]frame.Frame {
 	t.Helper()
+	if corpus != nil {
+		return corpus
+	}
 	all := map[string][]frame.Frame{}
 	root := testkit.CorpusDir(t)
 	for _, dir := range []string{"tap", "collect"} {
@@ -65,6 +70,7 @@ func corpusCaptures(t *testing.T) map[string][]frame.Frame {
 			t.Fatal(err)
 		}
 	}
+	corpus = all
 	return all
 }
 
