@@ -194,16 +194,17 @@ func give(ctx context.Context, b listen.Batch, out chan<- listen.Batch) {
 
 // conversationDoc is a conversation in JSON.
 type conversationDoc struct {
-	Segment    string `json:"segment"` // kind and number, "" when it is not known
-	Tenant     string `json:"tenant"`
-	Client     endDoc `json:"client"`
-	Server     endDoc `json:"server"`
-	ClientHow  string `json:"client_how"` // "packet", "guess", "unknown": the lower address stands first
-	Proto      string `json:"proto"`
-	App        string `json:"app"`
-	Start, End string
-	Forward    wayDoc `json:"forward"`
-	Back       wayDoc `json:"back"`
+	Segment   string `json:"segment"` // kind and number, "" when it is not known
+	Tenant    string `json:"tenant"`
+	Client    endDoc `json:"client"`
+	Server    endDoc `json:"server"`
+	ClientHow string `json:"client_how"` // "packet", "guess", "unknown": the lower address stands first
+	Proto     string `json:"proto"`
+	App       string `json:"app"`
+	Start     string `json:"start"`
+	End       string `json:"end"`
+	Forward   wayDoc `json:"forward"`
+	Back      wayDoc `json:"back"`
 }
 
 type endDoc struct {

@@ -1,6 +1,7 @@
 package collect
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -8,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
 	"crosstap/internal/collect/internal/exports"
 	"crosstap/internal/collect/session"
@@ -73,7 +74,7 @@ func TestLabConversations(t *testing.T) {
 	want := map[string]bool{
 		h1 + " in, 10.99.2.254 tunnel in, " + h2 + " out | " + h2 + " in, 10.99.1.254 tunnel in, " + h1 + " out": true,
 	}
-	if d := cmp.Diff(want, seen); d != "" {
+	if d := gocmp.Diff(want, seen); d != "" {
 		t.Error(d)
 	}
 	gre, waiting := 0, 0
@@ -101,6 +102,40 @@ func TestLabConversations(t *testing.T) {
 	}
 	if gre == 0 || waiting == 0 {
 		t.Errorf("%d GRE conversations, %d sets of h2's Geneve bridge wait", gre, waiting)
+	}
+}
+
+// The same pair when the captures' NetFlow v5 and sFlow are collected too, as a switch that exports in three ways at once is: it still
+// counts once.
+func TestLabAllProtocols(t *testing.T) {
+	var ds []exports.Datagram
+	for _, name := range []string{"h1", "h2"} {
+		for _, port := range []uint16{4739, 2055, 6343} {
+			ds = append(ds, exports.Read(t, testkit.Corpus(t, "collect/ovs-lab/"+name+".pcap"), port)...)
+		}
+	}
+	slices.SortStableFunc(ds, func(a, b exports.Datagram) int { return cmp.Compare(a.TimeNS, b.TimeNS) })
+	m, s := imported(t, ds, nil)
+	protocols := map[string]uint64{}
+	for _, x := range s.Exporters {
+		protocols[x.Protocol.String()] += x.Records
+		if x.Lost > 0 || x.Errors > 0 {
+			t.Errorf("%+v", x)
+		}
+	}
+	if len(protocols) != 3 {
+		t.Errorf("records by protocol: %v", protocols)
+	}
+	var sums [4]uint64
+	for _, c := range m.Conversations() {
+		if strings.HasPrefix(c.Client.Addr.String(), "172.16.1.") && c.Proto == 6 {
+			for i, n := range []uint64{c.Forward.Packets, c.Forward.Octets, c.Back.Packets, c.Back.Octets} {
+				sums[i] += n
+			}
+		}
+	}
+	if want := [4]uint64{214, 11260, 217, 251380}; sums != want {
+		t.Errorf("sums %v, want %v", sums, want)
 	}
 }
 

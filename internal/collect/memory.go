@@ -112,6 +112,7 @@ type Seen struct {
 func (m *Memory) Conversations() []Conversation {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	enrich.Rejoin(m.recs)
 	enrich.Elect(m.recs)
 	flows := make(map[uint64][]*flow.Record)
 	var order []uint64

@@ -178,7 +178,9 @@ func (e *Enricher) finish(r *flow.Record, ref int32, book identity.Book) {
 	if r.Client, guess = e.flows.convs.client(f); guess {
 		r.Marks |= flow.MarkGuess
 	}
-	r.App = appOf(r)
+	if r.App == "" { // the exporter or the payload knows better
+		r.App = appOf(r)
+	}
 }
 
 // times repairs times that cannot be right, so that nobody downstream has to.

@@ -52,6 +52,7 @@ const (
 	kindNoSeg
 	kindBoth
 	kindAmbiguous
+	kindTuple
 )
 
 // exactKey hashes the whole merge key. The ports are not mixed in but stand over the hash of the rest, so that the identifiers of the flows

@@ -60,7 +60,12 @@ func TestMerge(t *testing.T) {
 	f("12111", noSeg, noMAC, blue, noSeg, noMAC) // two incomplete ones become one
 	f("11", noSeg, bare)                         // both without a segment
 	f("11", bare, noSeg)
-	f("12", blue, bare) // another's segment is not bare's
+	stranger := bare
+	stranger.Exporter = flow.Addr{15: 9}
+	f("12", blue, stranger) // another's segment is not bare's
+	f("11", blue, bare)     // unless the same exporter reports the flow in another way, as NetFlow v5 beside IPFIX
+	f("111", bare, blue, bare)
+	f("123?", blue, red, bare) // which of two it was nobody knows
 	f("111", bare, bare, bare)
 	f("12", red, noMAC) // noMAC knows its segment
 

@@ -13,6 +13,7 @@ type known struct {
 	exact     uint64 // key in table.exact
 	noMAC     uint64 // key in table.noMAC
 	noSeg     uint64 // key in table.noSeg
+	tuple     uint64 // key in table.byTuple
 	segment   flow.Segment
 	macs      bool // the MAC addresses are known
 	ambiguous bool // made for records that fitted two flows
@@ -24,6 +25,9 @@ type known struct {
 	newer, older    int32 // by use
 	nextMAC, prvMAC int32 // flows of one noMAC key
 	nextSeg, prvSeg int32 // flows of one noSeg key
+	nextTup, prvTup int32 // flows of one 5-tuple
+
+	by [maxBy]uint32 // exporters that have reported it, the first few
 
 	election
 }
@@ -39,6 +43,7 @@ type table struct {
 	exact    map[uint64]int32
 	noMAC    map[uint64]int32 // first of a list
 	noSeg    map[uint64]int32 // first of a list
+	byTuple  map[uint64]int32 // first of a list
 	newest   int32
 	oldest   int32
 	nowNS    int64 // newest receipt
@@ -52,7 +57,7 @@ type table struct {
 func newTable(limit int, lingerNS int64) *table {
 	return &table{
 		max: limit, lingerNS: lingerNS, newest: none, oldest: none,
-		exact: make(map[uint64]int32), noMAC: make(map[uint64]int32), noSeg: make(map[uint64]int32), convs: newConversations(),
+		exact: make(map[uint64]int32), noMAC: make(map[uint64]int32), noSeg: make(map[uint64]int32), byTuple: make(map[uint64]int32), convs: newConversations(),
 	}
 }
 
@@ -67,24 +72,29 @@ func (t *table) find(r *flow.Record) (ref int32, ambiguous bool) {
 	tuple := tupleOf(r)
 	key := exactKey(&tuple, r.Segment, r.SrcMAC, r.DstMAC, r.Fabric, kindExact)
 	t.nowNS = max(t.nowNS, r.RecvNS)
+	exporter := exporterMark(r)
 	ref, ok := t.exact[key]
 	if ok {
 		f := &t.flows[ref]
+		f.reported(exporter)
 		t.touch(ref)
 		return ref, f.ambiguous
 	}
+	byTuple := exactKey(&tuple, 0, 0, 0, r.Fabric, kindTuple)
 	noMAC := exactKey(&tuple, r.Segment, 0, 0, r.Fabric, kindNoMAC)
 	noSeg := exactKey(&tuple, 0, r.SrcMAC, r.DstMAC, "", kindNoSeg)
 	id := key
 	if complete(r) {
-		if ref := t.adopt(r, noMAC, noSeg); ref != none {
+		if ref := t.adopt(r, noMAC, noSeg, byTuple, exporter); ref != none {
 			t.learn(ref, r, key, noMAC, noSeg)
+			t.flows[ref].reported(exporter)
 			t.touch(ref)
 			return ref, false
 		}
 	} else {
-		ref, two := t.only(r, noMAC, noSeg)
+		ref, two := t.only(r, noMAC, noSeg, byTuple, exporter)
 		if ref != none {
+			t.flows[ref].reported(exporter)
 			t.touch(ref)
 			return ref, false
 		}
@@ -93,7 +103,8 @@ func (t *table) find(r *flow.Record) (ref int32, ambiguous bool) {
 		}
 	}
 	ref = t.insert(known{
-		id: id, exact: key, noMAC: noMAC, noSeg: noSeg, segment: r.Segment, macs: hasMACs(r), ambiguous: ambiguous, seenNS: r.RecvNS,
+		id: id, exact: key, noMAC: noMAC, noSeg: noSeg, tuple: byTuple, segment: r.Segment, macs: hasMACs(r), ambiguous: ambiguous, seenNS: r.RecvNS,
+		by: [maxBy]uint32{exporter},
 	})
 	conv, low := conversationKey(&tuple, r.Segment, r.SrcMAC, r.DstMAC, r.Fabric)
 	t.flows[ref].conv, t.flows[ref].low = t.convs.join(conv), low
@@ -102,9 +113,12 @@ func (t *table) find(r *flow.Record) (ref int32, ambiguous bool) {
 
 // adopt finds the flow that an incomplete record began and that this complete one continues. When two incomplete
 // ones did, one is adopted and the other forgotten: its next record finds the adopted one.
-func (t *table) adopt(r *flow.Record, noMAC, noSeg uint64) int32 {
+func (t *table) adopt(r *flow.Record, noMAC, noSeg, byTuple uint64, exporter uint32) int32 {
 	bySeg := t.orphan(t.list(t.noSeg, noSeg), func(f *known) bool { return f.segment == 0 && f.macs }, segList)
 	byMAC := t.orphan(t.list(t.noMAC, noMAC), func(f *known) bool { return !f.macs && f.segment == r.Segment }, macList)
+	if bySeg == none && byMAC == none {
+		return t.orphan(t.list(t.byTuple, byTuple), func(f *known) bool { return f.bare() && f.has(exporter) }, tupList)
+	}
 	if bySeg == none {
 		return byMAC
 	}
@@ -124,6 +138,44 @@ func (t *table) list(m map[uint64]int32, key uint64) int32 {
 
 func segList(f *known) int32 { return f.nextSeg }
 func macList(f *known) int32 { return f.nextMAC }
+func tupList(f *known) int32 { return f.nextTup }
+
+// maxBy is how many exporters of a flow are remembered.
+const maxBy = 4
+
+// exporterMark stands for an exporter's address; it is never 0.
+func exporterMark(r *flow.Record) uint32 {
+	h := uint32(2166136261)
+	for _, b := range r.Exporter {
+		h = (h ^ uint32(b)) * 16777619
+	}
+	return h | 1
+}
+
+// reported notes who has reported the flow.
+func (f *known) reported(exporter uint32) {
+	for i, e := range f.by {
+		if e == exporter {
+			return
+		}
+		if e == 0 {
+			f.by[i] = exporter
+			return
+		}
+	}
+}
+
+func (f *known) has(exporter uint32) bool {
+	for _, e := range f.by {
+		if e == exporter {
+			return true
+		}
+	}
+	return false
+}
+
+// bare reports whether neither segment nor MAC addresses are known, as of an exporter of NetFlow v5.
+func (f *known) bare() bool { return f.segment == 0 && !f.macs }
 
 // maxWalk bounds a walk along a list: with more candidates than that nothing is unique anyway.
 const maxWalk = 8
@@ -140,7 +192,7 @@ func (t *table) orphan(ref int32, fits func(*known) bool, next func(*known) int3
 }
 
 // only finds the one flow that an incomplete record fits. two tells that more than one does.
-func (t *table) only(r *flow.Record, noMAC, noSeg uint64) (ref int32, two bool) {
+func (t *table) only(r *flow.Record, noMAC, noSeg, byTuple uint64, exporter uint32) (ref int32, two bool) {
 	if hasMACs(r) {
 		ref, two = t.single(t.list(t.noSeg, noSeg), func(f *known) bool { return f.segment != 0 }, segList)
 		if ref != none || two {
@@ -154,7 +206,12 @@ func (t *table) only(r *flow.Record, noMAC, noSeg uint64) (ref int32, two bool) 
 		}
 		return ref, false
 	}
-	return t.single(t.list(t.noMAC, noMAC), func(f *known) bool { return f.macs }, macList)
+	ref, two = t.single(t.list(t.noMAC, noMAC), func(f *known) bool { return f.macs }, macList)
+	if ref != none || two || r.Segment != 0 {
+		return ref, two
+	}
+	// neither segment nor MAC addresses: the one flow of this 5-tuple that the same exporter reports in another way
+	return t.single(t.list(t.byTuple, byTuple), func(f *known) bool { return !f.bare() && f.has(exporter) }, tupList)
 }
 
 func (t *table) single(ref int32, fits func(*known) bool, next func(*known) int32) (found int32, two bool) {
@@ -217,7 +274,12 @@ func (t *table) remove(ref int32) {
 func (t *table) link(ref int32) {
 	f := &t.flows[ref]
 	t.exact[f.exact] = ref
-	f.prvMAC, f.prvSeg = none, none
+	f.prvMAC, f.prvSeg, f.prvTup = none, none, none
+	f.nextTup = t.list(t.byTuple, f.tuple)
+	if f.nextTup != none {
+		t.flows[f.nextTup].prvTup = ref
+	}
+	t.byTuple[f.tuple] = ref
 	f.nextMAC, f.nextSeg = t.list(t.noMAC, f.noMAC), t.list(t.noSeg, f.noSeg)
 	if f.nextMAC != none {
 		t.flows[f.nextMAC].prvMAC = ref
@@ -241,6 +303,17 @@ func (t *table) unlink(ref int32) {
 	}
 	if f.nextMAC != none {
 		t.flows[f.nextMAC].prvMAC = f.prvMAC
+	}
+	switch {
+	case f.prvTup != none:
+		t.flows[f.prvTup].nextTup = f.nextTup
+	case f.nextTup != none:
+		t.byTuple[f.tuple] = f.nextTup
+	default:
+		delete(t.byTuple, f.tuple)
+	}
+	if f.nextTup != none {
+		t.flows[f.nextTup].prvTup = f.prvTup
 	}
 	switch {
 	case f.prvSeg != none:
