@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"crosstap/internal/ledger"
+	"crosstap/internal/tap/export"
 	"crosstap/internal/tap/groom"
 	"crosstap/internal/tap/meter"
 )
@@ -53,6 +54,9 @@ func (t *Tap) Summary(took time.Duration) string {
 		fmt.Fprintf(&b, "; %d frames to %s", f.Book().Read().Out, f.Where())
 	}
 	for _, s := range t.Statements() {
+		if s.Stage == export.Stage && s.Held > 0 {
+			fmt.Fprintf(&b, "; %d %s wait in the spool", s.Held, s.Unit)
+		}
 		for _, d := range s.Dropped {
 			if d.N > 0 {
 				fmt.Fprintf(&b, "; %s: %d %s %s", s.Stage, d.N, s.Unit, strings.ReplaceAll(d.Reason, "_", " "))
