@@ -188,3 +188,13 @@ func TestEncodeDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+func BenchmarkEncode(b *testing.B) {
+	now := time.Now()
+	e, recs := NewEncoder(7, 1472), v9Records(now)
+	emit := func([]byte, int) error { return nil }
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		_ = e.Add(&recs[i%len(recs)], now, emit)
+	}
+}
