@@ -54,7 +54,8 @@ type Store struct {
 	rollups   string // folder of the roll-ups
 	book      *ledger.Book
 	lock      *os.File
-	db        *sql.DB   // the query engine; nil in a build without it
+	engines   sync.Mutex
+	db        *sql.DB   // the query engine; nil in a build without it; engines guards it
 	spill     string    // folder for what does not fit in its memory
 	spills    *spillDir // ReadOnly: the same, to remove
 	diskSpace func(dir string) (free, total uint64, err error)
@@ -318,8 +319,8 @@ func (s *Store) Close() error {
 		s.dropRest()
 		s.unlinkDoomed(true)
 	}
-	if s.db != nil {
-		err = errors.Join(err, closeEngine(s.db, s.spill))
+	if db := s.engine(); db != nil {
+		err = errors.Join(err, closeEngine(db, s.spill))
 	}
 	err = errors.Join(err, s.spills.remove())
 	s.release()

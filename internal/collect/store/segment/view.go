@@ -34,7 +34,7 @@ type view struct {
 
 // View implements store.Reader.
 func (s *Store) View(_ context.Context, fromNS, toNS int64) (store.View, error) {
-	if s.db == nil {
+	if s.engine() == nil {
 		return nil, fmt.Errorf("segment: %w", errNoEngine)
 	}
 	s.mu.Lock()
@@ -140,7 +140,13 @@ func (s *Store) readFiles(files []file) string {
 // Query runs SQL. When it fails and a pinned file turns out to be damaged, that file is set aside and
 // the error is store.ErrStale: a new View answers without it.
 func (v *view) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	rows, err := v.s.db.QueryContext(ctx, query, args...)
+	db := v.s.engine()
+	rows, err := db.QueryContext(ctx, query, args...)
+	if engineIsLost(err) && ctx.Err() == nil {
+		if e := v.s.reopenEngine(db, err); e == nil {
+			rows, err = v.s.engine().QueryContext(ctx, query, args...)
+		}
+	}
 	if err == nil {
 		return rows, nil
 	}
