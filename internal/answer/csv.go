@@ -3,6 +3,7 @@ package answer
 import (
 	"bufio"
 	"encoding/csv"
+	"encoding/json"
 	"fmt"
 	"io"
 	"reflect"
@@ -121,6 +122,11 @@ func exact(v reflect.Value) string {
 			parts[i] = exact(v.Index(i))
 		}
 		return strings.Join(parts, ";")
+	}
+	if _, ok := v.Interface().(fmt.Stringer); !ok && v.Kind() == reflect.Struct {
+		if doc, err := json.Marshal(v.Interface()); err == nil {
+			return string(doc)
+		}
 	}
 	return fmt.Sprint(v.Interface())
 }

@@ -43,6 +43,17 @@ func Table(w io.Writer, v any, o Options) error {
 		return write(w, a.Rows, conversationFields, &o)
 	case *report.Flows:
 		return write(w, a.Rows, flowFields, &o)
+	case *report.Map:
+		return write(w, a.Edges, edgeFields, &o)
+	case *report.Series:
+		return write(w, a.Lines, lineFields(a), &o)
+	case *report.VMPage:
+		return vmPage(w, a, &o)
+	case *report.Observers:
+		return sights(w, a, &o)
+	}
+	if !o.Wide {
+		o.Columns = narrowOf(v)
 	}
 	return anyTable(w, v, &o)
 }

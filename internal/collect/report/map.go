@@ -33,6 +33,14 @@ type MapService struct {
 	State  string `json:"state"`
 }
 
+// String is such as "tcp/5432".
+func (s MapService) String() string {
+	if s.Port == 0 {
+		return s.Proto
+	}
+	return fmt.Sprintf("%s/%d", s.Proto, s.Port)
+}
+
 // MapEdge goes from clients to servers.
 type MapEdge struct {
 	Src           string       `json:"src"` // ids of nodes
@@ -168,11 +176,11 @@ func (m *mapAsk) links(addrs string) string {
 	}
 	return m.factsOf(span{m.sinceMS, m.untilMS}, m.before) + fmt.Sprintf(`,
 o AS NOT MATERIALIZED (SELECT %s fabric, segment, tenant, proto, service_port, app, turn, cur, octets, packets, first, last, sampled_rows, ambiguous_rows FROM x),
-e0 AS MATERIALIZED (SELECT fabric, segment, tenant, c_who, s_who, c_addr, s_addr, proto, service_port, max(app) AS app, max(c_name) AS c_name, max(s_name) AS s_name, max(c_host) AS c_host, max(s_host) AS s_host,
+e0 AS MATERIALIZED (SELECT fabric, segment, tenant, c_who, s_who, c_addr, s_addr, proto, service_port, max(app) AS app, c_name, s_name, max(c_host) AS c_host, max(s_host) AS s_host,
   coalesce(sum(octets) FILTER (cur AND NOT turn), 0)::UBIGINT AS fwd, coalesce(sum(octets) FILTER (cur AND turn), 0)::UBIGINT AS rev, coalesce(sum(packets) FILTER (cur), 0)::UBIGINT AS packets,
   coalesce(sum(octets) FILTER (NOT cur), 0)::UBIGINT AS before, bool_or(cur) AS now, bool_or(NOT cur) AS was, min(first) FILTER (cur) AS first, max(last) FILTER (cur) AS last, max(last) AS ever,
   coalesce(sum(sampled_rows) FILTER (cur), 0)::UBIGINT AS sampled_rows, coalesce(sum(ambiguous_rows) FILTER (cur), 0)::UBIGINT AS ambiguous_rows
-  FROM o GROUP BY fabric, segment, tenant, c_who, s_who, c_addr, s_addr, proto, service_port)`, o.String())
+  FROM o GROUP BY fabric, segment, tenant, c_who, s_who, c_name, s_name, c_addr, s_addr, proto, service_port)`, o.String())
 }
 
 // hostOr leaves hosts out where nobody groups by them.

@@ -116,11 +116,11 @@ func (a *ask) named(kind string) string {
 	if a.Name == "" {
 		return ""
 	}
-	name := a.arg(a.Name)
+	name := a.Name
 	if p, ok := filter.AddrText(filter.DuckDB, a.Name); ok && kind == "vteps" {
-		name = a.arg(p)
+		name = p
 	}
-	return " AND (" + name + " IN (name, id, key))"
+	return " AND (" + a.arg(name) + " IN (name, id, key))"
 }
 
 // endSQL puts src or dst into an expression that has a place for it.

@@ -201,9 +201,11 @@ func (v *vmAsk) identify(ctx context.Context) error {
 		table, first, last, when = v.rollup(v.before.from, v.untilMS), "first_seen", "last_seen", "rows > 0"
 	}
 	end := func(side string) string {
-		cond := fmt.Sprintf("(%[1]s_vm = %[2]s OR %[1]s_vm_id = %[2]s)", side, v.arg(v.Name))
+		var cond string
 		if p, ok := filter.AddrText(filter.DuckDB, v.Name); ok {
 			cond = side + " = " + v.arg(p) + "::UUID"
+		} else {
+			cond = fmt.Sprintf("(%[1]s_vm = %[2]s OR %[1]s_vm_id = %[2]s)", side, v.arg(v.Name))
 		}
 		return fmt.Sprintf("SELECT fabric, segment, tenant, %[1]s AS addr, %[1]s_vm AS name, %[1]s_vm_id AS id, %[1]s_host AS host, %[2]s AS first, %[3]s AS last FROM %[4]s WHERE %[5]s AND %[6]s",
 			side, first, last, table, when, cond)

@@ -1,0 +1,236 @@
+package report_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"crosstap/internal/collect/report"
+	"crosstap/internal/flow"
+)
+
+var hour = report.Query{Since: t0, Until: t0.Add(time.Hour)}
+
+// TestObserversLocateLoss: three observers of one way, of which the last missed packets.
+func TestObserversLocateLoss(t *testing.T) {
+	one := flow.Record{StartNS: t0.UnixNano(), EndNS: t0.Add(10 * time.Second).UnixNano(), Proto: 6, Src: mustAddr("10.0.0.1"), Dst: mustAddr("10.0.0.2"), SrcPort: 40000, DstPort: 443, FlowID: 1,
+		Packets: 100, Octets: 10000, Client: flow.ClientSrc, SrcVM: "web-1", DstVM: "db-1", SrcHost: "h1", DstHost: "h2", Fabric: "default", Observer: "web-1 agent", ObserverHost: "h1", Role: flow.RoleVNIC, Marks: flow.MarkCanonical}
+	tunnel, port, sampled := one, one, one
+	tunnel.Observer, tunnel.Role, tunnel.ObserverID, tunnel.Marks, tunnel.Direction = "h1 tunnel", flow.RoleTunnel, 2, 0, 1
+	port.Observer, port.Role, port.ObserverHost, port.ObserverID, port.Marks, port.Packets, port.Octets = "h2 port", flow.RolePort, "h2", 3, 0, 90, 9000
+	sampled.Observer, sampled.Role, sampled.ObserverHost, sampled.ObserverID, sampled.Marks, sampled.Sampling, sampled.Packets = "core", flow.RoleUnderlay, "", 4, flow.MarkSampled, 10, 110
+	back := one
+	back.Src, back.Dst, back.SrcPort, back.DstPort, back.SrcVM, back.DstVM, back.SrcHost, back.DstHost, back.Client, back.FlowID = one.Dst, one.Src, 443, 40000, "db-1", "web-1", "h2", "h1", flow.ClientDst, 2
+	got, err := stored(t, []flow.Record{port, tunnel, one, sampled, back}).Observers(t.Context(), hour)
+	if err != nil || len(got.Rows) != 1 {
+		t.Fatal(err, got.Rows)
+	}
+	var lines []string
+	for _, s := range got.Rows[0].Sights {
+		ratio := "-"
+		if s.LostRatio != nil {
+			ratio = fmt.Sprintf("%.3f", *s.LostRatio)
+		}
+		lines = append(lines, fmt.Sprint(s.Way, " ", s.Observer, " ", s.Side, " ", s.Packets, " ", s.Lost, " ", ratio))
+	}
+	compare(t, "sights", lines, []string{"fwd web-1 agent source 100 0 -", "fwd h1 tunnel egress source 100 0 -", "fwd core between 110 -10 -", "fwd h2 port ingress destination 90 20 -",
+		"rev web-1 agent destination 100 0 -"})
+	if got.Rows[0].Loss != "" { // within the error of sampling
+		t.Error(got.Rows[0].Loss)
+	}
+	got, err = stored(t, []flow.Record{port, tunnel, one, back}).Observers(t.Context(), hour)
+	if err != nil || len(got.Rows) != 1 || got.Rows[0].Loss != "10 of 100 packets between h1 tunnel egress and h2 port ingress" {
+		t.Errorf("%v %+v", err, got.Rows)
+	}
+}
+
+// TestCarriers: a pair, the outer flow that carried it and another one, both ways of asking.
+func TestCarriers(t *testing.T) {
+	v1, v2, v3 := mustAddr("10.200.0.1"), mustAddr("10.200.0.2"), mustAddr("10.200.0.3")
+	inner := flow.Record{StartNS: t0.UnixNano(), EndNS: t0.Add(10 * time.Second).UnixNano(), Proto: 6, Src: mustAddr("10.0.0.1"), Dst: mustAddr("10.0.0.2"), SrcPort: 40000, DstPort: 443, FlowID: 1, Packets: 100, Octets: 10000,
+		Client: flow.ClientSrc, SrcVM: "web-1", DstVM: "db-1", Fabric: "default", Segment: flow.NewSegment(flow.KindVXLAN, 5001), Tenant: "blue", Observer: "h1 tunnel", Role: flow.RoleTunnel, Marks: flow.MarkCanonical,
+		Tunnel: flow.Tunnel{Src: v1, Dst: v2, SrcPort: 50123, DstPort: 4789, Proto: 17, Type: 1}}
+	other := inner // another pair, whose outer ports nobody told
+	other.FlowID, other.Dst, other.DstVM, other.Tunnel = 2, mustAddr("10.0.0.3"), "mq-1", flow.Tunnel{Src: v1, Dst: v3, Type: 1}
+	outer := flow.Record{StartNS: inner.StartNS, EndNS: inner.EndNS, Proto: 17, Src: v1, Dst: v2, SrcPort: 50123, DstPort: 4789, FlowID: 11, Packets: 98, Octets: 14700, Fabric: "default", Observer: "leaf-1", Role: flow.RoleUnderlay,
+		Marks: flow.MarkCanonical}
+	another, third := outer, outer
+	another.FlowID, another.SrcPort = 12, 50999
+	third.FlowID, third.Dst, third.Packets, third.SrcPort = 13, v3, 100, 50777
+	r := stored(t, []flow.Record{inner, other, outer, another, third})
+	f := func(filter string, ask func(context.Context, report.Query) (report.Carriers, error), want ...string) {
+		t.Helper()
+		q := hour
+		q.Filter = filter
+		got, err := ask(t.Context(), q)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		var lines []string
+		for _, c := range got.Rows {
+			lost := "-"
+			if c.Lost != nil {
+				lost = fmt.Sprint(*c.Lost)
+			}
+			lines = append(lines, fmt.Sprint(c.SrcVTEP, " ", c.DstVTEP, " ", c.OuterSrcPort, " ", c.Match, " ", c.Conversations, " ", c.OverlayPackets, " ", c.ExpectedOctets, " ", c.UnderlayPkts, " ", lost, " ", strings.Join(c.SeenBy, ","), " ",
+				strings.Join(c.FlowIDs, ",")))
+		}
+		slices.Sort(lines)
+		compare(t, filter, lines, want)
+	}
+	f("src.vm = web-1 and dst.vm = db-1", r.Carriers, "10.200.0.1 10.200.0.2 50123 port 1 100 15000 98 - leaf-1 000000000000000b")
+	f("", r.Carriers, "10.200.0.1 10.200.0.2 50123 port 1 100 15000 98 2 leaf-1 000000000000000b", "10.200.0.1 10.200.0.3 0 vteps 1 100 15000 100 0 leaf-1 000000000000000d")
+	f("dst.ip = 10.200.0.3", r.Carried, "10.200.0.1 10.200.0.3 0 vteps 1 100 15000 100 0 leaf-1 000000000000000d")
+	f("port 50123", r.Carried, "10.200.0.1 10.200.0.2 50123 port 1 100 15000 98 2 leaf-1 000000000000000b")
+}
+
+// counters is a source of fixed counters.
+type counters []report.Counted
+
+func (counters) Source() string { return "sflow" }
+func (c counters) Counters(context.Context, time.Time, time.Time) ([]report.Counted, error) {
+	return c, nil
+}
+
+// TestCoverage: what has no counter is not known; what has one is compared, with the reasons that are known.
+func TestCoverage(t *testing.T) {
+	one := flow.Record{StartNS: t0.UnixNano(), EndNS: t0.Add(time.Second).UnixNano(), Proto: 6, Src: mustAddr("10.0.0.1"), Dst: mustAddr("10.0.0.2"), SrcPort: 40000, DstPort: 443, FlowID: 1, Packets: 10, Octets: 1000, L2Octets: 1140,
+		Client: flow.ClientSrc, SrcVM: "web-1", DstVM: "db-1", SrcVMID: "id-1", SrcHost: "h1", DstHost: "h2", Fabric: "default", Marks: flow.MarkCanonical}
+	r := stored(t, []flow.Record{one})
+	got, err := r.Coverage(t.Context(), hour)
+	if err != nil || got.Ratio != nil || got.Reason != "unknown: no vNIC counters from any source" || len(got.Rows) != 2 || got.Rows[0].Ratio != nil || got.Observed != 2280 {
+		t.Errorf("%v %+v", err, got)
+	}
+	r.SetCounters(counters{{Host: "h1", VM: "web-1", OctetsSent: 1200, OctetsReceived: 1080, Port: "vnet1"}, {Host: "h3", VM: "mq-1", VMID: "id-9", OctetsSent: 50}})
+	got, err = r.Coverage(t.Context(), hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, row := range got.Rows {
+		counted, ratio := "-", "-"
+		if row.Counted != nil {
+			counted, ratio = fmt.Sprint(*row.Counted), fmt.Sprint(*row.Ratio)
+		}
+		lines = append(lines, fmt.Sprint(row.Host, " ", row.VM, " ", row.VMID, " ", counted, " ", row.Observed, " ", ratio, " ", strings.Join(row.Reasons, ",")))
+	}
+	compare(t, "rows", lines, []string{"h1 web-1 id-1 2280 1140 0.5 unknown", "h3 mq-1 id-9 50 0 0 no tap", "h2 db-1  - 1140 - unknown: no counter of this machine"})
+	if got.Source != "sflow" || *got.Counted != 2330 || *got.Ratio != 1140.0/2330 || got.Reason != "of 2 of 3 machines or hosts; the others have no counter" {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestTopByObserver: each observer counts what it saw, a flow that it saw in both directions once, and each has its own list.
+func TestTopByObserver(t *testing.T) {
+	one := flow.Record{StartNS: t0.UnixNano(), EndNS: t0.Add(time.Second).UnixNano(), Proto: 6, Src: mustAddr("10.0.0.1"), Dst: mustAddr("10.0.0.2"), SrcPort: 40000, DstPort: 443, FlowID: 1, Packets: 10, Octets: 1000, Client: flow.ClientSrc,
+		SrcVM: "web-1", DstVM: "db-1", Fabric: "default", Observer: "h1 switch", Role: flow.RolePort, Marks: flow.MarkCanonical}
+	out, far, small := one, one, one
+	out.Direction, out.Marks, out.Octets, out.ObserverID = 1, 0, 900, 2
+	far.Observer, far.Marks, far.ObserverID = "h2 switch", 0, 3
+	small.FlowID, small.DstPort, small.Octets, small.SrcVM = 2, 53, 10, "mq-1"
+	q := hour
+	q.By, q.Per, q.Limit, q.Period = []string{"src.vm"}, []string{"observer"}, 1, 30*time.Minute
+	got, err := stored(t, []flow.Record{one, out, far, small}).Top(t.Context(), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, r := range got.Rows {
+		lines = append(lines, fmt.Sprintf("%s %s %d %.3f", r.Period.Format("15:04"), strings.Join(r.Key, "|"), r.Octets, r.Share))
+	}
+	compare(t, "rows", lines, []string{"10:00 h1 switch|web-1 1000 0.990", "10:00 h2 switch|web-1 1000 1.000"})
+	q.Having = "bytes < 500"
+	if got, err = stored(t, []flow.Record{one, small}).Top(t.Context(), q); err != nil || len(got.Rows) != 1 || got.Rows[0].Key[1] != "mq-1" {
+		t.Errorf("%v %+v", err, got.Rows)
+	}
+}
+
+// TestMapBaseline: new, gone and steady edges; a focus; members of a group.
+func TestMapBaseline(t *testing.T) {
+	rec := func(minute int, src, dst string, port uint16, id uint64) flow.Record {
+		at := t0.Add(time.Duration(minute) * time.Minute).UnixNano()
+		return flow.Record{StartNS: at, EndNS: at, Proto: 6, Src: mustAddr("10.0.0." + fmt.Sprint(id)), Dst: mustAddr("10.0.1." + fmt.Sprint(id)), SrcPort: 40000, DstPort: port, FlowID: id, Packets: 1, Octets: 100 * id, Client: flow.ClientSrc,
+			SrcVM: src, DstVM: dst, Fabric: "default", Tenant: "blue", Marks: flow.MarkCanonical}
+	}
+	r := stored(t, []flow.Record{rec(5, "web-1", "db-1", 5432, 1), rec(59, "web-1", "db-1", 5432, 1), rec(6, "web-1", "old-1", 80, 2), rec(58, "web-2", "mq-1", 5672, 3), rec(58, "mq-1", "db-1", 5432, 4)})
+	q := report.Query{Since: t0.Add(30 * time.Minute), Until: t0.Add(time.Hour), BaseSince: t0, BaseUntil: t0.Add(30 * time.Minute)}
+	f := func(q report.Query, want ...string) {
+		t.Helper()
+		got, err := r.Map(t.Context(), q)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		var lines []string
+		for _, e := range got.Edges {
+			lines = append(lines, fmt.Sprint(e.Src, " > ", e.Dst, " ", e.State, " ", e.NewLinks, " ", e.GoneLinks))
+		}
+		slices.Sort(lines)
+		compare(t, "edges", lines, want)
+		for _, n := range got.Nodes {
+			if n.X <= 0 || n.Y <= 0 || n.X > got.Width || n.Y > got.Height {
+				t.Errorf("%s lies at %d, %d of %d × %d", n.ID, n.X, n.Y, got.Width, got.Height)
+			}
+		}
+	}
+	f(q, "blue/mq > blue/db new 1 0", "blue/web > blue/db active 0 0", "blue/web > blue/mq new 1 0", "blue/web > blue/old gone 0 1")
+	q.Focus = "blue/mq"
+	f(q, "blue/mq > blue/db new 1 0", "blue/web > blue/db active 0 0", "blue/web > blue/mq new 1 0")
+	q.Focus, q.Expand = "", []string{"blue/web"}
+	f(q, "blue/mq > blue/db new 1 0", "blue/web/web-1 > blue/db active 0 0", "blue/web/web-1 > blue/old gone 0 1", "blue/web/web-2 > blue/mq new 1 0")
+	q.BaseUntil = t0.Add(40 * time.Minute)
+	if _, err := r.Map(t.Context(), q); err == nil || !strings.HasPrefix(err.Error(), "query: base: the period to compare with reaches into the range") {
+		t.Error(err)
+	}
+}
+
+// TestVMByNameAndAddress: a machine is found by what is known of it; what several go by is a mistake.
+func TestVMByNameAndAddress(t *testing.T) {
+	one := flow.Record{StartNS: t0.UnixNano(), EndNS: t0.Add(time.Minute).UnixNano(), Proto: 6, Src: mustAddr("10.0.0.1"), Dst: mustAddr("10.9.9.9"), SrcPort: 40000, DstPort: 443, FlowID: 1, Packets: 1, Octets: 100, Client: flow.ClientSrc,
+		SrcVM: "web-1", SrcVMID: "id-1", SrcHost: "h1", Fabric: "default", Marks: flow.MarkCanonical}
+	moved, twin := one, one
+	moved.EndNS, moved.SrcHost = t0.Add(50*time.Minute).UnixNano(), "h2"
+	twin.SrcVMID, twin.Src, twin.FlowID = "id-2", mustAddr("10.0.0.7"), 2
+	f := func(name, want string, recs ...flow.Record) report.VMPage {
+		t.Helper()
+		q := hour
+		q.Name = name
+		got, err := stored(t, recs).VM(t.Context(), q)
+		text := fmt.Sprint(got.Name, " ", got.ID, " ", got.Host, " ", got.Sent.Octets, " ", got.Received.Octets)
+		if err != nil {
+			text = err.Error()
+		}
+		if !strings.HasPrefix(text, want) {
+			t.Errorf("%s: %s, want %s", name, text, want)
+		}
+		return got
+	}
+	page := f("web-1", "web-1 id-1 h2 200 0", one, moved)
+	if len(page.Changes) == 0 || !slices.ContainsFunc(page.Changes, func(c report.Change) bool { return c.Kind == "moved" && c.Text == "from h1 to h2" }) {
+		t.Errorf("%+v", page.Changes)
+	}
+	f("id-1", "web-1 id-1 h2 200 0", one, moved)
+	f("10.0.0.1", "web-1 id-1 h2 200 0", one, moved)
+	f("10.9.9.9", "10.9.9.9   0 100", one)
+	f("web-1", `query: name: 2 machines go by "web-1"; name one by its id: `, one, twin)
+	if page := f("nobody", "   0 0", one); page.Meta.Empty == nil || page.Meta.Empty.Cause != "unknown_machine" {
+		t.Errorf("%+v", page.Meta.Empty)
+	}
+}
+
+// TestSeriesPrevious: the period before stands beside each line.
+func TestSeriesPrevious(t *testing.T) {
+	rec := func(minute int, tenant string, octets uint64) flow.Record {
+		at := t0.Add(time.Duration(minute) * time.Minute).UnixNano()
+		return flow.Record{StartNS: at, EndNS: at, Proto: 6, Src: mustAddr("10.0.0.1"), Dst: mustAddr("10.0.0.2"), SrcPort: 4, DstPort: 3, FlowID: uint64(minute + 1), Packets: 1, Octets: octets, Fabric: "default", Tenant: tenant, Marks: flow.MarkCanonical}
+	}
+	r := stored(t, []flow.Record{rec(5, "blue", 600), rec(35, "blue", 1200), rec(36, "red", 60), rec(6, "green", 60)})
+	got, err := r.Series(t.Context(), report.Query{Since: t0.Add(30 * time.Minute), Until: t0.Add(time.Hour), By: []string{"tenant"}, Step: 10 * time.Minute, Previous: true})
+	if err != nil || len(got.Lines) != 2 || *got.Lines[0].PreviousTotal != 600 || *got.Lines[1].PreviousTotal != 0 || got.Lines[0].Previous[0] != 8 || !got.PreviousSince.Equal(t0) {
+		t.Errorf("%v %+v", err, got)
+	}
+}
