@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"crosstap/internal/ie"
 	"crosstap/internal/testkit"
 	"crosstap/test/bench/vds"
 
@@ -170,7 +171,7 @@ func TestDecodePayloadFiles(t *testing.T) {
 	cut := writeFile(t, "cut.dat", b[:len(b)-5])
 	f("decode: 1 file, 4 datagrams, 3 messages: 32 records, 0 option records, 2 templates; not decoded: short-message 1\n", 0, cut)
 	v5 := writeFile(t, "v5.dat", append([]byte{0, 5, 0, 1}, make([]byte, 68)...))
-	f("decode: 2 files, 2 datagrams, 1 message: 0 records, 0 option records, 2 templates; not decoded: netflow5 1\n", 0, v5, templates)
+	f("decode: 2 files, 2 datagrams, 2 messages: 1 record, 0 option records, 2 templates; netflow5 1 datagram with 1 record, ipfix 1 datagram with 0 records\n", 0, v5, templates)
 }
 
 func TestDecodeUnusable(t *testing.T) {
@@ -203,8 +204,70 @@ func TestDecodeOVSLab(t *testing.T) {
 			t.Errorf("%s: an element of VMware has no name", name)
 		}
 	}
-	f("h1.pcap", "decode: 1 file, 1195 datagrams, 1080 messages: 1020 records, 3 option records, 267 templates; not decoded: netflow5 21, sflow5 94\n")
-	f("h2.pcap", "decode: 1 file, 1175 datagrams, 1056 messages: 187 records, 2 option records, 178 templates; "+
-		"829 sets (246094 bytes) without a template; not decoded: netflow5 22, sflow5 97\n")
+	f("h1.pcap", "decode: 1 file, 1195 datagrams, 1195 messages: 1549 records, 3 option records, 267 templates, 21 counter samples; "+
+		"netflow5 21 datagrams with 131 records, ipfix 1080 datagrams with 1020 records, sflow 94 datagrams with 398 records\n")
+	f("h2.pcap", "decode: 1 file, 1175 datagrams, 1175 messages: 748 records, 2 option records, 178 templates, 21 counter samples; "+
+		"netflow5 22 datagrams with 133 records, ipfix 1056 datagrams with 187 records, sflow 97 datagrams with 428 records; "+
+		"829 sets (246094 bytes) without a template\n")
 	f("h1.pcap", "decode: 1 file, 1080 datagrams, 1080 messages: 1020 records, 3 option records, 267 templates\n", "--port", "4739", "--templates")
+}
+
+// Every protocol in one capture: the summary tells each, and --explain tells of every byte what it is.
+func TestDecodeEveryProtocol(t *testing.T) {
+	file := testkit.Corpus(t, "collect/ovs-lab/h1.pcap")
+	_, errs, code := decodeRun(t, "-o", "none", file)
+	for _, want := range []string{"netflow5 21 datagrams with 131 records", "ipfix 1080 datagrams with 1020 records", "sflow 94 datagrams with 398 records", "21 counter samples"} {
+		if code != 0 || !strings.Contains(errs, want) {
+			t.Errorf("exit %d, no %q in %s", code, want, errs)
+		}
+	}
+	out, _, _ := decodeRun(t, "--explain", file)
+	for _, want := range []string{
+		"engine id = ", "flow_sample.sampling_rate = ", "extended_vni_ingress.vni = 5001", "    sourceIPv4Address = 172.16.1.1  (IANA 8, ipv4Address)",
+		"tunnelKey = 0x001389  (VMware 892, octetArray)", "set = 462, length 16  (data)",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q", want)
+		}
+	}
+	out, errs, code = decodeRun(t, "-o", "jsonl", testkit.Corpus(t, "collect/softflowd-lab/softflowd-v5.pcap"))
+	if code != 0 || strings.Count(out, "\n") != 112 || !strings.Contains(out, `"protocol":"netflow5"`) {
+		t.Errorf("exit %d, %s", code, errs)
+	}
+}
+
+// What cannot be decoded is refused with its reason and gives no record.
+func TestDecodeRefuses(t *testing.T) {
+	f := func(file, want string) {
+		t.Helper()
+		out, errs, code := decodeRun(t, "-o", "jsonl", testkit.Corpus(t, "collect/logstash-codec-netflow/"+file))
+		if code != 0 || out != "" || !strings.Contains(errs, want) {
+			t.Errorf("%s: exit %d, %d bytes, %s", file, code, len(out), errs)
+		}
+	}
+	f("netflow5_test_invalid01.dat", ": 0 records, 0 option records, 0 templates; not decoded: bad-count 1")
+	f("netflow9_test_invalid01.dat", ": 0 records, 0 option records, 2 templates; not decoded: bad-count 1")
+	out, _, _ := decodeRun(t, "--explain", testkit.Corpus(t, "collect/logstash-codec-netflow/netflow5_test_invalid01.dat"))
+	if !strings.Contains(out, "count = 55582") || !strings.Contains(out, "problem = netflow5: message: its count needs 2667960 bytes, 1464 there") {
+		t.Error(out)
+	}
+}
+
+// An element that no table names becomes readable by a definition.
+func TestDecodeElements(t *testing.T) {
+	defer func() { _ = ie.Define(nil) }()
+	data := writeFile(t, "x.dat", []byte("\x00\x0a\x00\x2a\x69\x20\x5d\xc0\x00\x00\x00\x00\x00\x00\x00\x01"+
+		"\x00\x02\x00\x10\x01\x00\x00\x01\x80\x01\x00\x02\x00\x00\x10\x92"+"\x01\x00\x00\x0a\x00\x05\x00\x06\x00\x07"))
+	f := func(name, text, want string) {
+		t.Helper()
+		out, errs, code := decodeRun(t, "--elements", writeFile(t, name, []byte(text)), data)
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("exit %d, %s%s", code, errs, out)
+		}
+	}
+	f("e.yaml", "- pen: 4242\n  id: 1\n  name: queueDepth\n  type: unsigned16\n", "queueDepth  4242/1  unsigned16  5\n")
+	f("e.csv", "pen,id,name,type\n4242,1,queueLength,unsigned16\n", "queueLength  4242/1  unsigned16  7\n")
+	if _, errs, code := decodeRun(t, "--elements", writeFile(t, "e.csv", []byte("pen,id,name\n0,8,x\n")), data); code != exitUsage || !strings.Contains(errs, "it is sourceIPv4Address already") {
+		t.Errorf("exit %d, %s", code, errs)
+	}
 }

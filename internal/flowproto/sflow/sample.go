@@ -1,6 +1,7 @@
 package sflow
 
 import (
+	"math/bits"
 	"strconv"
 	"time"
 
@@ -383,10 +384,19 @@ func (w *walk) outer(c *cursor, format uint32) {
 		return // link addresses of the outer frame: a record has no place for them
 	}
 	h := readIP(c, format != v4Out && format != v4In)
+	if h.tunnel.Proto == udp && isTunnelPort(bits.ReverseBytes16(h.tunnel.DstPort)) {
+		// Open vSwitch up to 3.1 at least writes both ports with their bytes swapped
+		h.tunnel.SrcPort, h.tunnel.DstPort = bits.ReverseBytes16(h.tunnel.SrcPort), bits.ReverseBytes16(h.tunnel.DstPort)
+	}
 	if !c.bad {
 		w.tunnel[1-format&1].tunnel = h.tunnel
 	}
 }
+
+const udp = 17
+
+// isTunnelPort reports whether tunnels over UDP usually go to a port.
+func isTunnelPort(p uint16) bool { return p == 4789 || p == 4790 || p == 8472 || p == 6081 }
 
 // finish settles the tunnel and hands out the record.
 func (w *walk) finish(kind decode.Kind) {

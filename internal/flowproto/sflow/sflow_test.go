@@ -106,6 +106,8 @@ func TestSamples(t *testing.T) {
 		r.Tunnel = flow.Tunnel{Src: addr("2001:db8::1"), Dst: addr("2001:db8::2"), SrcPort: 1, DstPort: 6081, Proto: 17, Type: 7}
 		r.Segment = flow.NewSegment(flow.KindGeneve, 77)
 	}))
+	f("the ports of Open vSwitch: bytes swapped", datagram(1, sample(1, 0, raw(innerFrame, 4), part(1024, words(90, 17, 0x0a090001, 0x0a090002, 0x00c0, 0xb512, 0, 0)), part(1030, words(5001)))),
+		tenant(func(r *flow.Record) { r.Tunnel, r.Segment = vtep, vni }))
 	f("GRE", datagram(1, sample(1, 0, raw(innerFrame, 4), part(1030, words(5003)), part(1024, words(90, 47, 0x0a090001, 0x0a090002, 0, 0, 0, 0)))),
 		tenant(func(r *flow.Record) {
 			r.Tunnel = flow.Tunnel{Src: addr("10.9.0.1"), Dst: addr("10.9.0.2"), Proto: 47, Type: 2}
