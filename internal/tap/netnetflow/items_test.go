@@ -139,12 +139,15 @@ func TestN14FormatsBeyond(t *testing.T) {
 		return false
 	})
 	_ = r.stop()
-	if len(col.all()) != 0 {
+	if len(col.lines()) != 0 {
 		t.Errorf("NetFlow v5: %v", col.lines())
 	}
 	for _, b := range r.Status()[0].Books {
-		if b.Stage == export.Stage && strings.Contains(jsonOf(b), `"no_place_in_format","n":0`) == (b.Out == 0) {
-			t.Errorf("%+v", b)
+		if b.Stage == export.Stage { // of the first collector
+			if b.Dropped[export.DropFormat].N == 0 {
+				t.Errorf("%+v", b)
+			}
+			break
 		}
 	}
 }
@@ -198,6 +201,7 @@ func TestN17LossOfContact(t *testing.T) {
 	r := l.start(c)
 	eventually(t, "two complaints", func() bool {
 		l.send(a, b, "10.1.0.2", 1, 100)
+		time.Sleep(40 * time.Millisecond) // the flow ends
 		return strings.Count(r.log.String(), "lost contact with the collector; still sending") >= 2
 	})
 	if !strings.Contains(r.log.String(), "connection refused") {
@@ -210,6 +214,7 @@ func TestN17LossOfContact(t *testing.T) {
 	defer back.Close()
 	eventually(t, "the collector is back", func() bool {
 		l.send(a, b, "10.1.0.2", 1, 100)
+		time.Sleep(40 * time.Millisecond)
 		return strings.Contains(r.log.String(), "the collector takes datagrams again")
 	})
 }

@@ -48,6 +48,7 @@ func TestN09AgreesWithOpenVSwitch(t *testing.T) {
 		eventually(t, "both directions", func() bool {
 			l.send(a, b, "10.1.0.2", 3, 100)
 			l.send(b, a, "10.1.0.1", 3, 100)
+			time.Sleep(250 * time.Millisecond) // our flows end
 			return len(places(col)) >= 2
 		})
 	}
