@@ -147,7 +147,6 @@ func (s *Decoder) settle(t *Template, r *flow.Record, domain uint32) {
 	if p.after&afterLists != 0 {
 		s.lists = s.ctx.lists
 		s.sublists(at, domain, &s.ctx, 1)
-		r = &s.recs[at]
 	}
 	if (p.after&(afterBiflow|afterLists)) != 0 && (s.ctx.back.packets != 0 || s.ctx.back.octets != 0) {
 		s.recs = append(s.recs, flow.Record{})
