@@ -147,6 +147,31 @@ func TestLists(t *testing.T) {
 	}
 }
 
+// Lists are shown with their records.
+func TestListText(t *testing.T) {
+	s := decoderOf(t)
+	var got []string
+	s.Begin(1, nil, func(it *Item) {
+		for v := range it.Fields() {
+			got = append(got, v.Text(), string(v.AppendJSON(nil)))
+		}
+	})
+	s.Open(Message{Protocol: IPFIX, Domain: 7})
+	define(s, 300, 4, 1, 7, 2)
+	define(s, 256, 292, ie.Variable)
+	got = nil
+	s.Data(256, 16, unhex("09 03 012c 06 0050 11 0035"))
+	s.Data(256, 30, unhex("05 03 012d 0001"))
+	want := []string{
+		"[{protocolIdentifier=6 sourceTransportPort=80} {protocolIdentifier=17 sourceTransportPort=53}]",
+		`[{"protocolIdentifier":6,"sourceTransportPort":80},{"protocolIdentifier":17,"sourceTransportPort":53}]`,
+		`["template 301 is not known: 0x0001"]`, `["template 301 is not known: 0x0001"]`,
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
 // Hostile lists: nested without end, of unknown templates, cut.
 func TestHostileLists(t *testing.T) {
 	s := decoderOf(t)

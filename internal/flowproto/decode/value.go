@@ -40,7 +40,12 @@ func (v Value) Type() ie.Type {
 func (v Value) Text() string { return string(v.AppendText(nil)) }
 
 // AppendText appends Text to b.
-func (v Value) AppendText(b []byte) []byte { return appendText(b, v.Type(), v.Bytes) }
+func (v Value) AppendText(b []byte) []byte {
+	if v.isRecords() {
+		return v.appendRecords(b, false)
+	}
+	return appendText(b, v.Type(), v.Bytes)
+}
 
 func appendText(b []byte, t ie.Type, v []byte) []byte {
 	switch {
@@ -126,7 +131,12 @@ func appendTime(b []byte, t ie.Type, v []byte) []byte {
 
 // AppendJSON appends the value as JSON: numbers and booleans as such, basic lists as arrays, all else as
 // strings like Text.
-func (v Value) AppendJSON(b []byte) []byte { return appendJSON(b, v.Type(), v.Bytes) }
+func (v Value) AppendJSON(b []byte) []byte {
+	if v.isRecords() {
+		return v.appendRecords(b, true)
+	}
+	return appendJSON(b, v.Type(), v.Bytes)
+}
 
 func appendJSON(b []byte, t ie.Type, v []byte) []byte {
 	switch {

@@ -45,6 +45,7 @@ type Item struct {
 
 	meta meta
 	flow *flow.Record // of a record without a template
+	find func(id uint16) *Template
 }
 
 func (s *Decoder) showTemplate(t *Template) {
@@ -83,7 +84,7 @@ func (m meta) item(t *Template) Item {
 
 func (s *Decoder) visitRecords(t *Template, m meta, body []byte) (n int) {
 	s.item = m.item(t)
-	s.item.Offset = m.off + setHeader
+	s.item.Offset, s.item.find = m.off+setHeader, func(id uint16) *Template { return s.Find(m.Domain, id) }
 	for len(body) >= t.minLen {
 		size, ok := t.RecordLen(body)
 		if !ok {
@@ -105,6 +106,8 @@ type Value struct {
 	Element *ie.Element // nil when the tables do not name it
 	Bytes   []byte      // the value as it came, without the length of a variable-length field
 	Offset  int         // of Bytes in the message
+
+	find func(id uint16) *Template // of the value's session and domain, for lists of records
 }
 
 // Fields yields the fields of a record in the order of its template, padding too.
@@ -127,7 +130,7 @@ func (it *Item) Fields() iter.Seq[Value] {
 			if head+size > len(b) {
 				return
 			}
-			v := Value{Field: f, Bytes: b[head : head+size], Offset: off + head}
+			v := Value{Field: f, Bytes: b[head : head+size], Offset: off + head, find: it.find}
 			v.Element, _ = f.Element()
 			if !yield(v) {
 				return
