@@ -119,18 +119,12 @@ func (t *table) check(tb testing.TB) {
 		if t.exact[f.exact] != ref || f.older != none && t.flows[f.older].newer != ref {
 			tb.Fatalf("flow %d is not found by its key, or the order is broken", ref)
 		}
-		for _, l := range []struct {
-			m    map[uint64]int32
-			key  uint64
-			next func(*known) int32
-		}{{t.noMAC, f.noMAC, macList}, {t.noSeg, f.noSeg, segList}} {
-			at := l.m[l.key]
-			for at != ref && at != none {
-				at = l.next(&t.flows[at])
-			}
-			if at != ref {
-				tb.Fatalf("flow %d is not in its list", ref)
-			}
+		at := t.first(f.tuple)
+		for at != ref && at != none {
+			at = t.flows[at].nextTup
+		}
+		if at != ref {
+			tb.Fatalf("flow %d is not in its list", ref)
 		}
 		n++
 	}
@@ -138,17 +132,12 @@ func (t *table) check(tb testing.TB) {
 		tb.Fatalf("%d flows in order, %d keys, %d free of %d", n, len(t.exact), len(t.free), len(t.flows))
 	}
 	listed := 0
-	for _, ref := range t.noMAC {
-		for ; ref != none; ref = t.flows[ref].nextMAC {
+	for _, ref := range t.byTuple {
+		for ; ref != none; ref = t.flows[ref].nextTup {
 			listed++
 		}
 	}
-	for _, ref := range t.noSeg {
-		for ; ref != none; ref = t.flows[ref].nextSeg {
-			listed++
-		}
-	}
-	if listed != 2*n {
+	if listed != n {
 		tb.Fatalf("%d list places for %d flows", listed, n)
 	}
 	refs := int32(0)

@@ -11,9 +11,9 @@ const none = -1
 type known struct {
 	id        uint64 // the flow identifier; it stays when the rest becomes known
 	exact     uint64 // key in table.exact
-	noMAC     uint64 // key in table.noMAC
-	noSeg     uint64 // key in table.noSeg
 	tuple     uint64 // key in table.byTuple
+	noMAC     uint64 // hash of all but the MAC addresses
+	noSeg     uint64 // hash of all but the segment
 	segment   flow.Segment
 	macs      bool // the MAC addresses are known
 	ambiguous bool // made for records that fitted two flows
@@ -23,8 +23,6 @@ type known struct {
 	batch     uint64 // the last one with a record of the flow
 
 	newer, older    int32 // by use
-	nextMAC, prvMAC int32 // flows of one noMAC key
-	nextSeg, prvSeg int32 // flows of one noSeg key
 	nextTup, prvTup int32 // flows of one 5-tuple
 
 	by [maxBy]uint32 // exporters that have reported it, the first few
@@ -41,8 +39,6 @@ type table struct {
 	flows    []known
 	free     []int32
 	exact    map[uint64]int32
-	noMAC    map[uint64]int32 // first of a list
-	noSeg    map[uint64]int32 // first of a list
 	byTuple  map[uint64]int32 // first of a list
 	newest   int32
 	oldest   int32
@@ -57,7 +53,7 @@ type table struct {
 func newTable(limit int, lingerNS int64) *table {
 	return &table{
 		max: limit, lingerNS: lingerNS, newest: none, oldest: none,
-		exact: make(map[uint64]int32), noMAC: make(map[uint64]int32), noSeg: make(map[uint64]int32), byTuple: make(map[uint64]int32), convs: newConversations(),
+		exact: make(map[uint64]int32), byTuple: make(map[uint64]int32), convs: newConversations(),
 	}
 }
 
@@ -80,7 +76,7 @@ func (t *table) find(r *flow.Record) (ref int32, ambiguous bool) {
 		t.touch(ref)
 		return ref, f.ambiguous
 	}
-	byTuple := exactKey(&tuple, 0, 0, 0, r.Fabric, kindTuple)
+	byTuple := exactKey(&tuple, 0, 0, 0, "", kindTuple)
 	noMAC := exactKey(&tuple, r.Segment, 0, 0, r.Fabric, kindNoMAC)
 	noSeg := exactKey(&tuple, 0, r.SrcMAC, r.DstMAC, "", kindNoSeg)
 	id := key
@@ -114,10 +110,11 @@ func (t *table) find(r *flow.Record) (ref int32, ambiguous bool) {
 // adopt finds the flow that an incomplete record began and that this complete one continues. When two incomplete
 // ones did, one is adopted and the other forgotten: its next record finds the adopted one.
 func (t *table) adopt(r *flow.Record, noMAC, noSeg, byTuple uint64, exporter uint32) int32 {
-	bySeg := t.orphan(t.list(t.noSeg, noSeg), func(f *known) bool { return f.segment == 0 && f.macs }, segList)
-	byMAC := t.orphan(t.list(t.noMAC, noMAC), func(f *known) bool { return !f.macs && f.segment == r.Segment }, macList)
+	first := t.first(byTuple)
+	bySeg := t.orphan(first, func(f *known) bool { return f.noSeg == noSeg && f.segment == 0 && f.macs })
+	byMAC := t.orphan(first, func(f *known) bool { return f.noMAC == noMAC && !f.macs && f.segment == r.Segment })
 	if bySeg == none && byMAC == none {
-		return t.orphan(t.list(t.byTuple, byTuple), func(f *known) bool { return f.bare() && f.has(exporter) }, tupList)
+		return t.orphan(first, func(f *known) bool { return f.bare() && f.has(exporter) })
 	}
 	if bySeg == none {
 		return byMAC
@@ -129,16 +126,13 @@ func (t *table) adopt(r *flow.Record, noMAC, noSeg, byTuple uint64, exporter uin
 	return bySeg
 }
 
-func (t *table) list(m map[uint64]int32, key uint64) int32 {
-	if ref, ok := m[key]; ok {
+// first is the begin of the list of one 5-tuple's flows: all that a record can belong to.
+func (t *table) first(byTuple uint64) int32 {
+	if ref, ok := t.byTuple[byTuple]; ok {
 		return ref
 	}
 	return none
 }
-
-func segList(f *known) int32 { return f.nextSeg }
-func macList(f *known) int32 { return f.nextMAC }
-func tupList(f *known) int32 { return f.nextTup }
 
 // maxBy is how many exporters of a flow are remembered.
 const maxBy = 4
@@ -177,44 +171,46 @@ func (f *known) has(exporter uint32) bool {
 // bare reports whether neither segment nor MAC addresses are known, as of an exporter of NetFlow v5.
 func (f *known) bare() bool { return f.segment == 0 && !f.macs }
 
-// maxWalk bounds a walk along a list: with more candidates than that nothing is unique anyway.
-const maxWalk = 8
+// maxWalk bounds a walk along a list: with more flows of one 5-tuple than that (as many tenants with the same addresses) nothing
+// is unique any more.
+const maxWalk = 64
 
-func (t *table) orphan(ref int32, fits func(*known) bool, next func(*known) int32) int32 {
+func (t *table) orphan(ref int32, fits func(*known) bool) int32 {
 	for n := 0; ref != none && n < maxWalk; n++ {
 		f := &t.flows[ref]
 		if !f.ambiguous && fits(f) {
 			return ref
 		}
-		ref = next(f)
+		ref = f.nextTup
 	}
 	return none
 }
 
 // only finds the one flow that an incomplete record fits. two tells that more than one does.
 func (t *table) only(r *flow.Record, noMAC, noSeg, byTuple uint64, exporter uint32) (ref int32, two bool) {
+	first := t.first(byTuple)
 	if hasMACs(r) {
-		ref, two = t.single(t.list(t.noSeg, noSeg), func(f *known) bool { return f.segment != 0 }, segList)
+		ref, two = t.single(first, func(f *known) bool { return f.noSeg == noSeg && f.segment != 0 })
 		if ref != none || two {
 			return ref, two
 		}
 		// a flow begun without either: it has the unknown segment in common
-		ref = t.orphan(t.list(t.noMAC, noMAC), func(f *known) bool { return !f.macs }, macList)
+		ref = t.orphan(first, func(f *known) bool { return f.noMAC == noMAC && !f.macs })
 		if ref != none {
 			tuple := tupleOf(r)
 			t.learn(ref, r, exactKey(&tuple, r.Segment, r.SrcMAC, r.DstMAC, r.Fabric, kindExact), noMAC, noSeg)
 		}
 		return ref, false
 	}
-	ref, two = t.single(t.list(t.noMAC, noMAC), func(f *known) bool { return f.macs }, macList)
+	ref, two = t.single(first, func(f *known) bool { return f.noMAC == noMAC && f.macs })
 	if ref != none || two || r.Segment != 0 {
 		return ref, two
 	}
 	// neither segment nor MAC addresses: the one flow of this 5-tuple that the same exporter reports in another way
-	return t.single(t.list(t.byTuple, byTuple), func(f *known) bool { return !f.bare() && f.has(exporter) }, tupList)
+	return t.single(first, func(f *known) bool { return !f.bare() && f.has(exporter) })
 }
 
-func (t *table) single(ref int32, fits func(*known) bool, next func(*known) int32) (found int32, two bool) {
+func (t *table) single(ref int32, fits func(*known) bool) (found int32, two bool) {
 	found = none
 	for n := 0; ref != none; n++ {
 		f := &t.flows[ref]
@@ -223,7 +219,7 @@ func (t *table) single(ref int32, fits func(*known) bool, next func(*known) int3
 		} else if fit {
 			found = ref
 		}
-		ref = next(f)
+		ref = f.nextTup
 	}
 	return found, false
 }
@@ -274,36 +270,16 @@ func (t *table) remove(ref int32) {
 func (t *table) link(ref int32) {
 	f := &t.flows[ref]
 	t.exact[f.exact] = ref
-	f.prvMAC, f.prvSeg, f.prvTup = none, none, none
-	f.nextTup = t.list(t.byTuple, f.tuple)
+	f.prvTup, f.nextTup = none, t.first(f.tuple)
 	if f.nextTup != none {
 		t.flows[f.nextTup].prvTup = ref
 	}
 	t.byTuple[f.tuple] = ref
-	f.nextMAC, f.nextSeg = t.list(t.noMAC, f.noMAC), t.list(t.noSeg, f.noSeg)
-	if f.nextMAC != none {
-		t.flows[f.nextMAC].prvMAC = ref
-	}
-	if f.nextSeg != none {
-		t.flows[f.nextSeg].prvSeg = ref
-	}
-	t.noMAC[f.noMAC], t.noSeg[f.noSeg] = ref, ref
 }
 
 func (t *table) unlink(ref int32) {
 	f := &t.flows[ref]
 	delete(t.exact, f.exact)
-	switch {
-	case f.prvMAC != none:
-		t.flows[f.prvMAC].nextMAC = f.nextMAC
-	case f.nextMAC != none:
-		t.noMAC[f.noMAC] = f.nextMAC
-	default:
-		delete(t.noMAC, f.noMAC)
-	}
-	if f.nextMAC != none {
-		t.flows[f.nextMAC].prvMAC = f.prvMAC
-	}
 	switch {
 	case f.prvTup != none:
 		t.flows[f.prvTup].nextTup = f.nextTup
@@ -314,17 +290,6 @@ func (t *table) unlink(ref int32) {
 	}
 	if f.nextTup != none {
 		t.flows[f.nextTup].prvTup = f.prvTup
-	}
-	switch {
-	case f.prvSeg != none:
-		t.flows[f.prvSeg].nextSeg = f.nextSeg
-	case f.nextSeg != none:
-		t.noSeg[f.noSeg] = f.nextSeg
-	default:
-		delete(t.noSeg, f.noSeg)
-	}
-	if f.nextSeg != none {
-		t.flows[f.nextSeg].prvSeg = f.prvSeg
 	}
 }
 
