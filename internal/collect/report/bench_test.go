@@ -36,6 +36,12 @@ func BenchmarkReports(b *testing.B) {
 		run("flows", "", func(q report.Query) error { _, err := r.Flows(ctx, q); return err })
 		run("series", "", func(q report.Query) error { q.By = []string{"tenant"}; _, err := r.Series(ctx, q); return err })
 		run("sankey", "", func(q report.Query) error { _, err := r.Sankey(ctx, q); return err })
+		run("networks", "", func(q report.Query) error { _, err := r.Networks(ctx, q); return err })
+		run("top", "", func(q report.Query) error { q.By = []string{"src.vm", "dst.port"}; _, err := r.Top(ctx, q); return err })
+		run("vms", "", func(q report.Query) error { _, err := r.Things(ctx, "vms", q); return err })
+		run("vm", "", func(q report.Query) error { q.Name = "db-0"; _, err := r.VM(ctx, q); return err })
+		run("map", "", func(q report.Query) error { _, err := r.Map(ctx, q); return err })
+		run("allow-list", "", func(q report.Query) error { _, err := r.AllowList(ctx, q); return err })
 		run("overview", "", func(q report.Query) error { _, err := r.Overview(ctx, q); return err })
 	}
 }
