@@ -23,7 +23,8 @@ type rollup struct {
 	Client        uint8    `parquet:"client,dict"`
 	Packets       uint64   `parquet:"packets"`
 	Octets        uint64   `parquet:"octets"`
-	L2Octets      uint64   `parquet:"l2_octets"`
+	L2Header      uint16   `parquet:"l2_header,dict"` // as in row
+	L2Other       uint64   `parquet:"l2_other,dict"`
 	Rows          uint64   `parquet:"rows,dict"`
 	Flows         uint32   `parquet:"flows,dict"`
 	FirstSeen     int64    `parquet:"first_seen,timestamp(millisecond:local)"`

@@ -41,6 +41,7 @@ type run struct {
 // tally is a row that is being added up.
 type tally struct {
 	rollup
+	l2    uint64
 	ports []uint32 // of both ends, to count the different ones
 	seen  []observer
 }
@@ -211,7 +212,7 @@ func (s *tally) is(r *row, k *knowledge, bucket int64, port uint16) bool {
 func (s *tally) add(r *row) {
 	s.Packets += r.Packets
 	s.Octets += r.Octets
-	s.L2Octets += r.l2Octets()
+	s.l2 += r.l2Octets()
 	s.Rows++
 	s.ports = append(s.ports, uint32(r.SrcPort)<<16|uint32(r.DstPort))
 	if len(s.ports) >= 4096 && len(s.ports) == cap(s.ports) {
@@ -347,11 +348,12 @@ func (b *rollupBuilder) finishRun() error {
 		if v := r.vtepsOf(s.Bucket, s.Fabric, s.SrcHost, s.DstHost); v != nil {
 			s.OuterSrc, s.OuterDst = v.src, v.dst
 		}
+		s.L2Header, s.L2Other = splitL2(s.l2, s.Octets, s.Packets)
 		r.takeOthers(s)
 		if err := b.emit(&s.rollup); err != nil {
 			return err
 		}
-		s.ports, s.seen = s.ports[:0], s.seen[:0]
+		s.l2, s.ports, s.seen = 0, s.ports[:0], s.seen[:0]
 		b.spare = append(b.spare, s)
 	}
 	slices.SortFunc(r.others, func(a, c *others) int {

@@ -47,12 +47,12 @@ func newRollupWriter(out io.Writer) *rollupWriter {
 		parquet.MaxRowsPerRowGroup(rowGroupRows), parquet.PageBufferSize(pageBytes),
 		parquet.SortingWriterConfig(parquet.SortingColumns(parquet.Ascending("segment"), parquet.Ascending("src"), parquet.Ascending("dst"), parquet.Ascending("bucket"))),
 	}
-	for _, c := range rollupColumns {
+	for _, c := range storedRollup {
 		if !slices.Contains([]string{"segment", "src", "dst", "bucket", "fabric", "tenant"}, c.Name) {
 			options = append(options, parquet.SkipPageBounds(c.Name))
 		}
 	}
-	return &rollupWriter{w: parquet.NewGenericWriter[rollup](out, options...), foot: footer{Schema: schemaVersion, Level: 1, Sealed: true, Columns: len(rollupColumns)}}
+	return &rollupWriter{w: parquet.NewGenericWriter[rollup](out, options...), foot: footer{Schema: schemaVersion, Level: 1, Sealed: true, Columns: len(storedRollup)}}
 }
 
 // add is the emit of a rollupBuilder.

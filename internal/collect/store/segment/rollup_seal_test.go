@@ -213,3 +213,37 @@ func TestRollupsOutliveRows(t *testing.T) {
 	tidy(100 * time.Hour)
 	packets("0", "expired too")
 }
+
+// TestRollupCanary: for every column of stored roll-ups, equality in SQL finds exactly the rows that a full scan in Go finds.
+func TestRollupCanary(t *testing.T) {
+	s := open(t, Config{Now: func() time.Time { return time.Unix(0, base).Add(10 * time.Hour) }})
+	put(t, s, traffic(rand.New(rand.NewPCG(5, 2)), 1500))
+	if err := s.Settle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	v, err := s.View(t.Context(), base, base+7200e9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	table := v.Rollup(time.Hour, base, base+7200e9)
+	if strings.Contains(table, "WITH") {
+		t.Fatal("the roll-up is worked out from rows")
+	}
+	for _, c := range RollupColumns() {
+		all := texts(t, v, "SELECT "+c.Name+"::VARCHAR FROM "+table)
+		for _, probe := range []int{0, len(all) / 2, len(all) - 1} {
+			value := strings.ReplaceAll(strings.ReplaceAll(all[probe], "+", "\n"), "'", "''")
+			want := 0
+			for _, other := range all {
+				if other == all[probe] {
+					want++
+				}
+			}
+			got := texts(t, v, fmt.Sprintf("SELECT count(*) FROM %s WHERE %s = '%s'::%s", table, c.Name, value, c.Type))
+			if got[0] != fmt.Sprint(want) {
+				t.Errorf("%s = %q gives %s rows, a full scan %d", c.Name, value, got[0], want)
+			}
+		}
+	}
+}

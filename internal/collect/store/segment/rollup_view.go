@@ -54,7 +54,7 @@ func (v *view) Rollup(step time.Duration, fromNS, toNS int64) string {
 	add := func(files []file, from, to int64) {
 		if len(files) > 0 && from < to {
 			parts = append(parts, fmt.Sprintf("SELECT %s FROM %s WHERE bucket >= make_timestamp_ms(%d) AND bucket < make_timestamp_ms(%d)",
-				rollupNames, v.s.tableOf(files, rollupColumns), from, to))
+				rollupProjection, v.s.tableOf(files, storedRollup), from, to))
 		}
 	}
 	add(v.rolled.sums, first, last)

@@ -82,17 +82,20 @@ type row struct {
 const l2Other = 1<<16 - 1
 
 // setL2 sets the layer-2 octets; octets and packets must be set.
-func (w *row) setL2(l2 uint64) {
-	w.L2Header, w.L2Other = l2Other, l2
-	if w.Packets == 0 || l2 < w.Octets {
-		if l2 == w.Octets {
-			w.L2Header, w.L2Other = 0, 0
-		}
-		return
+func (w *row) setL2(l2 uint64) { w.L2Header, w.L2Other = splitL2(l2, w.Octets, w.Packets) }
+
+// splitL2 gives l2_header and l2_other.
+func splitL2(l2, octets, packets uint64) (header uint16, other uint64) {
+	switch {
+	case l2 == octets:
+		return 0, 0
+	case packets == 0 || l2 < octets:
+		return l2Other, l2
 	}
-	if n := (l2 - w.Octets) / w.Packets; n < l2Other && n*w.Packets == l2-w.Octets {
-		w.L2Header, w.L2Other = uint16(n), 0
+	if n := (l2 - octets) / packets; n < l2Other && n*packets == l2-octets {
+		return uint16(n), 0
 	}
+	return l2Other, l2
 }
 
 func (w *row) l2Octets() uint64 {

@@ -22,8 +22,11 @@ func Columns() []Column { return flowColumns }
 func RollupColumns() []Column { return rollupColumns }
 
 var (
-	storedColumns, rollupColumns = columnsOf(reflect.TypeFor[row]()), columnsOf(reflect.TypeFor[rollup]())
-	flowColumns                  = viewColumns()
+	storedColumns, storedRollup = columnsOf(reflect.TypeFor[row]()), columnsOf(reflect.TypeFor[rollup]())
+	flowColumns, rollupColumns  = viewColumns(storedColumns), viewColumns(storedRollup)
+
+	// how the columns of views come from the stored ones
+	projection, rollupProjection = project(storedColumns), project(storedRollup)
 )
 
 // shown are the columns that are stored in another form since schema 2, by the stored column in whose place they stand.
@@ -38,8 +41,8 @@ var shown = map[string]struct {
 	"flow_key":  {Column{"flow_id", "UBIGINT"}, "xor(flow_key, src_port::UBIGINT * 281474976710656 + dst_port::UBIGINT * 4294967296)"},
 }
 
-func viewColumns() (out []Column) {
-	for _, c := range storedColumns {
+func viewColumns(stored []Column) (out []Column) {
+	for _, c := range stored {
 		if other, changed := shown[c.Name]; changed {
 			c = other.Column
 		}
@@ -50,10 +53,10 @@ func viewColumns() (out []Column) {
 	return out
 }
 
-// projection gives the columns of View.Table from the stored ones.
-var projection = func() string {
+// project gives the columns of a view from the stored ones.
+func project(stored []Column) string {
 	var all []string
-	for _, c := range storedColumns {
+	for _, c := range stored {
 		other, changed := shown[c.Name]
 		switch {
 		case !changed:
@@ -63,7 +66,7 @@ var projection = func() string {
 		}
 	}
 	return strings.Join(all, ", ")
-}()
+}
 
 func namesOf(columns []Column) string {
 	names := make([]string, len(columns))

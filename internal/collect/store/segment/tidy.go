@@ -247,13 +247,17 @@ func (s *Store) expire() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.cfg.Now()
-	var c change
+	c := change{Del: s.oldestLocked(now)}
+	going := map[string]bool{}
+	for _, n := range c.Del {
+		going[n] = true
+	}
 	for name, f := range s.man.rolls {
-		if s.cfg.KeepRollups > 0 && f.hour()+hourMS <= now.Add(-s.cfg.KeepRollups).UnixMilli() && !s.man.anyLive(f.Of) {
+		if s.cfg.KeepRollups > 0 && f.hour()+hourMS <= now.Add(-s.cfg.KeepRollups).UnixMilli() &&
+			!slices.ContainsFunc(f.Of, func(n string) bool { _, live := s.man.live[n]; return live && !going[n] }) {
 			c.Del = append(c.Del, name)
 		}
 	}
-	c.Del = append(c.Del, s.oldestLocked(now)...)
 	if len(c.Del) == 0 {
 		return nil
 	}
