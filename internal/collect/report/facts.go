@@ -12,7 +12,7 @@ import (
 // Reports that sum up between workloads read facts: one row for each canonical row, or for what an hour of them adds up to. The
 // step x has the columns
 //
-//	fabric, segment, tenant, src, dst, src_vm, src_vm_id, src_host, dst_…, app, proto, service_port, turn, first, last,
+//	fabric, segment, tenant, src_tenant, src, dst, src_vm, src_vm_id, src_host, dst_…, app, proto, service_port, turn, first, last,
 //	rows, octets, l2_octets, packets, marks, variance, sampled_rows, ambiguous_rows, fragments, retransmits, zero_windows,
 //	rtt_n, rtt_sum, rtt_max, max_len
 //
@@ -23,7 +23,7 @@ import (
 const rollupFrom = 3 * time.Hour
 
 // rolledUp are the columns that roll-ups have.
-var rolledUp = []string{"fabric", "segment", "tenant", "src", "dst", "src_vm", "src_vm_id", "src_host", "dst_vm", "dst_vm_id", "dst_host", "app", "proto"}
+var rolledUp = []string{"fabric", "segment", "tenant", "src_tenant", "dst_tenant", "src", "dst", "src_vm", "src_vm_id", "src_host", "dst_vm", "dst_vm_id", "dst_host", "app", "proto"}
 
 // resolve checks the resolution asked for.
 func (a *ask) resolve() error {

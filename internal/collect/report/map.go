@@ -96,7 +96,7 @@ const (
 // groupings give the value of a workload by which it is grouped, with %s for c (client) or s (server). The tier is the letters
 // that a machine's name begins with: "web" of web-blue-01.
 var groupings = map[string]string{
-	"tenant": "tenant", "tier": "regexp_extract(%[1]s_name, '^[A-Za-z]+')", "host": "%[1]s_host", "fabric": "fabric", "app": "app",
+	"tenant": "if(%[1]s_tenant <> '', %[1]s_tenant, tenant)", "tier": "regexp_extract(%[1]s_name, '^[A-Za-z]+')", "host": "%[1]s_host", "fabric": "fabric", "app": "app",
 	"segment": "segment::VARCHAR", "vm": "%[1]s_name",
 }
 
@@ -148,7 +148,7 @@ func checkMap(q Query, limit int) (*mapAsk, error) {
 	if err != nil {
 		return nil, err
 	}
-	a.need = []string{"fabric", "segment", "tenant", "src_vm", "dst_vm", "src_vm_id", "dst_vm_id", "app"}
+	a.need = []string{"fabric", "segment", "tenant", "src_vm", "dst_vm", "src_vm_id", "dst_vm_id", "app", "src_tenant", "dst_tenant"}
 	if slices.Contains(q.By, "host") {
 		a.need = append(a.need, "src_host", "dst_host")
 	}
@@ -171,16 +171,16 @@ func (m *mapAsk) links(addrs string) string {
 	var o strings.Builder
 	for _, side := range []string{"c", "s"} {
 		name, id, addr := col(side, "_vm"), col(side, "_vm_id"), col(side, "")
-		fmt.Fprintf(&o, "%[2]s AS %[1]s_name, if(%[3]s <> '', %[3]s, %[2]s) AS %[1]s_who, if(%[1]s_who = '' AND %[4]s, %[5]s, %[6]s) AS %[1]s_addr, %[7]s AS %[1]s_host, ", side, name, id, addrs, addr, zeroAddr,
-			hostOr(m, col(side, "_host")))
+		fmt.Fprintf(&o, "%[2]s AS %[1]s_name, if(%[3]s <> '', %[3]s, %[2]s) AS %[1]s_who, if(%[1]s_who = '' AND %[4]s, %[5]s, %[6]s) AS %[1]s_addr, %[7]s AS %[1]s_host, %[8]s AS %[1]s_tenant, ", side, name, id, addrs, addr, zeroAddr,
+			hostOr(m, col(side, "_host")), col(side, "_tenant"))
 	}
 	return m.factsOf(span{m.sinceMS, m.untilMS}, m.before) + fmt.Sprintf(`,
 o AS NOT MATERIALIZED (SELECT %s fabric, segment, tenant, proto, service_port, app, turn, cur, octets, packets, first, last, sampled_rows, ambiguous_rows FROM x),
-e0 AS MATERIALIZED (SELECT fabric, segment, tenant, c_who, s_who, c_addr, s_addr, proto, service_port, max(app) AS app, c_name, s_name, max(c_host) AS c_host, max(s_host) AS s_host,
+e0 AS MATERIALIZED (SELECT fabric, segment, tenant, c_who, s_who, c_addr, s_addr, proto, service_port, max(app) AS app, c_name, s_name, c_tenant, s_tenant, max(c_host) AS c_host, max(s_host) AS s_host,
   coalesce(sum(octets) FILTER (cur AND NOT turn), 0)::UBIGINT AS fwd, coalesce(sum(octets) FILTER (cur AND turn), 0)::UBIGINT AS rev, coalesce(sum(packets) FILTER (cur), 0)::UBIGINT AS packets,
   coalesce(sum(octets) FILTER (NOT cur), 0)::UBIGINT AS before, bool_or(cur) AS now, bool_or(NOT cur) AS was, min(first) FILTER (cur) AS first, max(last) FILTER (cur) AS last, max(last) AS ever,
   coalesce(sum(sampled_rows) FILTER (cur), 0)::UBIGINT AS sampled_rows, coalesce(sum(ambiguous_rows) FILTER (cur), 0)::UBIGINT AS ambiguous_rows
-  FROM o GROUP BY fabric, segment, tenant, c_who, s_who, c_name, s_name, c_addr, s_addr, proto, service_port)`, o.String())
+  FROM o GROUP BY fabric, segment, tenant, c_who, s_who, c_name, s_name, c_tenant, s_tenant, c_addr, s_addr, proto, service_port)`, o.String())
 }
 
 // hostOr leaves hosts out where nobody groups by them.

@@ -182,6 +182,15 @@ func TestMapBaseline(t *testing.T) {
 	f(q, "blue/mq > blue/db new 1 0", "blue/web > blue/db active 0 0", "blue/web > blue/mq new 1 0")
 	q.Focus, q.Expand = "", []string{"blue/web"}
 	f(q, "blue/mq > blue/db new 1 0", "blue/web/web-1 > blue/db active 0 0", "blue/web/web-1 > blue/old gone 0 1", "blue/web/web-2 > blue/mq new 1 0")
+	cross := rec(10, "web-1", "db-1", 5432, 9)
+	cross.SrcTenant, cross.DstTenant = "blue", "red"
+	for _, resolution := range []string{"raw", "1h"} {
+		across := hour
+		across.Resolution, across.Filter = resolution, "src.tenant != dst.tenant"
+		if got, err := stored(t, []flow.Record{cross}).Map(t.Context(), across); err != nil || len(got.Edges) != 1 || got.Edges[0].Dst != "red/db" || !got.Edges[0].CrossTenant {
+			t.Errorf("%s: %v %+v", resolution, err, got.Edges)
+		}
+	}
 	q.BaseUntil = t0.Add(40 * time.Minute)
 	if _, err := r.Map(t.Context(), q); err == nil || !strings.HasPrefix(err.Error(), "query: base: the period to compare with reaches into the range") {
 		t.Error(err)
