@@ -76,7 +76,7 @@ func fill(dir string, w *world, rows int) error {
 	}
 	sealed, st := cpu(), s.Stats()
 	n := float64(st.Rows)
-	fmt.Printf("%d rows, %d observers, seed as given: durable %.2f M rows/CPU-s, sorted and rolled up %.2f M, both %.2f M\n", st.Rows, w.observers,
+	fmt.Printf("%d rows, %d observers of each flow: durable %.2f M rows/CPU-s, sorted and rolled up %.2f M, both %.2f M\n", st.Rows, w.observers,
 		n/(stored-before).Seconds()/1e6, n/(sealed-stored).Seconds()/1e6, n/(sealed-before).Seconds()/1e6)
 	fmt.Printf("%.2f B/row, with roll-ups %.2f; %.1f rows to one of a roll-up\n", float64(st.Bytes)/n, float64(st.Bytes+st.RollupBytes)/n, n/float64(max(st.RollupRows, 1)))
 	if err := s.Close(); err != nil { // replaced files go

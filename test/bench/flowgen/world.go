@@ -26,11 +26,12 @@ type world struct {
 	sizes     []uint64
 	now, step int64
 	observers int
+	places    map[[2]string]flow.Record
 }
 
 // newWorld makes the world of a seed, with rows from startNS on, stepNS apart.
 func newWorld(seed uint64, observers int, startNS, stepNS int64) *world {
-	w := &world{rnd: rand.New(rand.NewPCG(seed, 7)), now: startNS, step: stepNS, observers: observers}
+	w := &world{rnd: rand.New(rand.NewPCG(seed, 7)), now: startNS, step: stepNS, observers: observers, places: map[[2]string]flow.Record{}}
 	w.zipf = rand.NewZipf(w.rnd, 1.1, 20, edges-1)
 	for range edges {
 		w.edges = append(w.edges, w.edge())
@@ -114,7 +115,7 @@ func (w *world) vary(r *flow.Record, size uint64) {
 		r.RTTUS = 200 + uint32(w.rnd.ExpFloat64()*300)
 	}
 	w.count(r, size)
-	observedAt(r, r.SrcHost, "port")
+	w.observedAt(r, r.SrcHost, "port")
 }
 
 func (w *world) count(r *flow.Record, size uint64) {
@@ -123,11 +124,15 @@ func (w *world) count(r *flow.Record, size uint64) {
 	r.L2Octets = r.Octets + 14*r.Packets
 }
 
-func observedAt(r *flow.Record, host, place string) {
-	var n uint32
-	_, _ = fmt.Sscanf(host, "esx-%d", &n) // 0 for what is outside
-	r.Exporter, r.Domain, r.Observer, r.ObserverHost = flow.V4([]byte{172, 16, byte(n), 1}), 1, host+" "+place, host
-	r.ObserverID = uint64(n+1)*0x9e3779b97f4a7c15 + uint64(len(place))
+func (w *world) observedAt(r *flow.Record, host, place string) {
+	at := [2]string{host, place}
+	o, ok := w.places[at]
+	if !ok {
+		n := uint32(len(w.places))
+		o = flow.Record{Exporter: flow.V4([]byte{172, 16, byte(n), 1}), Observer: host + " " + place, ObserverID: uint64(n+1) * 0x9e3779b97f4a7c15}
+		w.places[at] = o
+	}
+	r.Exporter, r.Domain, r.Observer, r.ObserverHost, r.ObserverID = o.Exporter, 1, o.Observer, host, o.ObserverID
 }
 
 // turned is the way back.
@@ -144,7 +149,7 @@ func turned(r *flow.Record) flow.Record {
 func (w *world) tunnel(r *flow.Record) flow.Record {
 	t := *r
 	t.Marks, t.Role = 0, flow.RoleTunnel
-	observedAt(&t, r.DstHost, "tunnel")
+	w.observedAt(&t, r.DstHost, "tunnel")
 	t.Tunnel = flow.Tunnel{Src: r.Exporter, Dst: t.Exporter, SrcPort: uint16(49152 + w.rnd.IntN(16000)), DstPort: 4789, Proto: 17, Type: 1}
 	t.StartNS, t.EndNS = r.StartNS+w.rnd.Int64N(2e6), r.EndNS+w.rnd.Int64N(2e6)
 	return t
