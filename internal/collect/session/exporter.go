@@ -171,6 +171,9 @@ func (e *exporter) account(t *Table, s *session, recvNS int64, h flowproto.Heade
 	e.session(s.key, recvNS)
 	d := s.told[domainKey{e.key.protocol, e.key.domain}]
 	e.tell(d, recvNS)
+	if d == nil { // domain 0 stands for the whole exporting process (RFC 7011, section 3.1)
+		d = s.told[domainKey{e.key.protocol, 0}]
+	}
 	e.join.look(t, e.key, recvNS)
 	if len(recs) > 0 {
 		x.Sampling = e.join.join(e.key, d, recs)

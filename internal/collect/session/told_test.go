@@ -102,6 +102,18 @@ func TestAnnouncedSampling(t *testing.T) {
 	f("in the record", 1, []uint16{149, 4, 34, 4}, be(7, 100), []uint16{34, 4}, be(8), 8)
 }
 
+// What is told in domain 0 is of the whole exporting process: it holds in domains that tell nothing.
+func TestDomainZeroSpeaksForAll(t *testing.T) {
+	tab := table(t, nil)
+	k := key("10.0.0.9:5000")
+	all := ipfixMessage(0, set(3, append(words(300, 2, 1), words(144, 4, 34, 4)...)), set(300, []byte{0, 0, 0, 1, 0, 0, 0, 50}))
+	binary.BigEndian.PutUint32(all[12:], 0)
+	tab.Decode(k, base, all, nil)
+	if r := one(t, tab, k, ipfixMessage(0, flowTemplate(256), flowRecord(256, 3, 4))); r.Sampling != 50 {
+		t.Errorf("sampling %d", r.Sampling)
+	}
+}
+
 // Names that option records tell are joined into records, and all of it survives a restart.
 func TestNames(t *testing.T) {
 	tab := table(t, nil)
