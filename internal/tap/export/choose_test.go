@@ -5,6 +5,7 @@ import (
 	"net"
 	"testing"
 
+	"crosstap/internal/choose"
 	"crosstap/internal/flow"
 	"crosstap/internal/frame"
 )
@@ -22,12 +23,12 @@ func TestRecordFilter(t *testing.T) {
 	arp := flow.Record{EtherType: 0x0806, SrcMAC: 1, DstMAC: 2}
 	f := func(expr string, r flow.Record, want bool) {
 		t.Helper()
-		m, err := newRecordFilter(expr)
+		m, err := choose.NewFilter(expr)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := m.passes(&r); got != want {
-			t.Errorf("%q passes: %v, want %v: % x", expr, got, want, appendFrame(nil, &r))
+		if got := m.Passes(&r); got != want {
+			t.Errorf("%q passes: %v, want %v: % x", expr, got, want, choose.AppendFrame(nil, &r))
 		}
 	}
 	f("", plain, true)
@@ -52,13 +53,13 @@ func TestRecordFilter(t *testing.T) {
 
 func TestRecordFilterDoesNotAllocate(t *testing.T) {
 	recs, _ := mixed(10, true)
-	m, err := newRecordFilter("tcp port 443 and not host 10.9.9.9")
+	m, err := choose.NewFilter("tcp port 443 and not host 10.9.9.9")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if n := testing.AllocsPerRun(100, func() {
 		for i := range recs {
-			m.passes(&recs[i])
+			m.Passes(&recs[i])
 		}
 	}); n != 0 {
 		t.Errorf("%v allocations", n)
@@ -67,15 +68,15 @@ func TestRecordFilterDoesNotAllocate(t *testing.T) {
 
 // Of all flows about one in N is chosen, with both its directions and each of its records.
 func TestSampler(t *testing.T) {
-	s := newSampler(10)
+	s := choose.NewSampler(10)
 	recs := records(20000)
 	taken := 0
 	for i := range recs {
 		r := &recs[i]
 		back := *r
 		back.Src, back.Dst, back.SrcPort, back.DstPort = r.Dst, r.Src, r.DstPort, r.SrcPort
-		got := s.takes(r)
-		if got != s.takes(&back) || got != s.takes(r) {
+		got := s.Takes(r)
+		if got != s.Takes(&back) || got != s.Takes(r) {
 			t.Fatal("the directions of a flow are chosen apart")
 		}
 		if got {
@@ -85,7 +86,7 @@ func TestSampler(t *testing.T) {
 	if taken < 1600 || taken > 2400 {
 		t.Errorf("%d of 20000 were taken", taken)
 	}
-	if m := s.mark(flow.Record{Sampling: 4}); m.Sampling != 40 || !m.Is(flow.MarkSampled) {
+	if m := s.Mark(flow.Record{Sampling: 4}); m.Sampling != 40 || !m.Is(flow.MarkSampled) {
 		t.Errorf("%+v", m)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"crosstap/internal/choose"
 	"crosstap/internal/flowproto/ipfix"
 	"crosstap/internal/nearest"
 )
@@ -226,7 +227,7 @@ func pathOption(p *string) value {
 func filterOption(p *string) value {
 	return value{func(s string) error {
 		*p = s
-		_, err := newRecordFilter(s)
+		_, err := choose.NewFilter(s)
 		return err
 	}, func() string { return *p }}
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"crosstap/internal/choose"
 	"crosstap/internal/flow"
 	"crosstap/internal/frame"
 	"crosstap/internal/testkit"
@@ -236,7 +237,7 @@ func TestNfacctdTotals(t *testing.T) {
 func ethernet(n, payload int) (frames []frame.Frame) {
 	recs := records(n)
 	for i := range recs {
-		b := appendFrame(nil, &recs[i])
+		b := choose.AppendFrame(nil, &recs[i])
 		b = append(b, make([]byte, payload+i)...)
 		b[16], b[17] = byte((len(b)-14)>>8), byte(len(b)-14)
 		b[38], b[39] = byte((len(b)-34)>>8), byte(len(b)-34)

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"crosstap/internal/choose"
 	"crosstap/internal/flow"
 	"crosstap/internal/flowproto/about"
 	"crosstap/internal/flowproto/ipfix"
@@ -50,7 +51,7 @@ func Probe(ctx context.Context, url string) (ProbeResult, error) {
 			rec := probeRecord()
 			err := e.AddFlow(&sflow.FlowSample{
 				Rate: max(t.Sample, 1), Pool: 1, In: sflow.Unknown, Out: sflow.Unknown, Protocol: sflow.HeaderEthernet,
-				FrameLen: 64, Stripped: 4, Header: appendFrame(nil, &rec),
+				FrameLen: 64, Stripped: 4, Header: choose.AppendFrame(nil, &rec),
 			}, time.Now(), emit)
 			return errors.Join(err, e.Flush(time.Now(), emit))
 		})
@@ -89,7 +90,7 @@ func probeMessages(e encoder, emit emitter) error {
 func probeRecord() flow.Record {
 	now := time.Now().UnixNano()
 	return flow.Record{
-		StartNS: now, EndNS: now, Direction: 255, EndReason: flow.EndForced, Proto: protoUDP, SrcPort: 9, DstPort: 9, EtherType: etherIPv4,
+		StartNS: now, EndNS: now, Direction: 255, EndReason: flow.EndForced, Proto: 17, SrcPort: 9, DstPort: 9, EtherType: 0x0800,
 		Src: flow.FromNetip(netip.MustParseAddr("192.0.2.1")), Dst: flow.FromNetip(netip.MustParseAddr("198.51.100.1")),
 		Packets: 1, Octets: 28, L2Octets: 42, MinLen: 28, MaxLen: 28, Observer: "crosstap destinations test",
 	}

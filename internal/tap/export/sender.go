@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"crosstap/internal/choose"
 	"crosstap/internal/flow"
 	"crosstap/internal/flowproto/about"
 	"crosstap/internal/flowproto/ipfix"
@@ -37,8 +38,8 @@ type sender struct {
 	packets atomic.Uint64 // not sent
 	octets  atomic.Uint64 // not sent
 
-	filter   *recordFilter
-	sample   *sampler
+	filter   *choose.Filter
+	sample   *choose.Sampler
 	enc      encoder
 	sequence func(msg []byte) uint32
 	stream   *stream // nil over UDP
@@ -74,12 +75,12 @@ func newSender(t Target, c Config) (*sender, error) {
 		target: t, cfg: c, log: c.Logger.With("collector", t.String()),
 		book:   ledger.New(Stage, ledger.Records, dropReasons...),
 		queue:  make(chan []flow.Record, min(c.Queue, maxSlices)),
-		sample: newSampler(t.Sample),
+		sample: choose.NewSampler(t.Sample),
 		st:     Status{Target: t.String()},
 	}
 	s.enc, s.sequence = newEncoder(&t, c.Wait)
 	var err error
-	if s.filter, err = newRecordFilter(t.Filter); err == nil && t.stream() {
+	if s.filter, err = choose.NewFilter(t.Filter); err == nil && t.stream() {
 		s.stream, err = newStream(s)
 	}
 	return s, err
@@ -292,17 +293,17 @@ func (s *sender) add(ctx context.Context, batch []flow.Record) {
 // choose returns the record as it is told, nil when the target does not want it.
 func (s *sender) choose(r *flow.Record) *flow.Record {
 	switch {
-	case !s.filter.passes(r):
+	case !s.filter.Passes(r):
 		s.pass(DropFiltered)
 		return nil
-	case !s.sample.takes(r):
+	case !s.sample.Takes(r):
 		s.pass(DropSampled)
 		return nil
 	case s.sample != nil:
 		if len(s.marked) == cap(s.marked) { // the old ones may still be on their way
 			s.marked = make([]flow.Record, 0, 256)
 		}
-		s.marked = append(s.marked, s.sample.mark(*r))
+		s.marked = append(s.marked, s.sample.Mark(*r))
 		return &s.marked[len(s.marked)-1]
 	}
 	return r

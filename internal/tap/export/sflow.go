@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"crosstap/internal/choose"
 	"crosstap/internal/filter"
 	"crosstap/internal/flow"
 	"crosstap/internal/flowproto/sflow"
@@ -84,7 +85,7 @@ func NewSFlow(c SFlowConfig) (*SFlow, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	if _, err := newRecordFilter(c.Target.Filter); err != nil {
+	if _, err := choose.NewFilter(c.Target.Filter); err != nil {
 		return nil, err
 	}
 	return &SFlow{

@@ -26,7 +26,7 @@ func capture(t *testing.T, proto byte, port uint16, payloads [][]byte) string {
 	seq := uint32(1)
 	for i, p := range payloads {
 		l4 := be.AppendUint16(be.AppendUint16(nil, 40000), port)
-		if proto == protoTCP {
+		if proto == 6 {
 			l4 = be.AppendUint32(be.AppendUint32(l4, seq), 1)
 			l4 = append(l4, 5<<4, 0x18, 0xff, 0xff, 0, 0, 0, 0)
 			seq += uint32(len(p))
@@ -101,7 +101,7 @@ func TestTsharkTotals(t *testing.T) {
 		target := c.target(t)
 		target.Format = format
 		sendAll(t, target, recs)
-		if diff := cmp.Diff(want, sum(capture(t, protoUDP, 2055, gather(c.conn)))); diff != "" {
+		if diff := cmp.Diff(want, sum(capture(t, 17, 2055, gather(c.conn)))); diff != "" {
 			t.Errorf("format %d (-sent +tshark):\n%s", format, diff)
 		}
 	}
@@ -129,7 +129,7 @@ func TestTsharkTotals(t *testing.T) {
 	for b := <-stream; len(b) > 0; b = b[min(len(b), 1000):] {
 		segments = append(segments, b[:min(len(b), 1000)])
 	}
-	if diff := cmp.Diff(want, sum(capture(t, protoTCP, 4739, segments))); diff != "" {
+	if diff := cmp.Diff(want, sum(capture(t, 6, 4739, segments))); diff != "" {
 		t.Errorf("TCP (-sent +tshark):\n%s", diff)
 	}
 }
@@ -145,7 +145,7 @@ func TestTsharkReadsSamples(t *testing.T) {
 	sampleAll(t, SFlowConfig{
 		Target: SFlowTarget{Host: "127.0.0.1", Port: uint16(c.conn.LocalAddr().(*net.UDPAddr).Port), Sample: 1, Header: 64}, Capture: true,
 	}, frames)
-	path := capture(t, protoUDP, 6343, gather(c.conn))
+	path := capture(t, 17, 6343, gather(c.conn))
 	if sums := tsharkSums(t, path, "sflow_245.header.frame_length", "sflow_245.numsamples"); sums[0] != want || sums[1] != 100 {
 		t.Errorf("tshark adds up %d bytes of %d samples, want %d of 100", sums[0], sums[1], want)
 	}

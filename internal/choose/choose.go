@@ -1,4 +1,6 @@
-package export
+// Package choose decides which flow records a receiver gets: by a packet filter, and by a sample of the flows. Both wings send records
+// away, and both choose with it.
+package choose
 
 import (
 	"encoding/binary"
@@ -12,15 +14,15 @@ import (
 	"crosstap/internal/frame"
 )
 
-// recordFilter decides on records with the language of the packet filter: it builds the headers of the frames that a record
+// Filter decides on records with the language of the packet filter: it builds the headers of the frames that a record
 // stands for, the tunnel's too where it is known, and gives them to the filter.
-type recordFilter struct {
+type Filter struct {
 	match *filter.Filter
 	buf   []byte
 }
 
-// newRecordFilter returns nil for an empty expression.
-func newRecordFilter(expr string) (*recordFilter, error) {
+// NewFilter returns nil for an empty expression.
+func NewFilter(expr string) (*Filter, error) {
 	if expr == "" {
 		return nil, nil
 	}
@@ -32,15 +34,15 @@ func newRecordFilter(expr string) (*recordFilter, error) {
 		}
 		return nil, err
 	}
-	return &recordFilter{match: f, buf: make([]byte, 0, 256)}, nil
+	return &Filter{match: f, buf: make([]byte, 0, 256)}, nil
 }
 
-// passes reports whether the target wants a record.
-func (f *recordFilter) passes(r *flow.Record) bool {
+// Passes reports whether the target wants a record.
+func (f *Filter) Passes(r *flow.Record) bool {
 	if f == nil {
 		return true
 	}
-	f.buf = appendFrame(f.buf[:0], r)
+	f.buf = AppendFrame(f.buf[:0], r)
 	return f.match.Match(f.buf, len(f.buf))
 }
 
@@ -51,8 +53,8 @@ const (
 	protoICMPv6, protoSCTP                            = 58, 132
 )
 
-// appendFrame appends a frame that a record stands for: every header it knows, no payload.
-func appendFrame(b []byte, r *flow.Record) []byte {
+// AppendFrame appends a frame that a record stands for: every header it knows, no payload.
+func AppendFrame(b []byte, r *flow.Record) []byte {
 	if t := &r.Tunnel; t.Type == 0 || t.Src.IsZero() && t.Dst.IsZero() {
 		return appendTenant(b, r)
 	}
@@ -158,22 +160,22 @@ func appendTransport(b []byte, r *flow.Record) []byte {
 	return b
 }
 
-// sampler chooses one flow in so many, all its records and both directions of it alike.
-type sampler struct {
+// Sampler chooses one flow in so many, all its records and both directions of it alike.
+type Sampler struct {
 	rate uint32
 	seed uint64
 	buf  [56]byte
 }
 
-func newSampler(rate uint32) *sampler {
+func NewSampler(rate uint32) *Sampler {
 	if rate <= 1 {
 		return nil
 	}
-	return &sampler{rate: rate, seed: rand.Uint64()}
+	return &Sampler{rate: rate, seed: rand.Uint64()}
 }
 
-// takes reports whether the flow of a record was chosen.
-func (s *sampler) takes(r *flow.Record) bool {
+// Takes reports whether the flow of a record was chosen.
+func (s *Sampler) Takes(r *flow.Record) bool {
 	if s == nil {
 		return true
 	}
@@ -191,8 +193,8 @@ func (s *sampler) takes(r *flow.Record) bool {
 	return xxh3.HashSeed(k, s.seed)%uint64(s.rate) == 0
 }
 
-// mark returns the record as it is told: it stands for the rate times as much.
-func (s *sampler) mark(r flow.Record) flow.Record {
+// Mark returns the record as it is told: it stands for the rate times as much.
+func (s *Sampler) Mark(r flow.Record) flow.Record {
 	r.Sampling = uint32(min(uint64(max(r.Sampling, 1))*uint64(s.rate), 1<<32-1))
 	r.Marks |= flow.MarkSampled
 	return r
