@@ -24,8 +24,8 @@ import (
 	"crosstap/internal/testkit"
 )
 
-// wire is two namespaces with a veth pair between them: a0 in the first, b0 in the second.
-func wire(t *testing.T) (a, b *testns.Space) {
+// cable is two namespaces with a veth pair between them: a0 in the first, b0 in the second.
+func cable(t *testing.T) (a, b *testns.Space) {
 	a, b = testns.New(t), testns.New(t)
 	for _, s := range []*testns.Space{a, b} { // no chatter of its own
 		s.Sh("echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6")
@@ -131,7 +131,7 @@ func testLive(s *testns.Space, names ...string) LiveConfig {
 
 // TestLive captures both ways on one interface: bytes, direction, time, and the tag that the kernel takes out.
 func TestLive(t *testing.T) {
-	a, b := wire(t)
+	a, b := cable(t)
 	c := testLive(b, "b0")
 	in, out := sender(t, a, "a0"), sender(t, b, "b0")
 	plain, tagged := ethernet("\x88\xb5hello"+strings.Repeat("x", 60)), ethernet("\x81\x00\x60\x0a\x88\xb5tag"+strings.Repeat("y", 60))
@@ -160,7 +160,7 @@ func TestLive(t *testing.T) {
 }
 
 func TestSnapLenAndFilter(t *testing.T) {
-	a, b := wire(t)
+	a, b := cable(t)
 	send := sender(t, a, "a0")
 	long, other := ethernet("\x88\xb5"+strings.Repeat("a", 500)), ethernet("\x88\xb6"+strings.Repeat("b", 500))
 	c := testLive(b, "b0")
@@ -188,7 +188,7 @@ func TestSnapLenAndFilter(t *testing.T) {
 
 // TestTwoInterfaces gives each interface a point of its own.
 func TestTwoInterfaces(t *testing.T) {
-	a, b := wire(t)
+	a, b := cable(t)
 	b.Sh("ip link add b1 type veth peer name a1 netns NS; ip link set b1 up", a)
 	a.Sh("ip link set a1 up")
 	a.Up("a1")
@@ -209,7 +209,7 @@ func TestTwoInterfaces(t *testing.T) {
 // TestSlowStage captures much more than a ring holds while nobody takes a batch: the sender is not held up, and every frame is
 // in the books.
 func TestSlowStage(t *testing.T) {
-	a, b := wire(t)
+	a, b := cable(t)
 	l := startLive(t, testLive(b, "b0"), 1)
 	send := sender(t, a, "a0")
 	frames := make([][]byte, 1000)
@@ -232,7 +232,7 @@ func TestSlowStage(t *testing.T) {
 
 // TestReattach takes the interface down and up, then away and back.
 func TestReattach(t *testing.T) {
-	a, b := wire(t)
+	a, b := cable(t)
 	var taken atomic.Int64
 	l := startLive(t, testLive(b, "b0"), 8)
 	drained := make(chan struct{})
@@ -299,7 +299,7 @@ func sendIfUp(s *testns.Space, name string, f []byte) {
 // TestTcpdump captures the same traffic as tcpdump; both must have the same frames.
 func TestTcpdump(t *testing.T) {
 	tool := testkit.Tool(t, "tcpdump")
-	a, b := wire(t)
+	a, b := cable(t)
 	path := filepath.Join(t.TempDir(), "x.pcap")
 	var dump *exec.Cmd
 	if err := b.Do(func() error {

@@ -1,0 +1,468 @@
+package capture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"crosstap/internal/frame"
+	"crosstap/internal/ledger"
+)
+
+// MirrorConfig says where copies of remote mirrors arrive.
+type MirrorConfig struct {
+	Endpoints   []Endpoint
+	NetNS       string // file of the network namespace of the sockets; "" for the process's own
+	BufferBytes int    // of kernel memory for each socket
+	SnapLen     int    // keep at most so many bytes of each frame; 0 for all
+	Ready       func() // called once, when every socket receives
+	Log         *slog.Logger
+}
+
+// Validate reports the first mistake.
+func (c MirrorConfig) Validate() error {
+	if len(c.Endpoints) == 0 {
+		return errors.New("capture: no endpoint to listen on: name at least one")
+	}
+	for i, a := range c.Endpoints {
+		for _, b := range c.Endpoints[:i] {
+			if a.clashes(&b) {
+				return fmt.Errorf("capture: listen %s and %s are the same place: name it once, with all sessions", b, a)
+			}
+		}
+	}
+	if c.BufferBytes < 0 || c.BufferBytes > maxRing {
+		return fmt.Errorf("capture: socket buffer of %d bytes: must be at most %d", c.BufferBytes, maxRing)
+	}
+	if c.SnapLen < 0 {
+		return fmt.Errorf("capture: snap length %d: must not be negative", c.SnapLen)
+	}
+	return nil
+}
+
+// clashes reports whether two endpoints would receive the same packets.
+func (e *Endpoint) clashes(o *Endpoint) bool {
+	if e.Encap.raw() != o.Encap.raw() || e.Port != o.Port || e.Encap.raw() && e.Encap != o.Encap {
+		return false
+	}
+	return !e.Addr.IsValid() || !o.Addr.IsValid() || e.Addr == o.Addr
+}
+
+// Mirror receives what remote mirrors send and gives the frames that are inside, each with the place it comes from as its point.
+type Mirror struct {
+	points
+	cfg  MirrorConfig
+	book *ledger.Book
+	log  *slog.Logger
+}
+
+// NewMirror returns a source for c. Sockets are opened by Run.
+func NewMirror(c MirrorConfig) (*Mirror, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	log := c.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Mirror{cfg: c, log: log, book: ledger.New(Stage, ledger.Frames, mirrorReasons...)}, nil
+}
+
+// Book returns the source's account. Packets count as frames from the moment they are received.
+func (m *Mirror) Book() *ledger.Book { return m.book }
+
+// Run receives until ctx ends and returns nil. Run does not close out.
+//
+// While the next stage is slow, packets stay in the sockets' buffers; what finds no room there the kernel drops, and it is counted.
+func (m *Mirror) Run(ctx context.Context, out chan<- frame.Batch) error {
+	sockets, err := m.open()
+	defer func() {
+		for _, s := range sockets {
+			unix.Close(s.fd)
+		}
+	}()
+	if err != nil {
+		return fmt.Errorf("capture: %w", err)
+	}
+	if m.cfg.Ready != nil {
+		m.cfg.Ready()
+	}
+	var g errgroup.Group
+	for _, s := range sockets {
+		g.Go(func() error { return s.run(ctx, out) })
+	}
+	return g.Wait()
+}
+
+// open opens the sockets of all endpoints.
+func (m *Mirror) open() (all []*mirrorSocket, err error) {
+	space, err := openNetns(m.cfg.NetNS)
+	if err != nil {
+		return nil, err
+	}
+	defer space.close()
+	for i := range m.cfg.Endpoints {
+		e := &m.cfg.Endpoints[i]
+		list, err := m.listen(space, e)
+		all = append(all, list...)
+		if err != nil {
+			return all, fmt.Errorf("listen %s: %w", e, err)
+		}
+		m.log.Info("listening for a remote mirror", "endpoint", e.String(), "buffer_bytes", list[0].granted)
+	}
+	return all, nil
+}
+
+// listen opens the socket of an endpoint: for all addresses one that takes IPv4 and IPv6, over IP one for each.
+func (m *Mirror) listen(space *netns, e *Endpoint) (all []*mirrorSocket, err error) {
+	families := []int{unix.AF_INET6, unix.AF_INET}
+	switch {
+	case e.Addr.Is4():
+		families = families[1:]
+	case e.Addr.IsValid():
+		families = families[:1]
+	}
+	for _, family := range families {
+		fd := -1
+		err = space.do(func() (err error) { fd, err = bind(e, family); return err })
+		if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL) && !e.Addr.IsValid() {
+			continue // a host without IPv6
+		}
+		if err != nil {
+			return all, err
+		}
+		s := &mirrorSocket{mirror: m, endpoint: e, fd: fd, ip4: family == unix.AF_INET, gaps: gaps{book: m.book}, known: map[origin]*known{}}
+		all = append(all, s)
+		if err := s.prepare(m.cfg.BufferBytes); err != nil {
+			return all, err
+		}
+		if !e.Encap.raw() && family == unix.AF_INET6 {
+			break // it takes IPv4, too
+		}
+	}
+	if len(all) > 0 {
+		return all, nil
+	}
+	return nil, err
+}
+
+// bind opens one socket.
+func bind(e *Endpoint, family int) (int, error) {
+	kind, proto := unix.SOCK_DGRAM, 0
+	if e.Encap.raw() {
+		kind, proto = unix.SOCK_RAW, unix.IPPROTO_GRE
+	}
+	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, proto)
+	if err == unix.EPERM || err == unix.EACCES {
+		return -1, fmt.Errorf("raw socket: %w: GRE and ERSPAN need CAP_NET_RAW: run as root, or once \"setcap cap_net_raw+ep\" on the program", os.ErrPermission)
+	}
+	if err != nil {
+		return -1, fmt.Errorf("socket: %w", err)
+	}
+	var to unix.Sockaddr
+	if family == unix.AF_INET6 {
+		sa := &unix.SockaddrInet6{Port: int(e.Port)}
+		if e.Addr.IsValid() {
+			sa.Addr = e.Addr.As16()
+		} else if !e.Encap.raw() {
+			_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0)
+		}
+		to = sa
+	} else {
+		sa := &unix.SockaddrInet4{Port: int(e.Port)}
+		if e.Addr.IsValid() {
+			sa.Addr = e.Addr.As4()
+		}
+		to = sa
+	}
+	if err := unix.Bind(fd, to); err != nil {
+		unix.Close(fd)
+		if err == unix.EADDRINUSE {
+			return -1, fmt.Errorf("%w: another program or a tunnel interface of the kernel has the port: stop it, or capture from that interface with -i", err)
+		}
+		return -1, fmt.Errorf("bind: %w", err)
+	}
+	return fd, nil
+}
+
+// prepare sets what the socket needs before its first packet.
+func (s *mirrorSocket) prepare(buffer int) error {
+	if buffer > 0 && unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer/2) != nil { // the kernel doubles it
+		_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer/2)
+	}
+	s.granted, _ = unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
+	if s.granted < buffer/2 {
+		s.mirror.log.Warn("the kernel grants a smaller socket buffer: raise net.core.rmem_max, or run with CAP_NET_ADMIN", "endpoint", s.endpoint.String(), "wanted", buffer, "granted", s.granted)
+	}
+	if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1); err != nil {
+		return fmt.Errorf("time stamps: %w", err)
+	}
+	if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1); err != nil {
+		return fmt.Errorf("drop counter: %w", err)
+	}
+	if s.endpoint.Encap.raw() {
+		return s.divide()
+	}
+	return nil
+}
+
+// divide has the kernel pass over GRE packets that are for the other kind of endpoint: what a raw socket does not want is no loss.
+func (s *mirrorSocket) divide() error {
+	const ldxMSH, ldInd, ldAbs, jeq, ret = 0xb1, 0x48, 0x28, 0x15, 0x06 // with a halfword from X + 2
+	load := []unix.SockFilter{{Code: ldAbs, K: 2}}                      // an IPv6 socket sees no IP header
+	if s.ip4 {
+		load = []unix.SockFilter{{Code: ldxMSH, K: 0}, {Code: ldInd, K: 2}}
+	}
+	erspan, other := uint32(0), uint32(1<<18)
+	if s.endpoint.Encap == EncapERSPAN {
+		erspan, other = other, erspan
+	}
+	prog := append(load, unix.SockFilter{Code: jeq, Jt: 2, K: 0x88be}, unix.SockFilter{Code: jeq, Jt: 1, K: 0x22eb},
+		unix.SockFilter{Code: ret, K: other}, unix.SockFilter{Code: ret, K: erspan})
+	if err := unix.SetsockoptSockFprog(s.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}); err != nil {
+		return fmt.Errorf("filter: %w", err)
+	}
+	return nil
+}
+
+// mirrorSocket is one socket of an endpoint.
+type mirrorSocket struct {
+	mirror   *Mirror
+	endpoint *Endpoint
+	fd       int
+	ip4      bool // packets of a raw socket begin with their IPv4 header
+	granted  int
+
+	gaps  gaps
+	drops uint32 // of the kernel's counter, as far as they are in the book
+	known map[origin]*known
+	last  *known
+	pool  packets
+	wait  time.Time // for the next stage, once ctx has ended
+}
+
+// known is an origin with its point.
+type known struct {
+	origin
+	point  *point
+	shared bool // by several origins
+}
+
+// run receives until ctx ends.
+func (s *mirrorSocket) run(ctx context.Context, out chan<- frame.Batch) error {
+	fds := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}}
+	for {
+		p := s.pool.get(ctx)
+		if p == nil {
+			break
+		}
+		n, err := p.receive(s.fd)
+		if err != nil {
+			p.free()
+			return fmt.Errorf("capture: listen %s: %w", s.endpoint, err)
+		}
+		if n > 0 {
+			s.pass(ctx, p, n, out)
+			continue
+		}
+		p.free()
+		s.overflow(s.dropped())
+		if ctx.Err() != nil {
+			break
+		}
+		_, _ = unix.Poll(fds, int(pollTimeout/time.Millisecond))
+	}
+	s.overflow(s.dropped())
+	for _, k := range s.known {
+		if !k.shared {
+			s.gaps.missing(k.point, k.point.seq.rest())
+		}
+	}
+	return nil
+}
+
+// overflow takes the kernel's counter of packets that found no room.
+func (s *mirrorSocket) overflow(counter uint32) {
+	if n := counter - s.drops; n != 0 && int32(n) > 0 {
+		s.drops = counter
+		s.gaps.drop(uint64(n))
+	}
+}
+
+// dropped asks for the counter: behind the last packet that came none tells it.
+func (s *mirrorSocket) dropped() uint32 {
+	const soMeminfo, skDrops = 55, 8 // linux/sock_diag.h: SK_MEMINFO_DROPS
+	var memory [skDrops + 1]uint32
+	size := uint32(unsafe.Sizeof(memory))
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(s.fd), unix.SOL_SOCKET, soMeminfo, uintptr(unsafe.Pointer(&memory[0])), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 || size < uint32(unsafe.Sizeof(memory)) {
+		return s.drops
+	}
+	return memory[skDrops]
+}
+
+// pass strips n packets and sends the frames on.
+func (s *mirrorSocket) pass(ctx context.Context, p *packetBlock, n int, out chan<- frame.Batch) {
+	s.strip(p, n)
+	if len(p.frames) == 0 {
+		p.free()
+		return
+	}
+	s.send(ctx, frame.Batch{Frames: p.frames, Free: p.free}, out)
+}
+
+// strip makes the frames of n packets.
+func (s *mirrorSocket) strip(p *packetBlock, n int) {
+	book, now := s.mirror.book, time.Now().UnixNano()
+	book.In(n)
+	p.frames = p.frames[:0]
+	for i := range n {
+		if counter, ok := p.meta(i, &now); ok {
+			s.overflow(counter)
+		}
+		if reason := s.one(p, i, now); reason != accepted {
+			book.Drop(reason, 1)
+		}
+	}
+	book.Hold(len(p.frames))
+}
+
+// one strips one packet.
+func (s *mirrorSocket) one(p *packetBlock, i int, now int64) int {
+	from := p.from(i)
+	if !s.endpoint.accepts(from) {
+		return DropMirrorSender
+	}
+	b := p.data(i)
+	if s.ip4 && s.endpoint.Encap.raw() {
+		n := 0
+		if len(b) > 0 {
+			n = int(b[0]&15) * 4
+		}
+		if n < 20 || n > len(b) {
+			return DropMirrorHeader
+		}
+		b = b[n:]
+	}
+	var c copied
+	reason := c.strip(s.endpoint, b)
+	if reason != accepted && (reason != DropMirrorNoFrame || !c.hasSeq) {
+		return reason // a marker without a frame has its place in the sequence
+	}
+	k := s.find(origin{s.endpoint.Encap, c.hasSession, c.session, from})
+	if c.hasSeq && !k.shared {
+		s.gaps.missing(k.point, k.point.seq.next(c.seq))
+	}
+	if reason != accepted {
+		return reason
+	}
+	if s.endpoint.SenderTime && c.stamp.ok && !k.shared {
+		now = k.point.time.time(c.stamp, now)
+	}
+	k.point.link.CompareAndSwap(0, uint32(c.link)+1)
+	f := frame.Frame{Data: c.data, OrigLen: c.orig, TimeNS: now, Point: k.point.index, Link: c.link, Dir: c.dir}
+	if snap := s.mirror.cfg.SnapLen; snap > 0 && len(f.Data) > snap {
+		f.Data = f.Data[:snap:snap]
+	}
+	p.frames = append(p.frames, f)
+	return accepted
+}
+
+// find returns the point of an origin. A socket remembers no more origins than there are points.
+func (s *mirrorSocket) find(o origin) *known {
+	if s.last != nil && s.last.origin == o {
+		return s.last
+	}
+	k := s.known[o]
+	if k == nil {
+		k = &known{origin: o}
+		k.point, k.shared = s.mirror.add(o.String())
+		if len(s.known) < maxOrigins {
+			s.known[o] = k
+		}
+		if !k.shared {
+			s.mirror.log.Info("copies from", "origin", o.String())
+		}
+	}
+	s.last = k
+	return k
+}
+
+// send gives a batch to the next stage. After the end of ctx it does not wait for ever.
+func (s *mirrorSocket) send(ctx context.Context, b frame.Batch, out chan<- frame.Batch) {
+	book, n := s.mirror.book, len(b.Frames)
+	defer book.Hold(-n)
+	select {
+	case out <- b:
+		book.Out(n)
+		return
+	case <-ctx.Done():
+	}
+	if s.wait.IsZero() {
+		s.wait = time.Now().Add(drainTimeout)
+	}
+	t := time.NewTimer(time.Until(s.wait))
+	defer t.Stop()
+	select {
+	case out <- b:
+		book.Out(n)
+	case <-t.C:
+		book.Drop(DropMirrorStopped, n)
+		b.Release()
+	}
+}
+
+// packets lends blocks and takes them back; no more than maxBlocks are out.
+type packets struct {
+	mu   sync.Mutex
+	idle []*packetBlock
+	made int
+	back chan struct{} // a block has come back
+}
+
+const maxBlocks = 8
+
+// get waits for a block; nil when ctx ends before there is one.
+func (p *packets) get(ctx context.Context) *packetBlock {
+	for {
+		p.mu.Lock()
+		if p.back == nil {
+			p.back = make(chan struct{}, 1)
+		}
+		if n := len(p.idle); n > 0 {
+			b := p.idle[n-1]
+			p.idle = p.idle[:n-1]
+			p.mu.Unlock()
+			return b
+		}
+		if p.made < maxBlocks {
+			p.made++
+			p.mu.Unlock()
+			return newPacketBlock(p)
+		}
+		p.mu.Unlock()
+		select {
+		case <-p.back:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (p *packets) put(b *packetBlock) {
+	p.mu.Lock()
+	p.idle = append(p.idle, b)
+	p.mu.Unlock()
+	select {
+	case p.back <- struct{}{}:
+	default:
+	}
+}
