@@ -18,6 +18,7 @@ type kernelFilter struct {
 	expr     string // "" when the kernel does nothing
 	residual string // what it leaves to the sieve
 	refused  string // why it does nothing
+	guard    string // the expression that keeps our own copies out, "" for none; the kernel always does that
 
 	mu    sync.Mutex
 	sizes map[frame.LinkType]int // instructions
@@ -33,7 +34,7 @@ func (t *Tap) makeFilter() error {
 	if err != nil {
 		return err
 	}
-	if s.File != "" {
+	if !s.local() {
 		t.sieve = sieve
 		return nil
 	}
@@ -79,11 +80,11 @@ func (k *kernelFilter) program(s *Spec) func(frame.LinkType) ([]bpf.RawInstructi
 	if k.refused != "" && s.Log != nil {
 		s.Log.Warn("the kernel cannot filter: every frame is copied first", "reason", k.refused)
 	}
-	if k.expr == "" {
-		return nil
-	}
 	return func(link frame.LinkType) ([]bpf.RawInstruction, error) {
-		p, err := sift.Compile(k.expr, link, s.Resolver)
+		if k.expr == "" && k.guard == "" {
+			return nil, nil
+		}
+		p, err := k.compile(link, s)
 		if err != nil {
 			return nil, err
 		}
@@ -98,6 +99,27 @@ func (k *kernelFilter) program(s *Spec) func(frame.LinkType) ([]bpf.RawInstructi
 		}
 		return p.Program, nil
 	}
+}
+
+// compile compiles the expression together with what keeps our own copies out. That has to be in the kernel: when both are too
+// long for it, the expression is left to the sieve.
+func (k *kernelFilter) compile(link frame.LinkType, s *Spec) (sift.Kernel, error) {
+	expr := k.expr
+	switch {
+	case k.guard == "":
+	case expr == "":
+		expr = k.guard
+	default:
+		expr = "(" + expr + ") and " + k.guard
+	}
+	p, err := sift.Compile(expr, link, s.Resolver)
+	if k.guard == "" || err != nil || len(p.Program) > 1 {
+		return p, err
+	}
+	if k.residual == "" && k.expr != "" {
+		return p, fmt.Errorf("filter: together with the exclusion of our own copies it is too long for the kernel: %s; shorten it", p.Residual)
+	}
+	return sift.Compile(k.guard, link, s.Resolver)
 }
 
 func attached(log *slog.Logger, link frame.LinkType, p sift.Kernel) {

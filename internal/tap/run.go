@@ -20,6 +20,9 @@ const (
 // Run runs the tap until its capture ends or stop does; then it drains: what was captured is metered, exported and
 // written. A source that fails, such as a damaged capture, is drained in the same way before its error is returned.
 func (t *Tap) Run(stop context.Context) error {
+	if err := t.openRemotes(stop); err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(context.WithoutCancel(stop)) // ctx ends when a stage fails
 	src, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -28,7 +31,7 @@ func (t *Tap) Run(stop context.Context) error {
 	l := line{g: g, ctx: ctx}
 	var sourceErr error
 	frames := l.stage(func(out chan<- frame.Batch) error {
-		if t.live == nil && t.spec.Ready != nil {
+		if t.at == nil && t.spec.Ready != nil {
 			t.spec.Ready()
 		}
 		sourceErr = t.source.Run(src, out)

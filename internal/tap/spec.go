@@ -15,6 +15,7 @@ import (
 	"crosstap/internal/flow"
 	"crosstap/internal/tap/capture"
 	"crosstap/internal/tap/deliver"
+	"crosstap/internal/tap/deliver/tunnel"
 	"crosstap/internal/tap/export"
 	"crosstap/internal/tap/groom"
 	"crosstap/internal/tap/meter"
@@ -26,9 +27,10 @@ type Spec struct {
 	Host string // that the observer is on
 	Role flow.Role
 
-	// The source: interfaces, or one capture file ("-" for standard input).
+	// The source: interfaces, or one capture file ("-" for standard input), or endpoints of remote mirrors.
 	Interfaces  []string
 	File        string
+	Listen      []string // endpoints that remote mirrors send to, as URLs
 	NetNS       string // file of the network namespace of the interfaces; "" for the process's own
 	RingBytes   int    // of kernel memory for each interface
 	SnapLen     int    // keep at most so many bytes of each frame; 0 for all
@@ -48,7 +50,7 @@ type Spec struct {
 	VXLANPorts   []uint16  // nil for the usual ones
 	Domain       uint32    // observation domain of the records
 
-	// The destinations, as URLs: ipfix://…, flows:- and null: for flow records, pcapng:PATH, pcap:PATH and
+	// The destinations, as URLs: ipfix://…, flows:- and null: for flow records, pcapng:PATH, pcap:PATH, vxlan://… and the like, and
 	// null:frames for frames.
 	To []string
 	// SpoolDir is where connections to collectors keep what waits for an absent one; "" for memory only.
@@ -75,11 +77,10 @@ const MinSnapLen = 160
 
 // Validate reports the first mistake.
 func (s *Spec) Validate() error {
+	if err := s.checkSource(); err != nil {
+		return err
+	}
 	switch {
-	case len(s.Interfaces) == 0 && s.File == "":
-		return errors.New("tap: no source: name an interface or a capture file")
-	case len(s.Interfaces) > 0 && s.File != "":
-		return errors.New("tap: interfaces and a capture file at once: name one kind of source")
 	case len(s.To) == 0:
 		return errors.New("tap: no destination: give at least one of ipfix://HOST, flows:-, pcapng:PATH, pcap:PATH and null: (to measure)")
 	case s.SnapLen < 0:
@@ -103,8 +104,15 @@ type destinations struct {
 	targets       []export.Target
 	sflow         []export.SFlowTarget
 	lines, null   bool
-	files         []deliver.FileConfig
+	frames        []frameTo
 	discardFrames bool
+}
+
+// frameTo is a destination of frames: a capture file or a tool.
+type frameTo struct {
+	to, rest string // the URL, and without the options that are in own
+	own      own
+	file     *deliver.FileConfig // nil for a tool
 }
 
 // records reports whether flow records are wanted, and so a meter.
@@ -132,9 +140,12 @@ func (s *Spec) destinations() (d destinations, err error) {
 		return d, fmt.Errorf("tap: %d destinations on standard output: it takes one", stdout)
 	}
 	seen := map[string]bool{}
-	for _, f := range d.files {
-		if path := filepath.Clean(f.Path); seen[path] {
-			return d, fmt.Errorf("tap: two destinations are the file %s", f.Path)
+	for _, f := range d.frames {
+		if f.file == nil {
+			continue
+		}
+		if path := filepath.Clean(f.file.Path); seen[path] {
+			return d, fmt.Errorf("tap: two destinations are the file %s", f.file.Path)
 		} else {
 			seen[path] = true
 		}
@@ -158,7 +169,13 @@ func (d *destinations) add(to string) (stdout bool, err error) {
 			f.Format = deliver.Pcap
 		}
 		stdout = rest == "-"
-		d.files = append(d.files, f)
+		d.frames = append(d.frames, frameTo{to: to, file: &f})
+	case slices.Contains(tunnel.Schemes(), scheme):
+		f := frameTo{to: to}
+		if f.rest, f.own, err = splitOwn(to); err != nil {
+			return false, err
+		}
+		d.frames = append(d.frames, f)
 	case scheme == "sflow":
 		c, err := export.ParseSFlow(to)
 		if err != nil {
@@ -172,7 +189,8 @@ func (d *destinations) add(to string) (stdout bool, err error) {
 		}
 		d.targets = append(d.targets, t)
 	default:
-		return false, fmt.Errorf("tap: destination %q: want %s or sflow://HOST, flows:-, pcapng:PATH, pcap:PATH, or null: for nowhere", to, strings.Join(export.Schemes(), "://, ")+"://")
+		return false, fmt.Errorf("tap: destination %q: want %s or sflow://HOST, flows:-, pcapng:PATH, pcap:PATH, %s://…, iface:NAME, or null: for nowhere", to, strings.Join(export.Schemes(), "://, ")+"://",
+			strings.Join(tunnel.Schemes()[:len(tunnel.Schemes())-1], "://…, "))
 	}
 	return stdout, nil
 }

@@ -44,6 +44,7 @@ type Tap struct {
 	source source
 	live   *capture.Live // source, when it captures from interfaces
 	file   *capture.File // source, when it reads a file
+	at     places        // source, when it is no file
 	kernel kernelFilter
 	sieve  *sift.Sieve     // nil: all frames go on
 	groom  *groom.Pipeline // nil: as they are
@@ -53,6 +54,8 @@ type Tap struct {
 	flows  []recordSink
 	frames []frameSink
 	books  []*ledger.Book
+
+	remotes []remote // destinations to be opened before the capture begins
 
 	stopSource atomic.Pointer[context.CancelFunc] // set by Run
 }
@@ -81,15 +84,18 @@ func (t *Tap) makeSource() (err error) {
 	if t.sieve != nil {
 		snap = 0 // the filter sees whole frames, and cuts what goes on
 	}
-	if s.File != "" {
+	switch {
+	case len(s.Listen) > 0:
+		err = t.makeMirror(snap)
+	case s.File != "":
 		t.file, err = capture.NewFile(capture.FileConfig{Path: s.File, SnapLen: snap})
 		t.source = t.file
-	} else {
+	default:
 		t.live, err = capture.NewLive(capture.LiveConfig{
 			Interfaces: s.Interfaces, NetNS: s.NetNS, RingBytes: s.RingBytes, SnapLen: snap, Filter: t.kernel.program(s),
 			Promiscuous: s.Promiscuous, IngressOnly: s.IngressOnly, Ready: s.Ready, Log: s.Log,
 		})
-		t.source = t.live
+		t.source, t.at = t.live, t.live
 	}
 	if err != nil {
 		return err
@@ -122,8 +128,8 @@ func (t *Tap) makeGroom() error {
 	if t.groom, err = groom.New(c); err != nil {
 		return err
 	}
-	if n := t.groom.Outputs(); n > 1 && (n != len(t.to.files) || t.to.discardFrames || len(t.to.sflow) > 0) {
-		return fmt.Errorf("tap: groom: balance over %d outputs: %d capture files to write; name one for each, and no null:frames or sflow", n, len(t.to.files))
+	if n := t.groom.Outputs(); n > 1 && (n != len(t.to.frames) || t.to.discardFrames || len(t.to.sflow) > 0) {
+		return fmt.Errorf("tap: groom: balance over %d outputs: %d capture files or tools to send to; name one for each, and no null:frames or sflow", n, len(t.to.frames))
 	}
 	t.books = append(t.books, t.groom.Books()...)
 	return nil
@@ -159,8 +165,12 @@ func (t *Tap) makeMeter() (err error) {
 // point describes an observation point to the meter. Points are numbered from 1: an exporter shows 0 as "not known".
 func (t *Tap) point(index uint32) meter.Point {
 	p := meter.Point{ID: uint64(index) + 1, Name: t.spec.Name, Host: t.spec.Host, Role: t.spec.Role}
-	if t.live != nil {
-		_, p.IfIndex = t.live.Interface(index)
+	if t.at == nil {
+		return p
+	}
+	name, ifIndex := t.at.Interface(index)
+	if p.IfIndex = ifIndex; p.Name == "" && t.live == nil {
+		p.Name = name
 	}
 	return p
 }
@@ -188,9 +198,8 @@ func (t *Tap) makeRecordSinks() error {
 }
 
 func (t *Tap) makeFrameSinks() error {
-	for _, c := range t.to.files {
-		t.describe(&c)
-		f, err := deliver.NewFile(c)
+	for _, d := range t.to.frames {
+		f, err := t.newFrameSink(d)
 		if err != nil {
 			return err
 		}
@@ -210,6 +219,16 @@ func (t *Tap) makeFrameSinks() error {
 		t.books = append(t.books, f.Book())
 	}
 	return nil
+}
+
+// newFrameSink returns the sink of one destination.
+func (t *Tap) newFrameSink(d frameTo) (frameSink, error) {
+	if d.file == nil {
+		return t.newTunnel(d.to, d.rest, d.own)
+	}
+	c := *d.file
+	t.describe(&c)
+	return deliver.NewFile(c)
 }
 
 // describe fills in what a capture file says of the tap.
@@ -247,8 +266,8 @@ func (t *Tap) links() (all []frame.LinkType) {
 
 // interfaceName returns the name of a point's interface.
 func (t *Tap) interfaceName(point uint32) string {
-	if t.live != nil {
-		name, _ := t.live.Interface(point)
+	if t.at != nil {
+		name, _ := t.at.Interface(point)
 		return name
 	}
 	return t.file.Interface(point)
@@ -256,8 +275,8 @@ func (t *Tap) interfaceName(point uint32) string {
 
 // counts returns what is known of a point.
 func (t *Tap) counts(point uint32) (c deliver.Counts) {
-	if t.live != nil {
-		c.Lost, c.Missed = t.live.Lost(point), t.live.Missed(point)
+	if t.at != nil {
+		c.Lost, c.Missed = t.at.Lost(point), t.at.Missed(point)
 	}
 	if t.sieve != nil {
 		n := t.sieve.Tally(point)

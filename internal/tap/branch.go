@@ -1,0 +1,232 @@
+package tap
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"crosstap/internal/dissect"
+	"crosstap/internal/filter"
+	"crosstap/internal/frame"
+	"crosstap/internal/ledger"
+	"crosstap/internal/tap/groom"
+)
+
+// branch is a destination of frames with what is its own in front of it: a queue, a filter and groom steps.
+type branch struct {
+	frameSink
+	to    string // the URL as it was given
+	queue *queue
+	groom *groom.Pipeline // nil: frames as they come
+}
+
+// own is what stands in the URL of a destination of frames for itself: a filter and groom steps.
+type own struct {
+	filter string
+	groom  *groom.Spec
+}
+
+// splitOwn takes the options filter and groom out of a URL; what remains is the sink's.
+func splitOwn(to string) (rest string, o own, err error) {
+	base, query, ok := strings.Cut(to, "?")
+	if !ok {
+		return to, o, nil
+	}
+	var left []string
+	for part := range strings.SplitSeq(query, "&") {
+		name, value, _ := strings.Cut(part, "=")
+		if name != "filter" && name != "groom" {
+			left = append(left, part)
+			continue
+		}
+		if value, err = unescape(value); err != nil {
+			return "", o, fmt.Errorf("tap: destination %s: %s: %w", to, name, err)
+		}
+		if name == "filter" {
+			o.filter = value
+			continue
+		}
+		s, err := groom.Parse(value)
+		if err != nil {
+			return "", o, fmt.Errorf("tap: destination %s: %w", to, err)
+		}
+		if s.Balance != nil {
+			return "", o, fmt.Errorf("tap: destination %s: groom: balance chooses between destinations: give it with --groom", to)
+		}
+		o.groom = &s
+	}
+	if len(left) > 0 {
+		base += "?" + strings.Join(left, "&")
+	}
+	return base, o, nil
+}
+
+// newBranch puts in front of a sink what is its own. repair says that the sink sends what a wire would have carried.
+func (t *Tap) newBranch(to string, o own, sink frameSink, repair bool) (*branch, error) {
+	b := &branch{frameSink: sink, to: to, queue: newQueue(t.spec.File != "")}
+	t.books = append(t.books, b.queue.book)
+	var spec groom.Spec
+	if o.groom != nil {
+		spec = *o.groom
+	}
+	if repair && spec.Repair == nil && t.live != nil && (t.spec.Groom == nil || t.spec.Groom.Repair == nil) {
+		spec.Repair = &groom.Repair{MTU: groom.DefaultMTU}
+	}
+	if o.filter == "" && spec == (groom.Spec{}) {
+		return b, nil
+	}
+	c := groom.Config{Spec: spec, Dissector: dissect.New(t.spec.dissectConfig())}
+	for _, name := range t.spec.Interfaces {
+		c.Points = append(c.Points, groom.Point{Name: name})
+	}
+	if o.filter != "" {
+		m, err := newMatcher(o.filter, t.spec.Resolver)
+		if err != nil {
+			return nil, fmt.Errorf("tap: destination %s: %w", to, err)
+		}
+		c.Filter = m.match
+	}
+	var err error
+	if b.groom, err = groom.New(c); err != nil {
+		return nil, fmt.Errorf("tap: destination %s: %w", to, err)
+	}
+	t.books = append(t.books, b.groom.Books()...)
+	return b, nil
+}
+
+// Where returns the destination as it was given.
+func (b *branch) Where() string { return b.to }
+
+// statements returns the books of the branch in their order.
+func (b *branch) statements() []ledger.Statement {
+	all := []ledger.Statement{b.queue.book.Read()}
+	if b.groom != nil {
+		for _, x := range b.groom.Books() {
+			all = append(all, x.Read())
+		}
+	}
+	return append(all, b.frameSink.Book().Read())
+}
+
+// Run takes batches from in until it is closed or ctx ends. A live tap never waits for the sink: what does not fit into the queue is
+// dropped and counted.
+func (b *branch) Run(ctx context.Context, in <-chan frame.Batch) error {
+	g, ctx := errgroup.WithContext(ctx)
+	queued := make(chan frame.Batch, queueBatches)
+	g.Go(func() error {
+		defer close(queued)
+		return b.queue.run(ctx, in, queued)
+	})
+	last := queued
+	if b.groom != nil {
+		last = make(chan frame.Batch, 1)
+		g.Go(func() error {
+			defer close(last)
+			return b.groom.Run(ctx, queued, last)
+		})
+	}
+	g.Go(func() error { return b.frameSink.Run(ctx, last) })
+	err := g.Wait()
+	for _, c := range []chan frame.Batch{queued, last} {
+		for batch := range c {
+			batch.Release()
+		}
+	}
+	return err
+}
+
+// queueBatches bounds what waits for a sink: more than that would keep blocks of the capture's ring from being filled again.
+const queueBatches = 16
+
+// queue is the place where a destination that is slow loses frames.
+type queue struct {
+	book    *ledger.Book
+	patient bool // frames of a file wait
+}
+
+// Reasons of a queue.
+const (
+	dropQueueFull = iota
+	dropQueueStopped
+)
+
+func newQueue(patient bool) *queue {
+	return &queue{book: ledger.New("queue", ledger.Frames, "queue_full", "stopped"), patient: patient}
+}
+
+// run moves batches from in to out.
+func (q *queue) run(ctx context.Context, in <-chan frame.Batch, out chan<- frame.Batch) error {
+	for {
+		select {
+		case b, ok := <-in:
+			if !ok {
+				return nil
+			}
+			q.pass(ctx, b, out)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (q *queue) pass(ctx context.Context, b frame.Batch, out chan<- frame.Batch) {
+	n := len(b.Frames)
+	q.book.In(n)
+	select {
+	case out <- b:
+		q.book.Out(n)
+		return
+	default:
+	}
+	if !q.patient {
+		q.book.Drop(dropQueueFull, n)
+		b.Release()
+		return
+	}
+	select {
+	case out <- b:
+		q.book.Out(n)
+	case <-ctx.Done():
+		q.book.Drop(dropQueueStopped, n)
+		b.Release()
+	}
+}
+
+// matcher is a filter for frames of any link type: one that the expression does not fit matches nothing.
+type matcher struct {
+	expr     string
+	resolver filter.Resolver
+	link     frame.LinkType
+	now      *filter.Filter // for link; nil when the expression does not fit
+	known    bool
+
+	mu sync.Mutex
+}
+
+// newMatcher finds mistakes of the expression by the usual link types.
+func newMatcher(expr string, r filter.Resolver) (*matcher, error) {
+	m := &matcher{expr: expr, resolver: r}
+	var first error
+	for _, link := range []frame.LinkType{frame.LinkEthernet, frame.LinkRaw} {
+		_, err := filter.Compile(expr, link, filter.Options{Resolver: r})
+		if err == nil {
+			return m, nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return nil, first
+}
+
+// match reports whether a frame matches.
+func (m *matcher) match(f *frame.Frame) bool {
+	if !m.known || f.Link != m.link {
+		m.now, _ = filter.Compile(m.expr, f.Link, filter.Options{Resolver: m.resolver})
+		m.link, m.known = f.Link, true
+	}
+	return m.now != nil && m.now.MatchFrame(f)
+}
