@@ -76,7 +76,7 @@ func newTap() *cobra.Command {
 	f := tapFlags{spec: tap.DefaultSpec()}
 	f.ring = byteSize(f.spec.RingBytes)
 	cmd := &cobra.Command{
-		Use:     "tap {-i IFACE... | -r FILE} [-f FILTER] [--groom STEPS] --to URL...",
+		Use:     "tap {-i IFACE... | -r FILE | --listen URL...} [-f FILTER] [--groom STEPS] --to URL...",
 		GroupID: "run",
 		Short:   "Run one tap: capture, filter, groom; write frames, export flows",
 		Long:    tapLong,
@@ -96,6 +96,7 @@ func newTap() *cobra.Command {
 func (t *tapFlags) add(f *pflag.FlagSet) {
 	s := &t.spec
 	f.StringArrayVarP(&s.Interfaces, "interface", "i", nil, "capture from this interface (repeatable)")
+	f.StringArrayVar(&s.Listen, "listen", nil, "receive what a remote mirror sends to here (repeatable): vxlan://:4789, geneve://, gre://, erspan://, tzsp://, udp://:PORT")
 	f.StringVarP(&s.File, "read", "r", "", "read this capture file; - for standard input")
 	f.StringVarP(&s.Filter, "filter", "f", "", "only frames that match this expression, as for tcpdump")
 	f.StringVar(&t.groom, "groom", "", "what is made of them: repair, strip, dedup, sample, slice, mask, tag, balance; @FILE for YAML")

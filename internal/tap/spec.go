@@ -31,9 +31,9 @@ type Spec struct {
 	Interfaces  []string
 	File        string
 	Listen      []string // endpoints that remote mirrors send to, as URLs
-	NetNS       string // file of the network namespace of the interfaces; "" for the process's own
-	RingBytes   int    // of kernel memory for each interface
-	SnapLen     int    // keep at most so many bytes of each frame; 0 for all
+	NetNS       string   // file of the network namespace of the interfaces; "" for the process's own
+	RingBytes   int      // of kernel memory for each interface
+	SnapLen     int      // keep at most so many bytes of each frame; 0 for all
 	Promiscuous bool
 	IngressOnly bool
 

@@ -1,0 +1,65 @@
+package tap
+
+import (
+	"fmt"
+	"strings"
+
+	"crosstap/internal/frame"
+	"crosstap/internal/tap/capture"
+)
+
+// places is what a source that is not a file tells of its observation points.
+type places interface {
+	Interface(point uint32) (name string, index uint32)
+	Link(point uint32) (frame.LinkType, bool)
+	Lost(point uint32) uint64   // frames that are known to have existed and never came
+	Missed(point uint32) uint64 // frames that the interface itself has dropped
+}
+
+// kinds returns the kinds of source that the spec names.
+func (s *Spec) kinds() (names []string) {
+	if len(s.Interfaces) > 0 {
+		names = append(names, "interfaces")
+	}
+	if s.File != "" {
+		names = append(names, "a capture file")
+	}
+	if len(s.Listen) > 0 {
+		names = append(names, "endpoints to listen on")
+	}
+	return names
+}
+
+// checkSource reports a mistake in the source.
+func (s *Spec) checkSource() error {
+	switch kinds := s.kinds(); len(kinds) {
+	case 0:
+		return fmt.Errorf("tap: no source: name an interface, a capture file or an endpoint to listen on")
+	case 1:
+		return nil
+	default:
+		return fmt.Errorf("tap: %s at once: name one kind of source", strings.Join(kinds, " and "))
+	}
+}
+
+// local reports whether the source is interfaces of this host, where the kernel can filter.
+func (s *Spec) local() bool { return s.File == "" && len(s.Listen) == 0 }
+
+// makeMirror makes the source of what remote mirrors send.
+func (t *Tap) makeMirror(snap int) error {
+	s := &t.spec
+	c := capture.MirrorConfig{NetNS: s.NetNS, BufferBytes: s.RingBytes, SnapLen: snap, Ready: s.Ready, Log: s.Log}
+	for _, text := range s.Listen {
+		e, err := capture.ParseEndpoint(text)
+		if err != nil {
+			return fmt.Errorf("tap: %w", err)
+		}
+		c.Endpoints = append(c.Endpoints, e)
+	}
+	m, err := capture.NewMirror(c)
+	if err != nil {
+		return err
+	}
+	t.source, t.at = m, m
+	return nil
+}
