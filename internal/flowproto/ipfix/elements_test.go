@@ -19,19 +19,19 @@ type fieldValue struct {
 }
 
 func iana(id uint16, value ...byte) fieldValue {
-	return fieldValue{Field{0, id, uint16(len(value))}, value}
+	return fieldValue{Field{PEN: 0, ID: id, Len: uint16(len(value))}, value}
 }
 
 func vmware(id uint16, value ...byte) fieldValue {
-	return fieldValue{Field{ie.VMware, id, uint16(len(value))}, value}
+	return fieldValue{Field{PEN: ie.VMware, ID: id, Len: uint16(len(value))}, value}
 }
 
 func cert(id uint16, value ...byte) fieldValue {
-	return fieldValue{Field{ie.CERT, id, uint16(len(value))}, value}
+	return fieldValue{Field{PEN: ie.CERT, ID: id, Len: uint16(len(value))}, value}
 }
 
 func back(id uint16, value ...byte) fieldValue {
-	return fieldValue{Field{ie.Reverse, id, uint16(len(value))}, value}
+	return fieldValue{Field{PEN: ie.Reverse, ID: id, Len: uint16(len(value))}, value}
 }
 
 // variable makes a field's length stand in the record.
@@ -109,11 +109,11 @@ func TestElements(t *testing.T) {
 	f(func(r *flow.Record) { r.SrcMAC, r.DstMAC = 0x010203040506, 0x0a0b0c0d0e0f }, iana(56, 1, 2, 3, 4, 5, 6), iana(80, 10, 11, 12, 13, 14, 15))
 	f(func(r *flow.Record) { r.Exporter = addr("192.0.2.7") }, iana(130, 192, 0, 2, 7))
 	// a length that cannot carry the value is passed over
-	f(nil, iana(8, 1, 2, 3), iana(56, 1, 2), iana(27, 1, 2, 3, 4), iana(154, 1, 2), pad, fieldValue{Field{0, 1, 0}, nil})
+	f(nil, iana(8, 1, 2, 3), iana(56, 1, 2), iana(27, 1, 2, 3, 4), iana(154, 1, 2), pad, fieldValue{Field{PEN: 0, ID: 1, Len: 0}, nil})
 	f(func(r *flow.Record) { r.Octets = 7 }, variable(iana(8)), variable(iana(1, 7)), variable(iana(12, 1, 2)))
 	// both families in one template
 	f(func(r *flow.Record) { r.Src, r.Dst = addr("10.0.0.1"), addr("fd00::2") },
-		iana(8, 10, 0, 0, 1), iana(12, 0, 0, 0, 0), iana(27, make([]byte, 16)...), fieldValue{Field{0, 28, 16}, []byte{0xfd, 15: 2}})
+		iana(8, 10, 0, 0, 1), iana(12, 0, 0, 0, 0), iana(27, make([]byte, 16)...), fieldValue{Field{PEN: 0, ID: 28, Len: 16}, []byte{0xfd, 15: 2}})
 	// sampling
 	f(func(r *flow.Record) { r.Sampling, r.Marks = 100, flow.MarkSampled }, iana(34, 100))
 	f(func(r *flow.Record) { r.Sampling, r.Marks = 64, flow.MarkSampled }, iana(305, 1), iana(306, 63))
@@ -162,9 +162,9 @@ func TestTunnels(t *testing.T) {
 	f(func(r *flow.Record) {
 		r.Src, r.Dst = addr("fd00::1"), addr("fd00::2")
 		r.Tunnel = flow.Tunnel{Src: addr("2001:db8::1"), Dst: addr("2001:db8::2")}
-	}, fieldValue{Field{0, 27, 16}, []byte{0x20, 1, 0x0d, 0xb8, 15: 1}}, fieldValue{Field{0, 28, 16}, []byte{0x20, 1, 0x0d, 0xb8, 15: 2}},
+	}, fieldValue{Field{PEN: 0, ID: 27, Len: 16}, []byte{0x20, 1, 0x0d, 0xb8, 15: 1}}, fieldValue{Field{PEN: 0, ID: 28, Len: 16}, []byte{0x20, 1, 0x0d, 0xb8, 15: 2}},
 		vmware(883, append([]byte{0xfd}, num(8, 0)[:7]...)...), // too short: passed over
-		fieldValue{Field{ie.VMware, 883, 16}, []byte{0xfd, 15: 1}}, fieldValue{Field{ie.VMware, 884, 16}, []byte{0xfd, 15: 2}})
+		fieldValue{Field{PEN: ie.VMware, ID: 883, Len: 16}, []byte{0xfd, 15: 1}}, fieldValue{Field{PEN: ie.VMware, ID: 884, Len: 16}, []byte{0xfd, 15: 2}})
 	// only interface roles of the switch: no tunnel, 8/12 are the tenant's
 	f(func(r *flow.Record) { r.Src, r.Dst = a, b }, src, dst, vmware(888, 0, 2), vmware(889, 0), vmware(890, 0, 1), iana(351, num(8, 0)...))
 	// layer2SegmentId: kind 0 with a number is a VXLAN, other kinds keep theirs
