@@ -68,6 +68,9 @@ func printSummary(w io.Writer, t *tap.Tap, took time.Duration) {
 	if where := t.Filter(); where != "" {
 		fmt.Fprintln(w, "crosstap: tap: filter:", where)
 	}
+	for _, line := range t.CollectorLines() {
+		fmt.Fprintln(w, "crosstap: tap: collector:", line)
+	}
 	if sum := t.Ledger(); sum != "" {
 		fmt.Fprintln(w, "crosstap: tap: ledger:", sum)
 	}

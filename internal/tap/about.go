@@ -6,12 +6,13 @@ import (
 	"crosstap/internal/flowproto/about"
 	"crosstap/internal/ledger"
 	"crosstap/internal/tap/export"
+	"crosstap/internal/tap/groom"
 )
 
 // about adds to what an exporter tells of itself what the tap knows: where it observes, how packets are chosen, and its books.
 func (t *Tap) about(x *about.Exporter) {
 	x.Domain = t.spec.Name
-	x.Packets = about.Sampling{Interval: t.sample}
+	x.Packets = about.Sampling{Interval: t.sample, Random: t.random()}
 	if t.live != nil {
 		places := export.Places(t.spec.Interfaces, t.spec.NetNS)
 		x.Interfaces, x.VRFs = places.Interfaces, places.VRFs
@@ -30,6 +31,12 @@ func (t *Tap) about(x *about.Exporter) {
 		}
 	}
 	x.Ignored = &ignored
+}
+
+// random reports whether packets are chosen by chance. Whole conversations are: their hashes choose them.
+func (t *Tap) random() bool {
+	g := t.spec.Groom
+	return g != nil && g.Sample != nil && g.Sample.Mode != groom.SampleEvery
 }
 
 func stage(s ledger.Statement) about.Stage {

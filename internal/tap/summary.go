@@ -78,6 +78,45 @@ func (t *Tap) Summary(took time.Duration) string {
 	return b.String()
 }
 
+// Collectors returns the state of each collector of flow records.
+func (t *Tap) Collectors() (all []export.Status) {
+	for _, f := range t.flows {
+		if e, ok := f.(*export.Exporter); ok {
+			all = append(all, e.Status()...)
+		}
+	}
+	return all
+}
+
+// CollectorLines says of each collector what went to it and, where something went wrong or waits, what.
+func (t *Tap) CollectorLines() (lines []string) {
+	for _, st := range t.Collectors() {
+		lines = append(lines, st.Target+": "+collectorText(&st))
+	}
+	return lines
+}
+
+func collectorText(st *export.Status) string {
+	text := fmt.Sprintf("%d messages, %d bytes", st.Messages, st.Bytes)
+	if st.Connections > 0 {
+		text += fmt.Sprintf(", %d connections", st.Connections)
+	}
+	for _, x := range []struct {
+		n    uint64
+		what string
+	}{{uint64(st.Waiting), "messages not acknowledged"}, {st.SpoolRecords, "records wait in the spool"}, {st.Repeated, "records sent again after a connection broke"},
+		{st.Refused, "times nobody listened"}, {st.TooBig, "times the path was narrower than thought"}, {st.Failed, "messages that the system did not take"},
+		{st.Omitted, "records without their tunnel's endpoints (the format has no place for them)"}} {
+		if x.n > 0 {
+			text += fmt.Sprintf("; %d %s", x.n, x.what)
+		}
+	}
+	if st.LastError != "" {
+		text += "; last error: " + st.LastError
+	}
+	return text
+}
+
 // Warnings says what in the spec had no effect that can have been wanted.
 func (t *Tap) Warnings() []string {
 	if t.groom == nil || t.warned {

@@ -166,9 +166,13 @@ func (t *Tap) makeMeter() (err error) {
 func (t *Tap) point(index uint32) meter.Point {
 	p := meter.Point{ID: uint64(index) + 1, Name: t.spec.Name, Host: t.spec.Host, Role: t.spec.Role}
 	if t.at == nil {
+		p.IfName = t.file.Interface(index)
 		return p
 	}
 	name, ifIndex := t.at.Interface(index)
+	if t.live != nil {
+		p.IfName = name
+	}
 	if p.IfIndex = ifIndex; p.Name == "" && t.live == nil {
 		p.Name = name
 	}

@@ -25,6 +25,8 @@ func record() flow.Record {
 		SrcMAC: 0x020000000001, DstMAC: 0x020000000002, Segment: flow.NewSegment(flow.KindVXLAN, 5001),
 		Tunnel:  flow.Tunnel{Src: addr("192.0.2.1"), Dst: addr("192.0.2.2"), SrcPort: 50000, DstPort: 4789, Proto: 17, Type: 1},
 		Packets: 3, Octets: 300, L2Octets: 342, Observer: "h1 uplink",
+		MinLen: 60, MaxLen: 1500, InnerVLAN: 13, SrcVIF: 5, DstVIF: 6, MPLS: 16, Fragments: 1, RTTUS: 1500, Retransmits: 2, ZeroWindows: 1,
+		FirstTCPFlags: 2, App: "https", AppHow: flow.AppTLS, AppName: "www.example.org", Client: flow.ClientSrc, InIfName: "vnet3",
 	}
 }
 
@@ -42,13 +44,16 @@ func TestLines(t *testing.T) {
 		`"direction":"ingress","segment":"vxlan:5001","vni":5001,"src_vtep":"192.0.2.1","dst_vtep":"192.0.2.2","src_addr":"fd00::1","dst_addr":"fd00::2",` +
 		`"src_port":40000,"dst_port":443,"proto":"tcp","src_mac":"02:00:00:00:00:01","dst_mac":"02:00:00:00:00:02","vlan":12,"ethertype":34525,"tos":8,` +
 		`"min_ttl":63,"max_ttl":64,"tcp_flags":"SAPF","icmp":"","in_if":3,"out_if":0,"packets":3,"octets":300,"l2_octets":342,"sampling":1,` +
-		`"end_reason":"detected","marks":["truncated","fragments"]}`
+		`"end_reason":"detected","marks":["truncated","fragments"],` +
+		`"app":"https","app_how":"tls","app_name":"www.example.org","client":"src","reverse":false,"min_len":60,"max_len":1500,"fragments":1,` +
+		`"first_tcp_flags":"S","rtt_us":1500,"retransmits":2,"zero_windows":1,"inner_vlan":13,"mpls":16,"src_vif":5,"dst_vif":6,` +
+		`"outer_src_port":50000,"outer_dst_port":4789,"outer_proto":"udp","in_if_name":"vnet3","out_if_name":""}`
 	lines := strings.Split(b.String(), "\n")
 	if diff := cmp.Diff(want, lines[0]); diff != "" || len(lines) != 4 {
 		t.Errorf("%d lines\n%s", len(lines), diff)
 	}
 	if !strings.Contains(lines[1], `"proto":"icmp"`) || !strings.Contains(lines[1], `"icmp":"8/0"`) || !strings.Contains(lines[1], `"direction":""`) ||
-		!strings.Contains(lines[1], `"sampling":10`) || !strings.Contains(lines[2], `"proto":"200"`) {
+		!strings.Contains(lines[1], `"sampling":10`) || !strings.Contains(lines[1], `"outer_proto":""`) || !strings.Contains(lines[2], `"proto":"200"`) {
 		t.Error(lines[1:])
 	}
 	if s := l.Book().Read(); s.Balance() != nil || s.Out != 3 {

@@ -9,7 +9,7 @@ import (
 	"crosstap/internal/flow"
 )
 
-// line is a record as JSON shows it.
+// line is a record as JSON shows it. The names are those of the flows report, and of the store's columns for what that does not show.
 type line struct {
 	Start     time.Time `json:"start"`
 	End       time.Time `json:"end"`
@@ -44,11 +44,41 @@ type line struct {
 	Sampling  uint32    `json:"sampling"`
 	EndReason string    `json:"end_reason"`
 	Marks     []string  `json:"marks"`
+
+	App          string `json:"app"`
+	AppHow       string `json:"app_how"` // such as "tls"; "port" is a guess
+	AppName      string `json:"app_name"`
+	Client       string `json:"client"`  // which end opened the conversation: src, dst or ""
+	Reverse      bool   `json:"reverse"` // the other direction of the line before it (biflow)
+	MinLen       uint16 `json:"min_len"`
+	MaxLen       uint16 `json:"max_len"`
+	Fragments    uint32 `json:"fragments"`
+	FirstFlags   string `json:"first_tcp_flags"`
+	RTTUS        uint32 `json:"rtt_us"`
+	Retransmits  uint32 `json:"retransmits"`
+	ZeroWindows  uint32 `json:"zero_windows"`
+	InnerVLAN    uint16 `json:"inner_vlan"`
+	MPLS         uint32 `json:"mpls"`
+	SrcVIF       uint16 `json:"src_vif"`
+	DstVIF       uint16 `json:"dst_vif"`
+	OuterSrcPort uint16 `json:"outer_src_port"`
+	OuterDstPort uint16 `json:"outer_dst_port"`
+	OuterProto   string `json:"outer_proto"`
+	InIfName     string `json:"in_if_name"`
+	OutIfName    string `json:"out_if_name"`
 }
 
 // AppendJSON appends r as one JSON object.
 func AppendJSON(b []byte, r *flow.Record) []byte {
-	doc, err := json.Marshal(line{
+	doc, err := json.Marshal(newLine(r))
+	if err != nil { // a year that RFC 3339 cannot write
+		return strconv.AppendQuote(b, fmt.Sprint("record: ", err))
+	}
+	return append(b, doc...)
+}
+
+func newLine(r *flow.Record) line {
+	return line{
 		Start: time.Unix(0, r.StartNS).UTC(), End: time.Unix(0, r.EndNS).UTC(),
 		Domain: r.Domain, Point: r.Point, Observer: r.Observer, Role: r.Role.String(), Direction: direction(r.Direction),
 		Segment: segment(r.Segment), VNI: r.Segment.Number(), SrcVTEP: r.Tunnel.Src.String(), DstVTEP: r.Tunnel.Dst.String(),
@@ -57,11 +87,30 @@ func AppendJSON(b []byte, r *flow.Record) []byte {
 		ToS: r.ToS, MinTTL: r.MinTTL, MaxTTL: r.MaxTTL, TCPFlags: tcpFlags(r.TCPFlags), ICMP: icmp(r),
 		InIf: r.InIf, OutIf: r.OutIf, Packets: r.Packets, Octets: r.Octets, L2Octets: r.L2Octets, Sampling: max(r.Sampling, 1),
 		EndReason: endReason(r.EndReason), Marks: marks(r.Marks),
-	})
-	if err != nil { // a year that RFC 3339 cannot write
-		return strconv.AppendQuote(b, fmt.Sprint("record: ", err))
+		App: r.App, AppHow: r.AppHow.String(), AppName: r.AppName, Client: client(r.Client), Reverse: r.Is(flow.MarkReverse),
+		MinLen: r.MinLen, MaxLen: r.MaxLen, Fragments: r.Fragments, FirstFlags: tcpFlags(uint16(r.FirstTCPFlags)),
+		RTTUS: r.RTTUS, Retransmits: r.Retransmits, ZeroWindows: r.ZeroWindows,
+		InnerVLAN: r.InnerVLAN, MPLS: r.MPLS, SrcVIF: r.SrcVIF, DstVIF: r.DstVIF,
+		OuterSrcPort: r.Tunnel.SrcPort, OuterDstPort: r.Tunnel.DstPort, OuterProto: outerProto(&r.Tunnel),
+		InIfName: r.InIfName, OutIfName: r.OutIfName,
 	}
-	return append(b, doc...)
+}
+
+func client(c flow.Client) string {
+	switch c {
+	case flow.ClientSrc:
+		return "src"
+	case flow.ClientDst:
+		return "dst"
+	}
+	return ""
+}
+
+func outerProto(t *flow.Tunnel) string {
+	if t.Proto == 0 {
+		return ""
+	}
+	return proto(t.Proto)
 }
 
 func direction(d uint8) string {

@@ -89,6 +89,7 @@ func (c *Config) workers() int {
 type Point struct {
 	ID      uint64 // observationPointId (element 138)
 	IfIndex uint32 // of the interface, 0 when there is none
+	IfName  string // of the interface, "" when it is not known
 	Name    string
 	Host    string
 	Role    flow.Role

@@ -116,9 +116,9 @@ func (m *shard) place(r *flow.Record, index uint32) {
 	r.Point, r.Role, r.Observer, r.ObserverHost = p.ID, p.Role, p.Name, p.Host
 	switch r.Direction {
 	case 0:
-		r.InIf = p.IfIndex
+		r.InIf, r.InIfName = p.IfIndex, p.IfName
 	case 1:
-		r.OutIf = p.IfIndex
+		r.OutIf, r.OutIfName = p.IfIndex, p.IfName
 	}
 }
 
