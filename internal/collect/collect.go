@@ -17,6 +17,7 @@ import (
 
 	"crosstap/internal/collect/enrich"
 	"crosstap/internal/collect/listen"
+	"crosstap/internal/collect/output"
 	"crosstap/internal/collect/session"
 	"crosstap/internal/collect/store"
 	"crosstap/internal/flow"
@@ -33,9 +34,10 @@ type Source interface {
 // Config says what a collector is made of.
 type Config struct {
 	Store   store.Store
-	Dir     string          // for the heartbeat and the exporters' templates; "" keeps neither
-	Listen  []listen.Config // sockets
-	Sources []Source        // others
+	Dir     string           // for the heartbeat and the exporters' templates; "" keeps neither
+	Listen  []listen.Config  // sockets
+	Sources []Source         // others
+	Outputs []*output.Output // get every record beside the store
 	Session session.Config
 	Enrich  enrich.Config
 	Workers int          // decoders; 0 for one on each CPU
@@ -212,6 +214,7 @@ func (c *Collector) Run(stop context.Context) error {
 	g.Go(func() error { defer close(enriched); return c.enricher.Run(ctx, decoded, enriched) })
 	drained := make(chan struct{})
 	g.Go(func() error { defer close(drained); return c.runAppend(ctx, enriched) })
+	g.Go(func() error { return c.runOutputs(ctx, drained) })
 	g.Go(func() error { return c.runTicks(ctx, drained) })
 	err := g.Wait()
 	return errors.Join(err, c.finish(context.WithoutCancel(stop)))
@@ -241,6 +244,7 @@ func (c *Collector) runAppend(ctx context.Context, in <-chan []flow.Record) erro
 				return nil
 			}
 			c.stored.In(len(recs))
+			c.offer(recs)
 			if err := c.cfg.Store.Append(ctx, recs); err != nil {
 				c.stored.Drop(dropStore, len(recs))
 				return fmt.Errorf("collect: store %d records: %w", len(recs), err)

@@ -5,6 +5,7 @@ import (
 
 	"crosstap/internal/collect/enrich"
 	"crosstap/internal/collect/listen"
+	"crosstap/internal/collect/output"
 	"crosstap/internal/collect/session"
 	"crosstap/internal/ledger"
 )
@@ -16,6 +17,7 @@ type Status struct {
 	Exporters []Exporter         // in the order of address and domain; silent ones too
 	Sessions  session.Stats
 	Flows     enrich.Stats
+	Outputs   []output.Status
 }
 
 // Exporter is one observation domain of an exporter with its name.
@@ -27,7 +29,7 @@ type Exporter struct {
 // Status returns the line's state.
 func (c *Collector) Status() Status {
 	now := time.Now().UnixNano()
-	s := Status{Sessions: c.sessions.Stats(), Flows: c.enricher.Stats()}
+	s := Status{Sessions: c.sessions.Stats(), Flows: c.enricher.Stats(), Outputs: c.outputs(now)}
 	for _, l := range c.listeners {
 		s.Listeners = append(s.Listeners, l.Status())
 	}
