@@ -156,7 +156,7 @@ func TestSpec(t *testing.T) {
 	f(func(s *tap.Spec) { s.Interfaces = []string{"eth0"} }, "tap: interfaces and a capture file at once: name one kind of source")
 	f(func(s *tap.Spec) { s.To = nil }, "tap: no destination: give at least one of ipfix://HOST, flows:-, pcapng:PATH, pcap:PATH and null: (to measure)")
 	f(func(s *tap.Spec) { s.SnapLen = 64 }, "tap: snap length 64: must be 0 for whole frames, or at least 160 so that headers inside tunnels stay")
-	f(func(s *tap.Spec) { s.To = []string{"flows:x"} }, `tap: destination "flows:x": want ipfix://, ipfix+tcp://, ipfix+tls://, netflow9://, netflow5:// or sflow://HOST, flows:-, pcapng:PATH, pcap:PATH, or null: for nowhere`)
+	f(func(s *tap.Spec) { s.To = []string{"flows:x"} }, `tap: destination "flows:x": want ipfix://, ipfix+tcp://, ipfix+tls://, netflow9://, netflow5:// or sflow://HOST, flows:-, pcapng:PATH, pcap:PATH, vxlan://…, geneve://…, udp://…, gre://…, erspan2://…, erspan3://…, iface:NAME, or null: for nowhere`)
 	f(func(s *tap.Spec) { s.To = []string{"ipfix://"} }, "tap: export: ipfix://: no host, want ipfix://HOST[:PORT]")
 	f(func(s *tap.Spec) { s.Stdout, s.To = nil, []string{"flows:-"} }, "tap: destination flows:-: there is no standard output")
 	f(func(s *tap.Spec) { s.To = []string{"pcapng:"} }, "deliver: pcapng: no path: want pcapng:PATH, or pcapng:- for standard output")
@@ -164,7 +164,7 @@ func TestSpec(t *testing.T) {
 	f(func(s *tap.Spec) { s.To = []string{"pcapng:a/../b", "pcap:b"} }, "tap: two destinations are the file b")
 	f(func(s *tap.Spec) { s.Filter = "tcp prot 5" }, `filter: column 5: "prot" is not expected; did you mean "port"?`)
 	f(func(s *tap.Spec) { s.Groom = &groom.Spec{Balance: &groom.Balance{Outputs: 2}} },
-		"tap: groom: balance over 2 outputs: 0 capture files to write; name one for each, and no null:frames or sflow")
+		"tap: groom: balance over 2 outputs: 0 capture files or tools to send to; name one for each, and no null:frames or sflow")
 	f(func(s *tap.Spec) { s.Idle = 0 }, "meter: idle timeout 0s: must be 10ms to 24h0m0s")
 	f(func(s *tap.Spec) { s.VXLANPorts = []uint16{0} }, "tap: dissect: vxlan port 0: ports are 1 to 65535")
 }
