@@ -114,6 +114,7 @@ func TestNetNetflow(t *testing.T) {
 	dir := t.TempDir()
 	collector := exec.Command(nfcapd, "-b", "127.0.0.1", "-p", "2055", "-w", dir, "-I", "test")
 	must(t, s.host.Do(collector.Start))
+	t.Cleanup(testkit.Guard(t, collector.Process.Pid))
 	t.Cleanup(func() { _ = collector.Process.Kill() })
 	waitUDP(t, s.host, 2055)
 	r := s.run("-e", "br0,br-int", "-p", "-v", "-s", "100", "--idle", "300ms", "--switch-id", "br0=1", "--switch-id", "br-int=3", "127.0.0.1")
@@ -136,7 +137,7 @@ func TestNetNetflow(t *testing.T) {
 	}
 	must(t, r.cmd.Process.Signal(syscall.SIGINT))
 	r.exit(0)
-	time.Sleep(300 * time.Millisecond) // until nfcapd has read its socket
+	testkit.Drained(t, collector.Process.Pid, 2055)
 	must(t, collector.Process.Signal(syscall.SIGINT))
 	_ = collector.Wait()
 	out, err := exec.Command(nfdump, "-R", dir, "-o", "json", "proto udp and port 2000").Output()
@@ -202,8 +203,8 @@ func TestNetNetflowCommandLine(t *testing.T) {
 	eventually(t, "the daemon ends", func() bool {
 		return exec.Command(binary(t), append([]string{"net-netflow", "--status"}, s.args...)...).Run() != nil
 	})
-	time.Sleep(200 * time.Millisecond)   // the lock goes after the socket
-	r := s.run("-e", "br0", "127.0.0.1") // it is free
+	eventually(t, "the lock is free, too", func() bool { return syscall.Kill(pid, 0) != nil })
+	r := s.run("-e", "br0", "127.0.0.1")
 	eventually(t, "an instance", func() bool {
 		return exec.Command(binary(t), append([]string{"net-netflow", "--status"}, s.args...)...).Run() == nil
 	})

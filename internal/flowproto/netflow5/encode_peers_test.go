@@ -236,7 +236,7 @@ func TestNfcapdStoresOurs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	time.Sleep(300 * time.Millisecond) // until nfcapd has read its socket
+	testkit.Drained(t, cmd.Process.Pid, port)
 	_ = cmd.Process.Signal(os.Interrupt)
 	rest, err := io.ReadAll(out)
 	if err != nil {

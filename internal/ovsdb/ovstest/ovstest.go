@@ -28,8 +28,8 @@ type DB struct {
 	tb     testing.TB
 	dir    string
 	args   []string
-	server *exec.Cmd
-	vswd   *exec.Cmd
+	server *process
+	vswd   *process
 	do     func(func() error) error // runs a function in the namespace
 }
 
@@ -123,20 +123,27 @@ func (d *DB) env() []string {
 	return append(os.Environ(), "OVS_RUNDIR="+d.dir, "OVS_LOGDIR="+d.dir, "OVS_DBDIR="+d.dir, "OVS_SYSCONFDIR="+d.dir)
 }
 
-func (d *DB) start(name string, args ...string) *exec.Cmd {
+// process is one of the daemons.
+type process struct {
+	*exec.Cmd
+	release func() // of its guard
+}
+
+func (d *DB) start(name string, args ...string) *process {
 	d.tb.Helper()
 	cmd := exec.Command(testkit.Tool(d.tb, name), args...)
 	cmd.Env = d.env()
 	if err := d.do(cmd.Start); err != nil {
 		d.tb.Fatalf("%s: %v", name, err)
 	}
-	return cmd
+	return &process{cmd, testkit.Guard(d.tb, cmd.Process.Pid)}
 }
 
-func (d *DB) stop(cmd *exec.Cmd) {
+func (d *DB) stop(cmd *process) {
 	if cmd == nil {
 		return
 	}
+	defer cmd.release()
 	_ = cmd.Process.Signal(unix.SIGTERM)
 	kill := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
 	defer kill.Stop()

@@ -250,7 +250,7 @@ func TestRefusedThenThere(t *testing.T) {
 	target := c.target(t)
 	c.conn.Close()
 	l := start(t, t.Context(), config(target))
-	for range 5 {
+	for end := time.Now().Add(10 * time.Second); l.Status()[0].Refused == 0 && time.Now().Before(end); {
 		l.in <- records(10)
 		time.Sleep(30 * time.Millisecond)
 	}
@@ -274,7 +274,7 @@ func TestRefusedThenThere(t *testing.T) {
 			decoded.Add(int64(len(recs)))
 		}
 	}()
-	for deadline := time.Now().Add(5 * time.Second); decoded.Load() == 0 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(20 * time.Second); decoded.Load() == 0 && time.Now().Before(deadline); {
 		l.in <- records(10)
 		time.Sleep(50 * time.Millisecond)
 	}

@@ -49,7 +49,7 @@ func TestNfcapdStoresOurExport(t *testing.T) {
 		l := start(t, t.Context(), config(Target{Host: "127.0.0.1", Port: uint16(port), Profile: p, Domain: 7, Refresh: time.Minute}))
 		l.in <- overlay(100)
 		l.end(t)
-		time.Sleep(300 * time.Millisecond) // until nfcapd has read its socket
+		testkit.Drained(t, cmd.Process.Pid, port)
 		_ = cmd.Process.Signal(os.Interrupt)
 		rest, err := io.ReadAll(out)
 		if err != nil {

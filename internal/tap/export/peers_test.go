@@ -67,7 +67,7 @@ func daemon(t *testing.T, port int, name string, args ...string) (stop func() st
 		t.Fatal(err)
 	}
 	want := fmt.Sprintf(":%04X ", port)
-	for deadline := time.Now().Add(5 * time.Second); ; {
+	for deadline := time.Now().Add(30 * time.Second); ; {
 		udp, _ := os.ReadFile("/proc/net/udp")
 		udp6, _ := os.ReadFile("/proc/net/udp6")
 		if strings.Contains(string(udp)+string(udp6), want) {
@@ -81,7 +81,7 @@ func daemon(t *testing.T, port int, name string, args ...string) (stop func() st
 		time.Sleep(10 * time.Millisecond)
 	}
 	return func() string {
-		time.Sleep(400 * time.Millisecond) // until it has read its socket
+		testkit.Drained(t, cmd.Process.Pid, port)
 		_ = cmd.Process.Signal(os.Interrupt)
 		_ = cmd.Wait()
 		return out.String()
@@ -92,7 +92,9 @@ func daemon(t *testing.T, port int, name string, args ...string) (stop func() st
 func sendAll(t *testing.T, target Target, recs []flow.Record) {
 	t.Helper()
 	l := start(t, t.Context(), config(target))
-	time.Sleep(50 * time.Millisecond) // templates and options first
+	for end := time.Now().Add(10 * time.Second); l.Status()[0].Messages == 0 && time.Now().Before(end); { // templates and options first
+		time.Sleep(time.Millisecond)
+	}
 	for i := 0; i < len(recs); i += 100 {
 		l.in <- recs[i:min(i+100, len(recs))]
 	}
@@ -201,7 +203,7 @@ func pmacct(t *testing.T, kind string, port int) (args []string, out string) {
 // waitFile waits for what a process writes after its parent has ended.
 func waitFile(t *testing.T, path string) {
 	t.Helper()
-	for range 500 {
+	for range 3000 {
 		if st, err := os.Stat(path); err == nil && st.Size() > 0 {
 			time.Sleep(100 * time.Millisecond)
 			return

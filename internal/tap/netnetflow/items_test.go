@@ -68,15 +68,16 @@ func TestN08Purgatory(t *testing.T) {
 	c := l.config(col, "br0")
 	c.Queue, c.Period, c.Report, c.Idle = 1, time.Minute, 20*time.Millisecond, 50*time.Millisecond
 	r := l.start(c)
-	for range 3 {
+	eventually(t, "a queue that is too small", func() bool {
 		l.send(a, b, "10.1.0.2", 1, 100)
 		time.Sleep(120 * time.Millisecond) // the flow ends
-	}
+		return r.Status()[0].QueueFull >= 2
+	})
 	eventually(t, "advice", func() bool {
 		return strings.Contains(r.log.String(), "maximum purgatory size reached") && strings.Contains(r.log.String(), "lower polling period (-s)")
 	})
 	_ = r.stop()
-	if s := r.Status()[0]; s.QueueFull < 2 || s.Sent.Flows != 1 {
+	if s := r.Status()[0]; s.QueueFull < 2 || s.Sent.Flows < 1 || s.Sent.Flows > 2 { // a flow may end with the line, behind the one in the queue
 		t.Errorf("%+v", s)
 	}
 }
