@@ -2,9 +2,11 @@ package tap
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"crosstap/internal/frame"
+	"crosstap/internal/rpcap"
 	"crosstap/internal/tap/capture"
 )
 
@@ -27,7 +29,24 @@ func (s *Spec) kinds() (names []string) {
 	if len(s.Listen) > 0 {
 		names = append(names, "endpoints to listen on")
 	}
+	if len(s.Remotes) > 0 {
+		names = append(names, "interfaces of other hosts")
+	}
 	return names
+}
+
+// splitRemotes takes the interfaces of other hosts out from among the interfaces.
+func (s *Spec) splitRemotes() {
+	var local []string
+	remotes := slices.Clone(s.Remotes)
+	for _, name := range s.Interfaces {
+		if rpcap.IsTarget(name) {
+			remotes = append(remotes, name)
+		} else {
+			local = append(local, name)
+		}
+	}
+	s.Interfaces, s.Remotes = local, remotes
 }
 
 // checkSource reports a mistake in the source.
@@ -43,7 +62,7 @@ func (s *Spec) checkSource() error {
 }
 
 // local reports whether the source is interfaces of this host, where the kernel can filter.
-func (s *Spec) local() bool { return s.File == "" && len(s.Listen) == 0 }
+func (s *Spec) local() bool { return len(s.Interfaces) > 0 }
 
 // makeMirror makes the source of what remote mirrors send.
 func (t *Tap) makeMirror(snap int) error {

@@ -31,6 +31,7 @@ type Spec struct {
 	Interfaces  []string
 	File        string
 	Listen      []string // endpoints that remote mirrors send to, as URLs
+	Remotes     []string // interfaces of other hosts, as rpcap:// URLs; they may also stand among Interfaces
 	NetNS       string   // file of the network namespace of the interfaces; "" for the process's own
 	RingBytes   int      // of kernel memory for each interface
 	SnapLen     int      // keep at most so many bytes of each frame; 0 for all
@@ -170,7 +171,7 @@ func (d *destinations) add(to string) (stdout bool, err error) {
 		}
 		stdout = rest == "-"
 		d.frames = append(d.frames, frameTo{to: to, file: &f})
-	case slices.Contains(tunnel.Schemes(), scheme):
+	case slices.Contains(tunnel.Schemes(), scheme), scheme == "rpcap", scheme == "rpcaps":
 		f := frameTo{to: to}
 		if f.rest, f.own, err = splitOwn(to); err != nil {
 			return false, err
@@ -189,7 +190,7 @@ func (d *destinations) add(to string) (stdout bool, err error) {
 		}
 		d.targets = append(d.targets, t)
 	default:
-		return false, fmt.Errorf("tap: destination %q: want %s or sflow://HOST, flows:-, pcapng:PATH, pcap:PATH, %s://…, iface:NAME, or null: for nowhere", to, strings.Join(export.Schemes(), "://, ")+"://",
+		return false, fmt.Errorf("tap: destination %q: want %s or sflow://HOST, flows:-, pcapng:PATH, pcap:PATH, %s://…, iface:NAME, rpcap://ADDRESS, or null: for nowhere", to, strings.Join(export.Schemes(), "://, ")+"://",
 			strings.Join(tunnel.Schemes()[:len(tunnel.Schemes())-1], "://…, "))
 	}
 	return stdout, nil

@@ -5,6 +5,7 @@ package tap
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 
 	"crosstap/internal/dissect"
@@ -62,6 +63,7 @@ type Tap struct {
 
 // New returns the tap that s describes. It opens nothing. The error of a filter's expression is a *filter.Error.
 func New(s Spec) (*Tap, error) {
+	s.splitRemotes()
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
@@ -87,6 +89,8 @@ func (t *Tap) makeSource() (err error) {
 	switch {
 	case len(s.Listen) > 0:
 		err = t.makeMirror(snap)
+	case len(s.Remotes) > 0:
+		err = t.makeRemote(snap)
 	case s.File != "":
 		t.file, err = capture.NewFile(capture.FileConfig{Path: s.File, SnapLen: snap})
 		t.source = t.file
@@ -227,6 +231,9 @@ func (t *Tap) makeFrameSinks() error {
 
 // newFrameSink returns the sink of one destination.
 func (t *Tap) newFrameSink(d frameTo) (frameSink, error) {
+	if strings.HasPrefix(d.to, "rpcap") {
+		return t.newRPCAP(d.to, d.rest, d.own)
+	}
 	if d.file == nil {
 		return t.newTunnel(d.to, d.rest, d.own)
 	}

@@ -66,3 +66,13 @@ func (n *netns) do(f func() error) error {
 	}()
 	return <-done
 }
+
+// InNetNS runs f in the network namespace of a file: sockets that f opens stay in it. "" is the namespace of the process.
+func InNetNS(path string, f func() error) error {
+	n, err := openNetns(path)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	return n.do(f)
+}

@@ -1,0 +1,195 @@
+package rpcap
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"crosstap/internal/frame"
+)
+
+// ParseServer reads rpcap://[ADDRESS][:PORT]?OPTIONS, or rpcaps:// with a certificate. Without an address it is loopback's.
+func ParseServer(text string) (ServerConfig, error) {
+	c := DefaultServerConfig()
+	fail := func(format string, args ...any) (ServerConfig, error) {
+		return c, fmt.Errorf("%s: %s", text, fmt.Sprintf(format, args...))
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return c, fmt.Errorf("rpcap: %w", err)
+	}
+	if u.Scheme != "rpcap" && u.Scheme != "rpcaps" || u.User != nil || u.Path != "" && u.Path != "/" {
+		return fail("want rpcap://[ADDRESS][:PORT]?user=NAME&password_file=FILE, or rpcaps://")
+	}
+	host, port := u.Hostname(), u.Port()
+	if host == "" || host == "localhost" {
+		host = "127.0.0.1"
+	} else if host == "*" {
+		host = "::"
+	}
+	if port == "" {
+		port = strconv.Itoa(DefaultPort)
+	}
+	a, err := netip.ParseAddrPort(net.JoinHostPort(host, port))
+	if err != nil {
+		return fail("want an address of this host to listen on, * for all, and a port")
+	}
+	c.Addr = a.String()
+	if err := c.options(u.Query(), u.Scheme == "rpcaps"); err != nil {
+		return fail("%v", err)
+	}
+	return c, nil
+}
+
+func (c *ServerConfig) options(q url.Values, secure bool) (err error) {
+	known := []string{"user", "password_file", "open", "data_port", "clients", "cert", "key"}
+	for name := range q {
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("option %q: want one of %s", name, strings.Join(known, ", "))
+		}
+	}
+	c.User = q.Get("user")
+	if file := q.Get("password_file"); file != "" {
+		if c.Password, err = ReadPassword(file); err != nil {
+			return err
+		}
+	}
+	if c.User != "" && c.Password == "" {
+		return fmt.Errorf("user=%s without password_file", c.User)
+	}
+	c.Open = q.Get("open") == "yes"
+	if v := q.Get("data_port"); v != "" {
+		n, err := strconv.ParseUint(v, 10, 16)
+		if err != nil {
+			return fmt.Errorf("data_port=%s: want a port", v)
+		}
+		c.DataPort = uint16(n)
+	}
+	if v := q.Get("clients"); v != "" {
+		if c.MaxClients, err = strconv.Atoi(v); err != nil {
+			return fmt.Errorf("clients=%s: want a number", v)
+		}
+	}
+	switch {
+	case !secure && (q.Has("cert") || q.Has("key")):
+		return fmt.Errorf("cert and key are for rpcaps://")
+	case secure:
+		cert, err := tls.LoadX509KeyPair(q.Get("cert"), q.Get("key"))
+		if err != nil {
+			return fmt.Errorf("cert and key: %w", err)
+		}
+		c.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	}
+	return nil
+}
+
+// ReadPassword reads a password from the first line of a file.
+func ReadPassword(file string) (string, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("password: %w", err)
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	line = strings.TrimSuffix(line, "\r")
+	if line == "" || len(line) > maxText {
+		return "", fmt.Errorf("password: the first line of %s is empty or too long", file)
+	}
+	return line, nil
+}
+
+// Sink is a server as the last stage of a tap.
+type Sink struct {
+	*Server
+	to string
+	l  net.Listener
+}
+
+// NewSink returns a sink for the URL that c was read from.
+func NewSink(to string, c ServerConfig) (*Sink, error) {
+	s, err := NewServer(c)
+	if err != nil {
+		return nil, err
+	}
+	return &Sink{Server: s, to: to}, nil
+}
+
+// Where returns the destination as it was given, without its options.
+func (s *Sink) Where() string {
+	where, _, _ := strings.Cut(s.to, "?")
+	return where
+}
+
+// Open listens, so that a port that another program has ends the tap before it captures.
+func (s *Sink) Open(ctx context.Context) (err error) {
+	s.l, err = s.Listen(ctx)
+	return err
+}
+
+// Close closes what Open has opened, when Run will not.
+func (s *Sink) Close() {
+	if s.l != nil {
+		s.l.Close()
+	}
+}
+
+// Exclusion is the filter for the packets of the control connections, and of the data connections when their port is known. Those with
+// other ports the server knows itself.
+func (s *Sink) Exclusion() string {
+	a := s.Addr()
+	if a == nil {
+		return ""
+	}
+	ports := fmt.Sprintf("port %d", a.Port)
+	if n := s.cfg.DataPort; n != 0 {
+		ports = fmt.Sprintf("(%s or port %d)", ports, n)
+	}
+	if ip, ok := netip.AddrFromSlice(a.IP); ok && !ip.IsUnspecified() {
+		return fmt.Sprintf("tcp and host %s and %s", ip.Unmap(), ports)
+	}
+	return "tcp and " + ports
+}
+
+// Run gives the frames of every batch from in to the clients, until in is closed or ctx ends.
+func (s *Sink) Run(ctx context.Context, in <-chan frame.Batch) error {
+	serving, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(serving, s.l) }()
+	defer stop()
+	for {
+		select {
+		case b, ok := <-in:
+			if !ok {
+				s.flush()
+				stop()
+				return <-ended
+			}
+			s.Publish(b.Frames)
+			b.Release()
+		case err := <-ended:
+			return err
+		case <-ctx.Done():
+			<-ended
+			return ctx.Err()
+		}
+	}
+}
+
+// flush ends all captures: clients get what waits for them.
+func (s *Server) flush() {
+	s.mu.RLock()
+	all := make([]*capture, 0, len(s.captures))
+	for c := range s.captures {
+		all = append(all, c)
+	}
+	s.mu.RUnlock()
+	for _, c := range all {
+		c.flush()
+	}
+}
