@@ -41,6 +41,10 @@ func (t *Tap) Run(stop context.Context) error {
 		in := frames
 		frames = l.stage(func(out chan<- frame.Batch) error { return t.sieve.Run(ctx, in, out) })
 	}
+	if t.limit != nil {
+		in := frames
+		frames = l.stage(func(out chan<- frame.Batch) error { return t.limit.Run(ctx, in, out) })
+	}
 	t.runOutputs(&l, frames)
 	err := g.Wait()
 	l.drain()

@@ -59,6 +59,7 @@ type Spec struct {
 	Stdout   io.Writer // where flows:-, pcapng:- and pcap:- go
 	Program  string    // that capture files are said to be written by, with its version
 
+	Limit Limit  // when to end
 	Ready func() // called once, when capturing has begun
 	Log   *slog.Logger
 }
@@ -162,6 +163,8 @@ func (d *destinations) add(to string) (stdout bool, err error) {
 		stdout, d.lines = true, true
 	case to == "null:":
 		d.null = true
+	case to == "frames:-":
+		stdout, d.frames = true, append(d.frames, frameTo{to: to})
 	case to == "null:frames":
 		d.discardFrames = true
 	case scheme == "pcapng" || scheme == "pcap":

@@ -143,7 +143,7 @@ func (t *Tap) Filter() string {
 // Ledger returns the account of frames from the source to the destinations as one sum that adds up; "" where the first
 // line of the summary says all, because nothing stands between the two.
 func (t *Tap) Ledger() string {
-	if t.sieve == nil && t.groom == nil {
+	if t.sieve == nil && t.groom == nil && t.limit == nil {
 		return ""
 	}
 	common := t.common()
@@ -174,6 +174,9 @@ func (t *Tap) Ledger() string {
 func (t *Tap) common() []ledger.Statement {
 	n := 1
 	if t.sieve != nil {
+		n++
+	}
+	if t.limit != nil {
 		n++
 	}
 	if t.groom != nil {

@@ -48,6 +48,7 @@ type Tap struct {
 	at     places        // source, when it is no file
 	kernel kernelFilter
 	sieve  *sift.Sieve     // nil: all frames go on
+	limit  *limiter        // nil: without end
 	groom  *groom.Pipeline // nil: as they are
 	warned bool            // that dedup will find nothing
 	sample uint32          // groom passes one frame in so many on
@@ -107,6 +108,10 @@ func (t *Tap) makeSource() (err error) {
 	t.books = append(t.books, t.source.Book())
 	if t.sieve != nil {
 		t.books = append(t.books, t.sieve.Book())
+	}
+	if s.Limit != (Limit{}) {
+		t.limit = newLimiter(s.Limit, t.stop)
+		t.books = append(t.books, t.limit.book)
 	}
 	return nil
 }
@@ -231,7 +236,10 @@ func (t *Tap) makeFrameSinks() error {
 
 // newFrameSink returns the sink of one destination.
 func (t *Tap) newFrameSink(d frameTo) (frameSink, error) {
-	if strings.HasPrefix(d.to, "rpcap") {
+	switch {
+	case d.to == "frames:-":
+		return deliver.NewListing(t.spec.Stdout, t.interfaceName, dissect.New(t.spec.dissectConfig())), nil
+	case strings.HasPrefix(d.to, "rpcap"):
 		return t.newRPCAP(d.to, d.rest, d.own)
 	}
 	if d.file == nil {
