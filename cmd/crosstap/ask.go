@@ -29,15 +29,17 @@ var formats = []string{"table", "wide", "json", "jsonl", "csv", "yaml"}
 
 // source is where an ask command gets its answers.
 type source struct {
-	server  string
-	data    string
-	timeout time.Duration
+	server   string
+	data     string
+	elements []string
+	timeout  time.Duration
 }
 
 func (s *source) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&s.server, "server", "", "URL of the server (default "+ask.DefaultServer+", or $CROSSTAP_SERVER)")
 	f.StringVar(&s.data, "data", "", "read this store directory instead of asking a server")
+	f.StringSliceVar(&s.elements, "elements", nil, "with --data: files with definitions of information elements, .yaml or .csv")
 	f.DurationVar(&s.timeout, "timeout", 35*time.Second, "longest wait for an answer")
 }
 
@@ -48,7 +50,10 @@ func (s *source) open(ctx context.Context) (c *ask.Client, done func() error, er
 		if s.server != "" {
 			return nil, nil, usagef("--server and --data exclude each other")
 		}
-		return openData(ctx, s.data)
+		return openData(ctx, s.data, s.elements)
+	}
+	if len(s.elements) > 0 {
+		return nil, nil, usagef("--elements goes with --data; a server is told its own")
 	}
 	server := s.server
 	if server == "" {

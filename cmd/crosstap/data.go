@@ -10,8 +10,8 @@ import (
 )
 
 // openData returns a client that asks the store directory itself, through the API in this process.
-func openData(_ context.Context, dir string) (*ask.Client, func() error, error) {
-	h, done, err := serve.OpenData(dir)
+func openData(_ context.Context, dir string, elements []string) (*ask.Client, func() error, error) {
+	h, done, err := serve.OpenData(dir, elements...)
 	if err != nil {
 		return nil, nil, exit(exitUsage, err)
 	}

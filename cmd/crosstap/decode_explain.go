@@ -3,14 +3,10 @@ package main
 import (
 	"encoding/hex"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"crosstap/internal/flowproto"
 	"crosstap/internal/ie"
-
-	"github.com/goccy/go-yaml"
 )
 
 // defineElements reads the operator's definitions of elements; "" is none.
@@ -18,32 +14,11 @@ func defineElements(path string) error {
 	if path == "" {
 		return nil
 	}
-	var all []ie.Definition
-	switch ext := strings.ToLower(filepath.Ext(path)); ext {
-	case ".csv":
-		f, err := os.Open(path)
-		if err != nil {
-			return fmt.Errorf("decode: elements: %w", err)
-		}
-		defer f.Close()
-		if all, err = ie.ParseCSV(f); err != nil {
-			return fmt.Errorf("decode: elements: %s: %w", path, err)
-		}
-	case ".yaml", ".yml":
-		b, err := os.ReadFile(path)
-		if err != nil {
-			return fmt.Errorf("decode: elements: %w", err)
-		}
-		if err := yaml.UnmarshalWithOptions(b, &all, yaml.Strict()); err != nil {
-			return fmt.Errorf("decode: elements: %s: %w", path, err)
-		}
-	default:
-		return fmt.Errorf("decode: elements: %s: the name ends in %q, want .yaml or .csv", path, ext)
+	all, err := ie.Load(path)
+	if err != nil {
+		return fmt.Errorf("decode: %w", err)
 	}
-	if err := ie.Define(all); err != nil {
-		return fmt.Errorf("decode: elements: %s: %w", path, err)
-	}
-	return nil
+	return ie.Define(all)
 }
 
 // bytesShown is how many bytes of a part stand in its line.

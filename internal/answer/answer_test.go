@@ -62,7 +62,7 @@ func golden(t *testing.T, name string, got []byte) {
 func TestTable(t *testing.T) {
 	p := testPairs()
 	conversations := &report.Conversations{Rows: []report.Conversation{{Ends: p.Rows[0].Ends, Counts: p.Rows[0].Counts, Proto: "tcp", SrcPort: 40000, DstPort: 5432, App: "postgres", TCPFlags: "SAPF"}}}
-	flows := &report.Flows{Rows: []report.Flow{{Start: noon, End: noon, Observer: "h1 mirror", Role: "mirror", Segment: "vxlan:5001", Tenant: "blue", SrcVM: "web-1", SrcAddr: "fd00::1", SrcPort: 40000,
+	flows := &report.Flows{Rows: []report.Flow{{Start: noon, End: noon, Observer: "h1 mirror", Role: "mirror", InIfName: "vnet7", InIf: 7, OutIf: 9, VRF: "red", Extra: []string{"queueDepth=5"}, Segment: "vxlan:5001", Tenant: "blue", SrcVM: "web-1", SrcAddr: "fd00::1", SrcPort: 40000,
 		DstAddr: "10.0.0.2", DstPort: 53, Proto: "udp", Packets: 1000, Octets: 999_499, Sampling: 100, Canonical: true}, {End: noon, Proto: "icmp", ICMP: "8/0", SrcAddr: "10.0.0.1", DstAddr: "10.0.0.2"}}}
 	f := func(file string, doc any, o Options) {
 		t.Helper()

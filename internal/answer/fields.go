@@ -75,12 +75,24 @@ var flowFields = []field[report.Flow]{
 	{title: "FLAGS", text: func(r *report.Flow, _ *Options) string { return r.TCPFlags }},
 	{title: "PACKETS", right: true, text: func(r *report.Flow, _ *Options) string { return Count(r.Packets) }},
 	{title: "BYTES", right: true, text: func(r *report.Flow, _ *Options) string { return Bytes(r.Octets) }},
+	{title: "IN", wide: true, text: func(r *report.Flow, _ *Options) string { return iface(r.InIfName, r.InIf) }},
+	{title: "OUT", wide: true, text: func(r *report.Flow, _ *Options) string { return iface(r.OutIfName, r.OutIf) }},
+	{title: "VRF", wide: true, text: func(r *report.Flow, _ *Options) string { return r.VRF }},
 	{title: "SAMPLING", right: true, wide: true, text: func(r *report.Flow, _ *Options) string { return rate(r.Sampling) }},
 	{title: "EXPORTER", wide: true, text: func(r *report.Flow, _ *Options) string { return r.Exporter }},
 	{title: "DOMAIN", right: true, wide: true, text: func(r *report.Flow, _ *Options) string { return strconv.FormatUint(uint64(r.Domain), 10) }},
 	{title: "ENDED", wide: true, text: func(r *report.Flow, _ *Options) string { return r.EndReason }},
 	{title: "COUNTED", text: func(r *report.Flow, _ *Options) string { return yes(r.Canonical) }},
 	{title: "MARKS", wide: true, text: func(r *report.Flow, _ *Options) string { return strings.Join(r.Marks, ", ") }},
+	{title: "EXTRA", wide: true, text: func(r *report.Flow, _ *Options) string { return strings.Join(r.Extra, " ") }},
+}
+
+// iface gives an interface's name, else its number.
+func iface(name string, number uint32) string {
+	if name == "" && number != 0 {
+		return strconv.FormatUint(uint64(number), 10)
+	}
+	return name
 }
 
 // network gives the number of a VXLAN segment alone and names every other kind ("vlan:100").

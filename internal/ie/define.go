@@ -32,6 +32,16 @@ var defined atomic.Pointer[custom]
 // Define makes the operator's definitions known to Lookup and ByName, in place of those given before. The tables' own elements
 // stay as they are. When a definition is wrong nothing changes, and the error tells every mistake.
 func Define(all []Definition) error {
+	c, err := compile(all)
+	if err != nil {
+		return err
+	}
+	defined.Store(c)
+	return nil
+}
+
+// compile makes the set of elements, or tells every mistake.
+func compile(all []Definition) (*custom, error) {
 	c := &custom{byID: make(map[key]*Element, len(all)), byName: make(map[string]*Element, len(all))}
 	var errs []error
 	for i, d := range all {
@@ -44,10 +54,9 @@ func Define(all []Definition) error {
 		}
 	}
 	if len(errs) > 0 {
-		return errors.Join(errs...)
+		return nil, errors.Join(errs...)
 	}
-	defined.Store(c)
-	return nil
+	return c, nil
 }
 
 func (d Definition) element() (*Element, error) {

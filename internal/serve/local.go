@@ -12,9 +12,13 @@ import (
 	"crosstap/internal/serve/settings"
 )
 
-// OpenData returns the API over a store directory, without a server and beside one that writes it. Close it at the end.
-func OpenData(dir string) (h http.Handler, closer func() error, err error) {
-	s := &Server{cfg: Config{Settings: settings.Settings{Data: dir}}, started: time.Now()}
+// OpenData returns the API over a store directory, without a server and beside one that writes it. elements are files with
+// definitions of elements. Close it at the end.
+func OpenData(dir string, elements ...string) (h http.Handler, closer func() error, err error) {
+	s := &Server{cfg: Config{Settings: settings.Settings{Data: dir, Elements: elements}}, started: time.Now()}
+	if err := s.defineElements(); err != nil {
+		return nil, nil, err
+	}
 	st, err := segment.Open(segment.Config{Dir: dir, ReadOnly: true})
 	if err != nil {
 		return nil, nil, fmt.Errorf("data %s: %w", dir, err)

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"time"
 
 	"crosstap/internal/collect"
@@ -61,6 +60,9 @@ const stopWait = 5 * time.Second
 // its way is stored, the store is closed.
 func (s *Server) Run(stop context.Context) (err error) {
 	s.started = time.Now()
+	if err := s.defineElements(); err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
 	st, err := segment.Open(s.storeConfig())
 	if err != nil {
 		return fmt.Errorf("serve: data %s: %w", s.cfg.Data, err)
@@ -111,7 +113,10 @@ func (s *Server) all(stop context.Context, ln net.Listener, a *api.API) error {
 		g.Go(func() error { return identity.Watch(collecting, s.cfg.Inventory, s.useInventory) })
 	}
 	if s.cfg.Exporters != "" {
-		g.Go(func() error { return s.watchExporters(collecting) })
+		g.Go(func() error { return watch(collecting, []string{s.cfg.Exporters}, s.useExporters) })
+	}
+	if len(s.cfg.Elements) > 0 {
+		g.Go(func() error { return watch(collecting, s.cfg.Elements, s.useElements) })
 	}
 	g.Go(func() error {
 		defer stopCollecting()
@@ -131,43 +136,6 @@ func (s *Server) collectConfig(st store.Store) (collect.Config, error) {
 		cfg.Session.Rules, err = settings.LoadExporters(s.cfg.Exporters)
 	}
 	return cfg, err
-}
-
-// exportersEvery is how often the exporters' file is looked at.
-const exportersEvery = 2 * time.Second
-
-// watchExporters takes up new versions of the exporters' file. One that cannot be used leaves what was.
-func (s *Server) watchExporters(ctx context.Context) error {
-	tick := time.NewTicker(exportersEvery)
-	defer tick.Stop()
-	stamp := func() (t time.Time, n int64) {
-		if info, err := os.Stat(s.cfg.Exporters); err == nil {
-			t, n = info.ModTime(), info.Size()
-		}
-		return t, n
-	}
-	at, size := stamp()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		now, n := stamp()
-		if now.Equal(at) && n == size {
-			continue
-		}
-		at, size = now, n
-		rules, err := settings.LoadExporters(s.cfg.Exporters)
-		if err == nil {
-			err = s.collector.SetRules(rules)
-		}
-		if err != nil {
-			s.cfg.Log.Warn("exporters file not taken up; the version before stays in use", "err", err)
-			continue
-		}
-		s.cfg.Log.Info("exporters file taken up", "entries", len(rules))
-	}
 }
 
 // Ready reports whether the server got as far as serving, once Run has returned.

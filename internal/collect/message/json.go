@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"crosstap/internal/flow"
+	"crosstap/internal/flowproto/decode"
 )
 
 // AppendJSON appends r as one JSON object with the fields of the flows report, in its order.
@@ -44,7 +45,26 @@ func AppendJSON(b []byte, r *flow.Record) []byte {
 	o.text("end_reason", endText(r.EndReason))
 	o.hex("flow_id", r.FlowID, 16)
 	o.marks(r.Marks)
+	o.text("in_if_name", r.InIfName)
+	o.text("out_if_name", r.OutIfName)
+	o.text("vrf", r.VRF)
+	o.extra(r.Extra)
 	return append(o, '}')
+}
+
+// extra appends the elements without a field, by name. Only a record that has some costs allocations.
+func (o *object) extra(text string) {
+	o.key("extra")
+	*o = append(*o, '[')
+	if text != "" {
+		for i, v := range decode.ExtraTexts(text) {
+			if i > 0 {
+				*o = append(*o, ',')
+			}
+			*o = appendText(*o, v)
+		}
+	}
+	*o = append(*o, ']')
 }
 
 func (o *object) packet(r *flow.Record) {

@@ -194,6 +194,10 @@ type Flow struct {
 	EndReason string    `json:"end_reason"`
 	FlowID    string    `json:"flow_id"` // 16 hexadecimal digits
 	Marks     []string  `json:"marks"`
+	InIfName  string    `json:"in_if_name"`
+	OutIfName string    `json:"out_if_name"`
+	VRF       string    `json:"vrf"`
+	Extra     []string  `json:"extra"` // elements without a column as name=value, "4242/1=0x05" without a name
 }
 
 // Pairs is the answer of "Pairs with Tenants".

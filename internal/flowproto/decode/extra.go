@@ -130,6 +130,16 @@ func Extra(text string) iter.Seq[Value] {
 	}
 }
 
+// ExtraTexts returns the elements of a record's Extra as "name=value", by what the tables now know of each: an element
+// without a name has its numbers, as "4242/1=0x05".
+func ExtraTexts(text string) []string {
+	out := []string{}
+	for v := range Extra(text) {
+		out = append(out, string(v.AppendText(append([]byte(v.Name()), '='))))
+	}
+	return out
+}
+
 // application reads applicationId (RFC 6759, section 4): the engine in one byte, then its number, as "13:431". The names that
 // go with it come in option records.
 func application(b []byte) []byte {

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"crosstap/internal/ie"
 )
 
 // Settings are those of "crosstap serve".
@@ -22,10 +24,11 @@ type Settings struct {
 	FlowsAllow    []string // exporters that may send, addresses and networks; none for all
 	FlowsCert     string   // PEM files of TLS and DTLS
 	FlowsKey      string
-	FlowsClientCA string // exporters must then show a certificate of these issuers
-	FlowsSockets  int64  // sockets on each UDP port; 0 for as many as it takes
-	FlowsBuffer   int64  // receive buffer of each UDP port, bytes; 0 for the default
-	Exporters     string // file with what exporters do not say of themselves, "" for none
+	FlowsClientCA string   // exporters must then show a certificate of these issuers
+	FlowsSockets  int64    // sockets on each UDP port; 0 for as many as it takes
+	FlowsBuffer   int64    // receive buffer of each UDP port, bytes; 0 for the default
+	Exporters     string   // file with what exporters do not say of themselves, "" for none
+	Elements      []string // files with definitions of elements that the tables do not name
 
 	QueryMemory  int64         // of the query engine, bytes; 0 for the store's own choice
 	QueryTimeout time.Duration // longest time of one report
@@ -75,6 +78,7 @@ func All() []Setting {
 		number("flows-sockets", "sockets on each UDP port, 0 for as many as its receive buffer takes", func(s *Settings) *int64 { return &s.FlowsSockets }),
 		size("flows-buffer", "receive buffer of each UDP port, such as 64MiB (default 32MiB)", func(s *Settings) *int64 { return &s.FlowsBuffer }),
 		text("exporters", "file with sampling rates, switches and ports that exporters do not tell themselves; watched", func(s *Settings) *string { return &s.Exporters }),
+		list("elements", "file with definitions of information elements without a name, .yaml or .csv; watched; repeatable", func(s *Settings) *[]string { return &s.Elements }),
 		text("inventory", "file with the names of VMs, hosts, tenants and observers; watched", func(s *Settings) *string { return &s.Inventory }),
 		size("query-memory", "memory of the query engine, such as 128MiB (default a quarter of the machine's)", func(s *Settings) *int64 { return &s.QueryMemory }),
 		span("query-timeout", "longest time of one report", func(s *Settings) *time.Duration { return &s.QueryTimeout }),
@@ -107,6 +111,9 @@ func (s Settings) Check() error {
 		if _, err := LoadExporters(s.Exporters); err != nil {
 			return fmt.Errorf("exporters: %w", err)
 		}
+	}
+	if _, err := ie.Load(s.Elements...); err != nil {
+		return err
 	}
 	for _, d := range []struct {
 		key      string
