@@ -6,5 +6,5 @@ import "github.com/spf13/cobra"
 
 // commands are those of the tap line alone: what a small static binary inside a VM needs.
 func commands() []*cobra.Command {
-	return []*cobra.Command{newTap(), newDestinations(), newNetNetflow(), newDecode(), newFilter(), newMan(), newVersion()}
+	return []*cobra.Command{newTap(), newCapture(), newDestinations(), newNetNetflow(), newDecode(), newFilter(), newExtcap(), newMan(), newVersion()}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -47,7 +48,15 @@ func exit(code int, err error) error { return &exitError{code: code, err: err} }
 // usagef returns a usage error.
 func usagef(format string, args ...any) error { return exit(exitUsage, fmt.Errorf(format, args...)) }
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() { os.Exit(run(arguments(os.Args))) }
+
+// arguments returns the command line. Wireshark calls the program by another name.
+func arguments(args []string) []string {
+	if len(args) > 0 && filepath.Base(args[0]) == extcapName {
+		return append([]string{"extcap"}, args[1:]...)
+	}
+	return args[min(1, len(args)):]
+}
 
 // run executes one command line and returns the exit code.
 func run(args []string) int {
