@@ -7,13 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go"
-	pqzstd "github.com/parquet-go/parquet-go/compress/zstd"
 )
 
 // schemaVersion is in every footer and in the manifest; a reader refuses a newer one, and reads all older ones. Since 2 some columns are
@@ -97,32 +95,22 @@ func validName(name string) bool {
 
 // encoder writes segment files; one can be used for many files, one after the other.
 type encoder struct {
-	w    *parquet.GenericWriter[row]
+	w    *rowWriter[row]
 	buf  [256]row
 	n    int
 	foot footer
 }
 
+// sortColumns are those that the rows of a file are in the order of.
+var sortColumns = []string{"segment", "src", "dst", "t_end"}
+
 // newEncoder returns an encoder. Level 0 files are made for speed, level 1 files for size.
 func newEncoder(level int) *encoder {
-	speed := zstd.SpeedFastest
-	if level > 0 {
-		speed = zstd.SpeedDefault
+	if level == 0 {
+		return &encoder{w: newRowWriter[row](nil, pageRows, sortColumns, pruned)}
 	}
-	options := []parquet.WriterOption{
-		parquet.Compression(&pqzstd.Codec{Level: speed}),
-		parquet.CreatedBy("crosstap", strconv.Itoa(schemaVersion), ""),
-		parquet.MaxRowsPerRowGroup(rowGroupRows),
-		parquet.PageBufferSize(pageBytes),
-		parquet.SortingWriterConfig(parquet.SortingColumns(
-			parquet.Ascending("segment"), parquet.Ascending("src"), parquet.Ascending("dst"), parquet.Ascending("t_end"))),
-	}
-	for _, c := range storedColumns {
-		if !slices.Contains(pruned, c.Name) && (level == 0 || !slices.Contains(prunedSorted, c.Name)) {
-			options = append(options, parquet.SkipPageBounds(c.Name))
-		}
-	}
-	return &encoder{w: parquet.NewGenericWriter[row](nil, options...)}
+	small := zstd.SpeedDefault
+	return &encoder{w: newRowWriter[row](&small, pageRows, sortColumns, slices.Concat(pruned, prunedSorted))}
 }
 
 // pruned are the columns whose least and greatest values are kept, so that queries can leave out row groups; prunedSorted
@@ -134,12 +122,12 @@ var (
 
 const (
 	rowGroupRows = 122_880 // rows to a row group, the unit that DuckDB reads in parallel
-	pageBytes    = 256 << 10
+	pageRows     = 1 << 15
 )
 
 // reset starts a new file.
 func (e *encoder) reset(out io.Writer, level int, sealed bool) {
-	e.w.Reset(out)
+	e.w.reset(out)
 	e.n, e.foot = 0, footer{Schema: schemaVersion, Level: level, Sealed: sealed, Columns: len(storedColumns)}
 }
 
@@ -162,7 +150,7 @@ func (e *encoder) added() error {
 }
 
 func (e *encoder) drain() error {
-	_, err := e.w.Write(e.buf[:e.n])
+	err := e.w.write(e.buf[:e.n])
 	e.n = 0
 	return err
 }
@@ -177,8 +165,7 @@ func (e *encoder) finish(replaces []string) error {
 	if err != nil {
 		return err
 	}
-	e.w.SetKeyValueMetadata(footerKey, string(text))
-	return e.w.Close()
+	return e.w.close(footerKey, string(text))
 }
 
 // describe says what the manifest should know of the file just finished.

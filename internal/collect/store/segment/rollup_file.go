@@ -6,13 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go"
-	pqzstd "github.com/parquet-go/parquet-go/compress/zstd"
 )
 
 // rollupDir is the folder of roll-ups by the hour, and what their names begin with.
@@ -36,23 +34,16 @@ func (s *Store) path(name string) string {
 
 // rollupWriter writes a roll-up file.
 type rollupWriter struct {
-	w    *parquet.GenericWriter[rollup]
+	w    *rowWriter[rollup]
 	buf  []rollup
 	foot footer
 }
 
 func newRollupWriter(out io.Writer) *rollupWriter {
-	options := []parquet.WriterOption{
-		parquet.Compression(&pqzstd.Codec{Level: zstd.SpeedBetterCompression}), parquet.CreatedBy("crosstap", strconv.Itoa(schemaVersion), ""),
-		parquet.MaxRowsPerRowGroup(rowGroupRows), parquet.PageBufferSize(pageBytes),
-		parquet.SortingWriterConfig(parquet.SortingColumns(parquet.Ascending("segment"), parquet.Ascending("src"), parquet.Ascending("dst"), parquet.Ascending("bucket"))),
-	}
-	for _, c := range storedRollup {
-		if !slices.Contains([]string{"segment", "src", "dst", "bucket", "fabric", "tenant"}, c.Name) {
-			options = append(options, parquet.SkipPageBounds(c.Name))
-		}
-	}
-	return &rollupWriter{w: parquet.NewGenericWriter[rollup](out, options...), foot: footer{Schema: schemaVersion, Level: 1, Sealed: true, Columns: len(storedRollup)}}
+	sorted, level := []string{"segment", "src", "dst", "bucket"}, zstd.SpeedBetterCompression
+	w := newRowWriter[rollup](&level, pageRows, sorted, slices.Concat(sorted, prunedSorted))
+	w.reset(out)
+	return &rollupWriter{w: w, foot: footer{Schema: schemaVersion, Level: 1, Sealed: true, Columns: len(storedRollup)}}
 }
 
 // add is the emit of a rollupBuilder.
@@ -70,7 +61,7 @@ func (w *rollupWriter) add(r *rollup) error {
 }
 
 func (w *rollupWriter) drain() error {
-	_, err := w.w.Write(w.buf)
+	err := w.w.write(w.buf)
 	w.buf = w.buf[:0]
 	return err
 }
@@ -83,8 +74,7 @@ func (w *rollupWriter) finish() error {
 	if err != nil {
 		return err
 	}
-	w.w.SetKeyValueMetadata(footerKey, string(text))
-	return w.w.Close()
+	return w.w.close(footerKey, string(text))
 }
 
 // createRollup writes the roll-up of an hour. fill adds the rows and returns the files that they are from; they are durable

@@ -1,0 +1,476 @@
+package segment
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"math/bits"
+	"math/rand/v2"
+	"reflect"
+	"unsafe"
+
+	"github.com/parquet-go/parquet-go/encoding/delta"
+	"github.com/parquet-go/parquet-go/format"
+)
+
+// column collects the values of one column of a row group. It costs little where rows repeat the value before them, as most columns of
+// sorted rows do, and next to nothing where all rows have the same value.
+type column interface {
+	// add takes the field at p and those stride bytes apart, n in all.
+	add(p unsafe.Pointer, stride uintptr, n int)
+	// dictionary appends the different values, encoded plain, and says how many; -1 when the column has no dictionary.
+	dictionary(dst []byte) ([]byte, int)
+	// page appends the values from one number to another, as indexes into the dictionary or themselves.
+	page(dst []byte, from, to int) ([]byte, format.Encoding)
+	// bounds gives the least and the greatest value.
+	bounds() (least, greatest []byte)
+	reset()
+}
+
+// newColumn makes a column for a field. Numbers that have no dictionary are stored as differences when packed is set.
+func newColumn(t reflect.Type, dict, signed, packed bool) column {
+	kind := t.Kind()
+	switch kind {
+	case reflect.Array:
+		return &addrColumn{}
+	case reflect.String:
+		return &textColumn{known: map[string]uint32{}}
+	}
+	return &numberColumn{kind: kind, dict: dict, signed: signed, packed: packed}
+}
+
+// stretches are indexes into a dictionary, equal ones beside each other counted.
+type stretches struct {
+	all  []indexRun
+	last uint32 // of the rows counted by n, which are not in all yet
+	n    uint32
+	at   int    // page: the next of all,
+	used uint32 // and how many of it are on pages before
+}
+
+type indexRun struct{ index, n uint32 }
+
+// change begins a run with another index.
+func (s *stretches) change(index uint32) {
+	if s.n > 0 {
+		s.all = append(s.all, indexRun{s.last, s.n})
+	}
+	s.last, s.n = index, 0
+}
+
+func (s *stretches) reset() { *s = stretches{all: s.all[:0]} }
+
+// page appends the next n indexes in the hybrid of run lengths and bit packing (Parquet format, Encodings, RLE_DICTIONARY). Pages
+// are asked for in order.
+func (s *stretches) page(dst []byte, n, different int) []byte {
+	if s.n > 0 {
+		s.change(s.last)
+	}
+	width := max(bits.Len(uint(different-1)), 1)
+	h := hybrid{dst: append(dst, byte(width)), width: uint(width)}
+	for n > 0 {
+		r := s.all[s.at]
+		take := min(int(r.n-s.used), n)
+		h.add(r.index, take)
+		n -= take
+		if s.used += uint32(take); s.used == r.n {
+			s.at, s.used = s.at+1, 0
+		}
+	}
+	return h.finish()
+}
+
+// hybrid writes runs of eight and more as such and packs what is between them.
+type hybrid struct {
+	dst   []byte
+	width uint
+	head  int // place of the packed groups' header, of one byte; 0 for none
+	n     int // values packed since
+	acc   uint64
+	have  uint
+}
+
+// packedMost is how many values fit a header of one byte: 63 groups of eight.
+const packedMost = 63 * 8
+
+func (h *hybrid) add(v uint32, n int) {
+	if n > 7 {
+		for ; h.n&7 != 0; n-- { // to the end of the group of eight
+			h.pack(v)
+		}
+		if n > 7 {
+			h.closePacked()
+			h.dst = binary.AppendUvarint(h.dst, uint64(n)<<1)
+			for i := uint(0); i < h.width; i += 8 {
+				h.dst = append(h.dst, byte(v>>i))
+			}
+			return
+		}
+	}
+	for range n {
+		h.pack(v)
+	}
+}
+
+func (h *hybrid) pack(v uint32) {
+	if h.n == packedMost {
+		h.closePacked()
+	}
+	if h.n == 0 {
+		h.head = len(h.dst)
+		h.dst = append(h.dst, 0)
+	}
+	h.n++
+	h.acc |= uint64(v) << h.have
+	if h.have += h.width; h.have >= 32 {
+		h.dst = binary.LittleEndian.AppendUint32(h.dst, uint32(h.acc))
+		h.acc >>= 32
+		h.have -= 32
+	}
+}
+
+// closePacked ends the packed groups; what lacks to the last one is zero.
+func (h *hybrid) closePacked() {
+	if h.n == 0 {
+		return
+	}
+	groups := (h.n + 7) / 8
+	h.dst[h.head] = byte(groups<<1 | 1)
+	for end := h.head + 1 + groups*int(h.width); len(h.dst) < end; h.acc >>= 8 {
+		h.dst = append(h.dst, byte(h.acc))
+	}
+	h.n, h.acc, h.have = 0, 0, 0
+}
+
+func (h *hybrid) finish() []byte {
+	h.closePacked()
+	return h.dst
+}
+
+// numberColumn holds whole numbers of any size, and floats by their bits.
+type numberColumn struct {
+	kind    reflect.Kind
+	dict    bool
+	signed  bool
+	packed  bool
+	values  []uint64 // different ones, or all without a dictionary
+	table   table
+	indexes stretches
+	last    uint64
+	scratch []int32
+	bytes   []byte
+}
+
+// Hashes are the top bits of a product with odd numbers drawn at start: what arrives cannot be chosen to collide.
+var hashMul, hashMul2 = rand.Uint64() | 1, rand.Uint64() | 1
+
+// table is a hash table of 1 + index into a list of values.
+type table struct {
+	slots []uint32
+	shift int // of a hash, to the number of a slot
+}
+
+// full reports whether there is no room for one more value than n.
+func (t *table) full(n int) bool { return 2*n >= len(t.slots) }
+
+// grow doubles the table; hash gives the values' hashes.
+func (t *table) grow(n int, hash func(int) uint64) {
+	t.slots = make([]uint32, max(2*len(t.slots), 64))
+	t.shift = 64 - bits.Len(uint(len(t.slots)-1))
+	for i := range n {
+		at := hash(i) >> t.shift
+		for t.slots[at] != 0 {
+			at = t.after(at)
+		}
+		t.slots[at] = uint32(i) + 1
+	}
+}
+
+// after is the slot beside one, the first after the last.
+func (t *table) after(at uint64) uint64 { return (at + 1) & uint64(len(t.slots)-1) }
+
+func (c *numberColumn) add(p unsafe.Pointer, stride uintptr, n int) {
+	switch c.kind {
+	case reflect.Uint8:
+		addNumbers[uint8](c, p, stride, n)
+	case reflect.Uint16:
+		addNumbers[uint16](c, p, stride, n)
+	case reflect.Uint32:
+		addNumbers[uint32](c, p, stride, n)
+	default:
+		addNumbers[uint64](c, p, stride, n)
+	}
+}
+
+func addNumbers[T uint8 | uint16 | uint32 | uint64](c *numberColumn, p unsafe.Pointer, stride uintptr, n int) {
+	if !c.dict {
+		for i := range uintptr(n) {
+			c.values = append(c.values, uint64(*(*T)(unsafe.Add(p, i*stride))))
+		}
+		return
+	}
+	last, same := c.last, uint32(0)
+	fresh := len(c.values) == 0
+	for i := range uintptr(n) {
+		v := uint64(*(*T)(unsafe.Add(p, i*stride)))
+		if v != last || fresh {
+			c.indexes.n += same
+			c.indexes.change(c.find(v))
+			last, same, fresh = v, 0, false
+		}
+		same++
+	}
+	c.indexes.n += same
+	c.last = last
+}
+
+// find gives the index of a value.
+func (c *numberColumn) find(v uint64) uint32 {
+	if c.table.full(len(c.values)) {
+		c.table.grow(len(c.values), func(i int) uint64 { return c.values[i] * hashMul })
+	}
+	for at := v * hashMul >> c.table.shift; ; at = c.table.after(at) {
+		n := c.table.slots[at]
+		if n == 0 {
+			c.values = append(c.values, v)
+			c.table.slots[at] = uint32(len(c.values))
+			return uint32(len(c.values)) - 1
+		}
+		if c.values[n-1] == v {
+			return n - 1
+		}
+	}
+}
+
+func (c *numberColumn) wide() bool { return wideKind(c.kind) }
+
+// wideKind reports whether a number takes 8 bytes in a file; others take 4.
+func wideKind(k reflect.Kind) bool {
+	return k == reflect.Uint64 || k == reflect.Int64 || k == reflect.Float64
+}
+
+func (c *numberColumn) plain(dst []byte, values []uint64) []byte {
+	for _, v := range values {
+		if c.wide() {
+			dst = binary.LittleEndian.AppendUint64(dst, v)
+		} else {
+			dst = binary.LittleEndian.AppendUint32(dst, uint32(v))
+		}
+	}
+	return dst
+}
+
+func (c *numberColumn) dictionary(dst []byte) ([]byte, int) {
+	if !c.dict {
+		return dst, -1
+	}
+	return c.plain(dst, c.values), len(c.values)
+}
+
+func (c *numberColumn) page(dst []byte, from, to int) ([]byte, format.Encoding) {
+	if c.dict {
+		return c.indexes.page(dst, to-from, len(c.values)), format.RLEDictionary
+	}
+	values := c.values[from:to]
+	if !c.packed || c.kind == reflect.Float64 {
+		return c.plain(dst, values), format.Plain
+	}
+	var how delta.BinaryPackedEncoding
+	if c.wide() {
+		c.bytes, _ = how.EncodeInt64(c.bytes, unsafe.Slice((*int64)(unsafe.Pointer(unsafe.SliceData(values))), len(values))) // it does not fail
+	} else {
+		c.scratch = c.scratch[:0]
+		for _, v := range values {
+			c.scratch = append(c.scratch, int32(uint32(v)))
+		}
+		c.bytes, _ = how.EncodeInt32(c.bytes, c.scratch)
+	}
+	return append(dst, c.bytes...), format.DeltaBinaryPacked
+}
+
+func (c *numberColumn) compare(a, b uint64) int {
+	if c.signed {
+		return cmp.Compare(int64(a), int64(b))
+	}
+	return cmp.Compare(a, b)
+}
+
+func (c *numberColumn) bounds() (least, greatest []byte) {
+	lo, hi := c.values[0], c.values[0]
+	for _, v := range c.values {
+		if c.compare(v, lo) < 0 {
+			lo = v
+		}
+		if c.compare(v, hi) > 0 {
+			hi = v
+		}
+	}
+	return c.plain(nil, []uint64{lo}), c.plain(nil, []uint64{hi})
+}
+
+func (c *numberColumn) reset() {
+	c.values = c.values[:0]
+	clear(c.table.slots)
+	c.indexes.reset()
+}
+
+// addrColumn holds values of 16 bytes.
+type addrColumn struct {
+	values  [][16]byte
+	table   table
+	indexes stretches
+	last    [16]byte
+}
+
+func (c *addrColumn) add(p unsafe.Pointer, stride uintptr, n int) {
+	last, same := c.last, uint32(0)
+	fresh := len(c.values) == 0
+	for i := range uintptr(n) {
+		v := (*[16]byte)(unsafe.Add(p, i*stride))
+		if *v != last || fresh {
+			c.indexes.n += same
+			c.indexes.change(c.find(v))
+			last, same, fresh = *v, 0, false
+		}
+		same++
+	}
+	c.indexes.n += same
+	c.last = last
+}
+
+func hashAddr(v *[16]byte) uint64 {
+	return binary.LittleEndian.Uint64(v[:8])*hashMul + binary.LittleEndian.Uint64(v[8:])*hashMul2
+}
+
+func (c *addrColumn) find(v *[16]byte) uint32 {
+	if c.table.full(len(c.values)) {
+		c.table.grow(len(c.values), func(i int) uint64 { return hashAddr(&c.values[i]) })
+	}
+	for at := hashAddr(v) >> c.table.shift; ; at = c.table.after(at) {
+		n := c.table.slots[at]
+		if n == 0 {
+			c.values = append(c.values, *v)
+			c.table.slots[at] = uint32(len(c.values))
+			return uint32(len(c.values)) - 1
+		}
+		if c.values[n-1] == *v {
+			return n - 1
+		}
+	}
+}
+
+func (c *addrColumn) dictionary(dst []byte) ([]byte, int) {
+	for i := range c.values {
+		dst = append(dst, c.values[i][:]...)
+	}
+	return dst, len(c.values)
+}
+
+func (c *addrColumn) page(dst []byte, from, to int) ([]byte, format.Encoding) {
+	return c.indexes.page(dst, to-from, len(c.values)), format.RLEDictionary
+}
+
+func (c *addrColumn) bounds() (least, greatest []byte) {
+	least, greatest = c.values[0][:], c.values[0][:]
+	for i := range c.values {
+		if v := c.values[i][:]; bytes.Compare(v, least) < 0 {
+			least = v
+		} else if bytes.Compare(v, greatest) > 0 {
+			greatest = v
+		}
+	}
+	return bytes.Clone(least), bytes.Clone(greatest)
+}
+
+func (c *addrColumn) reset() {
+	c.values = c.values[:0]
+	clear(c.table.slots)
+	c.indexes.reset()
+}
+
+// textColumn holds names. Most come from tables that give out one string again and again, so that where it lies tells it from others
+// before what it says.
+type textColumn struct {
+	values  []string
+	known   map[string]uint32
+	near    []nearText // by where the string lies; nil while there is none
+	indexes stretches
+}
+
+// nearText is a string seen lately.
+type nearText struct {
+	text  string
+	index uint32
+	in    bool
+}
+
+// nearBits tell how many are kept.
+const nearBits = 10
+
+func (c *textColumn) add(p unsafe.Pointer, stride uintptr, n int) {
+	same := uint32(0)
+	fresh := len(c.values) == 0
+	last := ""
+	if !fresh {
+		last = c.values[c.indexes.last]
+	}
+	for i := range uintptr(n) {
+		v := *(*string)(unsafe.Add(p, i*stride))
+		if v != last || fresh {
+			c.indexes.n += same
+			c.indexes.change(c.find(v))
+			last, same, fresh = v, 0, false
+		}
+		same++
+	}
+	c.indexes.n += same
+}
+
+func (c *textColumn) find(v string) uint32 {
+	if len(c.near) == 0 {
+		c.near = make([]nearText, 1<<nearBits)
+	}
+	at := &c.near[uint64(uintptr(unsafe.Pointer(unsafe.StringData(v))))*hashMul>>(64-nearBits)]
+	if at.in && at.text == v {
+		return at.index
+	}
+	n, ok := c.known[v]
+	if !ok {
+		n = uint32(len(c.values))
+		c.values = append(c.values, v)
+		c.known[v] = n
+	}
+	*at = nearText{v, n, true}
+	return n
+}
+
+func (c *textColumn) dictionary(dst []byte) ([]byte, int) {
+	for _, v := range c.values {
+		dst = append(binary.LittleEndian.AppendUint32(dst, uint32(len(v))), v...)
+	}
+	return dst, len(c.values)
+}
+
+func (c *textColumn) page(dst []byte, from, to int) ([]byte, format.Encoding) {
+	return c.indexes.page(dst, to-from, len(c.values)), format.RLEDictionary
+}
+
+func (c *textColumn) bounds() (least, greatest []byte) {
+	lo, hi := c.values[0], c.values[0]
+	for _, v := range c.values {
+		lo, hi = min(lo, v), max(hi, v)
+	}
+	return []byte(lo), []byte(hi)
+}
+
+func (c *textColumn) reset() {
+	if len(c.values) > 1 {
+		clear(c.near)
+	} else {
+		c.near = nil
+	}
+	clear(c.values) // lets go of the strings
+	c.values = c.values[:0]
+	clear(c.known)
+	c.indexes.reset()
+}
