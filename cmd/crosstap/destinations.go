@@ -34,7 +34,12 @@ func newDestinationsTest() *cobra.Command {
 		Use: "test URL...", Short: "Send templates and one record, and say what came back", Long: destinationsTestLong,
 		Example: "  crosstap destinations test ipfix://collector.example netflow9://10.0.0.9:9995\n" +
 			"  crosstap destinations test 'ipfix+tls://collector.example?ca=ca.pem&cert=tap.pem&key=tap.key' --json",
-		Args: cobra.MinimumNArgs(1),
+		Args: func(_ *cobra.Command, urls []string) error {
+			if len(urls) == 0 {
+				return usagef("destinations: no collector: give at least one URL, such as ipfix://collector.example; docs/guide/export.md lists them")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, urls []string) error { return testDestinations(cmd, urls, asJSON) },
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON document")

@@ -134,7 +134,10 @@ func (n *netNetflowFlags) run(cmd *cobra.Command, collectors []string) error {
 	case n.check:
 		return n.checkAll(cmd, m)
 	case n.daemon && !isDaemon():
-		return startDaemon(cmd, n.logFile())
+		if err = startDaemon(cmd, n.logFile()); errors.Is(err, os.ErrPermission) {
+			return n.denied(err)
+		}
+		return err
 	}
 	return n.meter(cmd, m)
 }
@@ -177,7 +180,7 @@ func (n *netNetflowFlags) complete(cmd *cobra.Command, collectors []string) (err
 func (n *netNetflowFlags) meter(cmd *cobra.Command, m *netnetflow.Meter) error {
 	instance, err := netnetflow.Claim(n.runDir)
 	if errors.Is(err, os.ErrPermission) {
-		return exit(exitDenied, err)
+		return n.denied(err)
 	} else if err != nil {
 		return exit(exitRefused, err)
 	}
@@ -203,9 +206,15 @@ func (n *netNetflowFlags) meter(cmd *cobra.Command, m *netnetflow.Meter) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, os.ErrPermission):
-		return exit(exitDenied, err)
+		return n.denied(err)
 	}
 	return exit(exitUsage, err)
+}
+
+// denied says which rights the program needs, and what does without.
+func (n *netNetflowFlags) denied(err error) error {
+	return exit(exitDenied, fmt.Errorf("%w: run as root; or as another user give the program the right to capture, once, by \"setcap cap_net_raw+ep\", "+
+		"and with --run-dir and --state folders that you may write to (now %s and %s)", err, n.runDir, n.cfg.StateFile))
 }
 
 // ask talks to the running instance.
@@ -263,7 +272,9 @@ func (n *netNetflowFlags) checkAll(cmd *cobra.Command, m *netnetflow.Meter) erro
 			fmt.Fprintf(cmd.OutOrStdout(), "  not metered: %s\n", d)
 		}
 	}
-	if err != nil {
+	if errors.Is(err, os.ErrPermission) {
+		return n.denied(err)
+	} else if err != nil {
 		return exit(exitUsage, err)
 	}
 	return n.reachAll(cmd, n.cfg.Targets)

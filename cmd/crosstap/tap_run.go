@@ -18,6 +18,7 @@ import (
 	"crosstap/internal/obs"
 	"crosstap/internal/tap"
 	"crosstap/internal/tap/capture"
+	"crosstap/internal/tap/export"
 	"crosstap/internal/tap/groom"
 )
 
@@ -57,9 +58,27 @@ func runTap(cmd *cobra.Command, spec tap.Spec, show progress) error {
 	}
 	printSummary(cmd.ErrOrStderr(), t, time.Since(start))
 	if err == nil || errors.Is(err, syscall.EPIPE) || errors.Is(err, context.Canceled) {
-		return nil
+		if err = nothingArrived(t.Collectors()); err == nil {
+			return nil
+		}
 	}
 	return exit(exitFinding, err)
+}
+
+// nothingArrived is an error when a collector cannot have got anything: a script must not take that for a success. What waits in a spool
+// is not lost.
+func nothingArrived(all []export.Status) error {
+	var errs []error
+	for _, st := range all {
+		switch {
+		case st.LastError == "" || st.SpoolRecords > 0 || st.Waiting > 0:
+		case st.Messages == 0:
+			errs = append(errs, fmt.Errorf("tap: %s got nothing: %s", st.Target, st.LastError))
+		case st.Refused+1 >= st.Messages: // a refusal is told with the message after
+			errs = append(errs, fmt.Errorf("tap: %s got nothing: nobody listens there", st.Target))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // printSummary ends a run: what was done, who filtered, and the account of frames.

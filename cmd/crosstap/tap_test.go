@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -88,15 +89,21 @@ func TestTapProcess(t *testing.T) {
 	if err := errors.Join(os.Chmod(filepath.Dir(binary), 0o755), os.Chmod(filepath.Dir(filepath.Dir(binary)), 0o755)); err != nil {
 		t.Fatal(err)
 	}
+	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: filepath.Join(t.TempDir(), "notify")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer notify.Close()
 	f := func(signal bool, code int, want string, cmd *exec.Cmd) {
 		t.Helper()
 		var stderr bytes.Buffer
 		cmd.Stderr = &stderr
+		cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+notify.LocalAddr().String())
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 		if signal {
-			time.Sleep(500 * time.Millisecond)
+			untilReady(t, notify)
 			if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 				t.Fatal(err)
 			}
@@ -111,6 +118,16 @@ func TestTapProcess(t *testing.T) {
 	nobody := exec.Command(binary, "tap", "-i", "lo", "--to", "null:")
 	nobody.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
 	f(false, exitDenied, "capturing needs CAP_NET_RAW", nobody)
+}
+
+// untilReady waits until the program says that it is ready, as to a service manager (sd_notify).
+func untilReady(t *testing.T, notify *net.UnixConn) {
+	t.Helper()
+	buf := make([]byte, 100)
+	_ = notify.SetReadDeadline(time.Now().Add(time.Minute))
+	if n, err := notify.Read(buf); err != nil || string(buf[:n]) != "READY=1" {
+		t.Fatalf("%q, %v", buf[:n], err)
+	}
 }
 
 // tapOutput runs the tap command and returns what it prints to standard error, and its error.

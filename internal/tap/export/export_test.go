@@ -60,6 +60,8 @@ func TestParseTargetRefuses(t *testing.T) {
 		}
 	}
 	f("udp://h", `scheme "udp" is not known here, want ipfix, ipfix+tcp, ipfix+tls, netflow9, netflow5`)
+	f("ipfx://h", `scheme "ipfx" is not known here; did you mean ipfix://?`)
+	f("ipfix://h?sample=0", `sample "0": want one flow in so many, 1 for all`)
 	f("ipfix:///", "no host, want ipfix://HOST[:PORT]")
 	f("ipfix://h:0", `port "0": want 1 to 65535`)
 	f("ipfix://h:99999", `port "99999": want 1 to 65535`)

@@ -38,6 +38,9 @@ func parseURL(s string, schemes []string) (u *url.URL, port uint16, err error) {
 	case err != nil:
 		return fail("not a URL, want %s://HOST[:PORT]", schemes[0])
 	case !slices.Contains(schemes, u.Scheme):
+		if near := nearest.Of(u.Scheme, schemes); near != "" {
+			return fail("scheme %q is not known here; did you mean %s://?", u.Scheme, near)
+		}
 		return fail("scheme %q is not known here, want %s", u.Scheme, strings.Join(schemes, ", "))
 	case u.Hostname() == "":
 		return fail("no host, want %s://HOST[:PORT]", u.Scheme)
@@ -132,6 +135,18 @@ func intOption(p *int, least, most int, unit string) value {
 		*p = n
 		return nil
 	}, func() string { return positive(*p) }}
+}
+
+// rateOption is one in so many: 1 or more.
+func rateOption(p *uint32, what string) value {
+	v := uint32Option(p, what)
+	return value{func(s string) error {
+		err := v.set(s)
+		if err == nil && *p == 0 {
+			err = fmt.Errorf("want %s, 1 for all", what)
+		}
+		return err
+	}, v.text}
 }
 
 func uint32Option(p *uint32, what string) value {

@@ -51,7 +51,7 @@ func (t *SFlowTarget) options() options {
 	return options{
 		{"agent", addrOption(&t.Agent)},
 		{"sub_agent", uint32Option(&t.SubAgent, "a number of 32 bits")},
-		{"sample", uint32Option(&t.Sample, "one packet in so many")},
+		{"sample", rateOption(&t.Sample, "one packet in so many")},
 		{"header", intOption(&t.Header, 16, sflow.MaxHeader, "bytes")},
 		{"counters", durationOption(&t.Counters, DefaultSFlowCounters, 0, time.Hour)},
 		{"source", addrOption(&t.Source)},

@@ -145,7 +145,7 @@ func (t *Target) options() options {
 		{"source", addrOption(&t.Source)},
 		{"mtu", intOption(&t.MTU, minMTU, ipfix.MaxMessage, "bytes")},
 		{"filter", filterOption(&t.Filter)},
-		{"sample", uint32Option(&t.Sample, "one flow in so many")},
+		{"sample", rateOption(&t.Sample, "one flow in so many")},
 	}
 	if t.Format != NetFlow5 {
 		all = append(all, option{"domain", uint32Option(&t.Domain, "a number of 32 bits")}, option{"refresh", refreshOption(&t.Refresh)})
