@@ -64,7 +64,8 @@ func splitOwn(to string) (rest string, o own, err error) {
 	return base, o, nil
 }
 
-// newBranch puts in front of a sink what is its own. repair says that the sink sends what a wire would have carried.
+// newBranch makes what stands in front of a sink, which the caller may also set later. repair says that the sink sends what a wire would have
+// carried.
 func (t *Tap) newBranch(to string, o own, sink frameSink, repair bool) (*branch, error) {
 	b := &branch{frameSink: sink, to: to, queue: newQueue(t.spec.File != "")}
 	t.books = append(t.books, b.queue.book)

@@ -152,11 +152,11 @@ func TestSpec(t *testing.T) {
 		}
 	}
 	f(func(*tap.Spec) {}, "<nil>")
-	f(func(s *tap.Spec) { s.File = "" }, "tap: no source: name an interface or a capture file")
+	f(func(s *tap.Spec) { s.File = "" }, "tap: no source: name an interface, a capture file or an endpoint to listen on")
 	f(func(s *tap.Spec) { s.Interfaces = []string{"eth0"} }, "tap: interfaces and a capture file at once: name one kind of source")
 	f(func(s *tap.Spec) { s.To = nil }, "tap: no destination: give at least one of ipfix://HOST, flows:-, pcapng:PATH, pcap:PATH and null: (to measure)")
 	f(func(s *tap.Spec) { s.SnapLen = 64 }, "tap: snap length 64: must be 0 for whole frames, or at least 160 so that headers inside tunnels stay")
-	f(func(s *tap.Spec) { s.To = []string{"flows:x"} }, `tap: destination "flows:x": want ipfix://, ipfix+tcp://, ipfix+tls://, netflow9://, netflow5:// or sflow://HOST, flows:-, pcapng:PATH, pcap:PATH, vxlan://…, geneve://…, udp://…, gre://…, erspan2://…, erspan3://…, iface:NAME, or null: for nowhere`)
+	f(func(s *tap.Spec) { s.To = []string{"flows:x"} }, `tap: destination "flows:x": want ipfix://, ipfix+tcp://, ipfix+tls://, netflow9://, netflow5:// or sflow://HOST, flows:-, pcapng:PATH, pcap:PATH, tls://…, vxlan://…, geneve://…, udp://…, gre://…, erspan2://…, erspan3://…, iface:NAME, rpcap://ADDRESS, or null: for nowhere`)
 	f(func(s *tap.Spec) { s.To = []string{"ipfix://"} }, "tap: export: ipfix://: no host, want ipfix://HOST[:PORT]")
 	f(func(s *tap.Spec) { s.Stdout, s.To = nil, []string{"flows:-"} }, "tap: destination flows:-: there is no standard output")
 	f(func(s *tap.Spec) { s.To = []string{"pcapng:"} }, "deliver: pcapng: no path: want pcapng:PATH, or pcapng:- for standard output")

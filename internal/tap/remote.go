@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"crosstap/internal/tap/deliver"
 	"crosstap/internal/tap/deliver/tunnel"
 )
 
@@ -22,24 +23,62 @@ type remote interface {
 
 func unescape(s string) (string, error) { return url.PathUnescape(s) }
 
-// newTunnel returns the branch of a destination that copies are sent to in packets.
-func (t *Tap) newTunnel(to, rest string, o own) (*branch, error) {
-	target, err := tunnel.Parse(rest)
+// newRemote returns the branch of a destination on the network, or of an interface.
+func (t *Tap) newRemote(d frameTo) (*branch, error) {
+	b, err := t.newBranch(d.to, d.own, nil, true)
 	if err != nil {
-		return nil, fmt.Errorf("tap: %w", err)
+		return nil, err
 	}
-	sink, err := tunnel.New(tunnel.Config{
-		Target: target, Tapped: t.spec.Interfaces, TappedNetNS: t.spec.NetNS, Patient: t.spec.File != "", Log: t.spec.Log,
+	if d.stream != nil {
+		c := deliver.StreamConfig{Target: *d.stream, Tapped: t.spec.Interfaces, TappedNetNS: t.spec.NetNS, Patient: t.spec.File != "", Log: t.spec.Log}
+		t.describe(&c.File)
+		b.label(&c.File)
+		s, err := deliver.NewStream(c)
+		if err != nil {
+			return nil, fmt.Errorf("tap: %w", err)
+		}
+		b.frameSink, t.remotes = s, append(t.remotes, s)
+		return b, nil
+	}
+	s, err := tunnel.New(tunnel.Config{
+		Target: *d.tunnel, Tapped: t.spec.Interfaces, TappedNetNS: t.spec.NetNS, Patient: t.spec.File != "", Log: t.spec.Log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("tap: %w", err)
 	}
-	b, err := t.newBranch(to, o, sink, true)
+	b.frameSink, t.remotes = s, append(t.remotes, s)
+	return b, nil
+}
+
+// newFile returns the sink of a capture file, or of files that are rotated.
+func (t *Tap) newFile(d frameTo) (frameSink, error) {
+	c := *d.file
+	t.describe(&c)
+	plain := c.Rotate == deliver.Rotation{}
+	if plain && d.own == (own{}) {
+		return deliver.NewFile(c)
+	}
+	b, err := t.newBranch(d.to, d.own, nil, false)
 	if err != nil {
 		return nil, err
 	}
-	t.remotes = append(t.remotes, sink)
-	return b, nil
+	b.label(&c)
+	if plain {
+		b.frameSink, err = deliver.NewFile(c)
+	} else {
+		b.frameSink, err = deliver.NewRotating(c)
+	}
+	return b, err
+}
+
+// label has a file tell the labels that the branch's own tag step gives.
+func (b *branch) label(c *deliver.FileConfig) {
+	if b.groom == nil {
+		return
+	}
+	if labels := b.groom.Labels(); len(labels) > 0 {
+		c.Label = func(tag uint16) string { return labels[min(int(tag), len(labels)-1)] }
+	}
 }
 
 // openRemotes looks at the ways of all destinations, and has the kernel keep our own copies out of the capture. When one refuses, all are

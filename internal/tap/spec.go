@@ -114,7 +114,10 @@ type destinations struct {
 type frameTo struct {
 	to, rest string // the URL, and without the options that are in own
 	own      own
-	file     *deliver.FileConfig // nil for a tool
+	// one of these is there, or none for what has its own way of reading rest
+	file   *deliver.FileConfig
+	tunnel *tunnel.Target
+	stream *deliver.StreamTarget
 }
 
 // records reports whether flow records are wanted, and so a meter.
@@ -157,7 +160,7 @@ func (s *Spec) destinations() (d destinations, err error) {
 
 // add sorts one URL in.
 func (d *destinations) add(to string) (stdout bool, err error) {
-	scheme, rest, _ := strings.Cut(to, ":") // a path is not escaped as in a URL
+	scheme, _, _ := strings.Cut(to, ":")
 	switch {
 	case to == "flows:-":
 		stdout, d.lines = true, true
@@ -167,18 +170,12 @@ func (d *destinations) add(to string) (stdout bool, err error) {
 		stdout, d.frames = true, append(d.frames, frameTo{to: to})
 	case to == "null:frames":
 		d.discardFrames = true
-	case scheme == "pcapng" || scheme == "pcap":
-		f := deliver.FileConfig{Format: deliver.Pcapng, Path: rest}
-		if scheme == "pcap" {
-			f.Format = deliver.Pcap
-		}
-		stdout = rest == "-"
-		d.frames = append(d.frames, frameTo{to: to, file: &f})
-	case slices.Contains(tunnel.Schemes(), scheme), scheme == "rpcap", scheme == "rpcaps":
-		f := frameTo{to: to}
-		if f.rest, f.own, err = splitOwn(to); err != nil {
+	case scheme == "pcapng" || scheme == "pcap" || scheme == "tls" || scheme == "rpcap" || scheme == "rpcaps" || slices.Contains(tunnel.Schemes(), scheme):
+		f, err := parseFrameTo(to, scheme)
+		if err != nil {
 			return false, err
 		}
+		stdout = f.file != nil && f.file.Path == "-"
 		d.frames = append(d.frames, f)
 	case scheme == "sflow":
 		c, err := export.ParseSFlow(to)
@@ -193,8 +190,32 @@ func (d *destinations) add(to string) (stdout bool, err error) {
 		}
 		d.targets = append(d.targets, t)
 	default:
-		return false, fmt.Errorf("tap: destination %q: want %s or sflow://HOST, flows:-, pcapng:PATH, pcap:PATH, %s://…, iface:NAME, rpcap://ADDRESS, or null: for nowhere", to, strings.Join(export.Schemes(), "://, ")+"://",
+		return false, fmt.Errorf("tap: destination %q: want %s or sflow://HOST, flows:-, pcapng:PATH, pcap:PATH, tls://…, %s://…, iface:NAME, rpcap://ADDRESS, or null: for nowhere", to, strings.Join(export.Schemes(), "://, ")+"://",
 			strings.Join(tunnel.Schemes()[:len(tunnel.Schemes())-1], "://…, "))
 	}
 	return stdout, nil
+}
+
+// parseFrameTo reads the URL of a capture file or a tool.
+func parseFrameTo(to, scheme string) (f frameTo, err error) {
+	f.to = to
+	if f.rest, f.own, err = splitOwn(to); err != nil {
+		return f, err
+	}
+	switch rest := f.rest; scheme {
+	case "rpcap", "rpcaps":
+	case "pcapng", "pcap":
+		f.file = new(deliver.FileConfig)
+		*f.file, err = deliver.ParseFile(rest)
+	case "tls":
+		f.stream = new(deliver.StreamTarget)
+		*f.stream, err = deliver.ParseStream(rest)
+	default:
+		f.tunnel = new(tunnel.Target)
+		*f.tunnel, err = tunnel.Parse(rest)
+	}
+	if err != nil {
+		return f, fmt.Errorf("tap: %w", err)
+	}
+	return f, nil
 }

@@ -242,12 +242,10 @@ func (t *Tap) newFrameSink(d frameTo) (frameSink, error) {
 	case strings.HasPrefix(d.to, "rpcap"):
 		return t.newRPCAP(d.to, d.rest, d.own)
 	}
-	if d.file == nil {
-		return t.newTunnel(d.to, d.rest, d.own)
+	if d.file != nil {
+		return t.newFile(d)
 	}
-	c := *d.file
-	t.describe(&c)
-	return deliver.NewFile(c)
+	return t.newRemote(d)
 }
 
 // describe fills in what a capture file says of the tap.

@@ -38,6 +38,7 @@ type FileConfig struct {
 	Format Format
 	Path   string    // "-" for Stdout; .gz and .zst at its end compress
 	Stdout io.Writer // for the path "-"
+	Rotate Rotation  // for a Rotating
 
 	// What the file says of itself; a pcap file cannot.
 	Program   string // that writes it, with its version
@@ -77,6 +78,8 @@ const (
 	DropLink           // a pcap file has one link type
 	DropTooLong        // more than MaxFrame bytes
 )
+
+var fileReasons = []string{"write_failed", "other_link_type", "too_long"}
 
 // File writes frames to a capture file or to standard output. A file is written in place, so that it can be read
 // while it grows: nothing waits for longer than a second. It is synced to the disk at the end.
@@ -128,7 +131,7 @@ func NewFile(c FileConfig) (*File, error) {
 	if c.SnapLen == 0 {
 		c.SnapLen = MaxFrame
 	}
-	f := &File{cfg: c, book: ledger.New("deliver", ledger.Frames, "write_failed", "other_link_type", "too_long")}
+	f := &File{cfg: c, book: ledger.New("deliver", ledger.Frames, fileReasons...)}
 	if f.enc = newPcapng(&f.cfg); c.Format == Pcap {
 		f.enc = &pcap{cfg: &f.cfg}
 	}

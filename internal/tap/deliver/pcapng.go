@@ -22,7 +22,7 @@ const (
 
 	optIfName, optIfTsresol, optIfFilter = 2, 9, 11
 
-	optFlags = 2
+	optFlags, optDropCount = 2, 4
 
 	optStart, optEnd, optReceived, optIfDropped, optAccepted, optOSDropped, optDelivered = 2, 3, 4, 5, 6, 7, 8
 )
@@ -37,6 +37,8 @@ type pcapng struct {
 	id    uint32
 	known bool // last and id are set
 	start uint64
+
+	missing uint64 // frames lost since the last one, which the next one tells (epb_dropcount)
 }
 
 // link is what has a description of its own.
@@ -140,7 +142,7 @@ func (p *pcapng) frame(b []byte, f *frame.Frame) ([]byte, error) {
 	}
 	p.all[p.id].frames++
 	at, n := len(b), len(f.Data)
-	b = slices.Grow(b, fixed+n+3+12+4)
+	b = slices.Grow(b, fixed+n+3+12+12+4)
 	h := b[at : at+fixed]
 	le := binary.LittleEndian
 	ns := uint64(max(f.TimeNS, 0))
@@ -151,12 +153,17 @@ func (p *pcapng) frame(b []byte, f *frame.Frame) ([]byte, error) {
 	le.PutUint32(h[20:], uint32(n))
 	le.PutUint32(h[24:], uint32(f.OrigLen))
 	b = pad(append(b[:at+fixed], f.Data...), n)
-	switch {
-	case f.Tag != 0 && p.cfg.Label != nil:
+	options := len(b)
+	if f.Tag != 0 && p.cfg.Label != nil {
 		b = text(b, optComment, p.cfg.Label(f.Tag))
-		b = append(flags(b, f.Dir), 0, 0, 0, 0)
-	case f.Dir <= frame.Egress:
-		b = append(flags(b, f.Dir), 0, 0, 0, 0)
+	}
+	b = flags(b, f.Dir)
+	if p.missing > 0 {
+		b = le.AppendUint64(append(b, optDropCount, 0, 8, 0), p.missing)
+		p.missing = 0
+	}
+	if len(b) > options {
+		b = append(b, 0, 0, 0, 0)
 	}
 	total := uint32(len(b) - at + 4)
 	le.PutUint32(b[at+4:], total)

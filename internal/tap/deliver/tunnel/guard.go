@@ -90,7 +90,7 @@ const (
 // watch arms the breaker.
 func (s *Sink) watch() {
 	s.guard.source, s.guard.tool = flow.FromNetip(s.way.source.WithZone("")), flow.FromNetip(s.way.tool.WithZone(""))
-	s.guard.t, s.guard.armed = &s.cfg.Target, len(s.cfg.Tapped) > 0
+	s.guard.t, s.guard.armed = &s.cfg.Target, !s.cfg.Patient
 }
 
 // inspect returns the hash of a frame's conversation, and looks for our own copies in it.

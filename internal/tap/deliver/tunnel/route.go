@@ -19,6 +19,8 @@ type route struct {
 	index int
 	space string // device and inode of the network namespace
 	under []hop
+	// source is the address that packets leave with, invalid when the kernel does not say.
+	source netip.Addr
 }
 
 // hop is an interface below the one of the route.
@@ -44,6 +46,9 @@ func routeTo(tool netip.Addr, device string) (route, error) {
 		return route{}, fmt.Errorf("route: interfaces: %w", err)
 	}
 	r := route{index: routes[0].LinkIndex, space: here()}
+	if a, ok := netip.AddrFromSlice(routes[0].Src); ok {
+		r.source = a.Unmap()
+	}
 	byIndex := map[int]netlink.Link{}
 	for _, l := range links {
 		byIndex[l.Attrs().Index] = l
@@ -185,7 +190,7 @@ func (t tapped) injection(to *Target, r route) error {
 			return fmt.Errorf("loop: %s is tapped: what is sent through it would be captured again", to.Host)
 		case a.MasterIndex != 0 && a.MasterIndex == r.index:
 			return fmt.Errorf("loop: %s is the switch of the tapped port %s: what is sent through it would be captured again", to.Host, a.Name)
-		case a.ParentIndex != 0 && a.ParentIndex == r.index && l.Type() == "veth":
+		case a.ParentIndex != 0 && a.ParentIndex == r.index && a.NetNsID < 0 && l.Type() == "veth":
 			return fmt.Errorf("loop: %s is the other end of %s, which is tapped: what is sent through it would be captured again", to.Host, a.Name)
 		}
 	}
