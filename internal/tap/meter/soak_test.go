@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"os"
+	"regexp"
 	"runtime"
 	"strconv"
 	"sync/atomic"
@@ -54,7 +55,8 @@ func newSingle(tb testing.TB, c Config, take func([]flow.Record)) (*Meter, *sing
 	return m, s
 }
 
-// TestMemory fills the cache and weighs it: entries, table, wheel and lists, all metrics on.
+// TestMemory fills the cache and weighs it: entries, table, wheel and lists, all metrics on. With CROSSTAP_FLOWS=10000000 so many flows, and what
+// the process takes.
 func TestMemory(t *testing.T) {
 	f := func(flows int) {
 		t.Helper()
@@ -77,10 +79,21 @@ func TestMemory(t *testing.T) {
 		bytes := float64(int64(after.HeapAlloc)-int64(before.HeapAlloc)) + float64(s.cache.used)*entryBytes + float64(len(s.cache.index)*8)
 		per := bytes / float64(s.cache.n)
 		t.Logf("%d flows: %.1f bytes each", s.cache.n, per)
+		if status, err := os.ReadFile("/proc/self/status"); err == nil && flows > 1<<20 {
+			t.Logf("the process: %s", regexp.MustCompile(`Vm(HWM|RSS):\s+\d+ kB`).FindAllString(string(status), -1))
+		}
 		if s.cache.n != flows || per > 256 {
 			t.Errorf("%d flows in the cache with %.1f bytes each; at most 256", s.cache.n, per)
 		}
 		runtime.KeepAlive(s)
+	}
+	if v := os.Getenv("CROSSTAP_FLOWS"); v != "" {
+		n, err := strconv.Atoi(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f(n)
+		return
 	}
 	f(200_000)
 	f(330_000) // the table has just doubled: the most for each flow
