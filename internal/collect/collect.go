@@ -15,9 +15,11 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"crosstap/internal/collect/counter"
 	"crosstap/internal/collect/enrich"
 	"crosstap/internal/collect/listen"
 	"crosstap/internal/collect/output"
+	"crosstap/internal/collect/replicate"
 	"crosstap/internal/collect/session"
 	"crosstap/internal/collect/store"
 	"crosstap/internal/flow"
@@ -38,11 +40,13 @@ type Config struct {
 	Listen  []listen.Config  // sockets
 	Sources []Source         // others
 	Outputs []*output.Output // get every record beside the store
-	Session session.Config
-	Enrich  enrich.Config
-	Workers int          // decoders; 0 for one on each CPU
-	Queue   int          // datagrams that may wait for one decoder; beyond it the exporter with most of them loses some
-	Log     *slog.Logger // nil for none
+	// Replicators pass on what was received, as it came.
+	Replicators []*replicate.Replicator
+	Session     session.Config
+	Enrich      enrich.Config
+	Workers     int          // decoders; 0 for one on each CPU
+	Queue       int          // datagrams that may wait for one decoder; beyond it the exporter with most of them loses some
+	Log         *slog.Logger // nil for none
 
 	// Import is for sources that end: the line waits instead of dropping, and neither heartbeat nor silence
 	// of exporters means anything.
@@ -83,6 +87,7 @@ type Collector struct {
 	sources   []Source
 	sessions  *session.Table
 	enricher  *enrich.Enricher
+	counters  *counter.Table
 	who       atomic.Pointer[identity.Book]
 	dispatch  *ledger.Book // datagrams
 	decode    *ledger.Book // records
@@ -91,6 +96,7 @@ type Collector struct {
 	beat      heartbeat
 	shed      shedding
 	queues    []*fairQueue // one for each decoder
+	bound     bool         // the replicators are
 	underWay  atomic.Int64 // batches not yet released
 	tight     int64        // of them, how many make memory short
 }
@@ -133,6 +139,8 @@ func New(cfg Config) (*Collector, error) {
 	if c.tight == 0 {
 		c.tight = math.MaxInt64
 	}
+	c.counters = counter.New(counter.DefaultSources)
+	cfg.Session.Counters = c.counters.Add
 	if c.sessions, err = session.New(cfg.Session); err != nil {
 		return nil, err
 	}
@@ -148,6 +156,9 @@ func (c *Collector) SetInventory(b identity.Book) {
 	c.who.Store(&b)
 	c.enricher.SetInventory(b)
 }
+
+// Counters returns what sFlow agents counted.
+func (c *Collector) Counters() *counter.Table { return c.counters }
 
 // SetRules replaces what operators say of exporters, for the datagrams to come.
 func (c *Collector) SetRules(rules []session.Rule) error { return c.sessions.SetRules(rules) }
@@ -172,6 +183,12 @@ func (c *Collector) Bind(ctx context.Context) error {
 			}
 			return err
 		}
+	}
+	if err := c.bindReplicators(); err != nil {
+		for _, l := range c.listeners {
+			_ = l.Close() // nothing was read from it
+		}
+		return err
 	}
 	return nil
 }
@@ -209,7 +226,9 @@ func (c *Collector) Run(stop context.Context) error {
 	batches := make(chan listen.Batch, 8)
 	decoded, enriched := make(chan []flow.Record, spareBatches), make(chan []flow.Record, spareBatches)
 	g.Go(func() error { defer close(batches); return c.runSources(src, batches) })
-	g.Go(func() error { defer c.closeQueues(); return c.runDispatch(ctx, batches) })
+	received := make(chan struct{})
+	g.Go(func() error { defer close(received); defer c.closeQueues(); return c.runDispatch(ctx, batches) })
+	g.Go(func() error { return c.runReplicators(ctx, received) })
 	g.Go(func() error { defer close(decoded); return c.runDecoders(ctx, decoded) })
 	g.Go(func() error { defer close(enriched); return c.enricher.Run(ctx, decoded, enriched) })
 	drained := make(chan struct{})

@@ -39,6 +39,7 @@ func (c *Collector) spread(ctx context.Context, b listen.Batch, parts [][]waitin
 		if !d.End {
 			c.dispatch.In(1)
 			c.dispatch.Hold(1)
+			c.replicate(d)
 		}
 		w := decoderOf(d, len(parts))
 		parts[w] = append(parts[w], waiting{*d, s})

@@ -5,7 +5,9 @@ import (
 	"sync"
 	"time"
 
+	"crosstap/internal/collect/listen"
 	"crosstap/internal/collect/output"
+	"crosstap/internal/collect/replicate"
 	"crosstap/internal/flow"
 )
 
@@ -41,6 +43,56 @@ func (c *Collector) runOutputs(ctx context.Context, drained <-chan struct{}) err
 	defer time.AfterFunc(outputWait, cancel).Stop()
 	wg.Wait()
 	return nil
+}
+
+// replicate gives a datagram to every replicator.
+func (c *Collector) replicate(d *listen.Datagram) {
+	for _, r := range c.cfg.Replicators {
+		r.Offer(replicate.Datagram{Data: d.Data, From: d.From, Protocol: d.Protocol, Stream: d.Via.Stream()})
+	}
+}
+
+// runReplicators runs the replicators until they have sent what came before received.
+func (c *Collector) runReplicators(ctx context.Context, received <-chan struct{}) error {
+	if len(c.cfg.Replicators) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, r := range c.cfg.Replicators {
+		wg.Go(func() { r.Run(ctx) })
+	}
+	<-received
+	for _, r := range c.cfg.Replicators {
+		r.Close()
+	}
+	defer time.AfterFunc(outputWait, cancel).Stop()
+	wg.Wait()
+	return nil
+}
+
+// bindReplicators opens what needs a permission, once the own addresses are known.
+func (c *Collector) bindReplicators() error {
+	if c.bound || len(c.cfg.Replicators) == 0 {
+		return nil
+	}
+	for _, r := range c.cfg.Replicators {
+		if err := r.Bind(c.Addrs()); err != nil {
+			return err
+		}
+	}
+	c.bound = true
+	return nil
+}
+
+// replicators returns the state of the replicators.
+func (c *Collector) replicators() []replicate.Status {
+	var out []replicate.Status
+	for _, r := range c.cfg.Replicators {
+		out = append(out, r.Status())
+	}
+	return out
 }
 
 // outputs returns the state of the outputs.

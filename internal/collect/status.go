@@ -6,6 +6,7 @@ import (
 	"crosstap/internal/collect/enrich"
 	"crosstap/internal/collect/listen"
 	"crosstap/internal/collect/output"
+	"crosstap/internal/collect/replicate"
 	"crosstap/internal/collect/session"
 	"crosstap/internal/ledger"
 )
@@ -18,6 +19,8 @@ type Status struct {
 	Sessions  session.Stats
 	Flows     enrich.Stats
 	Outputs   []output.Status
+	// Replicators are those that pass on what was received.
+	Replicators []replicate.Status
 }
 
 // Exporter is one observation domain of an exporter with its name.
@@ -29,14 +32,14 @@ type Exporter struct {
 // Status returns the line's state.
 func (c *Collector) Status() Status {
 	now := time.Now().UnixNano()
-	s := Status{Sessions: c.sessions.Stats(), Flows: c.enricher.Stats(), Outputs: c.outputs(now)}
+	s := Status{Sessions: c.sessions.Stats(), Flows: c.enricher.Stats(), Outputs: c.outputs(now), Replicators: c.replicators()}
 	for _, l := range c.listeners {
 		s.Listeners = append(s.Listeners, l.Status())
 	}
 	if len(s.Listeners) > 0 {
 		s.Books = append(s.Books, together(s.Listeners))
 	}
-	s.Books = append(s.Books, c.dispatch.Read(), c.sessions.Book(), c.decode.Read(), c.enricher.Book(), c.stored.Read())
+	s.Books = append(s.Books, c.dispatch.Read(), c.sessions.Book(), c.counters.Book(), c.decode.Read(), c.enricher.Book(), c.stored.Read())
 	book := *c.who.Load()
 	for _, x := range c.sessions.Exporters(now) {
 		e := Exporter{Exporter: x}
