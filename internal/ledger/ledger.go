@@ -17,6 +17,7 @@ const (
 	Packets   Unit = "packets"
 	Records   Unit = "records"
 	Datagrams Unit = "datagrams"
+	Samples   Unit = "samples" // of counters
 )
 
 // Book is the account of one stage. All methods are safe for concurrent use; adding never

@@ -23,7 +23,9 @@ func (s *Server) loadInventory() error {
 	if err != nil {
 		return err
 	}
-	s.collector.SetInventory(identity.NewBook(inv))
+	book := identity.NewBook(inv)
+	s.collector.SetInventory(book)
+	s.counters.setInventory(book, inv.VNICs)
 	s.inventory.set(s.cfg.Inventory, inv, nil)
 	return nil
 }
@@ -36,7 +38,8 @@ func (s *Server) useInventory(book identity.Book, err error) {
 		return
 	}
 	s.collector.SetInventory(book)
-	inv, err := identity.Load(s.cfg.Inventory) // for the counts; the book hides them
+	inv, err := identity.Load(s.cfg.Inventory) // for the counts and the ports; the book hides them
+	s.counters.setInventory(book, inv.VNICs)
 	s.inventory.set(s.cfg.Inventory, inv, err)
 }
 

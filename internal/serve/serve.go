@@ -39,6 +39,7 @@ type Server struct {
 	collector *collect.Collector // nil without a collector: a store directory that is only read
 	http      net.Addr
 	inventory inventory
+	counters  counters
 	ready     bool
 }
 
@@ -76,11 +77,14 @@ func (s *Server) Run(stop context.Context) (err error) {
 	if s.collector, err = collect.New(cfg); err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
+	s.counters.table = s.collector.Counters()
 	if err := s.loadInventory(); err != nil {
 		return fmt.Errorf("serve: inventory: %w", err)
 	}
+	reports := report.New(st)
+	reports.SetCounters(&s.counters)
 	a, err := api.New(api.Config{
-		Reporter: report.New(st), SQL: st, Status: s.Status, Console: web.Handler(), Version: obs.Version().Version,
+		Reporter: reports, SQL: st, Status: s.Status, Console: web.Handler(), Version: obs.Version().Version,
 		Hosts: s.cfg.HTTPHosts, QueryTimeout: s.cfg.QueryTimeout, Log: s.cfg.Log,
 	})
 	if err != nil {

@@ -32,6 +32,8 @@ type Config struct {
 	Rules    []Rule   // what operators say of exporters
 	Platform Platform // what platforms say of them; nil for none
 
+	Counters func(*flowproto.Counters) // gets every counter sample of sFlow; nil for nobody. Safe for concurrent use
+
 	// MaxHeldBytes bounds what all sessions together hold: templates, and data that waits for one.
 	MaxHeldBytes int
 }
@@ -226,6 +228,7 @@ func (t *Table) Shed(k Key) {
 func (t *Table) open(k Key) *session {
 	s := &session{key: k, dec: flowproto.NewSession(t.cfg.Limits)}
 	s.dec.OnOption(s.option)
+	s.dec.OnCounters(t.cfg.Counters)
 	return s
 }
 
