@@ -192,7 +192,7 @@ func (c *Client) Start(ctx context.Context, cc CaptureConfig) (frame.LinkType, e
 }
 
 func (c *Client) startRequest(cc *CaptureConfig) (start, error) {
-	s := start{snapLen: maxCaptured, timeoutMS: 100, filter: []bpf.RawInstruction{{Op: classRET, K: maxCaptured}}}
+	s := start{snapLen: maxCaptured, timeoutMS: 500, filter: []bpf.RawInstruction{{Op: classRET, K: maxCaptured}}}
 	if cc.SnapLen > 0 {
 		s.snapLen = uint32(cc.SnapLen)
 	}

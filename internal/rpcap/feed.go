@@ -33,7 +33,6 @@ type capture struct {
 	ordinal  uint32
 	received uint32
 	dropped  uint32
-	refused  uint32 // of the dropped ones, by the kernel as too long for a datagram
 
 	sent  atomic.Uint32
 	ready chan struct{}
@@ -204,21 +203,17 @@ func (c *capture) run() {
 // write sends whole messages. Over UDP each is a datagram; one that the kernel refuses, as too long, is a dropped frame.
 func (c *capture) write(b []byte) error {
 	if !c.packet {
-		frames := count(b)
+		c.sent.Add(count(b)) // first: who has read the frames may ask
 		_, err := c.conn.Write(b)
-		if err == nil {
-			c.sent.Add(frames)
-		}
 		return err
 	}
 	for len(b) > 0 {
 		n := headerLen + int(binary.BigEndian.Uint32(b[4:]))
-		if _, err := c.conn.Write(b[:n]); err == nil {
-			c.sent.Add(1)
-		} else {
+		c.sent.Add(1)
+		if _, err := c.conn.Write(b[:n]); err != nil {
+			c.sent.Add(^uint32(0))
 			c.mu.Lock()
 			c.dropped++
-			c.refused++
 			c.mu.Unlock()
 		}
 		b = b[n:]
@@ -260,19 +255,4 @@ func (c *capture) close() {
 	}
 	c.conn.Close()
 	<-c.done
-}
-
-// flush waits a while for what is in the buffer to be sent.
-func (c *capture) flush() {
-	const look, most = 5 * time.Millisecond, 200
-	for range most {
-		c.mu.Lock()
-		left := c.ordinal - c.sent.Load() - c.refused
-		c.mu.Unlock()
-		if left == 0 || c.closed() {
-			return
-		}
-		c.wake()
-		time.Sleep(look)
-	}
 }

@@ -156,7 +156,8 @@ func (s *Sink) Exclusion() string {
 	return "tcp and " + ports
 }
 
-// Run gives the frames of every batch from in to the clients, until in is closed or ctx ends.
+// Run gives the frames of every batch from in to the clients, until in is closed or ctx ends. What waits for a
+// client at the end is sent for a second more.
 func (s *Sink) Run(ctx context.Context, in <-chan frame.Batch) error {
 	serving, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
@@ -166,7 +167,6 @@ func (s *Sink) Run(ctx context.Context, in <-chan frame.Batch) error {
 		select {
 		case b, ok := <-in:
 			if !ok {
-				s.flush()
 				stop()
 				return <-ended
 			}
@@ -178,18 +178,5 @@ func (s *Sink) Run(ctx context.Context, in <-chan frame.Batch) error {
 			<-ended
 			return ctx.Err()
 		}
-	}
-}
-
-// flush ends all captures: clients get what waits for them.
-func (s *Server) flush() {
-	s.mu.RLock()
-	all := make([]*capture, 0, len(s.captures))
-	for c := range s.captures {
-		all = append(all, c)
-	}
-	s.mu.RUnlock()
-	for _, c := range all {
-		c.flush()
 	}
 }
