@@ -1,7 +1,6 @@
 package tunnel
 
 import (
-	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -11,7 +10,7 @@ import (
 // absence knows whether something listens at the tool. While nothing does, it stops the copies for longer and longer, when the target wants
 // that, and lets a probe find out.
 type absence struct {
-	pause atomic.Bool // the target wants it
+	pause bool // the target wants it
 	until time.Time
 	next  time.Duration
 	since time.Time // of the last complaint
@@ -27,7 +26,7 @@ func (a *absence) pausing(now time.Time) bool { return !a.until.IsZero() && now.
 // complain notes that nothing listens.
 func (a *absence) complain(now time.Time) {
 	a.since = now
-	if !a.pause.Load() || a.pausing(now) {
+	if !a.pause || a.pausing(now) {
 		return
 	}
 	a.next = min(max(2*a.next, leastPause), mostPause)
@@ -120,9 +119,15 @@ func (s *Sink) complaint(err error) {
 	}
 }
 
-// probe sends an empty packet: no decapsulator takes it for a frame, and a host where nothing listens answers it by ICMP.
+// probe sends an empty packet: no decapsulator takes it for a frame, and a host where nothing listens answers it by ICMP. Behind the IP header
+// eight bytes are needed for an answer to find its socket: over UDP its header, for GRE our own with nothing in it.
 func (s *Sink) probe(l *lane) {
-	_ = unix.Send(l.fd, nil, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	var b []byte
+	if !s.cfg.Target.Kind.overUDP() {
+		const least = 8
+		b = append(b, s.encap.head[:max(s.encap.n, least)]...)
+	}
+	_ = unix.Send(l.fd, b, unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 }
 
 // warnings are the words for what is met again and again; the first time and then at most once in warnAgain each.

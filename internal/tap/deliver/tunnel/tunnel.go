@@ -81,6 +81,7 @@ func New(c Config) (*Sink, error) {
 	s.encap = newEncap(&c.Target)
 	s.d = c.Target.dissector()
 	s.rate = bucket{bits: c.Target.Rate}
+	s.absent.pause = c.Target.Absent == Pause
 	return s, nil
 }
 
