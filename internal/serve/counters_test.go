@@ -42,7 +42,7 @@ func TestCountedAdapters(t *testing.T) {
 		return report.Counted{Fabric: fabric, Host: host, VM: vm, VMID: id, Port: port, From: time.Unix(1, 0), To: time.Unix(2, 0), OctetsSent: sent, OctetsReceived: received}
 	}
 	want := []report.Counted{
-		one("", "h1", "web-1", "id-1", "vnet0", 10, 20), one("lab", "h2", "db-1", "id-2", "vnet0", 50, 60), one("", "h3", "mq-1", "", "vnet5", 70, 80),
+		one("default", "h1", "web-1", "id-1", "vnet0", 10, 20), one("lab", "h2", "db-1", "id-2", "vnet0", 50, 60), one("default", "h3", "mq-1", "", "vnet5", 70, 80),
 		one("", "h1", "new-1", "", "", 6, 5), one("", "10.0.0.9", "old-1", "", "", 8, 7),
 	}
 	if d := cmp.Diff(want, got); d != "" {
