@@ -26,6 +26,7 @@ export interface Meta {
   data_from: string | null
   data_until: string | null
   resolution: string
+  notes: string[] | null
   completeness: Completeness
   empty: Empty | null
 }
@@ -125,9 +126,9 @@ export interface Flow {
 
 export interface Answer<Row> { meta: Meta; rows: Row[] | null }
 
-export interface Line { key: string[]; values: number[]; total: number; min: number; max: number; avg: number; p95: number; last: number }
+export interface Line { key: string[]; values: number[]; total: number; min: number; max: number; avg: number; p95: number; last: number; previous?: number[] | null; previous_total?: number }
 
-export interface Series { meta: Meta; by: string[] | null; metric: string; unit: string; step_ms: number; times: string[] | null; lines: Line[] | null }
+export interface Series { meta: Meta; by: string[] | null; metric: string; unit: string; step_ms: number; times: string[] | null; lines: Line[] | null; previous_since?: string | null; previous_until?: string | null }
 
 export interface Link { src_vtep: string; segment: string; tenant: string; dst_vtep: string; octets: number; packets: number }
 
@@ -182,6 +183,20 @@ export interface Exporter {
   unknown_fields: number
   errors: number
   clock_skew_seconds: number | null
+  records_per_second: number
+  loss_ratio: number
+  loss_unit: string
+  shed_datagrams: number
+  not_sent: number
+  templates_missing: number
+  template_conflicts: number
+  borrowed_records: number
+  sampling: number
+  sampling_source: string
+  sampling_note: string
+  unknown_elements: string
+  feeds: string
+  counter_samples: number
 }
 
 export interface Exporters { schema: number; now: string; rows: Exporter[] | null }
@@ -206,6 +221,232 @@ export interface Status {
   exporters: Exporter[] | null
   findings: Finding[] | null
 }
+
+export interface Network {
+  segment: string
+  vni: number
+  fabric: string
+  tenant: string
+  known: boolean
+  vteps: string[] | null
+  hosts: string[] | null
+  vms: number
+  unknown_addrs: number
+  pairs: number
+  octets: number
+  packets: number
+  octets_same_host: number
+  max_packet: number
+  needed_mtu: number
+  mtu_risk: string
+  fragments: number
+  first_seen: string
+  last_seen: string
+}
+
+export interface Networks { meta: Meta; mtu: number; rows: Network[] | null }
+
+export interface Thing {
+  name: string
+  id: string
+  fabric: string
+  tenants: string[] | null
+  segments: string[] | null
+  hosts: string[] | null
+  addrs: string[] | null
+  octets_sent: number
+  octets_received: number
+  packets_sent: number
+  packets_received: number
+  peers: number
+  first_seen: string
+  last_seen: string
+}
+
+export interface Side { octets: number; octets_error: number; packets: number }
+
+export interface Placement { host: string; segment: string; tenant: string; addr: string; name: string; first_seen: string; last_seen: string }
+
+export interface Peer {
+  segment: string
+  name: string
+  id: string
+  addr: string
+  tenant: string
+  host: string
+  same_host: boolean
+  known: boolean
+  octets_sent: number
+  octets_received: number
+  packets: number
+  octets_before: number
+  state: string
+  first_seen: string
+  last_seen: string
+}
+
+export interface Service { proto: string; port: number; app: string; peers: number; octets: number; packets: number; octets_before: number; state: string }
+
+export interface Change { kind: string; at: string; text: string }
+
+export interface VMPage {
+  meta: Meta
+  name: string
+  id: string
+  fabric: string
+  tenants: string[] | null
+  segments: string[] | null
+  addrs: string[] | null
+  host: string
+  places: Placement[] | null
+  sent: Side
+  received: Side
+  sent_before: Side
+  received_before: Side
+  before_from: string
+  before_to: string
+  octets_east_west: number
+  octets_north_south: number
+  octets_same_host: number
+  retransmits: number
+  zero_windows: number
+  step_ms: number
+  times: string[] | null
+  sent_series: number[] | null
+  received_series: number[] | null
+  before_series: number[] | null
+  peers_total: number
+  peers: Peer[] | null
+  served: Service[] | null
+  used: Service[] | null
+  changes: Change[] | null
+}
+
+export interface TopRow {
+  period: string | null
+  key: string[] | null
+  octets: number
+  octets_error: number
+  octets_sent: number | null
+  octets_received: number | null
+  l2_octets: number
+  packets: number
+  flows: number | null
+  rows: number
+  retransmits: number
+  zero_windows: number
+  fragments: number
+  rtt_avg_us: number | null
+  rtt_max_us: number | null
+  share: number
+  first_seen: string
+  last_seen: string
+  marks: string[] | null
+}
+
+export interface Top { meta: Meta; by: string[] | null; per: string[] | null; period_ms: number; metric: string; rows: TopRow[] | null }
+
+export interface MapNode { id: string; kind: string; label: string; group: string[] | null; members: number; octets: number; layer: number; x: number; y: number }
+
+export interface MapService { proto: string; port: number; app: string; octets: number; state: string }
+
+export interface MapEdge {
+  src: string
+  dst: string
+  services: MapService[] | null
+  services_total: number
+  octets_fwd: number
+  octets_rev: number
+  octets: number
+  packets: number
+  octets_before: number
+  links: number
+  new_links: number
+  gone_links: number
+  cross_tenant: boolean
+  state: string
+  first_seen: string
+  last_seen: string
+}
+
+export interface Hidden { nodes: number; edges: number; octets: number; cross_tenant: number }
+
+export interface DependencyMap {
+  meta: Meta
+  by: string[] | null
+  expanded: string[] | null
+  focus: string
+  hops: number
+  base_since: string | null
+  base_until: string | null
+  width: number
+  height: number
+  hidden: Hidden
+  nodes: MapNode[] | null
+  edges: MapEdge[] | null
+}
+
+export interface Sight {
+  observer: string
+  role: string
+  host: string
+  way: string
+  side: string
+  octets: number
+  octets_error: number
+  packets: number
+  lost: number
+  lost_ratio: number | null
+  rtt_us: number
+  retransmits: number
+  canonical: boolean
+  first_seen: string
+  last_seen: string
+  marks: string[] | null
+}
+
+export interface Observed extends Conversation { sights: Sight[] | null; loss: string }
+
+export interface Carrier {
+  src_vtep: string
+  dst_vtep: string
+  src_host: string
+  dst_host: string
+  outer_src_port: number
+  outer_dst_port: number
+  outer_proto: string
+  match: string
+  conversations: number
+  pairs: number
+  segments: string[] | null
+  tenants: string[] | null
+  overlay_octets: number
+  overlay_packets: number
+  expected_octets: number
+  underlay_octets: number
+  underlay_packets: number
+  underlay_flows: number
+  lost: number | null
+  seen_by: string[] | null
+  flow_ids: string[] | null
+  first_seen: string
+  last_seen: string
+}
+
+export interface CoverageRow {
+  fabric: string
+  host: string
+  vm: string
+  vm_id: string
+  port: string
+  counted_octets: number | null
+  observed_octets: number
+  ratio: number | null
+  missing_octets: number | null
+  reasons: string[] | null
+}
+
+export interface Coverage { meta: Meta; by: string; source: string; counted_octets: number | null; observed_octets: number; ratio: number | null; reason: string; rows: CoverageRow[] | null }
 
 /** Fault is one mistake in a question; pos and len are bytes of a filter expression. */
 export interface Fault { message: string; location?: string; value?: unknown; pos?: number; len?: number; suggestion?: string }

@@ -42,6 +42,6 @@ export function looks(lines: Line[], by: string[]): Look[] {
 /** linePart is the name of a line in a table: a handle where it is one value. */
 export function linePart(l: Line, by: string[]): Part {
   const name = lineName(l)
-  const field = by.length === 1 && !isOther(l) && l.key[0] ? splits[by[0]!] : undefined
+  const field = by.length === 1 && !isOther(l) && l.key[0] ? (splits[by[0]!] ?? by[0]) : undefined
   return { text: name, ...(field && { field, value: l.key[0]! }) }
 }

@@ -10,8 +10,8 @@ export const m = {
   back: 'Back',
   none: '–',
 
-  nav: { label: 'Pages', overview: 'Overview', tenants: 'Tenants', flows: 'Flows', exporters: 'Exporters' },
-  tabs: { label: 'Tenant reports', pairs: 'Pairs', conversations: 'Conversations' },
+  nav: { label: 'Pages', overview: 'Overview', tenants: 'Tenants', map: 'Map', explore: 'Explore', vms: 'VMs', flows: 'Flows', coverage: 'Coverage', exporters: 'Exporters' },
+  tabs: { label: 'Tenant reports', pairs: 'Pairs', conversations: 'Conversations', networks: 'Networks', underlay: 'Underlay', overlay: 'Overlay' },
 
   theme: { toDark: 'Dark colours', toLight: 'Light colours' },
   zone: { title: 'Times are shown in', local: 'local', utc: 'UTC' },
@@ -90,6 +90,9 @@ export const m = {
   },
 
   panel: {
+    vm: 'Virtual machine',
+    overTime: 'Over time',
+    before: 'all, one period before',
     traffic: 'Tenant traffic',
     by: 'split by',
     unit: 'unit',
@@ -120,7 +123,7 @@ export const m = {
     tenant: 'tenant', segment: 'segment', vni: 'VNI', app: 'application', proto: 'protocol',
     src_vtep: 'source VTEP', dst_vtep: 'destination VTEP', src_vm: 'source VM', dst_vm: 'destination VM', observer: 'observer', same_host: 'same host',
   } as Record<string, string>,
-  metric: { octets: 'bit/s', packets: 'packet/s', flows: 'flow/s' } as Record<string, string>,
+  metric: { octets: 'bit/s', packets: 'packet/s', flows: 'flow/s', l2_octets: 'layer-2 bit/s', retransmits: 'retransmits', zero_windows: 'zero windows', fragments: 'fragments', rtt: 'round-trip time', rows: 'rows' } as Record<string, string>,
 
   col: {
     open: 'Details', vni: 'VNI', tenant: 'Tenant', segment: 'Segment',
@@ -129,7 +132,7 @@ export const m = {
     fwd: 'Bytes →', rev: '← Bytes', octets: 'Bytes', octetsTitle: 'both ways; the bar is the share of all', packets: 'Packets', flows: 'Flows', share: 'Share', spark: 'Trend', last: 'Last seen', seen: 'Seen by',
     end: 'End', observer: 'Observer', dir: 'Dir.', counted: 'Counted', marks: 'Marks', reason: 'Ended', sampling: 'Sampling',
     role: 'Role', host: 'Host', exporter: 'Exporter', domain: 'Domain', domainShort: 'Dom.', rows: 'Rows', lost: 'Lost records', lostShort: 'Lost', diff: 'Difference',
-    series: 'Series', min: 'Min', max: 'Max', avg: 'Average', p95: 'p95', lastValue: 'Last', total: 'Total',
+    series: 'Series', min: 'Min', max: 'Max', avg: 'Average', p95: 'p95', lastValue: 'Last', total: 'Total', previous: 'Previous', previousTitle: 'total of the period of equal length before',
     ascending: 'sorted ascending', descending: 'sorted descending',
   },
 
@@ -157,10 +160,13 @@ export const m = {
     gap: ['gap', 'Records may be missing: the time range has gaps.'],
     estimate: ['±', 'Half width of the 95 % interval.'],
     new: ['new', 'First seen in the last 24 h.'],
+    gone: ['gone', 'Seen in the period to compare with, and not in the range.'],
   } as Record<string, [string, string]>,
 
   menu: {
     label: (v: string) => `Filter by ${v}`,
+    vm: 'Open the page of this VM',
+    more: (v: string) => `What to do with ${v}`,
     only: 'Only this',
     not: 'Not this',
     open: 'Open its pairs',
@@ -170,7 +176,7 @@ export const m = {
 
   share: {
     button: 'Share', export: 'Export',
-    link: 'Copy link', cli: 'Copy as CLI', curl: 'Copy as curl', csv: 'CSV', json: 'JSON', jsonl: 'JSON lines',
+    link: 'Copy link', cli: 'Copy as CLI', curl: 'Copy as curl', formats: { csv: 'CSV', json: 'JSON', jsonl: 'JSON lines', parquet: 'Parquet', svg: 'SVG', dot: 'DOT (Graphviz)', mermaid: 'Mermaid', nft: 'nftables' } as Record<string, string>,
     linkDone: 'Link copied', cliDone: 'Command copied', curlDone: 'curl command copied', failed: 'The browser does not let this page copy; the text is selected here:',
   },
 
@@ -184,6 +190,9 @@ export const m = {
     observersNote: 'A difference means that packets were lost between two places, or that an observer sees only part of the path.',
     conversations: 'Conversations', flowRows: 'Flow rows per observer',
     openPair: 'Only this pair', openConversation: 'Only this conversation', openConversations: 'All its conversations', openFlows: 'Its flow rows',
+    sights: 'The same conversation at each observer', sightsNote: 'In the order in which packets pass them. A difference within the error of sampling, or at the edges of the range, is no loss.',
+    noLoss: 'No loss between the observers.', lossAt: 'Lost:', forwardWay: '→', reverseWay: '←', way: 'Way', place: 'Place', missing: 'Lost', missingTitle: 'packets that the observer before on the way saw more than this one', rtt: 'RTT', rttTitle: 'greatest round-trip time that it measured', retransmits: 'Retr.', retransmitsTitle: 'retransmitted segments',
+    carriers: 'The underlay flows that carried it', carriersNote: 'by the outer ports where the tunnel told them, else by its two endpoints', carriersNone: 'No tunnel carried it.', carried: 'What this flow carried', underlay: 'Underlay flows',
     gone: 'This row is not in the answer for the time range and filter above.',
     equal: 'equal',
     notCounted: 'also seen',
@@ -193,8 +202,13 @@ export const m = {
     note: (n: number, silent: number) => plural(n, 'exporter') + (silent ? `, ${count(silent)} silent` : ''),
     send: (where: string) => `Send IPFIX to ${where || 'a listener of crosstap serve'}, or run “crosstap demo”.`,
     ago: (d: string) => d + ' ago',
-    address: 'Address', protocol: 'Protocol', state: 'State', datagrams: 'Datagrams', records: 'Records', templates: 'Tmpl.', templatesTitle: 'templates known', missing: 'No tmpl.', unknown: 'Unknown', unknownTitle: 'fields that are not known', lostShort: 'Lost', errors: 'Errors', skew: 'Clock skew',
-    lostTitle: 'by sequence numbers', missingTitle: 'data that came before its template', errorsTitle: 'datagrams that could not be decoded',
+    protocol: 'Protocol', state: 'State', records: 'Records', rate: 'Rec./s', rateTitle: 'flow records a second, as of late', recordsTitle: (d: number, o: number, c: number) => `${plural(d, 'datagram')}, ${plural(o, 'option record')}, ${plural(c, 'counter sample')}`,
+    loss: 'Lost', lostTitle: 'share that never arrived, by sequence numbers', lossText: (n: number, unit: string) => `${count(n)} ${unit || 'records'} lost`,
+    templates: 'Tmpl.', templatesTitle: 'templates known', missing: 'Missing', missingTitle: 'templates that data came for and that are not known', conflicts: 'Conflict', conflictsTitle: 'templates that were told again with other fields',
+    sampling: 'Sampling', unsampled: 'every packet', sources: { 'in-record': 'in each record', announced: 'announced', platform: 'by platform', config: 'by config', assumed: 'assumed', unknown: 'unknown', 'self-scaled': 'scaled by itself' } as Record<string, string>,
+    skew: 'Clock skew', unknown: 'Unknown', unknownTitle: 'elements that are not known', errors: 'Errors', errorsTitle: 'datagrams that could not be decoded, or were shed',
+    errorsText: (e: number, shed: number, notSent: number, borrowed: number, waiting: number) => `${count(e)} not decoded, ${count(shed)} shed; ${plural(waiting, 'record')} without a template, ${count(borrowed)} decoded by another session’s; ${count(notSent)} that the exporter says it did not send`,
+    feeds: 'Feeds', feedsTitle: 'the reports that its fields can feed', feedsNone: 'no flows yet', feedsNoneTitle: 'It has sent no template of flows in this domain.',
     books: 'Books', booksNote: 'in = out + dropped + held, at every stage', stage: 'Stage', in: 'In', out: 'Out', held: 'Held', dropped: 'Dropped, by reason',
     server: 'Server', up: 'Up for', memory: 'Memory', cpu: (s: number) => `${duration(s * 1000)} of CPU time`,
     store: 'Store', storeText: (rows: number, pending: number, segments: number, size: string) => `${plural(rows, 'row')} in ${plural(segments, 'segment')}, ${size}${pending ? `; ${count(pending)} not yet durable` : ''}`,
@@ -205,7 +219,7 @@ export const m = {
   empty: {
     title: {
       no_exporter: 'No exporter has ever sent', exporter_silent: 'The exporters are silent', template_missing: 'Records wait for their template',
-      filter_excludes: 'The filter excludes everything', before_first_data: 'The range ends before the first data', not_yet_stored: 'Not stored yet',
+      unknown_machine: 'No such machine in this range', not_counted: 'Only repeats lie in this range', filter_excludes: 'The filter excludes everything', before_first_data: 'The range ends before the first data', not_yet_stored: 'Not stored yet',
     } as Record<string, string>,
     other: 'Nothing here',
     showExporters: 'Show the exporters', clearFilter: 'Clear the filter', toData: 'Go to the first data', toLatest: 'Go to the newest data', retry: 'Ask again', widen: 'Widen the range',
@@ -227,6 +241,7 @@ export const m = {
       : ['Try again.', 'If it stays, “crosstap doctor” says more, and the server’s log has the request.'],
     filter: 'The filter has a mistake',
     chunk: 'This part of the console did not load. The table has the same numbers.',
+    page: 'This page of the console did not load. Reload it; “Share, Copy as CLI” has the same report.',
     newer: 'This link comes from a newer version. Parts of it may not be shown.',
     partial: 'Shown is an older answer.',
   },
@@ -234,7 +249,7 @@ export const m = {
   help: {
     title: 'Keys',
     groups: [
-      ['Go', [['g o', 'Overview'], ['g t', 'Tenants: pairs'], ['g c', 'Tenants: conversations'], ['g f', 'Flows'], ['g x', 'Exporters']]],
+      ['Go', [['g o', 'Overview'], ['g t', 'Tenants: pairs'], ['g c', 'Tenants: conversations'], ['g n', 'Tenants: networks'], ['g m', 'Map'], ['g e', 'Explore'], ['g v', 'VMs'], ['g f', 'Flows'], ['g b', 'Coverage (blind spots)'], ['g x', 'Exporters']]],
       ['Ask', [['/', 'Filter'], ['Enter', 'Run the filter'], ['Ctrl Space', 'Completions'], ['[ ]', 'Earlier, later'], ['- =', 'Wider, narrower'], ['l', 'Live on or off'], ['r', 'Ask again']]],
       ['Rows', [['j k', 'Next, previous row'], ['Enter', 'Details'], ['← →', 'Values of the row'], ['i', 'Only this value'], ['x', 'Not this value'], ['Esc', 'Back']]],
       ['View', [['t', 'Chart or table'], ['d', 'Dark or light'], ['u', 'UTC or local time'], ['e', 'Export'], ['y', 'Copy link'], ['?', 'This help']]],

@@ -1,23 +1,72 @@
 // The same question elsewhere: as a link, on the command line, with curl, as a file.
 import { root, url, type Params } from './api'
-import { relativeSpan, spanText } from './time'
+import { before, bounds, parseSpan, relativeSpan, spanText } from './time'
 import { defaults, type Page, type View } from './url'
 
-/** reportOf names the report that a page's rows come from. */
-export function reportOf(page: Page): 'pairs' | 'conversations' | 'flows' | 'exporters' {
-  const reports = { overview: 'pairs', 'tenants/pairs': 'pairs', 'tenants/conversations': 'conversations', flows: 'flows', exporters: 'exporters' } as const
-  return reports[page]
+interface Report { path: string; command: string[]; formats: readonly string[] }
+
+const files = ['csv', 'json', 'jsonl'] as const
+const rowFiles = [...files, 'parquet'] as const
+
+const reports: Record<Page, Report> = {
+  overview: { path: 'pairs', command: ['pairs'], formats: rowFiles },
+  'tenants/pairs': { path: 'pairs', command: ['pairs'], formats: rowFiles },
+  'tenants/conversations': { path: 'conversations', command: ['conversations'], formats: rowFiles },
+  'tenants/networks': { path: 'networks', command: ['networks'], formats: rowFiles },
+  'tenants/underlay': { path: 'underlay', command: ['conversations', '--underlay'], formats: rowFiles },
+  'tenants/overlay': { path: 'overlay', command: ['conversations', '--overlay'], formats: rowFiles },
+  map: { path: 'map', command: ['map'], formats: [...files, 'svg', 'dot', 'mermaid'] },
+  explore: { path: 'top', command: ['top'], formats: rowFiles },
+  vms: { path: 'vms', command: ['get', 'vms'], formats: rowFiles },
+  vm: { path: 'vm', command: ['describe', 'vm'], formats: ['json'] },
+  flows: { path: 'flows', command: ['flows'], formats: rowFiles },
+  coverage: { path: 'coverage', command: ['coverage'], formats: rowFiles },
+  exporters: { path: 'exporters', command: ['exporters'], formats: rowFiles },
 }
+
+/** reportOf names the report that a page's rows come from. */
+export const reportOf = (page: Page): string => reports[page].path
+
+/** formatsOf lists the files that a page's rows can be had as. */
+export const formatsOf = (page: Page): readonly string[] => reports[page].formats
+
+/** exploredBy is what Explore groups by when nobody chose. */
+export const exploredBy = ['src.vm', 'dst.vm', 'dst.port']
 
 /** rowsQuery gives the parameters of a page's rows, as the page itself asks for them. */
 export function rowsQuery(v: View): Params {
-  if (v.page === 'exporters') return {}
-  return { from: v.from, to: v.to, f: v.f, sort: v.page === 'overview' ? '' : v.sort }
+  const range = { from: v.from, to: v.to }
+  const asked = { ...range, f: v.f }
+  switch (v.page) {
+    case 'exporters': return {}
+    case 'overview': return { ...asked, sort: '' }
+    case 'coverage': return { ...range, by: v.by[0] }
+    case 'vm': return { ...asked, name: v.name, ...baseOf(v) }
+    case 'explore': return { ...asked, by: v.by.length ? v.by : exploredBy, per: v.per, metric: v.metric, having: v.having, limit: v.n || undefined }
+    case 'map': return { ...asked, by: v.by, expand: v.expand, focus: v.focus, hops: v.focus ? v.hops : undefined, ...baseOf(v) }
+    default: return { ...asked, sort: v.sort }
+  }
+}
+
+/** baseOf gives the period that a view compares with. */
+export function baseOf(v: View): Params {
+  const now = Date.now()
+  const r = bounds(v, now)
+  const span = v.base === 'range' ? r.to - r.from : parseSpan(v.base)
+  if (!(span > 0)) return {}
+  const b = before(v, span, now)
+  return { base_from: b.from, base_to: b.to }
 }
 
 /** exportURL gives the address of all of a page's rows as a file. */
-export function exportURL(v: View, format: 'csv' | 'json' | 'jsonl'): string {
-  return url(reportOf(v.page), { ...rowsQuery(v), ...(v.page !== 'exporters' && { limit: 100_000 }), format })
+export function exportURL(v: View, format: string): string {
+  const limit = { vm: 1000, map: 5000, exporters: undefined, explore: v.n || undefined }[v.page as string]
+  return url(reportOf(v.page), { ...rowsQuery(v), limit: v.page in { vm: 1, map: 1, exporters: 1, explore: 1 } ? limit : 100_000, format: v.page === 'vm' ? undefined : format })
+}
+
+/** allowListURL gives what a firewall would have to allow for all that the view shows. */
+export function allowListURL(v: View, format: string): string {
+  return url('allow-list', { from: v.from, to: v.to, f: v.f, limit: 100_000, format })
 }
 
 /** shell quotes a word for sh where it needs to be. */
@@ -32,11 +81,27 @@ export function curl(v: View): string {
 /** cli writes the command that shows the same rows. */
 export function cli(v: View): string {
   const server = root.origin === 'http://127.0.0.1:8474' && root.pathname === '/' ? [] : ['--server', root.href.replace(/\/$/, '')]
-  if (v.page === 'exporters') return ['crosstap', 'status', ...server].map(shell).join(' ')
+  if (v.page === 'exporters') return ['crosstap', 'exporters', ...server].map(shell).join(' ')
   const span = relativeSpan(v)
-  const range = v.from === defaults.from && v.to === defaults.to ? [] : span > 0 ? ['--since', spanText(span)] : ['--since', v.from, '--until', v.to]
-  const sort = v.sort && v.page !== 'overview' ? ['--sort=' + v.sort] : []
-  return ['crosstap', reportOf(v.page), ...server, ...range, ...sort, ...(v.f ? ['--', v.f] : [])].map(shell).join(' ')
+  const usual = v.page === 'vm' ? 'now-24h' : defaults.from
+  const range = v.from === usual && v.to === defaults.to ? [] : span > 0 ? ['--since', spanText(span)] : ['--since', v.from, '--until', v.to]
+  const command = [...reports[v.page].command, ...(v.page === 'vm' ? [v.name] : []), ...server, ...range, ...flags(v)]
+  const filter = !v.f || v.page === 'coverage' ? [] : v.page === 'vm' || v.page === 'vms' ? ['--filter', v.f] : ['--', v.f]
+  return ['crosstap', ...command, ...filter].map(shell).join(' ')
+}
+
+/** flags are the options of the command that belong to the page. */
+function flags(v: View): string[] {
+  const base = v.base ? ['--base', v.base === 'range' ? spanText(bounds(v, Date.now()).to - bounds(v, Date.now()).from) : v.base] : []
+  const by = v.by.length ? ['--by', v.by.join(',')] : []
+  switch (v.page) {
+    case 'overview': return []
+    case 'coverage': return by
+    case 'vm': return base
+    case 'explore': return [...by, ...(v.per ? ['--per', v.per] : []), ...(v.metric !== 'octets' ? ['--metric', v.metric] : []), ...(v.having ? ['--having', v.having] : []), ...(v.n ? ['--limit', String(v.n)] : [])]
+    case 'map': return [...by, ...v.expand.flatMap((e) => ['--expand', e]), ...(v.focus ? ['--focus', v.focus, '--hops', String(v.hops)] : []), ...base]
+    default: return v.sort ? ['--sort=' + v.sort] : []
+  }
 }
 
 /** copy puts text on the clipboard and says whether that worked. Pages from plain http beyond loopback have no

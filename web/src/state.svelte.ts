@@ -2,8 +2,8 @@
 import { SvelteSet } from 'svelte/reactivity'
 import { root, type Params } from './api'
 import type { Zone } from './format'
-import { firstRange } from './time'
-import { decode, defaults, encode, type Page, type View } from './url'
+import { before, firstRange } from './time'
+import { decode, defaults, encode, metrics, own, type Page, type View } from './url'
 
 export type Theme = 'system' | 'light' | 'dark'
 
@@ -58,7 +58,8 @@ export function go(patch: Partial<View>, how: 'push' | 'replace' = 'push'): void
 
 function next(patch: Partial<View>): View {
   const leaves = patch.page !== undefined && patch.page !== app.view.page
-  return { ...app.view, ...(leaves && { sort: '', sel: '', by: [] }), ...patch }
+  const metric = metrics.find((m) => m === app.view.metric) ?? 'octets'
+  return { ...app.view, ...(leaves && { ...own, metric }), ...patch }
 }
 
 /** leave goes one level up from the details; leaving them for good gives the focus back to their row. */
@@ -71,6 +72,18 @@ export function leave(sel = ''): void {
 /** href gives the address that go(patch) would lead to. */
 export function href(patch: Partial<View>): string {
   return root.origin + root.pathname + encode(next(patch))
+}
+
+/** follow goes to a view by a link of this page, unless the browser shall open it elsewhere. */
+export function follow(e: MouseEvent, patch: Partial<View>): void {
+  if (e.ctrlKey || e.metaKey || e.shiftKey || e.button !== 0) return
+  e.preventDefault()
+  go(patch)
+}
+
+/** vmView is the page of a machine over 24 hours, up to where the range on display ends. */
+export function vmView(name: string): Partial<View> {
+  return { page: 'vm', name, f: '', ...before({ from: app.view.to, to: app.view.to }, 86400_000, Date.now()) }
 }
 
 /** restart is a view of one page with this range and nothing else chosen. */

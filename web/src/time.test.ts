@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { bounds, firstRange, instant, last, parseRange, parseSpan, parseTime, relativeSpan, scale, shift, spanText, type Range } from './time'
+import { before, bounds, firstRange, instant, last, parseRange, parseSpan, parseTime, relativeSpan, scale, shift, spanText, type Range } from './time'
 
 const now = Date.UTC(2026, 8, 21, 12, 0, 0)
 const at = (h: number, min = 0) => new Date(now).setHours(h, min, 0, 0) // local, as people write it
@@ -41,6 +41,8 @@ describe('moving', () => {
   test('wider towards the past', () => f(scale(last(36e5), 2, now), 'now-2h', 'now'))
   test('narrower around the middle', () => f(scale({ from: '2026-09-21T08:00:00Z', to: '2026-09-21T10:00:00Z' }, 0.5, now), '2026-09-21T08:30:00Z', '2026-09-21T09:30:00Z'))
   test('never into the future', () => expect(bounds(scale({ from: '2026-09-21T10:00:00Z', to: '2026-09-21T11:59:00Z' }, 4, now), now).to).toBe(now))
+  test('the week before', () => f(before({ from: 'now-1h', to: 'now' }, 7 * 864e5, now), 'now-169h', 'now-1h'))
+  test('the hour before a fixed time', () => f(before({ from: '2026-09-21T10:00:00Z', to: 'now' }, 36e5, now), '2026-09-21T09:00:00Z', '2026-09-21T10:00:00Z'))
   test('the span of what ends now', () => expect([relativeSpan(last(36e5)), relativeSpan({ from: 'now-1h', to: 'now-5m' })]).toEqual([36e5, 0]))
 })
 

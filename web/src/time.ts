@@ -144,6 +144,20 @@ export function scale(r: Range, factor: number, now: number): Range {
   return { from: instant(mid - span / 2), to: instant(Math.min(now, mid + span / 2)) }
 }
 
+/** before is the period of some length that ends where a range begins. */
+export function before(r: Range, span: number, now: number): Range {
+  const start = relativeStart(r.from)
+  if (start >= 0) return { from: 'now-' + spanText(start + span), to: r.from }
+  return { from: instant(parseTime(r.from, now) - span), to: r.from }
+}
+
+/** relativeStart is how long before now an expression is, -1 for a fixed time. */
+function relativeStart(from: string): number {
+  if (from === 'now') return 0
+  const m = /^now-(.+)$/.exec(from)
+  return m ? parseSpan(m[1]!) : -1
+}
+
 /** firstRange is the range for somebody who named none: the last hour, or what is there when everything is younger. */
 export function firstRange(dataFrom: number, now: number): Range {
   const age = now - dataFrom

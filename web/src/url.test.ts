@@ -17,6 +17,11 @@ describe('a view survives the way through its URL', () => {
     f({ page: 'tenants/pairs', sel: 'vxlan:5001,fd00::1,fd00::2>vxlan:5001,fd00::1,fd00::2,tcp,1,2' }, 'tenants/pairs?v=1&from=now-1h&to=now&sel=vxlan:5001,fd00::1,fd00::2>vxlan:5001,fd00::1,fd00::2,tcp,1,2'))
   test('everything', () =>
     f({ page: 'tenants/conversations', sort: '-octets', by: ['src_vm', 'app'], metric: 'packets', as: 'table', live: true }, 'tenants/conversations?v=1&from=now-1h&to=now&by=src_vm,app&metric=packets&sort=-octets&as=table&live=1'))
+  test('a machine', () => f({ page: 'vm', name: 'web-1', from: 'now-24h' }, 'vm?v=1&from=now-24h&to=now&name=web-1'))
+  test('an exploration', () =>
+    f({ page: 'explore', by: ['src.vm', 'dst.port'], metric: 'rtt', per: 'observer', having: 'bytes > 1 MB', n: 50, prev: true }, 'explore?v=1&from=now-1h&to=now&by=src.vm,dst.port&metric=rtt&per=observer&having=bytes%20>%201%20MB&n=50&prev=1'))
+  test('a map', () =>
+    f({ page: 'map', by: ['tenant'], base: '7d', expand: ['blue/web', 'blue/a,b'], focus: 'blue/db', hops: 2 }, 'map?v=1&from=now-1h&to=now&by=tenant&base=7d&expand=blue/web&expand=blue/a,b&focus=blue/db&hops=2'))
 })
 
 // Links that were ever handed out, and what they mean today. Lines are only added.
@@ -35,6 +40,11 @@ describe('old and hand-written links', () => {
     ['pairs?sort=-bytes&metric=bits', { page: 'tenants/pairs', sort: '-octets' }],
     ['tenants/pairs?v=1&from=now-1h&to=now&f=vni%20%3D%205001&by=vni&sort=-octets', { page: 'tenants/pairs', f: 'vni = 5001', by: ['vni'], sort: '-octets' }],
     ['exporters?v=1', { page: 'exporters' }],
+    ['tenants/networks?v=1&sort=-vms', { page: 'tenants/networks', sort: '-vms' }],
+    ['vm?name=db-1', { page: 'vm', name: 'db-1', from: 'now-24h' }],
+    ['map?v=1&from=now-24h&to=now&by=tenant,tier&base=7d&expand=blue/web&focus=blue/db&hops=2', { page: 'map', from: 'now-24h', by: ['tenant', 'tier'], base: '7d', expand: ['blue/web'], focus: 'blue/db', hops: 2 }],
+    ['explore?v=1&by=src.vm,dst.port&n=20&prev=1', { page: 'explore', by: ['src.vm', 'dst.port'], n: 20, prev: true }],
+    ['coverage?v=1&by=host', { page: 'coverage', by: ['host'] }],
   ])('%s', f)
 })
 
@@ -42,6 +52,8 @@ describe('what nobody meant is dropped', () => {
   const f = (search: string, want: Partial<View>, newer = false) => expect(decode('', search)).toEqual({ view: { ...defaults, ...want }, newer })
   test('unknown page', () => expect(decode('nowhere', 'v=1').view.page).toBe('overview'))
   test('bad sort, metric, view', () => f('v=1&sort=a;b&metric=x&as=pie', {}))
+  test('bad numbers and base', () => f('v=1&hops=-1&n=x&base=yesterday&per=a;b', {}))
+  test('a metric of another page', () => f('v=1&metric=rtt', {}))
   test('too many splits', () => f('v=1&by=a,b,c,d,e', { by: ['a', 'b', 'c', 'd'] }))
   test('a later version', () => f('v=9&from=now-2h', { from: 'now-2h' }, true))
   test('no version at all', () => f('v=x', {}))

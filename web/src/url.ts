@@ -2,11 +2,15 @@
 
 export const VERSION = 1
 
-export const pages = ['overview', 'tenants/pairs', 'tenants/conversations', 'flows', 'exporters'] as const
+export const pages = [
+  'overview', 'tenants/pairs', 'tenants/conversations', 'tenants/networks', 'tenants/underlay', 'tenants/overlay', 'map', 'explore', 'vms', 'vm', 'flows', 'coverage', 'exporters',
+] as const
 export type Page = (typeof pages)[number]
 
+/** metrics are what every chart can show; the Explore page has more. */
 export const metrics = ['octets', 'packets', 'flows'] as const
-export type Metric = (typeof metrics)[number]
+export const moreMetrics = [...metrics, 'l2_octets', 'retransmits', 'zero_windows', 'fragments', 'rtt', 'rows'] as const
+export type Metric = (typeof moreMetrics)[number]
 
 export interface View {
   page: Page
@@ -14,16 +18,29 @@ export interface View {
   to: string
   f: string
   sort: string // "" is the report's own order
-  by: string[] // series: [] is the page's own split
+  by: string[] // what is split or grouped by: [] is the page's own way
   metric: Metric
   sel: string // what the details panel shows, "" for none
   as: 'chart' | 'table'
   live: boolean
+  name: string // of a machine
+  n: number // rows of a list, 0 for the report's own number
+  per: string // Explore: each of its values has an own list
+  having: string // Explore: condition on the sums
+  prev: boolean // Explore: the previous period too
+  base: string // the period to compare with, such as "7d"; "" for none
+  expand: string[] // groups of the map that show their members
+  focus: string // node of the map
+  hops: number // around it
 }
 
 export const defaults: View = {
   page: 'overview', from: 'now-1h', to: 'now', f: '', sort: '', by: [], metric: 'octets', sel: '', as: 'chart', live: false,
+  name: '', n: 0, per: '', having: '', prev: false, base: '', expand: [], focus: '', hops: 1,
 }
+
+/** own are the parts of a view that belong to its page and stay behind with it. */
+export const own: Partial<View> = { sort: '', sel: '', by: [], name: '', n: 0, per: '', having: '', prev: false, base: '', expand: [], focus: '', hops: 1 }
 
 type Fields = Record<string, string[]>
 
@@ -53,17 +70,30 @@ export function decode(path: string, search: string): { view: View; newer: boole
   const one = (name: string) => q[name]?.[0] ?? ''
   const view: View = {
     page: p === 'tenants' ? 'tenants/pairs' : (pages.find((x) => x === p) ?? 'overview'),
-    from: one('from') || defaults.from,
+    from: one('from') || (p === 'vm' ? 'now-24h' : defaults.from),
     to: one('to') || defaults.to,
     f: one('f'),
     sort: /^-?[a-z_0-9]+$/.test(one('sort')) ? one('sort') : '',
     by: (q.by ?? []).flatMap((b) => b.split(',')).filter((b) => /^[a-z_.0-9]+$/.test(b)).slice(0, 4),
-    metric: metrics.find((m) => m === one('metric')) ?? 'octets',
+    metric: (p === 'explore' ? moreMetrics : metrics).find((m) => m === one('metric')) ?? 'octets',
     sel: one('sel'),
     as: one('as') === 'table' ? 'table' : 'chart',
     live: one('live') === '1',
+    name: one('name'),
+    n: whole(one('n'), 0, 1000),
+    per: /^[a-z_.0-9]+$/.test(one('per')) ? one('per') : '',
+    having: one('having'),
+    prev: one('prev') === '1',
+    base: /^\d+[smhdw]$/.test(one('base')) || one('base') === 'range' ? one('base') : '',
+    expand: (q.expand ?? []).slice(0, 50),
+    focus: one('focus'),
+    hops: whole(one('hops'), 1, 10),
   }
   return { view, newer: version > VERSION }
+}
+
+function whole(text: string, fallback: number, most: number): number {
+  return /^\d{1,6}$/.test(text) ? Math.min(most, Number(text)) || fallback : fallback
 }
 
 const tidy: Record<string, string> = { '%3A': ':', '%2C': ',', '%2F': '/', '%40': '@', '%3E': '>' }
@@ -77,8 +107,17 @@ function quote(s: string): string {
 export function encode(view: View): string {
   const q: [string, string][] = [['v', String(VERSION)], ['from', view.from], ['to', view.to]]
   if (view.f) q.push(['f', view.f])
+  if (view.name) q.push(['name', view.name])
   if (view.by.length) q.push(['by', view.by.join(',')])
   if (view.metric !== defaults.metric) q.push(['metric', view.metric])
+  if (view.per) q.push(['per', view.per])
+  if (view.having) q.push(['having', view.having])
+  if (view.n) q.push(['n', String(view.n)])
+  if (view.prev) q.push(['prev', '1'])
+  if (view.base) q.push(['base', view.base])
+  for (const id of view.expand) q.push(['expand', id])
+  if (view.focus) q.push(['focus', view.focus])
+  if (view.hops !== defaults.hops) q.push(['hops', String(view.hops)])
   if (view.sort) q.push(['sort', view.sort])
   if (view.as !== defaults.as) q.push(['as', view.as])
   if (view.live) q.push(['live', '1'])

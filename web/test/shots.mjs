@@ -7,14 +7,17 @@ const dir = process.argv[2] ?? 'test-results'
 mkdirSync(dir, { recursive: true })
 const server = await start({ upstream: process.argv[3] ?? '' })
 const { context, close } = await browse()
-const pages = { overview: '', pairs: 'tenants/pairs', conversations: 'tenants/conversations', flows: 'flows', exporters: 'exporters' }
+const pages = {
+  overview: '', pairs: 'tenants/pairs', conversations: 'tenants/conversations', networks: 'tenants/networks', underlay: 'tenants/underlay', overlay: 'tenants/overlay', map: 'map', explore: 'explore', vms: 'vms',
+  vm: 'vm?name=' + (process.env.VM ?? 'web-blue-01'), flows: 'flows', coverage: 'coverage', exporters: 'exporters',
+}
 const only = process.env.ONLY?.split(',')
 for (const theme of ['light', 'dark']) {
-  for (const [size, width] of [['wide', 1600], ['1280', 1280], ['200', 640]]) {
+  for (const [size, width] of [['wide', 1440], ['900', 900], ['200', 640]]) {
     for (const [name, path] of Object.entries(pages)) {
       const file = `${name}-${theme}-${size}`
       if (only && !only.some((o) => file.includes(o))) continue
-      const page = await open(context, server.url, path, { theme, width, height: width === 1600 ? 1100 : 800 })
+      const page = await open(context, server.url, path, { theme, width, height: width === 1440 ? 1100 : 900 })
       await page.waitForLoadState('networkidle')
       await page.waitForTimeout(300)
       await page.screenshot({ path: `${dir}/${file}.png`, fullPage: size === '200' })
