@@ -34,7 +34,7 @@ func newColumn(t reflect.Type, dict, signed, packed bool) column {
 	case reflect.Array:
 		return &addrColumn{}
 	case reflect.String:
-		return &textColumn{known: map[string]uint32{}}
+		return &textColumn{known: map[string]uint32{}, file: 1}
 	}
 	return &numberColumn{kind: kind, dict: dict, signed: signed, packed: packed}
 }
@@ -394,6 +394,7 @@ type textColumn struct {
 	values  []string
 	known   map[string]uint32
 	near    []nearText // by where the string lies; nil while there is none
+	file    uint32
 	indexes stretches
 }
 
@@ -401,11 +402,11 @@ type textColumn struct {
 type nearText struct {
 	text  string
 	index uint32
-	in    bool
+	file  uint32 // row group that index is of
 }
 
 // nearBits tell how many are kept.
-const nearBits = 10
+const nearBits = 11
 
 func (c *textColumn) add(p unsafe.Pointer, stride uintptr, n int) {
 	same := uint32(0)
@@ -431,7 +432,7 @@ func (c *textColumn) find(v string) uint32 {
 		c.near = make([]nearText, 1<<nearBits)
 	}
 	at := &c.near[uint64(uintptr(unsafe.Pointer(unsafe.StringData(v))))*hashMul>>(64-nearBits)]
-	if at.in && at.text == v {
+	if at.file == c.file && at.text == v {
 		return at.index
 	}
 	n, ok := c.known[v]
@@ -440,7 +441,7 @@ func (c *textColumn) find(v string) uint32 {
 		c.values = append(c.values, v)
 		c.known[v] = n
 	}
-	*at = nearText{v, n, true}
+	*at = nearText{v, n, c.file}
 	return n
 }
 
@@ -464,10 +465,8 @@ func (c *textColumn) bounds() (least, greatest []byte) {
 }
 
 func (c *textColumn) reset() {
-	if len(c.values) > 1 {
-		clear(c.near)
-	} else {
-		c.near = nil
+	if c.file++; c.file == 0 { // the numbers begin again
+		c.near, c.file = nil, 1
 	}
 	clear(c.values) // lets go of the strings
 	c.values = c.values[:0]
