@@ -292,16 +292,26 @@ func (g *generation) adjust(sw *vswitch) {
 
 // learned takes over, once, what a bridge has learned before.
 func (g *generation) learned(sw *vswitch) {
-	if g.asked || sw.kind != kindBridge {
+	if g.asked {
 		return
 	}
 	g.asked = true
-	known, err := neighbours(g.l.cfg.NetNS)
+	var err error
+	var at func(p port) []flow.MAC
+	if sw.kind == kindBridge {
+		var known map[int][]flow.MAC
+		known, err = neighbours(g.l.cfg.NetNS)
+		at = func(p port) []flow.MAC { return known[p.index] }
+	} else {
+		var known map[uint32][]flow.MAC
+		known, err = learnedByOVS(g.all, g.l.cfg.OVSDB, sw.name)
+		at = func(p port) []flow.MAC { return known[p.no] }
+	}
 	if err != nil {
-		g.l.log.Debug("the bridge's forwarding table cannot be read", "error", err)
+		g.l.log.Debug("the switch's forwarding table cannot be read", "error", err)
 	}
 	for p, c := range g.captures {
-		for _, mac := range known[p.index] {
+		for _, mac := range at(p) {
 			g.l.places.learn(mac, c.point)
 		}
 	}

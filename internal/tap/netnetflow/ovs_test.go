@@ -65,6 +65,15 @@ func TestN09AgreesWithOpenVSwitch(t *testing.T) {
 		})
 	}
 
+	// What the switch has learned is known to a tap that starts now.
+	known, err := learnedByOVS(t.Context(), c.OVSDB, "br-int")
+	if err != nil || len(known[13]) != 1 || len(known[14]) != 1 || known[13][0] == known[14][0] {
+		t.Errorf("learned %v, %v", known, err)
+	}
+	if _, err := learnedByOVS(t.Context(), c.OVSDB, "br9"); err == nil || !strings.Contains(err.Error(), "no such bridge") {
+		t.Errorf("%v", err)
+	}
+
 	// Ports come and go by the database; a tunnel cannot be captured, and that is said.
 	l.vmOVS(db, "vc", "10.1.0.3", 15)
 	eventually(t, "a port more", func() bool { return len(r.Status()[0].Ports) == 4 })
@@ -74,6 +83,13 @@ func TestN09AgreesWithOpenVSwitch(t *testing.T) {
 	eventually(t, "the tunnel is named", func() bool { return strings.Contains(r.log.String(), "vxlan port has no interface to capture from") })
 	db.Vsctl("del-br br-int")
 	eventually(t, "gone", func() bool { return r.Status()[0].Gone })
+}
+
+func TestParseFDB(t *testing.T) {
+	got := fmt.Sprint(parseFDB(" port  VLAN  MAC                Age\n    3     0  02:00:00:00:00:01    4\nLOCAL     7  02:00:00:00:00:02  259\n    3     9  02:00:00:00:00:03 static\nx y z\n"))
+	if want := "map[3:[02:00:00:00:00:01 02:00:00:00:00:03] 65534:[02:00:00:00:00:02]]"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
 }
 
 // vmOVS attaches a VM to br-int, with that OpenFlow port.
