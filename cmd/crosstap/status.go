@@ -89,6 +89,9 @@ func statusText(s *api.Status) string {
 	for _, st := range s.Stages {
 		line("%-10s %s in, %s out, %d held%s (%s)", st.Stage, answer.Count(st.In), answer.Count(st.Out), st.Held, drops(st.Dropped), st.Unit)
 	}
+	for _, o := range s.Outputs {
+		line("output     %s to %s: %s %s in, %s sent, %d held%s%s%s", o.Name, o.To, answer.Count(o.In), o.Unit, answer.Count(o.Sent), o.Held, drops(o.Dropped), lag(o.LagSeconds), note(o.Note))
+	}
 	if i := s.Inventory; i != nil {
 		line("inventory  %s: %d adapters, %d hosts, %d tenants, %d observers", i.Path, i.VNICs, i.Hosts, i.Tenants, i.Observers)
 	}
@@ -109,6 +112,21 @@ func age(s *api.Status) string {
 		return "none yet"
 	}
 	return "until " + answer.Span(s.Now.Sub(*s.Store.DataUntil).Round(time.Second)) + " ago"
+}
+
+// lag says how far an output is behind.
+func lag(seconds float64) string {
+	if seconds < 1 {
+		return ""
+	}
+	return ", behind by " + answer.Span(time.Duration(seconds)*time.Second)
+}
+
+func note(text string) string {
+	if text == "" {
+		return ""
+	}
+	return ", " + text
 }
 
 func drops(list []ledger.Count) string {

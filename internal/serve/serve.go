@@ -137,9 +137,11 @@ func (s *Server) collectConfig(st store.Store) (collect.Config, error) {
 		return cfg, err
 	}
 	if s.cfg.Exporters != "" {
-		cfg.Session.Rules, err = settings.LoadExporters(s.cfg.Exporters)
+		if cfg.Session.Rules, err = settings.LoadExporters(s.cfg.Exporters); err != nil {
+			return cfg, err
+		}
 	}
-	return cfg, err
+	return cfg, s.addOutputs(&cfg)
 }
 
 // Ready reports whether the server got as far as serving, once Run has returned.

@@ -24,7 +24,7 @@ func (s *Server) Status() api.Status {
 	st := s.store.Stats()
 	out := api.Status{
 		Schema: report.SchemaVersion, Version: obs.Version().Version, Now: time.Now().UTC().Truncate(time.Millisecond), StartedAt: s.started.UTC().Truncate(time.Millisecond),
-		Process: process(), Store: storeStatus(s.cfg.AbsData(), st), Listeners: []api.Listener{}, Exporters: []api.Exporter{}, Findings: []api.Finding{},
+		Process: process(), Store: storeStatus(s.cfg.AbsData(), st), Listeners: []api.Listener{}, Exporters: []api.Exporter{}, Findings: []api.Finding{}, Outputs: []api.Output{},
 		Stages: []ledger.Statement{}, Inventory: s.inventory.get(),
 	}
 	if s.collector != nil {
@@ -51,6 +51,8 @@ func (s *Server) collecting(out *api.Status) {
 		out.Listeners = append(out.Listeners, api.Listener{Name: "http", Network: "tcp", Address: s.http.String()})
 	}
 	out.Stages = merged(c.Books)
+	out.Outputs = outputRows(&c)
+	out.Findings = append(out.Findings, outputFindings(out.Outputs)...)
 	for _, e := range c.Exporters {
 		out.Exporters = append(out.Exporters, exporter(&e))
 	}

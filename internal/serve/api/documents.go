@@ -19,6 +19,7 @@ type Status struct {
 	Store     Store              `json:"store"`
 	Inventory *Inventory         `json:"inventory"` // null without an inventory file
 	Exporters []Exporter         `json:"exporters"`
+	Outputs   []Output           `json:"outputs"` // who gets records and datagrams beside the store
 	Findings  []Finding          `json:"findings"`
 }
 
@@ -105,6 +106,24 @@ type Exporters struct {
 	Schema int        `json:"schema"`
 	Now    time.Time  `json:"now"`
 	Rows   []Exporter `json:"rows"`
+}
+
+// Output is one receiver of records, or of datagrams as they came.
+type Output struct {
+	Name       string         `json:"name"`
+	To         string         `json:"to"`
+	Unit       string         `json:"unit"` // "records" or "datagrams"
+	In         uint64         `json:"in"`   // offered: in = sent + dropped + held
+	Sent       uint64         `json:"sent"` // that the receiver confirmed; over UDP and to files that the system took
+	Held       int64          `json:"held"`
+	Dropped    []ledger.Count `json:"dropped"`
+	LagSeconds float64        `json:"lag_seconds"` // how long the oldest of those held has waited
+	Messages   uint64         `json:"messages"`
+	Bytes      uint64         `json:"bytes"`
+	Retries    uint64         `json:"retries"`
+	Error      string         `json:"error"`    // the last one, "" for none
+	ErrorAt    *time.Time     `json:"error_at"` // null without one
+	Note       string         `json:"note"`
 }
 
 // Finding is something an operator should know.

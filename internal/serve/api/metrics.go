@@ -17,7 +17,7 @@ const exporterLabels = 200
 
 // catalog is every metric that a scrape reads from the state.
 var catalog = []*metric{
-	build, healthy, stageIn, stageOut, stageHeld, stageDrop, socket, received, datagrams, records, lost, missing, failures, templates, skew, exporters, rows, pending, size, segments, newest,
+	build, healthy, stageIn, stageOut, stageHeld, stageDrop, socket, received, datagrams, records, lost, missing, failures, templates, skew, exporters, outputIn, outputSent, outputHeld, outputDrop, outputLag, outputBytes, outputRetries, rows, pending, size, segments, newest,
 }
 
 // metrics reads a snapshot of the state at each scrape; only query times are kept here.
@@ -88,6 +88,14 @@ var (
 	skew      = define("gauge", "collector_clock_skew_seconds", "Exporter's clock minus ours.", "protocol", "exporter", "domain")
 	exporters = define("gauge", "collector_exporters", "Exporters ever seen, by state.", "state")
 
+	outputIn      = define("counter", "output_in_total", "Records or datagrams offered to an output.", "output", "to", "unit")
+	outputSent    = define("counter", "output_sent_total", "Those that its receiver confirmed, or that the system took.", "output", "to", "unit")
+	outputHeld    = define("gauge", "output_held", "Those that wait.", "output", "to", "unit")
+	outputDrop    = define("counter", "output_dropped_total", "Those that an output did not send, by reason.", "output", "to", "unit", "reason")
+	outputLag     = define("gauge", "output_lag_seconds", "How long the oldest that waits has waited.", "output", "to")
+	outputBytes   = define("counter", "output_bytes_total", "Bytes sent, before compression.", "output", "to")
+	outputRetries = define("counter", "output_retries_total", "Messages sent again, and connections tried again.", "output", "to")
+
 	rows     = define("gauge", "store_rows", "Rows stored and not yet expired.")
 	pending  = define("gauge", "store_pending_rows", "Rows accepted and not yet durable.")
 	size     = define("gauge", "store_size_bytes", "Size of the store on disk.")
@@ -125,12 +133,27 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	collectExporters(s.Exporters, counter, gauge)
+	collectOutputs(s.Outputs, counter, gauge)
 	gauge(rows, float64(s.Store.Rows))
 	gauge(pending, float64(s.Store.Pending))
 	gauge(size, float64(s.Store.SizeBytes))
 	gauge(segments, float64(s.Store.Segments))
 	if s.Store.DataUntil != nil {
 		gauge(newest, float64(s.Store.DataUntil.UnixMilli())/1000)
+	}
+}
+
+func collectOutputs(list []Output, counter func(*metric, uint64, ...string), gauge func(*metric, float64, ...string)) {
+	for _, o := range list {
+		counter(outputIn, o.In, o.Name, o.To, o.Unit)
+		counter(outputSent, o.Sent, o.Name, o.To, o.Unit)
+		gauge(outputHeld, float64(o.Held), o.Name, o.To, o.Unit)
+		for _, d := range o.Dropped {
+			counter(outputDrop, d.N, o.Name, o.To, o.Unit, d.Reason)
+		}
+		gauge(outputLag, o.LagSeconds, o.Name, o.To)
+		counter(outputBytes, o.Bytes, o.Name, o.To)
+		counter(outputRetries, o.Retries, o.Name, o.To)
 	}
 }
 

@@ -110,7 +110,7 @@ func (s *Settings) file(path string, from Origins) []error {
 	return errs
 }
 
-func (s *Settings) entry(path string, p *ast.MappingValueNode, seen map[string]int, from Origins) error {
+func (s *Settings) entry(path string, p *ast.MappingValueNode, seen map[string]int, from Origins) (err error) {
 	key, tok := p.Key.String(), p.Key.GetToken()
 	at := fmt.Sprintf("%s:%d", path, tok.Position.Line)
 	i := slices.IndexFunc(All(), func(k Setting) bool { return k.Key == key })
@@ -121,6 +121,14 @@ func (s *Settings) entry(path string, p *ast.MappingValueNode, seen map[string]i
 		return fmt.Errorf("%s:%d: key %q stands in line %d already", at, tok.Position.Column, key, line)
 	}
 	seen[key] = tok.Position.Line
+	if list, ok := p.Value.(*ast.SequenceNode); ok && key == "outputs" {
+		from[key] = at
+		s.Outputs = inlineOutputs
+		if s.OutputList, err = outputsNode(list); err != nil {
+			return fmt.Errorf("outputs: %w", place(path, err))
+		}
+		return nil
+	}
 	values, err := scalars(p.Value, All()[i].Kind == "strings")
 	if err != nil {
 		return fmt.Errorf("%s: %s: %w", at, key, err)

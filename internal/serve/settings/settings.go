@@ -21,6 +21,9 @@ type Settings struct {
 	Flows     []string // addresses of the collector, as ParseFlows reads them
 	Inventory string   // file, "" for none
 
+	Outputs    string   // file of where records and datagrams go beside the store, "" for none
+	OutputList []Output // the same, from the settings' own file
+
 	FlowsAllow    []string // exporters that may send, addresses and networks; none for all
 	FlowsCert     string   // PEM files of TLS and DTLS
 	FlowsKey      string
@@ -79,6 +82,7 @@ func All() []Setting {
 		size("flows-buffer", "receive buffer of each UDP port, such as 64MiB (default 32MiB)", func(s *Settings) *int64 { return &s.FlowsBuffer }),
 		text("exporters", "file with sampling rates, switches and ports that exporters do not tell themselves; watched", func(s *Settings) *string { return &s.Exporters }),
 		list("elements", "file with definitions of information elements without a name, .yaml or .csv; watched; repeatable", func(s *Settings) *[]string { return &s.Elements }),
+		text("outputs", "file with where records and datagrams go beside the store; in the settings file also the list itself", func(s *Settings) *string { return &s.Outputs }),
 		text("inventory", "file with the names of VMs, hosts, tenants and observers; watched", func(s *Settings) *string { return &s.Inventory }),
 		size("query-memory", "memory of the query engine, such as 128MiB (default a quarter of the machine's)", func(s *Settings) *int64 { return &s.QueryMemory }),
 		span("query-timeout", "longest time of one report", func(s *Settings) *time.Duration { return &s.QueryTimeout }),
@@ -114,6 +118,9 @@ func (s Settings) Check() error {
 	}
 	if _, err := ie.Load(s.Elements...); err != nil {
 		return err
+	}
+	if err := s.checkOutputs(); err != nil {
+		return fmt.Errorf("outputs: %w", err)
 	}
 	for _, d := range []struct {
 		key      string

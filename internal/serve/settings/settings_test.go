@@ -51,7 +51,7 @@ verbose: true
 		"data": path + ":2", "http": "CROSSTAP_HTTP", "http-host": "--http-host", "flows": path + ":4", "inventory": "default", "query-memory": path + ":8",
 		"query-timeout": "CROSSTAP_QUERY_TIMEOUT", "flush": "--flush", "keep": "default", "keep-rollups": "default", "keep-size": path + ":9", "verbose": path + ":10",
 		"exporters": "default", "flows-allow": "default", "flows-buffer": "default", "flows-cert": "default", "flows-client-ca": "default", "flows-key": "default",
-		"flows-sockets": "default", "elements": "default",
+		"flows-sockets": "default", "outputs": "default", "elements": "default",
 	}
 	if diff := cmp.Diff(origins, from); diff != "" {
 		t.Errorf("origins (-want +got):\n%s", diff)
