@@ -1,5 +1,5 @@
 #!/bin/bash
-# test/bench/capture_to_flows.sh: from a capture file to flow records, beside softflowd and nfpcapd.
+# test/bench/capture_to_flows.sh: from a capture file to flow records, beside softflowd, nfpcapd and pmacctd.
 # PACKETS and ROUNDS in the environment change the size.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -24,11 +24,25 @@ run() { # TOOL FILE
 	crosstap) cpu "$crosstap" tap -r "$2" --to null: ;;
 	softflowd) cpu softflowd -d -r "$2" -m 200000 -n 127.0.0.1:9 ;;
 	nfpcapd) cpu nfpcapd -r "$2" -w "$dir/nf" ;;
+	pmacctd) cpu pmacctd -f "$dir/pmacctd.conf" -I "$2" ;;
 	tcpdump) cpu tcpdump -n -r "$2" -w /dev/null ;;
 	esac
 }
 
+cat >"$dir/pmacctd.conf" <<END
+daemonize: false
+plugins: print
+aggregate: src_host, dst_host, src_port, dst_port, proto, tos
+print_output: csv
+print_output_file: $dir/pmacctd.csv
+print_refresh_time: 3600
+print_cache_entries: 131071
+plugin_pipe_size: 104857600
+plugin_buffer_size: 102400
+END
+
 tools="crosstap softflowd nfpcapd tcpdump"
+! command -v pmacctd >/dev/null || tools="$tools pmacctd"
 for kind in mixed plain; do
 	cat "$dir/$kind.pcap" >/dev/null # into the page cache
 	for ((i = 0; i < rounds; i++)); do
@@ -55,6 +69,6 @@ cat <<END
 
 Method: user + system time of the whole process by the shell's time, start included; median of $rounds runs, all tools in turn in each
 round; one core (taskset -c $core); the file in the page cache; crosstap --to null:, softflowd sending NetFlow v5 to a closed port
-with room for 200,000 flows, nfpcapd writing its files, tcpdump copying to /dev/null without any flow.
+with room for 200,000 flows, nfpcapd writing its files, pmacctd printing its flows, tcpdump copying to /dev/null without any flow.
 The capture is written by test/bench/mixedpcap, the same bytes each time.
 END
