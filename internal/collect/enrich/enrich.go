@@ -179,7 +179,7 @@ func (e *Enricher) finish(r *flow.Record, ref int32, book identity.Book) {
 		r.Marks |= flow.MarkGuess
 	}
 	if r.App == "" { // the exporter or the payload knows better
-		r.App = appOf(r)
+		appOf(r)
 	}
 }
 

@@ -168,7 +168,7 @@ func TestClientAndApp(t *testing.T) {
 			}
 			for i, want := range []flow.Client{client, opposite, client} {
 				r := &recs[i]
-				if r.Client != want || r.Is(flow.MarkGuess) != guess || r.App != app {
+				if r.Client != want || r.Is(flow.MarkGuess) != guess || r.App != app || (app != "") != (r.AppHow != flow.AppUnknown) {
 					t.Errorf("proto %d %d to %d, row %d, together %v: client %d, guess %v, app %q, want %d, %v, %q",
 						proto, sport, dport, i, together, r.Client, r.Is(flow.MarkGuess), r.App, want, guess, app)
 				}
