@@ -36,7 +36,14 @@ reads them as YAML.
 Destinations (--to, repeatable):
   pcapng:PATH           frames to a capture file with interfaces, directions and drop counts; .gz and .zst compress;
                         - is standard output. A file is written in place, at most a second behind, for its owner alone
+                        with ?size=1GiB, every=1h, frames=N begins new files, files=N, budget=10GiB, free=5GiB remove the oldest
   pcap:PATH             the same as a classic file with nanoseconds, one link type
+  vxlan://HOST[:4789]?vni=N, geneve://HOST[:6081]?vni=N, udp://HOST:PORT   copies of frames to a tool over UDP; ports=16 source ports
+  gre://HOST[?key=N&seq=yes], erspan2://HOST?session=N, erspan3://HOST?session=N   the same in GRE packets
+                        all: mtu=fragment|slice|refuse what is too long for the path, absent=send|pause, rate=500M, source=ADDR, dev=IFACE
+  iface:NAME            copies of frames out of an interface of this host
+  tls://HOST:PORT       a pcapng stream; ca=FILE, cert=FILE, key=FILE, server_name=NAME, queue=16MiB
+                        any of these and the files also take filter=EXPR and groom=STEPS of their own, with & # % as %26 %23 %25
   ipfix://HOST[:4739]   flow records as IPFIX over UDP; ?profile=ovs|vmware, domain=N, biflow, filter=EXPR, sample=N, refresh=60s,
                         refresh_packets=N, source=ADDR, mtu=N
   ipfix+tcp://HOST, ipfix+tls://HOST   the same over a connection, with a spool on the disk while the collector is away;
@@ -57,6 +64,7 @@ const tapExamples = `  crosstap tap -i vnet3 --to ipfix://collector.example
   crosstap tap -r trace.pcapng -f 'vxlan 5001 and inner tcp port 443' --to pcapng:https.pcapng.zst
   crosstap tap -i vnet3 -f 'not port 22' --groom repair,dedup,slice=l4+64 --to pcapng:- | wireshark -k -i -
   ssh host tcpdump -i any -U -w - | crosstap tap -r - --to flows:-
+  crosstap tap -i vnet3 --to 'vxlan://10.0.0.9?vni=77&filter=tcp port 443' --to 'pcapng:web.pcapng.zst?size=1GiB&budget=20GiB'
   crosstap tap -i eth0 --vxlan-port 4789 --vxlan-port 8472 --to ipfix://10.0.0.9 --to flows:-`
 
 // tapFlags are the tap command's flags.

@@ -46,12 +46,15 @@ func runTap(cmd *cobra.Command, spec tap.Spec, show progress) error {
 	var unknown *capture.UnknownInterface
 	var open *os.PathError
 	var mistake *filter.Error
+	var refused *tap.DestinationError
 	switch {
 	case errors.As(err, &unknown):
 		return exit(exitUsage, err)
 	case errors.Is(err, os.ErrPermission):
 		return exit(exitDenied, err)
 	case errors.As(err, &open) && open.Op == "open":
+		return exit(exitUsage, err)
+	case errors.As(err, &refused):
 		return exit(exitUsage, err)
 	case errors.As(err, &mistake): // the expression does not fit the capture's link type
 		return exit(exitUsage, pointed(spec.Filter, err))
@@ -92,6 +95,9 @@ func printSummary(w io.Writer, t *tap.Tap, took time.Duration) {
 	}
 	if sum := t.Ledger(); sum != "" {
 		fmt.Fprintln(w, "crosstap: tap: ledger:", sum)
+	}
+	for _, line := range t.Deliveries() {
+		fmt.Fprintln(w, "crosstap: tap: to:", line)
 	}
 	for _, warning := range t.Warnings() {
 		fmt.Fprintln(w, "crosstap: tap: warning:", warning)

@@ -81,6 +81,14 @@ func (b *branch) label(c *deliver.FileConfig) {
 	}
 }
 
+// DestinationError says why a destination refused to begin.
+type DestinationError struct{ Err error }
+
+func (e *DestinationError) Error() string { return "tap: " + e.Err.Error() }
+
+// Unwrap returns what the destination said.
+func (e *DestinationError) Unwrap() error { return e.Err }
+
 // openRemotes looks at the ways of all destinations, and has the kernel keep our own copies out of the capture. When one refuses, all are
 // closed again.
 func (t *Tap) openRemotes(ctx context.Context) error {
@@ -93,7 +101,7 @@ func (t *Tap) openRemotes(ctx context.Context) error {
 			for _, r := range t.remotes[:i] {
 				r.Close()
 			}
-			return fmt.Errorf("tap: %w", err)
+			return &DestinationError{err}
 		}
 		if e := r.Exclusion(); e != "" {
 			exclusions = append(exclusions, "("+e+")")
