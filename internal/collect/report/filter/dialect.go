@@ -23,6 +23,8 @@ type Dialect struct {
 	bits func(column, placeholder string) string
 	// text gives a value as text.
 	text func(expr string) string
+	// number is a whole number of 64 bits.
+	number func(uint64) string
 }
 
 // DuckDB is the embedded engine. Addresses are UUID: 16 bytes in network order that compare as such.
@@ -38,6 +40,8 @@ var DuckDB = &Dialect{
 	match: func(c, p string) string { return "regexp_matches(" + c + ", " + p + ")" },
 	bits:  func(c, p string) string { return fmt.Sprintf("(%s & %s) <> 0", c, p) },
 	text:  func(e string) string { return e + "::VARCHAR" },
+
+	number: func(n uint64) string { return fmt.Sprintf("%d::UBIGINT", n) },
 }
 
 // ClickHouse is the engine of the scale-out store. Addresses are IPv6, those of IPv4 mapped.
@@ -53,6 +57,8 @@ var ClickHouse = &Dialect{
 	match: func(c, p string) string { return "match(" + c + ", " + p + ")" },
 	bits:  func(c, p string) string { return fmt.Sprintf("bitAnd(%s, %s) <> 0", c, p) },
 	text:  func(e string) string { return "toString(" + e + ")" },
+
+	number: func(n uint64) string { return fmt.Sprint(n) },
 }
 
 const sameHost = "(src_host = dst_host AND src_host <> '')"

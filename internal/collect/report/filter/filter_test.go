@@ -81,7 +81,9 @@ func TestSQL(t *testing.T) {
 		}
 	}
 	f("vm = web-1", "", "(src_vm = «web-1» OR dst_vm = «web-1»)")
-	f("vni = 5001 and vm = a", "(segment = 0 OR ((segment & 4294967295) = «5001»))", "(((segment & 4294967295) = «5001») AND (src_vm = «a» OR dst_vm = «a»))")
+	f("vni = 5001 and vm = a", "(segment = 0 OR segment IN (5001::UBIGINT, 72057594037932937::UBIGINT, 144115188075860873::UBIGINT, 17365880163140637577::UBIGINT, 17437937757178565513::UBIGINT, 17509995351216493449::UBIGINT)"+
+		" OR segment BETWEEN 216172782113783808::UBIGINT AND 17365880163140632575::UBIGINT OR segment >= 17582052945254416384::UBIGINT)", "(((segment & 4294967295) = «5001») AND (src_vm = «a» OR dst_vm = «a»))")
+	f("vni in 5000-5001", "(segment = 0 OR ((segment & 4294967295) BETWEEN «5000» AND «5001»))", "((segment & 4294967295) BETWEEN «5000» AND «5001»)")
 	f("not vni = 5001", "", "(NOT ((segment & 4294967295) = «5001»))")
 	f("vm != web-1", "", "(NOT (src_vm = «web-1» OR dst_vm = «web-1»))")
 	f("port in (22, 80-90) and vm = a", "(src_port BETWEEN «80» AND «90» OR src_port IN («22») OR dst_port BETWEEN «80» AND «90» OR dst_port IN («22»))",

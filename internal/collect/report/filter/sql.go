@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"math/big"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
+
+	"crosstap/internal/flow"
 )
 
 // Bind takes a value and returns the placeholder that stands for it. Values are uint64 or string.
@@ -38,10 +41,34 @@ func (e *Expr) Rows(t Target) string {
 		} else if levelOf(n) == Key {
 			parts = append(parts, g.node(n))
 		} else if c, ok := n.(*compare); ok && (c.field.Kind == VNI || c.field.Kind == Segment) {
-			parts = append(parts, "(segment = 0 OR "+g.node(n)+")")
+			parts = append(parts, "(segment = 0 OR "+g.segments(c)+")")
 		}
 	}
 	return strings.Join(parts, " AND ")
+}
+
+// usualKinds are those that segments mostly are of, in order.
+var usualKinds = []flow.SegmentKind{flow.KindNone, flow.KindVXLAN, flow.KindNVGRE, flow.KindVLAN, flow.KindGeneve, flow.KindGRE}
+
+// manySegments is how many numbers are spelled out.
+const manySegments = 32
+
+// segments is a condition that holds for segments with the numbers of a comparison, and for those of kinds that are not ours: in words
+// about the stored column, so that the engine leaves out what lies elsewhere.
+func (g *gen) segments(c *compare) string {
+	if c.field.Kind != VNI || c.op != "=" && c.op != "in" || len(c.values) > manySegments || slices.ContainsFunc(c.values, func(v value) bool { return !single(c.field, v) }) {
+		return g.node(c)
+	}
+	literal := func(k flow.SegmentKind, n uint64) string { return g.Dialect.number(uint64(k)<<56 | n) }
+	var all []string
+	for _, v := range c.values {
+		for _, k := range usualKinds {
+			all = append(all, literal(k, v.lo))
+		}
+	}
+	const rest = 1<<56 - 1
+	return fmt.Sprintf("segment IN (%s) OR segment BETWEEN %s AND %s OR segment >= %s", strings.Join(all, ", "),
+		literal(flow.KindNVGRE+1, 0), literal(flow.KindVLAN-1, rest), literal(flow.KindGRE+1, 0))
 }
 
 // Flows gives the condition for rows of logical flows, with all that is known filled in. Observations
