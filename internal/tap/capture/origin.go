@@ -124,12 +124,9 @@ func (w *window) next(seq uint32) (lost int) {
 	const size = 64
 	ahead := int32(seq - w.top)
 	switch {
-	case !w.started || ahead > restart:
-		*w = window{started: true, top: seq, seen: 1<<size - 1} // nothing is owed from before
-		return 0
-	case ahead <= -size: // the sender began anew
+	case !w.started || ahead > restart || ahead <= -size: // the sender begins, or begins anew
 		lost = w.rest()
-		*w = window{started: true, top: seq, seen: 1<<size - 1}
+		*w = window{started: true, top: seq, seen: 1<<size - 1} // nothing is owed from before
 		return lost
 	case ahead <= 0:
 		w.seen |= 1 << uint(-ahead)

@@ -54,7 +54,8 @@ func (c *copied) strip(e *Endpoint, b []byte) int {
 	case EncapGeneve:
 		reason = c.geneve(b)
 	case EncapUDP:
-		c.link, reason = e.Link, c.payload(b)
+		c.link = e.Link
+		reason = c.payload(b)
 	case EncapTZSP:
 		reason = c.tzsp(b)
 	default:
