@@ -90,6 +90,13 @@ func NewEncoder(c EncoderConfig) *Encoder {
 // SetMaxLen changes the length that datagrams may have, from the next record on; at least one record fits.
 func (e *Encoder) SetMaxLen(n int) { e.max = min(max((n-HeaderLen)/RecordLen, 1), MaxRecords) }
 
+// SetRandom says how packets are chosen where they are sampled, from the next datagram on: by chance, or one after so many others.
+func (e *Encoder) SetRandom(random bool) {
+	if e.cfg.SamplingMode = SamplingDeterministic; random {
+		e.cfg.SamplingMode = SamplingRandom
+	}
+}
+
 // MaxLen returns the length that datagrams may have.
 func (e *Encoder) MaxLen() int { return HeaderLen + e.max*RecordLen }
 

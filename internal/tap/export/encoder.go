@@ -70,8 +70,13 @@ func (e v5) Add(r *flow.Record, now time.Time, emit emitter) error {
 	return err
 }
 
-func (e v5) Omitted() uint64                                         { return e.Stats().Omitted }
-func (e v5) Templates(now time.Time, emit emitter) error             { return e.Flush(now, emit) }
-func (e v5) About(_ *about.Exporter, now time.Time, m emitter) error { return e.Flush(now, m) }
-func (e v5) Forget()                                                 {}
-func (e v5) Restart(uint32)                                          { e.Retract(1) }
+// About takes over how packets are chosen, which the header tells. It sends nothing of its own.
+func (e v5) About(x *about.Exporter, now time.Time, emit emitter) error {
+	e.SetRandom(x.Packets.Random || x.Flows > 1)
+	return e.Flush(now, emit)
+}
+
+func (e v5) Omitted() uint64                             { return e.Stats().Omitted }
+func (e v5) Templates(now time.Time, emit emitter) error { return e.Flush(now, emit) }
+func (e v5) Forget()                                     {}
+func (e v5) Restart(uint32)                              { e.Retract(1) }

@@ -166,6 +166,10 @@ func (s *sender) run(ctx context.Context) error {
 		stop := s.stream.start(ctx)
 		defer stop()
 	}
+	if e, ok := s.enc.(v5); ok { // its first header tells how packets are chosen
+		x := s.about()
+		_ = e.About(&x, time.Now(), s.emit(ctx))
+	}
 	flush, refresh := time.NewTimer(time.Hour), time.NewTimer(0)
 	defer flush.Stop()
 	defer refresh.Stop()
@@ -249,6 +253,16 @@ func (s *sender) tellAbout(ctx context.Context, now time.Time) {
 	if s.stream != nil && s.stream.isAway() {
 		return
 	}
+	x := s.about()
+	s.told.fill(&x, now)
+	_ = s.enc.About(&x, now, s.emit(ctx))
+	if s.tooBig {
+		s.narrow(ctx) // what was too long is told at the next time
+	}
+}
+
+// about returns what is to be told of the exporter now, but for the interval.
+func (s *sender) about() about.Exporter {
 	x := about.Exporter{Process: uint32(os.Getpid()), Flows: s.target.Sample}
 	x.NotSent = about.Counts{Flows: s.flows.Load(), Packets: s.packets.Load(), Octets: s.octets.Load()}
 	st := s.status()
@@ -256,11 +270,7 @@ func (s *sender) tellAbout(ctx context.Context, now time.Time) {
 	if s.cfg.About != nil {
 		s.cfg.About(&x)
 	}
-	s.told.fill(&x, now)
-	_ = s.enc.About(&x, now, s.emit(ctx))
-	if s.tooBig {
-		s.narrow(ctx) // what was too long is told at the next time
-	}
+	return x
 }
 
 // add gives a batch to the encoder, which sends each message as it is full.
