@@ -207,7 +207,7 @@ func (t Target) String() string {
 	if t.Kind == Interface {
 		return "iface:" + t.Host + q
 	}
-	return t.Kind.String() + "://" + t.address() + q
+	return t.Kind.String() + "://" + strings.ReplaceAll(t.address(), "%", "%25") + q // a zone's percent sign, RFC 6874
 }
 
 // dissector reads frames with the port of this target among those of its encapsulation, so that our own copies are recognised.
