@@ -55,7 +55,8 @@ Destinations (--to, repeatable):
   null:frames           frames nowhere; to count what a filter matches
 
 Capture files are pcap or pcapng, also compressed with gzip or zstd; - is standard input. Flows of a file expire by
-the time stamps of its packets. SIGINT and SIGTERM end the capture; what was captured is still metered and sent.
+the time stamps of its packets. SIGINT and SIGTERM end the capture; what was captured is still metered and sent. The exit code is 1 when a
+collector of flows got nothing at all.
 Capturing from interfaces needs CAP_NET_RAW.`
 
 const tapExamples = `  crosstap tap -i vnet3 --to ipfix://collector.example
