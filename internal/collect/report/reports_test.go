@@ -99,8 +99,11 @@ func compareAddr(a, b string) int {
 func TestPairsAndConversations(t *testing.T) {
 	recs := lab(1, 400)
 	r := stored(t, recs)
-	for _, f := range filters {
-		for _, q := range times {
+	for n, f := range filters {
+		for i, q := range times {
+			if !allQueries() && (n+i)%2 > 0 {
+				continue
+			}
 			q.Filter = f.text
 			rows := logical(recs, q, f.keep, endsIn(q))
 			if f.ends != nil {
@@ -371,7 +374,10 @@ func TestSameQuestionSameBytes(t *testing.T) {
 		}
 		return string(text)
 	}
-	for _, sort := range []string{"", "src_addr", "-flows", "tenant", "seen_by", "-share", "first_seen", "-octets_error", "proto", "src_vtep", "marks", "apps"} {
+	for i, sort := range []string{"", "src_addr", "-flows", "tenant", "seen_by", "-share", "first_seen", "-octets_error", "proto", "src_vtep", "marks", "apps"} {
+		if !allQueries() && i%3 > 0 {
+			continue
+		}
 		q := report.Query{Since: t0, Until: t0.Add(time.Hour), Sort: sort, Limit: 20}
 		want := ask(one, q)
 		for range 2 {
