@@ -97,8 +97,10 @@ type Collector struct {
 	shed      shedding
 	queues    []*fairQueue // one for each decoder
 	bound     bool         // the replicators are
-	underWay  atomic.Int64 // batches not yet released
-	tight     int64        // of them, how many make memory short
+
+	outputWait time.Duration
+	underWay   atomic.Int64 // batches not yet released
+	tight      int64        // of them, how many make memory short
 }
 
 // New makes a collector. It opens nothing.
@@ -117,7 +119,7 @@ func New(cfg Config) (*Collector, error) {
 		dispatch: ledger.New("dispatch", ledger.Datagrams, "queue-full"),
 		decode:   ledger.New("decode", ledger.Records, "interrupted"),
 		stored:   ledger.New("append", ledger.Records, "store"),
-		beat:     heartbeat{dir: cfg.Dir},
+		beat:     heartbeat{dir: cfg.Dir}, outputWait: outputWait,
 	}
 	for range cap(c.spare) {
 		c.spare <- nil

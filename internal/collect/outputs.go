@@ -40,7 +40,7 @@ func (c *Collector) runOutputs(ctx context.Context, drained <-chan struct{}) err
 	for _, o := range c.cfg.Outputs {
 		o.Close()
 	}
-	defer time.AfterFunc(outputWait, cancel).Stop()
+	defer time.AfterFunc(c.outputWait, cancel).Stop()
 	wg.Wait()
 	return nil
 }
@@ -67,7 +67,7 @@ func (c *Collector) runReplicators(ctx context.Context, received <-chan struct{}
 	for _, r := range c.cfg.Replicators {
 		r.Close()
 	}
-	defer time.AfterFunc(outputWait, cancel).Stop()
+	defer time.AfterFunc(c.outputWait, cancel).Stop()
 	wg.Wait()
 	return nil
 }

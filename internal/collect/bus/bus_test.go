@@ -8,15 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"crosstap/internal/collect/output"
 	"crosstap/internal/flow"
 )
-
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats-server/v2/server.(*Server).saveClosedClient"))
-}
 
 // records returns n records that differ in their source port and come from two exporters.
 func records(from, n int) []flow.Record {

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/goleak"
 
 	"crosstap/internal/collect/internal/protocheck"
 )
@@ -193,6 +194,7 @@ func TestJetStreamForms(t *testing.T) {
 
 // A server that never comes costs no more than the timeout, and everything is counted.
 func TestJetStreamAway(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	r := run(t, t.Context(), jetSink(t, "nats://127.0.0.1:1", func(c *JetStreamConfig) { c.Timeout, c.InFlight = time.Second, 4 }))
 	r.in <- records(0, 100)
 	r.end(t, 0, 100)

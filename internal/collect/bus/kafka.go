@@ -107,7 +107,8 @@ func (k *Kafka) options() ([]kgo.Opt, error) {
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(c.Brokers...), kgo.DefaultProduceTopic(c.Topic), kgo.ClientID(c.ClientID), kgo.RequiredAcks(kafkaAcks[c.Acks]),
 		kgo.ProducerBatchCompression(kafkaCodec[c.Compression]), kgo.ProducerLinger(c.Linger), kgo.ProducerBatchMaxBytes(int32(c.BatchBytes)),
-		kgo.MaxBufferedRecords(c.Buffer), kgo.RecordDeliveryTimeout(c.Timeout), kgo.WithHooks(kafkaHook{k}),
+		kgo.MaxBufferedRecords(c.Buffer), kgo.RecordDeliveryTimeout(c.Timeout),
+		kgo.MetadataMinAge(time.Second), kgo.WithHooks(kafkaHook{k}),
 	}
 	if c.Acks != "all" {
 		opts = append(opts, kgo.DisableIdempotentWrite())
