@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -203,8 +202,6 @@ type matcher struct {
 	link     frame.LinkType
 	now      *filter.Filter // for link; nil when the expression does not fit
 	known    bool
-
-	mu sync.Mutex
 }
 
 // newMatcher finds mistakes of the expression by the usual link types.

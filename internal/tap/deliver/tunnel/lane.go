@@ -109,7 +109,7 @@ func (s *Sink) flush(ctx context.Context, l *lane) {
 		switch again++; {
 		case errors.Is(err, unix.EINTR):
 		case errors.Is(err, unix.EAGAIN) && s.room(ctx, l):
-		case pending(err) && again < retries && s.complained(l, err):
+		case pending(err) && again < retries && (s.complained(l, err) || s.shorten(l, i)):
 		default:
 			drop := s.refusal(err)
 			s.drop(drop, 1)
@@ -117,6 +117,29 @@ func (s *Sink) flush(ctx context.Context, l *lane) {
 		}
 	}
 	l.n = 0
+}
+
+// shorten cuts the frame of a message to a path that has become narrower since. It reports whether that helps.
+func (s *Sink) shorten(l *lane, i int) bool {
+	if s.cfg.Target.MTU != Slice {
+		return false
+	}
+	last := &l.parts[i][l.msgs[i].hdr.Iovlen-1]
+	most := s.limit
+	if s.encap.n == 0 && l.msgs[i].hdr.Iovlen == 2 || l.msgs[i].hdr.Iovlen == 3 {
+		most -= len(bareIPv4) // a link header stands in front
+	}
+	if int(last.Len) <= most || most < 0 {
+		return false
+	}
+	last.SetLen(most)
+	switch s.cfg.Target.Kind {
+	case ERSPAN2, ERSPAN3:
+		const t = 0x04 // truncated
+		l.heads[i][greSeqLen+2] |= t
+	}
+	s.sliced.Add(1)
+	return true
 }
 
 // room waits for room in the socket's buffer and reports whether to try again.

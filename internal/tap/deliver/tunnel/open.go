@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unsafe"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -342,5 +341,3 @@ func interfaces() string {
 	}
 	return strings.Join(names, ", ")
 }
-
-var _ = unsafe.Sizeof(0)

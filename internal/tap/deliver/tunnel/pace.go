@@ -37,3 +37,8 @@ func (b *bucket) take(n int) bool {
 	b.have -= int64(n) * 8
 	return true
 }
+
+// wait returns after which time n bytes may be sent.
+func (b *bucket) wait(n int) time.Duration {
+	return max(time.Duration(float64(int64(n)*8-b.have)/float64(b.bits)*float64(time.Second)), time.Millisecond)
+}

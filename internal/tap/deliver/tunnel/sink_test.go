@@ -183,6 +183,16 @@ func TestRate(t *testing.T) {
 	}
 }
 
+// TestPatientRate sends frames of a file as fast as the rate allows and loses none.
+func TestPatientRate(t *testing.T) {
+	p := newPair(t, 1500)
+	p.listen(4789)
+	s := p.sink("vxlan://10.7.0.9?vni=1&rate=40M", func(c *Config) { c.Patient = true })
+	if st := run(t, s, mixed(0, 1000, 1400)); st.Out != 1000 {
+		t.Errorf("%d sent, %s", st.Out, dropped(st))
+	}
+}
+
 // TestEntropy spreads conversations over source ports, and keeps both ways of one together.
 func TestEntropy(t *testing.T) {
 	p := newPair(t, 1500)

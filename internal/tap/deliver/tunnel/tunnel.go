@@ -235,7 +235,7 @@ func (s *Sink) frame(ctx context.Context, f *frame.Frame) {
 			s.split.Add(1)
 		}
 	}
-	if !s.rate.take(len(head) + len(data) + s.way.overhead) {
+	if !s.allowed(ctx, len(head)+len(data)+s.way.overhead) {
 		s.drop(DropRate, 1)
 		return
 	}
@@ -243,6 +243,21 @@ func (s *Sink) frame(ctx context.Context, f *frame.Frame) {
 	if l.add(&s.encap, f, head, data, cut) {
 		s.flush(ctx, l)
 	}
+}
+
+// allowed reports whether the rate leaves room for n bytes. Frames of a file wait for it.
+func (s *Sink) allowed(ctx context.Context, n int) bool {
+	for !s.rate.take(n) {
+		if !s.cfg.Patient || ctx.Err() != nil {
+			return false
+		}
+		for _, l := range s.lanes {
+			s.flush(ctx, l)
+		}
+		time.Sleep(s.rate.wait(n))
+		s.rate.refill(time.Now())
+	}
+	return true
 }
 
 func (s *Sink) drop(reason, n int) {
