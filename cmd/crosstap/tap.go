@@ -109,7 +109,7 @@ func (t *tapFlags) add(f *pflag.FlagSet) {
 	f.StringVarP(&s.File, "read", "r", "", "read this capture file; - for standard input")
 	f.StringVarP(&s.Filter, "filter", "f", "", "only frames that match this expression, as for tcpdump")
 	f.StringVar(&t.groom, "groom", "", "what is made of them: repair, strip, dedup, sample, slice, mask, tag, balance; @FILE for YAML")
-	f.StringArrayVar(&s.To, "to", nil, "send there (repeatable): ipfix://HOST, ipfix+tcp://, ipfix+tls://, netflow9://, netflow5://, sflow://, flows:-, pcapng:PATH, pcap:PATH, null:")
+	f.StringArrayVar(&s.To, "to", nil, "send there (repeatable): ipfix://HOST, ipfix+tcp://, ipfix+tls://, netflow9://, netflow5://, sflow://, flows:-, pcapng:PATH, pcap:PATH, vxlan://HOST, geneve://, gre://, erspan2://, erspan3://, udp://, iface:NAME, tls://, null:")
 	f.BoolVar(&t.progress.always, "progress", false, "print how far reading is, also when standard error is no terminal")
 	f.BoolVar(&t.progress.never, "no-progress", false, "do not print how far reading is")
 	f.StringVar(&s.SpoolDir, "spool-dir", defaultSpoolDir(), "keep there what waits for a collector that is away (ipfix+tcp, ipfix+tls)")

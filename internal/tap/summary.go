@@ -184,6 +184,9 @@ func (t *Tap) common() []ledger.Statement {
 	}
 	all := t.Statements()[:n:n]
 	if len(t.frames) == 1 && t.meter == nil {
+		if b, ok := t.frames[0].(*branch); ok {
+			return append(all, b.statements()...)
+		}
 		all = append(all, t.frames[0].Book().Read())
 	}
 	return all

@@ -224,11 +224,11 @@ func (s *Sink) frame(ctx context.Context, f *frame.Frame) {
 	}
 	data, cut := f.Data, f.Truncated()
 	if n := len(head) + len(data); s.limit > 0 && n > s.limit {
-		switch s.cfg.Target.MTU {
-		case Slice:
+		switch how := s.cfg.Target.MTU; {
+		case how == Slice:
 			data, cut = data[:s.limit-len(head)], true
 			s.sliced.Add(1)
-		case Refuse:
+		case how == Refuse, n+s.way.overhead > maxPath:
 			s.drop(DropTooBig, 1)
 			return
 		default:
