@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -53,6 +54,9 @@ The words behind it are the filter, as for tcpdump; of a remote mirror it sees t
 			t := tapFlags{spec: spec, ring: byteSize(spec.RingBytes), key: spec.Key.String(), noPromisc: f.noPromisc, verbose: f.verbose}
 			if err := t.complete(cmd); err != nil {
 				return err
+			}
+			if !f.verbose {
+				t.spec.Log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 			}
 			return runTap(cmd, t.spec, progress{never: true})
 		},

@@ -199,6 +199,7 @@ func (x extcap) capture(cmd *cobra.Command, name string) error {
 	}
 	s.Filter, s.To = x.set["extcap-capture-filter"], []string{"pcapng:" + fifo}
 	t := tapFlags{spec: s, ring: byteSize(s.RingBytes), key: s.Key.String(), groom: x.set["groom"], noPromisc: x.set["promiscuous"] == "false"}
+	cmd.SetErr(io.Discard) // Wireshark takes every word for an error
 	if err := t.complete(cmd); err != nil {
 		return err
 	}

@@ -27,6 +27,7 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"crosstap": func() { os.Exit(run(os.Args[1:])) },
+		extcapName: func() { os.Exit(run(arguments(os.Args))) },
 		"exits":    exits,
 		"get":      get,
 		"ready":    ready,
