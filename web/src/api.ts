@@ -205,7 +205,7 @@ export interface Statement { stage: string; unit: string; in: number; out: numbe
 
 export interface Finding { level: string; what: string; why: string; action: string }
 
-export interface Listener { name: string; address: string; network: string; datagrams: number; dropped_datagrams: number; buffer_bytes: number }
+export interface Listener { name: string; address: string; network: string; datagrams: number; dropped_datagrams: number; buffer_bytes: number; sockets: number; connections: number; refused: number; error: string }
 
 export interface Status {
   schema: number

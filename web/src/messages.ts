@@ -213,6 +213,7 @@ export const m = {
     server: 'Server', up: 'Up for', memory: 'Memory', cpu: (s: number) => `${duration(s * 1000)} of CPU time`,
     store: 'Store', storeText: (rows: number, pending: number, segments: number, size: string) => `${plural(rows, 'row')} in ${plural(segments, 'segment')}, ${size}${pending ? `; ${count(pending)} not yet durable` : ''}`,
     listeners: 'Listeners', kernelDrops: (n: number) => `${plural(n, 'datagram')} dropped by the kernel: the receive buffer was full`,
+    connections: (n: number) => plural(n, 'connection'), refused: (n: number) => `${count(n)} refused: not allowed to send, or beyond a bound`,
     inventory: 'Inventory', noInventory: 'none: addresses have no names', inventoryText: (h: number, t: number, v: number, o: number) => [plural(h, 'host'), plural(t, 'tenant'), plural(v, 'vNIC'), plural(o, 'observer')].join(', '),
   },
 

@@ -6,7 +6,9 @@ import { assert, browse, equal, open, until } from './lib.mjs'
 import { start } from './mock.mjs'
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
-const paths = ['', 'tenants/pairs', 'tenants/conversations', 'flows', 'exporters']
+const paths = [
+  '', 'tenants/pairs', 'tenants/conversations', 'tenants/networks', 'tenants/underlay', 'map', 'map?base=1d&as=table', 'explore?by=src.vm,app&prev=1', 'vms', 'vm?name=web-blue-01', 'vm?name=web-blue-01&as=table', 'flows', 'coverage', 'exporters',
+]
 const server = await start({ prefix: '/some/prefix/' })
 const { context, close } = await browse()
 const tests = []
@@ -352,7 +354,7 @@ test('live without a stream asks now and then', async () => {
 test('keys go everywhere', async () => {
   const page = await visit('')
   await page.locator('.tiles').waitFor()
-  for (const [keys, path] of [['gt', 'tenants/pairs'], ['gc', 'tenants/conversations'], ['gf', 'flows'], ['gx', 'exporters'], ['go', '']]) {
+  for (const [keys, path] of [['gt', 'tenants/pairs'], ['gc', 'tenants/conversations'], ['gn', 'tenants/networks'], ['gm', 'map'], ['ge', 'explore'], ['gv', 'vms'], ['gf', 'flows'], ['gb', 'coverage'], ['gx', 'exporters'], ['go', '']]) {
     for (const k of keys) await page.keyboard.press(k)
     await until(keys, () => new URL(page.url()).pathname === '/some/prefix/' + path)
   }
@@ -413,6 +415,161 @@ test('share and export carry the same question', async () => {
   const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('menuitem', { name: 'CSV' }).click()])
   equal(download.url(), server.url + 'api/v1/pairs?from=now-2h&to=now&f=tenant+%3D+%22blue%22&sort=-packets&limit=100000&format=csv', 'CSV')
   await download.cancel()
+  return page
+})
+
+test('networks: sizes, risks and a file', async () => {
+  const page = await visit('tenants/networks')
+  await ready(page)
+  for (const risk of ['exceeds', 'fragments', 'unknown', 'none']) await rows(page).getByText(risk).first().waitFor()
+  await rows(page).getByText('no tenant').waitFor()
+  await page.getByRole('columnheader', { name: 'VMs' }).getByRole('button').click()
+  await until('sorted', () => search(page).get('sort') === '-vms')
+  await page.locator('[popovertarget=export]').click()
+  await page.getByRole('menuitem', { name: 'CSV' }).waitFor()
+  equal(await page.getByRole('menuitem', { name: 'Parquet' }).getAttribute('href'), server.url + 'api/v1/networks?from=now-1h&to=now&sort=-vms&limit=100000&format=parquet', 'Parquet')
+  return page
+})
+
+test('a machine: from its name in a table to its page, its bytes first', async () => {
+  const page = await visit('tenants/pairs?v=1&f=tenant%20%3D%20%22blue%22')
+  await ready(page)
+  const name = await rows(page).first().locator('a.val').first().innerText()
+  await rows(page).first().locator('a.val').first().click()
+  await page.getByRole('heading', { name }).waitFor()
+  equal([search(page).get('name'), search(page).get('from'), search(page).get('f')], ['id-' + name, 'now-24h', null], 'URL')
+  const first = await page.locator('.figures dt').first().innerText()
+  equal(first, 'Sent in the past 24 h', 'first figure')
+  assert(/B$/.test(await page.locator('.figures .value').nth(1).innerText()), 'bytes received')
+  for (const part of ['Bytes sent and received', 'Peers', 'Services it serves', 'Services it uses', 'Changes', 'Where it is and was']) await page.getByRole('heading', { name: part, exact: true }).waitFor()
+  const bars = await page.locator('section[aria-labelledby=series] svg g').count()
+  await page.locator('section[aria-labelledby=series]').getByRole('button', { name: 'Table' }).click()
+  equal(await page.locator('section[aria-labelledby=series] tbody tr').count(), bars, 'a row for each bar')
+  const [file] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Peers as CSV' }).click()])
+  equal(file.suggestedFilename(), 'crosstap-vm-peers.csv', 'file')
+  await page.getByRole('link', { name: 'All its pairs' }).click()
+  await until('its pairs', () => search(page).get('f') === `vm_id = "id-${name}"`)
+  return page
+})
+
+test('the menu of a machine still filters', async () => {
+  const page = await visit('tenants/pairs')
+  await ready(page)
+  const cell = rows(page).first().locator('td', { has: page.locator('a.val') }).first()
+  await cell.hover()
+  await cell.locator('button.more').click()
+  await page.getByRole('menuitem', { name: 'Open the page of this VM' }).waitFor()
+  await page.getByRole('menuitem', { name: 'Only this' }).click()
+  await until('filtered', () => /^vm = "/.test(search(page).get('f') ?? ''))
+  return page
+})
+
+test('a machine that nobody knows says so', async () => {
+  const page = await visit('vm?name=nobody')
+  await page.locator('.notice').getByText('No such machine').waitFor()
+  await page.getByRole('link', { name: 'All machines' }).click()
+  await ready(page)
+  return page
+})
+
+test('explore: fields, metric, lists, previous period', async () => {
+  const page = await visit('explore')
+  await ready(page)
+  equal(await page.locator('.chip').count(), 3, 'fields')
+  await page.getByRole('button', { name: 'Do not group by dst.vm' }).click()
+  await until('two fields', () => search(page).get('by') === 'src.vm,dst.port')
+  await page.getByRole('combobox', { name: 'Add a field' }).selectOption('app')
+  await until('three fields', () => search(page).get('by') === 'src.vm,dst.port,app')
+  await page.getByRole('columnheader', { name: 'application' }).waitFor()
+  await page.getByRole('button', { name: 'Previous period' }).click()
+  await page.locator('.legend').getByText('one period before').waitFor()
+  await page.getByRole('button', { name: 'Table' }).click()
+  for (const column of ['p95', 'Previous']) await page.getByRole('columnheader', { name: column, exact: true }).waitFor()
+  await page.getByLabel('A list per').selectOption('tenant')
+  await page.getByLabel('Order by').selectOption('rtt')
+  await page.getByText('no time series of this metric').waitFor()
+  await page.getByLabel('Having').fill('bytes > 1 MB')
+  await page.keyboard.press('Enter')
+  await until('having', () => search(page).get('having') === 'bytes > 1 MB')
+  await page.locator('[popovertarget=share]').click()
+  await page.getByRole('menuitem', { name: 'Copy as CLI' }).click()
+  await page.locator('.said', { hasText: 'copied' }).waitFor()
+  equal(await page.evaluate(() => navigator.clipboard.readText()), `crosstap top --server ${server.url.replace(/\/$/, '')} --by src.vm,dst.port,app --per tenant --metric rtt --having 'bytes > 1 MB'`, 'CLI')
+  return page
+})
+
+test('the map: expand, focus, baseline, exports, table', async () => {
+  const page = await visit('map')
+  const node = (name) => page.locator('section[aria-labelledby=rows] g[role=button]', { hasText: name })
+  await node('blue / api').focus()
+  await page.keyboard.press('Enter')
+  await page.getByRole('menuitem', { name: 'Show its members' }).click()
+  await until('expanded', () => search(page).get('expand') === 'blue/api')
+  await node('api-blue-01').click()
+  equal(await serious(page), [], 'axe with the menu')
+  await page.getByRole('menuitem', { name: 'Collapse the group' }).click()
+  await until('collapsed', () => search(page).get('expand') === null)
+  await node('blue / db').click()
+  await page.getByRole('menuitem', { name: 'Only what is near' }).click()
+  await until('in focus', () => search(page).get('focus') === 'blue/db')
+  await until('fewer nodes', async () => (await page.locator('g[role=button]').count()) < 8)
+  await page.getByLabel('Compare with').selectOption('7d')
+  await page.locator('.legend').getByText('gone').waitFor()
+  const asked = server.state.requests.filter((r) => r.includes('/map?')).at(-1)
+  assert(/base_from=now-169h&base_to=now-1h/.test(asked), 'the week before: ' + asked)
+  const svg = await page.getByRole('link', { name: 'SVG', exact: true }).getAttribute('href')
+  assert(/\/api\/v1\/map\?.*focus=blue%2Fdb.*format=svg$/.test(svg), svg)
+  assert(/allow-list\?.*format=nft$/.test(await page.getByRole('link', { name: 'nftables' }).getAttribute('href')), 'allow list')
+  await page.keyboard.press('t')
+  await page.getByRole('columnheader', { name: 'Services' }).waitFor()
+  await page.getByRole('button', { name: 'Hide infrastructure' }).click()
+  await until('hidden', () => /^not app in/.test(search(page).get('f') ?? ''))
+  return page
+})
+
+test('coverage says what is not known', async () => {
+  const page = await visit('coverage')
+  await ready(page)
+  await rows(page).getByText('no tap').first().waitFor()
+  await page.getByRole('button', { name: 'host', exact: true }).click()
+  await until('by host', () => search(page).get('by') === 'host')
+  await scene('nocounters')
+  await page.keyboard.press('r')
+  await page.locator('.headline').getByText('unknown', { exact: true }).waitFor()
+  assert(!/100/.test(await page.locator('section[aria-labelledby=rows] tbody').innerText()), 'no row says 100 %')
+  return page
+})
+
+test('a conversation at each observer, and the underlay that carried it', async () => {
+  const page = await visit('tenants/pairs?v=1&f=src.vm%20%3D%20%22web-blue-01%22')
+  await ready(page)
+  await rows(page).filter({ hasNotText: 'same host' }).first().locator('.open').click()
+  const panel = page.locator('aside')
+  await panel.locator('.open').first().click()
+  await panel.getByText(/Lost: \d+ packets between kvm/).waitFor()
+  await panel.getByRole('heading', { name: 'The underlay flows that carried it' }).waitFor()
+  equal(await serious(page), [], 'axe')
+  await panel.getByRole('button', { name: 'Underlay flows' }).click()
+  await until('underlay', () => page.url().includes('tenants/underlay'))
+  await ready(page)
+  await rows(page).first().locator('a.val').first().click()
+  await until('and back: what it carried', () => page.url().includes('tenants/pairs') && /^vtep = /.test(search(page).get('f')))
+  return page
+})
+
+test('exporters tell sampling, templates, loss and what they feed', async () => {
+  const page = await visit('exporters')
+  const table = page.locator('section[aria-labelledby=exporters]')
+  for (const text of ['1:64', 'announced', '0.51', 'no flows yet', '6876:991']) await table.getByText(text).first().waitFor()
+  return page
+})
+
+test('a page that does not load says so', async () => {
+  const page = await context.newPage()
+  await page.route(/assets\/Map-.*\.js/, (r) => r.abort())
+  await page.goto(server.url + 'map')
+  await page.getByRole('alert').getByText('did not load').waitFor()
+  page.faults = []
   return page
 })
 

@@ -5,6 +5,7 @@ import { createServer, request } from 'node:http'
 import { extname, join, normalize } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import * as data from './data.mjs'
+import * as more from './mockreports.mjs'
 import { FilterError, check, compile, complete } from './mockfilter.mjs'
 
 const dist = fileURLToPath(new URL('../dist/', import.meta.url))
@@ -100,7 +101,7 @@ function answer(state, report, q, res) {
   const until = time(q.get('to') ?? 'now', now)
   if (!(since < until)) return problem(res, 422, 'Unprocessable Entity', 'validation failed', [{ message: 'from must be before to', location: 'query.from', value: q.get('from') }])
   try {
-    const c = context(state, q, since, until, now)
+    const c = { ...context(state, q, since, until, now), report }
     if (!reports[report]) return problem(res, 404, 'Not Found', `no report "${report}"`)
     const body = reports[report](c)
     if (q.get('format') === 'csv') return csv(res, body.rows)
@@ -117,7 +118,7 @@ function context(state, q, since, until, now) {
   const all = empty ? [] : data.pairs(state.pairs, now, until - since).filter(match)
   if (state.bump) for (const [i, p] of all.entries()) if ((i + state.bump) % 5 === 0) (p.octets_fwd += state.bump * 1e6), (p.octets += state.bump * 1e6)
   const conversations = () => data.conversations(all).filter(match)
-  return { q, since, until, now, all, conversations, empty, sort: q.get('sort') ?? '', limit: Number(q.get('limit') || 1000) }
+  return { q, since, until, now, all, conversations, empty, sort: q.get('sort') ?? '', limit: Number(q.get('limit') || 1000), counters: state.scenario !== 'nocounters' }
 }
 
 function sorted(rows, sort, fallback) {
@@ -135,6 +136,8 @@ const causes = {
   not_yet_stored: ['Records of this range are received but not flushed yet.', 'Ask again in 2 s.'],
 }
 
+const until24 = (c) => c.until - c.since >= 3 * 36e5 && !['pairs', 'conversations', 'flows'].includes(c.report)
+
 function meta(c, report, rows, fallback) {
   const sum = (n) => c.all.reduce((s, p) => s + p[n], 0)
   const cause = c.empty || (rows === 0 ? 'filter_excludes' : '')
@@ -142,7 +145,7 @@ function meta(c, report, rows, fallback) {
   return {
     schema: 1, report, since: new Date(c.since).toISOString(), until: new Date(c.until).toISOString(), filter: c.q.get('f') ?? '', sort: c.sort || fallback, limit: c.limit,
     total: { rows, octets: sum('octets'), packets: sum('packets'), flows: sum('flows') },
-    data_from: c.empty === 'no_exporter' ? null : new Date(c.now - 3 * DAY).toISOString(), data_until: c.empty === 'no_exporter' ? null : new Date(c.now - 1400).toISOString(), resolution: 'raw',
+    data_from: c.empty === 'no_exporter' ? null : new Date(c.now - 3 * DAY).toISOString(), data_until: c.empty === 'no_exporter' ? null : new Date(c.now - 1400).toISOString(), resolution: until24(c) ? '1h' : 'raw', notes: [],
     completeness: { ratio: c.empty === 'no_exporter' ? null : 0.9998, lost_records: c.empty ? 0 : 312, dropped_records: 0, sampled_rows: 36, ambiguous_rows: 0, gaps: c.empty ? [] : [gap] },
     empty: cause ? { cause, text: causes[cause][0], action: causes[cause][1] } : null,
   }
@@ -161,6 +164,16 @@ const reports = {
   pairs: list('pairs', (c) => c.all, '-octets'),
   conversations: list('conversations', (c) => c.conversations(), '-octets'),
   flows: list('flows', (c) => data.flows(c.conversations().slice(0, 400), c.now), '-end'),
+  networks: list('networks', more.networks, '-octets'),
+  vms: list('vms', more.vms, '-octets'),
+  observers: list('observers', more.observed, '-octets'),
+  underlay: list('underlay', more.carriers, '-overlay_octets'),
+  overlay: list('overlay', (c) => more.carriers(c).filter((r) => r.match !== 'none'), '-underlay_octets'),
+  'allow-list': list('allow-list', more.allow, 'segment'),
+  vm: (c) => more.vm(c, (rows) => meta(c, 'vm', rows, '')),
+  top: (c) => more.top(c, (rows) => meta(c, 'top', rows, '-octets')),
+  map: (c) => more.map(c, (rows) => meta(c, 'map', rows, '-octets')),
+  coverage: (c) => more.coverage(c, (rows) => meta(c, 'coverage', rows, ''), c.counters),
   sankey: (c) => ({ meta: meta(c, 'sankey', c.all.length, '-octets'), links: links(c).slice(0, c.limit) }),
   series,
   overview,
@@ -190,21 +203,21 @@ function series(c) {
   for (let t = Math.ceil(c.since / step) * step; t < c.until; t += step) times.push(t)
   const groups = new Map()
   for (const p of c.all) {
-    const key = by.map((b) => String(b === 'app' ? p.apps[0] : b === 'observer' ? p.seen_by[0] : (p[b] ?? '')))
-    groups.set(key.join(' '), { key, total: (groups.get(key.join(' '))?.total ?? 0) + p[metric] })
+    const key = by.map((f) => f.replace('dst.port', '_port').replace('.', '_')).map((b) => String(b === 'app' ? p.apps[0] : b === 'observer' ? p.seen_by[0] : (p[b] ?? '')))
+    groups.set(key.join(' '), { key, total: (groups.get(key.join(' '))?.total ?? 0) + (p[metric] ?? 0) })
   }
   const top = [...groups.values()].sort((a, b) => b.total - a.total)
   const kept = top.slice(0, 9)
   if (top.length > 9) kept.push({ key: ['other'], total: top.slice(9).reduce((s, g) => s + g.total, 0) })
-  const lines = kept.map((g, i) => line(g, i, times, span, metric))
-  return { meta: meta(c, 'series', c.all.length, ''), by, metric, unit: { octets: 'bit/s', packets: 'packet/s', flows: 'flow/s' }[metric], step_ms: step, times: times.map((t) => new Date(t).toISOString()), lines }
+  const lines = kept.map((g, i) => line(g, i, times, span, metric, c.q.get('previous') === 'true'))
+  return { meta: meta(c, 'series', c.all.length, ''), by, metric, unit: { octets: 'bit/s', packets: 'packet/s', flows: 'flow/s' }[metric] ?? metric + '/s', step_ms: step, times: times.map((t) => new Date(t).toISOString()), lines, ...(c.q.get('previous') === 'true' && { previous_since: new Date(c.since - span).toISOString(), previous_until: new Date(c.since).toISOString() }) }
 }
 
-function line(g, i, times, span, metric) {
+function line(g, i, times, span, metric, previous) {
   const mean = (g.total / span) * 1000 * (metric === 'octets' ? 8 : 1)
   const values = times.map((t) => mean * (1 + 0.35 * Math.sin(t / (span / 6) + i / 3) + 0.06 * Math.sin(t / 7919 + i)) * (i === 1 && Math.sin(t / (span / 5)) > 0.94 ? 2.2 : 1))
   const up = [...values].sort((a, b) => a - b)
-  return { key: g.key, values, total: g.total, min: up[0] ?? 0, max: up.at(-1) ?? 0, avg: mean, p95: up[Math.floor(up.length * 0.95)] ?? 0, last: values.at(-1) ?? 0 }
+  return { key: g.key, values, total: g.total, min: up[0] ?? 0, max: up.at(-1) ?? 0, avg: mean, p95: up[Math.floor(up.length * 0.95)] ?? 0, last: values.at(-1) ?? 0, ...(previous && { previous: values.map((v, k) => v * (0.8 + 0.1 * Math.sin(k / 9))), previous_total: Math.round(g.total * 0.8) }) }
 }
 
 function overview(c) {
@@ -230,6 +243,8 @@ function exporters(c) {
     address: o.exporter, domain: o.domain, name: o.observer, protocol: 'IPFIX', state: i === 5 || c.empty === 'exporter_silent' ? 'silent' : 'active', first_seen: new Date(c.now - DAY).toISOString(),
     last_seen: new Date(c.now - (i === 5 ? 2 * 36e5 : 900 + i * 40)).toISOString(), datagrams: 5200 + i * 311, records: 61000 + i * 2911, option_records: 0, lost_records: o.lost_records, templates: 4,
     template_missing_records: i === 8 ? 120 : 0, unknown_fields: 0, errors: i === 11 ? 3 : 0, clock_skew_seconds: i % 4 ? 0.02 * i : null,
+    records_per_second: 3.7 * i, loss_ratio: o.lost_records ? 0.0051 : 0, loss_unit: 'records', shed_datagrams: 0, not_sent: 0, templates_missing: i === 8 ? 1 : 0, template_conflicts: i === 9 ? 2 : 0, borrowed_records: 0, sampling: i % 6 === 2 ? 64 : 1,
+    sampling_source: i % 6 === 2 ? ['announced', 'assumed', 'config'][(i / 6) % 3 | 0] : 'none', sampling_note: i === 14 ? 'announced 1:100, the inventory says 1:64' : '', unknown_elements: i === 7 ? '6876:991, 9:4000' : '', feeds: i === 10 ? '' : 'pairs, conversations, series, tenants, vteps, tcp', counter_samples: 0,
   }))
 }
 
@@ -238,7 +253,7 @@ function status(c) {
   const book = (stage, unit, n, dropped) => ({ stage, unit, in: n, out: n - dropped.reduce((s, d) => s + d.n, 0), held: 0, dropped })
   return {
     schema: 1, version: '0.1.0-mock', healthy: true, now, started_at: new Date(c.now - 3 * 36e5).toISOString(), process: { pid: 4711, resident_bytes: 231e6, cpu_seconds: 812, goroutines: 41 },
-    listeners: [{ name: 'flows', address: '127.0.0.1:4739', network: 'udp', datagrams: 171234, dropped_datagrams: 12, buffer_bytes: 4194304 }, { name: 'http', address: '127.0.0.1:8474', network: 'tcp', datagrams: 0, dropped_datagrams: 0, buffer_bytes: 0 }],
+    listeners: [{ name: 'flows', address: '127.0.0.1:4739', network: 'udp', datagrams: 171234, dropped_datagrams: 12, buffer_bytes: 4194304, sockets: 2, connections: 0, refused: 3, error: '' }, { name: 'http', address: '127.0.0.1:8474', network: 'tcp', datagrams: 0, dropped_datagrams: 0, buffer_bytes: 0, sockets: 1, connections: 0, refused: 0, error: '' }],
     stages: [book('listen', 'datagrams', 171234, [{ reason: 'queue_full', n: 0 }]), book('session', 'datagrams', 171234, [{ reason: 'truncated', n: 3 }]), book('enrich', 'records', 2104112, []), book('store', 'records', 2104112, [{ reason: 'too_old', n: 17 }])],
     store: { dir: '/var/lib/crosstap', rows: 2104095, pending_rows: 211, segments: 38, size_bytes: 47e6, data_from: new Date(c.now - 3 * DAY).toISOString(), data_until: now },
     inventory: { path: 'inventory.yaml', loaded_at: now, vnics: 480, hosts: 24, observers: 48, tenants: 6, error: '' }, exporters: exporters(c),

@@ -11,6 +11,7 @@ const either = (name) => (p) => [p['src_' + name], p['dst_' + name]]
 const fields = {
   vni: (p) => [p.vni], tenant: (p) => [p.tenant], segment: (p) => [p.segment], fabric: (p) => [p.fabric], app: (p) => p.apps ?? [p.app], proto: (p) => [p._proto], observer: (p) => p.seen_by, seen_by: (p) => p.seen_by,
   vm: either('vm'), host: either('host'), ip: either('addr'), vtep: either('vtep'), port: (p) => [p._port, p.src_port, ...p._ports],
+  vm_id: either('vm_id'), 'outer.port': () => [49152], 'src.vm_id': (p) => [p.src_vm_id],
   exporter: () => ['10.201.0.1'],
   'src.vm': (p) => [p.src_vm], 'dst.vm': (p) => [p.dst_vm], 'src.ip': (p) => [p.src_addr], 'dst.ip': (p) => [p.dst_addr], 'src.host': (p) => [p.src_host], 'dst.host': (p) => [p.dst_host],
   'src.vtep': (p) => [p.src_vtep], 'dst.vtep': (p) => [p.dst_vtep], 'src.port': (p) => [p.src_port], 'dst.port': (p) => [p._port],

@@ -24,7 +24,11 @@ function typed(name) {
 
 async function contract() {
   const { components } = await (await fetch(base + 'openapi.json')).json()
-  const names = { Flow: 'Flow', Line: 'Line', Link: 'Link', Gap: 'Gap', Empty: 'Empty', Meta: 'Meta', Completeness: 'Completeness', Pair: 'Pair', Conversation: 'Conversation', ObserverRow: 'ObserverRow', SegmentTotal: 'SegmentTotal', Overview: 'Overview', Series: 'Series', Sankey: 'Sankey', Exporter: 'Exporter', Status: 'Status', Finding: 'Finding', Listener: 'Listener', FilterCheck: 'FilterCheck', Completion: 'Completion', Tick: 'Tick', Statement: 'Statement', Fault: 'Fault' }
+  const names = {
+    Flow: 'Flow', Line: 'Line', Link: 'Link', Gap: 'Gap', Empty: 'Empty', Meta: 'Meta', Completeness: 'Completeness', Pair: 'Pair', Conversation: 'Conversation', ObserverRow: 'ObserverRow', SegmentTotal: 'SegmentTotal', Overview: 'Overview', Series: 'Series', Sankey: 'Sankey', Exporter: 'Exporter', Status: 'Status', Finding: 'Finding', Listener: 'Listener', FilterCheck: 'FilterCheck', Completion: 'Completion', Tick: 'Tick', Statement: 'Statement', Fault: 'Fault',
+    Network: 'Network', Networks: 'Networks', Thing: 'Thing', Side: 'Side', Placement: 'Placement', Peer: 'Peer', Service: 'Service', Change: 'Change', VMPage: 'VMPage', TopRow: 'TopRow', Top: 'Top', MapNode: 'MapNode', MapService: 'MapService', MapEdge: 'MapEdge', Hidden: 'Hidden', DependencyMap: 'Map',
+    Sight: 'Sight', Observed: 'Observed', Carrier: 'Carrier', CoverageRow: 'CoverageRow', Coverage: 'Coverage',
+  }
   const differences = []
   for (const [ours, theirs] of Object.entries(names)) {
     const schema = components.schemas[theirs]
@@ -67,7 +71,7 @@ async function walk() {
   for (const field of ['segment', 'tenant', 'vm', 'ip', 'host', 'vtep', 'app', 'seen_by']) {
     await step('only this ' + field, 'tenants/pairs?from=now-15m', async (p) => {
       await rows(p).first().waitFor()
-      const value = p.locator(`section[aria-labelledby=rows] .val[data-field=${field}]`).first()
+      const value = p.locator(`section[aria-labelledby=rows] button.val[data-field=${field}]`).first()
       await value.dispatchEvent('click')
       await p.getByRole('menuitem', { name: 'Only this' }).click()
       await until('filtered', () => new URL(p.url()).searchParams.get('f')?.startsWith(field + ' = '))
@@ -76,7 +80,7 @@ async function walk() {
     })
   }
   await step('every sort of every table', 'tenants/pairs?from=now-15m', async (p) => {
-    for (const path of ['tenants/pairs', 'tenants/conversations', 'flows']) {
+    for (const path of ['tenants/pairs', 'tenants/conversations', 'tenants/networks', 'tenants/underlay', 'vms', 'flows']) {
       await p.goto(base + path + '?from=now-5m')
       await rows(p).first().waitFor()
       const heads = p.locator('section[aria-labelledby=rows] th button')
@@ -103,6 +107,51 @@ async function walk() {
   })
   await step('live', 'tenants/conversations?from=now-5m&live=1', async (p) => {
     await p.locator('.dot.stream').waitFor()
+    await rows(p).first().waitFor()
+  })
+  await step('a machine', 'vms?from=now-15m', async (p) => {
+    await rows(p).first().locator('a.val').first().click()
+    await p.locator('.figures').getByText('Sent in the past 24 h').waitFor()
+    await p.locator('section[aria-labelledby=series] svg g').first().waitFor()
+    await rows(p).first().waitFor()
+  })
+  await step('the map: a group, its members, its machine', 'map?from=now-15m', async (p) => {
+    const nodes = p.locator('section[aria-labelledby=rows] g[role=button]')
+    await nodes.first().click()
+    await p.getByRole('menuitem', { name: 'Show its members' }).click()
+    await until('a member', () => new URL(p.url()).searchParams.has('expand'))
+    await p.waitForLoadState('networkidle')
+    await nodes.first().click()
+    await p.getByRole('menuitem', { name: 'Open the page of this VM' }).click()
+    await p.locator('.figures').waitFor()
+  })
+  await step('the map grouped by everything, with a baseline', 'map?from=now-5m&base=1d', async (p) => {
+    const by = p.getByLabel('Group by')
+    for (const value of await by.locator('option').evaluateAll((o) => o.map((x) => x.value))) {
+      await by.selectOption(value)
+      await p.waitForLoadState('networkidle')
+      await p.locator('section[aria-labelledby=rows] g[role=button]').first().waitFor()
+    }
+    for (const name of ['SVG', 'DOT (Graphviz)', 'Mermaid', 'nftables']) equal((await p.request.get(await p.getByRole('link', { name, exact: true }).getAttribute('href'))).status(), 200, name)
+  })
+  await step('explore by every field and metric', 'explore?from=now-5m&by=app&n=20', async (p) => {
+    await rows(p).first().waitFor()
+    const names = await p.getByRole('combobox', { name: 'Add a field' }).locator('option').evaluateAll((o) => o.map((x) => x.value).filter(Boolean))
+    assert(names.length > 20, 'the server names its fields')
+    for (const name of ['src.vm', 'dst.port', 'tenant', 'src.host', 'observer'].filter((n) => names.includes(n))) {
+      await p.goto(base + `explore?from=now-5m&by=app,${name}&prev=1`)
+      await rows(p).first().waitFor()
+    }
+    for (const metric of ['packets', 'flows', 'l2_octets', 'rtt', 'rows']) {
+      await p.getByLabel('Order by').selectOption(metric)
+      await p.waitForLoadState('networkidle')
+      await rows(p).first().waitFor()
+    }
+  })
+  await step('coverage', 'coverage?from=now-15m', async (p) => {
+    await rows(p).first().waitFor()
+    await p.getByRole('button', { name: 'host', exact: true }).click()
+    await until('by host', () => new URL(p.url()).searchParams.get('by') === 'host')
     await rows(p).first().waitFor()
   })
   await step('exporters', 'exporters', async (p) => p.locator('section[aria-labelledby=exporters] tbody tr').first().waitFor())
