@@ -84,6 +84,12 @@ type Exporter struct {
 	Sessions         []Session // transport sessions heard last, at most eight, newest first
 }
 
+// ForProcess reports whether this is domain 0 of an exporting process that only describes itself there: "the entire exporting process"
+// (RFC 7011, section 3.1). Its options join the records of its domains.
+func (x *Exporter) ForProcess() bool {
+	return x.Protocol == flowproto.IPFIX && x.Domain == 0 && x.OptionRecords > 0 && x.Records == 0 && x.MissingSets == 0
+}
+
 // LossShare is the part of what it sent that did not come, from 0 to 1.
 func (x *Exporter) LossShare() float64 {
 	got := x.Records
@@ -355,6 +361,9 @@ func (e *exporter) tick(nowNS int64, silentAfter time.Duration) []Loss {
 		e.restart = Loss{}
 	}
 	quiet := nowNS - e.stats.LastNS
+	if e.stats.ForProcess() { // options come every ten minutes or so; no record is missing between them
+		quiet = 0
+	}
 	if e.toldNS == 0 && quiet >= int64(silentAfter) && quiet < int64(maxSilence) {
 		e.toldNS, e.nextNS = e.stats.LastNS, nowNS
 	}
@@ -422,7 +431,8 @@ func (t *Table) Stats() Stats {
 	return Stats{Sessions: len(t.sessions), Evicted: t.evicted, Exporters: len(t.exporters), Forgotten: t.forgotten, HeldBytes: t.held}
 }
 
-// Exporters returns the state of every exporter at nowNS, in the order of address, protocol and domain.
+// Exporters returns the state of every exporter at nowNS, in the order of address, protocol and domain. Domain 0 is left out where an exporting
+// process only describes itself there, without loss or mistake: it is no exporter beside those of its records.
 func (t *Table) Exporters(nowNS int64) []Exporter {
 	t.mu.Lock()
 	all := t.list()
@@ -434,6 +444,18 @@ func (t *Table) Exporters(nowNS int64) []Exporter {
 	slices.SortFunc(out, func(a, b Exporter) int {
 		return cmp.Or(slices.Compare(a.Address[:], b.Address[:]), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Domain, b.Domain))
 	})
+	return withoutProcesses(out)
+}
+
+// withoutProcesses leaves out the domains that ForProcess tells, where another domain of the same address follows.
+func withoutProcesses(list []Exporter) []Exporter {
+	out := list[:0]
+	for i, x := range list {
+		follows := i+1 < len(list) && list[i+1].Address == x.Address && list[i+1].Protocol == x.Protocol
+		if !follows || !x.ForProcess() || x.Errors > 0 || x.Lost > 0 || x.Shed > 0 || x.NotSent > 0 {
+			out = append(out, x)
+		}
+	}
 	return out
 }
 
