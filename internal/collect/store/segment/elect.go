@@ -88,13 +88,15 @@ func (s *Store) electHour(files, context []file) (bits []bitmap, flips []int, kn
 				return nil, nil, nil, err
 			}
 		}
-		elect(all, func(c *candidate, canonical bool) {
-			bits[c.file].put(int(c.at), canonical)
-			if canonical != c.was {
-				flips[c.file]++
-			}
+		byFlow(all, func(rows []candidate) {
+			electFlow(rows, func(c *candidate, canonical bool) {
+				bits[c.file].put(int(c.at), canonical)
+				if canonical != c.was {
+					flips[c.file]++
+				}
+			})
+			fill.see(rows)
 		})
-		fill.see(all)
 	}
 	return bits, flips, flows, nil
 }
@@ -136,14 +138,24 @@ func (s *Store) readElection(f file, fill *fills, each func(int, *electRow)) err
 
 // elect decides about the rows of many flows.
 func elect(all []candidate, decide func(*candidate, bool)) {
-	slices.SortFunc(all, func(a, b candidate) int { return cmp.Compare(a.FlowID, b.FlowID) })
-	for len(all) > 0 {
-		n := 1
-		for n < len(all) && all[n].FlowID == all[0].FlowID {
-			n++
+	byFlow(all, func(rows []candidate) { electFlow(rows, decide) })
+}
+
+// byFlow calls each with the rows of every flow; it may change their order, and does not keep them.
+func byFlow(all []candidate, each func([]candidate)) {
+	keys := make([]sortKey, len(all), 2*len(all))
+	for i := range all {
+		keys[i] = sortKey{all[i].FlowID, int32(i)}
+	}
+	keys = sortKeys(keys, keys[len(keys):cap(keys)])
+	var rows []candidate
+	for len(keys) > 0 {
+		rows = rows[:0]
+		flow := keys[0].n
+		for len(keys) > 0 && keys[0].n == flow {
+			rows, keys = append(rows, all[keys[0].index]), keys[1:]
 		}
-		electFlow(all[:n], decide)
-		all = all[n:]
+		each(rows)
 	}
 }
 
@@ -192,7 +204,7 @@ func electFlow(rows []candidate, decide func(*candidate, bool)) {
 		}
 		return cmp.Or(comparePlaces(a.place(), b.place()), cmp.Compare(a.TStart, b.TStart), cmp.Compare(a.TEnd, b.TEnd), cmp.Compare(a.file, b.file), cmp.Compare(a.at, b.at))
 	})
-	settled := map[place]cover{} // by place, without what samples differently
+	var settled map[place]cover // by place, without what samples differently
 	var elected cover
 	for len(rows) > 0 {
 		n := 1
@@ -200,9 +212,12 @@ func electFlow(rows []candidate, decide func(*candidate, bool)) {
 			n++
 		}
 		if rows[0].file < 0 {
+			if settled == nil {
+				settled = map[place]cover{}
+			}
 			settled[rows[0].place()] = cover(nil).with(rows[:n])
-		} else {
-			elected = elected.with(electPlace(rows[:n], elected.and(settled, rows[0].place()), decide))
+		} else if kept := electPlace(rows[:n], elected.and(settled, rows[0].place()), decide); n < len(rows) {
+			elected = elected.with(kept)
 		}
 		rows = rows[n:]
 	}

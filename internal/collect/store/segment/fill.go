@@ -72,18 +72,13 @@ func (f *fills) add(r *row) uint32 {
 	return n
 }
 
-// see takes the rows of whole flows, those of a flow together.
-func (f *fills) see(all []candidate) {
-	for len(all) > 0 {
-		n, differ := 1, false
-		for n < len(all) && all[n].FlowID == all[0].FlowID {
-			differ = differ || all[n].known != all[0].known
-			n++
+// see takes the rows of a flow.
+func (f *fills) see(rows []candidate) {
+	for i := range rows {
+		if rows[i].known != rows[0].known {
+			f.flow(rows)
+			return
 		}
-		if differ {
-			f.flow(all[:n])
-		}
-		all = all[n:]
 	}
 }
 

@@ -1,0 +1,158 @@
+package segment
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
+	"github.com/parquet-go/parquet-go"
+)
+
+// TestHybrid: indexes in the form of the format's description (Parquet format, Encodings, "Run Length Encoding / Bit-Packing Hybrid"),
+// whose example packs 0 to 7 in three bits each.
+func TestHybrid(t *testing.T) {
+	f := func(want string, width uint, runs ...indexRun) {
+		t.Helper()
+		h := hybrid{width: width}
+		for _, r := range runs {
+			h.add(r.index, int(r.n))
+		}
+		if got := fmt.Sprintf("%x", h.finish()); got != want {
+			t.Errorf("%v: %s, want %s", runs, got, want)
+		}
+	}
+	var eight []indexRun
+	for i := range uint32(8) {
+		eight = append(eight, indexRun{i, 1})
+	}
+	f("0388c6fa", 3, eight...)
+	f("1005", 3, indexRun{5, 8})                                   // 8 times 5
+	f("c80105", 3, indexRun{5, 100})                               // a length of two bytes
+	f("0301", 1, indexRun{1, 1})                                   // filled up with zeros
+	f("057f1f", 1, indexRun{1, 7}, indexRun{0, 1}, indexRun{1, 5}) // two groups, the second one filled up
+	f("03ff1200", 1, indexRun{1, 7}, indexRun{1, 1}, indexRun{0, 9})
+}
+
+// TestWriter: what is written is read the same by the library and by ours, whatever the values: few or many different ones, runs, several pages and
+// row groups, none at all; one writer for all.
+func TestWriter(t *testing.T) {
+	fast := zstd.SpeedFastest
+	rnd := rand.New(rand.NewPCG(3, 4))
+	for _, level := range []*zstd.EncoderLevel{nil, &fast} {
+		w := newRowWriter[row](level, 700, sortColumns, append([]string{"fabric", "tenant"}, pruned...))
+		for _, n := range []int{0, 1, 255, 5000, rowGroupRows + 3} {
+			if n > 5000 && level != nil {
+				continue
+			}
+			rows := mixed(rnd, n)
+			var b bytes.Buffer
+			w.reset(&b)
+			for at := 0; at < n; at += 256 {
+				if err := w.write(rows[at:min(at+256, n)]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := w.close("a", "b"); err != nil {
+				t.Fatal(err)
+			}
+			theirs, err := parquet.Read[row](bytes.NewReader(b.Bytes()), int64(b.Len()))
+			if err != nil && err != io.EOF {
+				t.Fatalf("%d rows: %v", n, err)
+			}
+			path := filepath.Join(t.TempDir(), "f")
+			if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			in, err := os.Open(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var ours []row
+			if err := readRows(in, func(r *row) error { ours = append(ours, *r); return nil }); err != nil {
+				t.Fatalf("%d rows: %v", n, err)
+			}
+			in.Close()
+			if len(theirs) != n || len(ours) != n {
+				t.Fatalf("%d rows: the library reads %d, we %d", n, len(theirs), len(ours))
+			}
+			for i := range rows {
+				if rows[i] != theirs[i] || rows[i] != ours[i] {
+					t.Fatalf("row %d of %d (-written +library):\n%s\n(-written +ours):\n%s", i, n, cmp.Diff(rows[i], theirs[i]), cmp.Diff(rows[i], ours[i]))
+				}
+			}
+		}
+	}
+}
+
+// mixed makes rows of which some columns stay the same for long, some change with each row and some are one value.
+func mixed(rnd *rand.Rand, n int) []row {
+	rows := make([]row, n)
+	for i := range rows {
+		r := &rows[i]
+		if i > 0 && rnd.IntN(3) > 0 {
+			*r = rows[i-1]
+		}
+		if rnd.IntN(20) == 0 {
+			rec := random(rnd)
+			r.fill(&rec)
+		}
+		r.TEnd, r.Octets, r.SrcPort, r.FlowKey = rnd.Int64(), rnd.Uint64(), uint16(rnd.Uint32()), rnd.Uint64()
+		r.Packets, r.DstMAC = uint64(rnd.IntN(3)), rnd.Uint64()>>uint(rnd.IntN(64))
+		r.Fabric, r.SrcVM = "default", fmt.Sprint("vm", rnd.IntN(9000))
+		r.Dst[15] = byte(rnd.IntN(200))
+	}
+	return rows
+}
+
+// TestWriterBounds: the least and greatest values that let readers leave row groups out.
+func TestWriterBounds(t *testing.T) {
+	w := newRowWriter[row](nil, pageRows, sortColumns, []string{"segment", "t_end", "src", "tenant"})
+	var b bytes.Buffer
+	w.reset(&b)
+	if err := w.write([]row{{Segment: 1 << 63, TEnd: -1, Src: [16]byte{9}, Tenant: "b"}, {Segment: 5, TEnd: 7, Src: [16]byte{1, 2}, Tenant: "a"}, {Segment: 6, TEnd: -300, Src: [16]byte{255}, Tenant: "ab"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.close("a", "b"); err != nil {
+		t.Fatal(err)
+	}
+	f, err := parquet.OpenFile(bytes.NewReader(b.Bytes()), int64(b.Len()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range f.Metadata().RowGroups[0].Columns {
+		got := fmt.Sprintf("%x %x", c.MetaData.Statistics.MinValue, c.MetaData.Statistics.MaxValue)
+		want := map[string]string{"segment": "0500000000000000 0000000000000080", "t_end": "d4feffffffffffff 0700000000000000",
+			"src": "01020000000000000000000000000000 ff000000000000000000000000000000", "tenant": "61 62"}[c.MetaData.PathInSchema[0]]
+		if want == "" {
+			want = " "
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", c.MetaData.PathInSchema[0], got, want)
+		}
+	}
+}
+
+// TestWriterKeeps: a batch of rows that writer has seen the like of costs it no memory but the file's own description.
+func TestWriterKeeps(t *testing.T) {
+	w := newRowWriter[row](nil, pageRows, sortColumns, pruned)
+	rows := mixed(rand.New(rand.NewPCG(1, 1)), 2000)
+	w.reset(io.Discard)
+	if err := w.write(rows); err != nil {
+		t.Fatal(err)
+	}
+	w.reset(io.Discard)
+	if n := testing.AllocsPerRun(3, func() {
+		w.reset(io.Discard)
+		if err := w.write(rows); err != nil {
+			t.Fatal(err)
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
