@@ -137,6 +137,9 @@ func (t *Tap) Filter() string {
 	if t.spec.Filter == "" {
 		return ""
 	}
+	if len(t.spec.Remotes) > 0 {
+		return "at the remote end, and again in the tap"
+	}
 	return t.kernel.text()
 }
 
