@@ -234,8 +234,8 @@ func TestStreamReconnects(t *testing.T) {
 		}
 	}()
 	s := stream(t, l.port, dir, "")
-	frames := numbered(4000, 300)
-	st := feed(t, s, frames, 50*time.Millisecond)
+	frames := numbered(2500, 300)
+	st := feed(t, s, frames, 40*time.Millisecond)
 	l.Close()
 	received, sections := 0, 0
 	for b := range parts {
@@ -251,7 +251,7 @@ func TestStreamReconnects(t *testing.T) {
 	if sections != 3 || uint64(received) > st.In || uint64(received)+st.Dropped[StreamLost].N < st.Out {
 		t.Errorf("%d sections, %d frames received; %+v", sections, received, st)
 	}
-	if st.Out+st.Dropped[StreamLost].N != 4000 || st.Dropped[StreamLost].N == 0 {
+	if st.Out+st.Dropped[StreamLost].N != 2500 || st.Dropped[StreamLost].N == 0 {
 		t.Errorf("%+v", st)
 	}
 }
