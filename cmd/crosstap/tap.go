@@ -15,7 +15,7 @@ import (
 	"crosstap/internal/tap/meter"
 )
 
-const tapLong = `tap captures from interfaces or reads a capture file, passes the frames that match a filter through the groom steps, and
+const tapLong = `tap captures from interfaces, receives what remote mirrors send, or reads a capture file. It passes the frames that match a filter through the groom steps, and
 gives what remains to every destination: frames to capture files, flow records to collectors. For the records it finds the
 packets inside tunnels and meters them into flows.
 
@@ -33,6 +33,10 @@ The groom steps (--groom) run in their own order, whatever order they are named 
 tag, balance. Their options follow each after a slash: dedup=50ms/packets=100,slice=l4+64,mask=addresses/key-file=KEY. @FILE
 reads them as YAML.
 
+Remote mirrors (--listen, repeatable): erspan:// (types I, II and III; session=N,N), gre:// (key=N), vxlan://[ADDRESS][:4789] (vni=N),
+geneve://[:6081] (vni=N), tzsp://[:37008] and udp://:PORT; all: from=PREFIX of the senders. The outer headers are taken off. Each sender and session is
+an observation point. -i also takes an interface of another host: rpcap://[USER@]HOST[:2002]/IFACE?password_file=FILE, rpcaps:// with TLS.
+
 Destinations (--to, repeatable):
   pcapng:PATH           frames to a capture file with interfaces, directions and drop counts; .gz and .zst compress;
                         - is standard output. A file is written in place, at most a second behind, for its owner alone
@@ -44,6 +48,9 @@ Destinations (--to, repeatable):
   iface:NAME            copies of frames out of an interface of this host
   tls://HOST:PORT       a pcapng stream; ca=FILE, cert=FILE, key=FILE, server_name=NAME, queue=16MiB
                         any of these and the files also take filter=EXPR and groom=STEPS of their own, with & # % as %26 %23 %25
+  rpcap://[ADDRESS][:2002]   frames to clients of libpcap's remote capture, such as Wireshark, that connect there; * for all addresses; user=NAME,
+                        password_file=FILE, data_port=N, clients=N; rpcaps:// with cert=FILE, key=FILE
+  frames:-              a line for each frame on standard output
   ipfix://HOST[:4739]   flow records as IPFIX over UDP; ?profile=ovs|vmware, domain=N, biflow, filter=EXPR, sample=N, refresh=60s,
                         refresh_packets=N, source=ADDR, mtu=N
   ipfix+tcp://HOST, ipfix+tls://HOST   the same over a connection, with a spool on the disk while the collector is away;
@@ -66,6 +73,8 @@ const tapExamples = `  crosstap tap -i vnet3 --to ipfix://collector.example
   crosstap tap -i vnet3 -f 'not port 22' --groom repair,dedup,slice=l4+64 --to pcapng:- | wireshark -k -i -
   ssh host tcpdump -i any -U -w - | crosstap tap -r - --to flows:-
   crosstap tap -i vnet3 --to 'vxlan://10.0.0.9?vni=77&filter=tcp port 443' --to 'pcapng:web.pcapng.zst?size=1GiB&budget=20GiB'
+  crosstap tap --listen 'erspan://?session=5,7' --listen vxlan://:4789 --to ipfix://10.0.0.9
+  crosstap tap -i vnet3 --to 'rpcaps://*?user=ops&password_file=pw&cert=c.pem&key=k.pem'
   crosstap tap -i eth0 --vxlan-port 4789 --vxlan-port 8472 --to ipfix://10.0.0.9 --to flows:-`
 
 // tapFlags are the tap command's flags.
@@ -104,12 +113,12 @@ func newTap() *cobra.Command {
 
 func (t *tapFlags) add(f *pflag.FlagSet) {
 	s := &t.spec
-	f.StringArrayVarP(&s.Interfaces, "interface", "i", nil, "capture from this interface (repeatable)")
+	f.StringArrayVarP(&s.Interfaces, "interface", "i", nil, "capture from this interface, or rpcap://HOST/IFACE (repeatable)")
 	f.StringArrayVar(&s.Listen, "listen", nil, "receive what a remote mirror sends to here (repeatable): vxlan://:4789, geneve://, gre://, erspan://, tzsp://, udp://:PORT")
 	f.StringVarP(&s.File, "read", "r", "", "read this capture file; - for standard input")
 	f.StringVarP(&s.Filter, "filter", "f", "", "only frames that match this expression, as for tcpdump")
 	f.StringVar(&t.groom, "groom", "", "what is made of them: repair, strip, dedup, sample, slice, mask, tag, balance; @FILE for YAML")
-	f.StringArrayVar(&s.To, "to", nil, "send there (repeatable): ipfix://HOST, ipfix+tcp://, ipfix+tls://, netflow9://, netflow5://, sflow://, flows:-, pcapng:PATH, pcap:PATH, vxlan://HOST, geneve://, gre://, erspan2://, erspan3://, udp://, iface:NAME, tls://, null:")
+	f.StringArrayVar(&s.To, "to", nil, "send there (repeatable): ipfix://HOST, ipfix+tcp://, ipfix+tls://, netflow9://, netflow5://, sflow://, flows:-, pcapng:PATH, pcap:PATH, vxlan://HOST, geneve://, gre://, erspan2://, erspan3://, udp://, iface:NAME, tls://, rpcap://, frames:-, null:")
 	f.BoolVar(&t.progress.always, "progress", false, "print how far reading is, also when standard error is no terminal")
 	f.BoolVar(&t.progress.never, "no-progress", false, "do not print how far reading is")
 	f.StringVar(&s.SpoolDir, "spool-dir", defaultSpoolDir(), "keep there what waits for a collector that is away (ipfix+tcp, ipfix+tls)")
