@@ -203,7 +203,7 @@ func (n *netNetflowFlags) meter(cmd *cobra.Command, m *netnetflow.Meter) error {
 		fmt.Fprintln(cmd.ErrOrStderr(), "crosstap: net-netflow:", s.Summary())
 	}
 	switch {
-	case err == nil:
+	case err == nil, errors.Is(err, context.Canceled) && cmd.Context().Err() != nil: // a signal, also while it starts
 		return nil
 	case errors.Is(err, os.ErrPermission):
 		return n.denied(err)

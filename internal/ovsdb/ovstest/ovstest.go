@@ -6,6 +6,7 @@ package ovstest
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,7 +22,7 @@ import (
 // schemaPath is where Debian's package has the schema of the Open_vSwitch database.
 const schemaPath = "/usr/share/openvswitch/vswitch.ovsschema"
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // DB is an ovsdb-server with an empty Open_vSwitch database.
 type DB struct {
@@ -150,10 +151,12 @@ func (d *DB) stop(cmd *process) {
 	_ = cmd.Wait()
 }
 
+// waitFor waits until a daemon takes connections at a socket; its file is there a moment before.
 func (d *DB) waitFor(path string) {
 	d.tb.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		if _, err := os.Stat(path); err == nil {
+		if c, err := net.Dial("unix", path); err == nil {
+			c.Close()
 			return
 		}
 	}
@@ -163,5 +166,5 @@ func (d *DB) waitFor(path string) {
 		b, _ := os.ReadFile(l)
 		text += fmt.Sprintf("%s:\n%s", l, b)
 	}
-	d.tb.Fatalf("%s does not appear\n%s", path, text)
+	d.tb.Fatalf("nobody listens at %s\n%s", path, text)
 }

@@ -41,7 +41,7 @@ func newLab(t *testing.T) *lab {
 func (l *lab) quiet(s *testns.Space) { s.Sh("echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6") }
 
 func (l *lab) bridge(name string) {
-	l.host.Sh("ip link add " + name + " type bridge && ip link set " + name + " up")
+	l.host.Sh("ip link add " + name + " type bridge mcast_snooping 0 && ip link set " + name + " up")
 }
 
 // vm attaches a VM with that address to a bridge, by the port named.
