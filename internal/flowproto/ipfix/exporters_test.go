@@ -20,7 +20,7 @@ import (
 // softflowd counts in a way of its own.
 func TestOtherExporters(t *testing.T) {
 	dir := filepath.Join(testkit.CorpusDir(t), "collect")
-	f := func(pattern string, records, options, templates, missing int, problem Reason) {
+	f := func(pattern string, records, options, templates, missing int, problem Reason, lost ...uint64) {
 		t.Helper()
 		files, err := filepath.Glob(filepath.Join(dir, pattern))
 		if err != nil || len(files) == 0 {
@@ -40,6 +40,9 @@ func TestOtherExporters(t *testing.T) {
 			}
 		}
 		want := Result{Records: records, OptionRecords: options, Templates: templates, MissingSets: missing, Withdrawals: sum.Withdrawals}
+		for _, n := range lost {
+			want.Lost += n
+		}
 		if problem < Reason(decode.NumReasons) {
 			want.Problems[problem] = 1
 		}
@@ -52,6 +55,7 @@ func TestOtherExporters(t *testing.T) {
 	f("softflowd-lab/softflowd-v10-biflow.pcap", 124, 1, 5, 0, fine)
 	f("telegraf/ipfix_options/*.bin", 0, 126, 1, 0, fine)
 	f("telegraf/ipfix_pen_35632/*.bin", 2, 0, 6, 0, fine)
+	f("telegraf/issue_13305/*.bin", 2, 0, 6, 0, fine)
 	f("cesnet-ipfixcol/01-odid0.ipfix", 4251, 0, 25, 0, fine)
 	f("cesnet-ipfixcol/02-odid4.ipfix", 117, 0, 6, 0, fine)
 	f("cesnet-ipfixcol/03-odid0-a.ipfix", 151, 0, 8, 0, fine)
@@ -61,6 +65,8 @@ func TestOtherExporters(t *testing.T) {
 	f("cesnet-ipfixcol/bad-template-field-count.ipfix", 0, 0, 0, 3, decode.BadTemplate)
 	f("cesnet-ipfixcol/bad-length-in-set-very-long.ipfix", 0, 0, 0, 0, decode.ShortMessage)
 	f("cesnet-ipfixcol/header-and-zeros.ipfix", 0, 0, 0, 0, decode.BadSet)
+	f("cesnet-ipfixcol/enterprise-from-nfv9.ipfix", 57, 0, 4, 1, decode.BadTemplate) // template 260 is two bytes longer than its set
+	f("cesnet-ipfixcol2/example_flows.ipfix", 3979, 0, 8, 0, fine, 1) // after 59 records it begins again with number 0, and 60 records: the overlap is taken for late ones
 }
 
 // payloads are the datagrams of a capture, or one file as one payload.
