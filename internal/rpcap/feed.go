@@ -2,15 +2,14 @@ package rpcap
 
 import (
 	"encoding/binary"
-	"fmt"
 	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"crosstap/internal/filter"
 	"crosstap/internal/frame"
+	"crosstap/internal/wire"
 )
 
 // capture is what one client gets: frames wait in a buffer of fixed size until its data connection takes them.
@@ -48,7 +47,7 @@ func newCapture(s *Server, conn net.Conn, point uint32, req start, filter progra
 		c.snap = maxCaptured
 	}
 	c.before = c.upstream()
-	c.own.expr = connection(conn)
+	c.own = connection(conn)
 	s.mu.Lock()
 	s.captures[c] = struct{}{}
 	s.mu.Unlock()
@@ -65,36 +64,57 @@ func (c *capture) upstream() (s Stats) {
 	return s
 }
 
-// own finds the frames that carry frames to a client: giving them to a client would make more of them. It is for the publisher alone.
+// own finds the frames that carry frames to a client: giving them to a client would make more of them. The zero value finds none.
 type own struct {
-	expr string
-	by   map[frame.LinkType]*filter.Filter // nil for a link type that the expression does not fit
+	a, b  netip.AddrPort
+	proto uint8
 }
 
-// connection is the filter for the packets of a connection.
-func connection(conn net.Conn) string {
-	local, remote := conn.LocalAddr(), conn.RemoteAddr()
-	a, errA := netip.ParseAddrPort(local.String())
-	b, errB := netip.ParseAddrPort(remote.String())
+// connection finds the packets of a connection.
+func connection(conn net.Conn) (o own) {
+	a, errA := netip.ParseAddrPort(conn.LocalAddr().String())
+	b, errB := netip.ParseAddrPort(conn.RemoteAddr().String())
 	if errA != nil || errB != nil {
-		return ""
+		return own{}
 	}
-	return fmt.Sprintf("%s and host %s and host %s and port %d and port %d", remote.Network(),
-		a.Addr().Unmap().WithZone(""), b.Addr().Unmap().WithZone(""), a.Port(), b.Port())
+	plain := func(p netip.AddrPort) netip.AddrPort {
+		return netip.AddrPortFrom(p.Addr().Unmap().WithZone(""), p.Port())
+	}
+	o = own{plain(a), plain(b), wire.ProtoTCP}
+	if conn.RemoteAddr().Network() == "udp" {
+		o.proto = wire.ProtoUDP
+	}
+	return o
 }
 
 func (o *own) match(f *frame.Frame) bool {
-	p, ok := o.by[f.Link]
-	if !ok {
-		if o.by == nil {
-			o.by = map[frame.LinkType]*filter.Filter{}
+	from, to, proto, ok := ends(f)
+	return ok && proto == o.proto && (from == o.a && to == o.b || from == o.b && to == o.a)
+}
+
+// ends returns the addresses and ports of an ordinary packet, in Ethernet with tags or bare.
+func ends(f *frame.Frame) (from, to netip.AddrPort, proto uint8, ok bool) {
+	b := f.Data
+	if f.Link == frame.LinkEthernet {
+		at := wire.EthernetLen
+		for len(b) >= at+wire.VLANLen && (b[at-2] == 0x81 && b[at-1] == 0 || b[at-2] == 0x88 && b[at-1] == 0xa8) {
+			at += wire.VLANLen
 		}
-		if o.expr != "" {
-			p, _ = filter.Compile(o.expr, f.Link, filter.Options{})
-		}
-		o.by[f.Link] = p
+		b = b[min(at, len(b)):]
 	}
-	return p != nil && p.MatchFrame(f)
+	var src, dst netip.Addr
+	n := 0
+	switch {
+	case len(b) >= wire.IPv4Len && b[0]>>4 == 4:
+		src, dst, proto, n = netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20])), b[9], int(b[0]&15)*4
+	case len(b) >= wire.IPv6Len && b[0]>>4 == 6:
+		src, dst, proto, n = netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40])), b[6], wire.IPv6Len
+	}
+	if n < wire.IPv4Len || len(b) < n+4 {
+		return from, to, 0, false
+	}
+	be := binary.BigEndian
+	return netip.AddrPortFrom(src, be.Uint16(b[n:])), netip.AddrPortFrom(dst, be.Uint16(b[n+2:])), proto, true
 }
 
 func (c *capture) setFilter(p program) {
