@@ -66,7 +66,7 @@ func TestOtherExporters(t *testing.T) {
 	f("cesnet-ipfixcol/bad-length-in-set-very-long.ipfix", 0, 0, 0, 0, decode.ShortMessage)
 	f("cesnet-ipfixcol/header-and-zeros.ipfix", 0, 0, 0, 0, decode.BadSet)
 	f("cesnet-ipfixcol/enterprise-from-nfv9.ipfix", 57, 0, 4, 1, decode.BadTemplate) // template 260 is two bytes longer than its set
-	f("cesnet-ipfixcol2/example_flows.ipfix", 3979, 0, 8, 0, fine, 1) // after 59 records it begins again with number 0, and 60 records: the overlap is taken for late ones
+	f("cesnet-ipfixcol2/example_flows.ipfix", 3979, 0, 8, 0, fine, 1)                // after 59 records it begins again with number 0, and 60 records: the overlap is taken for late ones
 }
 
 // payloads are the datagrams of a capture, or one file as one payload.
