@@ -1,9 +1,11 @@
 package capture
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -110,4 +112,51 @@ func (p *packetBlock) meta(i int, now *int64) (drops uint32, ok bool) {
 		b = b[min(len(b), unix.CmsgSpace(n-unix.SizeofCmsghdr)):]
 	}
 	return drops, ok
+}
+
+// packets lends blocks and takes them back; no more than maxBlocks are out.
+type packets struct {
+	mu   sync.Mutex
+	idle []*packetBlock
+	made int
+	back chan struct{} // a block has come back
+}
+
+const maxBlocks = 8
+
+// get waits for a block; nil when ctx ends before there is one.
+func (p *packets) get(ctx context.Context) *packetBlock {
+	for {
+		p.mu.Lock()
+		if p.back == nil {
+			p.back = make(chan struct{}, 1)
+		}
+		if n := len(p.idle); n > 0 {
+			b := p.idle[n-1]
+			p.idle = p.idle[:n-1]
+			p.mu.Unlock()
+			return b
+		}
+		if p.made < maxBlocks {
+			p.made++
+			p.mu.Unlock()
+			return newPacketBlock(p)
+		}
+		p.mu.Unlock()
+		select {
+		case <-p.back:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (p *packets) put(b *packetBlock) {
+	p.mu.Lock()
+	p.idle = append(p.idle, b)
+	p.mu.Unlock()
+	select {
+	case p.back <- struct{}{}:
+	default:
+	}
 }
