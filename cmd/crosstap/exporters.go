@@ -19,7 +19,7 @@ func newExporters() *cobra.Command {
 	var l look
 	cmd := &cobra.Command{
 		Use: "exporters", Short: "List the flow exporters, silent ones too", GroupID: "fix", Args: cobra.NoArgs,
-		Long:    "exporters shows each observation domain of each exporting process: when it was heard, what it sent, what is missing by its\nsequence numbers, which templates are known, and how its sampling is known: announced, from the platform, from the exporters file\n(config, assumed), multiplied by itself (self-scaled), or unknown. -o wide adds what it dropped itself, elements without a name, and\nwhich reports its fields can feed. Silent exporters stay listed.",
+		Long:    "exporters shows each observation domain of each exporting process: when it was heard, what it sent, what is missing by its\nsequence numbers, which templates are known, and how its sampling is known: announced, from the platform, from the exporters file\n(config, assumed), multiplied by itself (self-scaled), or unknown. -o wide adds templates that conflict, its clock\nagainst ours (theirs minus ours), what it dropped itself, elements without a name (name them with serve --elements), and which reports\nits fields can feed. Silent exporters stay listed; domain 0 of a process that only describes itself there is left out.",
 		Example: "  crosstap exporters\n  crosstap exporters -o wide\n  crosstap exporters -o csv --columns address,domain,lost_records",
 	}
 	src.flags(cmd)
