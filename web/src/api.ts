@@ -122,6 +122,24 @@ export interface Flow {
   end_reason: string
   flow_id: string
   marks: string[] | null
+  in_if_name: string
+  out_if_name: string
+  vrf: string
+  src_tenant: string
+  dst_tenant: string
+  app_how: string
+  app_name: string
+  min_len: number
+  max_len: number
+  rtt_us: number
+  retransmits: number
+  zero_windows: number
+  fragments: number
+  inner_vlan: number
+  src_vif: number
+  dst_vif: number
+  mpls: number
+  extra: string[] | null
 }
 
 export interface Answer<Row> { meta: Meta; rows: Row[] | null }

@@ -48,8 +48,27 @@ func AppendJSON(b []byte, r *flow.Record) []byte {
 	o.text("in_if_name", r.InIfName)
 	o.text("out_if_name", r.OutIfName)
 	o.text("vrf", r.VRF)
+	o.beside(r)
 	o.extra(r.Extra)
 	return append(o, '}')
+}
+
+// beside appends what the packets told beside their addresses.
+func (o *object) beside(r *flow.Record) {
+	o.text("src_tenant", r.SrcTenant)
+	o.text("dst_tenant", r.DstTenant)
+	o.text("app_how", r.AppHow.String())
+	o.text("app_name", r.AppName)
+	o.number("min_len", uint64(r.MinLen))
+	o.number("max_len", uint64(r.MaxLen))
+	o.number("rtt_us", uint64(r.RTTUS))
+	o.number("retransmits", uint64(r.Retransmits))
+	o.number("zero_windows", uint64(r.ZeroWindows))
+	o.number("fragments", uint64(r.Fragments))
+	o.number("inner_vlan", uint64(r.InnerVLAN))
+	o.number("src_vif", uint64(r.SrcVIF))
+	o.number("dst_vif", uint64(r.DstVIF))
+	o.number("mpls", uint64(r.MPLS))
 }
 
 // extra appends the elements without a field, by name. Only a record that has some costs allocations.

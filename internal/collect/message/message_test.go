@@ -114,7 +114,7 @@ func TestJSON(t *testing.T) {
 		`"src_addr":"2001:db8::1","dst_addr":"2001:db8::2","src_port":50123,"dst_port":443,"proto":"tcp","app":"https","src_mac":"02:00:00:00:00:01",` +
 		`"dst_mac":"02:00:00:00:00:ff","vlan":100,"ethertype":34525,"tos":72,"min_ttl":62,"max_ttl":64,"tcp_flags":"SAPF","icmp":"","in_if":21,"out_if":22,"packets":640,` +
 		`"octets":64000,"l2_octets":72960,"sampling":64,"end_reason":"detected","flow_id":"0123456789abcdef","marks":["sampled","gap","borrowed"],` +
-		`"in_if_name":"eth1","out_if_name":"eth2","vrf":"red-vrf","extra":["postNATSourceIPv4Address=10.0.0.1"]}`
+		`"in_if_name":"eth1","out_if_name":"eth2","vrf":"red-vrf","src_tenant":"red","dst_tenant":"blue","app_how":"tls","app_name":"db.example","min_len":40,"max_len":1500,"rtt_us":1200,"retransmits":6,"zero_windows":9,"fragments":5,"inner_vlan":7,"src_vif":3,"dst_vif":4,"mpls":16001,"extra":["postNATSourceIPv4Address=10.0.0.1"]}`
 	got := string(AppendJSON(nil, &r))
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)

@@ -15,13 +15,15 @@ import (
 const flowColumns = `t_start, t_end, t_recv, exporter::VARCHAR, domain, observer, role, direction, marks, segment, fabric, tenant,
   outer_src::VARCHAR, outer_dst::VARCHAR, src_host, dst_host, src_vm, dst_vm, src_vm_id, dst_vm_id, src::VARCHAR, dst::VARCHAR, src_port, dst_port, proto, app,
   src_mac, dst_mac, vlan, ethertype, tos, min_ttl, max_ttl, tcp_flags, icmp, in_if, out_if, packets, octets, l2_octets, sampling,
-  end_reason, flow_id, in_if_name, out_if_name, vrf, extra`
+  end_reason, flow_id, in_if_name, out_if_name, vrf, extra, src_tenant, dst_tenant, app_how, app_name, min_len, max_len, rtt_us,
+  retransmits, zero_windows, fragments, inner_vlan, src_vif, dst_vif, mpls`
 
 // flowSort are the columns of the document with the stored ones they come from.
 var flowSort = merge(
 	names("exporter", "domain", "observer", "role", "direction", "segment", "fabric", "tenant", "src_host", "dst_host", "src_vm", "dst_vm", "src_vm_id", "dst_vm_id",
 		"src_port", "dst_port", "proto", "app", "src_mac", "dst_mac", "vlan", "ethertype", "tos", "min_ttl", "max_ttl", "tcp_flags", "icmp",
-		"in_if", "out_if", "in_if_name", "out_if_name", "vrf", "extra", "packets", "octets", "l2_octets", "sampling", "end_reason", "flow_id", "marks"),
+		"in_if", "out_if", "in_if_name", "out_if_name", "vrf", "extra", "src_tenant", "dst_tenant", "app_how", "app_name", "min_len", "max_len", "rtt_us", "retransmits", "zero_windows", "fragments",
+		"inner_vlan", "src_vif", "dst_vif", "mpls", "packets", "octets", "l2_octets", "sampling", "end_reason", "flow_id", "marks"),
 	map[string]string{"start": "t_start", "end": "t_end", "received": "t_recv", "canonical": "(marks & 1)", "vni": "(segment & 4294967295)",
 		"src_vtep": "outer_src", "dst_vtep": "outer_dst", "src_addr": "src", "dst_addr": "dst"})
 
@@ -97,13 +99,15 @@ func scanFlow(rows *sql.Rows) (f Flow, err error) {
 	var start, end, recv time.Time
 	var exporter, vs, vd, src, dst string
 	var extra string
-	var role, direction, proto, reason uint8
+	var role, direction, proto, reason, how uint8
 	var marks, flags, icmp uint16
 	var segment, srcMAC, dstMAC, id uint64
 	err = rows.Scan(&start, &end, &recv, &exporter, &f.Domain, &f.Observer, &role, &direction, &marks, &segment, &f.Fabric, &f.Tenant,
 		&vs, &vd, &f.SrcHost, &f.DstHost, &f.SrcVM, &f.DstVM, &f.SrcVMID, &f.DstVMID, &src, &dst, &f.SrcPort, &f.DstPort, &proto, &f.App,
 		&srcMAC, &dstMAC, &f.VLAN, &f.EtherType, &f.ToS, &f.MinTTL, &f.MaxTTL, &flags, &icmp, &f.InIf, &f.OutIf, &f.Packets, &f.Octets,
-		&f.L2Octets, &f.Sampling, &reason, &id, &f.InIfName, &f.OutIfName, &f.VRF, &extra)
+		&f.L2Octets, &f.Sampling, &reason, &id, &f.InIfName, &f.OutIfName, &f.VRF, &extra,
+		&f.SrcTenant, &f.DstTenant, &how, &f.AppName, &f.MinLen, &f.MaxLen, &f.RTTUS, &f.Retransmits, &f.ZeroWindows, &f.Fragments, &f.InnerVLAN,
+		&f.SrcVIF, &f.DstVIF, &f.MPLS)
 	if err != nil {
 		return f, err
 	}
@@ -114,7 +118,7 @@ func scanFlow(rows *sql.Rows) (f Flow, err error) {
 	f.SrcMAC, f.DstMAC = flow.MAC(srcMAC).String(), flow.MAC(dstMAC).String()
 	f.TCPFlags, f.FlowID = tcpFlagText(flags), fmt.Sprintf("%016x", id)
 	f.Canonical, f.Marks = flow.Mark(marks)&flow.MarkCanonical != 0, markNames(flow.Mark(marks))
-	f.Extra = decode.ExtraTexts(extra)
+	f.AppHow, f.Extra = flow.AppHow(how).String(), decode.ExtraTexts(extra)
 	if proto == 1 || proto == 58 {
 		f.ICMP = fmt.Sprintf("%d/%d", icmp>>8, icmp&0xff)
 	}

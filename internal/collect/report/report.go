@@ -197,7 +197,23 @@ type Flow struct {
 	InIfName  string    `json:"in_if_name"`
 	OutIfName string    `json:"out_if_name"`
 	VRF       string    `json:"vrf"`
-	Extra     []string  `json:"extra"` // elements without a column as name=value, "4242/1=0x05" without a name
+
+	SrcTenant   string `json:"src_tenant"`
+	DstTenant   string `json:"dst_tenant"`
+	AppHow      string `json:"app_how"`  // such as "tls"; "port" is a guess
+	AppName     string `json:"app_name"` // the name that the payload told
+	MinLen      uint16 `json:"min_len"`  // IP total length, bytes; 0 where the observer does not say
+	MaxLen      uint16 `json:"max_len"`
+	RTTUS       uint32 `json:"rtt_us"`
+	Retransmits uint32 `json:"retransmits"`
+	ZeroWindows uint32 `json:"zero_windows"`
+	Fragments   uint32 `json:"fragments"`
+	InnerVLAN   uint16 `json:"inner_vlan"`
+	SrcVIF      uint16 `json:"src_vif"`
+	DstVIF      uint16 `json:"dst_vif"`
+	MPLS        uint32 `json:"mpls"`
+
+	Extra []string `json:"extra"` // elements without a column as name=value, "4242/1=0x05" without a name
 }
 
 // Pairs is the answer of "Pairs with Tenants".

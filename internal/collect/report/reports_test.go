@@ -353,6 +353,26 @@ func TestFlows(t *testing.T) {
 	f(fmt.Sprintf("flow_id = %016x", recs[0].FlowID), func(r *flow.Record) bool { return r.FlowID == recs[0].FlowID })
 }
 
+// TestFlowShowsAll: what a record tells beside addresses and counters is in the row.
+func TestFlowShowsAll(t *testing.T) {
+	recs := lab(4, 1)[:1]
+	x := &recs[0]
+	x.SrcTenant, x.DstTenant, x.AppHow, x.AppName, x.MinLen, x.MaxLen = "red", "blue", flow.AppTLS, "db.example", 40, 1500
+	x.RTTUS, x.Retransmits, x.ZeroWindows, x.Fragments, x.InnerVLAN, x.SrcVIF, x.DstVIF, x.MPLS = 1200, 6, 9, 5, 7, 3, 4, 16001
+	got, err := stored(t, recs).Flows(t.Context(), report.Query{Since: times[0].Since, Until: times[0].Until})
+	if err != nil || len(got.Rows) != 1 {
+		t.Fatal(len(got.Rows), err)
+	}
+	g := got.Rows[0]
+	compare(t, "row", map[string]any{
+		"tenants": g.SrcTenant + " " + g.DstTenant, "how": g.AppHow, "name": g.AppName, "lengths": [2]uint16{g.MinLen, g.MaxLen}, "rtt": g.RTTUS,
+		"tcp": [2]uint32{g.Retransmits, g.ZeroWindows}, "fragments": g.Fragments, "vlan": g.InnerVLAN, "vifs": [2]uint16{g.SrcVIF, g.DstVIF}, "mpls": g.MPLS,
+	}, map[string]any{
+		"tenants": "red blue", "how": "tls", "name": "db.example", "lengths": [2]uint16{40, 1500}, "rtt": uint32(1200),
+		"tcp": [2]uint32{6, 9}, "fragments": uint32(5), "vlan": uint16(7), "vifs": [2]uint16{3, 4}, "mpls": uint32(16001),
+	})
+}
+
 // TestSameQuestionSameBytes: also with every column to sort by, and when the rows lie in other files.
 func TestSameQuestionSameBytes(t *testing.T) {
 	recs := lab(5, 150)
