@@ -100,13 +100,15 @@ func (w *walk) looksEthernet(b []byte, off int) bool {
 	return known(t) != KindNone
 }
 
-// controlWord reads the control word of an Ethernet pseudowire.
+// controlWord reads the control word of an Ethernet pseudowire. Its length counts only with the Ethernet header behind it there:
+// of a frame cut before that nobody knows that there is a control word.
 func (w *walk) controlWord() Kind {
 	h := wire.ControlWord(w.rest())
 	if !h.Valid() {
 		return w.short(KindControlWord, wire.ControlWordLen)
 	}
-	if n := h.Length(); n >= wire.ControlWordLen+wire.EthernetLen {
+	const least = wire.ControlWordLen + wire.EthernetLen
+	if n := h.Length(); n >= least && len(w.rest()) >= least {
 		w.limit(w.off + n)
 	}
 	w.push(KindControlWord, wire.ControlWordLen)

@@ -83,10 +83,10 @@ func (s *Scene) StopTaps(ctx context.Context) error {
 func (s *Scene) TapLosses() []string {
 	var losses []string
 	for _, o := range s.Observers {
-		summary := lastLine(readFrom(logPath(s.Dir, TapName(o)), 0))
-		parts := strings.Split(summary, "; ")
-		if len(parts) < 2 { // not even "N flow records"
-			losses = append(losses, o.Name+": no summary"+summary)
+		log := readFrom(logPath(s.Dir, TapName(o)), 0)
+		parts := summaryParts(log)
+		if parts == nil {
+			losses = append(losses, o.Name+": no summary"+lastLine(log))
 			continue
 		}
 		for _, part := range parts[2:] {
@@ -96,6 +96,18 @@ func (s *Scene) TapLosses() []string {
 		}
 	}
 	return losses
+}
+
+// summaryParts returns the parts of a tap's summary: the last line whose second part says "N flow records". Lines about its
+// collectors follow it. nil says that there is none.
+func summaryParts(log string) (parts []string) {
+	for line := range strings.Lines(log) {
+		p := strings.Split(strings.TrimSpace(line), "; ")
+		if len(p) > 1 && strings.HasSuffix(p[1], " flow records") {
+			parts = p
+		}
+	}
+	return parts
 }
 
 // stopCleanly ends processes together and returns an error for each that did not end by itself with status 0.

@@ -75,7 +75,8 @@ func nfcapdAgrees(t *testing.T, nfdump, store string, o lab.Observer, records []
 		t.Errorf("nfcapd does not say that there were no errors")
 	}
 	for line := range strings.Lines(said) {
-		if complaint.MatchString(line) {
+		// nfcapd 1.7 takes the names of interfaces for a table of applications, because their length varies, and passes over them.
+		if complaint.MatchString(line) && !strings.Contains(line, "nbar option size error") {
 			t.Errorf("nfcapd: %s", line)
 		}
 	}

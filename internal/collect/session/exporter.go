@@ -312,10 +312,10 @@ func (e *exporter) inRecords(n uint64) uint64 {
 
 // restarted notes the hole that an exporting process leaves when it dies and another takes its place: a transport
 // session that was not heard before begins to count from zero. What the old process held is lost; how much
-// cannot be known. It is told by tick, unless the old session speaks on.
+// cannot be known. It is told by tick, unless the old session speaks on. Domain 0, which only describes the process, holds nothing.
 func (e *exporter) restarted(k Key, recvNS int64, res flowproto.Result) {
 	known := e.stats.Sessions
-	if len(known) == 0 || e.parallel || res.Sequence != 0 || slices.ContainsFunc(known, func(s Session) bool { return s.Key == k }) {
+	if len(known) == 0 || e.parallel || e.stats.ForProcess() || res.Sequence != 0 || slices.ContainsFunc(known, func(s Session) bool { return s.Key == k }) {
 		return
 	}
 	e.restart = Loss{FromNS: e.stats.LastNS, ToNS: recvNS, Exporter: e.key.addr, Domain: e.key.domain, Reason: ReasonRestart}
