@@ -62,10 +62,16 @@ func daemon(t *testing.T, port int, name string, args ...string) (stop func() st
 	cmd := exec.Command(testkit.Tool(t, name), args...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.WaitDelay = 20 * time.Second // for a plugin that outlives it
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	release := testkit.Guard(t, -cmd.Process.Pid)
+	t.Cleanup(func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // its plugins, when they are left
+		release()
+	})
 	want := fmt.Sprintf(":%04X ", port)
 	for deadline := time.Now().Add(30 * time.Second); ; {
 		udp, _ := os.ReadFile("/proc/net/udp")
