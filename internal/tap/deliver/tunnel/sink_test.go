@@ -96,6 +96,9 @@ func TestNoListener(t *testing.T) {
 	in, done := make(chan frame.Batch), make(chan error, 1)
 	go func() { done <- s.Run(t.Context(), in) }()
 	in <- frame.Batch{Frames: mixed(0, 10, 200)}
+	for end := time.Now().Add(patienceOfTests); s.Book().Read().Dropped[DropRefused].N < 10 && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
 	p.tool.Sh("ip link add vx0 type vxlan id 1 dstport 4789 local 10.7.0.9 dev eth0; ip link set vx0 up")
 	for end := time.Now().Add(patienceOfTests); s.Book().Read().Out == 0 && time.Now().Before(end); {
 		time.Sleep(100 * time.Millisecond)
