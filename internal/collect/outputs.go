@@ -27,21 +27,7 @@ func (c *Collector) offer(recs []flow.Record) {
 
 // runOutputs runs the outputs until they have delivered what was offered before drained.
 func (c *Collector) runOutputs(ctx context.Context, drained <-chan struct{}) error {
-	if len(c.cfg.Outputs) == 0 {
-		return nil
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var wg sync.WaitGroup
-	for _, o := range c.cfg.Outputs {
-		wg.Go(func() { o.Run(ctx) })
-	}
-	<-drained
-	for _, o := range c.cfg.Outputs {
-		o.Close()
-	}
-	defer time.AfterFunc(c.outputWait, cancel).Stop()
-	wg.Wait()
+	runUntil(ctx, c.cfg.Outputs, drained, c.outputWait)
 	return nil
 }
 
@@ -54,22 +40,33 @@ func (c *Collector) replicate(d *listen.Datagram) {
 
 // runReplicators runs the replicators until they have sent what came before received.
 func (c *Collector) runReplicators(ctx context.Context, received <-chan struct{}) error {
-	if len(c.cfg.Replicators) == 0 {
-		return nil
+	runUntil(ctx, c.cfg.Replicators, received, c.outputWait)
+	return nil
+}
+
+// runner is an output or a replicator: Run ends when Close was called and what had been offered before is done, or when ctx ends.
+type runner interface {
+	Run(ctx context.Context)
+	Close()
+}
+
+// runUntil runs all until end, closes them, and gives them so long for what they hold.
+func runUntil[R runner](ctx context.Context, all []R, end <-chan struct{}, wait time.Duration) {
+	if len(all) == 0 {
+		return
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
-	for _, r := range c.cfg.Replicators {
+	for _, r := range all {
 		wg.Go(func() { r.Run(ctx) })
 	}
-	<-received
-	for _, r := range c.cfg.Replicators {
+	<-end
+	for _, r := range all {
 		r.Close()
 	}
-	defer time.AfterFunc(c.outputWait, cancel).Stop()
+	defer time.AfterFunc(wait, cancel).Stop()
 	wg.Wait()
-	return nil
 }
 
 // bindReplicators opens what needs a permission, once the own addresses are known.

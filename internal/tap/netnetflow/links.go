@@ -3,13 +3,12 @@ package netnetflow
 import (
 	"encoding/binary"
 	"fmt"
-	"os"
-	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"crosstap/internal/flow"
+	"crosstap/internal/tap/capture"
 )
 
 // link is a network interface.
@@ -21,7 +20,7 @@ type link struct {
 
 // links returns the interfaces of a network namespace by name, as the kernel lists them (rtnetlink(7), RTM_GETLINK).
 func links(netns string) (all map[string]link, err error) {
-	err = inside(netns, func() error {
+	err = capture.InNetNS(netns, func() error {
 		b, err := syscall.NetlinkRIB(unix.RTM_GETLINK, unix.AF_UNSPEC)
 		if err != nil {
 			return err
@@ -83,7 +82,7 @@ func (l *link) info(b []byte) {
 
 // neighbours returns the addresses that bridges have learned, by the index of the port's interface (RTM_GETNEIGH of AF_BRIDGE).
 func neighbours(netns string) (all map[int][]flow.MAC, err error) {
-	err = inside(netns, func() error {
+	err = capture.InNetNS(netns, func() error {
 		messages, err := dumpNeighbours()
 		if err != nil {
 			return err
@@ -160,26 +159,4 @@ func attributes(b []byte, f func(kind uint16, value []byte)) {
 		f(binary.NativeEndian.Uint16(b[2:])&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), b[unix.SizeofRtAttr:n])
 		b = b[min((n+3)&^3, len(b)):]
 	}
-}
-
-// inside runs f in a network namespace; "" is the process's own.
-func inside(netns string, f func() error) error {
-	if netns == "" {
-		return f()
-	}
-	file, err := os.Open(netns)
-	if err != nil {
-		return fmt.Errorf("network namespace: %w", err)
-	}
-	defer file.Close()
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		if err := unix.Setns(int(file.Fd()), unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("network namespace %s: %w", netns, err)
-			return
-		}
-		done <- f()
-	}()
-	return <-done
 }
