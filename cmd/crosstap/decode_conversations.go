@@ -253,7 +253,7 @@ func wayOf(w *collect.Way) wayDoc {
 	out := wayDoc{Packets: w.Packets, Octets: w.Octets, Marks: markNames(w.Marks), Observers: []seenDoc{}}
 	for _, s := range w.Observers {
 		d := seenDoc{
-			Observer: s.Name, Host: s.Host, Exporter: s.Exporter.String(), Domain: s.Domain, Role: s.Role.String(), Direction: directionName(s.Direction),
+			Observer: s.Name, Host: s.Host, Exporter: s.Exporter.String(), Domain: s.Domain, Role: s.Role.String(), Direction: flow.DirectionText(s.Direction),
 			Rows: s.Rows, Packets: s.Packets, Octets: s.Octets, Canonical: s.Canonical, Marks: markNames(s.Marks), VTEPs: []string{},
 		}
 		if !s.VTEPSrc.IsZero() {
@@ -280,16 +280,6 @@ func markNames(m flow.Mark) []string {
 		}
 	}
 	return out
-}
-
-func directionName(d uint8) string {
-	switch d {
-	case 0:
-		return "ingress"
-	case 1:
-		return "egress"
-	}
-	return ""
 }
 
 func segmentText(s flow.Segment) string {

@@ -21,7 +21,7 @@ func AppendJSON(b []byte, r *flow.Record) []byte {
 	o.number("domain", uint64(r.Domain))
 	o.text("observer", r.Observer)
 	o.text("role", r.Role.String())
-	o.text("direction", directionText(r.Direction))
+	o.text("direction", flow.DirectionText(r.Direction))
 	o.key("canonical")
 	o = strconv.AppendBool(o, r.Is(flow.MarkCanonical))
 	o.key("segment")
@@ -91,7 +91,7 @@ func (o *object) packet(r *flow.Record) {
 	o.addr("dst_addr", &r.Dst)
 	o.number("src_port", uint64(r.SrcPort))
 	o.number("dst_port", uint64(r.DstPort))
-	o.text("proto", protoText(r.Proto))
+	o.text("proto", flow.ProtoText(r.Proto))
 	o.text("app", r.App)
 	o.mac("src_mac", r.SrcMAC)
 	o.mac("dst_mac", r.DstMAC)
@@ -232,58 +232,10 @@ func appendSegment(b []byte, s flow.Segment) []byte {
 	return append(b, '"')
 }
 
-func directionText(d uint8) string {
-	switch d {
-	case 0:
-		return "ingress"
-	case 1:
-		return "egress"
-	}
-	return ""
-}
-
 func endText(e flow.EndReason) string {
 	names := [...]string{"", "idle", "active", "detected", "forced", "resource"}
 	if int(e) < len(names) {
 		return names[e]
 	}
 	return ""
-}
-
-func protoText(p uint8) string {
-	switch p {
-	case 1:
-		return "icmp"
-	case 2:
-		return "igmp"
-	case 4:
-		return "ipip"
-	case 6:
-		return "tcp"
-	case 17:
-		return "udp"
-	case 41:
-		return "ipv6"
-	case 47:
-		return "gre"
-	case 50:
-		return "esp"
-	case 51:
-		return "ah"
-	case 58:
-		return "icmp6"
-	case 88:
-		return "eigrp"
-	case 89:
-		return "ospf"
-	case 103:
-		return "pim"
-	case 112:
-		return "vrrp"
-	case 132:
-		return "sctp"
-	case 136:
-		return "udplite"
-	}
-	return strconv.Itoa(int(p))
 }

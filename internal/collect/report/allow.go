@@ -83,7 +83,7 @@ SELECT fabric, segment, tenant, src_vm, src_addr::VARCHAR, dst_vm, dst_addr::VAR
 			&total.Rows, &total.Octets, &total.Packets, &sampled, &ambiguous); err != nil {
 			return err
 		}
-		one.Segment, one.VNI, one.Proto = segmentText(flow.Segment(seg)), flow.Segment(seg).Number(), protoText(proto)
+		one.Segment, one.VNI, one.Proto = segmentText(flow.Segment(seg)), flow.Segment(seg).Number(), flow.ProtoText(proto)
 		one.SrcAddr, one.DstAddr, one.FirstSeen, one.LastSeen = addrText(src), addrText(dst), one.FirstSeen.UTC(), one.LastSeen.UTC()
 		out.Rows = append(out.Rows, one)
 		return nil

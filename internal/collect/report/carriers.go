@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"crosstap/internal/flow"
 )
 
 // Carrier joins a tunnel's packets as the underlay saw them with what they carried. One row is one direction of a pair of tunnel
@@ -166,7 +168,7 @@ func (a *ask) scanCarrier(rows *sql.Rows, s *endsScan, back bool) (c Carrier, er
 	var l lists
 	c.SrcVTEP, c.DstVTEP, c.OuterProto = addrText(src), addrText(dst), ""
 	if proto != 0 {
-		c.OuterProto = protoText(proto)
+		c.OuterProto = flow.ProtoText(proto)
 	}
 	c.Segments, c.Tenants, c.SeenBy, c.FlowIDs = l.segments(segments), l.texts(tenants), l.texts(seen), l.texts(ids)
 	for i := range c.SeenBy {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+
+	"crosstap/internal/flow"
 )
 
 // Conversations implements Reporter. A conversation is a 5-tuple between two ends, both directions as one.
@@ -40,7 +42,7 @@ func (a *ask) conversations(ctx context.Context, r *Reports, order string) (Conv
 		if err := s.finish(&c.Ends, &c.Counts); err != nil {
 			return err
 		}
-		c.Proto, c.TCPFlags = protoText(proto), tcpFlagText(flags)
+		c.Proto, c.TCPFlags = flow.ProtoText(proto), flow.TCPFlagText(flags)
 		out.Rows = append(out.Rows, c)
 		return nil
 	})

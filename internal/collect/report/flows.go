@@ -91,7 +91,6 @@ const conversationKey = `(fabric, segment, proto, if((src, src_port) > (dst, dst
 	`(src, ` + srcWho + `, src_port, dst, ` + dstWho + `, dst_port)))`
 
 var (
-	directions = map[uint8]string{0: "ingress", 1: "egress"}
 	endReasons = map[uint8]string{1: "idle", 2: "active", 3: "detected", 4: "forced", 5: "resource"}
 )
 
@@ -113,10 +112,10 @@ func scanFlow(rows *sql.Rows) (f Flow, err error) {
 	}
 	f.Start, f.End, f.Received = start.UTC(), end.UTC(), recv.UTC()
 	f.Exporter, f.SrcVTEP, f.DstVTEP, f.SrcAddr, f.DstAddr = addrText(exporter), addrText(vs), addrText(vd), addrText(src), addrText(dst)
-	f.Role, f.Direction, f.Proto, f.EndReason = flow.Role(role).String(), directions[direction], protoText(proto), endReasons[reason]
+	f.Role, f.Direction, f.Proto, f.EndReason = flow.Role(role).String(), flow.DirectionText(direction), flow.ProtoText(proto), endReasons[reason]
 	f.Segment, f.VNI = segmentText(flow.Segment(segment)), flow.Segment(segment).Number()
 	f.SrcMAC, f.DstMAC = flow.MAC(srcMAC).String(), flow.MAC(dstMAC).String()
-	f.TCPFlags, f.FlowID = tcpFlagText(flags), fmt.Sprintf("%016x", id)
+	f.TCPFlags, f.FlowID = flow.TCPFlagText(flags), fmt.Sprintf("%016x", id)
 	f.Canonical, f.Marks = flow.Mark(marks)&flow.MarkCanonical != 0, markNames(flow.Mark(marks))
 	f.AppHow, f.Extra = flow.AppHow(how).String(), decode.ExtraTexts(extra)
 	if proto == 1 || proto == 58 {

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"crosstap/internal/flow"
 )
 
 // MapNode is a group of workloads, or a member of a group that is expanded.
@@ -259,7 +261,7 @@ func (s *mapScan) row(rows *sql.Rows) error {
 	switch kind {
 	case "edge":
 		c, to = readableID(c), readableID(to)
-		s.edge(c, to, MapService{protoText(proto), port, app, n[0] + n[1], s.m.state(n[4], n[4]-n[5]+n[6], last.Time)}, n, first.Time.UTC(), last.Time.UTC())
+		s.edge(c, to, MapService{flow.ProtoText(proto), port, app, n[0] + n[1], s.m.state(n[4], n[4]-n[5]+n[6], last.Time)}, n, first.Time.UTC(), last.Time.UTC())
 	case "node":
 		s.node(readableID(c), to, app, n[0])
 	case "sums":

@@ -119,7 +119,7 @@ func scanSight(rows *sql.Rows, out []Observed) error {
 	s.Observer, s.Role, s.FirstSeen, s.LastSeen = observerText(s.Observer), flow.Role(role).String(), s.FirstSeen.UTC(), s.LastSeen.UTC()
 	s.OctetsError, s.Marks = uint64(math.Round(z95*math.Sqrt(variance))), markNames(flow.Mark(marks))
 	s.Way = map[bool]string{true: "fwd", false: "rev"}[fwd]
-	if d := directions[direction]; d != "" && (role == uint8(flow.RolePort) || role == uint8(flow.RoleTunnel)) {
+	if d := flow.DirectionText(direction); d != "" && (role == uint8(flow.RolePort) || role == uint8(flow.RoleTunnel)) {
 		s.Observer += " " + d
 	}
 	if n >= 1 && n <= len(out) {

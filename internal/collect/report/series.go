@@ -292,13 +292,13 @@ func keyText(f *filter.Field, s string) string {
 	case f.Kind == filter.Segment:
 		return segmentText(flow.Segment(n))
 	case f.Kind == filter.Proto:
-		return protoText(uint8(n))
+		return flow.ProtoText(uint8(n))
 	case f.Kind == filter.ID:
 		return fmt.Sprintf("%016x", n)
 	case f.Name == "role":
 		return flow.Role(n).String()
 	case f.Name == "direction":
-		return directions[uint8(n)]
+		return flow.DirectionText(uint8(n))
 	case f.Name == "end_reason":
 		return endReasons[uint8(n)]
 	}

@@ -114,27 +114,3 @@ func sparkList(doc string) ([]uint64, error) {
 	}
 	return out, nil
 }
-
-var tcpFlagLetters = []byte("FSRPAUEC")
-
-// tcpFlagText gives the letters of the flags in the order of tcpdump's manual, such as "SPAF": SYN, PSH, ACK, FIN.
-func tcpFlagText(flags uint16) string {
-	var out []byte
-	for _, c := range []byte("SAPFRUEC") {
-		if i := slices.Index(tcpFlagLetters, c); flags&(1<<i) != 0 {
-			out = append(out, c)
-		}
-	}
-	return string(out)
-}
-
-var protoNames = map[uint8]string{1: "icmp", 2: "igmp", 4: "ipip", 6: "tcp", 17: "udp", 41: "ipv6", 47: "gre", 50: "esp", 51: "ah",
-	58: "icmp6", 88: "eigrp", 89: "ospf", 103: "pim", 112: "vrrp", 132: "sctp", 136: "udplite"}
-
-// protoText is the protocol's usual name, else its number.
-func protoText(p uint8) string {
-	if name, ok := protoNames[p]; ok {
-		return name
-	}
-	return strconv.Itoa(int(p))
-}

@@ -131,7 +131,7 @@ func (s *vmScan) peer(r *vmRow) {
 }
 
 func (s *vmScan) service(r *vmRow) {
-	one := Service{Proto: protoText(uint8(r.n[5])), Port: uint16(r.n[4]), App: r.s[0], Peers: r.n[2], Octets: r.n[0], Packets: r.n[1], OctetsBefore: r.n[3], State: r.state()}
+	one := Service{Proto: flow.ProtoText(uint8(r.n[5])), Port: uint16(r.n[4]), App: r.s[0], Peers: r.n[2], Octets: r.n[0], Packets: r.n[1], OctetsBefore: r.n[3], State: r.state()}
 	list, kind := &s.v.page.Used, "use"
 	if r.b {
 		list, kind = &s.v.page.Served, "service"

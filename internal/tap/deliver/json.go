@@ -80,15 +80,15 @@ func AppendJSON(b []byte, r *flow.Record) []byte {
 func newLine(r *flow.Record) line {
 	return line{
 		Start: time.Unix(0, r.StartNS).UTC(), End: time.Unix(0, r.EndNS).UTC(),
-		Domain: r.Domain, Point: r.Point, Observer: r.Observer, Role: r.Role.String(), Direction: direction(r.Direction),
+		Domain: r.Domain, Point: r.Point, Observer: r.Observer, Role: r.Role.String(), Direction: flow.DirectionText(r.Direction),
 		Segment: segment(r.Segment), VNI: r.Segment.Number(), SrcVTEP: r.Tunnel.Src.String(), DstVTEP: r.Tunnel.Dst.String(),
-		SrcAddr: r.Src.String(), DstAddr: r.Dst.String(), SrcPort: r.SrcPort, DstPort: r.DstPort, Proto: proto(r.Proto),
+		SrcAddr: r.Src.String(), DstAddr: r.Dst.String(), SrcPort: r.SrcPort, DstPort: r.DstPort, Proto: flow.ProtoText(r.Proto),
 		SrcMAC: r.SrcMAC.String(), DstMAC: r.DstMAC.String(), VLAN: r.VLAN, EtherType: r.EtherType,
-		ToS: r.ToS, MinTTL: r.MinTTL, MaxTTL: r.MaxTTL, TCPFlags: tcpFlags(r.TCPFlags), ICMP: icmp(r),
+		ToS: r.ToS, MinTTL: r.MinTTL, MaxTTL: r.MaxTTL, TCPFlags: flow.TCPFlagText(r.TCPFlags), ICMP: icmp(r),
 		InIf: r.InIf, OutIf: r.OutIf, Packets: r.Packets, Octets: r.Octets, L2Octets: r.L2Octets, Sampling: max(r.Sampling, 1),
 		EndReason: endReason(r.EndReason), Marks: marks(r.Marks),
 		App: r.App, AppHow: r.AppHow.String(), AppName: r.AppName, Client: client(r.Client), Reverse: r.Is(flow.MarkReverse),
-		MinLen: r.MinLen, MaxLen: r.MaxLen, Fragments: r.Fragments, FirstFlags: tcpFlags(uint16(r.FirstTCPFlags)),
+		MinLen: r.MinLen, MaxLen: r.MaxLen, Fragments: r.Fragments, FirstFlags: flow.TCPFlagText(uint16(r.FirstTCPFlags)),
 		RTTUS: r.RTTUS, Retransmits: r.Retransmits, ZeroWindows: r.ZeroWindows,
 		InnerVLAN: r.InnerVLAN, MPLS: r.MPLS, SrcVIF: r.SrcVIF, DstVIF: r.DstVIF,
 		OuterSrcPort: r.Tunnel.SrcPort, OuterDstPort: r.Tunnel.DstPort, OuterProto: outerProto(&r.Tunnel),
@@ -110,17 +110,7 @@ func outerProto(t *flow.Tunnel) string {
 	if t.Proto == 0 {
 		return ""
 	}
-	return proto(t.Proto)
-}
-
-func direction(d uint8) string {
-	switch d {
-	case 0:
-		return "ingress"
-	case 1:
-		return "egress"
-	}
-	return ""
+	return flow.ProtoText(t.Proto)
 }
 
 func segment(s flow.Segment) string {
@@ -128,58 +118,6 @@ func segment(s flow.Segment) string {
 		return ""
 	}
 	return s.Kind().String() + ":" + strconv.FormatUint(uint64(s.Number()), 10)
-}
-
-func proto(p uint8) string {
-	switch p {
-	case 1:
-		return "icmp"
-	case 2:
-		return "igmp"
-	case 4:
-		return "ipip"
-	case 6:
-		return "tcp"
-	case 17:
-		return "udp"
-	case 41:
-		return "ipv6"
-	case 47:
-		return "gre"
-	case 50:
-		return "esp"
-	case 51:
-		return "ah"
-	case 58:
-		return "icmp6"
-	case 88:
-		return "eigrp"
-	case 89:
-		return "ospf"
-	case 103:
-		return "pim"
-	case 112:
-		return "vrrp"
-	case 132:
-		return "sctp"
-	case 136:
-		return "udplite"
-	}
-	return strconv.Itoa(int(p))
-}
-
-// tcpFlags gives the letters of the flags that are set, in the order of a connection's life.
-func tcpFlags(f uint16) string {
-	var out []byte
-	for _, x := range []struct {
-		bit    uint16
-		letter byte
-	}{{2, 'S'}, {16, 'A'}, {8, 'P'}, {1, 'F'}, {4, 'R'}, {32, 'U'}, {64, 'E'}, {128, 'C'}} {
-		if f&x.bit != 0 {
-			out = append(out, x.letter)
-		}
-	}
-	return string(out)
 }
 
 func icmp(r *flow.Record) string {

@@ -125,12 +125,12 @@ func packet(b []byte, f *dissect.Flow, p *dissect.Packet) []byte {
 	ports := f.TransOff != 0 && (f.SrcPort != 0 || f.DstPort != 0)
 	b = place(append(b, ' '), f.Src, f.SrcPort, ports)
 	b = place(append(b, " > "...), f.Dst, f.DstPort, ports)
-	b = append(append(b, ' '), proto(f.Proto)...)
+	b = append(append(b, ' '), flow.ProtoText(f.Proto)...)
 	switch {
 	case f.FragOff != 0:
 		b = append(b, " fragment"...)
 	case f.Proto == 6 && f.TransOff != 0:
-		b = append(append(b, ' '), tcpFlags(f.TCPFlags)...)
+		b = append(append(b, ' '), flow.TCPFlagText(f.TCPFlags)...)
 	case f.Proto == 1 || f.Proto == 58:
 		b = fmt.Appendf(b, " type %d code %d", f.ICMPTypeCode>>8, f.ICMPTypeCode&255)
 	}
