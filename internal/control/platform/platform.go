@@ -1,0 +1,105 @@
+// Package platform holds the words that the control line and the rooms below it (ovs, linux, libvirt, vsphere) speak with each
+// other: what there is (Update, Snapshot), what shall be (Session), and how it is made so (Step).
+//
+// A platform is whatever one address controls: one Open vSwitch database, one Linux kernel, one vCenter with all its hosts. The
+// planner decides which sessions there shall be and never knows how a platform makes them; a platform turns the difference between
+// the sessions that shall be and the objects that are there into steps, and never decides what is to be seen.
+//
+// Ownership: every object that a platform makes carries a Mark. An object without a mark of this owner is foreign: it is told in
+// the inventory, planned around, and never changed.
+package platform
+
+import (
+	"context"
+	"time"
+)
+
+// Platform is one control plane.
+//
+// Names and Kind are constants. Watch and Read may run beside everything else; the control line calls Steps, Apply and Undo of one
+// platform from one goroutine at a time.
+type Platform interface {
+	// Name is the name of the Platform resource, such as "kvm-04" or "vcenter". It is unique in one control line.
+	Name() string
+	// Kind is the room: "ovs", "linux", "libvirt", "vsphere".
+	Kind() string
+
+	// Watch tells the inventory and follows it until ctx ends; then it returns nil. The first update is Whole, and so is the first
+	// after a broken connection. update is called from one goroutine and may take long: what comes meanwhile is folded together.
+	// Watch connects again by itself and tells Update.Lost when it cannot; it returns an error only for what no new attempt mends,
+	// such as a wrong password or a missing table.
+	Watch(ctx context.Context, update func(Update)) error
+
+	// Read returns the present inventory, read from the platform and not from a copy.
+	Read(ctx context.Context) (*Snapshot, error)
+
+	// Steps returns what is to be done so that exactly the sessions in want exist of those that carry owner's mark: objects of
+	// this owner which no session in want accounts for are removed. now is a snapshot of this platform. The order is that of Apply:
+	// by Phase, then as returned. A session that this platform cannot make is refused, and objects that exist for it stay as
+	// they are. Steps touches nothing, and the same arguments give the same steps; the state that is already right gives none.
+	Steps(now *Snapshot, owner string, want []Session) ([]Step, []Refusal)
+
+	// Apply does one step, reads back what it did and returns when the platform confirms it. A step that is already done is no
+	// error. Before it changes anything it checks that what the step was planned on still holds: ErrChanged says that it does not,
+	// and that nothing was done.
+	Apply(ctx context.Context, s Step) error
+
+	// Undo brings back what was there before the step (Step.Before). A step that was never done, or is undone, is no error.
+	Undo(ctx context.Context, s Step) error
+
+	// Counters returns what the owner's sessions have copied so far, by Mark.Key. A session that the platform cannot count is
+	// missing in the answer.
+	Counters(ctx context.Context, owner string) (map[string]Counter, error)
+}
+
+// Update is a change of the inventory. Records replace those of the same ID.
+type Update struct {
+	AtNS     int64 // when it was so
+	Whole    bool  // everything there is: what is not named is gone
+	Lost     error // no connection: what is known may be old. nil when there is one
+	Hosts    []Host
+	Switches []Switch
+	VMs      []VM
+	Ports    []Port
+	Objects  []Object
+	Gone     []Ref // removed
+}
+
+// Ref names one record of an inventory.
+type Ref struct {
+	Kind RefKind `json:"kind"`
+	ID   string  `json:"id"`
+}
+
+// RefKind is the list that a Ref points into.
+type RefKind uint8
+
+// The kinds of records.
+const (
+	RefHost RefKind = iota + 1
+	RefSwitch
+	RefVM
+	RefPort
+	RefObject
+)
+
+// Counter is what a session has copied since it was made.
+type Counter struct {
+	Packets uint64    `json:"packets"`
+	Bytes   uint64    `json:"bytes"` // layer 2, without the outer headers of a tunnel
+	Drops   uint64    `json:"drops"` // copies that could not leave
+	At      time.Time `json:"at"`
+}
+
+// Prober is a Platform that tells before planning what its account may not do.
+type Prober interface {
+	// Missing returns the privileges that a method needs on a switch or host and the account lacks, with the platform's names,
+	// such as "DVSwitch.Vspan on switch dvs1".
+	Missing(ctx context.Context, m Method, hostOrSwitch string) ([]string, error)
+}
+
+// Auditor is a Platform that knows who changed an object that is not as we left it.
+type Auditor interface {
+	// ChangedBy returns the user and the time of the last change of an object; "" when the platform does not tell.
+	ChangedBy(ctx context.Context, object string) (user string, at time.Time, err error)
+}
