@@ -33,11 +33,12 @@ type Platform interface {
 	// Read returns the present inventory, read from the platform and not from a copy.
 	Read(ctx context.Context) (*Snapshot, error)
 
-	// Steps returns what is to be done so that exactly the sessions in want exist of those that carry owner's mark: objects of
-	// this owner which no session in want accounts for are removed. now is a snapshot of this platform. The order is that of Apply:
-	// by Phase, then as returned. A session that this platform cannot make is refused, and objects that exist for it stay as
-	// they are. Steps touches nothing, and the same arguments give the same steps; the state that is already right gives none.
-	Steps(now *Snapshot, owner string, want []Session) ([]Step, []Refusal)
+	// Steps returns what is to be done so that exactly the sessions of want exist of those that carry its owner's mark: objects of
+	// this owner which no session accounts for are removed, except those of the policies in Keep and what they need. now is a
+	// snapshot of this platform. The order is that of Apply: by Phase, then as returned. A session that this platform cannot make
+	// is refused, and objects that exist for it stay as they are. Steps touches nothing, and the same arguments give the same
+	// steps; the state that is already right gives none.
+	Steps(now *Snapshot, want Want) ([]Step, []Refusal)
 
 	// Apply does one step, reads back what it did and returns when the platform confirms it. A step that is already done is no
 	// error. Before it changes anything it checks that what the step was planned on still holds: ErrChanged says that it does not,
@@ -50,6 +51,13 @@ type Platform interface {
 	// Counters returns what the owner's sessions have copied so far, by Mark.Key. A session that the platform cannot count is
 	// missing in the answer.
 	Counters(ctx context.Context, owner string) (map[string]Counter, error)
+}
+
+// Want is what shall be on one platform.
+type Want struct {
+	Owner    string
+	Sessions []Session       // of this platform
+	Keep     map[string]bool // policies of this owner that the control line does not know: their objects stay as they are
 }
 
 // Update is a change of the inventory. Records replace those of the same ID.
