@@ -26,7 +26,6 @@ func New(c Config) *Dissector {
 func (d *Dissector) Dissect(p *Packet, link frame.LinkType, data []byte, origLen int) {
 	var w walk
 	w.start(d, p, data, origLen)
-	w.open()
 	for k := w.first(link); k != KindNone; {
 		if k == KindEthernet {
 			if k = w.plain(); k == KindNone {
@@ -59,12 +58,14 @@ type walk struct {
 	fragment bool   // a packet around off is a first fragment: lengths inside may exceed it
 }
 
-// start empties p and begins at the frame's start, before the first level.
+// start empties p and begins at the frame's start, in the first level.
 func (w *walk) start(d *Dissector, p *Packet, data []byte, origLen int) {
 	w.d, w.p, w.wire = d, p, max(origLen, len(data))
 	w.data = data[:min(len(data), maxOffset)]
 	w.captured = len(w.data)
-	p.NLayers, p.NLevels, p.Issues = 0, 0, 0
+	p.NLayers, p.NLevels, p.Issues = 0, 1, 0
+	p.Levels[0] = Flow{}
+	w.lv = &p.Levels[0]
 }
 
 // first returns the kind of the frame's first header.

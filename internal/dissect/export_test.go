@@ -6,7 +6,6 @@ import "crosstap/internal/frame"
 func (d *Dissector) DissectSingly(p *Packet, link frame.LinkType, data []byte, origLen int) {
 	var w walk
 	w.start(d, p, data, origLen)
-	w.open()
 	for k := w.first(link); k != KindNone; k = w.step(k) {
 		if p.NLayers == MaxLayers {
 			p.Issues |= Deep

@@ -29,16 +29,14 @@ type conversation struct {
 type conversations struct {
 	list  []conversation
 	free  []int32
-	byKey map[uint64]int32
+	byKey refs
 }
 
-func newConversations() conversations { return conversations{byKey: make(map[uint64]int32)} }
-
-func (c *conversations) len() int { return len(c.byKey) }
+func (c *conversations) len() int { return c.byKey.len() }
 
 // join returns the conversation of a key for one more direction.
 func (c *conversations) join(key uint64) int32 {
-	ref, ok := c.byKey[key]
+	ref, ok := c.byKey.get(key)
 	if !ok {
 		if n := len(c.free); n > 0 {
 			ref, c.free = c.free[n-1], c.free[:n-1]
@@ -47,7 +45,7 @@ func (c *conversations) join(key uint64) int32 {
 			c.list = append(c.list, conversation{})
 		}
 		c.list[ref] = conversation{key: key}
-		c.byKey[key] = ref
+		c.byKey.put(key, ref)
 	}
 	c.list[ref].refs++
 	return ref
@@ -56,7 +54,7 @@ func (c *conversations) join(key uint64) int32 {
 func (c *conversations) leave(ref int32) {
 	v := &c.list[ref]
 	if v.refs--; v.refs == 0 {
-		delete(c.byKey, v.key)
+		c.byKey.del(v.key)
 		c.free = append(c.free, ref)
 	}
 }
@@ -90,13 +88,7 @@ func (c *conversations) see(f *known, r *flow.Record) {
 }
 
 // exporterOf tells the clocks apart by which start times were taken.
-func exporterOf(r *flow.Record) uint64 {
-	var h uint64 = 14695981039346656037
-	for _, b := range r.Exporter {
-		h = (h ^ uint64(b)) * 1099511628211
-	}
-	return (h^uint64(r.Domain))*1099511628211 | 1
-}
+func exporterOf(r *flow.Record) uint64 { return exporterHash(&r.Exporter, r.Domain) | 1 }
 
 // client returns the answer for a record of one direction; guess tells that no packet said so.
 func (c *conversations) client(f *known) (client flow.Client, guess bool) {

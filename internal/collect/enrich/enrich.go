@@ -52,7 +52,8 @@ type Enricher struct {
 	names names
 	stats struct{ flows, evicted, ambiguous, takeovers, times, conversations atomic.Uint64 }
 
-	refs []int32 // the flow of each record of the batch, while Records runs
+	keys []keys  // of each record of the batch, while Records runs
+	refs []int32 // and its flow
 }
 
 // New returns an enricher that knows no inventory.
@@ -132,15 +133,22 @@ func (e *Enricher) Records(recs []flow.Record) {
 func (e *Enricher) part(recs []flow.Record, book identity.Book) {
 	e.flows.batch++
 	e.refs = e.refs[:0]
+	if len(e.keys) < len(recs) {
+		e.keys = make([]keys, len(recs))
+	}
 	for i := range recs {
-		r := &recs[i]
+		r, k := &recs[i], &e.keys[i]
 		e.times(r)
-		ambiguous := e.identify(r, book)
+		k.ambiguous = e.identify(r, book)
 		r.ObserverID = observerID(r)
 		scale(r)
-		ref, two := e.flows.find(r)
+		k.of(r, e.flows)
+	}
+	for i := range recs {
+		r, k := &recs[i], &e.keys[i]
+		ref, two := e.flows.find(r, k)
 		e.refs = append(e.refs, ref)
-		if ambiguous || two {
+		if k.ambiguous || two {
 			r.Marks |= flow.MarkAmbiguous
 			e.stats.ambiguous.Add(1)
 		}

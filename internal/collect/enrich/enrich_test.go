@@ -325,6 +325,26 @@ func BenchmarkRecords(b *testing.B) {
 	b.ReportMetric(float64(b.N)*512/b.Elapsed().Seconds(), "records/s")
 }
 
+// BenchmarkNewFlows: every record is of a flow that was never seen, in a table that is full.
+func BenchmarkNewFlows(b *testing.B) {
+	e := enricher(b, nil)
+	e.SetInventory(identity.NewBook(twoTenants()))
+	recs := make([]flow.Record, 512)
+	n := uint32(0)
+	for b.Loop() {
+		for i := range recs {
+			n++
+			k := n * 2654435761 // all numbers, in no order
+			recs[i] = flow.Record{
+				Exporter: addr10, Domain: n % 3, Observer: "vnet0", Src: flow.V4([]byte{10, 0, byte(k >> 8), byte(k)}), Dst: addr11, SrcMAC: 0x0201, DstMAC: 0x0202, Proto: 6,
+				SrcPort: uint16(k >> 16), DstPort: 80, StartNS: 1e9, EndNS: 2e9, RecvNS: 2e9, Packets: 1,
+			}
+		}
+		e.Records(recs)
+	}
+	b.ReportMetric(float64(b.N)*512/b.Elapsed().Seconds(), "records/s")
+}
+
 // Whatever records say, the table stays whole and bounded, no flow has two canonical observers at one time, and
 // nothing panics.
 func FuzzRecords(f *testing.F) {

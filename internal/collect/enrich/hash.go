@@ -31,17 +31,8 @@ func tupleOf(r *flow.Record) tuple {
 
 func isICMP(proto uint8) bool { return proto == 1 || proto == 58 }
 
-func (t *tuple) put(b []byte) {
-	copy(b, t.src[:])
-	copy(b[16:], t.dst[:])
-	binary.BigEndian.PutUint16(b[32:], t.srcPort)
-	binary.BigEndian.PutUint16(b[34:], t.dstPort)
-	binary.BigEndian.PutUint16(b[36:], t.etherType)
-	b[38] = t.proto
-}
-
 const (
-	tupleLen = 39
+	tupleLen = 39 // the addresses, room for two ports, ethertype and protocol
 	keyLen   = tupleLen + 8 + 16 + 8
 )
 
@@ -59,9 +50,10 @@ const (
 // between two machines differ in their ports alone, which the store makes use of.
 func exactKey(t *tuple, seg flow.Segment, src, dst flow.MAC, fabric string, kind uint64) uint64 {
 	var b [keyLen]byte
-	rest := *t
-	rest.srcPort, rest.dstPort = 0, 0
-	rest.put(b[:])
+	copy(b[:], t.src[:])
+	copy(b[16:], t.dst[:])
+	binary.BigEndian.PutUint16(b[36:], t.etherType)
+	b[38] = t.proto
 	binary.BigEndian.PutUint64(b[tupleLen:], uint64(seg))
 	binary.BigEndian.PutUint64(b[tupleLen+8:], uint64(src))
 	binary.BigEndian.PutUint64(b[tupleLen+16:], uint64(dst))

@@ -116,7 +116,7 @@ func (t *table) check(tb testing.TB) {
 	n := 0
 	for ref := t.newest; ref != none; ref = t.flows[ref].older {
 		f := &t.flows[ref]
-		if t.exact[f.exact] != ref || f.older != none && t.flows[f.older].newer != ref {
+		if found, _ := t.exact.get(f.exact); found != ref || f.older != none && t.flows[f.older].newer != ref {
 			tb.Fatalf("flow %d is not found by its key, or the order is broken", ref)
 		}
 		at := t.first(f.tuple)
@@ -128,11 +128,11 @@ func (t *table) check(tb testing.TB) {
 		}
 		n++
 	}
-	if n != len(t.exact) || n+len(t.free) != len(t.flows) {
-		tb.Fatalf("%d flows in order, %d keys, %d free of %d", n, len(t.exact), len(t.free), len(t.flows))
+	if n != t.len() || n+len(t.free) != len(t.flows) {
+		tb.Fatalf("%d flows in order, %d keys, %d free of %d", n, t.len(), len(t.free), len(t.flows))
 	}
 	listed := 0
-	for _, ref := range t.byTuple {
+	for ref := range t.byTuple.all {
 		for ; ref != none; ref = t.flows[ref].nextTup {
 			listed++
 		}
@@ -141,7 +141,7 @@ func (t *table) check(tb testing.TB) {
 		tb.Fatalf("%d list places for %d flows", listed, n)
 	}
 	refs := int32(0)
-	for _, c := range t.convs.byKey {
+	for c := range t.convs.byKey.all {
 		refs += t.convs.list[c].refs
 	}
 	if int(refs) != n {

@@ -1,6 +1,9 @@
 package enrich
 
 import (
+	"encoding/binary"
+	"math/bits"
+
 	"crosstap/internal/flow"
 )
 
@@ -9,25 +12,34 @@ const none = -1
 
 // known is what is remembered of one direction of a flow. It fills up as observers tell what others do not.
 type known struct {
-	id        uint64 // the flow identifier; it stays when the rest becomes known
-	exact     uint64 // key in table.exact
-	tuple     uint64 // key in table.byTuple
-	noMAC     uint64 // hash of all but the MAC addresses
-	noSeg     uint64 // hash of all but the segment
-	segment   flow.Segment
-	macs      bool // the MAC addresses are known
-	ambiguous bool // made for records that fitted two flows
-	low       bool // the source is the lower end of the conversation
-	conv      int32
-	seenNS    int64
-	batch     uint64 // the last one with a record of the flow
-
 	newer, older    int32 // by use
 	nextTup, prvTup int32 // flows of one 5-tuple
+	seenNS          int64
+	batch           uint64 // the last one with a record of the flow
+
+	id             uint64 // the flow identifier; it stays when the rest becomes known
+	exact          uint64 // key in table.exact
+	tuple          uint64 // key in table.byTuple
+	segment        flow.Segment
+	srcMAC, dstMAC flow.MAC
+	fabric         uint64 // fabricSeed of its fabric
+	conv           int32
+	ambiguous      bool // made for records that fitted two flows
+	low            bool // the source is the lower end of the conversation
 
 	by [maxBy]uint32 // exporters that have reported it, the first few
 
 	election
+}
+
+// macs reports whether the MAC addresses are known.
+func (f *known) macs() bool { return f.srcMAC != 0 || f.dstMAC != 0 }
+
+// sameMACs and sameSegment compare with a record of the same 5-tuple: all but the segment, and all but the MAC addresses.
+func (f *known) sameMACs(r *flow.Record) bool { return f.srcMAC == r.SrcMAC && f.dstMAC == r.DstMAC }
+
+func (f *known) sameSegment(r *flow.Record) bool {
+	return f.segment == r.Segment && f.fabric == fabricSeed(r.Fabric)
 }
 
 // table finds the flow of a record. Flows are found by the whole merge key; a record that lacks the segment or
@@ -38,8 +50,8 @@ type table struct {
 
 	flows    []known
 	free     []int32
-	exact    map[uint64]int32
-	byTuple  map[uint64]int32 // first of a list
+	exact    refs
+	byTuple  refs // first of a list
 	newest   int32
 	oldest   int32
 	nowNS    int64 // newest receipt
@@ -51,68 +63,94 @@ type table struct {
 }
 
 func newTable(limit int, lingerNS int64) *table {
-	return &table{
-		max: limit, lingerNS: lingerNS, newest: none, oldest: none,
-		exact: make(map[uint64]int32), byTuple: make(map[uint64]int32), convs: newConversations(),
-	}
+	return &table{max: limit, lingerNS: lingerNS, newest: none, oldest: none}
 }
 
-func (t *table) len() int            { return len(t.exact) }
+func (t *table) len() int            { return t.exact.len() }
 func (t *table) at(ref int32) *known { return &t.flows[ref] }
 func hasMACs(r *flow.Record) bool    { return r.SrcMAC != 0 || r.DstMAC != 0 }
 func complete(r *flow.Record) bool   { return r.Segment != 0 && hasMACs(r) }
 
+// keys are what a record's flow is found by.
+type keys struct {
+	exact       uint64
+	tuple, conv uint64 // 0 while nobody needs them
+	low         bool   // see known
+	ambiguous   bool   // two segments or machines fitted
+}
+
+// of works out the keys of a record. Those of a flow that seems to be new are all needed; looking at their places in the tables
+// for a whole batch first lets the memory be fetched for many records at a time.
+func (k *keys) of(r *flow.Record, t *table) {
+	tuple := tupleOf(r)
+	k.exact, k.tuple = exactKey(&tuple, r.Segment, r.SrcMAC, r.DstMAC, r.Fabric, kindExact), 0
+	if !t.exact.near(k.exact) {
+		k.rest(r, &tuple)
+		t.byTuple.near(k.tuple)
+		t.convs.byKey.near(k.conv)
+	}
+}
+
+func (k *keys) rest(r *flow.Record, tuple *tuple) {
+	k.tuple = exactKey(tuple, 0, 0, 0, "", kindTuple)
+	k.conv, k.low = conversationKey(tuple, r.Segment, r.SrcMAC, r.DstMAC, r.Fabric)
+}
+
 // find returns the flow of a record, made when there is none. ambiguous tells that two fitted, and that the record
 // therefore belongs to neither.
-func (t *table) find(r *flow.Record) (ref int32, ambiguous bool) {
-	tuple := tupleOf(r)
-	key := exactKey(&tuple, r.Segment, r.SrcMAC, r.DstMAC, r.Fabric, kindExact)
+func (t *table) find(r *flow.Record, k *keys) (ref int32, ambiguous bool) {
 	t.nowNS = max(t.nowNS, r.RecvNS)
 	exporter := exporterMark(r)
-	ref, ok := t.exact[key]
+	ref, ok := t.exact.get(k.exact)
 	if ok {
 		f := &t.flows[ref]
 		f.reported(exporter)
 		t.touch(ref)
 		return ref, f.ambiguous
 	}
-	byTuple := exactKey(&tuple, 0, 0, 0, "", kindTuple)
-	noMAC := exactKey(&tuple, r.Segment, 0, 0, r.Fabric, kindNoMAC)
-	noSeg := exactKey(&tuple, 0, r.SrcMAC, r.DstMAC, "", kindNoSeg)
-	id := key
-	if complete(r) {
-		if ref := t.adopt(r, noMAC, noSeg, byTuple, exporter); ref != none {
-			t.learn(ref, r, key, noMAC, noSeg)
+	if k.tuple == 0 {
+		tuple := tupleOf(r)
+		k.rest(r, &tuple)
+	}
+	id, first := k.exact, t.first(k.tuple)
+	if first != none {
+		if ref, ambiguous = t.joins(r, k, first, exporter); ref != none {
 			t.flows[ref].reported(exporter)
 			t.touch(ref)
 			return ref, false
 		}
-	} else {
-		ref, two := t.only(r, noMAC, noSeg, byTuple, exporter)
-		if ref != none {
-			t.flows[ref].reported(exporter)
-			t.touch(ref)
-			return ref, false
-		}
-		if ambiguous = two; two {
+		if ambiguous {
+			tuple := tupleOf(r)
 			id = exactKey(&tuple, r.Segment, r.SrcMAC, r.DstMAC, r.Fabric, kindAmbiguous)
 		}
 	}
-	ref = t.insert(known{
-		id: id, exact: key, noMAC: noMAC, noSeg: noSeg, tuple: byTuple, segment: r.Segment, macs: hasMACs(r), ambiguous: ambiguous, seenNS: r.RecvNS,
-		by: [maxBy]uint32{exporter},
-	})
-	conv, low := conversationKey(&tuple, r.Segment, r.SrcMAC, r.DstMAC, r.Fabric)
-	t.flows[ref].conv, t.flows[ref].low = t.convs.join(conv), low
+	ref = t.insert()
+	f := &t.flows[ref]
+	*f = known{
+		id: id, exact: k.exact, tuple: k.tuple, segment: r.Segment, srcMAC: r.SrcMAC, dstMAC: r.DstMAC, fabric: fabricSeed(r.Fabric), ambiguous: ambiguous,
+		low: k.low, conv: t.convs.join(k.conv), seenNS: r.RecvNS, batch: t.batch, by: [maxBy]uint32{exporter},
+	}
+	t.link(ref)
+	t.use(ref)
 	return ref, ambiguous
+}
+
+// joins finds among the flows of a record's 5-tuple the one that it belongs to, though one of them lacks something.
+func (t *table) joins(r *flow.Record, k *keys, first int32, exporter uint32) (ref int32, ambiguous bool) {
+	if !complete(r) {
+		return t.only(r, k, first, exporter)
+	}
+	if ref = t.adopt(r, first, exporter); ref != none {
+		t.learn(ref, r, k.exact)
+	}
+	return ref, false
 }
 
 // adopt finds the flow that an incomplete record began and that this complete one continues. When two incomplete
 // ones did, one is adopted and the other forgotten: its next record finds the adopted one.
-func (t *table) adopt(r *flow.Record, noMAC, noSeg, byTuple uint64, exporter uint32) int32 {
-	first := t.first(byTuple)
-	bySeg := t.orphan(first, func(f *known) bool { return f.noSeg == noSeg && f.segment == 0 && f.macs })
-	byMAC := t.orphan(first, func(f *known) bool { return f.noMAC == noMAC && !f.macs && f.segment == r.Segment })
+func (t *table) adopt(r *flow.Record, first int32, exporter uint32) int32 {
+	bySeg := t.orphan(first, func(f *known) bool { return f.segment == 0 && f.macs() && f.sameMACs(r) })
+	byMAC := t.orphan(first, func(f *known) bool { return !f.macs() && f.sameSegment(r) })
 	if bySeg == none && byMAC == none {
 		return t.orphan(first, func(f *known) bool { return f.bare() && f.has(exporter) })
 	}
@@ -128,22 +166,20 @@ func (t *table) adopt(r *flow.Record, noMAC, noSeg, byTuple uint64, exporter uin
 
 // first is the begin of the list of one 5-tuple's flows: all that a record can belong to.
 func (t *table) first(byTuple uint64) int32 {
-	if ref, ok := t.byTuple[byTuple]; ok {
-		return ref
-	}
-	return none
+	ref, _ := t.byTuple.get(byTuple)
+	return ref
 }
 
 // maxBy is how many exporters of a flow are remembered.
 const maxBy = 4
 
 // exporterMark stands for an exporter's address; it is never 0.
-func exporterMark(r *flow.Record) uint32 {
-	h := uint32(2166136261)
-	for _, b := range r.Exporter {
-		h = (h ^ uint32(b)) * 16777619
-	}
-	return h | 1
+func exporterMark(r *flow.Record) uint32 { return uint32(exporterHash(&r.Exporter, 0)>>32) | 1 }
+
+// exporterHash is of this process only.
+func exporterHash(a *flow.Addr, domain uint32) uint64 {
+	hi, lo := bits.Mul64(binary.LittleEndian.Uint64(a[:8])^hashMul, (binary.LittleEndian.Uint64(a[8:])^uint64(domain))*hashMul|1)
+	return (hi ^ lo) * hashMul
 }
 
 // reported notes who has reported the flow.
@@ -169,7 +205,7 @@ func (f *known) has(exporter uint32) bool {
 }
 
 // bare reports whether neither segment nor MAC addresses are known, as of an exporter of NetFlow v5.
-func (f *known) bare() bool { return f.segment == 0 && !f.macs }
+func (f *known) bare() bool { return f.segment == 0 && !f.macs() }
 
 // maxWalk bounds a walk along a list: with more flows of one 5-tuple than that (as many tenants with the same addresses) nothing
 // is unique any more.
@@ -187,22 +223,20 @@ func (t *table) orphan(ref int32, fits func(*known) bool) int32 {
 }
 
 // only finds the one flow that an incomplete record fits. two tells that more than one does.
-func (t *table) only(r *flow.Record, noMAC, noSeg, byTuple uint64, exporter uint32) (ref int32, two bool) {
-	first := t.first(byTuple)
+func (t *table) only(r *flow.Record, k *keys, first int32, exporter uint32) (ref int32, two bool) {
 	if hasMACs(r) {
-		ref, two = t.single(first, func(f *known) bool { return f.noSeg == noSeg && f.segment != 0 })
+		ref, two = t.single(first, func(f *known) bool { return f.segment != 0 && f.sameMACs(r) })
 		if ref != none || two {
 			return ref, two
 		}
 		// a flow begun without either: it has the unknown segment in common
-		ref = t.orphan(first, func(f *known) bool { return f.noMAC == noMAC && !f.macs })
+		ref = t.orphan(first, func(f *known) bool { return !f.macs() && f.sameSegment(r) })
 		if ref != none {
-			tuple := tupleOf(r)
-			t.learn(ref, r, exactKey(&tuple, r.Segment, r.SrcMAC, r.DstMAC, r.Fabric, kindExact), noMAC, noSeg)
+			t.learn(ref, r, k.exact)
 		}
 		return ref, false
 	}
-	ref, two = t.single(first, func(f *known) bool { return f.noMAC == noMAC && f.macs })
+	ref, two = t.single(first, func(f *known) bool { return f.macs() && f.sameSegment(r) })
 	if ref != none || two || r.Segment != 0 {
 		return ref, two
 	}
@@ -225,68 +259,61 @@ func (t *table) single(ref int32, fits func(*known) bool) (found int32, two bool
 }
 
 // learn gives a flow what it lacked.
-func (t *table) learn(ref int32, r *flow.Record, exact, noMAC, noSeg uint64) {
+func (t *table) learn(ref int32, r *flow.Record, exact uint64) {
 	t.unlink(ref)
 	f := &t.flows[ref]
-	f.exact, f.noMAC, f.noSeg = exact, noMAC, noSeg
-	f.segment, f.macs = r.Segment, hasMACs(r)
+	f.exact, f.segment, f.srcMAC, f.dstMAC, f.fabric = exact, r.Segment, r.SrcMAC, r.DstMAC, fabricSeed(r.Fabric)
 	t.link(ref)
 }
 
-// insert adds a flow, and makes room for it.
-func (t *table) insert(f known) int32 {
+// insert makes room for a flow, which the caller fills in and links.
+func (t *table) insert() int32 {
 	for range 2 { // a little more than is added: what nobody reports any more goes
 		if o := t.oldest; o != none && t.nowNS-t.flows[o].seenNS > t.lingerNS && t.flows[o].batch != t.batch {
 			t.remove(o)
 		}
 	}
-	if len(t.exact) >= t.max {
+	if t.len() >= t.max {
 		t.remove(t.oldest)
 		t.evicted++
 	}
-	var ref int32
 	if n := len(t.free); n > 0 {
-		ref, t.free = t.free[n-1], t.free[:n-1]
-	} else {
-		ref = int32(len(t.flows))
-		t.flows = append(t.flows, known{})
+		ref := t.free[n-1]
+		t.free = t.free[:n-1]
+		return ref
 	}
-	f.batch = t.batch
-	t.flows[ref] = f
-	t.link(ref)
-	t.use(ref)
-	return ref
+	t.flows = append(t.flows, known{})
+	return int32(len(t.flows)) - 1
 }
 
 func (t *table) remove(ref int32) {
 	t.unlink(ref)
 	t.unuse(ref)
 	t.convs.leave(t.flows[ref].conv)
-	t.flows[ref] = known{}
 	t.free = append(t.free, ref)
 }
 
 // link enters a flow under its keys.
 func (t *table) link(ref int32) {
 	f := &t.flows[ref]
-	t.exact[f.exact] = ref
+	t.exact.put(f.exact, ref)
 	f.prvTup, f.nextTup = none, t.first(f.tuple)
 	if f.nextTup != none {
 		t.flows[f.nextTup].prvTup = ref
 	}
-	t.byTuple[f.tuple] = ref
+	t.byTuple.put(f.tuple, ref)
 }
 
 func (t *table) unlink(ref int32) {
 	f := &t.flows[ref]
-	delete(t.exact, f.exact)
+	t.exact.del(f.exact)
 	switch {
 	case f.prvTup != none:
 		t.flows[f.prvTup].nextTup = f.nextTup
 	case f.nextTup != none:
-		t.byTuple[f.tuple] = f.nextTup
+		t.byTuple.put(f.tuple, f.nextTup)
 	default:
-		delete(t.byTuple, f.tuple)
+		t.byTuple.del(f.tuple)
 	}
 	if f.nextTup != none {
 		t.flows[f.nextTup].prvTup = f.prvTup
