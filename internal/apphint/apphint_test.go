@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"crosstap/internal/flow"
+	"crosstap/internal/testkit"
 )
 
 func u16(n int) string { return string(binary.BigEndian.AppendUint16(nil, uint16(n))) }
@@ -183,7 +184,7 @@ func TestAllocations(t *testing.T) {
 		tcpTo(443, record(hello("a.example", 0, "h2"))), tcpTo(80, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"), tcpTo(22, "SSH-2.0-x\r\n"),
 		udpTo(53, "\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x00\x00\x01\x00\x01"), tcpTo(1, "nothing at all"),
 	} {
-		if n := testing.AllocsPerRun(100, func() {
+		if n := testkit.Allocs(100, func() {
 			part.Reset()
 			in.Look(p, nil)
 			in.Look(p, part)

@@ -6,6 +6,7 @@ import (
 
 	"crosstap/internal/dissect"
 	"crosstap/internal/frame"
+	"crosstap/internal/testkit"
 )
 
 func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }
@@ -37,7 +38,7 @@ func TestNoAllocations(t *testing.T) {
 	d, p := dissect.New(dissect.Config{}), new(dissect.Packet)
 	for _, s := range shapes {
 		data := bytesOf(t, s.frame)
-		if n := testing.AllocsPerRun(100, func() { d.Dissect(p, frame.LinkEthernet, data, len(data)) }); n != 0 {
+		if n := testkit.Allocs(100, func() { d.Dissect(p, frame.LinkEthernet, data, len(data)) }); n != 0 {
 			t.Errorf("%s: %v allocations, want 0", s.name, n)
 		}
 		if p.Issues != 0 {

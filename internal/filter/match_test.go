@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"crosstap/internal/frame"
+	"crosstap/internal/testkit"
 )
 
 func TestMatchDoesNotAllocate(t *testing.T) {
@@ -16,7 +17,7 @@ func TestMatchDoesNotAllocate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if n := testing.AllocsPerRun(100, func() { f.Match(b, len(b)) }); n != 0 {
+		if n := testkit.Allocs(100, func() { f.Match(b, len(b)) }); n != 0 {
 			t.Errorf("%q: %v allocations", e, n)
 		}
 	}

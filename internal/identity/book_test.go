@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"crosstap/internal/flow"
+	"crosstap/internal/testkit"
 )
 
 func addr(s string) flow.Addr { return flow.FromNetip(netip.MustParseAddr(s)) }
@@ -258,7 +259,7 @@ func TestLookupsDoNotAllocate(t *testing.T) {
 	inv.Tenants = []Tenant{{Name: "blue", Segments: []flow.Segment{vxlan(5001)}}}
 	b := NewBook(inv)
 	v := inv.VNICs[500]
-	allocs := testing.AllocsPerRun(100, func() {
+	allocs := testkit.Allocs(100, func() {
 		if b.ByMAC(v.MAC, 1) == nil || b.ObserverOf(v.Addrs[0], 1, 9, 1) == nil || b.TenantOf("", vxlan(5001), 1) == nil ||
 			b.HostByVTEP(inv.Hosts[3].VTEPs[0], 1) == nil {
 			t.Error("not found")

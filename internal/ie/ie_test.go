@@ -106,7 +106,7 @@ func TestFits(t *testing.T) {
 }
 
 func TestLookupDoesNotAllocate(t *testing.T) {
-	n := testing.AllocsPerRun(100, func() {
+	n := testkit.Allocs(100, func() {
 		Lookup(0, 8)
 		Lookup(6876, 892)
 		Lookup(29305, 1)

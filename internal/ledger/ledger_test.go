@@ -3,6 +3,8 @@ package ledger
 import (
 	"sync"
 	"testing"
+
+	"crosstap/internal/testkit"
 )
 
 func TestBookAddsUp(t *testing.T) {
@@ -44,7 +46,7 @@ func TestBookConcurrent(t *testing.T) {
 	if s := b.Read(); s.In != 16000 || s.Balance() != nil {
 		t.Errorf("got %+v", s)
 	}
-	if n := testing.AllocsPerRun(100, func() { b.In(1); b.Out(1) }); n != 0 {
+	if n := testkit.Allocs(100, func() { b.In(1); b.Out(1) }); n != 0 {
 		t.Errorf("%v allocations per packet", n)
 	}
 }

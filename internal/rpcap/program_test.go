@@ -9,6 +9,7 @@ import (
 
 	"crosstap/internal/filter"
 	"crosstap/internal/frame"
+	"crosstap/internal/testkit"
 )
 
 // TestProgram compares our machine with the one of x/net on what filters compile to.
@@ -159,18 +160,18 @@ func TestPublishAllocatesNothing(t *testing.T) {
 		cp.mu.Unlock()
 	}
 	other := packets(1, 64) // goes through everything but the filter
-	if n := testing.AllocsPerRun(100, func() { s.Publish(other) }); n != 0 {
+	if n := testkit.Allocs(100, func() { s.Publish(other) }); n != 0 {
 		t.Errorf("%v allocations for frames of another point", n)
 	}
 	var p program
 	for cp := range s.captures {
 		p = cp.filter
 	}
-	if n := testing.AllocsPerRun(100, func() { p.run(frames[0].Data, 60) }); n != 0 {
+	if n := testkit.Allocs(100, func() { p.run(frames[0].Data, 60) }); n != 0 {
 		t.Errorf("%v allocations in the filter", n)
 	}
 	buf := make([]byte, 0, 1<<16)
-	if n := testing.AllocsPerRun(100, func() { appendPacket(buf[:0], &frames[1], 60, 7) }); n != 0 {
+	if n := testkit.Allocs(100, func() { appendPacket(buf[:0], &frames[1], 60, 7) }); n != 0 {
 		t.Errorf("%v allocations for a message", n)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"crosstap/internal/flow"
 	"crosstap/internal/identity"
+	"crosstap/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -252,7 +253,7 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 	}
 	fill()
 	e.Records(recs)
-	if n := testing.AllocsPerRun(50, func() { fill(); e.Records(recs) }); n != 0 {
+	if n := testkit.Allocs(50, func() { fill(); e.Records(recs) }); n != 0 {
 		t.Errorf("%v allocations for a batch of known flows", n)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"crosstap/internal/collect/internal/protocheck"
 	"crosstap/internal/collect/report"
 	"crosstap/internal/flow"
+	"crosstap/internal/testkit"
 )
 
 func addr(s string) flow.Addr { return flow.FromNetip(netip.MustParseAddr(s)) }
@@ -155,7 +156,7 @@ func TestDoNotAllocate(t *testing.T) {
 	b, room := make([]byte, 0, 4096), make([]byte, 0, 4096)
 	f := func(name string, do func()) {
 		t.Helper()
-		if n := testing.AllocsPerRun(100, do); n != 0 {
+		if n := testkit.Allocs(100, do); n != 0 {
 			t.Errorf("%s: %v allocations", name, n)
 		}
 	}

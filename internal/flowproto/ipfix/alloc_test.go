@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"crosstap/internal/flow"
+	"crosstap/internal/testkit"
 	"crosstap/test/bench/vds"
 )
 
@@ -16,7 +17,7 @@ func TestDecodeDoesNotAllocate(t *testing.T) {
 		for _, m := range msgs {
 			recs, _, _ = s.Decode(m, 1, recs[:0])
 		}
-		n := testing.AllocsPerRun(100, func() {
+		n := testkit.Allocs(100, func() {
 			for _, m := range msgs {
 				recs, _, _ = s.Decode(m, 1, recs[:0])
 			}
@@ -44,7 +45,7 @@ func TestEncodeDoesNotAllocate(t *testing.T) {
 		for range 10 {
 			run()
 		}
-		if n := testing.AllocsPerRun(100, run); n != 0 {
+		if n := testkit.Allocs(100, run); n != 0 {
 			t.Errorf("%s: %v allocations", p, n)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"crosstap/internal/flow"
+	"crosstap/internal/testkit"
 )
 
 // boot is 2026-03-01T00:00:00Z.
@@ -314,7 +315,7 @@ func TestEncodeDoesNotAllocate(t *testing.T) {
 	r, big := tcpFlow(1, 2), tcpFlow(3, 4)
 	big.Octets = 10 * math.MaxUint32
 	emit := func([]byte, int) error { return nil }
-	if n := testing.AllocsPerRun(100, func() {
+	if n := testkit.Allocs(100, func() {
 		for range 40 {
 			e.Add(&r, boot, emit)
 		}

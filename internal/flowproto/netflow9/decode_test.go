@@ -165,7 +165,7 @@ func TestDecodeDoesNotAllocate(t *testing.T) {
 	s, recs := NewSession(decode.Limits{}), make([]flow.Record, 0, 8)
 	run := func() { recs, _, _ = s.Decode(b, 1, recs[:0]) }
 	run()
-	if n := testing.AllocsPerRun(100, run); n != 0 {
+	if n := testkit.Allocs(100, run); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

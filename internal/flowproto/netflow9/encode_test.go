@@ -11,6 +11,7 @@ import (
 	"crosstap/internal/flow"
 	"crosstap/internal/flowproto/about"
 	"crosstap/internal/flowproto/decode"
+	"crosstap/internal/testkit"
 )
 
 // v9Records are flows of every shape that the format can tell whole.
@@ -184,7 +185,7 @@ func TestEncodeDoesNotAllocate(t *testing.T) {
 	for range 10 {
 		run()
 	}
-	if n := testing.AllocsPerRun(100, run); n != 0 {
+	if n := testkit.Allocs(100, run); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

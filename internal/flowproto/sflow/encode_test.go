@@ -10,6 +10,7 @@ import (
 
 	"crosstap/internal/flow"
 	"crosstap/internal/flowproto/decode"
+	"crosstap/internal/testkit"
 )
 
 // header is a frame of UDP from 10.0.0.1:1000 to 10.0.0.2:53, IP length 60.
@@ -101,7 +102,7 @@ func TestEncodeDoesNotAllocate(t *testing.T) {
 	for range 100 {
 		run()
 	}
-	if n := testing.AllocsPerRun(100, run); n != 0 {
+	if n := testkit.Allocs(100, run); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

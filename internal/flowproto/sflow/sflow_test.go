@@ -11,6 +11,7 @@ import (
 
 	"crosstap/internal/flow"
 	"crosstap/internal/flowproto/decode"
+	"crosstap/internal/testkit"
 )
 
 func words(v ...uint32) (b []byte) {
@@ -200,7 +201,7 @@ func TestDoesNotAllocate(t *testing.T) {
 	s, recs := NewSession(decode.Limits{}), make([]flow.Record, 0, 8)
 	run := func() { recs, _, _ = s.Decode(b, 9, recs[:0]) }
 	run()
-	if n := testing.AllocsPerRun(100, run); n != 0 {
+	if n := testkit.Allocs(100, run); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

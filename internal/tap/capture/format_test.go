@@ -217,7 +217,7 @@ func TestAllocations(t *testing.T) {
 		t.Fatal(err)
 	}
 	fs := make([]frame.Frame, 0, batchFrames)
-	if got := testing.AllocsPerRun(100, func() {
+	if got := testkit.Allocs(100, func() {
 		if _, _, _, _, err := p.decode(in[n:], fs); err != nil {
 			t.Fatal(err)
 		}

@@ -333,7 +333,7 @@ func filled(tb testing.TB, e Endpoint, n int, text string) (*mirrorSocket, *pack
 func TestMirrorAllocatesNothing(t *testing.T) {
 	s, p := filled(t, Endpoint{Encap: EncapVXLAN}, blockMessages, "0800000000138900"+frameHex)
 	s.strip(p, blockMessages)
-	if n := testing.AllocsPerRun(100, func() { s.strip(p, blockMessages) }); n != 0 {
+	if n := testkit.Allocs(100, func() { s.strip(p, blockMessages) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 	if len(p.frames) != blockMessages {

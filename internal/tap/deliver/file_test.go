@@ -270,7 +270,7 @@ func TestEncodingAllocatesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		all, b := frames(64), make([]byte, 0, 64<<10)
-		if n := testing.AllocsPerRun(100, func() {
+		if n := testkit.Allocs(100, func() {
 			b = b[:0]
 			for i := range all {
 				b, _ = f.enc.frame(b, &all[i])

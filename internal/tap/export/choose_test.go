@@ -8,6 +8,7 @@ import (
 	"crosstap/internal/choose"
 	"crosstap/internal/flow"
 	"crosstap/internal/frame"
+	"crosstap/internal/testkit"
 )
 
 // A record is filtered as the frames that it stands for.
@@ -57,7 +58,7 @@ func TestRecordFilterDoesNotAllocate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := testing.AllocsPerRun(100, func() {
+	if n := testkit.Allocs(100, func() {
 		for i := range recs {
 			m.Passes(&recs[i])
 		}

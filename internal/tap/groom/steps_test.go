@@ -295,7 +295,7 @@ func TestNoAllocation(t *testing.T) {
 		for range 20 {
 			run()
 		}
-		if n := testing.AllocsPerRun(100, run); n != 0 {
+		if n := testkit.Allocs(100, run); n != 0 {
 			t.Errorf("%q: %v allocations for a batch", flags, n)
 		}
 	}

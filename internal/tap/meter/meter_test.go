@@ -14,6 +14,7 @@ import (
 
 	"crosstap/internal/flow"
 	"crosstap/internal/frame"
+	"crosstap/internal/testkit"
 )
 
 // text shows what matters of records, one per line.
@@ -303,7 +304,7 @@ func TestAllocations(t *testing.T) {
 	s := &single{shard: m.newShard(0, &used), front: m.newFront()}
 	defer s.cache.release()
 	s.batch(frames)
-	if n := testing.AllocsPerRun(100, func() { s.batch(frames) }); n != 0 {
+	if n := testkit.Allocs(100, func() { s.batch(frames) }); n != 0 {
 		t.Errorf("%v allocations for %d frames", n, len(frames))
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"crosstap/internal/filter"
 	"crosstap/internal/frame"
+	"crosstap/internal/testkit"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -128,7 +129,7 @@ func TestSiftAllocatesNothing(t *testing.T) {
 	for i := range frames {
 		frames[i] = frame.Frame{Data: ethernet(6), OrigLen: 300, Point: 3, Link: frame.LinkEthernet}
 	}
-	if n := testing.AllocsPerRun(100, func() {
+	if n := testkit.Allocs(100, func() {
 		b := frame.Batch{Frames: frames}
 		_ = m.sift(&b)
 	}); n != 0 {

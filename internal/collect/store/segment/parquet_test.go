@@ -12,6 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go"
+
+	"crosstap/internal/testkit"
 )
 
 // TestHybrid: indexes in the form of the format's description (Parquet format, Encodings, "Run Length Encoding / Bit-Packing Hybrid"),
@@ -147,7 +149,7 @@ func TestWriterKeeps(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.reset(io.Discard)
-	if n := testing.AllocsPerRun(3, func() {
+	if n := testkit.Allocs(3, func() {
 		w.reset(io.Discard)
 		if err := w.write(rows); err != nil {
 			t.Fatal(err)

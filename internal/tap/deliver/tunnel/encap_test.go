@@ -13,6 +13,7 @@ import (
 	"crosstap/internal/flow"
 	"crosstap/internal/frame"
 	"crosstap/internal/tap/testns"
+	"crosstap/internal/testkit"
 )
 
 // headersOf returns the headers that a target puts in front of two frames.
@@ -63,7 +64,7 @@ func TestNoAllocations(t *testing.T) {
 	frames := mixed(0, 128, 1400)
 	for _, url := range []string{"vxlan://h?vni=1", "geneve://h?vni=1", "gre://h?key=1&seq", "erspan2://h?session=1", "erspan3://h?session=1&granularity=ptp", "udp://h:9"} {
 		s := toNowhere(t, url)
-		if n := testing.AllocsPerRun(20, func() { s.batch(t.Context(), frames) }); n != 0 {
+		if n := testkit.Allocs(20, func() { s.batch(t.Context(), frames) }); n != 0 {
 			t.Errorf("%s: %v allocations for %d frames", url, n, len(frames))
 		}
 	}
