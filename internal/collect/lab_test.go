@@ -187,3 +187,34 @@ func TestLabLateTemplates(t *testing.T) {
 		t.Errorf("%d of %d Geneve records stored", geneve, sets)
 	}
 }
+
+// A flooded packet leaves a switch through each of its ports, and every port reports it; it counts where it came in, once. In the captures
+// the machines' own multicast is flooded.
+func TestLabFlooded(t *testing.T) {
+	m, _ := imported(t, labDatagrams(t), nil)
+	flooded := 0
+	for _, c := range m.Conversations() {
+		to := c.Server.Addr
+		if c.Segment != flow.NewSegment(flow.KindVXLAN, 5001) || !to.Netip().IsMulticast() {
+			continue
+		}
+		var in, out uint64
+		for _, o := range c.Forward.Observers {
+			switch {
+			case o.Direction == 1:
+				out += o.Packets
+			case o.Role == flow.RolePort:
+				in += o.Packets
+			}
+		}
+		if out > in && in > 0 {
+			flooded++
+		}
+		if in > 0 && c.Forward.Packets != in {
+			t.Errorf("%v > %v: %d packets counted, %d came in and %d went out", c.Client.Addr, to, c.Forward.Packets, in, out)
+		}
+	}
+	if flooded == 0 {
+		t.Error("nothing is flooded")
+	}
+}

@@ -166,7 +166,7 @@ func process() api.Process {
 func storeStatus(dir string, st store.Stats) api.Store {
 	return api.Store{
 		Dir: dir, Rows: st.Rows, Pending: uint64(st.PendingRows), Segments: uint64(st.Files), SizeBytes: st.Bytes,
-		DataFrom: moment(st.OldestNS), DataUntil: moment(st.NewestNS),
+		DataFrom: moment(st.OldestNS), DataUntil: moment(st.NewestNS), RollupRows: st.RollupRows, RollupBytes: st.RollupBytes,
 	}
 }
 

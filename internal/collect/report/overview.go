@@ -4,8 +4,10 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"time"
 
+	"crosstap/internal/collect/report/filter"
 	"crosstap/internal/flow"
 )
 
@@ -23,6 +25,9 @@ func (r *Reports) Overview(ctx context.Context, q Query) (Overview, error) {
 		return Overview{}, err
 	}
 	order, err := a.order(pairSort, "-octets", pairTie)
+	if err == nil {
+		err = a.rollPairs()
+	}
 	if err != nil {
 		return Overview{}, err
 	}
@@ -52,10 +57,19 @@ func (a *ask) overview(ctx context.Context, r *Reports, order string) (Overview,
 	return out, nil
 }
 
+// sums gives the steps to what sums read in the time range, and its name.
+func (a *ask) sums() (steps, table string) {
+	if a.step != 0 {
+		return a.facts(a.sinceMS, a.untilMS), "x"
+	}
+	return a.logical(a.sinceMS, a.untilMS) + ",\nx AS NOT MATERIALIZED (SELECT * FROM l WHERE " + canonical + ")", "x"
+}
+
 // headline counts tenants, segments and VMs and the two shares.
 func (a *ask) headline(ctx context.Context, out *Overview) error {
-	query := a.logical(a.sinceMS, a.untilMS) + `,
-c AS MATERIALIZED (SELECT fabric, segment, tenant, src_vm, dst_vm, ` + srcWho + ` AS src_who, ` + dstWho + ` AS dst_who, src_host, dst_host, octets FROM l WHERE ` + canonical + `)
+	steps, sums := a.sums()
+	query := steps + `,
+c AS MATERIALIZED (SELECT fabric, segment, tenant, src_vm, dst_vm, ` + srcWho + ` AS src_who, ` + dstWho + ` AS dst_who, src_host, dst_host, sum(octets) AS octets FROM ` + sums + ` GROUP BY ALL)
 SELECT count(DISTINCT (fabric, tenant)) FILTER (tenant <> ''), count(DISTINCT (fabric, segment)) FILTER (segment <> 0),
   (SELECT count(*) FROM (SELECT fabric, src_who FROM c WHERE src_who <> '' UNION SELECT fabric, dst_who FROM c WHERE dst_who <> '')),
   coalesce(sum(octets), 0)::UBIGINT, coalesce(sum(octets) FILTER (src_host = dst_host AND src_host <> ''), 0)::UBIGINT,
@@ -75,11 +89,30 @@ SELECT count(DISTINCT (fabric, tenant)) FILTER (tenant <> ''), count(DISTINCT (f
 
 func (a *ask) newPairs(ctx context.Context, out *Overview) error {
 	cut := a.untilMS - dayMS
+	if a.rollsLong() {
+		return a.newRolled(ctx, span{max(a.sinceMS, cut), a.untilMS}, span{cut - dayMS, cut}, &out.NewPairs)
+	}
 	query := a.logical(min(a.sinceMS, cut-dayMS), a.untilMS) + fmt.Sprintf(`,
 p AS (SELECT min(t_end) FILTER (t_end >= %[3]s) AS first, max(t_end) AS last FROM l WHERE %[4]s GROUP BY fabric, segment,
   if((src, %[5]s) > (dst, %[6]s), (dst, %[6]s, src, %[5]s), (src, %[5]s, dst, %[6]s)))
 SELECT count(*) FROM p WHERE first >= %[1]s AND last >= %[2]s`, ts(cut), ts(a.sinceMS), ts(cut-dayMS), canonical, srcWho, dstWho)
 	return a.each(ctx, query, func(rows *sql.Rows) error { return rows.Scan(&out.NewPairs) })
+}
+
+// rollsLong reports whether roll-ups know all that the filter asks for, and there is enough stored for them to pay.
+func (a *ask) rollsLong() bool {
+	oldest, _, ok := a.view.RollupExtent()
+	return ok && a.Resolution != "raw" && a.untilMS-oldest/1e6 >= rollupFrom.Milliseconds() &&
+		!slices.ContainsFunc(a.cond.expr.Fields(), func(f *filter.Field) bool { return !inRollup(f) })
+}
+
+// newRolled counts the pairs of a time that were not there in the one before.
+func (a *ask) newRolled(ctx context.Context, cur, before span, n *uint64) error {
+	step := a.step
+	a.step = time.Hour
+	query := a.factsOf(cur, before) + "\nSELECT count(*) FROM (SELECT bool_or(cur) AS now, bool_or(NOT cur) AS was FROM x GROUP BY " + pairKey + ") WHERE now AND NOT was"
+	a.step = step
+	return a.each(ctx, query, func(rows *sql.Rows) error { return rows.Scan(n) })
 }
 
 // lastMinute is the rate over the last minute of the time range.
@@ -124,8 +157,13 @@ SELECT ` + observerName + ` AS name, role, observer_host, exporter::VARCHAR, dom
 }
 
 func (a *ask) topSegments(ctx context.Context, out *Overview) error {
-	query := a.logical(a.sinceMS, a.untilMS) + `
-SELECT segment, ` + latest("tenant", "''") + `, sum(octets)::UBIGINT AS o, sum(packets)::UBIGINT FROM l WHERE ` + canonical + `
+	steps, sums := a.sums()
+	tenant := latest("tenant", "''")
+	if a.step != 0 {
+		tenant = "arg_max(tenant, last) FILTER (WHERE tenant <> '')"
+	}
+	query := steps + `
+SELECT segment, ` + tenant + `, sum(octets)::UBIGINT AS o, sum(packets)::UBIGINT FROM ` + sums + `
   GROUP BY fabric, segment ORDER BY o DESC, fabric, segment LIMIT ` + fmt.Sprint(topRows)
 	return a.each(ctx, query, func(rows *sql.Rows) error {
 		var s SegmentTotal

@@ -59,7 +59,13 @@ g AS NOT MATERIALIZED (SELECT ` + key)
   count(*) FILTER (can AND (marks & 2) <> 0) AS sampled_rows, count(*) FILTER ((marks & 8) <> 0) AS ambiguous_rows
   FROM o GROUP BY ` + key + ` HAVING bool_or(can)),
 q0 AS NOT MATERIALIZED (SELECT *, CASE WHEN votes <> 0 THEN votes > 0 ELSE port_votes >= 0 END AS fwd FROM g),
-q AS MATERIALIZED (SELECT fwd, fabric, segment, a, a_who, b, b_who, (segment & 4294967295)::UBIGINT AS vni, tenant,
+` + pairsOut(out))
+	return b.String()
+}
+
+// pairsOut gives the step q from q0: source and destination told apart.
+func pairsOut(out string) string {
+	return `q AS MATERIALIZED (SELECT fwd, fabric, segment, a, a_who, b, b_who, (segment & 4294967295)::UBIGINT AS vni, tenant,
   coalesce(if(fwd, a_vtep, b_vtep), ` + zeroAddr + `) AS src_vtep, coalesce(if(fwd, b_vtep, a_vtep), ` + zeroAddr + `) AS dst_vtep,
   coalesce(if(fwd, a_host, b_host), '') AS src_host, coalesce(if(fwd, b_host, a_host), '') AS dst_host,
   coalesce(if(fwd, a_vm, b_vm), '') AS src_vm, coalesce(if(fwd, b_vm, a_vm), '') AS dst_vm, if(fwd, a_vm_id, b_vm_id) AS src_vm_id, if(fwd, b_vm_id, a_vm_id) AS dst_vm_id, if(fwd, a, b) AS src_addr, if(fwd, b, a) AS dst_addr,
@@ -68,8 +74,7 @@ q AS MATERIALIZED (SELECT fwd, fabric, segment, a, a_who, b, b_who, (segment & 4
   octets_fwd + octets_rev AS octets, packets_fwd + packets_rev AS packets, coalesce(variance, 0) AS variance, flows::UBIGINT AS flows,
   src_host = dst_host AND src_host <> '' AS same_host, first_seen, last_seen,
   coalesce(seen_canonical, []) AS seen_canonical, coalesce(seen_other, []) AS seen_other, duplicates,
-  (marks | if(votes = 0 AND port_votes <> 0, 64, 0))::USMALLINT AS marks, sampled_rows, ambiguous_rows` + out + ` FROM q0)`)
-	return b.String()
+  (marks | if(votes = 0 AND port_votes <> 0, 64, 0))::USMALLINT AS marks, sampled_rows, ambiguous_rows` + out + ` FROM q0)`
 }
 
 // observerName is what an observer is called: its name, else "exporter/domain".
@@ -141,6 +146,9 @@ func (r *Reports) Pairs(ctx context.Context, q Query) (Pairs, error) {
 		return Pairs{}, err
 	}
 	order, err := a.order(pairSort, "-octets", pairTie)
+	if err == nil {
+		err = a.rollPairs()
+	}
 	if err != nil {
 		return Pairs{}, err
 	}
@@ -156,11 +164,7 @@ func (r *Reports) Pairs(ctx context.Context, q Query) (Pairs, error) {
 func (a *ask) pairs(ctx context.Context, r *Reports, order string) (Pairs, error) {
 	out := Pairs{Rows: []Pair{}}
 	var s endsScan
-	a.twice = true
-	defer func() { a.twice = false }()
-	query := a.grouped(a.sinceMS, a.untilMS, false) + a.sparks(order) + "\nSELECT " + endsColumns + ", " + countsColumns +
-		", conversations, to_json(apps)::VARCHAR, to_json(spark)::VARCHAR, " + totalColumns + " FROM topq LEFT JOIN spark USING (pair) ORDER BY pair"
-	err := a.each(ctx, query, func(rows *sql.Rows) (err error) {
+	err := a.each(ctx, a.pairsSQL(order), func(rows *sql.Rows) (err error) {
 		var p Pair
 		var apps string
 		var spark sql.NullString
@@ -185,6 +189,19 @@ func (a *ask) pairs(ctx context.Context, r *Reports, order string) (Pairs, error
 	}
 	out.Meta, err = a.meta(ctx, r, "pairs", s.total, s.sampled, s.ambiguous)
 	return out, err
+}
+
+func (a *ask) pairsSQL(order string) string {
+	var steps, from string
+	if a.step != 0 {
+		steps, from = a.rolledPairs(a.sinceMS, a.untilMS)+a.sparks(order)+a.rolledOthers(a.sinceMS, a.untilMS), "tops"
+	} else {
+		a.twice = true
+		steps, from = a.grouped(a.sinceMS, a.untilMS, false)+a.sparks(order), "topq"
+		a.twice = false
+	}
+	return steps + "\nSELECT " + endsColumns + ", " + countsColumns + ", conversations, to_json(apps)::VARCHAR, to_json(spark)::VARCHAR, " + totalColumns +
+		" FROM " + from + " LEFT JOIN spark USING (pair) ORDER BY pair"
 }
 
 // sparkParts is the number of parts of a pair's sparkline.

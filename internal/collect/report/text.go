@@ -46,7 +46,7 @@ var marks = []struct {
 	name string
 }{
 	{flow.MarkSampled, "sampled"}, {flow.MarkAssumed, "assumed"}, {flow.MarkAmbiguous, "ambiguous"}, {flow.MarkTruncated, "truncated"},
-	{flow.MarkFragments, "fragments"}, {flow.MarkGuess, "guess"}, {flow.MarkReverse, "reverse"}, {flow.MarkGap, "gap"},
+	{flow.MarkFragments, "fragments"}, {flow.MarkGuess, "guess"}, {flow.MarkReverse, "reverse"}, {flow.MarkGap, "gap"}, {flow.MarkBorrowed, "borrowed"},
 }
 
 // markNames lists the names of the marks; being canonical is not one.

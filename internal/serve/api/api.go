@@ -32,16 +32,18 @@ type Config struct {
 	Reporter Reporter
 	Status   func() Status // a snapshot; cheap, called every second for each subscriber
 
-	SQL          store.Querier // answers /api/v1/sql; nil for a server without it
-	Console      http.Handler  // the web console, at "/"; nil gives a page that says how to build it
-	Version      string        // of the product
-	Hosts        []string      // further names that the Host header may have on a loopback listener
-	QueryTimeout time.Duration // 0 means 30 s
-	Queries      int           // reports computed at the same time; 0 means 4
-	Subscribers  int           // of the live ticks at the same time; 0 means 64
-	Tick         time.Duration // between two looks for news; 0 means 1 s
-	Now          func() time.Time
-	Log          *slog.Logger
+	SQL store.Querier // answers /api/v1/sql; nil for a server without it
+	// Administrator reports whether a request is of one, who may ask in SQL. nil takes those for it who ask on this machine.
+	Administrator func(*http.Request) bool
+	Console       http.Handler  // the web console, at "/"; nil gives a page that says how to build it
+	Version       string        // of the product
+	Hosts         []string      // further names that the Host header may have on a loopback listener
+	QueryTimeout  time.Duration // 0 means 30 s
+	Queries       int           // reports computed at the same time; 0 means 4
+	Subscribers   int           // of the live ticks at the same time; 0 means 64
+	Tick          time.Duration // between two looks for news; 0 means 1 s
+	Now           func() time.Time
+	Log           *slog.Logger
 }
 
 // API is the handler of all of it. It is safe for concurrent use.
@@ -105,6 +107,9 @@ func defaults(cfg *Config) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Administrator == nil {
+		cfg.Administrator = onThisMachine
 	}
 	if cfg.Console == nil {
 		cfg.Console = http.HandlerFunc(noConsole)

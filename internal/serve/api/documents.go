@@ -54,6 +54,9 @@ type Store struct {
 	SizeBytes uint64     `json:"size_bytes"`
 	DataFrom  *time.Time `json:"data_from"` // null for an empty store
 	DataUntil *time.Time `json:"data_until"`
+
+	RollupRows  uint64 `json:"rollup_rows"` // of sealed hours
+	RollupBytes uint64 `json:"rollup_bytes"`
 }
 
 // Inventory is the state of the inventory file.

@@ -100,6 +100,8 @@ var (
 	pending  = define("gauge", "store_pending_rows", "Rows accepted and not yet durable.")
 	size     = define("gauge", "store_size_bytes", "Size of the store on disk.")
 	segments = define("gauge", "store_segments", "Files of the store.")
+	rolls    = define("gauge", "store_rollup_rows", "Rows of roll-ups by the hour.")
+	rollSize = define("gauge", "store_rollup_size_bytes", "Size of the roll-ups on disk.")
 	newest   = define("gauge", "store_newest_timestamp_seconds", "Newest stored end of a flow, Unix time.")
 )
 
@@ -138,6 +140,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(pending, float64(s.Store.Pending))
 	gauge(size, float64(s.Store.SizeBytes))
 	gauge(segments, float64(s.Store.Segments))
+	gauge(rolls, float64(s.Store.RollupRows))
+	gauge(rollSize, float64(s.Store.RollupBytes))
 	if s.Store.DataUntil != nil {
 		gauge(newest, float64(s.Store.DataUntil.UnixMilli())/1000)
 	}

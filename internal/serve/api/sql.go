@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -19,6 +20,10 @@ const maxSQL = 32 << 10
 // sql answers GET /api/v1/sql?q=SELECT…&from=…&to=…&limit=…: a question of an administrator over the views flows, canonical and
 // pairs_1h. It counts among the reports that are computed at the same time.
 func (a *API) sql(w http.ResponseWriter, r *http.Request) {
+	if !a.cfg.Administrator(r) {
+		problem(http.StatusForbidden, "questions in SQL are for administrators: ask on the server itself, over a loopback address, or read the store there with --data").write(w)
+		return
+	}
 	q, p := a.sqlQuestion(r)
 	if p != nil {
 		p.write(w)
@@ -40,6 +45,20 @@ func (a *API) sql(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(doc) // the client is gone: nobody to tell
+}
+
+// onThisMachine reports whether a request comes from this process or machine, and was not passed on for somebody else.
+func onThisMachine(r *http.Request) bool {
+	for _, passed := range []string{"Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"} {
+		if r.Header.Get(passed) != "" {
+			return false
+		}
+	}
+	if r.RemoteAddr == "" { // no socket: a store directory is read
+		return true
+	}
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && from.Addr().Unmap().IsLoopback()
 }
 
 // sqlQuestion reads the parameters.
