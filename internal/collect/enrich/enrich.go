@@ -176,7 +176,7 @@ func (e *Enricher) finish(r *flow.Record, ref int32, book identity.Book) {
 	r.FlowID = f.id
 	if r.Segment == 0 && f.segment != 0 {
 		r.Segment = f.segment // from another observer, who saw the same MAC addresses
-		e.ends(r, book)
+		ends(r, book)
 	}
 	r.Marks &^= flow.MarkCanonical
 	if e.flows.elect(f, r) {

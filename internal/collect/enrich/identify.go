@@ -21,13 +21,13 @@ func (e *Enricher) identify(r *flow.Record, book identity.Book) (ambiguous bool)
 	} else {
 		ambiguous = e.segment(r, o, book)
 	}
-	two := e.ends(r, book)
+	two := ends(r, book)
 	r.ObserverHost = observerHost(r, o, book)
 	return ambiguous || two
 }
 
 // ends fills in the machines and hosts at both ends, and whose the segment is.
-func (e *Enricher) ends(r *flow.Record, book identity.Book) (ambiguous bool) {
+func ends(r *flow.Record, book identity.Book) (ambiguous bool) {
 	src, twoSrc := owner(book, r, r.SrcMAC, r.Src)
 	dst, twoDst := owner(book, r, r.DstMAC, r.Dst)
 	r.Fabric = fabricOf(r, src, dst)
@@ -74,11 +74,7 @@ func (e *Enricher) observer(r *flow.Record, o *identity.Observer) {
 // addresses, its VLAN tag, where other observers saw these MAC addresses, or addresses that are used in one
 // segment only.
 func (e *Enricher) segment(r *flow.Record, o *identity.Observer, book identity.Book) (ambiguous bool) {
-	if o != nil && o.Segment != 0 {
-		r.Segment = o.Segment
-		return false
-	}
-	s, ok := oneSegment(byMAC(book, r.SrcMAC, r.EndNS), byMAC(book, r.DstMAC, r.EndNS))
+	s, ok := placeSegment(r, o, book)
 	if s != 0 || !ok {
 		r.Segment = s
 		return !ok
@@ -90,13 +86,34 @@ func (e *Enricher) segment(r *flow.Record, o *identity.Observer, book identity.B
 	if r.Segment = e.known.segment(r); r.Segment != 0 {
 		return false
 	}
+	r.Segment, ok = addrSegment(r, book)
+	return !ok
+}
+
+// placeSegment is the segment of the record's observer or of the adapters with its MAC addresses; ok is false when these are in two.
+func placeSegment(r *flow.Record, o *identity.Observer, book identity.Book) (s flow.Segment, ok bool) {
+	if o != nil && o.Segment != 0 {
+		return o.Segment, true
+	}
+	return oneSegment(byMAC(book, r.SrcMAC, r.EndNS), byMAC(book, r.DstMAC, r.EndNS))
+}
+
+// addrSegment is the segment of the adapters with addresses that are used in one segment only; ok is false when two fit.
+func addrSegment(r *flow.Record, book identity.Book) (s flow.Segment, ok bool) {
 	src, twoSrc := byAddr(book, 0, r.Src, r.EndNS)
 	dst, twoDst := byAddr(book, 0, r.Dst, r.EndNS)
 	if s, ok = oneSegment(src, dst); twoSrc || twoDst || !ok {
-		return true
+		return 0, false
 	}
-	r.Segment = s
-	return false
+	return s, true
+}
+
+// inventorySegment is what the inventory alone says.
+func inventorySegment(r *flow.Record, o *identity.Observer, book identity.Book) (s flow.Segment, ok bool) {
+	if s, ok = placeSegment(r, o, book); s != 0 || !ok {
+		return s, ok
+	}
+	return addrSegment(r, book)
 }
 
 // oneSegment is the segment of the adapters that are known; ok is false when they are in two.

@@ -28,6 +28,8 @@ type Config struct {
 	// they were made from.
 	KeepRollups time.Duration
 
+	Inventory Inventory // corrects rows when their hour is sealed, and for a day; nil for none
+
 	QueryMemory  int64 // of the query engine, bytes; 25 % of the machine's, at least 128 MiB
 	QueryThreads int   // at most; cores - 1, 1 to 2
 

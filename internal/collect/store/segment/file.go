@@ -34,7 +34,8 @@ type file struct {
 	Sealed  bool   `json:"sealed"`   // the canonical rows are settled
 	Columns int    `json:"columns"`  // 0 in files from before there were later ones
 
-	Schema int `json:"schema,omitempty"` // 0 for 1
+	Schema int    `json:"schema,omitempty"` // 0 for 1
+	Known  uint64 `json:"known,omitempty"`  // version of the inventory that the rows go by, 0 for not known
 
 	Of []string `json:"of,omitempty"` // roll-ups: the files whose rows it adds up
 }
@@ -121,7 +122,7 @@ var (
 )
 
 const (
-	rowGroupRows = 122_880 // rows to a row group, the unit that DuckDB reads in parallel
+	rowGroupRows = 1 << 15 // rows to a row group: what questions read or leave out as a whole, and read in parallel
 	pageRows     = 1 << 15
 )
 

@@ -155,6 +155,7 @@ func (s *Store) writeBatch(recs []flow.Record) error {
 		return err
 	}
 	var added []file
+	known := s.agreed()
 	undo := func() {
 		for _, f := range added {
 			os.Remove(s.path(f.Name))
@@ -166,6 +167,7 @@ func (s *Store) writeBatch(recs []flow.Record) error {
 			undo()
 			return err
 		}
+		f.Known = known
 		added = append(added, f)
 	}
 	s.mu.Lock()

@@ -138,6 +138,7 @@ func (s *Store) merge(in []file, level int, sealed bool, bits []bitmap, each fun
 		if err != nil {
 			return out, err
 		}
+		f.Known = commonVersion(in)
 		out = append(out, f)
 	}
 	return out, nil

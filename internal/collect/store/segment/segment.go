@@ -59,7 +59,10 @@ type Store struct {
 	spill     string    // folder for what does not fit in its memory
 	spills    *spillDir // ReadOnly: the same, to remove
 	diskSpace func(dir string) (free, total uint64, err error)
-	enc0      *encoder // used by the flusher only
+	enc0      *encoder  // used by the flusher only
+	agreement agreement // too
+	sweeping  bool      // this round of tidying corrects sealed hours; keep guards it
+	swept     time.Time // when one last did
 
 	wake  chan struct{} // a batch is full, or Flush was called
 	tidy  chan struct{} // a file was added

@@ -50,6 +50,7 @@ func (s *Store) Tidy() error {
 	if err := s.expire(); err != nil {
 		return err
 	}
+	s.startSweep()
 	hours := s.hours()
 	for _, hour := range slices.Sorted(maps.Keys(hours)) {
 		err := s.tidyHour(hour, hours)
@@ -109,14 +110,30 @@ func (s *Store) tidyHour(hour int64, hours map[int64][]file) error {
 		over = now >= hour+hourMS
 	}
 	switch {
-	case unsealed && over:
-		return s.seal(hour, files, slices.Concat(hours[hour-hourMS], hours[hour+hourMS]))
+	case unsealed && over || !unsealed && s.mayAmend(hour, files, false):
+		return s.settleHour(hour, hours, unsealed)
 	case rows0 >= int64(s.cfg.SealRows):
 		return s.replace(level0, 1, false, nil)
 	case len(small) >= s.cfg.MergeFiles:
 		return s.replace(small, 0, false, nil)
 	}
 	return nil
+}
+
+// settleHour corrects an hour that is over by the inventory, and seals it when it is not or no longer.
+func (s *Store) settleHour(hour int64, hours map[int64][]file, unsealed bool) (err error) {
+	files := hours[hour]
+	if s.mayAmend(hour, files, unsealed) {
+		var changed bool
+		if files, changed, err = s.amend(files); err != nil {
+			return err
+		}
+		unsealed, hours[hour] = unsealed || changed, files
+	}
+	if !unsealed {
+		return nil
+	}
+	return s.seal(hour, files, slices.Concat(hours[hour-hourMS], hours[hour+hourMS]))
 }
 
 // summed reports whether a roll-up adds up the rows of a file.

@@ -1,0 +1,66 @@
+package report
+
+import (
+	"slices"
+	"strings"
+)
+
+// Pairs over long ranges come from roll-ups: all sums are exact, and so are the orders by them. Only flows are counted
+// anew in each hour, and of those of one client the greater number of both directions counts.
+
+// sortedByRows are the orders that need the rows themselves.
+var sortedByRows = []string{"flows", "conversations", "duplicates", "seen_by"}
+
+// rollPairs decides whether roll-ups answer.
+func (a *ask) rollPairs() error {
+	err := a.useRollup(!slices.Contains(sortedByRows, strings.TrimPrefix(a.Sort, "-")))
+	if a.rowwise = a.step != 0; a.rowwise {
+		a.notes = append(a.notes, "flows are counted by the hour: one that lives in two hours counts in both")
+	}
+	return err
+}
+
+// rolledPairs gives the steps o and q as grouped does.
+func (a *ask) rolledPairs(fromMS, toMS int64) string {
+	vote := "CASE client WHEN 1 THEN if(sw, -1, 1) WHEN 2 THEN if(sw, 1, -1) ELSE 0 END"
+	if a.oriented() {
+		vote = "if(sw = turn, 1, -1)" // what the filter went by
+	}
+	return a.facts(fromMS, toMS) + `,
+o0 AS NOT MATERIALIZED (SELECT *, ` + swappedEnds + ` AS sw FROM x),
+o AS NOT MATERIALIZED (SELECT fabric, segment, tenant, app, sw, sw = turn AS opened, packets, octets, flows, first AS t_start, last AS t_end, last AS at, true AS can, marks, variance, sampled_rows, ambiguous_rows, seen_by,
+  if(sw, dst, src) AS a, if(sw, src, dst) AS b, if(sw, dst_vm, src_vm) AS a_vm, if(sw, src_vm, dst_vm) AS b_vm, if(sw, dst_vm_id, src_vm_id) AS a_vm_id, if(sw, src_vm_id, dst_vm_id) AS b_vm_id,
+  if(sw, ` + dstWho + `, ` + srcWho + `) AS a_who, if(sw, ` + srcWho + `, ` + dstWho + `) AS b_who, if(sw, dst_host, src_host) AS a_host, if(sw, src_host, dst_host) AS b_host,
+  if(sw, outer_dst, outer_src) AS a_vtep, if(sw, outer_src, outer_dst) AS b_vtep, rows::BIGINT * (` + vote + `) AS vote, if(sw, -port_votes, port_votes) AS port_vote FROM o0),
+g AS NOT MATERIALIZED (SELECT ` + pairGroup + `, ` + latestRolled("tenant", "''", "a_vm", "''", "b_vm", "''", "a_host", "''", "b_host", "''", "a_vtep", zeroAddr, "b_vtep", zeroAddr) + `,
+  list_sort(list(DISTINCT app) FILTER (WHERE app <> '')) AS apps, max(a_vm_id) AS a_vm_id, max(b_vm_id) AS b_vm_id,
+  sum(octets) FILTER (NOT sw) AS octets_ab, sum(octets) FILTER (sw) AS octets_ba, sum(packets) FILTER (NOT sw) AS packets_ab, sum(packets) FILTER (sw) AS packets_ba, sum(variance) AS variance,
+  greatest(coalesce(sum(flows) FILTER (opened AND NOT sw), 0), coalesce(sum(flows) FILTER (opened AND sw), 0)) + greatest(coalesce(sum(flows) FILTER (NOT opened AND NOT sw), 0), coalesce(sum(flows) FILTER (NOT opened AND sw), 0)) AS flows,
+  min(t_start) AS first_seen, max(t_end) AS last_seen, list_sort(list_distinct(flatten(list(DISTINCT string_split(seen_by, chr(10)))))) AS seen_canonical, bit_or(marks) AS marks,
+  sum(vote) AS votes, sum(port_vote) AS port_votes, sum(sampled_rows) AS sampled_rows, sum(ambiguous_rows) AS ambiguous_rows FROM o GROUP BY ` + pairGroup + `),
+q0 AS NOT MATERIALIZED (SELECT *, CASE WHEN votes <> 0 THEN votes > 0 ELSE port_votes >= 0 END AS fwd, [] AS seen_other, 0::UBIGINT AS duplicates FROM g),
+` + pairsOut(", flows AS conversations, coalesce(apps, []) AS apps")
+}
+
+// pairGroup are the columns that tell pairs apart.
+const pairGroup = "fabric, segment, a, a_who, b, b_who"
+
+// latestRolled gives the value that each column had last, of those that have one: column, zero, …
+func latestRolled(columns ...string) string {
+	var all []string
+	for c := range slices.Chunk(columns, 2) {
+		all = append(all, "arg_max("+c[0]+", at) FILTER (WHERE "+c[0]+" <> "+c[1]+") AS "+c[0])
+	}
+	return strings.Join(all, ", ")
+}
+
+// rolledOthers completes the rows of the answer, topq, by what other observers told: it stands in one roll-up row of each
+// pair and hour, whatever the filter keeps. It gives the step tops.
+func (a *ask) rolledOthers(fromMS, toMS int64) string {
+	return `,
+w0 AS NOT MATERIALIZED (SELECT fabric, segment, duplicates, seen_other, if(` + swappedEnds + `, dst, src) AS a, if(` + swappedEnds + `, src, dst) AS b,
+  if(` + swappedEnds + `, ` + dstWho + `, ` + srcWho + `) AS a_who, if(` + swappedEnds + `, ` + srcWho + `, ` + dstWho + `) AS b_who FROM ` + a.rollup(fromMS, toMS) + ` WHERE other_rows > 0),
+w AS MATERIALIZED (SELECT pair, sum(w0.duplicates)::UBIGINT AS duplicates, list_sort(list_distinct(flatten(list(DISTINCT string_split(w0.seen_other, chr(10)))))) AS seen_other
+  FROM w0 JOIN topq ON w0.segment = topq.segment AND w0.a = topq.a AND w0.b = topq.b AND w0.fabric = topq.fabric AND w0.a_who = topq.a_who AND w0.b_who = topq.b_who GROUP BY pair),
+tops AS NOT MATERIALIZED (SELECT topq.* REPLACE (coalesce(w.duplicates, 0)::UBIGINT AS duplicates, coalesce(w.seen_other, []) AS seen_other) FROM topq LEFT JOIN w USING (pair))`
+}
