@@ -2,13 +2,13 @@ package rpcap
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
+
+	"crosstap/internal/pki"
 )
 
 // Target is an interface of another host, as a URL names it.
@@ -74,14 +74,7 @@ func (t *Target) option(name, v string) (err error) {
 		}
 		t.Here = v == "here"
 	case "ca":
-		pem, err := os.ReadFile(v)
-		if err != nil {
-			return fmt.Errorf("ca: %w", err)
-		}
-		t.TLS.RootCAs = x509.NewCertPool()
-		if !t.TLS.RootCAs.AppendCertsFromPEM(pem) {
-			return fmt.Errorf("ca: %s holds no certificate", v)
-		}
+		t.TLS.RootCAs, err = pki.Authorities(v)
 	case "server_name":
 		t.TLS.ServerName = v
 	default:

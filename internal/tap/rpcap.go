@@ -10,6 +10,7 @@ import (
 
 	"crosstap/internal/filter"
 	"crosstap/internal/frame"
+	"crosstap/internal/netns"
 	"crosstap/internal/rpcap"
 	"crosstap/internal/tap/capture"
 )
@@ -90,7 +91,7 @@ func (t *Tap) offered() (list []rpcap.Interface) {
 		list = append(list, i)
 	}
 	if t.live != nil {
-		_ = capture.InNetNS(t.spec.NetNS, func() error { return describeInterfaces(list) })
+		_ = netns.Do(t.spec.NetNS, func() error { return describeInterfaces(list) })
 	}
 	return list
 }

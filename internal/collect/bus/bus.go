@@ -4,7 +4,6 @@ package bus
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 	"crosstap/internal/collect/message"
 	"crosstap/internal/flow"
 	"crosstap/internal/nearest"
+	"crosstap/internal/pki"
 )
 
 // Format is what a message is made of.
@@ -112,26 +112,9 @@ func (t TLS) config() (*tls.Config, error) {
 		}
 		return nil, nil
 	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
-	if t.CA != "" {
-		pem, err := os.ReadFile(t.CA)
-		if err != nil {
-			return nil, fmt.Errorf("tls: ca: %w", err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("tls: ca: %s has no certificate in PEM", t.CA)
-		}
-	}
-	if (t.Cert == "") != (t.Key == "") {
-		return nil, errors.New("tls: cert and key belong together")
-	}
-	if t.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
-		if err != nil {
-			return nil, fmt.Errorf("tls: cert: %w", err)
-		}
-		c.Certificates = []tls.Certificate{pair}
+	c, err := pki.Client{CA: t.CA, Cert: t.Cert, Key: t.Key, ServerName: t.ServerName}.Config()
+	if err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
 	}
 	return c, nil
 }

@@ -16,6 +16,7 @@ import (
 
 	"crosstap/internal/frame"
 	"crosstap/internal/ledger"
+	"crosstap/internal/netns"
 )
 
 // LiveConfig says which interfaces to capture from, and how.
@@ -80,7 +81,7 @@ type Live struct {
 	cfg    LiveConfig
 	book   *ledger.Book
 	log    *slog.Logger
-	space  *netns
+	space  *netns.Space
 	rings  []*ring
 	index  []atomic.Uint32 // interface index of each point
 	links  []atomic.Uint32 // link type of each point + 1, 0 before it was captured
@@ -171,10 +172,10 @@ const (
 // three quarters of it are waiting, the oldest are shed and counted.
 func (l *Live) Run(ctx context.Context, out chan<- frame.Batch) error {
 	var err error
-	if l.space, err = openNetns(l.cfg.NetNS); err != nil {
+	if l.space, err = netns.Open(l.cfg.NetNS); err != nil {
 		return fmt.Errorf("capture: %w", err)
 	}
-	defer l.space.close()
+	defer l.space.Close()
 	defer l.close()
 	for point, name := range l.cfg.Interfaces {
 		r, err := l.open(name, uint32(point))

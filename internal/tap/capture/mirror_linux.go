@@ -13,6 +13,7 @@ import (
 
 	"crosstap/internal/frame"
 	"crosstap/internal/ledger"
+	"crosstap/internal/netns"
 )
 
 // MirrorConfig says where copies of remote mirrors arrive.
@@ -102,11 +103,11 @@ func (m *Mirror) Run(ctx context.Context, out chan<- frame.Batch) error {
 
 // open opens the sockets of all endpoints.
 func (m *Mirror) open() (all []*mirrorSocket, err error) {
-	space, err := openNetns(m.cfg.NetNS)
+	space, err := netns.Open(m.cfg.NetNS)
 	if err != nil {
 		return nil, err
 	}
-	defer space.close()
+	defer space.Close()
 	for i := range m.cfg.Endpoints {
 		e := &m.cfg.Endpoints[i]
 		list, err := m.listen(space, e)
@@ -120,7 +121,7 @@ func (m *Mirror) open() (all []*mirrorSocket, err error) {
 }
 
 // listen opens the socket of an endpoint: for all addresses one that takes IPv4 and IPv6, over IP one for each.
-func (m *Mirror) listen(space *netns, e *Endpoint) (all []*mirrorSocket, err error) {
+func (m *Mirror) listen(space *netns.Space, e *Endpoint) (all []*mirrorSocket, err error) {
 	families := []int{unix.AF_INET6, unix.AF_INET}
 	switch {
 	case e.Addr.Is4():
@@ -130,7 +131,7 @@ func (m *Mirror) listen(space *netns, e *Endpoint) (all []*mirrorSocket, err err
 	}
 	for _, family := range families {
 		fd := -1
-		err = space.do(func() (err error) { fd, err = bind(e, family); return err })
+		err = space.Do(func() (err error) { fd, err = bind(e, family); return err })
 		if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL) && !e.Addr.IsValid() {
 			continue // a host without IPv6
 		}

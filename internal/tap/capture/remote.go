@@ -13,6 +13,7 @@ import (
 
 	"crosstap/internal/frame"
 	"crosstap/internal/ledger"
+	"crosstap/internal/netns"
 	"crosstap/internal/rpcap"
 )
 
@@ -35,7 +36,7 @@ type Remote struct {
 	book  *ledger.Book
 	log   *slog.Logger
 	all   []*remoteInterface
-	space *netns
+	space *netns.Space
 }
 
 // Reasons under which frames of a remote capture are dropped.
@@ -78,10 +79,10 @@ func (r *Remote) Book() *ledger.Book { return r.book }
 // second.
 func (r *Remote) Run(ctx context.Context, out chan<- frame.Batch) error {
 	var err error
-	if r.space, err = openNetns(r.cfg.NetNS); err != nil {
+	if r.space, err = netns.Open(r.cfg.NetNS); err != nil {
 		return fmt.Errorf("capture: %w", err)
 	}
-	defer r.space.close()
+	defer r.space.Close()
 	for _, i := range r.all {
 		if err := i.connect(ctx); err != nil {
 			for _, i := range r.all {
@@ -121,7 +122,7 @@ func (i *remoteInterface) connect(ctx context.Context) error {
 	if !i.target.Here {
 		cc.Filter = r.cfg.Filter
 	}
-	return r.space.do(func() error {
+	return r.space.Do(func() error {
 		c, err := rpcap.Dial(ctx, i.target.ClientConfig)
 		if err != nil {
 			return err

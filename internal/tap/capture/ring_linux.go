@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"crosstap/internal/frame"
+	"crosstap/internal/netns"
 )
 
 // ring is one packet socket and the memory that it shares with the kernel: blocks that the kernel fills in turn and hands
@@ -61,9 +62,9 @@ const (
 const vnetLen = 10
 
 // openRing opens a ring on an interface. Frames arrive from its last step on, none before the filter is in place.
-func openRing(space *netns, cfg *LiveConfig, name string, point uint32) (*ring, error) {
+func openRing(space *netns.Space, cfg *LiveConfig, name string, point uint32) (*ring, error) {
 	r := &ring{name: name, point: point, fd: -1}
-	err := space.do(func() (err error) {
+	err := space.Do(func() (err error) {
 		r.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 		if err != nil {
 			return permission(err)

@@ -1,21 +1,20 @@
 package deliver
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"crosstap/internal/tap/deliver/tunnel"
+	"crosstap/internal/netns"
+	"crosstap/internal/pki"
 )
 
 // dialer makes connections to a receiver.
@@ -37,28 +36,7 @@ func newDialer(t *StreamTarget) (dialer, error) {
 // config reads the certificates, anew for each connection, so that renewed ones are taken without a restart.
 func (d dialer) config() (*tls.Config, error) {
 	t := d.target
-	c := &tls.Config{ServerName: t.ServerName, MinVersion: tls.VersionTLS12}
-	if c.ServerName == "" {
-		c.ServerName = t.Host
-	}
-	if t.CA != "" {
-		pem, err := os.ReadFile(t.CA)
-		if err != nil {
-			return nil, fmt.Errorf("ca: %w", err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("ca: %s: no certificate in it", t.CA)
-		}
-	}
-	if t.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
-		if err != nil {
-			return nil, fmt.Errorf("cert: %w", err)
-		}
-		c.Certificates = []tls.Certificate{pair}
-	}
-	return c, nil
+	return pki.Client{CA: t.CA, Cert: t.Cert, Key: t.Key, ServerName: cmp.Or(t.ServerName, t.Host)}.Config()
 }
 
 // connection is a TLS connection that knows how much of what was written the receiver's host has acknowledged.
@@ -104,7 +82,7 @@ func (d dialer) dial(ctx context.Context) (*connection, error) {
 		nd.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(d.target.Source, 0))
 	}
 	var raw net.Conn
-	err = tunnel.Within(d.target.NetNS, func() (err error) {
+	err = netns.Do(d.target.NetNS, func() (err error) {
 		raw, err = nd.DialContext(ctx, "tcp", d.to.String())
 		return err
 	})

@@ -1,15 +1,15 @@
 package export
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"time"
+
+	"crosstap/internal/pki"
 )
 
 // dialer makes connections to a target.
@@ -32,28 +32,7 @@ func newDialer(t *Target) (dialer, error) {
 // config reads the certificates, anew for each connection, so that renewed ones are taken without a restart.
 func (d dialer) config() (*tls.Config, error) {
 	t := &d.target
-	c := &tls.Config{ServerName: t.ServerName, MinVersion: tls.VersionTLS12}
-	if c.ServerName == "" {
-		c.ServerName = t.Host
-	}
-	if t.CA != "" {
-		pem, err := os.ReadFile(t.CA)
-		if err != nil {
-			return nil, fmt.Errorf("ca: %w", err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("ca: %s: no certificate in it", t.CA)
-		}
-	}
-	if t.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
-		if err != nil {
-			return nil, fmt.Errorf("cert: %w", err)
-		}
-		c.Certificates = []tls.Certificate{pair}
-	}
-	return c, nil
+	return pki.Client{CA: t.CA, Cert: t.Cert, Key: t.Key, ServerName: cmp.Or(t.ServerName, t.Host)}.Config()
 }
 
 // connection is a connection that knows how much of what was written the collector's host has acknowledged.

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"crosstap/internal/flow"
-	"crosstap/internal/tap/capture"
+	"crosstap/internal/netns"
 )
 
 // link is a network interface.
@@ -19,8 +19,8 @@ type link struct {
 }
 
 // links returns the interfaces of a network namespace by name, as the kernel lists them (rtnetlink(7), RTM_GETLINK).
-func links(netns string) (all map[string]link, err error) {
-	err = capture.InNetNS(netns, func() error {
+func links(space string) (all map[string]link, err error) {
+	err = netns.Do(space, func() error {
 		b, err := syscall.NetlinkRIB(unix.RTM_GETLINK, unix.AF_UNSPEC)
 		if err != nil {
 			return err
@@ -81,8 +81,8 @@ func (l *link) info(b []byte) {
 }
 
 // neighbours returns the addresses that bridges have learned, by the index of the port's interface (RTM_GETNEIGH of AF_BRIDGE).
-func neighbours(netns string) (all map[int][]flow.MAC, err error) {
-	err = capture.InNetNS(netns, func() error {
+func neighbours(space string) (all map[int][]flow.MAC, err error) {
+	err = netns.Do(space, func() error {
 		messages, err := dumpNeighbours()
 		if err != nil {
 			return err

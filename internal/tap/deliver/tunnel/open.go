@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"crosstap/internal/netns"
 	"crosstap/internal/wire"
 )
 
@@ -43,28 +43,6 @@ func (s *Sink) headers() int {
 	return n
 }
 
-// within runs f on a thread in a network namespace, "" for the process's own: sockets that f opens stay in it.
-func within(path string, f func() error) error {
-	if path == "" {
-		return f()
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("network namespace: %w", err)
-	}
-	defer file.Close()
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		if err := unix.Setns(int(file.Fd()), unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("network namespace %s: %w", path, err)
-			return
-		}
-		done <- f()
-	}()
-	return <-done
-}
-
 const resolveTimeout = 5 * time.Second
 
 func (s *Sink) open(ctx context.Context) error {
@@ -77,7 +55,7 @@ func (s *Sink) open(ctx context.Context) error {
 		return err
 	}
 	s.way.overhead = s.headers()
-	if err := within(t.NetNS, s.openSockets); err != nil {
+	if err := netns.Do(t.NetNS, s.openSockets); err != nil {
 		return err
 	}
 	if err := s.check(); err != nil {
@@ -310,7 +288,7 @@ func pathMTU(fd int, v6 bool) (mtu int, err error) {
 // openInterface opens the socket of an interface.
 func (s *Sink) openInterface() error {
 	t := &s.cfg.Target
-	return within(t.NetNS, func() error {
+	return netns.Do(t.NetNS, func() error {
 		link, err := netlink.LinkByName(t.Host)
 		if err != nil {
 			return fmt.Errorf("interface %q: %w; there are: %s", t.Host, err, interfaces())

@@ -3,6 +3,8 @@ package tunnel
 import (
 	"context"
 	"net/netip"
+
+	"crosstap/internal/netns"
 )
 
 // Reach is the way to a tool that is spoken to over a connection.
@@ -18,7 +20,7 @@ func Find(ctx context.Context, c Config) (r Reach, err error) {
 		return r, err
 	}
 	var w way
-	err = within(t.NetNS, func() (err error) {
+	err = netns.Do(t.NetNS, func() (err error) {
 		w.tool = r.Tool
 		w.route, err = routeTo(r.Tool, t.Device)
 		return err
@@ -36,6 +38,3 @@ func Find(ctx context.Context, c Config) (r Reach, err error) {
 	}
 	return r, tapped.loop(t, &w)
 }
-
-// Within runs f on a thread in the network namespace of a file, "" for the process's own: sockets that f opens stay in it.
-func Within(path string, f func() error) error { return within(path, f) }

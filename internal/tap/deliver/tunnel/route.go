@@ -9,6 +9,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"crosstap/internal/netns"
 	"crosstap/internal/wire"
 )
 
@@ -129,7 +130,7 @@ type tapped struct {
 
 // lookUp finds the interfaces; those that are not there the capture will miss, too.
 func lookUp(names []string, space string) (t tapped, err error) {
-	err = within(space, func() error {
+	err = netns.Do(space, func() error {
 		t.space = here()
 		if len(names) == 0 {
 			return nil
