@@ -1,0 +1,158 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"crosstap/internal/frame"
+)
+
+// attachment is a program at its hook.
+type attachment interface{ Close() error }
+
+// attach puts a program at a hook of an interface of the present thread's namespace, before those that are there already where the
+// kernel has an order.
+func attach(way Way, index int, dir frame.Direction, p *ebpf.Program) (attachment, error) {
+	if way == Clsact {
+		return attachFilter(index, dir, p)
+	}
+	hook := ebpf.AttachTCXIngress
+	if dir == frame.Egress {
+		hook = ebpf.AttachTCXEgress
+	}
+	l, err := link.AttachTCX(link.TCXOptions{Interface: index, Program: p, Attach: hook, Anchor: link.Head()})
+	if err != nil {
+		return nil, fmt.Errorf("attach at TCX: %w", permission(err))
+	}
+	return l, nil
+}
+
+// permission says which privileges are missing.
+func permission(err error) error {
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
+		return fmt.Errorf("%w: programs need CAP_BPF and CAP_NET_ADMIN: run as root, or once \"setcap cap_bpf,cap_net_admin,cap_net_raw+ep\" on the program (%w)", os.ErrPermission, err)
+	}
+	return err
+}
+
+// filterName is the beginning of the names of our filters. A q says that the qdisc is ours, too.
+const (
+	filterName  = "crosstap"
+	qdiscIsOurs = filterName + ":q"
+)
+
+// tcFilter is a program at a clsact qdisc.
+type tcFilter struct {
+	h      *netlink.Handle
+	filter *netlink.BpfFilter
+	index  int
+	qdisc  bool // that we made it
+}
+
+func clsact(index int) *netlink.Clsact {
+	return &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT}}
+}
+
+func parentOf(dir frame.Direction) uint32 {
+	if dir == frame.Egress {
+		return netlink.HANDLE_MIN_EGRESS
+	}
+	return netlink.HANDLE_MIN_INGRESS
+}
+
+func attachFilter(index int, dir frame.Direction, p *ebpf.Program) (attachment, error) {
+	h, err := netlink.NewHandle()
+	if err != nil {
+		return nil, fmt.Errorf("tc: %w", err)
+	}
+	f := &tcFilter{h: h, index: index}
+	if err := f.add(dir, p); err != nil {
+		h.Close()
+		return nil, fmt.Errorf("attach at clsact: %w", permission(err))
+	}
+	return f, nil
+}
+
+// add makes the qdisc, unless it is there, and the filter.
+func (f *tcFilter) add(dir frame.Direction, p *ebpf.Program) error {
+	switch err := f.h.QdiscAdd(clsact(f.index)); {
+	case err == nil:
+		f.qdisc = true
+	case !errors.Is(err, unix.EEXIST):
+		return fmt.Errorf("qdisc: %w", err)
+	}
+	name := filterName
+	if f.qdisc || ours(f.h, f.index) {
+		name = qdiscIsOurs
+	}
+	f.qdisc = name == qdiscIsOurs
+	priority, err := f.freePriority(dir)
+	if err != nil {
+		return err
+	}
+	f.filter = &netlink.BpfFilter{
+		FilterAttrs: netlink.FilterAttrs{LinkIndex: f.index, Parent: parentOf(dir), Priority: priority, Protocol: unix.ETH_P_ALL, Handle: 1},
+		Fd:          p.FD(), Name: name, DirectAction: true,
+	}
+	if err := f.h.FilterAdd(f.filter); err != nil {
+		return fmt.Errorf("filter: %w", err)
+	}
+	return nil
+}
+
+// freePriority returns a priority that no filter of the hook has: the program lets the others run, so that any will do.
+func (f *tcFilter) freePriority(dir frame.Direction) (uint16, error) {
+	list, err := filters(f.h, f.index, dir)
+	if err != nil {
+		return 0, err
+	}
+	used := map[uint16]bool{}
+	for _, x := range list {
+		used[x.Attrs().Priority] = true
+	}
+	for p := uint16(1); p != 0; p++ {
+		if !used[p] {
+			return p, nil
+		}
+	}
+	return 0, errors.New("every priority is taken")
+}
+
+func filters(h *netlink.Handle, index int, dir frame.Direction) ([]netlink.Filter, error) {
+	list, err := h.FilterList(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index}}, parentOf(dir))
+	if err != nil {
+		return nil, fmt.Errorf("filters: %w", err)
+	}
+	return list, nil
+}
+
+// Close takes the filter away, and the qdisc when it is ours and nothing is left in it.
+func (f *tcFilter) Close() error {
+	defer f.h.Close()
+	if err := f.h.FilterDel(f.filter); err != nil && !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("tc: filter: %w", err)
+	}
+	if f.qdisc {
+		return dropEmpty(f.h, f.index)
+	}
+	return nil
+}
+
+// dropEmpty removes a qdisc without filters.
+func dropEmpty(h *netlink.Handle, index int) error {
+	for _, dir := range directions {
+		if list, err := filters(h, index, dir); err != nil || len(list) > 0 {
+			return nil // gone, or in use
+		}
+	}
+	if err := h.QdiscDel(clsact(index)); err != nil && !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) {
+		return fmt.Errorf("tc: qdisc: %w", err)
+	}
+	return nil
+}

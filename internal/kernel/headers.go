@@ -1,0 +1,270 @@
+package kernel
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"crosstap/internal/dissect"
+	"crosstap/internal/frame"
+	"crosstap/internal/ledger"
+	"crosstap/internal/wire"
+)
+
+// HeadersConfig says what a Headers source hands over.
+type HeadersConfig struct {
+	Config
+	Keep      int    // first bytes of each frame; at most MaxKeep
+	RingBytes int    // of the ring
+	Ready     func() // called once, when the programs are attached; nil for none
+}
+
+// Limits of HeadersConfig.
+const (
+	MinKeep     = 64
+	MaxKeep     = 512 // above that the packet ring of the interface costs less
+	minRing     = 1 << 16
+	maxRing     = 1 << 30
+	DefaultRing = 16 << 20
+)
+
+// Headers is a source of frames of which the kernel hands over the first bytes only.
+type Headers struct {
+	line
+	keep  int
+	ready func()
+	book  *ledger.Book
+	ring  *ring
+	feed  feed
+	last  counts
+}
+
+// NewHeaders returns a source. All mistakes of its configuration are found here.
+func NewHeaders(c HeadersConfig) (*Headers, error) {
+	if c.Keep < MinKeep || c.Keep > MaxKeep {
+		return nil, fmt.Errorf("kernel: %d bytes of each frame: want %d to %d", c.Keep, MinKeep, MaxKeep)
+	}
+	if c.RingBytes < minRing || c.RingBytes > maxRing {
+		return nil, fmt.Errorf("kernel: ring of %d bytes: want %d to %d", c.RingBytes, minRing, maxRing)
+	}
+	h := &Headers{keep: c.Keep, ready: c.Ready, book: newBook()}
+	h.feed = feed{book: h.book, size: c.RingBytes}
+	err := h.init(c.Config, "xt_headers", func(c *code, k *hook) {
+		toRing(c, k, h.ring.m, h.keep)
+		c.result(actNext)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// Book returns the source's account.
+func (h *Headers) Book() *ledger.Book { return h.book }
+
+// Open attaches the programs. Close or Run has to follow.
+func (h *Headers) Open() (err error) {
+	if h.ring, err = newRing(h.feed.size); err != nil {
+		return fmt.Errorf("kernel: %w", err)
+	}
+	h.feed.ring, h.feed.line = h.ring, &h.line
+	if err = h.open(); err != nil {
+		h.Close()
+	}
+	return err
+}
+
+// Close detaches the programs and gives the ring back once nobody reads from it.
+func (h *Headers) Close() {
+	h.close()
+	if h.ring != nil {
+		h.feed.end()
+		h.ring = nil
+	}
+}
+
+const (
+	ringInterval = 2 * time.Millisecond // between looks at the ring while nothing comes
+	ringLinger   = time.Second          // for the next stage to take what is left
+)
+
+// Run hands frames over until ctx ends. Near the VM nothing waits: what the next stage does not take in time is dropped and counted.
+func (h *Headers) Run(ctx context.Context, out chan<- frame.Batch) error {
+	if h.ring == nil {
+		if err := h.Open(); err != nil {
+			return err
+		}
+	}
+	defer h.Close()
+	if h.ready != nil {
+		h.ready()
+	}
+	go h.tend(ctx, bookInterval, h.account)
+	h.feed.run(ctx, out)
+	h.close()
+	h.feed.drain(out)
+	h.account()
+	return nil
+}
+
+// account books what ended in the kernel; what came up is booked where it was read.
+func (h *Headers) account() {
+	now := h.read(-1)
+	h.mu.Lock()
+	was := h.last
+	h.last = now
+	h.mu.Unlock()
+	ended := 0
+	for slot, reason := range map[int]int{statFiltered: DropFiltered, statSampled: DropSampled, statLost: DropLost} {
+		n := int(now[slot] - was[slot])
+		h.book.Drop(reason, n)
+		ended += n
+	}
+	h.book.In(ended)
+}
+
+// feed turns entries of a ring into batches of frames.
+type feed struct {
+	ring *ring
+	line *line
+	book *ledger.Book
+	size int
+
+	dissector *dissect.Dissector
+	packet    dissect.Packet
+}
+
+// feedFrames is the number of frames in a full batch.
+const feedFrames = 256
+
+// run passes batches on until ctx ends.
+func (f *feed) run(ctx context.Context, out chan<- frame.Batch) {
+	for ctx.Err() == nil {
+		b, n := f.batch()
+		if n == 0 {
+			select {
+			case <-ctx.Done():
+			case <-time.After(ringInterval):
+			}
+			continue
+		}
+		f.pass(ctx, b, n, out)
+	}
+}
+
+// drain passes on what is left, for as long as the next stage takes it.
+func (f *feed) drain(out chan<- frame.Batch) {
+	ctx, cancel := context.WithTimeout(context.Background(), ringLinger)
+	defer cancel()
+	for {
+		b, n := f.batch()
+		if n == 0 {
+			return
+		}
+		f.pass(ctx, b, n, out)
+	}
+}
+
+// pass offers a batch to the next stage until the ring is three quarters full.
+func (f *feed) pass(ctx context.Context, b frame.Batch, n int, out chan<- frame.Batch) {
+	f.book.In(n)
+	f.book.Hold(n)
+	defer f.book.Hold(-n)
+	select {
+	case out <- b:
+		f.book.Out(n)
+		return
+	default:
+	}
+	tick := time.NewTicker(ringInterval)
+	defer tick.Stop()
+	for {
+		if f.ring.waiting() > 192 || ctx.Err() != nil {
+			break
+		}
+		select {
+		case out <- b:
+			f.book.Out(n)
+			return
+		case <-tick.C:
+		}
+	}
+	f.book.Drop(DropStopped, n)
+	b.Release()
+}
+
+// batch reads what is there, up to a full batch.
+func (f *feed) batch() (frame.Batch, int) {
+	var frames []frame.Frame
+	offset := wallOffset()
+	n, loan := f.ring.read(feedFrames, func(e []byte) {
+		if frames == nil {
+			frames = make([]frame.Frame, 0, feedFrames)
+		}
+		frames = append(frames, f.frame(e, offset))
+	})
+	if n == 0 {
+		if loan != nil {
+			loan.release()
+		}
+		return frame.Batch{}, 0
+	}
+	return frame.Batch{Frames: frames, Free: loan.release}, n
+}
+
+// wallOffset is what has to be added to the monotonic clock, in nanoseconds.
+func wallOffset() int64 {
+	var wall unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_REALTIME, &wall)
+	return wall.Nano() - int64(monotonic())
+}
+
+// frame reads an entry.
+func (f *feed) frame(e []byte, offset int64) frame.Frame {
+	ne := binary.NativeEndian
+	kept := int(ne.Uint32(e[entryKept:]))
+	x := frame.Frame{
+		Data:    e[entryHead : entryHead+kept : entryHead+kept],
+		OrigLen: int(ne.Uint32(e[entryLen:])),
+		TimeNS:  int64(ne.Uint64(e[entryTime:])) + offset,
+		Point:   ne.Uint32(e[entryPoint:]),
+		Dir:     frame.Direction(e[entryDir]),
+		Link:    frame.LinkEthernet,
+	}
+	if link, ok := f.line.Link(x.Point); ok {
+		x.Link = link
+	}
+	if size := ne.Uint16(e[entryGSO:]); size != 0 {
+		x.VNet = frame.VNet{Type: f.kind(&x), Segment: size}
+	}
+	return x
+}
+
+// kind finds out what a super-frame is cut into: its innermost TCP segment or UDP datagram.
+func (f *feed) kind(x *frame.Frame) uint8 {
+	if f.dissector == nil {
+		f.dissector = dissect.New(dissect.DefaultConfig())
+	}
+	f.dissector.Dissect(&f.packet, x.Link, x.Data, x.OrigLen)
+	in := f.packet.Inner()
+	switch {
+	case in.Proto == wire.ProtoUDP:
+		return frame.GSOUDPL4
+	case in.EtherType == wire.TypeIPv6:
+		return frame.GSOTCPv6
+	}
+	return frame.GSOTCPv4
+}
+
+// end gives the ring back when the last batch has come home, at the latest after a while: then its memory stays.
+func (f *feed) end() {
+	for end := time.Now().Add(ringLinger); f.ring.out(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			return
+		}
+	}
+	f.ring.close()
+}

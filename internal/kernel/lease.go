@@ -1,0 +1,55 @@
+package kernel
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"golang.org/x/sys/unix"
+)
+
+// Lease is how long a program at a clsact qdisc goes on without its process.
+const Lease = 5 * time.Second
+
+// leaseName is the name of the map in which a program finds the end of its lease. Sweep knows our programs by it.
+const leaseName = "xt_lease"
+
+// lease is a moment of the monotonic clock in a map, after which the programs that look at it do nothing.
+type lease struct{ m *ebpf.Map }
+
+func newLease() (*lease, error) {
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: leaseName, Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
+	if err != nil {
+		return nil, fmt.Errorf("lease: %w", err)
+	}
+	l := &lease{m}
+	return l, l.renew()
+}
+
+// renew moves the end of the lease.
+func (l *lease) renew() error {
+	return l.m.Put(uint32(0), monotonic()+uint64(Lease))
+}
+
+func (l *lease) close() {
+	_ = l.m.Put(uint32(0), uint64(0))
+	_ = l.m.Close()
+}
+
+// look goes on at expired when the lease has ended. R0 to R5 are lost.
+func (l *lease) look(c *code, expired string) {
+	c.add(
+		asm.FnKtimeGetNs.Call(),
+		asm.LoadMapValue(asm.R1, l.m.FD(), 0),
+		asm.LoadMem(asm.R1, asm.R1, 0, asm.DWord),
+		asm.JGT.Reg(asm.R0, asm.R1, expired),
+	)
+}
+
+// monotonic is the clock that bpf_ktime_get_ns reads, in nanoseconds.
+func monotonic() uint64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
+	return uint64(ts.Nano())
+}

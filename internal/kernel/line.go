@@ -1,0 +1,443 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"crosstap/internal/filter"
+	"crosstap/internal/frame"
+)
+
+// Config says where programs are attached and which frames they take.
+type Config struct {
+	Interfaces  []string // names; their order gives the points
+	NetNS       string   // file of the network namespace they are in; "" for the process's own
+	IngressOnly bool     // not the frames that the host sends through the interface
+	Way         Way
+	Filter      string          // expression that frames must match; "" for all
+	Resolver    filter.Resolver // of the names in it; nil: names are refused
+	Sample      Sample
+	Log         *slog.Logger // nil for none
+}
+
+func (c *Config) validate() error {
+	if len(c.Interfaces) == 0 {
+		return errors.New("kernel: no interface: name at least one")
+	}
+	for _, name := range c.Interfaces {
+		if name == "" || len(name) >= unix.IFNAMSIZ {
+			return fmt.Errorf("kernel: interface %q: a name has 1 to %d bytes", name, unix.IFNAMSIZ-1)
+		}
+	}
+	if err := c.Sample.validate(); err != nil {
+		return err
+	}
+	var first error
+	for _, link := range []frame.LinkType{frame.LinkEthernet, frame.LinkRaw} {
+		_, err := compile(c.Filter, link, c.Resolver)
+		if err == nil {
+			return nil
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// CanFilter returns nil when programs in the kernel can decide the whole expression, an error that wraps ErrResidual when some tests
+// are beyond them, and else the mistake in it.
+func CanFilter(expr string, r filter.Resolver) error {
+	_, err := compile(expr, frame.LinkEthernet, r)
+	return err
+}
+
+// compile returns the program of an expression, nil for all frames.
+func compile(expr string, link frame.LinkType, r filter.Resolver) (asm.Instructions, error) {
+	if expr == "" {
+		return nil, nil
+	}
+	f, err := filter.Compile(expr, link, filter.Options{KernelVLAN: link == frame.LinkEthernet, Resolver: r})
+	if err != nil {
+		return nil, err
+	}
+	prog, residual, err := f.EBPF()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrResidual, err)
+	}
+	if residual {
+		x, _ := f.Explain()
+		return nil, fmt.Errorf("%w: %s", ErrResidual, x.Deep)
+	}
+	return prog, nil
+}
+
+// hook is a program at one interface in one direction.
+type hook struct {
+	point uint32
+	dir   frame.Direction
+	link  frame.LinkType
+	stats *stats
+	prog  *ebpf.Program
+	at    attachment
+}
+
+// line is what all products have in common: programs at hooks, their counters, the lease, and interfaces that come and go.
+type line struct {
+	cfg  Config
+	log  *slog.Logger
+	body func(c *code, h *hook) // what happens to a frame that matched and is of the sample; ends with one of the results
+	name string                 // of the programs
+
+	lease *lease // nil with TCX
+
+	mu    sync.Mutex
+	index []int // of each point's interface, 0 while there is none
+	link  []frame.LinkType
+	hooks []*hook
+	past  map[uint32]counts // of hooks of each point that are gone
+}
+
+func (l *line) init(c Config, name string, body func(*code, *hook)) error {
+	if err := c.validate(); err != nil {
+		return err
+	}
+	l.cfg, l.name, l.body, l.log = c, name, body, c.Log
+	if l.log == nil {
+		l.log = slog.New(slog.DiscardHandler)
+	}
+	l.index, l.link = make([]int, len(c.Interfaces)), make([]frame.LinkType, len(c.Interfaces))
+	l.past = map[uint32]counts{}
+	return nil
+}
+
+// open attaches programs to all interfaces, each of which must be there.
+func (l *line) open() (err error) {
+	if l.cfg.Way == Clsact {
+		if _, err := Sweep(l.cfg.NetNS); err != nil {
+			l.log.Warn("filters of processes that were killed stay", "error", err)
+		}
+		if l.lease, err = newLease(); err != nil {
+			return fmt.Errorf("kernel: %w", permission(err))
+		}
+	}
+	for point := range l.cfg.Interfaces {
+		if err := l.join(uint32(point)); err != nil {
+			l.close()
+			return fmt.Errorf("kernel: %w", err)
+		}
+	}
+	return nil
+}
+
+// join attaches programs to the interface of a point.
+func (l *line) join(point uint32) error {
+	name := l.cfg.Interfaces[point]
+	return within(l.cfg.NetNS, func() error {
+		h, err := netlink.NewHandle()
+		if err != nil {
+			return fmt.Errorf("interface %q: %w", name, err)
+		}
+		defer h.Close()
+		found, err := h.LinkByName(name)
+		if err != nil {
+			return unknown(name, err)
+		}
+		a := found.Attrs()
+		link, err := linkType(a)
+		if err != nil {
+			return err
+		}
+		for _, dir := range directions {
+			if dir == frame.Egress && l.cfg.IngressOnly {
+				continue
+			}
+			k := &hook{point: point, dir: dir, link: link}
+			if err := l.attach(k, a.Index); err != nil {
+				l.leave(point)
+				return fmt.Errorf("interface %q: %w", name, err)
+			}
+			l.mu.Lock()
+			l.hooks = append(l.hooks, k)
+			l.mu.Unlock()
+		}
+		l.mu.Lock()
+		l.index[point], l.link[point] = a.Index, link
+		l.mu.Unlock()
+		l.log.Info("program attached", "interface", name, "ifindex", a.Index, "way", l.cfg.Way.String(), "program", l.name)
+		return nil
+	})
+}
+
+// UnknownInterface says that there is no interface of that name, and which there are.
+type UnknownInterface struct {
+	Name string
+	Have []string
+}
+
+func (e *UnknownInterface) Error() string {
+	return fmt.Sprintf("interface %q: there is none of that name; there are: %s", e.Name, strings.Join(e.Have, ", "))
+}
+
+func unknown(name string, err error) error {
+	var missing netlink.LinkNotFoundError
+	if !errors.As(err, &missing) {
+		return fmt.Errorf("interface %q: %w", name, err)
+	}
+	e := &UnknownInterface{Name: name}
+	all, _ := net.Interfaces()
+	for _, i := range all {
+		e.Have = append(e.Have, i.Name)
+	}
+	return e
+}
+
+func linkType(a *netlink.LinkAttrs) (frame.LinkType, error) {
+	switch a.EncapType {
+	case "ether", "loopback":
+		return frame.LinkEthernet, nil
+	case "none", "rawip", "ipip", "tunnel6", "sit":
+		return frame.LinkRaw, nil
+	}
+	return 0, fmt.Errorf("interface %q: link type %s is neither Ethernet nor bare IP", a.Name, a.EncapType)
+}
+
+// attach assembles, loads and attaches the program of a hook.
+func (l *line) attach(k *hook, index int) (err error) {
+	if k.stats, err = newStats(); err != nil {
+		return permission(err)
+	}
+	ins, err := l.program(k)
+	if err == nil {
+		k.prog, err = load(l.name, ins)
+	}
+	if err == nil {
+		k.at, err = attach(l.cfg.Way, index, k.dir, k.prog)
+	}
+	if err != nil {
+		k.close()
+	}
+	return err
+}
+
+// load loads a program for tc and TCX hooks.
+func load(name string, ins asm.Instructions) (*ebpf.Program, error) {
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: name, Type: ebpf.SchedCLS, Instructions: prune(ins), License: "GPL"})
+	if err != nil {
+		return nil, fmt.Errorf("load the program: %w", permission(err))
+	}
+	return p, nil
+}
+
+// program assembles the program of a hook: lease, filter, sample, and what the product does.
+func (l *line) program(k *hook) (asm.Instructions, error) {
+	expr, err := compile(l.cfg.Filter, k.link, l.cfg.Resolver)
+	if err != nil {
+		return nil, err
+	}
+	const matched, refused, aside, expired = "matched", "refused", "aside", "expired"
+	c := &code{}
+	c.add(asm.Mov.Reg(regCtx, asm.R1))
+	if l.lease != nil {
+		l.lease.look(c, expired)
+		c.add(asm.Mov.Reg(asm.R1, regCtx))
+	}
+	if expr != nil {
+		c.filter(expr, matched, refused)
+	}
+	c.at(matched)
+	l.cfg.Sample.draw(c, k, aside)
+	l.body(c, k)
+	c.at(refused)
+	k.stats.count(c, statFiltered)
+	c.result(actNext)
+	c.at(aside)
+	k.stats.count(c, statSampled)
+	c.result(actNext)
+	c.at(expired)
+	c.result(actNext)
+	return c.ins, nil
+}
+
+func (k *hook) close() {
+	if k.at != nil {
+		_ = k.at.Close()
+	}
+	if k.prog != nil {
+		_ = k.prog.Close()
+	}
+	if k.stats != nil {
+		k.stats.close()
+	}
+}
+
+// leave detaches the programs of a point and keeps what they counted.
+func (l *line) leave(point uint32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var stay []*hook
+	for _, k := range l.hooks {
+		if k.point != point {
+			stay = append(stay, k)
+			continue
+		}
+		l.detach(k)
+	}
+	l.hooks = stay
+	l.index[point] = 0
+}
+
+// detach ends one program. The kernel waits for those that run before it returns. The caller holds mu.
+func (l *line) detach(k *hook) {
+	if k.at != nil {
+		if err := k.at.Close(); err != nil {
+			l.log.Warn("program not detached", "interface", l.cfg.Interfaces[k.point], "error", err)
+		}
+		k.at = nil
+	}
+	if c, err := k.stats.read(); err == nil {
+		sum := l.past[k.point]
+		for i, v := range c {
+			sum[i] += v
+		}
+		l.past[k.point] = sum
+	}
+	k.close()
+}
+
+// close detaches all.
+func (l *line) close() {
+	for point := range l.cfg.Interfaces {
+		l.leave(uint32(point))
+	}
+	if l.lease != nil {
+		l.lease.close()
+		l.lease = nil
+	}
+}
+
+// read returns the counters of a point, or of all points for -1.
+func (l *line) read(point int) (sum counts) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	add := func(c counts) {
+		for i, v := range c {
+			sum[i] += v
+		}
+	}
+	for p, c := range l.past {
+		if point < 0 || int(p) == point {
+			add(c)
+		}
+	}
+	for _, k := range l.hooks {
+		if point < 0 || int(k.point) == point {
+			if c, err := k.stats.read(); err == nil {
+				add(c)
+			}
+		}
+	}
+	return sum
+}
+
+const lookInterval = time.Second // for interfaces that go and come, and for the lease
+
+// look renews the lease, and attaches to interfaces that have come back.
+func (l *line) look() {
+	if l.lease != nil {
+		if err := l.lease.renew(); err != nil {
+			l.log.Error("lease not renewed", "error", err)
+		}
+	}
+	now := l.present()
+	for point, name := range l.cfg.Interfaces {
+		l.mu.Lock()
+		was := l.index[point]
+		l.mu.Unlock()
+		switch is := now[name]; {
+		case is == was:
+		case was != 0:
+			l.log.Warn("interface is gone; waiting for one of its name", "interface", name)
+			l.leave(uint32(point))
+		default:
+			if err := l.join(uint32(point)); err != nil {
+				l.log.Warn("interface is back, but the program cannot be attached", "interface", name, "error", err)
+			}
+		}
+	}
+}
+
+// present returns the index of each interface that is there.
+func (l *line) present() map[string]int {
+	found := map[string]int{}
+	_ = within(l.cfg.NetNS, func() error {
+		h, err := netlink.NewHandle()
+		if err != nil {
+			return err
+		}
+		defer h.Close()
+		for _, name := range l.cfg.Interfaces {
+			if x, err := h.LinkByName(name); err == nil {
+				found[name] = x.Attrs().Index
+			}
+		}
+		return nil
+	})
+	return found
+}
+
+// Interface returns the name and the present index of a point's interface; the index is 0 while there is none.
+func (l *line) Interface(point uint32) (name string, index uint32) {
+	if int(point) >= len(l.cfg.Interfaces) {
+		return "", 0
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cfg.Interfaces[point], uint32(l.index[point])
+}
+
+// Link returns the link type of a point's interface, false before it is known.
+func (l *line) Link(point uint32) (frame.LinkType, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if int(point) >= len(l.link) || l.link[point] == 0 {
+		return 0, false
+	}
+	return l.link[point], true
+}
+
+// Lost returns the number of frames of a point that could not be copied.
+func (l *line) Lost(point uint32) uint64 { return l.read(int(point))[statLost] }
+
+// Missed returns 0: what an interface drops before its hook is not known here.
+func (l *line) Missed(uint32) uint64 { return 0 }
+
+// tend calls look and f until ctx ends.
+func (l *line) tend(ctx context.Context, interval time.Duration, f func()) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	next := time.Now().Add(lookInterval)
+	for {
+		select {
+		case now := <-tick.C:
+			f()
+			if !now.Before(next) {
+				l.look()
+				next = now.Add(lookInterval)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,208 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"crosstap/internal/frame"
+	"crosstap/internal/ledger"
+)
+
+// MirrorConfig says what a Mirror copies, and where to.
+type MirrorConfig struct {
+	Config
+	Outer Outer
+}
+
+// Mirror copies the frames of interfaces to a tool inside the kernel; user space only keeps the books and follows the route.
+type Mirror struct {
+	line
+	outer   Outer
+	book    *ledger.Book
+	way     *wayOut
+	own     *os.File
+	devices []*device // of each point
+	told    error     // about the way out
+
+	last account
+}
+
+// NewMirror returns a mirror. All mistakes of its configuration are found here.
+func NewMirror(c MirrorConfig) (*Mirror, error) {
+	if err := c.Outer.validate(); err != nil {
+		return nil, err
+	}
+	m := &Mirror{outer: c.Outer, book: newBook()}
+	err := m.init(c.Config, "xt_mirror", func(c *code, k *hook) { cloneTo(c, k, m.devices[k.point].index) })
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// Book returns the mirror's account. What goes out are packets to the tool.
+func (m *Mirror) Book() *ledger.Book { return m.book }
+
+// waitNeighbour is how long the first packet may have to wait for the address of the next hop.
+const waitNeighbour = 2 * time.Second
+
+// Open attaches the programs. Close or Run has to follow.
+func (m *Mirror) Open() (err error) {
+	defer func() {
+		if err != nil {
+			m.Close()
+		}
+	}()
+	if m.way, err = newWayOut(m.cfg.NetNS, &m.outer); err != nil {
+		return fmt.Errorf("kernel: %w", err)
+	}
+	for end := time.Now().Add(waitNeighbour); ; time.Sleep(20 * time.Millisecond) {
+		if err = m.way.follow(); err == nil || !errors.Is(err, errNoNeighbour) || time.Now().After(end) {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("kernel: %w", err)
+	}
+	if m.own, err = ownSpace(); err != nil {
+		return fmt.Errorf("kernel: %w", permission(err))
+	}
+	err = within(m.cfg.NetNS, func() error {
+		for point := range m.cfg.Interfaces {
+			d, err := newDevice(m.cfg.Way, m.own, &m.outer, m.way, uint32(point))
+			if err != nil {
+				return err
+			}
+			m.devices = append(m.devices, d)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("kernel: %w", err)
+	}
+	if err = m.open(); err != nil {
+		return err
+	}
+	for point, link := range m.link {
+		if link != frame.LinkEthernet {
+			return fmt.Errorf("kernel: interface %s is not Ethernet: its frames cannot be copied in the kernel", m.cfg.Interfaces[point])
+		}
+	}
+	return nil
+}
+
+// Close detaches the programs and removes the devices.
+func (m *Mirror) Close() {
+	m.close()
+	_ = within(m.cfg.NetNS, func() error {
+		for _, d := range m.devices {
+			d.close()
+		}
+		return nil
+	})
+	m.devices = nil
+	if m.way != nil {
+		m.way.close()
+		m.way = nil
+	}
+	if m.own != nil {
+		_ = m.own.Close()
+		m.own = nil
+	}
+}
+
+const bookInterval = 200 * time.Millisecond // between looks at the counters
+
+// Run keeps the books of an opened mirror and follows its route until ctx ends. No frame goes to out.
+func (m *Mirror) Run(ctx context.Context, _ chan<- frame.Batch) error {
+	defer m.Close()
+	n := 0
+	m.tend(ctx, bookInterval, func() {
+		m.account()
+		if n++; n%5 == 0 {
+			m.follow()
+		}
+	})
+	m.close() // no clones from here on
+	for range 50 {
+		if m.account(); m.last.held == 0 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond) // copies between the ends of the device
+	}
+	m.settle()
+	return nil
+}
+
+// follow keeps the way out in step with the route, and says once when it is lost or back.
+func (m *Mirror) follow() {
+	err := m.way.follow()
+	switch {
+	case err != nil && m.told == nil:
+		m.log.Warn("no way to the tool: copies are lost until there is one", "error", err)
+	case err == nil && m.told != nil:
+		m.log.Info("the way to the tool is back")
+	}
+	m.told = err
+}
+
+// account is the state of the books at a moment.
+type account struct{ in, out, filtered, sampled, lost, big, made, held uint64 }
+
+// account reads all counters and books the difference to the last time.
+//
+// A clone is either wrapped at once, or goes through the device and comes back in segments. What the programs at the interfaces
+// call lost includes what the wrapper refused at once.
+func (m *Mirror) account() {
+	var direct, back counts
+	var shed uint64
+	for _, d := range m.devices {
+		a, err1 := d.out.read()
+		b, err2 := d.back.read()
+		if err1 != nil || err2 != nil {
+			return
+		}
+		for i := range a {
+			direct[i] += a[i]
+			back[i] += b[i]
+		}
+		if a[statUp] > 0 {
+			shed += d.shed(m.cfg.NetNS, m.own)
+		}
+	}
+	c := m.read(-1)
+	up, came := direct[statUp], back.seen()+shed
+	now := account{
+		in: c.seen(), filtered: c[statFiltered], sampled: c[statSampled], big: direct[statTooBig] + back[statTooBig],
+		lost: c[statLost] - min(c[statLost], direct[statTooBig]) + back[statLost] + shed,
+		out:  c[statOut] - min(c[statOut], up) + back[statOut],
+		made: came - min(came, up), held: up - min(came, up),
+	}
+	m.enter(now)
+}
+
+// enter books the difference to the last time.
+func (m *Mirror) enter(now account) {
+	was := m.last
+	diff := func(a, b uint64) int { return int(int64(a - b)) }
+	m.book.In(diff(now.in, was.in))
+	m.book.Drop(DropFiltered, diff(now.filtered, was.filtered))
+	m.book.Drop(DropSampled, diff(now.sampled, was.sampled))
+	m.book.Drop(DropLost, diff(now.lost, was.lost))
+	m.book.Drop(DropTooBig, diff(now.big, was.big))
+	m.book.Made(diff(now.made, was.made))
+	m.book.Hold(diff(now.held, was.held))
+	m.book.Out(diff(now.out, was.out))
+	m.last = now
+}
+
+// settle counts as lost what never came back.
+func (m *Mirror) settle() {
+	now := m.last
+	now.lost += now.held
+	now.held = 0
+	m.enter(now)
+}

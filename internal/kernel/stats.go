@@ -1,0 +1,98 @@
+package kernel
+
+import (
+	"fmt"
+	"math/bits"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+)
+
+// Counters of a program. Each frame is counted under exactly one of those up to statLast, so that their sum is what was seen, at
+// any moment.
+const (
+	statFiltered = iota
+	statSampled
+	statLost
+	statTooBig
+	statOut
+	statUp    // handed to user space for what the program cannot do itself
+	statLast  = statUp
+	statExtra = 6 // packets beyond the frames that were counted
+	statTurn  = 7 // frames since the last one of the sample
+	statSlots = 8 // one cache line
+)
+
+// counts are the sums over all processors.
+type counts [statSlots]uint64
+
+func (c *counts) seen() (n uint64) {
+	for _, v := range c[:statLast+1] {
+		n += v
+	}
+	return n
+}
+
+// stats are counters of which every processor has its own line.
+type stats struct {
+	m    *ebpf.Map
+	cpus int // a power of two
+}
+
+func newStats() (*stats, error) {
+	n, err := ebpf.PossibleCPU()
+	if err != nil {
+		return nil, fmt.Errorf("number of processors: %w", err)
+	}
+	s := &stats{cpus: 1 << bits.Len(uint(n-1))}
+	s.m, err = ebpf.NewMap(&ebpf.MapSpec{Name: "xt_stats", Type: ebpf.Array, KeySize: 4, ValueSize: uint32(s.cpus * statSlots * 8), MaxEntries: 1})
+	if err != nil {
+		return nil, fmt.Errorf("counters: %w", err)
+	}
+	return s, nil
+}
+
+func (s *stats) close() { _ = s.m.Close() }
+
+// line leaves the address of the processor's counters in R1. R0 and R2 to R5 are lost.
+func (s *stats) line(c *code) {
+	c.add(
+		asm.FnGetSmpProcessorId.Call(),
+		asm.And.Imm(asm.R0, int32(s.cpus-1)),
+		asm.LSh.Imm(asm.R0, 6),
+		asm.LoadMapValue(asm.R1, s.m.FD(), 0),
+		asm.Add.Reg(asm.R1, asm.R0),
+	)
+}
+
+// count adds one to a counter. R0 to R5 are lost.
+func (s *stats) count(c *code, slot int16) {
+	s.line(c)
+	c.add(
+		asm.LoadMem(asm.R2, asm.R1, slot*8, asm.DWord),
+		asm.Add.Imm(asm.R2, 1),
+		asm.StoreMem(asm.R1, slot*8, asm.R2, asm.DWord),
+	)
+}
+
+// addReg adds what a register above R5 holds to a counter. R0 to R5 are lost.
+func (s *stats) addReg(c *code, slot int16, r asm.Register) {
+	s.line(c)
+	c.add(
+		asm.LoadMem(asm.R2, asm.R1, slot*8, asm.DWord),
+		asm.Add.Reg(asm.R2, r),
+		asm.StoreMem(asm.R1, slot*8, asm.R2, asm.DWord),
+	)
+}
+
+// read returns the sums. Each counter is read once; a frame is in one of them.
+func (s *stats) read() (c counts, err error) {
+	all := make([]uint64, s.cpus*statSlots)
+	if err := s.m.Lookup(uint32(0), all); err != nil {
+		return c, fmt.Errorf("counters: %w", err)
+	}
+	for i, v := range all {
+		c[i%statSlots] += v
+	}
+	return c, nil
+}
