@@ -13,6 +13,7 @@ import (
 	"crosstap/internal/obs"
 	"crosstap/internal/tap"
 	"crosstap/internal/tap/meter"
+	"crosstap/internal/tapspec"
 )
 
 const tapLong = `tap captures from interfaces, receives what remote mirrors send, or reads a capture file. It passes the frames that match a filter through the groom steps, and
@@ -85,6 +86,7 @@ type tapFlags struct {
 	role      string
 	key       string
 	groom     string
+	budget    string
 	noPromisc bool
 	verbose   bool
 	progress  progress
@@ -136,6 +138,7 @@ func (t *tapFlags) add(f *pflag.FlagSet) {
 	f.IntVar(&s.Workers, "workers", s.Workers, "meter with this many workers, each with a flow cache (0: one for each processor)")
 	f.IntVar(&s.MaxFlows, "max-flows", s.MaxFlows, "flows in the cache at most; beyond it the quietest end early")
 	f.Uint32Var(&s.Domain, "domain", s.Domain, "observation domain of the records")
+	f.StringVar(&t.budget, "budget", "", "what the tap may cost: cpu=20%,memory=200MiB,mirror=100Mbit/s; what is above is sliced, sampled by flow, metered alone, left out")
 	f.StringVar(&s.NetNS, "netns", "", "file of the network namespace that the interfaces are in")
 	f.BoolVarP(&t.verbose, "verbose", "v", false, "log details")
 }
@@ -152,6 +155,11 @@ func (t *tapFlags) complete(cmd *cobra.Command) (err error) {
 	}
 	if s.Key, err = meter.ParseKey(t.key); err != nil {
 		return exit(exitUsage, err)
+	}
+	if t.budget != "" {
+		if s.Budget, err = tapspec.ParseBudget(t.budget); err != nil {
+			return exit(exitUsage, fmt.Errorf("tap: --%w", err))
+		}
 	}
 	s.Stdout, s.Log = cmd.OutOrStdout(), obs.Logger(cmd.ErrOrStderr(), t.verbose)
 	if s.Host == "" {

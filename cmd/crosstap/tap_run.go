@@ -99,6 +99,9 @@ func printSummary(w io.Writer, t *tap.Tap, took time.Duration) {
 	for _, line := range t.Deliveries() {
 		fmt.Fprintln(w, "crosstap: tap: to:", line)
 	}
+	for _, line := range t.BudgetLines() {
+		fmt.Fprintln(w, "crosstap: tap: budget:", line)
+	}
 	for _, warning := range t.Warnings() {
 		fmt.Fprintln(w, "crosstap: tap: warning:", warning)
 	}

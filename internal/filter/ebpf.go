@@ -31,7 +31,16 @@ func (f *Filter) EBPF() (prog asm.Instructions, residual bool, err error) {
 	if err != nil {
 		return nil, residual, err
 	}
-	prog = asm.Instructions{asm.Mov.Reg(regCtx, asm.R1), asm.Mov.Imm(regA, 0), asm.Mov.Imm(regX, 0)}
+	body, err := Translate(classic)
+	if err != nil {
+		return nil, residual, err
+	}
+	return append(asm.Instructions{asm.Mov.Reg(regCtx, asm.R1), asm.Mov.Imm(regA, 0), asm.Mov.Imm(regX, 0)}, body...), residual, nil
+}
+
+// Translate returns a classic program in eBPF, to stand behind instructions that put the context into R6 and 0 into R0 and R7. R9 is
+// not used. Its labels are l0, l1 … and d0, d1 …
+func Translate(classic []bpf.Instruction) (prog asm.Instructions, err error) {
 	live := reachable(classic)
 	for i, ins := range classic {
 		if !live[i] { // the verifier refuses dead code
@@ -39,12 +48,12 @@ func (f *Filter) EBPF() (prog asm.Instructions, residual bool, err error) {
 		}
 		out, err := translate(i, ins)
 		if err != nil {
-			return nil, residual, fmt.Errorf("filter: eBPF: instruction %d: %w", i, err)
+			return nil, fmt.Errorf("filter: eBPF: instruction %d: %w", i, err)
 		}
 		out[0] = out[0].WithSymbol(lineSymbol(i))
 		prog = append(prog, out...)
 	}
-	return prog, residual, nil
+	return prog, nil
 }
 
 // reachable says which instructions can run. Jumps only go forward.
@@ -125,6 +134,8 @@ func translate(i int, ins bpf.Instruction) (asm.Instructions, error) {
 		return aluX(i, v.Op), nil
 	case bpf.RetConstant:
 		return asm.Instructions{asm.Mov.Imm32(asm.R0, int32(v.Val)), asm.Return()}, nil
+	case bpf.RetA:
+		return one(asm.Return())
 	case bpf.Jump:
 		return one(asm.Ja.Label(lineSymbol(i + 1 + int(v.Skip))))
 	case bpf.JumpIf:

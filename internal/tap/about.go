@@ -12,7 +12,7 @@ import (
 // about adds to what an exporter tells of itself what the tap knows: where it observes, how packets are chosen, and its books.
 func (t *Tap) about(x *about.Exporter) {
 	x.Domain = t.spec.Name
-	x.Packets = about.Sampling{Interval: t.sample, Random: t.random()}
+	x.Packets = about.Sampling{Interval: t.interval(), Random: t.random()}
 	if t.live != nil {
 		places := export.Places(t.spec.Interfaces, t.spec.NetNS)
 		x.Interfaces, x.VRFs = places.Interfaces, places.VRFs

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -20,6 +21,8 @@ type branch struct {
 	to    string // the URL as it was given
 	queue *queue
 	groom *groom.Pipeline // nil: frames as they come
+	away  bool            // the sink is on the network: its copies count for the budget
+	bytes atomic.Uint64   // of frames that the sink was given, when they count
 }
 
 // own is what stands in the URL of a destination of frames for itself: a filter and groom steps.
@@ -67,6 +70,8 @@ func splitOwn(to string) (rest string, o own, err error) {
 // carried.
 func (t *Tap) newBranch(to string, o own, sink frameSink, repair bool) (*branch, error) {
 	b := &branch{frameSink: sink, to: to, queue: newQueue(t.spec.File != "")}
+	b.queue.shut = &t.shut
+	b.away = t.governed != nil && repair
 	t.books = append(t.books, b.queue.book)
 	var spec groom.Spec
 	if o.groom != nil {
@@ -128,14 +133,40 @@ func (b *branch) Run(ctx context.Context, in <-chan frame.Batch) error {
 			return b.groom.Run(ctx, queued, last)
 		})
 	}
-	g.Go(func() error { return b.frameSink.Run(ctx, last) })
+	sized := last
+	if b.away {
+		sized = make(chan frame.Batch)
+		g.Go(func() error {
+			defer close(sized)
+			return b.size(ctx, last, sized)
+		})
+	}
+	g.Go(func() error { return b.frameSink.Run(ctx, sized) })
 	err := g.Wait()
-	for _, c := range []chan frame.Batch{queued, last} {
+	for _, c := range []chan frame.Batch{queued, last, sized} {
 		for batch := range c {
 			batch.Release()
 		}
 	}
 	return err
+}
+
+// size counts the bytes of what goes to the sink.
+func (b *branch) size(ctx context.Context, in <-chan frame.Batch, out chan<- frame.Batch) error {
+	for batch := range in {
+		n := 0
+		for i := range batch.Frames {
+			n += len(batch.Frames[i].Data)
+		}
+		select {
+		case out <- batch:
+			b.bytes.Add(uint64(n))
+		case <-ctx.Done():
+			batch.Release()
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // queueBatches bounds what waits for a sink: more than that would keep blocks of the capture's ring from being filled again.
@@ -145,16 +176,18 @@ const queueBatches = 16
 type queue struct {
 	book    *ledger.Book
 	patient bool // frames of a file wait
+	shut    *atomic.Bool
 }
 
 // Reasons of a queue.
 const (
 	dropQueueFull = iota
 	dropQueueStopped
+	dropQueueShut
 )
 
 func newQueue(patient bool) *queue {
-	return &queue{book: ledger.New("queue", ledger.Frames, "queue_full", "stopped"), patient: patient}
+	return &queue{book: ledger.New("queue", ledger.Frames, "queue_full", "stopped", "shed_for_budget"), patient: patient}
 }
 
 // run moves batches from in to out.
@@ -175,6 +208,11 @@ func (q *queue) run(ctx context.Context, in <-chan frame.Batch, out chan<- frame
 func (q *queue) pass(ctx context.Context, b frame.Batch, out chan<- frame.Batch) {
 	n := len(b.Frames)
 	q.book.In(n)
+	if q.shut != nil && q.shut.Load() {
+		q.book.Drop(dropQueueShut, n)
+		b.Release()
+		return
+	}
 	select {
 	case out <- b:
 		q.book.Out(n)

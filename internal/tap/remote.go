@@ -55,7 +55,7 @@ func (t *Tap) newFile(d frameTo) (frameSink, error) {
 	c := *d.file
 	t.describe(&c)
 	plain := c.Rotate == deliver.Rotation{}
-	if plain && d.own == (own{}) {
+	if plain && d.own == (own{}) && t.governed == nil {
 		return deliver.NewFile(c)
 	}
 	b, err := t.newBranch(d.to, d.own, nil, false)

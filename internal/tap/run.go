@@ -29,6 +29,7 @@ func (t *Tap) Run(stop context.Context) error {
 	defer context.AfterFunc(stop, cancel)() // the end of stop ends the source; the rest drain
 	t.stopSource.Store(&cancel)
 	l := line{g: g, ctx: ctx}
+	defer t.govern()()
 	var sourceErr error
 	frames := l.stage(func(out chan<- frame.Batch) error {
 		if t.at == nil && t.spec.Ready != nil {
@@ -37,6 +38,14 @@ func (t *Tap) Run(stop context.Context) error {
 		sourceErr = t.source.Run(src, out)
 		return nil
 	})
+	if t.window != nil {
+		in := frames
+		frames = l.stage(func(out chan<- frame.Batch) error { return t.window.Run(ctx, in, out) })
+	}
+	if t.shedder != nil {
+		in := frames
+		frames = l.stage(func(out chan<- frame.Batch) error { return t.shedder.Run(ctx, in, out) })
+	}
 	if t.sieve != nil {
 		in := frames
 		frames = l.stage(func(out chan<- frame.Batch) error { return t.sieve.Run(ctx, in, out) })
@@ -199,6 +208,10 @@ func shared(release func(), n int) func() {
 
 // runMeter starts the meter and the record sinks.
 func (t *Tap) runMeter(l *line, in <-chan frame.Batch) {
+	if t.epochs != nil {
+		t.runSegments(l, in)
+		return
+	}
 	flows := make(chan []flow.Record, flowsAhead)
 	l.g.Go(func() error {
 		defer close(flows)

@@ -19,6 +19,7 @@ import (
 	"crosstap/internal/tap/export"
 	"crosstap/internal/tap/groom"
 	"crosstap/internal/tap/meter"
+	"crosstap/internal/tapspec"
 )
 
 // Spec says what one tap does.
@@ -59,9 +60,15 @@ type Spec struct {
 	Stdout   io.Writer // where flows:-, pcapng:- and pcap:- go
 	Program  string    // that capture files are said to be written by, with its version
 
-	Limit Limit  // when to end
-	Ready func() // called once, when capturing has begun
-	Log   *slog.Logger
+	Limit Limit // when to end
+	// Budget is what the tap may cost; what is above it is shed, as package governor says. Governor watches several taps of a process together;
+	// nil for one of the tap's own, when there is a budget.
+	Budget   tapspec.Budget
+	Governor *Governor
+	// Successor has the tap take no frame until Begin says from when on.
+	Successor bool
+	Ready     func() // called once, when capturing has begun
+	Log       *slog.Logger
 }
 
 // DefaultSpec returns a spec without source and destination.

@@ -57,6 +57,12 @@ type Tap struct {
 	frames []frameSink
 	books  []*ledger.Book
 
+	governed *governed // nil: without a budget
+	shedder  *shedder
+	window   *window
+	epochs   *epochs
+	shut     atomic.Bool // destinations of frames get none, for the budget
+
 	remotes []remote // destinations to be opened before the capture begins
 
 	stopSource atomic.Pointer[context.CancelFunc] // set by Run
@@ -73,6 +79,7 @@ func New(s Spec) (*Tap, error) {
 	if t.to, err = s.destinations(); err != nil {
 		return nil, err
 	}
+	t.makeGoverned()
 	for _, step := range []func() error{t.makeFilter, t.makeSource, t.makeGroom, t.makeMeter, t.makeRecordSinks, t.makeFrameSinks} {
 		if err := step(); err != nil {
 			return nil, err
@@ -98,7 +105,7 @@ func (t *Tap) makeSource() (err error) {
 	default:
 		t.live, err = capture.NewLive(capture.LiveConfig{
 			Interfaces: s.Interfaces, NetNS: s.NetNS, RingBytes: s.RingBytes, SnapLen: snap, Filter: t.kernel.program(s),
-			Promiscuous: s.Promiscuous, IngressOnly: s.IngressOnly, Ready: s.Ready, Log: s.Log,
+			Promiscuous: s.Promiscuous, IngressOnly: s.IngressOnly, Ready: s.Ready, Log: s.Log, Govern: t.translator(),
 		})
 		t.source, t.at = t.live, t.live
 	}
@@ -106,6 +113,12 @@ func (t *Tap) makeSource() (err error) {
 		return err
 	}
 	t.books = append(t.books, t.source.Book())
+	if t.window != nil {
+		t.books = append(t.books, t.window.book)
+	}
+	if t.shedder != nil {
+		t.books = append(t.books, t.shedder.book)
+	}
 	if t.sieve != nil {
 		t.books = append(t.books, t.sieve.Book())
 	}

@@ -18,8 +18,8 @@ const (
 // Stage is the name of the source in the ledger.
 const Stage = "capture"
 
-func newBook() *ledger.Book {
-	return ledger.New(Stage, ledger.Frames, "kernel_dropped", "downstream_full", "bad_ring_entry", "stopped")
+func newBook(more ...string) *ledger.Book {
+	return ledger.New(Stage, ledger.Frames, append([]string{"kernel_dropped", "downstream_full", "bad_ring_entry", "stopped"}, more...)...)
 }
 
 // MaxFrame is the most bytes of one frame that a capture file may hold; the limit of libpcap.

@@ -8,9 +8,12 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/cilium/ebpf/asm"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
@@ -31,6 +34,9 @@ type LiveConfig struct {
 	// begin with their link header); the program's result is the number of bytes to keep, 0 to pass the frame over. It is
 	// in place before the first frame. nil for all frames.
 	Filter func(link frame.LinkType) ([]bpf.RawInstruction, error)
+	// Govern translates classic programs into eBPF (filter.Translate). With it SetShed leaves frames out, and the kernel counts every
+	// frame, where it may; nil for neither.
+	Govern func([]bpf.Instruction) (asm.Instructions, error)
 	// Ready is called once, when every interface is being captured from.
 	Ready func()
 	Log   *slog.Logger // nil for none
@@ -89,6 +95,16 @@ type Live struct {
 	before []atomic.Uint64 // frames that the interface had dropped when capturing began
 
 	giveUp time.Time // on the next stage, once ctx has ended
+
+	wish atomic.Pointer[order]
+	shed Shed   // what the kernel leaves out now
+	told Kernel // what of the kernel's counts is in the book
+
+	mu        sync.Mutex
+	governors []*governor
+	gone      Kernel // counts of those that are no more
+	exact     bool   // the kernel counts for all rings
+	traffic   *netlink.Handle
 }
 
 // NewLive returns a source for c. Interfaces are looked up by Run.
@@ -100,7 +116,11 @@ func NewLive(c LiveConfig) (*Live, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Live{cfg: c, book: newBook(), log: log, index: make([]atomic.Uint32, len(c.Interfaces)), lost: make([]atomic.Uint64, len(c.Interfaces)), links: make([]atomic.Uint32, len(c.Interfaces)), before: make([]atomic.Uint64, len(c.Interfaces))}, nil
+	book := newBook()
+	if c.Govern != nil {
+		book = newBook("filtered_in_kernel", "shed_for_budget")
+	}
+	return &Live{cfg: c, book: book, log: log, exact: c.Govern != nil, index: make([]atomic.Uint32, len(c.Interfaces)), lost: make([]atomic.Uint64, len(c.Interfaces)), links: make([]atomic.Uint32, len(c.Interfaces)), before: make([]atomic.Uint64, len(c.Interfaces))}, nil
 }
 
 // Book returns the source's account.
@@ -177,6 +197,8 @@ func (l *Live) Run(ctx context.Context, out chan<- frame.Batch) error {
 	}
 	defer l.space.Close()
 	defer l.close()
+	l.openTraffic()
+	defer l.closeTraffic()
 	for point, name := range l.cfg.Interfaces {
 		r, err := l.open(name, uint32(point))
 		if err != nil {
@@ -189,6 +211,7 @@ func (l *Live) Run(ctx context.Context, out chan<- frame.Batch) error {
 	}
 	l.capture(ctx, out)
 	l.drain(out)
+	l.tally()
 	return nil
 }
 
@@ -203,6 +226,7 @@ func (l *Live) open(name string, point uint32) (*ring, error) {
 	if !r.vnet {
 		l.log.Warn("no offload information from the kernel: super-frames are counted as one packet", "interface", name)
 	}
+	l.enlist(r)
 	l.log.Info("capturing", "interface", name, "ifindex", r.ifindex, "ring_bytes", len(r.mem))
 	return r, nil
 }
@@ -212,6 +236,7 @@ func (l *Live) capture(ctx context.Context, out chan<- frame.Batch) {
 	look := time.Now()
 	fds := make([]unix.PollFd, len(l.rings))
 	for ctx.Err() == nil {
+		l.obey()
 		moved := 0
 		for _, r := range l.rings {
 			moved += l.move(ctx, r, out)
@@ -252,10 +277,12 @@ func (l *Live) failures(fds []unix.PollFd) {
 
 // look reads the kernel's counters and finds interfaces that went away or came back.
 func (l *Live) look() {
+	l.tally()
 	for i, r := range l.rings {
 		if r.fd < 0 {
 			if again, err := openRing(l.space, &l.cfg, r.name, r.point); err == nil {
 				l.rings[i] = again
+				l.enlist(again)
 				l.index[r.point].Store(uint32(again.ifindex))
 				l.log.Info("interface is back: capturing again", "interface", r.name, "ifindex", again.ifindex)
 			}
@@ -265,7 +292,7 @@ func (l *Live) look() {
 		if !r.attached() && !r.ready() {
 			l.log.Warn("interface is gone; waiting for one of its name", "interface", r.name)
 			l.index[r.point].Store(0)
-			r.shut()
+			l.retire(r)
 		}
 	}
 }
@@ -381,7 +408,7 @@ func (l *Live) drain(out chan<- frame.Batch) {
 
 func (l *Live) close() {
 	for _, r := range l.rings {
-		r.shut()
+		l.retire(r)
 	}
 	l.rings = nil
 }

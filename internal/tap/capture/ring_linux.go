@@ -27,8 +27,12 @@ type ring struct {
 	mem       []byte
 	blocks    int
 	blockSize int
-	next      int          // block that is handed over next
-	users     atomic.Int32 // of mem: the source, and each block that is out
+	next      int                  // block that is handed over next
+	users     atomic.Int32         // of mem: the source, and each block that is out
+	base      []bpf.RawInstruction // the filter, with the snap length
+	governor  *governor            // of a governed source, nil where the kernel does not take it
+	refused   error                // why not
+	off       bool                 // the socket is off its interface
 
 	mu   sync.Mutex
 	idle []*loan
@@ -145,15 +149,20 @@ func (r *ring) setUp(cfg *LiveConfig) error {
 			return fail("promiscuous mode", err)
 		}
 	}
-	all := uint16(unix.ETH_P_ALL)
-	to := unix.SockaddrLinklayer{Protocol: all<<8 | all>>8, Ifindex: r.ifindex}
-	if binary.NativeEndian.Uint16([]byte{0, 1}) == 1 {
-		to.Protocol = all
-	}
+	to := unix.SockaddrLinklayer{Protocol: allProtocols(), Ifindex: r.ifindex}
 	if err := unix.Bind(r.fd, &to); err != nil {
 		return fail("bind", err)
 	}
 	return nil
+}
+
+// allProtocols is ETH_P_ALL in network order.
+func allProtocols() uint16 {
+	all := uint16(unix.ETH_P_ALL)
+	if binary.NativeEndian.Uint16([]byte{0, 1}) == 1 {
+		return all
+	}
+	return all<<8 | all>>8
 }
 
 // allocate asks the kernel for the ring's memory and maps it.
@@ -173,9 +182,10 @@ func (r *ring) allocate(size int) error {
 	return err
 }
 
+const retConstant = 0x06 // BPF_RET | BPF_K
+
 // program returns the filter with the snap length worked in: no frame keeps more than that.
 func program(filter []bpf.RawInstruction, snapLen int) []bpf.RawInstruction {
-	const retConstant = 0x06 // BPF_RET | BPF_K
 	if len(filter) == 0 {
 		if snapLen == 0 {
 			return nil
@@ -203,7 +213,13 @@ func (r *ring) filter(cfg *LiveConfig) (err error) {
 	if len(filter) > most {
 		return fmt.Errorf("%d instructions: the kernel takes %d", len(filter), most)
 	}
-	return r.attach(program(filter, cfg.SnapLen))
+	r.base = program(filter, cfg.SnapLen)
+	if cfg.Govern != nil {
+		if r.refused = r.govern(cfg.Govern); r.refused == nil {
+			return nil
+		}
+	}
+	return r.attach(r.base)
 }
 
 func (r *ring) attach(filter []bpf.RawInstruction) error {
@@ -294,6 +310,10 @@ func (r *ring) shut() {
 	}
 	_ = unix.Close(r.fd)
 	r.fd = -1
+	if r.governor != nil {
+		r.governor.close()
+		r.governor = nil
+	}
 	r.done()
 }
 

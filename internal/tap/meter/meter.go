@@ -21,7 +21,7 @@ type Meter struct {
 	cfg    Config
 	frames *ledger.Book
 	flows  *ledger.Book
-	stats  counters
+	stats  *counters
 	hasher hasher
 }
 
@@ -34,8 +34,17 @@ func New(c Config) (*Meter, error) {
 		cfg:    c,
 		frames: ledger.New("meter", ledger.Frames, "non_ip", "truncated", "malformed", "unsupported", "tunnel_fragment"),
 		flows:  ledger.New("flow_cache", ledger.Records),
+		stats:  new(counters),
 		hasher: newHasher(),
 	}, nil
+}
+
+// Sampled returns a meter whose records say that one packet in n reaches it. It has the same books and figures: the two are for frames that
+// were chosen differently, one after the other.
+func (m *Meter) Sampled(n uint32) *Meter {
+	other := *m
+	other.cfg.Sampling = n
+	return &other
 }
 
 // Books returns the accounts of frames and of flow records.
@@ -60,7 +69,7 @@ type Stats struct {
 
 // Stats returns the present figures.
 func (m *Meter) Stats() Stats {
-	c := &m.stats
+	c := m.stats
 	return Stats{
 		Packets: c.packets.Load(), Octets: c.octets.Load(), Flows: m.flows.Read().Held,
 		Evicted: c.evicted.Load(), FragmentOrphans: c.orphans.Load(), ClockJumps: c.jumps.Load(),
@@ -96,7 +105,7 @@ type shard struct {
 // newShard returns one of several workers' caches, with shared the count of the flows of all.
 func (m *Meter) newShard(number int, shared *atomic.Int64) *shard {
 	s := &shard{
-		cfg: &m.cfg, frames: m.frames, flows: m.flows, stats: &m.stats, hasher: &m.hasher, number: number,
+		cfg: &m.cfg, frames: m.frames, flows: m.flows, stats: m.stats, hasher: &m.hasher, number: number,
 		cache: newCache(m.cfg.MaxFlows), frags: newFragments(), names: newNames(), hints: newHints(),
 	}
 	s.room = room{most: int64(m.cfg.MaxFlows), used: shared}
