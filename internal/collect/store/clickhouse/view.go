@@ -1,0 +1,379 @@
+package clickhouse
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"crosstap/internal/collect/store"
+	"crosstap/internal/collect/store/clickhouse/dialect"
+)
+
+// hourMS is the step of stored roll-ups.
+const hourMS = int64(time.Hour / time.Millisecond)
+
+// names of tables in questions.
+const (
+	askFlows  = "crosstap_flows"
+	askSums   = "crosstap_pairs_1h"
+	askRolled = "crosstap_rolled"
+)
+
+// hour is an hour of the range: how many rows it has, and which roll-up stands for them.
+type hour struct {
+	atMS       int64
+	rows, sums uint64 // stored, and of them added up
+	gen        uint64 // of the roll-up, 0 for none
+}
+
+// valid reports whether the roll-up adds up all rows.
+func (h hour) valid() bool { return h.gen != 0 && h.rows == h.sums }
+
+// view is a picture of the store. Statements see rows that are stored meanwhile; which roll-ups stand for which hours is settled.
+type view struct {
+	s              *Store
+	hours          []hour
+	gaps           []store.Gap
+	oldest, newest int64
+	any            bool
+	pending        int
+}
+
+// View implements store.Reader.
+func (s *Store) View(ctx context.Context, fromNS, toNS int64) (store.View, error) {
+	s.mu.Lock()
+	v := &view{s: s, pending: s.pending}
+	closed := s.closed
+	for _, g := range append(slices.Clone(s.notes), unnoted(s.shed)...) {
+		if g.ToNS >= fromNS && g.FromNS < toNS {
+			v.gaps = append(v.gaps, g)
+		}
+	}
+	s.mu.Unlock()
+	if closed {
+		return nil, ErrClosed
+	}
+	var err error
+	if v.hours, err = s.readHours(ctx, fromNS, toNS); err != nil {
+		return nil, fmt.Errorf("clickhouse: hours: %w", err)
+	}
+	stored, err := s.readGaps(ctx, fromNS, toNS)
+	if err != nil {
+		return nil, fmt.Errorf("clickhouse: gaps: %w", err)
+	}
+	v.gaps = append(stored, v.gaps...)
+	slices.SortStableFunc(v.gaps, func(a, b store.Gap) int { return int(min(max(a.FromNS-b.FromNS, -1), 1)) })
+	v.oldest, v.newest, v.any = s.extent(ctx, flowsTable, "t_end")
+	return v, nil
+}
+
+func unnoted(shed map[int]store.Gap) (out []store.Gap) {
+	for reason := range dropReasons {
+		if g, ok := shed[reason]; ok {
+			out = append(out, g)
+		}
+	}
+	return out
+}
+
+// readHours gives the hours of a range that have rows or roll-ups, in order.
+func (s *Store) readHours(ctx context.Context, fromNS, toNS int64) ([]hour, error) {
+	from, to := floorMS(fromNS), floorMS(toNS-1)+1
+	query := fmt.Sprintf(`SELECT toUnixTimestamp64Milli(hour) AS at, sum(n), sum(r), max(g) FROM (
+  SELECT hour, sum(rows) AS n, 0 AS r, 0 AS g FROM %s GROUP BY hour UNION ALL SELECT hour, 0, argMax(rows, gen), max(gen) FROM %s GROUP BY hour)
+WHERE at >= {p1:Int64} AND at < {p2:Int64} GROUP BY at ORDER BY at`, s.ddl.table(hoursTable), s.ddl.table(rolledTable))
+	rows, err := s.db.QueryContext(ctx, query, floorHour(from), to)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []hour
+	for rows.Next() {
+		var h hour
+		if err := rows.Scan(&h.atMS, &h.rows, &h.sums, &h.gen); err != nil {
+			return nil, err
+		}
+		out = append(out, h)
+	}
+	return out, rows.Err()
+}
+
+func floorHour(ms int64) int64 {
+	ms -= ms % hourMS
+	if ms < 0 {
+		ms -= hourMS // one early for whole hours before 1970, which does no harm
+	}
+	return ms
+}
+
+// readGaps gives the stored notes that touch a range.
+func (s *Store) readGaps(ctx context.Context, fromNS, toNS int64) ([]store.Gap, error) {
+	query := "SELECT from_ns, to_ns, scope, who, reason, lost FROM " + s.ddl.table(gapsTable) + " WHERE to_ns >= {p1:Int64} AND from_ns < {p2:Int64} ORDER BY from_ns, to_ns LIMIT 10000"
+	rows, err := s.db.QueryContext(ctx, query, fromNS, toNS)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var out []store.Gap
+	for rows.Next() {
+		var g store.Gap
+		if err := rows.Scan(&g.FromNS, &g.ToNS, &g.Scope, &g.Who, &g.Reason, &g.LostRecords); err != nil {
+			return nil, err
+		}
+		out = append(out, g)
+	}
+	return out, rows.Err()
+}
+
+// saveNotes stores the notes about missing records.
+func (s *Store) saveNotes(ctx context.Context) error {
+	s.mu.Lock()
+	all := append(slices.Clone(s.notes), unnoted(s.shed)...)
+	n := len(s.notes)
+	shed := s.shed
+	s.shed = map[int]store.Gap{}
+	s.mu.Unlock()
+	if len(all) == 0 {
+		return nil
+	}
+	var b strings.Builder
+	var args []any
+	for i, g := range all[:min(len(all), 500)] {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		k := len(args)
+		fmt.Fprintf(&b, "({p%d:Int64}, {p%d:Int64}, {p%d:String}, {p%d:String}, {p%d:String}, {p%d:UInt64}, now64(3))", k+1, k+2, k+3, k+4, k+5, k+6)
+		args = append(args, g.FromNS, g.ToNS, g.Scope, g.Who, g.Reason, g.LostRecords)
+	}
+	_, err := s.db.ExecContext(ctx, "INSERT INTO "+s.ddl.table(gapsTable)+" SELECT * FROM VALUES('from_ns Int64, to_ns Int64, scope String, who String, reason String, lost UInt64, noted DateTime64(3)', "+b.String()+")", args...)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		for reason, g := range shed {
+			s.shedSpanAgainLocked(reason, g)
+		}
+		return err
+	}
+	s.notes = slices.Delete(s.notes, 0, min(n, 500))
+	return nil
+}
+
+// shedSpanAgainLocked puts back a note that could not be stored.
+func (s *Store) shedSpanAgainLocked(reason int, g store.Gap) {
+	if now, ok := s.shed[reason]; ok {
+		g.FromNS, g.ToNS, g.LostRecords = min(g.FromNS, now.FromNS), max(g.ToNS, now.ToNS), g.LostRecords+now.LostRecords
+	}
+	s.shed[reason] = g
+}
+
+// Table implements store.View.
+func (v *view) Table() string { return askFlows }
+
+// Rollup implements store.View.
+func (v *view) Rollup(step time.Duration, fromNS, toNS int64) string {
+	from, to := -floorMS(-fromNS), -floorMS(-toNS)
+	if step.Milliseconds() != hourMS {
+		return store.RollupRows(askFlows, endsIn(from, to), step)
+	}
+	names := make([]string, len(store.RollupColumns))
+	for i, c := range store.RollupColumns {
+		names[i] = c.Name
+	}
+	columns := strings.Join(names, ", ")
+	var whole []string
+	at := from
+	var parts []string
+	for _, h := range v.hours {
+		if !h.valid() || h.atMS < from || h.atMS+hourMS > to {
+			continue
+		}
+		if h.atMS > at {
+			parts = append(parts, "("+endsIn(at, h.atMS)+")")
+		}
+		at = h.atMS + hourMS
+		whole = append(whole, fmt.Sprintf("(make_timestamp_ms(%d), %d)", h.atMS, h.gen))
+	}
+	if len(whole) == 0 {
+		return store.RollupRows(askFlows, endsIn(from, to), step)
+	}
+	if at < to {
+		parts = append(parts, "("+endsIn(at, to)+")")
+	}
+	sums := fmt.Sprintf("SELECT %s FROM %s WHERE bucket >= make_timestamp_ms(%d) AND bucket < make_timestamp_ms(%d) AND (bucket, gen) IN (%s)", columns, askSums, from, to, strings.Join(whole, ", "))
+	if len(parts) == 0 {
+		return "(" + sums + ")"
+	}
+	rows := fmt.Sprintf("(SELECT * FROM %s WHERE %s)", askFlows, strings.Join(parts, " OR "))
+	return "(" + sums + "\nUNION ALL SELECT " + columns + " FROM " + store.RollupRows(rows, "true", step) + ")"
+}
+
+func endsIn(from, to int64) string {
+	return fmt.Sprintf("t_end >= make_timestamp_ms(%d) AND t_end < make_timestamp_ms(%d)", from, to)
+}
+
+// tables are those that questions may name.
+func (s *Store) tables() map[string]dialect.Table {
+	sums := []dialect.Column{{Name: "gen", Type: "UBIGINT"}}
+	for _, c := range store.RollupColumns {
+		sums = append(sums, dialect.Column{Name: c.Name, Type: c.Type})
+	}
+	return map[string]dialect.Table{
+		askFlows: {SQL: s.ddl.table(flowsTable), Columns: flowColumns}, askSums: {SQL: s.ddl.table(rollupTable), Columns: sums},
+	}
+}
+
+// Query implements store.View.
+func (v *view) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	plan, err := dialect.Translate(query, v.s.tables(), types(args))
+	if err != nil {
+		return nil, fmt.Errorf("clickhouse: query: %w", err)
+	}
+	rows, err := v.s.db.QueryContext(ctx, plan.SQL, append([]any{plan.Steps}, args...)...)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, fmt.Errorf("clickhouse: query: %w", err)
+	}
+	return rows, nil
+}
+
+func (v *view) Gaps() []store.Gap { return v.gaps }
+
+func (v *view) Extent() (oldestNS, newestNS int64, ok bool) { return v.oldest, v.newest, v.any }
+
+// RollupExtent implements store.View. Hours whose rows have expired count from their beginning.
+func (v *view) RollupExtent() (oldestNS, newestNS int64, ok bool) {
+	oldest, newest, any := v.s.extent(context.Background(), rollupTable, "last_seen")
+	if !any || v.any && v.oldest <= oldest {
+		return v.oldest, v.newest, v.any
+	}
+	if v.any {
+		newest = max(newest, v.newest)
+	}
+	return oldest, newest, true
+}
+
+func (v *view) Pending() int { return v.pending }
+func (v *view) Close() error { return nil }
+
+// SQL implements store.Querier. A question is read and written again, so that it can name the views and the functions of the dialect, and
+// nothing else of the server.
+func (s *Store) SQL(ctx context.Context, q store.SQLQuery) (a store.SQLAnswer, err error) {
+	begin := time.Now()
+	if q.Rows <= 0 || q.Rows > sqlRows {
+		q.Rows = sqlRows
+	}
+	if q.Timeout <= 0 {
+		q.Timeout = sqlTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, q.Timeout)
+	defer cancel()
+	defer func() { a.Took = time.Since(begin) }()
+	if _, err := dialect.Translate(q.Text, nil, nil); err != nil && !knownTables(err) {
+		return a, sqlMistake(err)
+	}
+	one, err := s.View(ctx, q.FromNS, q.ToNS)
+	if err != nil {
+		return a, err
+	}
+	text := strings.TrimRight(strings.TrimSpace(q.Text), "; \t\n")
+	from, to := max(-floorMS(-q.FromNS), -maxMS), min(-floorMS(-q.ToNS), maxMS)
+	views := fmt.Sprintf(`WITH flows AS NOT MATERIALIZED (SELECT * FROM %s WHERE %s), canonical AS NOT MATERIALIZED (SELECT * FROM flows WHERE (marks & 1) <> 0),
+pairs_1h AS NOT MATERIALIZED (SELECT * FROM %s) SELECT * FROM (
+`, askFlows, endsIn(from, to), one.Rollup(time.Hour, from*1e6, to*1e6))
+	plan, err := dialect.Translate(views+text+fmt.Sprintf("\n) AS answer LIMIT %d", q.Rows+1), s.tables(), nil)
+	if err != nil {
+		var e *dialect.Error
+		if errors.As(err, &e) {
+			e.At = max(e.At-len(views), 0)
+		}
+		return a, sqlMistake(err)
+	}
+	rows, err := s.db.QueryContext(ctx, plan.SQL, plan.Steps)
+	if err != nil {
+		if ctx.Err() != nil {
+			return a, ctx.Err()
+		}
+		return a, sqlMistake(err)
+	}
+	defer rows.Close()
+	return readAnswer(rows, plan, q.Rows)
+}
+
+// Limits of questions in SQL.
+const (
+	sqlRows    = 10_000
+	sqlTimeout = 30 * time.Second
+	maxMS      = int64(1<<63-1) / 1e6
+)
+
+// knownTables reports whether reading a text failed only because the tables' columns are not given: its form is right.
+func knownTables(err error) bool {
+	var e *dialect.Error
+	return errors.As(err, &e) && strings.HasPrefix(e.Message, "there is no table")
+}
+
+func sqlMistake(err error) error { return &store.SQLError{Message: err.Error()} }
+
+// readAnswer reads at most limit rows.
+func readAnswer(rows *sql.Rows, plan dialect.Plan, limit int) (a store.SQLAnswer, err error) {
+	types, err := rows.ColumnTypes()
+	if err != nil {
+		return a, sqlMistake(err)
+	}
+	a.Rows = [][]any{}
+	for i, t := range types {
+		kind := t.DatabaseTypeName()
+		if i < len(plan.Columns) && plan.Columns[i].Type != "" {
+			kind = plan.Columns[i].Type
+		}
+		a.Columns = append(a.Columns, store.SQLColumn{Name: t.Name(), Type: kind})
+	}
+	for rows.Next() {
+		if len(a.Rows) == limit {
+			a.Truncated = true
+			return a, nil
+		}
+		row, into := make([]any, len(types)), make([]any, len(types))
+		for i := range row {
+			into[i] = &row[i]
+		}
+		if err := rows.Scan(into...); err != nil {
+			return a, sqlMistake(err)
+		}
+		for i := range row {
+			row[i] = plain(row[i], a.Columns[i].Type)
+		}
+		a.Rows = append(a.Rows, row)
+	}
+	if err := rows.Err(); err != nil {
+		return a, sqlMistake(err)
+	}
+	return a, nil
+}
+
+// plain makes a value one that JSON can say.
+func plain(v any, kind string) any {
+	switch v := v.(type) {
+	case int64:
+		if kind == "BOOLEAN" {
+			return v != 0
+		}
+	case float64:
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return nil
+		}
+	case time.Time:
+		return v.UTC().Format("2006-01-02T15:04:05.999Z07:00")
+	case []byte:
+		return addressText(v)
+	}
+	return v
+}

@@ -1,0 +1,139 @@
+package store
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// A roll-up from rows, in the SQL of the views. Package segment makes the same in Go for sealed hours; a test compares the two.
+
+// Column is a column of the stored rows or of a roll-up, as questions see it.
+type Column struct{ Name, Type string }
+
+// RollupColumns are the columns of the table that View.Rollup gives.
+var RollupColumns = []Column{
+	{"segment", "UBIGINT"}, {"src", "UUID"}, {"dst", "UUID"}, {"bucket", "TIMESTAMP"}, {"fabric", "VARCHAR"}, {"tenant", "VARCHAR"},
+	{"src_tenant", "VARCHAR"}, {"dst_tenant", "VARCHAR"}, {"src_vm", "VARCHAR"}, {"src_vm_id", "VARCHAR"}, {"src_host", "VARCHAR"},
+	{"dst_vm", "VARCHAR"}, {"dst_vm_id", "VARCHAR"}, {"dst_host", "VARCHAR"}, {"app", "VARCHAR"}, {"proto", "UTINYINT"}, {"service_port", "USMALLINT"},
+	{"client", "UTINYINT"}, {"packets", "UBIGINT"}, {"octets", "UBIGINT"}, {"l2_octets", "UBIGINT"}, {"rows", "UBIGINT"}, {"flows", "UINTEGER"},
+	{"first_seen", "TIMESTAMP"}, {"last_seen", "TIMESTAMP"}, {"marks", "USMALLINT"}, {"tcp_flags", "USMALLINT"}, {"port_votes", "BIGINT"},
+	{"variance", "DOUBLE"}, {"sampled_rows", "UINTEGER"}, {"ambiguous_rows", "UINTEGER"}, {"min_len", "USMALLINT"}, {"max_len", "USMALLINT"},
+	{"fragments", "UBIGINT"}, {"retransmits", "UBIGINT"}, {"zero_windows", "UBIGINT"}, {"rtt_n", "UINTEGER"}, {"rtt_sum", "UBIGINT"}, {"rtt_max", "UINTEGER"},
+	{"outer_src", "UUID"}, {"outer_dst", "UUID"}, {"seen_by", "VARCHAR"}, {"other_rows", "UBIGINT"}, {"duplicates", "UBIGINT"}, {"seen_other", "VARCHAR"},
+}
+
+// rollupKey are the columns that a roll-up's row stands for, in the order of its files.
+var rollupKey = []string{
+	"segment", "src", "dst", "bucket", "fabric", "tenant",
+	"src_tenant", "dst_tenant",
+	"src_vm", "src_vm_id", "src_host",
+	"dst_vm", "dst_vm_id", "dst_host",
+	"app", "proto", "service_port", "client",
+}
+
+// pairKey are the columns that tell the pairs of workloads of a bucket apart.
+const pairKey = "segment, src, dst, bucket, fabric, src_who, dst_who"
+
+// RollupRows gives what the rows of a table expression add up to. A row's knowledge is filled from the latest row of its flow in the hour
+// that has it, of equally late ones from the one with the greatest observer.
+func RollupRows(table, where string, step time.Duration) string {
+	key := strings.Join(rollupKey, ", ")
+	return fmt.Sprintf(`(WITH r AS NOT MATERIALIZED (SELECT *, (epoch_ms(t_end) - (epoch_ms(t_end) %% 3600000 + 3600000) %% 3600000) AS at_hour FROM %[1]s WHERE %[2]s),
+f AS MATERIALIZED (SELECT flow_id, at_hour%[3]s FROM r WHERE flow_id <> 0 GROUP BY flow_id, at_hour HAVING %[4]s),
+l0 AS NOT MATERIALIZED (SELECT r.* REPLACE (%[5]s) FROM r LEFT JOIN f ON r.flow_id = f.flow_id AND r.at_hour = f.at_hour),
+l AS NOT MATERIALIZED (SELECT *, (marks & 1) <> 0 AS can, make_timestamp_ms(epoch_ms(t_end) - (epoch_ms(t_end) %% %[6]d + %[6]d) %% %[6]d) AS bucket,
+  CASE client WHEN 1 THEN dst_port WHEN 2 THEN src_port ELSE least(src_port, dst_port) END AS service_port,
+  if(src_vm_id <> '', src_vm_id, src_vm) AS src_who, if(dst_vm_id <> '', dst_vm_id, dst_vm) AS dst_who,
+  if(observer <> '', observer, concat(chr(31), exporter::VARCHAR, '/', domain)) AS seen, %[7]s AS recency FROM l0),
+c AS MATERIALIZED (SELECT %[8]s, any_value(src_who) AS src_who, any_value(dst_who) AS dst_who,
+  sum(packets)::UBIGINT AS packets, sum(octets)::UBIGINT AS octets, sum(l2_octets)::UBIGINT AS l2_octets, count(*)::UBIGINT AS rows,
+  count(DISTINCT (src_port, dst_port))::UINTEGER AS flows, min(t_start) AS first_seen, max(t_end) AS last_seen,
+  bit_or(marks) AS marks, bit_or(tcp_flags) AS tcp_flags, sum(sign(src_port::INTEGER - dst_port::INTEGER))::BIGINT AS port_votes,
+  coalesce(sum(CASE WHEN sampling > 1 THEN octets::DOUBLE * octets::DOUBLE * (sampling - 1)::DOUBLE / greatest(packets, 1)::DOUBLE END), 0)::DOUBLE AS variance,
+  count(*) FILTER ((marks & 2) <> 0)::UINTEGER AS sampled_rows, count(*) FILTER ((marks & 8) <> 0)::UINTEGER AS ambiguous_rows,
+  coalesce(min(min_len) FILTER (min_len > 0), 0)::USMALLINT AS min_len, max(max_len) AS max_len, sum(fragments)::UBIGINT AS fragments,
+  sum(retransmits)::UBIGINT AS retransmits, sum(zero_windows)::UBIGINT AS zero_windows,
+  count(*) FILTER (rtt_us > 0)::UINTEGER AS rtt_n, sum(rtt_us)::UBIGINT AS rtt_sum, max(rtt_us) AS rtt_max,
+  string_agg(DISTINCT seen, chr(10) ORDER BY seen) AS seen_by
+  FROM l WHERE can GROUP BY %[8]s),
+n AS MATERIALIZED (SELECT %[9]s, count(*)::UBIGINT AS other_rows, sum(packets)::UBIGINT AS duplicates, string_agg(DISTINCT seen, chr(10) ORDER BY seen) AS seen_other
+  FROM l WHERE NOT can GROUP BY %[9]s),
+v AS MATERIALIZED (SELECT segment, src, dst, bucket, fabric, src_host, dst_host, arg_max(outer_src, recency) FILTER (outer_src <> %[10]s) AS outer_src,
+  arg_max(outer_dst, recency) FILTER (outer_dst <> %[10]s) AS outer_dst FROM l WHERE outer_src <> %[10]s OR outer_dst <> %[10]s GROUP BY ALL),
+c1 AS NOT MATERIALIZED (SELECT *, row_number() OVER (PARTITION BY %[9]s ORDER BY %[8]s) = 1 AS first FROM c),
+n1 AS NOT MATERIALIZED (SELECT *, true AS first FROM n)
+SELECT %[11]s FROM (SELECT * FROM c1 FULL OUTER JOIN n1 USING (%[9]s, first)) LEFT JOIN v
+  USING (segment, src, dst, bucket, fabric, src_host, dst_host))`,
+		table, where, rollupKnown(), rollupLacks(), rollupFilled(), step.Milliseconds(), rollupRecency, key, pairKey, zeroAddr, rollupOut())
+}
+
+// rollupRecency is greater the later a row ended; of equally late ones the observer decides.
+const rollupRecency = "epoch_ms(t_end)::HUGEINT * 18446744073709551616 + observer_id::HUGEINT"
+
+// rollupFills are the columns that one observer may know and another not.
+var rollupFills = []Column{{"segment", "UBIGINT"}, {"fabric", "VARCHAR"}, {"tenant", "VARCHAR"}, {"src_vm", "VARCHAR"}, {"dst_vm", "VARCHAR"},
+	{"src_tenant", "VARCHAR"}, {"dst_tenant", "VARCHAR"}, {"src_host", "VARCHAR"}, {"dst_host", "VARCHAR"}, {"app", "VARCHAR"}}
+
+// rollupFillIDs go with their names.
+var rollupFillIDs = []struct{ name, with string }{{"src_vm_id", "src_vm"}, {"dst_vm_id", "dst_vm"}}
+
+func rollupKnown() string {
+	var b strings.Builder
+	for _, c := range rollupFills {
+		fmt.Fprintf(&b, ", arg_max(%[1]s, %[2]s) FILTER (%[1]s <> %[3]s) AS %[1]s", c.Name, rollupRecency, zeroOf(c))
+	}
+	for _, c := range rollupFillIDs {
+		fmt.Fprintf(&b, ", arg_max(%[1]s, %[2]s) FILTER (%[3]s <> '') AS %[1]s", c.name, rollupRecency, c.with)
+	}
+	return b.String()
+}
+
+// rollupLacks is true for flows of which a row lacks what another has.
+func rollupLacks() string {
+	var all []string
+	for _, c := range rollupFills {
+		all = append(all, fmt.Sprintf("(bool_or(%[1]s = %[2]s) AND bool_or(%[1]s <> %[2]s))", c.Name, zeroOf(c)))
+	}
+	return strings.Join(all, " OR ")
+}
+
+func rollupFilled() string {
+	var all []string
+	for _, c := range rollupFills {
+		all = append(all, fmt.Sprintf("if(r.%[1]s <> %[2]s, r.%[1]s, coalesce(f.%[1]s, %[2]s)) AS %[1]s", c.Name, zeroOf(c)))
+	}
+	for _, c := range rollupFillIDs {
+		all = append(all, fmt.Sprintf("if(r.%[2]s = '' AND r.%[1]s = '', coalesce(f.%[1]s, ''), r.%[1]s) AS %[1]s", c.name, c.with))
+	}
+	return strings.Join(all, ", ")
+}
+
+// rollupOut gives the columns in their order; what a row made of others' rows alone lacks is zero.
+func rollupOut() string {
+	var all []string
+	for _, c := range RollupColumns {
+		switch from := c.Name; {
+		case c.Type == "TIMESTAMP":
+			all = append(all, fmt.Sprintf("coalesce(%[1]s, bucket) AS %[1]s", c.Name))
+		case c.Name == "src_vm_id" || c.Name == "dst_vm_id":
+			all = append(all, fmt.Sprintf("coalesce(%[1]s, %[2]s) AS %[1]s", c.Name, strings.TrimSuffix(from, "vm_id")+"who"))
+		default:
+			all = append(all, fmt.Sprintf("coalesce(%[1]s, %[2]s) AS %[1]s", from, zeroOf(c)))
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+// zeroOf is how a column says "not known".
+func zeroOf(c Column) string {
+	switch c.Type {
+	case "VARCHAR":
+		return "''"
+	case "UUID":
+		return zeroAddr
+	}
+	return "0"
+}
+
+const zeroAddr = "'00000000-0000-0000-0000-000000000000'::UUID"
