@@ -35,15 +35,20 @@ type Config struct {
 	SQL store.Querier // answers /api/v1/sql; nil for a server without it
 	// Administrator reports whether a request is of one, who may ask in SQL. nil takes those for it who ask on this machine.
 	Administrator func(*http.Request) bool
-	Console       http.Handler  // the web console, at "/"; nil gives a page that says how to build it
-	Version       string        // of the product
-	Hosts         []string      // further names that the Host header may have on a loopback listener
-	QueryTimeout  time.Duration // 0 means 30 s
-	Queries       int           // reports computed at the same time; 0 means 4
-	Subscribers   int           // of the live ticks at the same time; 0 means 64
-	Tick          time.Duration // between two looks for news; 0 means 1 s
-	Now           func() time.Time
-	Log           *slog.Logger
+	// Adapters tells where machines are and were, everything that is known, in no order; nil for a server that knows none.
+	Adapters func() []Adapter
+	// Topology tells what was attached to what at a moment, without arcs; nil for a server that does not know.
+	Topology func(at time.Time) Topology
+
+	Console      http.Handler  // the web console, at "/"; nil gives a page that says how to build it
+	Version      string        // of the product
+	Hosts        []string      // further names that the Host header may have on a loopback listener
+	QueryTimeout time.Duration // 0 means 30 s
+	Queries      int           // reports computed at the same time; 0 means 4
+	Subscribers  int           // of the live ticks at the same time; 0 means 64
+	Tick         time.Duration // between two looks for news; 0 means 1 s
+	Now          func() time.Time
+	Log          *slog.Logger
 }
 
 // API is the handler of all of it. It is safe for concurrent use.
@@ -81,6 +86,9 @@ func New(cfg Config) (*API, error) {
 	a.huma = humago.New(mux, humaConfig(cfg.Version))
 	a.reports()
 	a.states()
+	a.explain()
+	a.adapters()
+	a.topology()
 	mux.HandleFunc("GET /api/v1/events", a.events)
 	mux.HandleFunc("GET /api/v1/sql", a.sql)
 	mux.HandleFunc("GET /healthz", a.health)

@@ -75,7 +75,7 @@ const unknownParameter = "unknown query parameter"
 
 // parameters of all operations.
 var parameters = []string{"from", "to", "f", "sort", "limit", "by", "step", "metric", "format", "pos", "per", "period", "having", "resolution", "previous", "mtu", "name", "expand", "focus", "hops",
-	"base_from", "base_to", "inner"}
+	"base_from", "base_to", "inner", "link", "live"}
 
 func faultOf(err error) *Fault {
 	var f *Fault
