@@ -6,25 +6,12 @@ import (
 	"runtime"
 
 	"golang.org/x/sys/unix"
+
+	"crosstap/internal/netns"
 )
 
 // within runs f on a thread in the network namespace of a file; "" is the namespace of the process.
-func within(path string, f func() error) error {
-	if path == "" {
-		return f()
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("network namespace: %w", err)
-	}
-	defer file.Close()
-	return onThread(func() error {
-		if err := unix.Setns(int(file.Fd()), unix.CLONE_NEWNET); err != nil {
-			return fmt.Errorf("network namespace %s: %w", path, err)
-		}
-		return f()
-	})
-}
+func within(path string, f func() error) error { return netns.Do(path, f) }
 
 // onThread runs f on a thread that ends with it, and with what it changed of itself.
 func onThread(f func() error) error {
