@@ -36,7 +36,8 @@ type Switch struct {
 	ID    string     `json:"id"`
 	Name  string     `json:"name"`
 	Kind  SwitchKind `json:"kind"`
-	Hosts []string   `json:"hosts"` // IDs; one, unless it is distributed
+	Hosts []string   `json:"hosts"`          // IDs; one, unless it is distributed
+	Type  string     `json:"type,omitempty"` // the platform's word for its make, such as netdev
 	MTU   int        `json:"mtu,omitempty"`
 	Owner string     `json:"owner,omitempty"` // whose object it is when somebody made it for taps; "" for a tenants' switch
 	Can   Capability `json:"can"`
@@ -105,6 +106,7 @@ type Port struct {
 	TxBytes uint64            `json:"tx_bytes,omitempty"` // out of the switch
 	Owner   string            `json:"owner,omitempty"`    // whose object it is when somebody made it for taps
 	Tags    map[string]string `json:"tags,omitempty"`
+	Raw     map[string]string `json:"raw,omitempty"` // in the platform's words, such as where a tunnel ends
 }
 
 // VM is one virtual machine.

@@ -74,6 +74,9 @@ type Mark struct {
 	ExpiresS int64 `json:"expires_s,omitempty"`
 }
 
+// Shared is the policy in the marks of what sessions of several policies use, such as a bridge for copies.
+const Shared = "-"
+
 // Where marks stand.
 const (
 	MarkKey    = "crosstap"

@@ -1,0 +1,245 @@
+// Package plan works out what policies mean on what there is: which sessions each platform shall have so that every packet is copied
+// once, what they will cost, what stays unseen, and what is refused and why. It is pure: the same input gives the same plan.
+package plan
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"crosstap/internal/control/platform"
+	"crosstap/internal/control/policy"
+	"crosstap/internal/flow"
+)
+
+// Input is what a plan is made of.
+type Input struct {
+	Owner     string // of the marks
+	Set       *policy.Set
+	Snapshots []*platform.Snapshot
+	Rates     Rates                // nil: rates are not known
+	Applied   map[string]time.Time // when each tap was applied, for its TTL; a tap that is missing is applied now
+	Known     map[string]bool      // further policies that the control line knows, such as those being removed
+	Prune     bool                 // remove what carries the owner's mark and no policy explains
+	Now       time.Time
+}
+
+// Rates tells what machines send and receive, from stored flows.
+type Rates interface {
+	// Expect returns the rate of the packets of those machines that pass a packet filter; ok is false when nothing is stored.
+	Expect(vms []string, macs []flow.MAC, dir platform.Direction, filter string) (r Rate, ok bool)
+}
+
+// Rate is how much traffic there is, without outer headers.
+type Rate struct {
+	BPS  float64 `json:"bps"`  // bits each second, average
+	Peak float64 `json:"peak"` // bits each second in the busiest minute
+	PPS  float64 `json:"pps"`  // packets each second, average
+	Of   string  `json:"of"`   // what it was taken from, such as "flows of the last 24 h"
+}
+
+// Plan is what shall be, and what it means.
+type Plan struct {
+	Taps     []Tap                    `json:"taps"`
+	Want     map[string]platform.Want `json:"-"` // by platform; a platform that does not answer is missing
+	Refusals []platform.Refusal       `json:"refusals"`
+	Coverage Coverage                 `json:"coverage"`
+}
+
+// State is what a plan makes of a tap.
+type State string
+
+// The states.
+const (
+	Active  State = "active"
+	Paused  State = "paused"
+	Expired State = "expired"
+	Refused State = "refused"  // nothing of it shall be
+	NoMatch State = "no-match" // nothing to be seen, now
+)
+
+// Tap is one tap in a plan.
+type Tap struct {
+	Name     string          `json:"name"`
+	Owner    string          `json:"owner,omitempty"`
+	Reason   string          `json:"reason,omitempty"`
+	State    State           `json:"state"`
+	Select   string          `json:"select"`
+	Ports    int             `json:"ports"`
+	VMs      int             `json:"vms"`
+	Expires  time.Time       `json:"expires,omitzero"`
+	Places   []Place         `json:"places"`
+	Copies   Copies          `json:"copies"`
+	Cost     Cost            `json:"cost"`
+	MTU      []MTU           `json:"mtu,omitempty"`
+	Warnings []string        `json:"warnings,omitempty"`
+	Method   platform.Method `json:"method"`
+}
+
+// Place is one session of a tap.
+type Place struct {
+	Platform string          `json:"platform"`
+	Host     string          `json:"host"`   // name
+	Switch   string          `json:"switch"` // name
+	Method   platform.Method `json:"method"`
+	Ports    []string        `json:"ports"` // names, at most maxNames
+	Count    int             `json:"count"` // of ports
+	Session  string          `json:"session"`
+	To       []string        `json:"to"`
+}
+
+const maxNames = 50
+
+// place is one port with what belongs to it.
+type place struct {
+	policy.Target
+	snap *platform.Snapshot
+	key  groupKey
+}
+
+// groupKey names a switch, or a host without one.
+type groupKey struct{ platform, host, sw string }
+
+func (a groupKey) compare(b groupKey) int {
+	return cmp.Or(cmp.Compare(a.platform, b.platform), cmp.Compare(a.host, b.host), cmp.Compare(a.sw, b.sw))
+}
+
+// builder is one run of Build.
+type builder struct {
+	in     Input
+	places []place // of platforms that answer, in a steady order
+	out    *Plan
+	remote map[groupKey]bool          // hosts that copies of taps leave in tunnels, sw is ""
+	copied map[string]map[string]bool // platform → ports that carry somebody's copies
+}
+
+// Build makes the plan.
+func Build(in Input) *Plan {
+	b := &builder{in: in, out: &Plan{Want: map[string]platform.Want{}}, remote: map[groupKey]bool{}, copied: map[string]map[string]bool{}}
+	b.look()
+	sessions := map[string][]platform.Session{}
+	after := map[string]map[string]bool{} // ports seen
+	for _, t := range in.Set.Taps {
+		doc, made := b.tap(t)
+		b.out.Taps = append(b.out.Taps, doc)
+		for p, list := range made {
+			sessions[p] = append(sessions[p], list...)
+		}
+	}
+	for _, s := range in.Snapshots {
+		if s.Lost != nil {
+			b.unreachable(s)
+			continue
+		}
+		slices.SortFunc(sessions[s.Platform], func(x, y platform.Session) int { return cmp.Compare(x.Mark.Key(), y.Mark.Key()) })
+		b.out.Want[s.Platform] = platform.Want{Owner: in.Owner, Sessions: sessions[s.Platform], Keep: b.keep(s)}
+		after[s.Platform] = portsOf(sessions[s.Platform])
+	}
+	b.coverage(after)
+	return b.out
+}
+
+// keep names the policies whose marks are on the platform and that nobody here knows.
+func (b *builder) keep(s *platform.Snapshot) map[string]bool {
+	keep := map[string]bool{}
+	if b.in.Prune {
+		return keep
+	}
+	for _, o := range s.Objects {
+		name := o.Mark.Policy
+		if o.Mark.Owner == b.in.Owner && name != "" && name != platform.Shared && b.in.Set.Tap(name) == nil && !b.in.Known[name] {
+			keep[name] = true
+		}
+	}
+	return keep
+}
+
+// look gathers the ports of all platforms.
+func (b *builder) look() {
+	tenants := newTenants(b.in.Set)
+	for _, s := range b.in.Snapshots {
+		if s.Lost != nil {
+			continue
+		}
+		b.copied[s.Platform] = map[string]bool{}
+		for _, o := range s.Objects {
+			for _, p := range o.Outputs {
+				b.copied[s.Platform][p] = true
+			}
+			if o.Remote != "" {
+				b.remote[groupKey{s.Platform, o.Host, ""}] = true
+			}
+		}
+		first := len(b.places)
+		for _, p := range s.Ports {
+			b.places = append(b.places, newPlace(s, p, tenants))
+		}
+		slices.SortFunc(b.places[first:], func(x, y place) int { return cmp.Or(x.key.compare(y.key), cmp.Compare(x.Port.ID, y.Port.ID)) })
+	}
+}
+
+func newPlace(s *platform.Snapshot, p *platform.Port, tenants *tenants) place {
+	pl := place{snap: s, Target: policy.Target{Platform: s.Platform, Port: p, VM: s.VMs[p.VM], Host: s.Hosts[p.Host], Switch: s.Switches[p.Switch]}}
+	pl.key = groupKey{s.Platform, p.Host, p.Switch}
+	pl.Tenant = tenants.of(&pl.Target)
+	return pl
+}
+
+func (b *builder) unreachable(s *platform.Snapshot) {
+	b.out.Refusals = append(b.out.Refusals, platform.Refusal{
+		Host: s.Platform, Reason: platform.ReasonDown, Message: s.Platform + ": " + s.Lost.Error(),
+		Fix: "what is there stays as it is until the platform answers",
+	})
+}
+
+func portsOf(sessions []platform.Session) map[string]bool {
+	out := map[string]bool{}
+	for _, s := range sessions {
+		for _, src := range s.Sources {
+			out[src.Port] = true
+		}
+	}
+	return out
+}
+
+// tenants knows whom ports belong to.
+type tenants struct {
+	segments map[segmentKey]string
+	chosen   []*policy.Tenant // by their machines
+}
+
+type segmentKey struct {
+	fabric  string
+	segment flow.Segment
+}
+
+func newTenants(set *policy.Set) *tenants {
+	t := &tenants{segments: map[segmentKey]string{}}
+	for _, r := range set.Tenants {
+		for _, s := range r.Segments {
+			t.segments[segmentKey{r.Fabric, s}] = r.Name
+		}
+		if !r.VMs.Empty() {
+			t.chosen = append(t.chosen, r)
+		}
+	}
+	return t
+}
+
+// of returns a port's tenant: that of its machine by name, of its segment, or what the platform says.
+func (t *tenants) of(target *policy.Target) string {
+	if target.Port.Kind == platform.PortVM {
+		for _, r := range t.chosen {
+			if r.VMs.Match(target) {
+				return r.Name
+			}
+		}
+	}
+	if name, ok := t.segments[segmentKey{target.Port.Fabric, target.Port.Segment}]; ok && target.Port.Segment != 0 {
+		return name
+	}
+	if target.VM != nil {
+		return target.VM.Tenant
+	}
+	return ""
+}

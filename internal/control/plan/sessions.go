@@ -1,0 +1,343 @@
+package plan
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"crosstap/internal/control/platform"
+	"crosstap/internal/control/policy"
+	"crosstap/internal/filter"
+	"crosstap/internal/flow"
+	"crosstap/internal/frame"
+)
+
+// group is the chosen ports of one switch.
+type group struct {
+	key    groupKey
+	places []*place
+}
+
+func (g *group) can() platform.Capability {
+	if sw := g.places[0].Switch; sw != nil {
+		return sw.Can
+	}
+	return platform.Capability{}
+}
+
+// tap plans one tap.
+func (b *builder) tap(t *policy.Tap) (Tap, map[string][]platform.Session) {
+	doc := Tap{Name: t.Name, Owner: t.Owner, Reason: t.Meta.Reason, Select: t.Select.Text, Method: t.Method, State: Active, Places: []Place{}}
+	applied, ok := b.in.Applied[t.Name]
+	if !ok {
+		applied = b.in.Now
+	}
+	if t.TTL > 0 {
+		doc.Expires = applied.Add(t.TTL)
+	}
+	switch {
+	case t.Paused:
+		doc.State = Paused
+		return doc, nil
+	case t.TTL > 0 && !b.in.Now.Before(doc.Expires):
+		doc.State = Expired
+		return doc, nil
+	}
+	refused := len(b.out.Refusals)
+	tools := b.tools(t)
+	chosen := b.choose(t, tools)
+	doc.Ports, doc.VMs = len(chosen), machines(chosen)
+	if len(chosen) == 0 {
+		doc.State = NoMatch
+		if len(b.out.Refusals) > refused {
+			doc.State = Refused
+		}
+		return doc, nil
+	}
+	m := &maker{builder: b, tap: t, doc: &doc, tools: tools, chosen: chosen, groups: grouped(chosen), made: map[string][]platform.Session{}}
+	if !m.once() {
+		doc.State = Refused
+		return doc, nil
+	}
+	for _, g := range m.groups {
+		m.group(g)
+	}
+	if !m.budget() || len(doc.Places) == 0 {
+		doc.State, doc.Places = Refused, []Place{}
+		return doc, nil
+	}
+	m.mtu()
+	doc.Copies = m.copies()
+	return doc, m.made
+}
+
+func machines(chosen []*place) int {
+	vms := map[string]bool{}
+	for _, p := range chosen {
+		vms[p.snap.Platform+"/"+p.Port.VM] = true
+	}
+	return len(vms)
+}
+
+func grouped(chosen []*place) (out []*group) {
+	for _, p := range chosen {
+		if n := len(out); n == 0 || out[n-1].key != p.key {
+			out = append(out, &group{key: p.key})
+		}
+		g := out[len(out)-1]
+		g.places = append(g.places, p)
+	}
+	return out
+}
+
+// maker makes the sessions of one tap.
+type maker struct {
+	*builder
+	tap    *policy.Tap
+	doc    *Tap
+	tools  *tools
+	chosen []*place
+	groups []*group
+	except map[groupKey][]flow.MAC
+	within map[groupKey]bool // ingress alone is enough: everything that talks to the group is tapped
+	twice  bool              // copies of what tapped machines on different switches say to each other come twice
+	made   map[string][]platform.Session
+	filter *filter.Filter
+}
+
+// group makes the sessions of one switch: one for each destination that is a port, one for all tunnels, one for each export of flows.
+func (m *maker) group(g *group) {
+	var remote []platform.Output
+	for _, name := range m.tap.Destinations {
+		d := m.in.Set.Destination(name)
+		switch {
+		case d == nil:
+		case d.Export != nil:
+			m.export(g, d)
+		case d.Output.Encap != "":
+			remote = append(remote, d.Output)
+		default:
+			m.local(g, d)
+		}
+	}
+	if len(remote) > 0 {
+		m.session(g, platform.MethodRemoteMirror, "remote", remote, nil)
+	}
+	if m.tap.Method == platform.MethodPromiscuous && len(m.tap.Destinations) == 0 {
+		m.capture(g)
+	}
+}
+
+// local makes the session to a tool's port on the same switch, or to an interface of the host.
+func (m *maker) local(g *group, d *policy.Destination) {
+	method := platform.MethodMirror
+	if m.tap.Method == platform.MethodPromiscuous {
+		method = platform.MethodPromiscuous
+	}
+	if d.Port.IsZero() {
+		m.session(g, method, d.Name, []platform.Output{d.Output}, nil)
+		return
+	}
+	var ids []string
+	for id, at := range m.tools.ports[g.key] {
+		if at == d {
+			ids = append(ids, id)
+		}
+	}
+	switch {
+	case len(ids) == 0:
+		m.refuse(m.tap, g.places[0], platform.ReasonCapability, "put a tool on each host, or use a destination with an address",
+			"destination %s (%s) has no port on switch %s", d.Name, d.Port, g.places[0].switchName())
+	case len(ids) > 1:
+		m.refuse(m.tap, g.places[0], platform.ReasonConflict, "name the port too", "destination %s (%s) has %d ports on switch %s", d.Name, d.Port, len(ids), g.places[0].switchName())
+	default:
+		out := d.Output
+		out.Port = ids[0]
+		m.session(g, method, d.Name, []platform.Output{out}, nil)
+	}
+}
+
+// export makes the session that exports flow records.
+func (m *maker) export(g *group, d *policy.Destination) {
+	e := *d.Export
+	if p := m.tap.Flows.Protocol; p != "" && p != e.Protocol {
+		m.refuse(m.tap, g.places[0], platform.ReasonCapability, "let protocol and url agree", "destination %s takes %s, the tap exports %s", d.Name, e.Protocol, p)
+		return
+	}
+	e.Sampling, e.Active, e.Idle, e.Domain = m.tap.Flows.Sampling, m.tap.Flows.Active, m.tap.Flows.Idle, m.tap.Flows.Domain
+	if e.Protocol == "netflow5" {
+		e.Sampling = 1 // it has none
+	}
+	m.session(g, platform.MethodFlowsOnly, d.Name, nil, &e)
+}
+
+// session makes one session, unless the switch cannot do it.
+func (m *maker) session(g *group, method platform.Method, part string, outputs []platform.Output, export *platform.Export) {
+	p := g.places[0]
+	method, ok := m.method(g, method, outputs)
+	if !ok || !m.capable(g, method) || method == platform.MethodPromiscuous && !m.widens(g) {
+		return
+	}
+	s := platform.Session{
+		Method: method, Host: g.key.host, Switch: g.key.sw, VLANs: m.tap.VLANs, Filter: m.tap.Filter, Slice: m.tap.Slice, Sample: m.tap.Sample,
+		Outputs: outputs, Flows: export, Groom: m.tap.Groom, ExceptFrom: m.except[g.key],
+		Lease: platform.Lease{TTL: m.tap.Lease, Expires: m.doc.Expires},
+	}
+	dir := m.tap.Direction
+	if dir == platform.Both && m.within[g.key] {
+		dir = platform.Ingress
+	}
+	if dir&platform.Egress == 0 {
+		s.ExceptFrom = nil
+	}
+	for _, src := range g.places {
+		s.Sources = append(s.Sources, platform.Source{Port: src.Port.ID, Dir: dir})
+	}
+	s.Mark = platform.Mark{Owner: m.in.Owner, Policy: m.tap.Name, Part: word(p.switchName()) + "." + word(p.hostName()) + "." + part}
+	if m.doc.Expires.After(time.Time{}) {
+		s.Mark.ExpiresS = m.doc.Expires.Unix()
+	}
+	s.Mark.Digest = Digest(&s)
+	m.made[p.snap.Platform] = append(m.made[p.snap.Platform], s)
+	m.note(g, &s, outputs, export)
+}
+
+func (m *maker) note(g *group, s *platform.Session, outputs []platform.Output, export *platform.Export) {
+	p := g.places[0]
+	doc := Place{Platform: p.snap.Platform, Host: p.hostName(), Switch: p.switchName(), Method: s.Method, Count: len(s.Sources), Session: s.Mark.Key(), To: []string{}}
+	for _, src := range g.places[:min(len(g.places), maxNames)] {
+		doc.Ports = append(doc.Ports, src.Port.Name)
+	}
+	for _, o := range outputs {
+		doc.To = append(doc.To, o.Name)
+	}
+	if export != nil {
+		doc.To = append(doc.To, export.Protocol+"://"+export.To.String())
+	}
+	m.doc.Places = append(m.doc.Places, doc)
+}
+
+// word makes a name fit for a mark: other bytes become -, and a name that had some keeps apart from others by a hash.
+func word(name string) string {
+	clean := strings.Map(func(r rune) rune {
+		if r < 128 && (r == '-' || r == '_' || r >= '0' && r <= '9' || r >= 'A' && r <= 'Z' || r >= 'a' && r <= 'z') {
+			return r
+		}
+		return '-'
+	}, name)
+	if clean != name || len(clean) > 40 {
+		sum := sha256.Sum256([]byte(name))
+		clean = clean[:min(len(clean), 40)] + "-" + hex.EncodeToString(sum[:3])
+	}
+	return clean
+}
+
+// Digest names the content of a session, without its mark and its expiry.
+func Digest(s *platform.Session) string {
+	c := *s
+	c.Mark, c.Lease.Expires = platform.Mark{}, time.Time{}
+	b, err := json.Marshal(c)
+	if err != nil {
+		panic(fmt.Sprintf("plan: a session is no JSON: %v", err))
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:6])
+}
+
+// method decides how a switch copies: as the policy says, or the nearest way that it has.
+func (m *maker) method(g *group, natural platform.Method, outputs []platform.Output) (platform.Method, bool) {
+	can := g.can()
+	has := func(x platform.Method) bool { return slices.Contains(can.Methods, x) }
+	want := m.tap.Method
+	if want == platform.MethodAgent {
+		natural = platform.MethodAgent
+	}
+	encaps := true
+	for _, o := range outputs {
+		encaps = encaps && (o.Encap == "" || slices.Contains(can.Encaps, o.Encap))
+	}
+	if has(natural) && (encaps || natural == platform.MethodAgent) {
+		return natural, true
+	}
+	if want == platform.MethodAuto && has(platform.MethodAgent) {
+		return platform.MethodAgent, true
+	}
+	what := string(natural)
+	if has(natural) {
+		what = "encapsulate as " + encapsOf(outputs)
+	}
+	m.refuse(m.tap, g.places[0], platform.ReasonCapability, "it can: "+able(can), "switch %s cannot %s", g.places[0].switchName(), what)
+	return "", false
+}
+
+func encapsOf(outputs []platform.Output) string {
+	var out []string
+	for _, o := range outputs {
+		out = append(out, string(o.Encap))
+	}
+	return strings.Join(slices.Compact(out), ", ")
+}
+
+func able(can platform.Capability) string {
+	var out []string
+	for _, x := range can.Methods {
+		out = append(out, string(x))
+	}
+	for _, e := range can.Encaps {
+		out = append(out, string(e))
+	}
+	if len(out) == 0 {
+		return "nothing"
+	}
+	return strings.Join(out, ", ")
+}
+
+// capable reports whether the switch has what the session asks for beyond its method.
+func (m *maker) capable(g *group, method platform.Method) bool {
+	can, p, ok := g.can(), g.places[0], true
+	lack := func(what, fix string) {
+		ok = false
+		m.refuse(m.tap, p, platform.ReasonCapability, fix, "switch %s cannot %s", p.switchName(), what)
+	}
+	if method == platform.MethodAgent {
+		return true // our own tap does all of it
+	}
+	if m.tap.Filter != "" {
+		switch residual := m.residual(); {
+		case can.Filter == platform.FilterNone:
+			lack("filter: it would copy everything", "leave filter out, or use method: agent")
+		case can.Filter == platform.FilterTuple && residual:
+			lack(fmt.Sprintf("tell all packets of %q from others", m.tap.Filter), "use addresses, protocols and ports only, or method: agent")
+		}
+	}
+	if m.tap.Slice > 0 && !can.Slice {
+		lack("cut copies", "leave slice out, or use method: agent")
+	}
+	if m.tap.Sample > 1 && !can.Sample && method != platform.MethodFlowsOnly {
+		lack("sample copies", "leave sample out, or use method: agent")
+	}
+	if len(m.tap.VLANs) > 0 && !can.VLANs {
+		lack("select VLANs", "leave vlans out, or use method: agent")
+	}
+	if len(m.tap.Groom) > 0 {
+		lack("groom copies", "leave groom out, or use method: agent")
+	}
+	return ok
+}
+
+// residual reports whether a switch that matches as OpenFlow does would copy more than the filter says.
+func (m *maker) residual() bool {
+	if m.filter == nil {
+		f, err := filter.Compile(m.tap.Filter, frame.LinkEthernet, filter.Options{})
+		if err != nil {
+			return true // it was checked when the policy was read
+		}
+		m.filter = f
+	}
+	_, residual, err := m.filter.OpenFlow()
+	return residual || err != nil
+}

@@ -1,0 +1,340 @@
+package ovs
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"crosstap/internal/control/platform"
+	"crosstap/internal/flow"
+)
+
+// Names of what we make, each with eight digits after it: ends of patches in the tenants' bridge and in ours, outputs, and the port
+// whose coming and going makes the switch look at its cached flows again.
+const (
+	patchPrefix  = "ctp"
+	feedPrefix   = "ctq"
+	outputPrefix = "cto"
+	nudgePrefix  = "ctn"
+)
+
+// objects is the desired state of a switch, by kind and name.
+type objects struct {
+	*Platform
+	now    *platform.Snapshot
+	owner  string
+	specs  map[[2]string]json.RawMessage
+	policy map[[2]string][2]string // policy and session of each
+	about  map[[2]string]string
+	refuse []platform.Refusal
+	stay   map[string]bool // sessions whose objects stay as they are
+}
+
+// Steps implements platform.Platform.
+func (p *Platform) Steps(now *platform.Snapshot, want platform.Want) ([]platform.Step, []platform.Refusal) {
+	o := &objects{
+		Platform: p, now: now, owner: want.Owner, specs: map[[2]string]json.RawMessage{}, policy: map[[2]string][2]string{},
+		about: map[[2]string]string{}, stay: map[string]bool{},
+	}
+	have := presentIn(now, want.Owner)
+	for i := range want.Sessions {
+		o.session(&want.Sessions[i])
+	}
+	o.limits(want.Sessions)
+	o.keep(have, want.Keep)
+	steps := o.difference(have)
+	platform.SortSteps(steps)
+	return steps, o.refuse
+}
+
+// presentIn reads the specs that a snapshot of ours has with its objects.
+func presentIn(now *platform.Snapshot, owner string) present {
+	out := present{}
+	for _, obj := range now.Objects {
+		if obj.Mark.Owner == owner && obj.Raw["spec"] != "" {
+			out[[2]string{obj.Raw["kind"], obj.Raw["name"]}] = json.RawMessage(obj.Raw["spec"])
+		}
+	}
+	return out
+}
+
+func (o *objects) put(kind, name string, spec any, s *platform.Session, about string) {
+	key := [2]string{kind, name}
+	o.specs[key] = encode(spec)
+	o.about[key] = about
+	if _, shared := o.policy[key]; !shared {
+		o.policy[key] = [2]string{s.Mark.Policy, s.Mark.Key()}
+	}
+}
+
+func (o *objects) no(s *platform.Session, reason platform.Reason, fix, format string, args ...any) {
+	o.stay[s.Mark.Key()] = true
+	r := platform.Refusal{Policy: s.Mark.Policy, Host: s.Host, Switch: s.Switch, Reason: reason, Message: fmt.Sprintf(format, args...), Fix: fix}
+	o.refuse = append(o.refuse, r)
+}
+
+// session works out the objects of one session.
+func (o *objects) session(s *platform.Session) {
+	sw := o.now.Switches[s.Switch]
+	switch {
+	case sw == nil:
+		o.no(s, platform.ReasonDown, "", "there is no bridge %s", s.Switch)
+		return
+	case sw.Owner != "":
+		o.no(s, platform.ReasonLoop, "select the tenants' bridges", "bridge %s carries copies", s.Switch)
+		return
+	}
+	datapath := o.datapath(s.Switch)
+	ours := o.ourBridge(o.owner, datapath)
+	if other := o.now.Switches[ours]; other != nil && other.Owner != o.owner {
+		o.no(s, platform.ReasonConflict, "give ours another name (options: {bridge: NAME})", "bridge %s is not ours", ours)
+		return
+	}
+	if s.Method == platform.MethodFlowsOnly && s.Flows.Protocol != "ipfix" {
+		o.export(s)
+		return
+	}
+	m := mirrorSpec{Name: platform.MarkPrefix + s.Mark.Key(), Bridge: s.Switch, Mark: s.Mark.Text(), Ours: ours}
+	m.select_(s)
+	if len(m.Src)+len(m.Dst) == 0 && !m.All {
+		o.no(s, platform.ReasonNoMatch, "", "session %s selects no port", s.Mark.Key())
+		return
+	}
+	straight, ok := o.straight(s, &m)
+	if !ok || !straight && !o.through(s, &m, ours) {
+		return
+	}
+	o.put(kindBridge, ours, bridgeSpec{ours, datapath, platform.Mark{Owner: o.owner, Policy: platform.Shared}.Text()}, s, "bridge for copies")
+	o.put(kindMirror, m.Name, m, s, o.sentence(s, &m))
+}
+
+func (o *objects) datapath(bridge string) string { return o.now.Switches[bridge].Type }
+
+func (m *mirrorSpec) select_(s *platform.Session) {
+	m.All = s.Method == platform.MethodPromiscuous
+	for _, src := range s.Sources {
+		if m.All {
+			break
+		}
+		if src.Dir&platform.Ingress != 0 {
+			m.Src = append(m.Src, src.Port)
+		}
+		if src.Dir&platform.Egress != 0 {
+			m.Dst = append(m.Dst, src.Port)
+		}
+	}
+	for _, v := range s.VLANs {
+		m.VLANs = append(m.VLANs, int64(v))
+	}
+	slices.Sort(m.Src)
+	slices.Sort(m.Dst)
+	slices.Sort(m.VLANs)
+}
+
+// plain reports whether copies leave as they are.
+func plain(s *platform.Session) bool {
+	return s.Filter == "" && s.Slice == 0 && len(s.ExceptFrom) == 0 && s.Flows == nil && s.Lease.TTL == 0
+}
+
+// straight handles copies that go from the mirror to a port of the same bridge, or, when our bridge's flows cannot be reached, to a tunnel
+// there. ok is false when the session is refused.
+func (o *objects) straight(s *platform.Session, m *mirrorSpec) (is, ok bool) {
+	if len(s.Outputs) != 1 {
+		return false, true
+	}
+	out := s.Outputs[0]
+	local := out.Encap == "" && !strings.HasPrefix(out.URL, "iface:")
+	switch {
+	case local && !plain(s):
+		o.no(s, platform.ReasonCapability, "use a destination with an address, or iface: with an interface that is on no bridge, or method: agent",
+			"copies to port %s of the same bridge cannot be filtered, cut, leased or freed of others' copies", out.Port)
+		return true, false
+	case local:
+		port := o.now.Ports[out.Port]
+		if port == nil || port.Switch != s.Switch {
+			o.no(s, platform.ReasonCapability, "", "port %s is not on bridge %s", out.Port, s.Switch)
+			return true, false
+		}
+		m.Output = out.Port
+		return true, true
+	case o.hasOpenFlow() || !plain(s):
+		return false, true
+	}
+	if !o.reachable(s, out) {
+		return true, false
+	}
+	m.Type, m.Options = tunnel(out)
+	m.Output = patchPrefix + hash(o.owner, s.Mark.Key())
+	return true, true
+}
+
+// through handles copies that go through our bridge.
+func (o *objects) through(s *platform.Session, m *mirrorSpec, ours string) bool {
+	if !o.hasOpenFlow() {
+		o.no(s, platform.ReasonCapability, "tell where bridges take OpenFlow (openflow: unix:/run/openvswitch/{bridge}.mgmt)", "the flows of our bridge cannot be reached")
+		return false
+	}
+	id := hash(o.owner, s.Mark.Key())
+	f := feedSpec{Name: feedPrefix + id, Bridge: ours, Peer: patchPrefix + id, Mark: s.Mark.Text()}
+	f.What = feedContent{Filter: s.Filter, Slice: s.Slice, Timeout: timeout(s.Lease.TTL.Seconds()), Strip: o.access(s)}
+	for _, mac := range s.ExceptFrom {
+		f.What.Except = append(f.What.Except, mac.String())
+	}
+	for _, out := range s.Outputs {
+		if !o.output(s, &f, out, ours) {
+			return false
+		}
+	}
+	slices.Sort(f.What.To)
+	if s.Flows != nil {
+		f.What.Export = collectorSet(s, id)
+	}
+	if _, err := f.flows(); err != nil {
+		o.no(s, platform.ReasonCapability, "shorten the filter", "%v", err)
+		return false
+	}
+	m.Output, m.Type, m.Options = f.Peer, "patch", map[string]string{"peer": f.Name}
+	o.put(kindFeed, f.Name, f, s, "flows of "+s.Mark.Key())
+	return true
+}
+
+// access reports whether all sources are access ports: their frames have no VLAN tag, and copies should have none.
+func (o *objects) access(s *platform.Session) bool {
+	for _, src := range s.Sources {
+		if p := o.now.Ports[src.Port]; p == nil || p.VLAN == 0 || len(p.Trunk) > 0 {
+			return false
+		}
+	}
+	return len(s.Sources) > 0
+}
+
+// output puts one output into our bridge.
+func (o *objects) output(s *platform.Session, f *feedSpec, out platform.Output, ours string) bool {
+	mark := platform.Mark{Owner: o.owner, Policy: platform.Shared}.Text()
+	if out.Encap == "" {
+		if p := o.now.Ports[out.Port]; p != nil && p.Switch != ours {
+			o.no(s, platform.ReasonConflict, "name an interface that is on no bridge", "interface %s is on bridge %s", out.Port, p.Switch)
+			return false
+		}
+		o.put(kindOutput, out.Port, portSpec{Name: out.Port, Bridge: ours, Mark: mark}, s, "output to interface "+out.Port)
+		f.What.To = append(f.What.To, out.Port)
+		return true
+	}
+	if !o.reachable(s, out) {
+		return false
+	}
+	typ, options := tunnel(out)
+	name := outputPrefix + hash(o.owner, typ, fmt.Sprint(slices.Sorted(maps.Keys(options))), string(encode(options)))
+	o.put(kindOutput, name, portSpec{name, ours, typ, options, mark}, s, fmt.Sprintf("output to %s %s", out.Encap, out.Addr))
+	f.What.To = append(f.What.To, name)
+	return true
+}
+
+// tunnel is the interface that encapsulates for an output (ovs-vswitchd.conf.db(5), Interface).
+func tunnel(out platform.Output) (typ string, options map[string]string) {
+	options = map[string]string{"remote_ip": out.Addr.String(), "key": fmt.Sprint(out.Key)}
+	if out.DSCP > 0 {
+		options["tos"] = fmt.Sprint(int(out.DSCP) << 2)
+	}
+	six := out.Addr.Is6()
+	switch out.Encap {
+	case platform.EncapGRE:
+		typ = "gre"
+		if six {
+			typ = "ip6gre"
+		}
+	case platform.EncapERSPAN2, platform.EncapERSPAN3:
+		typ = "erspan"
+		if six {
+			typ = "ip6erspan"
+		}
+		if options["erspan_ver"] = "1"; out.Encap == platform.EncapERSPAN3 {
+			options["erspan_ver"], options["erspan_dir"], options["erspan_hwid"] = "2", "0", "0"
+		} else {
+			options["erspan_idx"] = "0"
+		}
+	default:
+		typ = string(out.Encap)
+		if out.UDP != 0 {
+			options["dst_port"] = fmt.Sprint(out.UDP)
+		}
+	}
+	return typ, options
+}
+
+// reachable refuses tunnels that would bring copies back to tenants, and those that somebody else has.
+func (o *objects) reachable(s *platform.Session, out platform.Output) bool {
+	if !out.Addr.IsValid() {
+		o.no(s, platform.ReasonCapability, "give the destination an address", "destination %s has no address", out.Name)
+		return false
+	}
+	for _, h := range o.now.Hosts {
+		if slices.Contains(h.VTEPs, flow.FromNetip(out.Addr)) {
+			o.no(s, platform.ReasonLoop, "send copies to a tool's address", "destination %s (%s) is this host's own tunnel endpoint: copies would come back into its switch", out.Name, out.Addr)
+			return false
+		}
+	}
+	typ, options := tunnel(out)
+	for _, port := range platform.Sorted(o.now.Ports) {
+		if port.Kind != platform.PortTunnel || port.Owner != "" || port.Raw["type"] != typ || port.Raw["remote_ip"] != out.Addr.String() ||
+			port.Raw["dst_port"] != options["dst_port"] {
+			continue
+		}
+		o.no(s, platform.ReasonLoop, "send copies to another address, port or with another encapsulation",
+			"destination %s (%s %s) is where the tenants' tunnel %s ends: copies would go into their network", out.Name, out.Encap, out.Addr, port.Name)
+		return false
+	}
+	return true
+}
+
+// collectorSet is where a feed's flow records go.
+func collectorSet(s *platform.Session, id string) *setSpec {
+	var n uint32
+	_, _ = fmt.Sscanf(id, "%08x", &n)
+	active := int(s.Flows.Active.Seconds())
+	return &setSpec{
+		ID: n, Target: target(s.Flows.To), Sampling: max(s.Flows.Sampling, 1), Active: cmp.Or(min(active, 4200), 60), Domain: s.Flows.Domain, Point: n,
+	}
+}
+
+// target is a collector as Open vSwitch writes it: ADDRESS:PORT, IPv6 in brackets.
+func target(to netip.AddrPort) string { return to.String() }
+
+// export puts an export of a whole bridge, when the session has all machines of it.
+func (o *objects) export(s *platform.Session) {
+	column := map[string]string{"netflow5": "netflow", "sflow": "sflow"}[s.Flows.Protocol]
+	if s.Filter != "" || len(s.VLANs) > 0 || !o.all(s) {
+		o.no(s, platform.ReasonCapability, "use ipfix, which can be exported of single machines, or select the whole bridge",
+			"bridge %s exports %s of all its machines or none", s.Switch, s.Flows.Protocol)
+		return
+	}
+	for _, obj := range o.now.Objects {
+		if obj.Switch == s.Switch && obj.Raw["column"] == column && obj.Mark.Owner != o.owner {
+			o.no(s, platform.ReasonConflict, "let its owner remove it, or use ipfix", "bridge %s exports %s for somebody else (%s)", s.Switch, s.Flows.Protocol, obj.About)
+			return
+		}
+	}
+	e := exportSpec{Bridge: s.Switch, Column: column, Target: target(s.Flows.To), Mark: s.Mark.Text()}
+	switch column {
+	case "netflow":
+		e.Active, e.Domain = cmp.Or(int(s.Flows.Active.Seconds()), 60), s.Flows.Domain&0xff
+	case "sflow":
+		e.Sampling, e.Active = max(s.Flows.Sampling, 1), 30
+	}
+	o.put(kindExport, s.Switch+"/"+column, e, s, fmt.Sprintf("export %s of bridge %s > %s", s.Flows.Protocol, s.Switch, e.Target))
+}
+
+// all reports whether a session has all machines of its bridge.
+func (o *objects) all(s *platform.Session) bool {
+	n := 0
+	for _, p := range o.now.Ports {
+		if p.Switch == s.Switch && p.Kind == platform.PortVM && p.Owner == "" {
+			n++
+		}
+	}
+	return n == len(s.Sources)
+}

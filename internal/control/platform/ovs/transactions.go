@@ -1,0 +1,291 @@
+package ovs
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"crosstap/internal/control/platform"
+	"crosstap/internal/ovsdb"
+)
+
+// ids is a map column with the mark and more.
+func ids(mark string, more ...string) ovsdb.Map {
+	m := ovsdb.Map{platform.MarkKey: mark}
+	for i := 0; i+1 < len(more); i += 2 {
+		m[more[i]] = more[i+1]
+	}
+	return m
+}
+
+func textMap(m map[string]string) ovsdb.Map {
+	out := ovsdb.Map{}
+	for k, v := range m {
+		out[k] = v
+	}
+	return out
+}
+
+func byName(name string) []ovsdb.Condition { return []ovsdb.Condition{ovsdb.Equal("name", name)} }
+
+// absent lets a transaction go on only while no row of a table has a name.
+func absent(table, name string) ovsdb.Operation {
+	return ovsdb.Wait(table, byName(name), []string{"name"}, "==", nil, 0)
+}
+
+// setBridge makes, changes or removes our bridge.
+func (d *db) setBridge(now, want json.RawMessage) []ovsdb.Operation {
+	if want == nil {
+		b := read[bridgeSpec](now)
+		id, _, ok := d.find("Bridge", b.Name)
+		if !ok {
+			return nil
+		}
+		return []ovsdb.Operation{ovsdb.Mutate("Open_vSwitch", nil, ovsdb.Mutation{Column: "bridges", Mutator: "delete", Value: ovsdb.Set{id}})}
+	}
+	s := read[bridgeSpec](want)
+	var set ovsdb.Set
+	for _, p := range protocols {
+		set = append(set, p)
+	}
+	row := ovsdb.Row{"name": s.Name, "datapath_type": s.Datapath, "fail_mode": "secure", "protocols": set, "external_ids": ids(s.Mark)}
+	if now != nil {
+		return []ovsdb.Operation{ovsdb.Update("Bridge", byName(s.Name), row)}
+	}
+	row["ports"] = ovsdb.Set{ovsdb.NamedUUID("port")}
+	return []ovsdb.Operation{
+		absent("Bridge", s.Name), absent("Port", s.Name),
+		ovsdb.Insert("Interface", "iface", ovsdb.Row{"name": s.Name, "type": "internal"}),
+		ovsdb.Insert("Port", "port", ovsdb.Row{"name": s.Name, "interfaces": ovsdb.NamedUUID("iface"), "external_ids": ids(s.Mark)}),
+		ovsdb.Insert("Bridge", "bridge", row),
+		ovsdb.Mutate("Open_vSwitch", nil, ovsdb.Mutation{Column: "bridges", Mutator: "insert", Value: ovsdb.Set{ovsdb.NamedUUID("bridge")}}),
+	}
+}
+
+// newPort inserts a port with one interface into a bridge.
+func newPort(bridge, name, typ string, options map[string]string, external ovsdb.Map) []ovsdb.Operation {
+	iface := ovsdb.Row{"name": name, "type": typ, "options": textMap(options)}
+	return []ovsdb.Operation{
+		absent("Port", name),
+		ovsdb.Insert("Interface", "i"+symbol(name), iface),
+		ovsdb.Insert("Port", "p"+symbol(name), ovsdb.Row{"name": name, "interfaces": ovsdb.NamedUUID("i" + symbol(name)), "external_ids": external}),
+		ovsdb.Mutate("Bridge", byName(bridge), ovsdb.Mutation{Column: "ports", Mutator: "insert", Value: ovsdb.Set{ovsdb.NamedUUID("p" + symbol(name))}}),
+	}
+}
+
+// symbol makes a name fit for the name of a row within a transaction.
+func symbol(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
+			return r
+		}
+		return '_'
+	}, name)
+}
+
+// dropPort takes a port out of a bridge, which removes its rows.
+func (d *db) dropPort(bridge, name string) []ovsdb.Operation {
+	id, _, ok := d.find("Port", name)
+	if !ok {
+		return nil
+	}
+	return []ovsdb.Operation{ovsdb.Mutate("Bridge", byName(bridge), ovsdb.Mutation{Column: "ports", Mutator: "delete", Value: ovsdb.Set{id}})}
+}
+
+func (d *db) setOutput(now, want json.RawMessage) []ovsdb.Operation {
+	if want == nil {
+		s := read[portSpec](now)
+		return d.dropPort(s.Bridge, s.Name)
+	}
+	s := read[portSpec](want)
+	if _, _, ok := d.find("Bridge", s.Bridge); !ok {
+		return nil
+	}
+	if now == nil {
+		return newPort(s.Bridge, s.Name, s.Type, s.Options, ids(s.Mark))
+	}
+	return []ovsdb.Operation{
+		ovsdb.Update("Interface", byName(s.Name), ovsdb.Row{"type": s.Type, "options": textMap(s.Options)}),
+		ovsdb.Update("Port", byName(s.Name), ovsdb.Row{"external_ids": ids(s.Mark)}),
+	}
+}
+
+// setFeed makes our end of a patch and its collector set; flows come after it.
+func (d *db) setFeed(now, want json.RawMessage) []ovsdb.Operation {
+	old := read[feedSpec](now)
+	if want == nil {
+		return append(d.dropPort(old.Bridge, old.Name), d.dropSet(&old)...)
+	}
+	s := read[feedSpec](want)
+	bridge, _, ok := d.find("Bridge", s.Bridge)
+	if !ok {
+		return nil
+	}
+	external := ids(s.Mark, feedKey, string(encode(s.What)))
+	var ops []ovsdb.Operation
+	if now == nil {
+		ops = newPort(s.Bridge, s.Name, "patch", map[string]string{"peer": s.Peer}, external)
+	} else {
+		ops = []ovsdb.Operation{
+			ovsdb.Update("Interface", byName(s.Name), ovsdb.Row{"type": "patch", "options": ovsdb.Map{"peer": s.Peer}}),
+			ovsdb.Update("Port", byName(s.Name), ovsdb.Row{"external_ids": external}),
+		}
+	}
+	ops = append(ops, d.dropSet(&s)...)
+	if e := s.What.Export; e != nil {
+		ops = append(ops,
+			ovsdb.Insert("IPFIX", "ipfix", ovsdb.Row{"targets": ovsdb.Set{e.Target}, "cache_active_timeout": e.Active, "external_ids": ids(s.Mark)}),
+			ovsdb.Insert("Flow_Sample_Collector_Set", "", ovsdb.Row{"id": int64(e.ID), "bridge": bridge, "ipfix": ovsdb.NamedUUID("ipfix"), "external_ids": ids(s.Mark)}))
+	}
+	return ops
+}
+
+// dropSet removes the collector sets of a feed: those with its number, on our bridge.
+func (d *db) dropSet(s *feedSpec) (ops []ovsdb.Operation) {
+	bridge, _, _ := d.find("Bridge", s.Bridge)
+	for id, r := range d.tables["Flow_Sample_Collector_Set"] {
+		if m := markOf(r); r.UUID("bridge") == bridge && m.Owner != "" && feedPrefix+hash(m.Owner, m.Key()) == s.Name {
+			ops = append(ops, ovsdb.Delete("Flow_Sample_Collector_Set", ovsdb.Equal("_uuid", id)))
+		}
+	}
+	return ops
+}
+
+// ports returns the UUIDs of ports of a bridge by name; ok is false when one is gone.
+func (d *db) portIDs(bridge string, names []string) (out ovsdb.Set, ok bool) {
+	out = ovsdb.Set{}
+	_, b, found := d.find("Bridge", bridge)
+	if !found {
+		return nil, false
+	}
+	for _, name := range names {
+		id, _, there := d.find("Port", name)
+		if !there || !slices.Contains(b.UUIDs("ports"), id) {
+			return nil, false
+		}
+		out = append(out, id)
+	}
+	return out, true
+}
+
+// setMirror makes, changes or removes a mirror with its port, and has the switch look at its cached flows again.
+func (d *db) setMirror(now, want json.RawMessage) []ovsdb.Operation {
+	old, s := read[mirrorSpec](now), read[mirrorSpec](want)
+	if want == nil {
+		ops := d.dropMirror(&old)
+		if old.Type != "" {
+			ops = append(ops, d.dropPort(old.Bridge, old.Output)...)
+		}
+		return append(ops, d.nudge(old.Ours)...)
+	}
+	src, ok1 := d.portIDs(s.Bridge, s.Src)
+	dst, ok2 := d.portIDs(s.Bridge, s.Dst)
+	if !ok1 || !ok2 {
+		return nil
+	}
+	row := ovsdb.Row{"name": s.Name, "select_all": s.All, "select_src_port": src, "select_dst_port": dst, "external_ids": ids(s.Mark)}
+	vlans := ovsdb.Set{}
+	for _, v := range s.VLANs {
+		vlans = append(vlans, v)
+	}
+	row["select_vlan"] = vlans
+	var ops []ovsdb.Operation
+	if now != nil && old.Type != "" && (old.Output != s.Output || old.Type != s.Type || encodeEqual(old.Options, s.Options) == false) {
+		ops = append(ops, d.dropPort(old.Bridge, old.Output)...)
+	}
+	switch id, _, there := d.find("Port", s.Output); {
+	case s.Type == "" && !there:
+		return nil
+	case s.Type == "", there && old.Output == s.Output && old.Type == s.Type && encodeEqual(old.Options, s.Options):
+		row["output_port"] = id
+		if s.Type != "" {
+			ops = append(ops, ovsdb.Update("Port", byName(s.Output), ovsdb.Row{"external_ids": ids(s.Mark)}))
+		}
+	default:
+		if there && markOf(d.tables["Port"][id]).Owner == platform.ParseMark(s.Mark).Owner && len(ops) == 0 {
+			ops = append(ops, d.dropPort(s.Bridge, s.Output)...) // left by somebody who removed the mirror alone
+		}
+		made := newPort(s.Bridge, s.Output, s.Type, s.Options, ids(s.Mark))
+		if there {
+			made = made[1:]
+		}
+		ops = append(ops, made...)
+		row["output_port"] = ovsdb.NamedUUID("p" + symbol(s.Output))
+	}
+	if now != nil {
+		ops = append(ops, ovsdb.Update("Mirror", []ovsdb.Condition{ovsdb.Equal("_uuid", d.mirrorID(s.Bridge, s.Name))}, row))
+	} else {
+		ops = append(ops, absent("Mirror", s.Name), ovsdb.Insert("Mirror", "mirror", row),
+			ovsdb.Mutate("Bridge", byName(s.Bridge), ovsdb.Mutation{Column: "mirrors", Mutator: "insert", Value: ovsdb.Set{ovsdb.NamedUUID("mirror")}}))
+	}
+	return append(ops, d.nudge(s.Ours)...)
+}
+
+func encodeEqual(a, b map[string]string) bool { return string(encode(a)) == string(encode(b)) }
+
+func (d *db) mirrorID(bridge, name string) ovsdb.UUID {
+	_, b, _ := d.find("Bridge", bridge)
+	for _, id := range b.UUIDs("mirrors") {
+		if d.tables["Mirror"][id].Text("name") == name {
+			return id
+		}
+	}
+	return ""
+}
+
+func (d *db) dropMirror(s *mirrorSpec) []ovsdb.Operation {
+	id := d.mirrorID(s.Bridge, s.Name)
+	if id == "" {
+		return nil
+	}
+	return []ovsdb.Operation{ovsdb.Mutate("Bridge", byName(s.Bridge), ovsdb.Mutation{Column: "mirrors", Mutator: "delete", Value: ovsdb.Set{id}})}
+}
+
+// nudge replaces a port of our bridge that nothing uses. A port that comes or goes is what makes Open vSwitch (3.1.0, 3.7.1) look at all
+// cached flows of the datapath again; a change of a mirror alone does not, and copies would begin or end only as flows run out.
+func (d *db) nudge(ours string) (ops []ovsdb.Operation) {
+	_, b, ok := d.find("Bridge", ours)
+	if !ok {
+		return nil
+	}
+	name := nudgePrefix + hash(ours)
+	next := name + "a"
+	for _, id := range b.UUIDs("ports") {
+		if have := d.tables["Port"][id].Text("name"); strings.HasPrefix(have, name) {
+			ops = append(ops, ovsdb.Mutate("Bridge", byName(ours), ovsdb.Mutation{Column: "ports", Mutator: "delete", Value: ovsdb.Set{id}}))
+			if have == next {
+				next = name + "b"
+			}
+		}
+	}
+	return append(ops, newPort(ours, next, "patch", map[string]string{"peer": "none"}, ids(b.TextMap("external_ids")[platform.MarkKey]))...)
+}
+
+// setExport makes, changes or removes an export of a whole bridge; a slot that somebody else has taken meanwhile is left.
+func (d *db) setExport(now, want json.RawMessage) []ovsdb.Operation {
+	if want == nil {
+		s := read[exportSpec](now)
+		return []ovsdb.Operation{ovsdb.Update("Bridge", byName(s.Bridge), ovsdb.Row{s.Column: ovsdb.Set{}})}
+	}
+	s := read[exportSpec](want)
+	_, b, ok := d.find("Bridge", s.Bridge)
+	if !ok {
+		return nil
+	}
+	row := ovsdb.Row{"targets": ovsdb.Set{s.Target}, "external_ids": ids(s.Mark)}
+	switch s.Column {
+	case "netflow":
+		row["active_timeout"], row["engine_id"] = s.Active, ovsdb.Set{int64(s.Domain)}
+	case "sflow":
+		row["sampling"], row["polling"] = ovsdb.Set{int64(s.Sampling)}, ovsdb.Set{int64(s.Active)}
+	}
+	slot := ovsdb.Set{}
+	if id := b.UUID(s.Column); id != "" {
+		slot = append(slot, id)
+	}
+	return []ovsdb.Operation{
+		ovsdb.Wait("Bridge", byName(s.Bridge), []string{s.Column}, "==", []ovsdb.Row{{s.Column: slot}}, 0),
+		ovsdb.Insert(exportTables[s.Column], "export", row),
+		ovsdb.Update("Bridge", byName(s.Bridge), ovsdb.Row{s.Column: ovsdb.NamedUUID("export")}),
+	}
+}

@@ -1,0 +1,261 @@
+package policy
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+
+	"crosstap/internal/nearest"
+)
+
+// Limits of a file.
+const (
+	maxFileBytes = 16 << 20
+	maxResources = 20000
+)
+
+// Error is a mistake in a file of resources. Line and Column count from 1; zero means the file as a whole.
+type Error struct {
+	File         string
+	Line, Column int
+	Message      string
+	Suggestion   string
+}
+
+// Error gives "policy: FILE:LINE:COLUMN: message; suggestion".
+func (e *Error) Error() string {
+	s := "policy: " + e.File
+	if e.Line > 0 {
+		s += fmt.Sprintf(":%d:%d", e.Line, e.Column)
+	}
+	s += ": " + e.Message
+	if e.Suggestion != "" {
+		s += "; " + e.Suggestion
+	}
+	return s
+}
+
+// or suggests the word that was probably meant, or lists a few words; "" when there are none.
+func or(word string, words []string) string {
+	if near := nearest.Of(word, words); near != "" {
+		return fmt.Sprintf("; did you mean %q?", near)
+	}
+	if len(words) == 0 || len(words) > 12 {
+		return ""
+	}
+	return "; there are: " + strings.Join(words, ", ")
+}
+
+// Parse reads a file of resources, YAML documents between "---", strictly: an unknown key is a mistake. name stands for it in errors,
+// which are of type *Error and name the first mistake of each document (joined). Names within the file are unique for each kind;
+// references are not looked at (Set.Check).
+func Parse(name string, text []byte) (*Set, error) {
+	if len(text) > maxFileBytes {
+		return nil, &Error{File: name, Message: fmt.Sprintf("%d bytes, the limit is %d", len(text), maxFileBytes), Suggestion: "split it"}
+	}
+	file, err := parseYAML(text)
+	if err != nil {
+		return nil, syntax(name, err, nil)
+	}
+	set, errs := &Set{}, []error{}
+	seen := map[[2]string]bool{}
+	for _, doc := range file.Docs {
+		if doc.Body == nil || doc.Body.Type() == ast.NullType || doc.Body.Type() == ast.CommentType {
+			continue
+		}
+		if len(seen) >= maxResources {
+			return nil, &Error{File: name, Message: fmt.Sprintf("more than %d resources", maxResources), Suggestion: "split it"}
+		}
+		r := reader{file: name, node: doc.Body}
+		kind, id := r.resource(set, documentText(doc))
+		key := [2]string{kind, id}
+		if r.err == nil && seen[key] {
+			r.fail("$.metadata.name", "give each a name of its own", "there is a %s %q above", kind, id)
+		}
+		seen[key] = true
+		if r.err != nil {
+			errs = append(errs, r.err)
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	if len(seen) == 0 {
+		return nil, &Error{File: name, Message: "there is no resource in it", Suggestion: `begin with "apiVersion: ` + APIVersion + `" and a kind`}
+	}
+	return (&Set{}).Merged(set), nil
+}
+
+// parseYAML is the library's parser; a panic of it on a strange document becomes an error.
+func parseYAML(text []byte) (f *ast.File, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("not readable as YAML: %v", r)
+		}
+	}()
+	return parser.ParseBytes(text, 0)
+}
+
+func documentText(doc *ast.DocumentNode) string { return strings.TrimSpace(doc.Body.String()) + "\n" }
+
+// reader reads one document and remembers its first mistake.
+type reader struct {
+	file string
+	node ast.Node
+	err  *Error
+}
+
+// fail remembers a mistake at a place such as "$.spec.budget.mirror".
+func (r *reader) fail(place, suggestion, format string, args ...any) {
+	if r.err != nil {
+		return
+	}
+	message := fmt.Sprintf(format, args...)
+	if p := strings.TrimPrefix(strings.TrimPrefix(place, "$"), "."); p != "" {
+		message = p + ": " + message
+	}
+	r.err = &Error{File: r.file, Message: message, Suggestion: suggestion}
+	r.err.Line, r.err.Column = r.position(place)
+}
+
+// position finds a place, or the nearest thing around it that is there.
+func (r *reader) position(place string) (line, column int) {
+	defer func() {
+		if recover() != nil {
+			line, column = 0, 0
+		}
+	}()
+	for place != "$" && place != "" {
+		if p, err := yaml.PathString(place); err == nil {
+			if node, err := p.FilterNode(r.node); err == nil && node != nil && node.GetToken() != nil {
+				return begin(node)
+			}
+		}
+		place = place[:max(strings.LastIndexAny(place, ".["), 0)]
+	}
+	return begin(r.node)
+}
+
+// begin is where a node's text begins; a mapping's own token is its first colon.
+func begin(node ast.Node) (line, column int) {
+	if m, ok := node.(*ast.MappingNode); ok && len(m.Values) > 0 {
+		node = m.Values[0].Key
+	}
+	if m, ok := node.(*ast.MappingValueNode); ok {
+		node = m.Key
+	}
+	at := node.GetToken().Position
+	return at.Line, at.Column
+}
+
+// header is what all documents have.
+type header struct {
+	APIVersion string   `yaml:"apiVersion"`
+	Kind       string   `yaml:"kind"`
+	Metadata   metadata `yaml:"metadata"`
+}
+
+type metadata struct {
+	Name   string            `yaml:"name"`
+	Labels map[string]string `yaml:"labels"`
+	Owner  string            `yaml:"owner"`
+	Reason string            `yaml:"reason"`
+}
+
+// document is a header with the specification of a kind.
+type document[T any] struct {
+	APIVersion string   `yaml:"apiVersion"`
+	Kind       string   `yaml:"kind"`
+	Metadata   metadata `yaml:"metadata"`
+	Spec       T        `yaml:"spec"`
+}
+
+// names of resources: they stand in marks on switches.
+var nameForm = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,46}[a-z0-9])?$`)
+
+// resource reads the document into the set.
+func (r *reader) resource(set *Set, text string) (kind, name string) {
+	var h header
+	if err := decode(r.node, &h, false); err != nil {
+		r.err = syntax(r.file, err, nil)
+		return "", ""
+	}
+	if h.APIVersion != APIVersion {
+		r.fail("$.apiVersion", `write "apiVersion: `+APIVersion+`"`, "is %q", h.APIVersion)
+	}
+	if !slices.Contains(Kinds(), h.Kind) {
+		r.fail("$.kind", strings.TrimPrefix(or(h.Kind, Kinds()), "; "), "%q is no kind", h.Kind)
+	}
+	if !nameForm.MatchString(h.Metadata.Name) {
+		r.fail("$.metadata.name", "up to 48 of a-z, 0-9, - and ., letters or digits at both ends", "%q is no name", h.Metadata.Name)
+	}
+	if r.err != nil {
+		return h.Kind, h.Metadata.Name
+	}
+	meta := Meta{Name: h.Metadata.Name, Labels: h.Metadata.Labels, Owner: h.Metadata.Owner, Reason: h.Metadata.Reason, Text: text}
+	switch h.Kind {
+	case KindTap:
+		set.Taps = append(set.Taps, r.tap(meta))
+	case KindDestination:
+		set.Destinations = append(set.Destinations, r.destination(meta))
+	case KindPlatform:
+		set.Platforms = append(set.Platforms, r.platform(meta))
+	case KindTenant:
+		set.Tenants = append(set.Tenants, r.tenant(meta))
+	}
+	return h.Kind, h.Metadata.Name
+}
+
+// decode reads a node. A panic of the library becomes an error.
+func decode(node ast.Node, v any, strict bool) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("not readable as YAML: %v", r)
+		}
+	}()
+	opts := []yaml.DecodeOption{}
+	if strict {
+		opts = append(opts, yaml.Strict())
+	}
+	return yaml.NewDecoder(&bytes.Buffer{}, opts...).DecodeFromNode(node, v)
+}
+
+// spec reads the specification of a kind, strictly.
+func spec[T any](r *reader, keys []string) (s T) {
+	var d document[T]
+	if r.err != nil {
+		return s
+	}
+	if err := decode(r.node, &d, true); err != nil {
+		r.err = syntax(r.file, err, keys)
+	}
+	return d.Spec
+}
+
+// syntax translates an error of the YAML library.
+func syntax(file string, err error, keys []string) *Error {
+	e := &Error{File: file, Message: err.Error()}
+	var y yaml.Error
+	if errors.As(err, &y) {
+		e.Message = y.GetMessage()
+		if tk := y.GetToken(); tk != nil && tk.Position != nil {
+			e.Line, e.Column = tk.Position.Line, tk.Position.Column
+		}
+	}
+	var unknown *yaml.UnknownFieldError
+	if errors.As(err, &unknown) && unknown.Token != nil {
+		key := unknown.Token.Value
+		e.Message = fmt.Sprintf("unknown key %q", key)
+		if near := nearest.Of(key, append(keys, "apiVersion", "kind", "metadata", "spec", "name", "labels", "owner", "reason")); near != "" {
+			e.Suggestion = fmt.Sprintf("did you mean %q?", near)
+		}
+	}
+	return e
+}

@@ -1,0 +1,267 @@
+package openflow
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+)
+
+// Types of messages.
+const (
+	typeHello            = 0
+	typeError            = 1
+	typeEchoRequest      = 2
+	typeEchoReply        = 3
+	typeFlowMod          = 14
+	typeMultipartRequest = 18
+	typeMultipartReply   = 19
+	typeBarrierRequest   = 20
+	typeBarrierReply     = 21
+	typeBundleControl    = 33
+	typeBundleAdd        = 34
+
+	version14 = 5
+	headerLen = 8
+	maxBody   = 65535 - headerLen
+	patience  = 10 * time.Second // for an answer
+	maxFlows  = 1 << 20
+)
+
+// Conn is one session with a bridge. One goroutine at a time.
+type Conn struct {
+	c   net.Conn
+	r   *bufio.Reader
+	xid uint32
+}
+
+// Error is what a switch refused.
+type Error struct{ Type, Code uint16 }
+
+func (e *Error) Error() string {
+	return fmt.Sprintf("openflow: the switch refuses: error type %d, code %d", e.Type, e.Code)
+}
+
+// Dial begins a session at unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT. conf is for ssl.
+func Dial(ctx context.Context, network, address string, conf *tls.Config) (*Conn, error) {
+	var nc net.Conn
+	var err error
+	if conf != nil {
+		nc, err = (&tls.Dialer{Config: conf}).DialContext(ctx, network, address)
+	} else {
+		nc, err = (&net.Dialer{}).DialContext(ctx, network, address)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("openflow: %w", err)
+	}
+	c := &Conn{c: nc, r: bufio.NewReaderSize(nc, 64<<10)}
+	c.deadline(ctx)
+	if _, err := c.send(typeHello, nil); err != nil {
+		return nil, errors.Join(err, nc.Close())
+	}
+	typ, _, body, version, err := c.receive()
+	switch {
+	case err != nil:
+	case typ == typeError:
+		err = refusal(body)
+	case typ != typeHello || version < version14:
+		err = fmt.Errorf("openflow: %s speaks version %d, wanted %d (OpenFlow 1.4): enable it with \"ovs-vsctl set bridge NAME protocols=OpenFlow14\"", address, version, version14)
+	}
+	if err != nil {
+		return nil, errors.Join(err, nc.Close())
+	}
+	return c, nil
+}
+
+// Close ends the session.
+func (c *Conn) Close() error { return c.c.Close() }
+
+func (c *Conn) deadline(ctx context.Context) {
+	d := time.Now().Add(patience)
+	if until, ok := ctx.Deadline(); ok && until.Before(d) {
+		d = until
+	}
+	_ = c.c.SetDeadline(d)
+}
+
+func (c *Conn) send(typ uint8, body []byte) (xid uint32, err error) {
+	if len(body) > maxBody {
+		return 0, fmt.Errorf("openflow: message of %d bytes, the limit is %d", len(body), maxBody)
+	}
+	c.xid++
+	_, err = c.c.Write(append(header(typ, len(body), c.xid), body...))
+	if err != nil {
+		return 0, fmt.Errorf("openflow: %w", err)
+	}
+	return c.xid, nil
+}
+
+func header(typ uint8, body int, xid uint32) []byte {
+	b := append(make([]byte, 0, headerLen+body), version14, typ)
+	return be.AppendUint32(be.AppendUint16(b, uint16(headerLen+body)), xid)
+}
+
+// receive reads the next message; questions for a sign of life are answered on the way.
+func (c *Conn) receive() (typ uint8, xid uint32, body []byte, version uint8, err error) {
+	for {
+		var h [headerLen]byte
+		if _, err := io.ReadFull(c.r, h[:]); err != nil {
+			return 0, 0, nil, 0, fmt.Errorf("openflow: %w", err)
+		}
+		n := int(be.Uint16(h[2:]))
+		if n < headerLen {
+			return 0, 0, nil, 0, fmt.Errorf("openflow: message of %d bytes", n)
+		}
+		body = make([]byte, n-headerLen)
+		if _, err := io.ReadFull(c.r, body); err != nil {
+			return 0, 0, nil, 0, fmt.Errorf("openflow: %w", err)
+		}
+		if h[1] != typeEchoRequest {
+			return h[1], be.Uint32(h[4:]), body, h[0], nil
+		}
+		if _, err := c.c.Write(append(header(typeEchoReply, len(body), be.Uint32(h[4:])), body...)); err != nil {
+			return 0, 0, nil, 0, fmt.Errorf("openflow: %w", err)
+		}
+	}
+}
+
+// wait reads until a message of that type comes; what a switch tells unasked is passed over.
+func (c *Conn) wait(want uint8) ([]byte, error) {
+	for {
+		typ, _, body, _, err := c.receive()
+		switch {
+		case err != nil:
+			return nil, err
+		case typ == typeError:
+			return nil, refusal(body)
+		case typ == want:
+			return body, nil
+		}
+	}
+}
+
+func refusal(body []byte) error {
+	if len(body) < 4 {
+		return fmt.Errorf("openflow: an error of %d bytes", len(body))
+	}
+	return &Error{be.Uint16(body), be.Uint16(body[2:])}
+}
+
+// Bundle control (OpenFlow 1.4, section 7.3.9).
+const (
+	bundleOpen   = 0
+	bundleCommit = 4
+	bundleFlags  = 3 // atomic and ordered
+)
+
+// Replace removes the flows whose cookie has the value in the bits of the mask, and adds others, in one bundle: packets see the old flows or
+// the new. It returns when the switch has done it.
+func (c *Conn) Replace(ctx context.Context, cookie, mask uint64, flows []Flow, ports map[string]uint32) error {
+	c.deadline(ctx)
+	id := c.xid + 1
+	control := func(typ uint16) error {
+		b := be.AppendUint16(be.AppendUint32(nil, id), typ)
+		if _, err := c.send(typeBundleControl, be.AppendUint16(b, bundleFlags)); err != nil {
+			return err
+		}
+		_, err := c.wait(typeBundleControl)
+		return err
+	}
+	add := func(mod []byte) error {
+		b := append(be.AppendUint32(nil, id), 0, 0)
+		b = be.AppendUint16(b, bundleFlags)
+		c.xid++
+		b = append(b, header(typeFlowMod, len(mod), c.xid)...)
+		c.xid-- // send counts it again: both headers have the same number
+		_, err := c.send(typeBundleAdd, append(b, mod...))
+		return err
+	}
+	if err := control(bundleOpen); err != nil {
+		return err
+	}
+	if err := add(deleteMod(cookie, mask)); err != nil {
+		return err
+	}
+	for _, f := range flows {
+		mod, err := f.mod(ports)
+		if err != nil {
+			return err
+		}
+		if err := add(mod); err != nil {
+			return err
+		}
+	}
+	return control(bundleCommit)
+}
+
+// Count is what is known of the flows with one cookie.
+type Count struct {
+	Flows          int
+	Packets, Bytes uint64
+	HardTimeout    uint16 // of one of them
+	Left           uint32 // seconds that this one has, when it has a timeout
+}
+
+// Counts returns the flows of all tables by cookie.
+func (c *Conn) Counts(ctx context.Context) (map[uint64]Count, error) {
+	c.deadline(ctx)
+	const flowStats = 1
+	b := append(be.AppendUint16(nil, flowStats), 0, 0, 0, 0, 0, 0) // no flags
+	b = append(b, anyTable, 0, 0, 0)
+	b = be.AppendUint32(b, anyPort)
+	b = be.AppendUint32(b, anyPort)
+	b = append(b, 0, 0, 0, 0)
+	b = append(b, make([]byte, 16)...) // any cookie
+	if _, err := c.send(typeMultipartRequest, append(b, oxmMatch(nil)...)); err != nil {
+		return nil, err
+	}
+	out := map[uint64]Count{}
+	for n := 0; ; {
+		body, err := c.wait(typeMultipartReply)
+		if err != nil {
+			return nil, err
+		}
+		if len(body) < 8 {
+			return nil, fmt.Errorf("openflow: statistics of %d bytes", len(body))
+		}
+		more := be.Uint16(body[2:])&1 != 0
+		if err := count(body[8:], out, &n); err != nil {
+			return nil, err
+		}
+		if !more {
+			return out, nil
+		}
+	}
+}
+
+// count adds up the entries of one answer.
+func count(b []byte, out map[uint64]Count, n *int) error {
+	for len(b) > 0 {
+		const fixed = 48
+		if len(b) < fixed {
+			return fmt.Errorf("openflow: statistics end within an entry: %d bytes left", len(b))
+		}
+		size := int(be.Uint16(b))
+		if size < fixed || size > len(b) {
+			return fmt.Errorf("openflow: an entry of statistics has %d bytes, %d left", size, len(b))
+		}
+		if *n++; *n > maxFlows {
+			return fmt.Errorf("openflow: more than %d flows", maxFlows)
+		}
+		cookie := be.Uint64(b[24:])
+		c := out[cookie]
+		c.Flows++
+		c.Packets, c.Bytes = c.Packets+be.Uint64(b[32:]), c.Bytes+be.Uint64(b[40:])
+		if hard := be.Uint16(b[16:]); hard > 0 {
+			c.HardTimeout = hard
+			c.Left = uint32(max(int64(hard)-int64(be.Uint32(b[4:])), 0))
+		}
+		out[cookie] = c
+		b = b[size:]
+	}
+	return nil
+}
