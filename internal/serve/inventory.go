@@ -1,9 +1,15 @@
 package serve
 
 import (
+	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/zeebo/xxh3"
+
+	"crosstap/internal/collect/enrich"
+	"crosstap/internal/flow"
 	"crosstap/internal/identity"
 	"crosstap/internal/serve/api"
 )
@@ -12,6 +18,38 @@ import (
 type inventory struct {
 	mu    sync.Mutex
 	state *api.Inventory // nil without a file
+}
+
+// lateInventory corrects stored rows by what the inventory knows now.
+type lateInventory struct {
+	now atomic.Pointer[inventoryVersion]
+}
+
+type inventoryVersion struct {
+	book   identity.Book
+	number uint64 // hash of the file
+}
+
+func (l *lateInventory) set(path string, book identity.Book) {
+	text, err := os.ReadFile(path)
+	if err != nil { // it was there a moment ago; what replaces it will be told
+		return
+	}
+	l.now.Store(&inventoryVersion{book, xxh3.Hash(text) | 1})
+}
+
+// Version implements segment.Inventory.
+func (l *lateInventory) Version() uint64 {
+	if v := l.now.Load(); v != nil {
+		return v.number
+	}
+	return 0
+}
+
+// Amend implements segment.Inventory.
+func (l *lateInventory) Amend(r *flow.Record) bool {
+	v := l.now.Load()
+	return v != nil && enrich.Amend(r, v.book)
 }
 
 // loadInventory reads the file once, so that the first record already has names and a mistake ends the start.
@@ -25,6 +63,7 @@ func (s *Server) loadInventory() error {
 	}
 	book := identity.NewBook(inv)
 	s.collector.SetInventory(book)
+	s.late.set(s.cfg.Inventory, book)
 	s.counters.setInventory(book, inv.VNICs)
 	s.inventory.set(s.cfg.Inventory, inv, nil)
 	return nil
@@ -38,6 +77,7 @@ func (s *Server) useInventory(book identity.Book, err error) {
 		return
 	}
 	s.collector.SetInventory(book)
+	s.late.set(s.cfg.Inventory, book)
 	inv, err := identity.Load(s.cfg.Inventory) // for the counts and the ports; the book hides them
 	s.counters.setInventory(book, inv.VNICs)
 	s.inventory.set(s.cfg.Inventory, inv, err)

@@ -39,6 +39,7 @@ type Server struct {
 	collector *collect.Collector // nil without a collector: a store directory that is only read
 	http      net.Addr
 	inventory inventory
+	late      lateInventory
 	counters  counters
 	ready     bool
 }
@@ -86,6 +87,7 @@ func (s *Server) Run(stop context.Context) (err error) {
 	a, err := api.New(api.Config{
 		Reporter: reports, SQL: st, Status: s.Status, Console: web.Handler(), Version: obs.Version().Version,
 		Hosts: s.cfg.HTTPHosts, QueryTimeout: s.cfg.QueryTimeout, Log: s.cfg.Log,
+		Adapters: s.adapters, Topology: s.topology,
 	})
 	if err != nil {
 		return err
@@ -150,6 +152,7 @@ func (s *Server) Ready() bool { return s.ready }
 func (s *Server) storeConfig() segment.Config {
 	return segment.Config{
 		Dir: s.cfg.Data, FlushInterval: s.cfg.Flush, KeepFor: s.cfg.Keep, KeepRollups: s.cfg.KeepRollups, KeepBytes: s.cfg.KeepSize, QueryMemory: s.cfg.QueryMemory, Log: s.cfg.Log,
+		Inventory: &s.late,
 	}
 }
 

@@ -99,17 +99,17 @@ x AS NOT MATERIALIZED (SELECT *, ` + cur.ends("t_end") + ` AS cur, if(turn, src_
 }
 
 func (a *ask) rollupFacts(cur, base span) string {
-	cond := ""
+	cond, where := "", " WHERE rows > 0"+and(a.cond.expr.Sums(a.target("r")))
 	if !a.cond.expr.Empty() {
 		cond = a.cond.expr.Flows(a.target("r"))
 	}
-	table := "(SELECT *, true AS cur FROM " + a.rollup(cur.from, cur.to) + ")"
+	table := "(SELECT *, true AS cur FROM " + a.rollup(cur.from, cur.to) + where + ")"
 	if base != (span{}) {
-		table = "(SELECT *, true AS cur FROM " + a.rollup(cur.from, cur.to) + " UNION ALL SELECT *, false FROM " + a.rollup(base.from, base.to) + ")"
+		table = "(SELECT *, true AS cur FROM " + a.rollup(cur.from, cur.to) + where + " UNION ALL SELECT *, false FROM " + a.rollup(base.from, base.to) + where + ")"
 	}
 	return "WITH " + a.seenSteps() + fmt.Sprintf(`u AS NOT MATERIALIZED (SELECT *, CASE WHEN client = 1 THEN false WHEN client = 2 THEN true WHEN port_votes <> 0 THEN port_votes < 0 ELSE (%[4]s) END AS turn,
   if(turn, service_port, 0)::USMALLINT AS src_port, if(turn, 0, service_port)::USMALLINT AS dst_port, first_seen AS first, last_seen AS last
-  FROM %[1]s WHERE rows > 0%[2]s),
+  FROM %[1]s WHERE true%[2]s),
 x AS NOT MATERIALIZED (SELECT * FROM u WHERE true%[3]s)`, table, and(a.only), and(cond), swappedEnds)
 }
 

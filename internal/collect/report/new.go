@@ -63,6 +63,7 @@ type ask struct {
 	twice            bool          // the rows are read twice: what fills them in is kept
 	ends             bool          // rows need to know which end opened their conversation
 	rowwise          bool          // and each row tells it by itself
+	rows             []string      // columns of rows that are read beside the filter's; nil for all
 	need             []string      // columns to fill in; nil for all
 	only             string        // a condition that rows which matter fulfil, to read less
 	step             time.Duration // of the roll-up that answers; 0 for the rows themselves

@@ -21,7 +21,7 @@ func (a *ask) grouped(fromMS, toMS int64, conversations bool) string {
 		extra = ", bit_or(tcp_flags) AS tcp_flags, max(app) AS app"
 		out = ", proto, tcp_flags, app, if(fwd, a_port, b_port) AS src_port, if(fwd, b_port, a_port) AS dst_port"
 	} else {
-		extra = ", list_sort(list(DISTINCT app) FILTER (WHERE app <> '')) AS apps"
+		extra = ", " + a.different("app", "app <> ''") + " AS apps"
 		out = ", flows AS conversations, coalesce(apps, []) AS apps"
 	}
 	vote := "CASE client WHEN 1 THEN if(sw, -1, 1) WHEN 2 THEN if(sw, 1, -1) ELSE 0 END"
@@ -32,7 +32,7 @@ func (a *ask) grouped(fromMS, toMS int64, conversations bool) string {
 	b.WriteString(a.logical(fromMS, toMS))
 	b.WriteString(`,
 o0 AS NOT MATERIALIZED (SELECT *, ` + swapped + ` AS sw FROM l),
-o AS NOT MATERIALIZED (SELECT fabric, segment, tenant, app, proto, t_start, t_end, flow_id, observer_id, packets, octets, sampling, marks, tcp_flags, sw,
+o AS NOT MATERIALIZED (SELECT fabric, segment, tenant, app, proto, t_start, t_end, recent, packets, octets, sampling, marks, tcp_flags, sw,
   ` + canonical + ` AS can,
   if(sw, dst, src) AS a, if(sw, src, dst) AS b, if(sw, dst_vm, src_vm) AS a_vm, if(sw, src_vm, dst_vm) AS b_vm,
   if(sw, dst_vm_id, src_vm_id) AS a_vm_id, if(sw, src_vm_id, dst_vm_id) AS b_vm_id, if(sw, ` + dstWho + `, ` + srcWho + `) AS a_who, if(sw, ` + srcWho + `, ` + dstWho + `) AS b_who,
@@ -49,9 +49,9 @@ g AS NOT MATERIALIZED (SELECT ` + key)
   sum(octets) FILTER (can AND NOT sw) AS octets_ab, sum(octets) FILTER (can AND sw) AS octets_ba,
   sum(packets) FILTER (can AND NOT sw) AS packets_ab, sum(packets) FILTER (can AND sw) AS packets_ba,
   ` + variance + ` FILTER (can AND sampling > 1) AS variance,
-  count(DISTINCT (proto, a_port, b_port)) FILTER (can) AS flows,
+  ` + a.howMany("proto::UBIGINT * 4294967296 + a_port::UBIGINT * 65536 + b_port::UBIGINT", "can") + ` AS flows,
   min(t_start) AS first_seen, max(t_end) AS last_seen,
-  list_sort(list(DISTINCT seen) FILTER (can)) AS seen_canonical, list_sort(list(DISTINCT seen) FILTER (NOT can)) AS seen_other,
+  ` + a.different("seen", "can") + ` AS seen_canonical, ` + a.different("seen", "NOT can") + ` AS seen_other,
   coalesce(sum(packets) FILTER (NOT can), 0)::UBIGINT AS duplicates,
   coalesce(bit_or(marks) FILTER (can), 0::USMALLINT) AS marks,
   coalesce(sum(vote) FILTER (can), 0) AS votes,
@@ -76,6 +76,27 @@ func pairsOut(out string) string {
   coalesce(seen_canonical, []) AS seen_canonical, coalesce(seen_other, []) AS seen_other, duplicates,
   (marks | if(votes = 0 AND port_votes <> 0, 64, 0))::USMALLINT AS marks, sampled_rows, ambiguous_rows` + out + ` FROM q0)`
 }
+
+// different is a sorted list of the different values of a column. Telling them apart while rows are added up has a price of its own,
+// which few rows do not pay.
+func (a *ask) different(col, cond string) string {
+	if a.few() {
+		return fmt.Sprintf("list_sort(list_distinct(list(%s) FILTER (WHERE %s)))", col, cond)
+	}
+	return fmt.Sprintf("list_sort(list(DISTINCT %s) FILTER (WHERE %s))", col, cond)
+}
+
+// howMany is the number of them.
+func (a *ask) howMany(col, cond string) string {
+	if a.few() {
+		return fmt.Sprintf("coalesce(len(list_distinct(list(%s) FILTER (WHERE %s))), 0)", col, cond)
+	}
+	return fmt.Sprintf("count(DISTINCT %s) FILTER (WHERE %s)", col, cond)
+}
+
+// pairRows are the columns that grouped reads.
+var pairRows = []string{"fabric", "segment", "tenant", "src_tenant", "dst_tenant", "app", "proto", "t_start", "t_end", "flow_id", "observer_id", "packets", "octets", "sampling", "marks", "tcp_flags", "client", "src", "dst", "src_port", "dst_port",
+	"src_vm", "dst_vm", "src_vm_id", "dst_vm_id", "src_host", "dst_host", "outer_src", "outer_dst", "observer", "exporter", "domain"}
 
 // observerName is what an observer is called: its name, else "exporter/domain".
 const observerName = `if(observer <> '', observer, concat('` + unnamed + `', exporter::VARCHAR, '/', domain))`
@@ -196,9 +217,9 @@ func (a *ask) pairsSQL(order string) string {
 	if a.step != 0 {
 		steps, from = a.rolledPairs(a.sinceMS, a.untilMS)+a.sparks(order)+a.rolledOthers(a.sinceMS, a.untilMS), "tops"
 	} else {
-		a.twice = true
+		a.rows, a.twice = pairRows, true
 		steps, from = a.grouped(a.sinceMS, a.untilMS, false)+a.sparks(order), "topq"
-		a.twice = false
+		a.rows, a.twice = nil, false
 	}
 	return steps + "\nSELECT " + endsColumns + ", " + countsColumns + ", conversations, to_json(apps)::VARCHAR, to_json(spark)::VARCHAR, " + totalColumns +
 		" FROM " + from + " LEFT JOIN spark USING (pair) ORDER BY pair"

@@ -28,7 +28,7 @@ func (a *ask) rolledPairs(fromMS, toMS int64) string {
 	}
 	return a.facts(fromMS, toMS) + `,
 o0 AS NOT MATERIALIZED (SELECT *, ` + swappedEnds + ` AS sw FROM x),
-o AS NOT MATERIALIZED (SELECT fabric, segment, tenant, app, sw, sw = turn AS opened, packets, octets, flows, first AS t_start, last AS t_end, last AS at, true AS can, marks, variance, sampled_rows, ambiguous_rows, seen_by,
+o AS NOT MATERIALIZED (SELECT fabric, segment, tenant, app, sw, sw = turn AS opened, packets, octets, flows, first AS t_start, last AS t_end, last AS seen_at, true AS can, marks, variance, sampled_rows, ambiguous_rows, seen_by,
   if(sw, dst, src) AS a, if(sw, src, dst) AS b, if(sw, dst_vm, src_vm) AS a_vm, if(sw, src_vm, dst_vm) AS b_vm, if(sw, dst_vm_id, src_vm_id) AS a_vm_id, if(sw, src_vm_id, dst_vm_id) AS b_vm_id,
   if(sw, ` + dstWho + `, ` + srcWho + `) AS a_who, if(sw, ` + srcWho + `, ` + dstWho + `) AS b_who, if(sw, dst_host, src_host) AS a_host, if(sw, src_host, dst_host) AS b_host,
   if(sw, outer_dst, outer_src) AS a_vtep, if(sw, outer_src, outer_dst) AS b_vtep, rows::BIGINT * (` + vote + `) AS vote, if(sw, -port_votes, port_votes) AS port_vote FROM o0),
@@ -49,7 +49,7 @@ const pairGroup = "fabric, segment, a, a_who, b, b_who"
 func latestRolled(columns ...string) string {
 	var all []string
 	for c := range slices.Chunk(columns, 2) {
-		all = append(all, "arg_max("+c[0]+", at) FILTER (WHERE "+c[0]+" <> "+c[1]+") AS "+c[0])
+		all = append(all, "arg_max("+c[0]+", seen_at) FILTER (WHERE "+c[0]+" <> "+c[1]+") AS "+c[0])
 	}
 	return strings.Join(all, ", ")
 }
@@ -59,7 +59,7 @@ func latestRolled(columns ...string) string {
 func (a *ask) rolledOthers(fromMS, toMS int64) string {
 	return `,
 w0 AS NOT MATERIALIZED (SELECT fabric, segment, duplicates, seen_other, if(` + swappedEnds + `, dst, src) AS a, if(` + swappedEnds + `, src, dst) AS b,
-  if(` + swappedEnds + `, ` + dstWho + `, ` + srcWho + `) AS a_who, if(` + swappedEnds + `, ` + srcWho + `, ` + dstWho + `) AS b_who FROM ` + a.rollup(fromMS, toMS) + ` WHERE other_rows > 0),
+  if(` + swappedEnds + `, ` + dstWho + `, ` + srcWho + `) AS a_who, if(` + swappedEnds + `, ` + srcWho + `, ` + dstWho + `) AS b_who FROM ` + a.rollup(fromMS, toMS) + ` WHERE other_rows > 0` + and(a.cond.expr.Sums(a.target("r"))) + `),
 w AS MATERIALIZED (SELECT pair, sum(w0.duplicates)::UBIGINT AS duplicates, list_sort(list_distinct(flatten(list(DISTINCT string_split(w0.seen_other, chr(10)))))) AS seen_other
   FROM w0 JOIN topq ON w0.segment = topq.segment AND w0.a = topq.a AND w0.b = topq.b AND w0.fabric = topq.fabric AND w0.a_who = topq.a_who AND w0.b_who = topq.b_who GROUP BY pair),
 tops AS NOT MATERIALIZED (SELECT topq.* REPLACE (coalesce(w.duplicates, 0)::UBIGINT AS duplicates, coalesce(w.seen_other, []) AS seen_other) FROM topq LEFT JOIN w USING (pair))`

@@ -37,7 +37,7 @@ func (r *Reports) Sankey(ctx context.Context, q Query) (Sankey, error) {
 func (a *ask) linkSteps() string {
 	return a.logical(a.sinceMS, a.untilMS) + `,
 hv AS (SELECT host, ` + latest("vtep", zeroAddr) + ` AS vtep FROM (
-  SELECT src_host AS host, outer_src AS vtep, t_end, flow_id, observer_id FROM l UNION ALL SELECT dst_host, outer_dst, t_end, flow_id, observer_id FROM l) WHERE host <> '' GROUP BY host),
+  SELECT src_host AS host, outer_src AS vtep, recent FROM l UNION ALL SELECT dst_host, outer_dst, recent FROM l) WHERE host <> '' GROUP BY host),
 c AS (SELECT l.fabric, l.segment, l.tenant, l.octets, l.packets, l.marks, l.src_host, l.src_host = l.dst_host AND l.src_host <> '' AS same,
   if(same, '', l.dst_host) AS dst_host,
   if(l.outer_src <> ` + zeroAddr + `, l.outer_src, coalesce(s.vtep, ` + zeroAddr + `)) AS src_vtep,

@@ -58,7 +58,11 @@ func (a *ask) observed(when string) string {
 func (a *ask) logicalWhere(when string) string {
 	var b strings.Builder
 	b.WriteString("WITH " + a.seenSteps())
-	fmt.Fprintf(&b, "r AS NOT MATERIALIZED (SELECT * FROM %s WHERE %s%s%s),\n", a.view.Table(), when, and(a.cond.rows(a)), and(a.only))
+	keep := "NOT MATERIALIZED"
+	if a.few() {
+		keep = "MATERIALIZED"
+	}
+	fmt.Fprintf(&b, "r AS %s (SELECT %s, %s AS recent FROM %s WHERE %s%s%s),\n", keep, a.columns(), recency, a.view.Table(), when, and(a.cond.rows(a)), and(a.only))
 	from := a.fillNames(&b, "r")
 	if a.vteps || !a.cond.expr.Steady() {
 		from = fillVTEPs(&b, from)
@@ -68,6 +72,40 @@ func (a *ask) logicalWhere(when string) string {
 	}
 	fmt.Fprintf(&b, "l AS NOT MATERIALIZED (SELECT * FROM %s WHERE true%s)", from, and(a.cond.flows(a)))
 	return b.String()
+}
+
+// columns are those of the rows that the question reads, with its filter's.
+func (a *ask) columns() string {
+	if a.rows == nil {
+		return "*"
+	}
+	all := slices.Clone(a.rows)
+	for _, f := range a.cond.expr.Fields() {
+		all = append(all, f.Stored()...)
+		if f.Name == "seen_by" {
+			all = append(all, "role")
+		}
+	}
+	slices.Sort(all)
+	return strings.Join(slices.Compact(all), ", ")
+}
+
+// fewRows is how many rows are kept in memory at most, so that a question that reads them several times reads the files once.
+const fewRows = 300_000
+
+// few reports whether the rows that can match are surely few.
+func (a *ask) few() bool {
+	v, ok := a.view.(interface {
+		RowsIn(fromNS, toNS int64) uint64
+	})
+	if !ok || a.rows == nil {
+		return false
+	}
+	n := v.RowsIn(clampNS(a.sinceMS), clampNS(a.untilMS))
+	if a.cond.expr.Narrow() {
+		n /= 20
+	}
+	return n <= fewRows
 }
 
 // fillNames adds the step that fills in segment and names. Only flows of which a row lacks something are looked at.
@@ -163,10 +201,10 @@ func latest(col, zero string) string { return latestOf(col, col+" <> "+zero) }
 
 // latestOf is the value of a column in the latest row that fits.
 func latestOf(col, cond string) string {
-	return fmt.Sprintf("arg_max(%s, %s) FILTER (WHERE %s)", col, recency, cond)
+	return fmt.Sprintf("arg_max(%s, recent) FILTER (WHERE %s)", col, cond)
 }
 
-// recency is greater the later a row ended. Equal times are decided by flow and observer, so that the answer does not depend
+// recency, of which the rows have the column recent, is greater the later a row ended. Equal times are decided by flow and observer, so that the answer does not depend
 // on the order of reading. It is one expression for all columns, so that it is worked out once for each row.
 const recency = "(least(greatest(epoch_ms(t_end), 0), 8000000000000) * 1048576 + (hash(flow_id, observer_id) & 1048575)::BIGINT)"
 

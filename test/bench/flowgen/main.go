@@ -5,6 +5,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -19,6 +20,7 @@ import (
 	"crosstap/internal/flow"
 
 	"github.com/parquet-go/parquet-go"
+	"golang.org/x/sys/unix"
 )
 
 func main() {
@@ -135,69 +137,158 @@ func columns(dir, kind string, rows float64) error {
 	return nil
 }
 
-// ask asks the questions, and prints the first time and the least of the others.
+// question is one of the list, with the bar that its wall time must be below; 0 for none.
+type question struct {
+	name string
+	bar  time.Duration
+	cold bool // also asked with nothing in memory
+	ask  func() error
+}
+
+const hour, day = time.Hour, 24 * time.Hour
+
+// questions are those of the console and of the bars, over a store whose newest row ends at to.
+func questions(s *segment.Store, to time.Time, span time.Duration) (all []question) {
+	r, ctx := report.New(s), context.Background()
+	add := func(name string, back, bar time.Duration, q report.Query, ask func(report.Query) error) {
+		q.Since, q.Until = to.Add(-back), to
+		all = append(all, question{fmt.Sprintf("%s, %s", name, spanText(back)), bar, back >= 7*day, func() error { return ask(q) }})
+	}
+	pairs := func(q report.Query) error { _, err := r.Pairs(ctx, q); return err }
+	graph := func(q report.Query) error { _, err := r.Map(ctx, q); return err }
+	top := func(q report.Query) error { _, err := r.Top(ctx, q); return err }
+	page := func(q report.Query) error { _, err := r.VM(ctx, q); return err }
+	vni := report.Query{Filter: "vni = 5017", Limit: 10}
+	add("top pairs of a VNI", hour, 20*time.Millisecond, vni, pairs)
+	add("top pairs of a VNI", day, 100*time.Millisecond, vni, pairs)
+	add("top pairs of a VNI", 7*day, 500*time.Millisecond, vni, pairs)
+	add("page of a VM", day, 300*time.Millisecond, report.Query{Name: "web-0512"}, page)
+	add("map", day, 500*time.Millisecond, report.Query{}, graph)
+	add("map", 7*day, 400*time.Millisecond, report.Query{}, graph)
+	add("top machines", hour, 0, report.Query{By: []string{"vm"}}, top)
+	add("top machines", 7*day, 0, report.Query{By: []string{"vm"}}, top)
+	add("pairs, all", hour, 0, report.Query{Limit: 100}, pairs)
+	add("pairs, all", day, 0, report.Query{Limit: 100}, pairs)
+	add("pairs, all", 7*day, 0, report.Query{Limit: 100}, pairs)
+	add("conversations of a VM", hour, 0, report.Query{Filter: "vm = web-0512", Limit: 100}, func(q report.Query) error { _, err := r.Conversations(ctx, q); return err })
+	add("flows of a VM", hour, 0, report.Query{Filter: "vm = web-0512", Limit: 100}, func(q report.Query) error { _, err := r.Flows(ctx, q); return err })
+	add("series by tenant", hour, 0, report.Query{By: []string{"tenant"}}, func(q report.Query) error { _, err := r.Series(ctx, q); return err })
+	add("networks", day, 0, report.Query{}, func(q report.Query) error { _, err := r.Networks(ctx, q); return err })
+	add("networks", 7*day, 0, report.Query{}, func(q report.Query) error { _, err := r.Networks(ctx, q); return err })
+	add("first page", hour, 0, report.Query{}, func(q report.Query) error { _, err := r.Overview(ctx, q); return err })
+	add("first page", day, 0, report.Query{}, func(q report.Query) error { _, err := r.Overview(ctx, q); return err })
+	add("completion of a name", hour, 100*time.Millisecond, report.Query{}, func(report.Query) error { _, err := r.Complete(ctx, "src.vm = web", 12, to); return err })
+	return slices.DeleteFunc(all, func(q question) bool { return strings.HasSuffix(q.name, spanText(7*day)) && span < 7*day })
+}
+
+func spanText(d time.Duration) string {
+	if d >= day {
+		return fmt.Sprintf("%d d", d/day)
+	}
+	return fmt.Sprintf("%d h", d/hour)
+}
+
+// ask asks the questions, and prints the first time, the least of the others with its processor time, and the time with nothing in memory.
 func ask(dir string, span, memory int64, rounds int) error {
-	s, err := segment.Open(segment.Config{Dir: dir, ReadOnly: true, QueryMemory: memory, QueryThreads: 2})
+	open := func() (*segment.Store, error) {
+		return segment.Open(segment.Config{Dir: dir, ReadOnly: true, QueryMemory: memory, QueryThreads: 2})
+	}
+	s, err := open()
 	if err != nil {
 		return err
 	}
-	defer s.Close()
-	r, ctx, to := report.New(s), context.Background(), time.Unix(0, end)
-	fmt.Println("question                               first    best wall     CPU")
-	one := func(name string, f func() error) {
+	defer func() { s.Close() }()
+	to := time.Unix(0, end)
+	fmt.Println("question                               first    best wall     CPU       cold       bar")
+	all := questions(s, to, time.Duration(span))
+	for i := range all {
+		q := &all[i]
 		var first, best, used time.Duration
-		for i := range rounds {
+		for n := range rounds {
 			at, before := time.Now(), cpu()
-			if err = f(); err != nil {
-				fmt.Printf("%-36s %v\n", name, err)
-				return
+			if err := q.ask(); err != nil {
+				return fmt.Errorf("%s: %w", q.name, err)
 			}
 			took := time.Since(at)
-			if i == 0 {
+			if n == 0 {
 				first, best, used = took, took, cpu()-before
 			} else if took < best {
 				best, used = took, cpu()-before
 			}
 		}
-		fmt.Printf("%-36s %7.3f s  %7.3f s %7.3f s\n", name, first.Seconds(), best.Seconds(), used.Seconds())
-	}
-	for _, back := range []time.Duration{time.Hour, 24 * time.Hour, 7 * 24 * time.Hour} {
-		q := report.Query{Since: to.Add(-back), Until: to, Limit: 10, Filter: "vni = 5017"}
-		one(fmt.Sprintf("top pairs of a VNI, %v", back), func() error { _, err := r.Pairs(ctx, q); return err })
-	}
-	sum := func(name, expr string, back time.Duration, rolled bool) {
-		one(name, func() error {
-			v, err := s.View(ctx, to.Add(-back).UnixNano(), end)
+		cold := ""
+		if q.cold {
+			if err := forget(dir); err != nil {
+				return err
+			}
+			fresh, err := open()
 			if err != nil {
 				return err
 			}
-			defer v.Close()
-			table := v.Table()
-			if rolled {
-				table = v.Rollup(time.Hour, to.Add(-back).UnixNano(), end)
-			}
-			rows, err := v.Query(ctx, strings.ReplaceAll(expr, "$T", table))
-			if err != nil {
+			at := time.Now()
+			if err := questions(fresh, to, time.Duration(span))[i].ask(); err != nil {
 				return err
 			}
-			defer rows.Close()
-			for rows.Next() {
-			}
-			return rows.Err()
-		})
+			cold = fmt.Sprintf("%.3f s", time.Since(at).Seconds())
+			fresh.Close()
+		}
+		bar := ""
+		if q.bar > 0 {
+			bar = fmt.Sprintf("%.2f s", q.bar.Seconds())
+		}
+		fmt.Printf("%-36s %7.3f s  %7.3f s %7.3f s %9s %9s\n", q.name, first.Seconds(), best.Seconds(), used.Seconds(), cold, bar)
 	}
-	all := time.Duration(span)
-	sum("SQL: rows grouped by src, all", "SELECT src, sum(octets) FROM $T GROUP BY src", all, false)
-	sum("SQL: rows grouped by segment, all", "SELECT segment, sum(octets), sum(packets), count(*) FROM $T WHERE (marks & 1) <> 0 GROUP BY segment", all, false)
-	edges := "SELECT tenant, src_vm, dst_vm, service_port, sum(octets) FROM $T GROUP BY ALL"
-	sum("SQL: edges 24 h from roll-ups", edges, 24*time.Hour, true)
-	sum("SQL: edges, all, from roll-ups", edges, all, true)
-	vm := "SELECT date_trunc('hour', bucket), sum(octets) FROM (SELECT * FROM $T WHERE src_vm = 'web-0512' UNION ALL SELECT * FROM $T WHERE dst_vm = 'web-0512') GROUP BY 1"
-	sum("SQL: a VM's hours, all, from roll-ups", vm, all, true)
+	if err := scans(s, time.Duration(span)); err != nil {
+		return err
+	}
 	var u syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // does not fail
 	fmt.Printf("most memory of this process: %d MB\n", u.Maxrss/1024)
-	return err
+	return nil
+}
+
+// forget takes the store's files out of the page cache.
+func forget(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".parquet") {
+			return err
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+	})
+}
+
+// scans groups all rows in SQL, and says how many rows that is for a second of processor time.
+func scans(s *segment.Store, span time.Duration) error {
+	ctx := context.Background()
+	for _, q := range []struct{ name, text string }{
+		{"SQL: rows by source", "SELECT src, sum(octets) FROM $T GROUP BY src"},
+		{"SQL: canonical rows by segment", "SELECT segment, sum(octets), sum(packets), count(*) FROM $T WHERE (marks & 1) <> 0 GROUP BY segment"},
+		{"SQL: rows by segment and service", "SELECT segment, dst_port, sum(octets) FROM $T GROUP BY ALL"},
+	} {
+		v, err := s.View(ctx, end-int64(span), end)
+		if err != nil {
+			return err
+		}
+		at, before := time.Now(), cpu()
+		rows, err := v.Query(ctx, strings.ReplaceAll(q.text, "$T", v.Table()))
+		if err != nil {
+			return err
+		}
+		for rows.Next() {
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return err
+		}
+		wall, used := time.Since(at), cpu()-before
+		fmt.Printf("%-36s %7.3f s, %.1f M rows/CPU-s\n", q.name, wall.Seconds(), float64(s.Stats().Rows)/used.Seconds()/1e6)
+		v.Close()
+	}
+	return nil
 }
 
 func cpu() time.Duration {

@@ -47,6 +47,37 @@ func (e *Expr) Rows(t Target) string {
 	return strings.Join(parts, " AND ")
 }
 
+// Sums gives a condition that every roll-up row that matches fulfils, on the segment alone; "" when there is none. It is there to
+// read less.
+func (e *Expr) Sums(t Target) string {
+	if e.Empty() {
+		return ""
+	}
+	g := gen{Target: t}
+	var parts []string
+	for _, n := range topTerms(e.root) {
+		if c, ok := n.(*compare); ok && (c.field.Kind == VNI || c.field.Kind == Segment) {
+			parts = append(parts, "("+g.segments(c)+")")
+		}
+	}
+	return strings.Join(parts, " AND ")
+}
+
+// Narrow reports whether the conditions of Rows leave a small part of most stores' rows: they name a segment or a machine's
+// address.
+func (e *Expr) Narrow() bool {
+	if e.Empty() {
+		return false
+	}
+	return slices.ContainsFunc(topTerms(e.root), func(n node) bool {
+		c, ok := n.(*compare)
+		if !ok || c.op != "=" && c.op != "in" || len(c.values) > 4 || slices.ContainsFunc(c.values, func(v value) bool { return !single(c.field, v) }) {
+			return false
+		}
+		return c.field.Kind == VNI || c.field.Kind == Segment || c.field.Kind == Addr && c.field.Level == Key
+	})
+}
+
 // usualKinds are those that segments mostly are of, in order.
 var usualKinds = []flow.SegmentKind{flow.KindNone, flow.KindVXLAN, flow.KindNVGRE, flow.KindVLAN, flow.KindGeneve, flow.KindGRE}
 

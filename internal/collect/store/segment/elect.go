@@ -198,6 +198,12 @@ func directionRank(d uint8) uint8 {
 
 // electFlow decides about the rows of one flow, best place first.
 func electFlow(rows []candidate, decide func(*candidate, bool)) {
+	if len(rows) == 1 { // most flows
+		if rows[0].file >= 0 {
+			decide(&rows[0], true)
+		}
+		return
+	}
 	slices.SortFunc(rows, func(a, b candidate) int {
 		if (a.file < 0) != (b.file < 0) {
 			return cmp.Compare(min(a.file, 0), min(b.file, 0)) // what is settled comes first

@@ -187,6 +187,17 @@ func (s *Store) checkFiles(files []file) (changed bool) {
 	return changed
 }
 
+// RowsIn estimates how many rows end in a time range, from what the files say of themselves.
+func (v *view) RowsIn(fromNS, toNS int64) (n uint64) {
+	from, to := floorMS(fromNS), floorMS(toNS)
+	for _, f := range v.files {
+		if part := min(to, f.MaxMS+1) - max(from, f.MinMS); part > 0 {
+			n += uint64(float64(f.Rows) * float64(part) / float64(f.MaxMS+1-f.MinMS))
+		}
+	}
+	return n
+}
+
 func (v *view) Gaps() []store.Gap { return v.gaps }
 
 func (v *view) Extent() (oldestNS, newestNS int64, ok bool) { return v.oldest, v.newest, v.any }
