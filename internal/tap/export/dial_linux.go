@@ -38,6 +38,9 @@ func lockFile(path string) (*os.File, error) {
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
+		if err == unix.EWOULDBLOCK {
+			err = errSpoolBusy
+		}
 		return nil, err
 	}
 	return f, nil

@@ -56,6 +56,9 @@ const (
 	spoolState     = "position"
 )
 
+// errSpoolBusy says that somebody else has the folder.
+var errSpoolBusy = errors.New("in use")
+
 var errSpoolFull = errors.New("export: the spool is full")
 
 // openSpool opens the folder, and makes it when it is not there. What an earlier process left is found again; a message that was
@@ -66,7 +69,7 @@ func openSpool(dir string, max int64) (s *spool, damaged int64, err error) {
 	}
 	s = &spool{dir: dir, max: max, defs: ipfix.NewReplay()}
 	if s.lock, err = lockFile(filepath.Join(dir, "lock")); err != nil {
-		return nil, 0, fmt.Errorf("%s: %w: another process has this spool", dir, err)
+		return nil, 0, fmt.Errorf("%s: %w: another process or tap has this spool", dir, err)
 	}
 	if s.state, err = os.OpenFile(filepath.Join(dir, spoolState), os.O_RDWR|os.O_CREATE, 0o600); err == nil {
 		damaged, err = s.find()

@@ -88,9 +88,12 @@ func spoolName(t *Target) string {
 // start opens the spool and begins to send. The function that it returns ends that: what the collector does not
 // take in time is spooled, or dropped.
 func (w *stream) start(ctx context.Context) (stop func()) {
-	w.openSpool()
+	busy := !w.openSpool()
 	done := make(chan struct{})
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	if busy {
+		go w.awaitSpool(run)
+	}
 	go func() {
 		defer close(done)
 		w.run(run)
@@ -110,23 +113,49 @@ func (w *stream) start(ctx context.Context) (stop func()) {
 	}
 }
 
-func (w *stream) openSpool() {
+// openSpool opens the spool, and reports false when somebody else still has it.
+func (w *stream) openSpool() bool {
 	if w.dir == "" {
-		return
+		return true
 	}
 	sp, damaged, err := openSpool(w.dir, w.s.target.SpoolBytes)
 	if err != nil {
 		w.s.note(fmt.Errorf("export: spool: %w", err))
-		return
+		return !errors.Is(err, errSpoolBusy)
 	}
 	if damaged > 0 {
 		w.s.log.Warn("spool was cut off", "dir", w.dir, "bytes", damaged)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.ended {
+		sp.close()
+		return true
+	}
 	w.spool = sp
 	w.s.book.In(int(sp.records)) // of an earlier run
 	w.s.book.Hold(int(sp.records))
+	w.poke()
+	return true
+}
+
+// spoolRetry is how often a spool is asked for that another line still has: one whose place this one is about to take.
+const spoolRetry = 100 * time.Millisecond
+
+// awaitSpool opens the spool when it is free. Until then messages wait in memory.
+func (w *stream) awaitSpool(ctx context.Context) {
+	tick := time.NewTicker(spoolRetry)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if w.openSpool() {
+				return
+			}
+		}
+	}
 }
 
 // end puts what is left into the spool, or drops it.

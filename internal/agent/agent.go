@@ -1,0 +1,390 @@
+// Package agent is the far end of the tap wing: the tap line of one host, which takes its taps from a server. It asks the server over
+// HTTP, and tells it every few seconds how the taps are. While the server is silent the taps go on until their lease ends; their flows
+// wait on the disk.
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"crosstap/internal/agentapi"
+	"crosstap/internal/pki"
+	"crosstap/internal/tap"
+	"crosstap/internal/tap/governor"
+	"crosstap/internal/tapspec"
+)
+
+// Config says what an agent is.
+type Config struct {
+	Server string
+	Token  agentapi.Token
+	TLS    pki.Client // for servers with a certificate of others; the token's pin is enough for its own
+
+	Name      string // of the agent; "" for the host's
+	State     string // folder of what outlives the process: its taps, and flows that wait
+	Files     string // the only folder that taps may write capture files to; "" for none
+	NoPayload bool   // whatever the server says
+	Budget    tapspec.Budget
+	Lease     time.Duration // how long taps go on without the server; 0 for what the server says
+	Software  string
+	Ready     func()          // called once, when the agent runs
+	Sweep     func() []string // removes what an agent that was killed has left in the kernel, and says what
+	Limits    func() []string // what bounds this process, for the report
+	Log       *slog.Logger
+}
+
+// Agent is an agent, made but not running.
+type Agent struct {
+	cfg      Config
+	client   *client
+	governor *tap.Governor
+	manager  *manager
+	started  time.Time
+
+	mu       sync.Mutex
+	state    state
+	welcome  agentapi.Welcome
+	contact  time.Time // with the server
+	revision string    // of the orders that are followed
+	trouble  string    // why the server was not reached, "" when it was
+	told     string    // of the interfaces
+	last     usage
+	lastAt   time.Time
+}
+
+// New returns an agent. It opens nothing.
+func New(c Config) (*Agent, error) {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	host, err := os.Hostname()
+	if c.Name == "" {
+		if c.Name = host; err != nil {
+			return nil, fmt.Errorf("agent: host name: %w; give --name", err)
+		}
+	}
+	if c.State == "" {
+		return nil, errors.New("agent: a folder for its state is needed: give --state")
+	}
+	cl, err := newClient(c.Server, c.Token, c.TLS)
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{cfg: c, client: cl, governor: tap.NewGovernor(governor.DefaultConfig(), c.Budget, c.Log)}
+	a.manager = newManager(a.governor, rules{files: c.Files, spool: filepath.Join(c.State, "spool"), host: host, program: "crosstap " + c.Software}, c.Log)
+	return a, nil
+}
+
+// Run runs the agent until stop ends; then its taps are drained.
+func (a *Agent) Run(stop context.Context) error {
+	a.started = time.Now()
+	if err := os.MkdirAll(a.cfg.State, 0o700); err != nil {
+		return fmt.Errorf("agent: state: %w", err)
+	}
+	lock, err := lockState(a.cfg.State)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if a.state, err = loadState(a.cfg.State); err != nil {
+		return err
+	}
+	if a.state.Instance == "" {
+		a.state.Instance = instance()
+		if err := a.state.save(a.cfg.State); err != nil {
+			return err
+		}
+	}
+	if a.cfg.Sweep != nil {
+		for _, what := range a.cfg.Sweep() {
+			a.cfg.Log.Warn("removed what an agent that was killed had left", "what", what)
+		}
+	}
+	a.contact = a.state.Contact
+	a.last, a.lastAt = readUsage(), time.Now()
+	ctx, cancel := context.WithCancel(stop)
+	defer cancel()
+	a.resume(ctx)
+	if a.cfg.Ready != nil {
+		a.cfg.Ready()
+	}
+	var g errgroup.Group
+	done := make(chan struct{})
+	g.Go(func() error { a.governor.Run(done); return nil })
+	g.Go(func() error { a.manager.run(ctx); return nil })
+	g.Go(func() error { a.ask(ctx); return nil })
+	g.Go(func() error { a.tell(ctx); return nil })
+	g.Go(func() error { a.watchLease(ctx); return nil })
+	<-ctx.Done()
+	a.cfg.Log.Info("stopping")
+	a.manager.stop()
+	a.farewell(context.WithoutCancel(stop))
+	close(done)
+	return g.Wait()
+}
+
+func instance() string {
+	var b [12]byte
+	_, _ = rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// resume starts the taps that an earlier process has left, as long as their lease lasts.
+func (a *Agent) resume(ctx context.Context) {
+	if len(a.state.Taps) == 0 {
+		return
+	}
+	if left := a.leaseLeft(time.Now()); left <= 0 {
+		a.cfg.Log.Warn("the lease has ended while the agent was not running: no taps until the server answers", "since", a.state.Contact)
+		return
+	}
+	a.cfg.Log.Info("taps of an earlier process go on", "taps", len(a.state.Taps))
+	a.mu.Lock()
+	a.revision, a.welcome = a.state.Revision, agentapi.Welcome{Payload: a.state.Payload, Lease: tapspec.Duration(a.state.Lease)}
+	a.mu.Unlock()
+	a.manager.want(a.state.Taps, a.state.Payload)
+}
+
+// leaseLeft returns how long taps go on without the server.
+func (a *Agent) leaseLeft(now time.Time) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.lease() - now.Sub(a.contact)
+}
+
+// lease returns how long taps go on that do not say themselves. The caller holds mu.
+func (a *Agent) lease() time.Duration {
+	switch {
+	case a.cfg.Lease > 0:
+		return a.cfg.Lease
+	case a.welcome.Lease > 0:
+		return time.Duration(a.welcome.Lease)
+	case a.state.Lease > 0:
+		return a.state.Lease
+	}
+	return defaultLease
+}
+
+const defaultLease = 5 * time.Minute
+
+// watchLease ends taps whose lease has ended.
+func (a *Agent) watchLease(ctx context.Context) {
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			a.mu.Lock()
+			silent, lease := now.Sub(a.contact), a.lease()
+			a.mu.Unlock()
+			if ended := a.manager.expire(silent, lease); len(ended) > 0 {
+				a.cfg.Log.Warn("the server was silent for too long: taps have ended", "taps", ended, "silent", silent.Round(time.Second))
+				a.mu.Lock()
+				a.revision = "" // whatever the server says next is news
+				a.mu.Unlock()
+			}
+		}
+	}
+}
+
+// heard notes that the server has answered.
+func (a *Agent) heard() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.trouble != "" {
+		a.cfg.Log.Info("the server answers again")
+	}
+	a.contact, a.trouble = time.Now(), ""
+}
+
+// missed notes that it has not, and returns how long to wait before the next attempt.
+func (a *Agent) missed(err error, wait time.Duration) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if text := err.Error(); a.trouble != text {
+		a.cfg.Log.Warn("the server cannot be asked; taps go on within their lease", "error", err)
+		a.trouble = text
+	}
+	if errors.Is(err, errRefused) {
+		return longestWait
+	}
+	return min(2*wait, longestWait)
+}
+
+const (
+	firstWait   = 250 * time.Millisecond
+	longestWait = 10 * time.Second
+)
+
+// ask registers, and asks for taps, for ever.
+func (a *Agent) ask(ctx context.Context) {
+	wait := firstWait
+	for ctx.Err() == nil {
+		err := a.register(ctx)
+		for err == nil && ctx.Err() == nil {
+			wait = firstWait
+			err = a.fetch(ctx)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if errors.Is(err, errUnregistered) {
+			continue
+		}
+		sleep(ctx, wait/2+mathrand.N(wait))
+		wait = a.missed(err, wait)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+func (a *Agent) register(ctx context.Context) error {
+	interfaces := inventory()
+	in := agentapi.Registration{
+		Version: agentapi.Version, Name: a.cfg.Name, Instance: a.state.Instance, Host: a.manager.rules.host, Software: a.cfg.Software, System: systemName(),
+		Payload: !a.cfg.NoPayload, Budget: a.cfg.Budget.String(), Interfaces: interfaces,
+	}
+	var out agentapi.Welcome
+	if _, err := a.client.call(ctx, "POST", "register", nil, in, &out, requestTimeout); err != nil {
+		return fmt.Errorf("register: %w", err)
+	}
+	a.mu.Lock()
+	changed := a.welcome.Payload != out.Payload
+	a.welcome, a.told = out, digest(interfaces)
+	if changed {
+		a.revision = "" // taps that were refused may be allowed now, and the other way round
+	}
+	a.mu.Unlock()
+	a.heard()
+	a.cfg.Log.Info("registered", "server", a.client.base.Host, "name", out.Name, "payload", out.Payload, "lease", time.Duration(out.Lease))
+	return nil
+}
+
+// fetch waits at the server for taps, and follows them.
+func (a *Agent) fetch(ctx context.Context) error {
+	a.mu.Lock()
+	q := url.Values{"name": {a.cfg.Name}, "instance": {a.state.Instance}, "have": {a.revision}}
+	wait, payload := time.Duration(a.welcome.Wait), a.welcome.Payload && !a.cfg.NoPayload
+	a.mu.Unlock()
+	var o agentapi.Orders
+	news, err := a.client.call(ctx, "GET", "taps", q, nil, &o, wait+requestTimeout)
+	if err != nil {
+		return err
+	}
+	a.heard()
+	if !news {
+		return nil
+	}
+	a.cfg.Log.Info("new taps", "taps", len(o.Taps), "revision", o.Revision)
+	a.manager.want(o.Taps, payload)
+	a.mu.Lock()
+	a.revision = o.Revision
+	a.mu.Unlock()
+	return a.remember(o, payload)
+}
+
+// remember keeps the orders for the next process.
+func (a *Agent) remember(o agentapi.Orders, payload bool) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.state.Taps, a.state.Revision, a.state.Payload, a.state.Lease, a.state.Contact = o.Taps, o.Revision, payload, a.lease(), a.contact
+	if err := a.state.save(a.cfg.State); err != nil {
+		a.cfg.Log.Error("taps would not outlive this process", "error", err)
+	}
+	return nil
+}
+
+// tell reports every few seconds.
+func (a *Agent) tell(ctx context.Context) {
+	for ctx.Err() == nil {
+		a.mu.Lock()
+		wait := time.Duration(a.welcome.Interval)
+		a.mu.Unlock()
+		if wait <= 0 {
+			wait = time.Second
+		}
+		sleep(ctx, wait)
+		if ctx.Err() == nil {
+			a.report(ctx)
+		}
+	}
+}
+
+// report tells the server how everything is. Orders are asked for elsewhere: what goes wrong here is tried again there.
+func (a *Agent) report(ctx context.Context) {
+	a.mu.Lock()
+	registered := a.welcome.Name != ""
+	a.mu.Unlock()
+	if !registered {
+		return
+	}
+	r := a.Report()
+	var out agentapi.Receipt
+	if _, err := a.client.call(ctx, "POST", "report", nil, r, &out, requestTimeout); err != nil {
+		return
+	}
+	a.heard()
+	a.touch()
+}
+
+// touch keeps the time of the last contact on the disk, now and then.
+func (a *Agent) touch() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.contact.Sub(a.state.Contact) < a.lease()/10 || len(a.state.Taps) == 0 {
+		return
+	}
+	a.state.Contact = a.contact
+	_ = a.state.save(a.cfg.State) // said when the taps were kept
+}
+
+// Report says how the agent and its taps are.
+func (a *Agent) Report() agentapi.Report {
+	taps := a.manager.report()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now, u := time.Now(), readUsage()
+	r := agentapi.Report{
+		Name: a.cfg.Name, Instance: a.state.Instance, Revision: a.revision, Time: now.UTC(), Started: a.started.UTC(),
+		Resident: u.resident, Taps: taps,
+	}
+	if took := now.Sub(a.lastAt).Seconds(); took > 0 {
+		r.CPU = (u.cpu - a.last.cpu).Seconds() / took
+	}
+	a.last, a.lastAt = u, now
+	if list := inventory(); digest(list) != a.told {
+		r.Interfaces, a.told = list, digest(list)
+	}
+	if a.cfg.Limits != nil {
+		r.Findings = a.cfg.Limits()
+	}
+	return r
+}
+
+// farewell tells the server the last figures of the taps.
+func (a *Agent) farewell(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	a.report(ctx)
+}
