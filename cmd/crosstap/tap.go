@@ -132,6 +132,7 @@ func (t *tapFlags) add(f *pflag.FlagSet) {
 	f.IntSliceVar(&t.ports, "vxlan-port", nil, "UDP port of VXLAN (repeatable; default 4789, 8472)")
 	f.Var(&t.ring, "ring", "memory of each interface's ring")
 	f.BoolVar(&t.noPromisc, "no-promisc", false, "only frames addressed to the interface")
+	f.StringVar(&s.Path, "path", tap.PathAuto, "how frames are taken: "+strings.Join(tap.Paths, ", ")+" (see crosstap doctor)")
 	f.BoolVar(&s.IngressOnly, "ingress-only", false, "not the frames that the host sends through the interface")
 	f.StringVar(&t.key, "key", s.Key.String(), "what a flow is, of packets in tunnels: inner, outer or both")
 	f.BoolVar(&s.Biflow, "biflow", false, "give the two directions of a conversation together (RFC 5103)")

@@ -24,6 +24,7 @@ type Config struct {
 	Interfaces  []string // names; their order gives the points
 	NetNS       string   // file of the network namespace they are in; "" for the process's own
 	IngressOnly bool     // not the frames that the host sends through the interface
+	Promiscuous bool     // also frames that are addressed to others
 	Way         Way
 	Filter      string          // expression that frames must match; "" for all
 	Resolver    filter.Resolver // of the names in it; nil: names are refused
@@ -107,6 +108,7 @@ type line struct {
 	link  []frame.LinkType
 	hooks []*hook
 	past  map[uint32]counts // of hooks of each point that are gone
+	modes map[uint32]int    // sockets that keep interfaces promiscuous, by point
 }
 
 func (l *line) init(c Config, name string, body func(*code, *hook)) error {
@@ -118,7 +120,20 @@ func (l *line) init(c Config, name string, body func(*code, *hook)) error {
 		l.log = slog.New(slog.DiscardHandler)
 	}
 	l.index, l.link = make([]int, len(c.Interfaces)), make([]frame.LinkType, len(c.Interfaces))
-	l.past = map[uint32]counts{}
+	l.past, l.modes = map[uint32]counts{}, map[uint32]int{}
+	return nil
+}
+
+// Exclude leaves out the frames that an expression matches, too. Call it before Open.
+func (l *line) Exclude(expr string) error {
+	all := "not (" + expr + ")"
+	if l.cfg.Filter != "" {
+		all = "(" + l.cfg.Filter + ") and " + all
+	}
+	if err := CanFilter(all, l.cfg.Resolver); err != nil {
+		return fmt.Errorf("kernel: filter: %w", err)
+	}
+	l.cfg.Filter = all
 	return nil
 }
 
@@ -159,6 +174,13 @@ func (l *line) join(point uint32) error {
 		if err != nil {
 			return err
 		}
+		if l.cfg.Promiscuous {
+			fd, err := promiscuous(a.Index)
+			if err != nil {
+				return fmt.Errorf("interface %q: promiscuous mode: %w", name, permission(err))
+			}
+			l.modes[point] = fd
+		}
 		for _, dir := range directions {
 			if dir == frame.Egress && l.cfg.IngressOnly {
 				continue
@@ -178,6 +200,21 @@ func (l *line) join(point uint32) error {
 		l.log.Info("program attached", "interface", name, "ifindex", a.Index, "way", l.cfg.Way.String(), "program", l.name)
 		return nil
 	})
+}
+
+// promiscuous has an interface take frames that are addressed to others for as long as the socket is open. No frame comes to the
+// socket: it has no protocol.
+func promiscuous(index int) (fd int, err error) {
+	fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	mreq := unix.PacketMreq{Ifindex: int32(index), Type: unix.PACKET_MR_PROMISC}
+	if err := unix.SetsockoptPacketMreq(fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &mreq); err != nil {
+		_ = unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
 }
 
 // UnknownInterface says that there is no interface of that name, and which there are.
@@ -296,6 +333,10 @@ func (l *line) leave(point uint32) {
 	}
 	l.hooks = stay
 	l.index[point] = 0
+	if fd, ok := l.modes[point]; ok {
+		_ = unix.Close(fd)
+		delete(l.modes, point)
+	}
 }
 
 // detach ends one program. The kernel waits for those that run before it returns. The caller holds mu.

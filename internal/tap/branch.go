@@ -77,7 +77,7 @@ func (t *Tap) newBranch(to string, o own, sink frameSink, repair bool) (*branch,
 	if o.groom != nil {
 		spec = *o.groom
 	}
-	if repair && spec.Repair == nil && t.live != nil && (t.spec.Groom == nil || t.spec.Groom.Repair == nil) {
+	if repair && spec.Repair == nil && (t.live != nil || t.path.headers != nil) && (t.spec.Groom == nil || t.spec.Groom.Repair == nil) {
 		spec.Repair = &groom.Repair{MTU: groom.DefaultMTU}
 	}
 	if o.filter == "" && spec == (groom.Spec{}) {

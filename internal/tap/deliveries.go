@@ -11,6 +11,9 @@ import (
 // Deliveries returns for each destination that has its own queue, filter or groom steps the account of its frames as one sum that adds up, with
 // what happened to copies besides.
 func (t *Tap) Deliveries() (all []string) {
+	if c := t.path.copies.Load(); c != nil {
+		return c.lines()
+	}
 	for _, f := range t.frames {
 		if b, ok := f.(*branch); ok {
 			all = append(all, b.account())

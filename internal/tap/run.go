@@ -23,6 +23,15 @@ func (t *Tap) Run(stop context.Context) error {
 	if err := t.openRemotes(stop); err != nil {
 		return err
 	}
+	if err := t.startInKernel(); err != nil {
+		for _, r := range t.remotes {
+			r.Close()
+		}
+		return err
+	}
+	if t.path.copies.Load() != nil {
+		return t.runMirrors(stop)
+	}
 	g, ctx := errgroup.WithContext(context.WithoutCancel(stop)) // ctx ends when a stage fails
 	src, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -212,7 +221,7 @@ func (t *Tap) runMeter(l *line, in <-chan frame.Batch) {
 		t.runSegments(l, in)
 		return
 	}
-	flows := make(chan []flow.Record, flowsAhead)
+	flows := t.recordChannel()
 	l.g.Go(func() error {
 		defer close(flows)
 		return t.meter.Run(l.ctx, in, flows)

@@ -38,6 +38,7 @@ type Spec struct {
 	SnapLen     int      // keep at most so many bytes of each frame; 0 for all
 	Promiscuous bool
 	IngressOnly bool
+	Path        string // one of Paths; "" for PathAuto
 
 	Filter   string          // the expression that frames must match; "" for all frames
 	Resolver filter.Resolver // of the names in it; nil: names are refused

@@ -14,6 +14,9 @@ import (
 // Statements returns the books of all stages, in the order of the line.
 func (t *Tap) Statements() []ledger.Statement {
 	var all []ledger.Statement
+	if c := t.path.copies.Load(); c != nil {
+		return c.statements()
+	}
 	for _, b := range t.books {
 		all = append(all, b.Read())
 	}
@@ -25,7 +28,12 @@ func (t *Tap) Stats() meter.Stats {
 	if t.meter == nil {
 		return meter.Stats{}
 	}
-	return t.meter.Stats()
+	s := t.meter.Stats()
+	if f := t.path.flows; f != nil {
+		packets, octets, evicted := f.Counted()
+		s.Packets, s.Octets, s.Evicted = s.Packets+packets, s.Octets+octets, s.Evicted+evicted
+	}
+	return s
 }
 
 // Progress returns how far the source is: the frames so far and, for a capture file, its bytes read and its size, 0 when
@@ -40,6 +48,9 @@ func (t *Tap) Progress() (frames uint64, read, size int64) {
 // Summary returns one line about what the tap did in a time: what came in, what went out, and every
 // reason for a difference.
 func (t *Tap) Summary(took time.Duration) string {
+	if c := t.path.copies.Load(); c != nil {
+		return fmt.Sprintf("%d frames in %s, copied in the kernel (%s)", c.statements()[0].In, took.Round(time.Millisecond), c.way)
+	}
 	st := t.Stats()
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d frames", t.source.Book().Read().In)
@@ -48,7 +59,11 @@ func (t *Tap) Summary(took time.Duration) string {
 	}
 	fmt.Fprintf(&b, " in %s", took.Round(time.Millisecond))
 	if t.meter != nil {
-		fmt.Fprintf(&b, "; %d flow records", t.meter.Books()[1].Read().Out)
+		n := t.meter.Books()[1].Read().Out
+		if f := t.path.flows; f != nil {
+			n += f.Records().Read().Out
+		}
+		fmt.Fprintf(&b, "; %d flow records", n)
 	}
 	for _, f := range t.frames {
 		fmt.Fprintf(&b, "; %d frames to %s", f.Book().Read().Out, f.Where())
@@ -140,13 +155,16 @@ func (t *Tap) Filter() string {
 	if len(t.spec.Remotes) > 0 {
 		return "at the remote end, and again in the tap"
 	}
+	if name := t.pathName(); name != PathRing && t.spec.local() {
+		return "in the kernel (" + name + "), which decides alone"
+	}
 	return t.kernel.text()
 }
 
 // Ledger returns the account of frames from the source to the destinations as one sum that adds up; "" where the first
 // line of the summary says all, because nothing stands between the two.
 func (t *Tap) Ledger() string {
-	if t.sieve == nil && t.groom == nil && t.limit == nil {
+	if t.sieve == nil && t.groom == nil && t.limit == nil || t.path.copies.Load() != nil {
 		return ""
 	}
 	common := t.common()

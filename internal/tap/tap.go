@@ -64,6 +64,7 @@ type Tap struct {
 	shut     atomic.Bool // destinations of frames get none, for the budget
 
 	remotes []remote // destinations to be opened before the capture begins
+	path    *inKernel
 
 	stopSource atomic.Pointer[context.CancelFunc] // set by Run
 }
@@ -80,7 +81,7 @@ func New(s Spec) (*Tap, error) {
 		return nil, err
 	}
 	t.makeGoverned()
-	for _, step := range []func() error{t.makeFilter, t.makeSource, t.makeGroom, t.makeMeter, t.makeRecordSinks, t.makeFrameSinks} {
+	for _, step := range []func() error{t.makeFilter, t.makePath, t.makeSource, t.makeGroom, t.makeMeter, t.makeRecordSinks, t.makeFrameSinks} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -102,6 +103,8 @@ func (t *Tap) makeSource() (err error) {
 	case s.File != "":
 		t.file, err = capture.NewFile(capture.FileConfig{Path: s.File, SnapLen: snap})
 		t.source = t.file
+	case t.path.product == flowsProduct || t.path.product == headProduct:
+		err = t.makeKernelSource()
 	default:
 		t.live, err = capture.NewLive(capture.LiveConfig{
 			Interfaces: s.Interfaces, NetNS: s.NetNS, RingBytes: s.RingBytes, SnapLen: snap, Filter: t.kernel.program(s),

@@ -1,0 +1,223 @@
+package tap
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"crosstap/internal/flow"
+	"crosstap/internal/frame"
+	"crosstap/internal/kernel"
+	"crosstap/internal/ledger"
+	"crosstap/internal/tap/capture"
+	"crosstap/internal/tap/deliver/tunnel"
+)
+
+// fromKernel gives an error the type that captures have.
+func fromKernel(err error) error {
+	var unknown *kernel.UnknownInterface
+	if errors.As(err, &unknown) {
+		return fmt.Errorf("kernel: %w", &capture.UnknownInterface{Name: unknown.Name, Have: unknown.Have})
+	}
+	return err
+}
+
+// kernelHeaders is the source of headers.
+type kernelHeaders struct{ *kernel.Headers }
+
+func (k kernelHeaders) Run(ctx context.Context, out chan<- frame.Batch) error {
+	return fromKernel(k.Headers.Run(ctx, out))
+}
+
+// kernelFlows is the source of frames that the kernel does not count by itself. It also gives records, to the channel of those of the meter.
+type kernelFlows struct {
+	*kernel.Flows
+	records chan<- []flow.Record
+}
+
+func (k *kernelFlows) Run(ctx context.Context, out chan<- frame.Batch) error {
+	return fromKernel(k.Flows.Run(ctx, context.WithoutCancel(ctx), out, k.records))
+}
+
+// recordChannel is where the meter's records go.
+func (t *Tap) recordChannel() chan []flow.Record {
+	if t.path.records != nil {
+		return t.path.records
+	}
+	return make(chan []flow.Record, flowsAhead)
+}
+
+// copies are mirrors that run in the kernel.
+type copies struct {
+	way     kernel.Way
+	mirrors []*kernel.Mirror
+	to      []string
+}
+
+// startInKernel attaches what runs in the kernel, and says in one line which path frames take and why. It is called once the destinations
+// are open.
+func (t *Tap) startInKernel() error {
+	k := t.path
+	if k.product == flowsProduct || k.product == headProduct {
+		if err := t.exclude(); err != nil {
+			return err
+		}
+	}
+	if k.product == mirrorProduct {
+		err := t.startMirrors()
+		if err != nil && k.forced {
+			return fromKernel(err)
+		}
+		if err != nil {
+			k.why = err.Error()
+		}
+	}
+	if t.spec.Log != nil && k.why != "" {
+		t.spec.Log.Info("path", "path", t.pathName(), "reason", k.why)
+	}
+	return nil
+}
+
+// exclude keeps our own copies out of the kernel's source.
+func (t *Tap) exclude() error {
+	for _, r := range t.remotes {
+		expr := r.Exclusion()
+		if expr == "" {
+			continue
+		}
+		if err := t.path.headers.Exclude(expr); err != nil { // a flow table has no destinations for frames
+			return err
+		}
+	}
+	return nil
+}
+
+// pathName is the word for the path that frames take.
+func (t *Tap) pathName() string {
+	switch k := t.path; {
+	case k.copies.Load() != nil:
+		return k.copies.Load().way.String()
+	case k.product == flowsProduct || k.product == headProduct:
+		return k.ways[0].String()
+	}
+	return PathRing
+}
+
+// startMirrors has the kernel make the copies of all destinations, or of none.
+func (t *Tap) startMirrors() (err error) {
+	var errs []error
+	for _, way := range t.path.ways {
+		c := &copies{way: way}
+		if err = t.openMirrors(c); err == nil {
+			t.path.copies.Store(c)
+			return nil
+		}
+		for _, m := range c.mirrors {
+			m.Close()
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", way, err))
+	}
+	return errors.Join(errs...)
+}
+
+func (t *Tap) openMirrors(c *copies) error {
+	s := &t.spec
+	var own []string
+	for _, r := range t.remotes {
+		if e := r.Exclusion(); e != "" {
+			own = append(own, "("+e+")")
+		}
+	}
+	for i, w := range t.path.wishes {
+		sink, ok := t.remotes[i].(*tunnel.Sink)
+		if !ok {
+			return fmt.Errorf("%s: not a tunnel", w.to)
+		}
+		o, why := outer(sink, w.keep)
+		if why != "" {
+			return fmt.Errorf("%s: %s", w.to, why)
+		}
+		m, err := kernel.NewMirror(kernel.MirrorConfig{
+			Config: kernel.Config{
+				Interfaces: s.Interfaces, NetNS: s.NetNS, IngressOnly: s.IngressOnly, Promiscuous: s.Promiscuous, Way: c.way, Filter: w.filter, Resolver: s.Resolver,
+				Sample: w.sample, Log: s.Log,
+			},
+			Outer: o,
+		})
+		if err != nil {
+			return err
+		}
+		if len(own) > 0 {
+			if err := m.Exclude(strings.Join(own, " or ")); err != nil {
+				return err
+			}
+		}
+		if err := m.Open(); err != nil {
+			return fmt.Errorf("%s: %w", w.to, err)
+		}
+		c.mirrors, c.to = append(c.mirrors, m), append(c.to, w.to)
+	}
+	return nil
+}
+
+// run keeps the mirrors until ctx ends.
+func (c *copies) run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, m := range c.mirrors {
+		g.Go(func() error { return m.Run(ctx, nil) })
+	}
+	return g.Wait()
+}
+
+// runMirrors runs a tap whose copies the kernel makes.
+func (t *Tap) runMirrors(stop context.Context) error {
+	defer func() {
+		for _, r := range t.remotes {
+			r.Close()
+		}
+	}()
+	ctx, cancel := context.WithCancel(stop)
+	defer cancel()
+	t.stopSource.Store(&cancel)
+	if t.spec.Ready != nil {
+		t.spec.Ready()
+	}
+	if d := t.spec.Limit.For; d > 0 {
+		var end context.CancelFunc
+		ctx, end = context.WithTimeout(ctx, d)
+		defer end()
+	}
+	return t.path.copies.Load().run(ctx)
+}
+
+// statements returns the books of the mirrors.
+func (c *copies) statements() (all []ledger.Statement) {
+	for _, m := range c.mirrors {
+		all = append(all, m.Book().Read())
+	}
+	return all
+}
+
+// lines gives for each destination the sum that adds up.
+func (c *copies) lines() (all []string) {
+	for i, s := range c.statements() {
+		var parts []string
+		for _, d := range s.Dropped {
+			if d.N > 0 {
+				parts = append(parts, fmt.Sprintf("%d %s", d.N, reasonText(s.Stage, d.Reason)))
+			}
+		}
+		if s.Held > 0 {
+			parts = append(parts, fmt.Sprintf("%d under way", s.Held))
+		}
+		text := fmt.Sprintf("%s: %d frames", c.to[i], s.In)
+		if s.Made > 0 {
+			text += fmt.Sprintf(" + %d made", s.Made)
+		}
+		all = append(all, text+" = "+strings.Join(append(parts, fmt.Sprintf("%d delivered", s.Out)), " + "))
+	}
+	return all
+}
