@@ -1,0 +1,3 @@
+package vsim
+
+type plane struct{}
