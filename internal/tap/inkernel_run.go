@@ -72,7 +72,7 @@ func (t *Tap) startInKernel() error {
 			return fromKernel(err)
 		}
 		if err != nil {
-			k.why = err.Error()
+			k.product, k.why = noProduct, err.Error()
 		}
 	}
 	if t.spec.Log != nil && k.why != "" {
@@ -100,10 +100,18 @@ func (t *Tap) pathName() string {
 	switch k := t.path; {
 	case k.copies.Load() != nil:
 		return k.copies.Load().way.String()
-	case k.product == flowsProduct || k.product == headProduct:
+	case k.product != noProduct:
 		return k.ways[0].String()
 	}
 	return PathRing
+}
+
+// Path says which path frames take and why; "" when they come from elsewhere than interfaces of this host.
+func (t *Tap) Path() string {
+	if t.path.why == "" {
+		return ""
+	}
+	return t.pathName() + ": " + t.path.why
 }
 
 // startMirrors has the kernel make the copies of all destinations, or of none.

@@ -1,0 +1,190 @@
+//go:build linux
+
+package tap_test
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"crosstap/internal/tap"
+	"crosstap/internal/tap/groom"
+	"crosstap/internal/tap/testns"
+	"crosstap/internal/testkit"
+)
+
+// TestFlowsInTheKernel is TestSuperFrames with packets counted in the kernel: what is in tunnels comes up to the meter, and both together
+// are what tshark sees behind the place where super-frames are cut.
+func TestFlowsInTheKernel(t *testing.T) {
+	tcpdump, tshark := testkit.Tool(t, "tcpdump"), testkit.Tool(t, "tshark")
+	for _, path := range []string{tap.PathTCX, tap.PathClsact} {
+		t.Run(path, func(t *testing.T) {
+			a, middle, b := hosts(t)
+			truth := filepath.Join(t.TempDir(), "truth.pcap")
+			stopDump := b.Dump(tcpdump, truth, "-s", "200", "-B", "32768", "tcp or udp")
+			var lines bytes.Buffer
+			spec := tap.DefaultSpec()
+			spec.Interfaces, spec.NetNS, spec.To, spec.Stdout, spec.Path = []string{"p0"}, middle.Path(), []string{"flows:-"}, &lines, path
+			line, stop := start(t, spec)
+			a.Stream(b, "10.9.0.2", make([]byte, 3_000_000))
+			a.Stream(b, "fd09::2", make([]byte, 2_000_000))
+			a.Stream(b, "10.10.0.2", make([]byte, 2_500_000))
+			a.Stream(b, "fd10::2", make([]byte, 1_500_000))
+			a.Datagrams(b, "10.9.0.2", make([]byte, 40*1100-1100/3), 1100)
+			a.Datagrams(b, "fd10::2", make([]byte, 30*900-900/3), 900)
+			testns.WaitStill(truth)
+			stop()
+			stopDump()
+			got, _ := measured(t, &lines)
+			if diff := cmp.Diff(seen(t, tshark, truth), got); diff != "" {
+				t.Errorf("(-tshark behind the cut, +counted before it)\n%s", diff)
+			}
+			for _, s := range line.Statements() {
+				if err := s.Balance(); err != nil {
+					t.Error(err)
+				}
+			}
+			if where := line.Filter(); where != "" {
+				t.Errorf("filter %q without one", where)
+			}
+		})
+	}
+}
+
+// TestHeadersFromTheKernel writes what the kernel hands over to a capture file; tshark finds the same packets as in a full capture.
+func TestHeadersFromTheKernel(t *testing.T) {
+	tcpdump, tshark := testkit.Tool(t, "tcpdump"), testkit.Tool(t, "tshark")
+	a, middle, b := hosts(t)
+	dir := t.TempDir()
+	truth, file := filepath.Join(dir, "truth.pcap"), filepath.Join(dir, "headers.pcapng")
+	stopDump := b.Dump(tcpdump, truth, "-s", "200", "-B", "32768", "udp and dst port 7000")
+	spec := tap.DefaultSpec()
+	spec.Interfaces, spec.NetNS, spec.To, spec.Path = []string{"p0"}, middle.Path(), []string{"pcapng:" + file}, tap.PathTCX
+	spec.SnapLen, spec.Filter = 96, "udp dst port 7000"
+	line, stop := start(t, spec)
+	a.Sh("bash -c 'for i in $(seq 50); do echo $i > /dev/udp/10.9.0.2/7000; done'")
+	testns.WaitStill(truth)
+	stop()
+	stopDump()
+	if diff := cmp.Diff(seen(t, tshark, truth), seen(t, tshark, file)); diff != "" || line.Statements()[0].Out != 50 {
+		t.Errorf("%+v (-tcpdump, +headers)\n%s", line.Statements(), diff)
+	}
+}
+
+func groomed(t *testing.T, steps string) *groom.Spec {
+	t.Helper()
+	g, err := groom.Parse(steps)
+	must(t, err)
+	return &g
+}
+
+// rows returns fields of each frame of a capture.
+func rows(t *testing.T, tshark, path string, fields ...string) (all []string) {
+	t.Helper()
+	args := []string{"-r", path, "-T", "fields", "-E", "occurrence=a", "-E", "separator=;"}
+	for _, f := range fields {
+		args = append(args, "-e", f)
+	}
+	out, err := exec.Command(tshark, args...).Output()
+	must(t, err)
+	for l := range strings.Lines(string(out)) {
+		all = append(all, strings.TrimRight(l, "\n"))
+	}
+	return all
+}
+
+// The path, and why it was chosen.
+func TestPathIsChosen(t *testing.T) {
+	f := func(path, filter, groom string, to string, want string, change ...func(*tap.Spec)) {
+		t.Helper()
+		var log bytes.Buffer
+		s := tap.DefaultSpec()
+		s.Interfaces, s.Path, s.Filter, s.To, s.Stdout = []string{"eth0"}, path, filter, strings.Fields(to), &log
+		s.Log = slog.New(slog.NewTextHandler(&log, nil))
+		if groom != "" {
+			s.Groom = groomed(t, groom)
+		}
+		for _, c := range change {
+			c(&s)
+		}
+		got := ""
+		if x, err := tap.New(s); err != nil {
+			got = "error: " + err.Error()
+		} else {
+			got = x.Path()
+		}
+		if !regexp.MustCompile(want).MatchString(got) {
+			t.Errorf("%s, filter %q, groom %q to %s: %q, want %q", path, filter, groom, to, got, want)
+		}
+	}
+	f("auto", "tcp port 80", "", "vxlan://10.0.0.9?vni=1", "^tcx: copies that are filtered")
+	f("auto", "", "sample=16", "vxlan://10.0.0.9?vni=1", "^tcx: copies")
+	f("auto", "", "slice=128", "vxlan://10.0.0.9?vni=1", "^ring: everything is wanted|^tcx") // on one processor nobody else could do it
+	f("auto", "", "", "vxlan://10.0.0.9?vni=1&filter=icmp erspan2://10.0.0.9?session=4&filter=tcp", "^tcx: copies")
+	f("auto", "tcp", "", "vxlan://10.0.0.9?vni=1 flows:-", "^ring: flow records tell applications")
+	f("auto", "tcp", "", "null:frames", "^ring: whole frames")
+	f("auto", "inner tcp", "", "vxlan://10.0.0.9?vni=1", "^ring: the filter has tests")
+	f("auto", "", "", "vxlan://10.0.0.9?vni=1&filter=inner%20tcp", "^ring: vxlan.*no kernel program")
+	f("auto", "tcp", "", "vxlan://10.0.0.9?vni=1&rate=5M", "^ring: vxlan.*the rate")
+	f("auto", "tcp", "", "erspan3://10.0.0.9?session=1", "^ring: erspan3.*user space")
+	f("auto", "tcp", "", "iface:eth1", "^ring: iface")
+	f("auto", "tcp", "dedup", "vxlan://10.0.0.9?vni=1", "^ring: .*sample and slice")
+	f("auto", "tcp", "slice=l4+64", "vxlan://10.0.0.9?vni=1", "^ring: .*fixed length")
+	f("auto", "tcp", "slice=20", "vxlan://10.0.0.9?vni=1", "^ring: .*at least 64")
+	f("auto", "tcp", "", "vxlan://10.0.0.9?vni=1", "^ring: frames are counted", func(s *tap.Spec) { s.Limit.Frames = 5 })
+	f("ring", "tcp", "", "vxlan://10.0.0.9?vni=1", "^ring: as asked for")
+	f("tcx", "", "", "vxlan://10.0.0.9?vni=1", "^tcx: copies that go only")
+	f("tcx", "", "", "flows:-", "^tcx: packets are counted")
+	f("clsact", "", "", "flows:-", "^clsact: packets are counted")
+	f("tcx", "", "dedup", "flows:-", "^error: tap: path tcx: groom steps need frames")
+	f("tcx", "", "", "flows:-", "^error: tap: path tcx: .*two directions", func(s *tap.Spec) { s.Biflow = true })
+	f("tcx", "", "", "flows:-", "^tcx: headers", func(s *tap.Spec) { s.SnapLen = 160 })
+	f("tcx", "", "", "null:frames", "^error: tap: path tcx: whole frames")
+	f("tcx", "", "", "null:frames", "^tcx: headers", func(s *tap.Spec) { s.SnapLen = 96 })
+	f("tcx", "", "", "null:frames", "^error: tap: path tcx: programs in the kernel are for interfaces", func(s *tap.Spec) { s.Interfaces, s.File = nil, "x.pcap" })
+	f("fast", "", "", "null:frames", "^error: tap: path \"fast\": want auto, tcx, clsact, ring")
+}
+
+// Mirrors in the kernel: two destinations with filters of their own, in two formats, on two interfaces.
+func TestCopiesInTheKernel(t *testing.T) {
+	tcpdump, tshark := testkit.Tool(t, "tcpdump"), testkit.Tool(t, "tshark")
+	a, middle, _ := hosts(t)
+	tool := testns.New(t)
+	middle.Sh(`ip link add up0 mtu 9000 type veth peer name eth0 mtu 9000 netns NS; ip link set up0 up; ip addr add 10.7.0.1/24 dev up0`, tool)
+	tool.Sh("ip link set eth0 up; ip addr add 10.7.0.9/24 dev eth0")
+	middle.Up("up0")
+	truth := filepath.Join(t.TempDir(), "tool.pcap")
+	stopDump := tool.Dump(tcpdump, truth, "-B", "32768", "udp port 4789 or proto 47")
+	spec := tap.DefaultSpec()
+	spec.Interfaces, spec.NetNS, spec.IngressOnly = []string{"p0", "p1"}, middle.Path(), true
+	netns := "&netns=" + strings.ReplaceAll(middle.Path(), "/", "%2F")
+	spec.To = []string{"vxlan://10.7.0.9?vni=77&probe=no&filter=udp dst port 7000" + netns, "erspan2://10.7.0.9?session=5&probe=no&filter=udp dst port 7001" + netns}
+	line, stop := start(t, spec)
+	if line.Path() != "tcx: copies that are filtered or sampled, and go only to other hosts, are made in the kernel" {
+		t.Errorf("path %q", line.Path())
+	}
+	for port, n := range map[int]int{7000: 30, 7001: 20, 7002: 10} {
+		a.Sh(fmt.Sprintf("bash -c 'for i in $(seq %d); do echo $i > /dev/udp/10.9.0.2/%d; done'", n, port))
+	}
+	testns.WaitStill(truth)
+	stop()
+	stopDump()
+	out := map[string]int{}
+	for _, r := range rows(t, tshark, truth, "vxlan.vni", "erspan.spanid", "udp.dstport") {
+		out[r]++
+	}
+	if diff := cmp.Diff(map[string]int{"77;;4789,7000": 30, ";5;7001": 20}, out); diff != "" {
+		t.Error(diff)
+	}
+	text := strings.Join(line.Deliveries(), "\n")
+	if !regexp.MustCompile(`(?s)vni=77.* \+ 30 delivered.*session=5.* \+ 20 delivered`).MatchString(text) {
+		t.Error(text)
+	}
+}
