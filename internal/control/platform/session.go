@@ -40,8 +40,8 @@ type Direction uint8
 
 // The directions, to be combined.
 const (
-	Ingress Direction = 1 << iota // into the switch: what the VM sends (OVS select_src_port, vSphere "transmitted")
-	Egress                        // out of the switch: what the VM receives (OVS select_dst_port, vSphere "received")
+	Ingress Direction = 1 << iota // into the switch: what the VM sends (OVS select_src_port, vSphere "received": its words are the port's)
+	Egress                        // out of the switch: what the VM receives (OVS select_dst_port, vSphere "transmitted")
 	Both    = Ingress | Egress
 )
 
