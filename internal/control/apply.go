@@ -1,0 +1,316 @@
+package control
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"crosstap/internal/control/platform"
+	"crosstap/internal/control/policy"
+	"crosstap/internal/state"
+)
+
+// Outcome is what became of a change.
+type Outcome struct {
+	Change    int64              `json:"change,omitempty"` // number in the history; 0 when there was nothing to do
+	State     string             `json:"state"`            // done, partly, failed
+	Steps     int                `json:"steps"`            // done
+	Platforms []PlatformOutcome  `json:"platforms"`
+	Refusals  []platform.Refusal `json:"refusals"`
+}
+
+// PlatformOutcome is what became of it on one platform.
+type PlatformOutcome struct {
+	Platform string `json:"platform"`
+	Steps    int    `json:"steps"` // done
+	State    string `json:"state"` // done, rolled-back, failed (and not all could be taken back)
+	Error    string `json:"error,omitempty"`
+}
+
+// Author says who makes a change and why.
+type Author struct {
+	Who    string
+	Why    string
+	Action string // apply, delete, rollback, follow, repair, expire
+}
+
+// Apply does a plan: its resources are in force from now on, and its steps are done in their phases on all platforms at once. A platform
+// on which a step fails goes back to where it was, the others go on. When no platform could do it the resources go back too. A plan that
+// somebody's change has overtaken is made anew, a few times.
+func (l *Line) Apply(ctx context.Context, p *Plan, by Author) (*Outcome, error) {
+	l.applying.Lock()
+	defer l.applying.Unlock()
+	out := &Outcome{State: state.Done, Platforms: []PlatformOutcome{}, Refusals: p.Refusals}
+	if p.Empty() {
+		return out, nil
+	}
+	unlock, err := l.cfg.Store.Lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if _, err := l.cfg.Store.Interrupt(ctx); err != nil { // whoever was making them held the lock, and is gone
+		return nil, err
+	}
+	id, err := l.cfg.Store.Begin(ctx, state.Change{At: p.input.Now, Who: by.Who, Why: by.Why, Action: by.Action, Edits: p.Edits})
+	if err != nil {
+		return nil, err
+	}
+	out.Change = id
+	r := &run{line: l, change: id, plan: p, results: map[string]*result{}}
+	r.all(ctx)
+	r.summary(out)
+	report, err := json.Marshal(out)
+	if err != nil {
+		return nil, err
+	}
+	// the end is noted also when ctx has ended: what was done is done
+	err = l.cfg.Store.Finish(context.WithoutCancel(ctx), id, out.State, string(report), l.cfg.Now())
+	return out, err
+}
+
+// run is one change being made.
+type run struct {
+	line   *Line
+	change int64
+	plan   *Plan
+
+	mu      sync.Mutex
+	n       int // steps journalled
+	results map[string]*result
+}
+
+// result is how one platform does.
+type result struct {
+	steps  []platform.Step // of the newest plan
+	done   []journalled    // in their order
+	failed *journalled     // perhaps half done
+	err    error
+	back   error // of taking back
+}
+
+type journalled struct {
+	n    int
+	step platform.Step
+}
+
+// tries is how often a platform is planned anew when somebody changes it at the same time.
+const tries = 4
+
+// all does the phases, each on all platforms at once. What ends begins to end only when everything that begins has begun.
+func (r *run) all(ctx context.Context) {
+	for _, s := range r.plan.Steps {
+		if r.results[s.Platform] == nil {
+			r.results[s.Platform] = &result{}
+		}
+		res := r.results[s.Platform]
+		res.steps = append(res.steps, s)
+	}
+	for _, phase := range []platform.Phase{platform.PhasePrepare, platform.PhaseSwitch, platform.PhaseCleanup} {
+		each(r.plan.list, func(i int, a *attached) {
+			if res := r.results[a.Name()]; res != nil && res.err == nil {
+				r.phase(ctx, i, phase, res)
+			}
+		})
+	}
+}
+
+// phase does the steps of one phase on one platform.
+func (r *run) phase(ctx context.Context, i int, phase platform.Phase, res *result) {
+	a := r.plan.list[i]
+	for try := 1; ; try++ {
+		err := r.steps(ctx, a, phase, res)
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, platform.ErrChanged) && !errors.Is(err, platform.ErrGone) || try == tries || ctx.Err() != nil {
+			res.err = err
+			break
+		}
+		again, err := r.again(ctx, i)
+		if err != nil {
+			res.err = err
+			break
+		}
+		res.steps, res.failed = again, nil
+	}
+	r.takeBack(context.WithoutCancel(ctx), a, res)
+}
+
+// again plans one platform anew.
+func (r *run) again(ctx context.Context, i int) ([]platform.Step, error) {
+	a := r.plan.list[i]
+	ctx, cancel := context.WithTimeout(ctx, readWait)
+	defer cancel()
+	now, err := a.Read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p := &Plan{input: r.plan.input, set: r.plan.set, snapshots: slices.Clone(r.plan.snapshots), list: r.plan.list}
+	p.snapshots[i] = now
+	r.line.work(p)
+	return slices.DeleteFunc(p.Steps, func(s platform.Step) bool { return s.Platform != a.Name() }), nil
+}
+
+func (r *run) steps(ctx context.Context, a *attached, phase platform.Phase, res *result) error {
+	for _, s := range res.steps {
+		if s.Phase > phase {
+			continue
+		}
+		if s.Phase < phase && slices.ContainsFunc(res.done, func(j journalled) bool { return j.step.Object == s.Object && string(j.step.Do) == string(s.Do) }) {
+			continue // done in an earlier phase
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := r.note(ctx, 0, s, "doing", nil)
+		if err != nil {
+			return err
+		}
+		if err := a.Apply(ctx, s); err != nil {
+			_, _ = r.note(context.WithoutCancel(ctx), n, s, "failed", err) // the error itself is told
+			res.failed = &journalled{n, s}
+			return err
+		}
+		res.done = append(res.done, journalled{n, s})
+		if _, err := r.note(ctx, n, s, "done", nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// note writes a step into the journal; n is 0 for a new one.
+func (r *run) note(ctx context.Context, n int, s platform.Step, is string, err error) (int, error) {
+	if n == 0 {
+		r.mu.Lock()
+		r.n++
+		n = r.n
+		r.mu.Unlock()
+	}
+	text, jsonErr := json.Marshal(s)
+	if jsonErr != nil {
+		return n, jsonErr
+	}
+	st := state.Step{Change: r.change, N: n, Platform: s.Platform, Policy: s.Policy, Step: string(text), State: is, At: r.line.cfg.Now()}
+	if err != nil {
+		st.Error = err.Error()
+	}
+	return n, r.line.cfg.Store.Journal(ctx, st)
+}
+
+// undoWait bounds how long taking back may take on one platform.
+const undoWait = time.Minute
+
+// takeBack undoes what was done on a platform, the last step first. The step that failed may have been half done: it is undone too.
+func (r *run) takeBack(ctx context.Context, a *attached, res *result) {
+	ctx, cancel := context.WithTimeout(ctx, undoWait)
+	defer cancel()
+	if res.failed != nil && !errors.Is(res.err, platform.ErrChanged) {
+		if err := a.Undo(ctx, res.failed.step); err != nil && !errors.Is(err, platform.ErrChanged) && !errors.Is(err, platform.ErrGone) {
+			res.back = err
+		}
+	}
+	for _, j := range slices.Backward(res.done) {
+		err := a.Undo(ctx, j.step)
+		is := "undone"
+		if err != nil {
+			is, res.back = "failed", errors.Join(res.back, err)
+		}
+		_, _ = r.note(ctx, j.n, j.step, is, err) // the journal is for reading; what failed is told
+	}
+	res.done = nil
+}
+
+// summary says how the change ended.
+func (r *run) summary(out *Outcome) {
+	good, bad := 0, 0
+	for _, a := range r.plan.list {
+		res := r.results[a.Name()]
+		if res == nil {
+			continue
+		}
+		po := PlatformOutcome{Platform: a.Name(), Steps: len(res.done), State: "done"}
+		switch {
+		case res.err == nil:
+			good++
+		case res.back != nil:
+			bad++
+			po.State, po.Error = "failed", fmt.Sprintf("%v; and taking back: %v", res.err, res.back)
+		default:
+			bad++
+			po.State, po.Error = "rolled-back", res.err.Error()
+		}
+		out.Steps += po.Steps
+		out.Platforms = append(out.Platforms, po)
+	}
+	switch {
+	case bad > 0 && good == 0:
+		out.State = state.Failed
+	case bad > 0:
+		out.State = state.Partly
+	}
+}
+
+// Rollback returns what a change must want to bring the resources back to what they were before an earlier one.
+func (l *Line) Rollback(ctx context.Context, id int64) (Wanted, error) {
+	c, _, err := l.cfg.Store.Change(ctx, id)
+	if err != nil {
+		return Wanted{}, err
+	}
+	w := Wanted{Set: &policy.Set{}}
+	if len(c.Edits) == 0 {
+		return w, fmt.Errorf("control: change %d (%s) has changed no resource", id, c.Action)
+	}
+	for _, e := range c.Edits {
+		if e.Before == "" {
+			w.Delete = append(w.Delete, policy.Resource{Kind: e.Kind, Name: e.Name})
+			continue
+		}
+		one, err := policy.Parse(fmt.Sprintf("%s %s before change %d", e.Kind, e.Name, id), []byte(e.Before))
+		if err != nil {
+			return w, err
+		}
+		w.Set = w.Set.Merged(one)
+	}
+	return w, nil
+}
+
+// StopAll returns what a change must want so that every tap ends: all of them paused by removing them, which Rollback undoes.
+func (l *Line) StopAll(ctx context.Context) (Wanted, error) {
+	set, err := l.Set(ctx)
+	if err != nil {
+		return Wanted{}, err
+	}
+	w := Wanted{Prune: true}
+	for _, t := range set.Taps {
+		w.Delete = append(w.Delete, policy.Resource{Kind: policy.KindTap, Name: t.Name})
+	}
+	return w, nil
+}
+
+// Recover marks changes that were being made when their process ended. What they wanted is in force: the next plan completes it.
+func (l *Line) Recover(ctx context.Context) (int64, error) {
+	unlock, err := l.cfg.Store.Lock(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	return l.cfg.Store.Interrupt(ctx)
+}
+
+// Failed names the platforms that did not do it, sorted.
+func (o *Outcome) Failed() (out []string) {
+	for _, p := range o.Platforms {
+		if p.State != "done" {
+			out = append(out, p.Platform)
+		}
+	}
+	slices.SortFunc(out, cmp.Compare[string])
+	return out
+}

@@ -1,0 +1,280 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"crosstap/internal/control/plan"
+	"crosstap/internal/control/platform"
+	"crosstap/internal/control/policy"
+)
+
+// Finding is something that is not as policies want it and that is left so, or could not be set right.
+type Finding struct {
+	Platform string    `json:"platform"`
+	Policy   string    `json:"policy"`
+	Object   string    `json:"object"`
+	What     string    `json:"what"` // which fields differ
+	By       string    `json:"by,omitempty"`
+	Since    time.Time `json:"since"`
+}
+
+// Times of the loop.
+const (
+	foldFor    = 10 * time.Millisecond // what changes together is planned together
+	checkEvery = 15 * time.Second      // everything is looked at: expiry, leases, drift that no watch tells
+	retryMin   = time.Second           // after a change that failed
+	retryMax   = time.Minute
+)
+
+// loop is the state of Run.
+type loop struct {
+	line    *Line
+	changed chan struct{}
+	digest  map[string]string // platform/session → the digest last applied
+	retry   time.Duration
+}
+
+// Run keeps the platforms as the resources in force want them, until ctx ends: it follows inventories, sets right what others change
+// (or reports it, as the policy says), lets taps expire and renews leases. Poke tells it that resources have changed.
+func (l *Line) Run(ctx context.Context) error {
+	lo := &loop{line: l, changed: make(chan struct{}, 1), digest: map[string]string{}, retry: retryMin}
+	l.mu.Lock()
+	l.poke = lo.changed
+	l.mu.Unlock()
+	if n, err := l.Recover(ctx); err != nil {
+		return err
+	} else if n > 0 {
+		l.log.Warn("changes were interrupted; what they wanted is completed now", "changes", n)
+	}
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	next := time.NewTimer(0)
+	defer next.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-lo.changed:
+			select {
+			case <-time.After(foldFor):
+			case <-ctx.Done():
+				return nil
+			}
+		case <-next.C:
+		}
+		wait := checkEvery
+		if err := lo.once(ctx, watching); err != nil && ctx.Err() == nil {
+			l.log.Warn("the platforms are not as they should be; trying again", "err", err, "in", lo.retry)
+			wait = lo.retry
+			lo.retry = min(2*lo.retry, retryMax)
+		} else {
+			lo.retry = retryMin
+		}
+		next.Reset(wait)
+	}
+}
+
+// Poke has Run look at everything now.
+func (l *Line) Poke() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.poke == nil {
+		return
+	}
+	select {
+	case l.poke <- struct{}{}:
+	default:
+	}
+}
+
+// once compares what is with what shall be, and sets it right.
+func (lo *loop) once(ctx, watching context.Context) error {
+	l := lo.line
+	set, applied, err := l.load(ctx)
+	if err != nil {
+		return err
+	}
+	list, err := l.attach(set)
+	if err != nil {
+		return err
+	}
+	lo.watch(watching, list)
+	p := &Plan{set: set}
+	for _, a := range list {
+		l.mu.Lock()
+		seen := a.seen
+		l.mu.Unlock()
+		if seen == nil {
+			continue // its watch tells soon
+		}
+		p.list, p.snapshots = append(p.list, a), append(p.snapshots, seen)
+	}
+	p.input = plan.Input{Owner: l.cfg.Owner, Set: set, Applied: applied, Now: l.now()}
+	if p.input.Known, err = l.cfg.Store.Ever(ctx, policy.KindTap); err != nil {
+		return err
+	}
+	l.work(p)
+	return lo.settle(ctx, p, set)
+}
+
+// watch follows the inventory of platforms that are not followed yet.
+func (lo *loop) watch(ctx context.Context, list []*attached) {
+	for _, a := range list {
+		lo.line.mu.Lock()
+		if a.stop != nil {
+			lo.line.mu.Unlock()
+			continue
+		}
+		ctx, stop := context.WithCancel(ctx)
+		a.stop = stop
+		lo.line.mu.Unlock()
+		go lo.follow(ctx, a)
+	}
+}
+
+// follow takes the updates of one platform. A watch that ends by itself is begun again.
+func (lo *loop) follow(ctx context.Context, a *attached) {
+	l := lo.line
+	inv := platform.NewInventory(a.Name())
+	for {
+		err := a.Watch(ctx, func(u platform.Update) {
+			inv.Apply(u)
+			now := inv.Snapshot()
+			l.mu.Lock()
+			same := a.seen != nil && alike(a.seen, now)
+			a.seen = now
+			l.mu.Unlock()
+			if same {
+				return
+			}
+			select {
+			case lo.changed <- struct{}{}:
+			default:
+			}
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		l.log.Warn("inventory is not followed", "platform", a.Name(), "err", err)
+		select {
+		case <-time.After(retryMax / 4):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// alike reports whether two snapshots differ in counters alone.
+func alike(a, b *platform.Snapshot) bool {
+	if (a.Lost == nil) != (b.Lost == nil) || len(a.Ports) != len(b.Ports) || len(a.Objects) != len(b.Objects) || len(a.VMs) != len(b.VMs) {
+		return false
+	}
+	for id, p := range a.Ports {
+		q := b.Ports[id]
+		if q == nil {
+			return false
+		}
+		x, y := *p, *q
+		x.RxBytes, x.TxBytes, y.RxBytes, y.TxBytes = 0, 0, 0, 0
+		if !reflect.DeepEqual(x, y) {
+			return false
+		}
+	}
+	return reflect.DeepEqual(a.Objects, b.Objects) && reflect.DeepEqual(a.VMs, b.VMs) && reflect.DeepEqual(a.Hosts, b.Hosts) && reflect.DeepEqual(a.Switches, b.Switches)
+}
+
+// settle does the steps of a plan that nobody asked for: what has moved is followed, what others changed is set right or reported.
+func (lo *loop) settle(ctx context.Context, p *Plan, set *policy.Set) error {
+	l := lo.line
+	want := map[string]string{}
+	moved := false
+	for name, w := range p.Want {
+		for _, s := range w.Sessions {
+			key := name + "/" + s.Mark.Key()
+			want[key] = s.Mark.Digest
+			moved = moved || lo.digest[key] != s.Mark.Digest
+		}
+	}
+	moved = moved || len(want) != len(lo.digest)
+	findings := map[string]Finding{}
+	p.Steps = slices.DeleteFunc(p.Steps, func(s platform.Step) bool {
+		t := set.Tap(s.Policy)
+		key := s.Platform + "/" + s.Session
+		if t == nil || t.Enforce || lo.digest[key] == "" || lo.digest[key] != want[key] {
+			return false
+		}
+		findings[s.Platform+"/"+s.Object] = Finding{Platform: s.Platform, Policy: s.Policy, Object: s.Object, What: strings.TrimSpace(string(s.Action) + " " + s.Why), Since: l.cfg.Now()}
+		return true
+	})
+	l.report(findings)
+	if len(p.Steps) == 0 {
+		lo.digest = want
+		return nil
+	}
+	action := "repair"
+	if moved {
+		action = "follow"
+	}
+	from := l.cfg.Now()
+	out, err := l.Apply(ctx, p, Author{Who: "crosstap", Why: reasons(p.Steps), Action: action})
+	if err != nil {
+		return err
+	}
+	l.log.Info("platforms set right", "action", action, "steps", out.Steps, "took", l.cfg.Now().Sub(from), "state", out.State)
+	if failed := out.Failed(); len(failed) > 0 {
+		return fmt.Errorf("control: not done on %s: %s", strings.Join(failed, ", "), out.firstError())
+	}
+	lo.digest = want
+	return nil
+}
+
+func (o *Outcome) firstError() string {
+	for _, p := range o.Platforms {
+		if p.Error != "" {
+			return p.Error
+		}
+	}
+	return ""
+}
+
+// reasons says in one line what a repair is about.
+func reasons(steps []platform.Step) string {
+	var out []string
+	for _, s := range steps[:min(len(steps), 5)] {
+		out = append(out, strings.TrimSpace(string(s.Action)+" "+s.Object+" "+s.Why))
+	}
+	if len(steps) > 5 {
+		out = append(out, fmt.Sprintf("and %d more", len(steps)-5))
+	}
+	return strings.Join(out, "; ")
+}
+
+// report keeps the findings; those that were there keep their time.
+func (l *Line) report(findings map[string]Finding) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for key, f := range findings {
+		if old, ok := l.findings[key]; ok {
+			f.Since = old.Since
+		}
+		findings[key] = f
+	}
+	l.findings = findings
+}
+
+// Findings returns what is not as policies want it, in a steady order.
+func (l *Line) Findings() []Finding {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := make([]Finding, 0, len(l.findings))
+	for _, key := range slices.Sorted(maps.Keys(l.findings)) {
+		out = append(out, l.findings[key])
+	}
+	return out
+}
