@@ -43,8 +43,12 @@ func ends(r *flow.Record, book identity.Book) (ambiguous bool) {
 	if r.DstHost == "" {
 		r.DstHost = hostName(book, r.Tunnel.Dst, r.EndNS)
 	}
-	r.Tenant = tenantOf(r, book, src, dst)
-	r.SrcTenant, r.DstTenant = tenantAt(book, src, r.EndNS), tenantAt(book, dst, r.EndNS)
+	own := ""
+	if r.Segment != 0 {
+		own = tenantName(book, r.Fabric, r.Segment, r.EndNS)
+	}
+	r.Tenant = tenantOf(own, src, dst)
+	r.SrcTenant, r.DstTenant = tenantAt(r, own, book, src), tenantAt(r, own, book, dst)
 	return twoSrc || twoDst
 }
 
@@ -202,15 +206,21 @@ func fabricOf(r *flow.Record, ends ...*identity.VNIC) string {
 	return identity.DefaultFabric
 }
 
-// tenantOf is whose the segment is, else whom the machines themselves are given to, when that is one.
-func tenantOf(r *flow.Record, book identity.Book, ends ...*identity.VNIC) string {
-	if r.Segment != 0 {
-		if t := book.TenantOf(r.Fabric, r.Segment, r.EndNS); t != nil {
-			return t.Name
-		}
+// tenantName is whose a segment is, "" for nobody's.
+func tenantName(book identity.Book, fabric string, s flow.Segment, at int64) string {
+	if t := book.TenantOf(fabric, s, at); t != nil {
+		return t.Name
+	}
+	return ""
+}
+
+// tenantOf is whose the segment is (own), else whom the machines themselves are given to, when that is one.
+func tenantOf(own string, src, dst *identity.VNIC) string {
+	if own != "" {
+		return own
 	}
 	name := ""
-	for _, v := range ends {
+	for _, v := range [...]*identity.VNIC{src, dst} {
 		if v == nil || v.Tenant == "" {
 			continue
 		}
@@ -222,18 +232,17 @@ func tenantOf(r *flow.Record, book identity.Book, ends ...*identity.VNIC) string
 	return name
 }
 
-// tenantAt is whom the machine of an adapter is given to, else whose its segment is.
-func tenantAt(book identity.Book, v *identity.VNIC, at int64) string {
+// tenantAt is whom the machine of an adapter is given to, else whose its segment is, which is own when it is the record's.
+func tenantAt(r *flow.Record, own string, book identity.Book, v *identity.VNIC) string {
 	switch {
 	case v == nil:
 		return ""
 	case v.Tenant != "" || v.Segment == 0:
 		return v.Tenant
+	case v.Segment == r.Segment && v.Fabric == r.Fabric:
+		return own
 	}
-	if t := book.TenantOf(v.Fabric, v.Segment, at); t != nil {
-		return t.Name
-	}
-	return ""
+	return tenantName(book, v.Fabric, v.Segment, r.EndNS)
 }
 
 // observerHost is where the observer is: the inventory says so, or the end of the tunnel that it is at, or the

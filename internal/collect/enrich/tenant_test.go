@@ -13,7 +13,7 @@ func TestTenantAt(t *testing.T) {
 	book := identity.NewBook(identity.Inventory{Tenants: []identity.Tenant{{Name: "blue", Segments: []flow.Segment{seg}}}})
 	f := func(v *identity.VNIC, want string) {
 		t.Helper()
-		if got := tenantAt(book, v, 1); got != want {
+		if got := tenantAt(&flow.Record{EndNS: 1}, "", book, v); got != want {
 			t.Errorf("%+v: %q, want %q", v, got, want)
 		}
 	}

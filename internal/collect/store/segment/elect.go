@@ -55,7 +55,7 @@ func (s *Store) electHour(files, context []file) (bits []bitmap, flips []int, kn
 	passes := uint64(total/electionRows + 1)
 	flows := map[uint64]*knowledge{}
 	for pass := range passes {
-		var all []candidate
+		all := make([]candidate, 0, total/int64(passes)+total/int64(passes)/16+16) // and those of hours beside
 		fill := newFills()
 		fill.flows = flows
 		take := func(number int, want func(*electRow) bool) func(int, *electRow) {

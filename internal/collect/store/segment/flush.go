@@ -56,8 +56,7 @@ func (s *Store) flushAll() error { return s.flush(true) }
 func (s *Store) flush(all bool) error {
 	s.mu.Lock()
 	if all && len(s.building) > 0 {
-		s.full = append(s.full, s.building)
-		s.building = nil
+		s.closeBatchLocked()
 	}
 	s.mu.Unlock()
 	for {
@@ -84,13 +83,13 @@ func (s *Store) flush(all bool) error {
 func (s *Store) settle(batch []flow.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.full = slices.Delete(s.full, 0, 1)
+	s.full, s.places = slices.Delete(s.full, 0, 1), slices.Delete(s.places, 0, 1)
 	s.pending -= len(batch)
 	s.settled += uint64(len(batch))
 	s.book.Hold(-len(batch))
 	s.book.Out(len(batch))
-	clear(batch) // lets go of the strings
-	if len(s.spare) < 2 {
+	s.usual = len(batch)
+	if len(s.spare) < 2 { // what it holds is few strings, and will be overwritten
 		s.spare = append(s.spare, batch[:0])
 	}
 	close(s.room)
@@ -136,7 +135,7 @@ func (s *Store) dropRest() {
 		s.pending -= len(batch)
 		s.shedLocked(batch, s.shedReasonLocked())
 	}
-	s.full = nil
+	s.full, s.places = nil, nil
 	err := s.lastErr
 	s.mu.Unlock()
 	s.afterFlush(err)
@@ -171,7 +170,7 @@ func (s *Store) writeBatch(recs []flow.Record) error {
 		added = append(added, f)
 	}
 	s.mu.Lock()
-	err := s.man.append(change{Add: added})
+	err := s.man.append(change{Add: added, Places: s.places[0]})
 	s.mu.Unlock()
 	if err != nil {
 		undo()

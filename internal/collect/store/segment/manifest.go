@@ -24,6 +24,8 @@ type change struct {
 	Schema int      `json:"schema,omitempty"` // first line only
 	Add    []file   `json:"add,omitempty"`
 	Del    []string `json:"del,omitempty"`
+	// Places are the last places of streams whose records are in the files so far.
+	Places map[string]uint64 `json:"places,omitempty"`
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -55,6 +57,8 @@ type manifest struct {
 	rolls map[string]file // roll-ups by name
 	sums  map[string]int  // how many roll-ups add up a segment file's rows, by its name
 	dead  map[string]bool // no longer live, perhaps still on disk
+
+	places map[string]uint64 // by stream: the last whose records are durable
 }
 
 var errNewerSchema = errors.New("the store was written by a newer version")
@@ -62,7 +66,7 @@ var errNewerSchema = errors.New("the store was written by a newer version")
 // readManifest reads the log at path; it does not change it. complete is false when there is none or
 // when its end is damaged.
 func readManifest(path string) (m *manifest, complete bool, err error) {
-	m = &manifest{path: path, live: map[string]file{}, rolls: map[string]file{}, sums: map[string]int{}, dead: map[string]bool{}}
+	m = &manifest{path: path, live: map[string]file{}, rolls: map[string]file{}, sums: map[string]int{}, dead: map[string]bool{}, places: map[string]uint64{}}
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return m, false, nil
@@ -95,6 +99,7 @@ func readManifest(path string) (m *manifest, complete bool, err error) {
 
 // take applies a change to the state.
 func (m *manifest) take(c change) {
+	maps.Copy(m.places, c.Places)
 	for _, n := range c.Del {
 		m.forget(n)
 		m.dead[n] = true
@@ -237,7 +242,7 @@ func (m *manifest) dump(out io.Writer) (size int64, lines int, err error) {
 	if err := put(change{Schema: schemaVersion}); err != nil {
 		return 0, 0, err
 	}
-	c := change{Del: slices.Sorted(maps.Keys(m.dead))}
+	c := change{Del: slices.Sorted(maps.Keys(m.dead)), Places: m.places}
 	for _, f := range slices.Concat(sortedFiles(m.live), sortedFiles(m.rolls)) {
 		if c.Add = append(c.Add, f); len(c.Add) == 256 {
 			if err := put(c); err != nil {
@@ -246,7 +251,7 @@ func (m *manifest) dump(out io.Writer) (size int64, lines int, err error) {
 			c = change{Add: c.Add[:0]}
 		}
 	}
-	if len(c.Add)+len(c.Del) > 0 {
+	if len(c.Add)+len(c.Del)+len(c.Places) > 0 {
 		if err := put(c); err != nil {
 			return 0, 0, err
 		}

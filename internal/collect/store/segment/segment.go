@@ -74,8 +74,11 @@ type Store struct {
 	mu        sync.Mutex
 	closed    bool
 	building  []flow.Record
-	full      [][]flow.Record // waiting for the disk, oldest first
+	full      [][]flow.Record     // waiting for the disk, oldest first
+	places    []map[string]uint64 // of full: the last places of streams in each
+	open      map[string]uint64   // the same of building
 	spare     [][]flow.Record
+	usual     int           // rows in the last batch
 	pending   int           // rows in building and full
 	taken     uint64        // rows ever taken by Append
 	settled   uint64        // of taken: durable or shed, in order
@@ -207,8 +210,7 @@ func (s *Store) takeLocked(recs []flow.Record) {
 	s.taken += uint64(len(recs))
 	s.book.Hold(len(recs))
 	if len(s.building) >= s.cfg.FlushRows {
-		s.full = append(s.full, s.building)
-		s.building = nil
+		s.closeBatchLocked()
 		s.wakeFlusher()
 	}
 }
@@ -219,7 +221,7 @@ func (s *Store) spareLocked() []flow.Record {
 		s.spare = s.spare[:n-1]
 		return b
 	}
-	return make([]flow.Record, 0, min(s.cfg.FlushRows, 1024))
+	return make([]flow.Record, 0, min(s.cfg.FlushRows, max(s.usual, 1024)))
 }
 
 var errNoRoom = errors.New("no room")
