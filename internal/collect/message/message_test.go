@@ -58,7 +58,7 @@ func TestFlow(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	r = flow.Record{Proto: 1, ICMPTypeCode: 0x0304, Direction: 255, Segment: flow.NewSegment(0x77, 9), Src: addr("10.1.2.3")}
-	want = map[string]any{"segment_kind": "SEGMENT_OTHER", "segment": 9., "src_addr": "CgECAw==", "proto": 1., "icmp_type": 3., "icmp_code": 4., "sampling": 1.}
+	want = map[string]any{"segment_kind": "SEGMENT_OTHER", "segment": 9., "segment_id": "8574853690513424393", "src_addr": "CgECAw==", "proto": 1., "icmp_type": 3., "icmp_code": 4., "sampling": 1.}
 	if diff := cmp.Diff(want, f.Read(t, "Flow", AppendFlow(nil, &r))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

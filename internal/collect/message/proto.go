@@ -106,6 +106,9 @@ func (w *writer) network(r *flow.Record) {
 		}
 		w.varint(15, kind)
 		w.varint(16, uint64(r.Segment.Number()))
+		if !ok || r.Segment != flow.NewSegment(r.Segment.Kind(), r.Segment.Number()) {
+			w.fixed(74, uint64(r.Segment))
+		}
 	}
 	w.text(17, r.Fabric)
 	w.text(18, r.Tenant)

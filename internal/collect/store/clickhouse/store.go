@@ -408,7 +408,11 @@ func (s *Store) AppendPlaced(ctx context.Context, recs []flow.Record, p store.Pl
 		return ErrClosed
 	}
 	b.add(recs)
-	err := s.store(ctx, b, fmt.Sprintf("%s/%d", p.Stream, p.Seq))
+	token := p.ID
+	if token == "" {
+		token = fmt.Sprintf("%s/%d", p.Stream, p.Seq)
+	}
+	err := s.store(ctx, b, token)
 	b.reset()
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -58,6 +58,11 @@ func (s *Store) flush(all bool) error {
 	if all && len(s.building) > 0 {
 		s.closeBatchLocked()
 	}
+	if all && len(s.full) == 0 && len(s.open) > 0 { // places without records
+		if s.man.append(change{Places: s.open}) == nil {
+			s.open = nil
+		}
+	}
 	s.mu.Unlock()
 	for {
 		s.mu.Lock()

@@ -62,6 +62,8 @@ const (
 	boolean
 	moment
 	chars
+	signed   // 64 bits; narrower numbers mix with both
+	unsigned // 64 bits
 )
 
 type kind struct {
@@ -86,6 +88,10 @@ func kindOf(sqlType string) kind {
 		return kind{of: moment}
 	case "VARCHAR":
 		return kind{of: chars}
+	case "UBIGINT":
+		return kind{of: unsigned}
+	case "BIGINT":
+		return kind{of: signed}
 	}
 	return kind{}
 }
@@ -222,33 +228,58 @@ func (g *gen) query(q *query) (string, []column) {
 	return "SELECT " + strings.Join(names, ", ") + " FROM (" + body + ") AS " + quote(alias) + tail(g.ordering(q.order, sc)), out
 }
 
-// union writes the selects of a query; the columns have the names of the first.
+// union writes the selects of a query; the columns have the names of the first. Where signed and unsigned numbers meet, they become wide
+// enough for both.
 func (g *gen) union(q *query) (string, []column) {
-	var b strings.Builder
-	var out []column
+	parts, all := make([]string, len(q.selects)), make([][]column, len(q.selects))
 	for i, s := range q.selects {
-		var sql string
-		var cols []column
 		if s.nested != nil {
-			sql, cols = g.query(s.nested)
-			sql = "SELECT * FROM (" + sql + ")"
+			sql, cols := g.query(s.nested)
+			parts[i], all[i] = "SELECT * FROM ("+sql+")", cols
 		} else {
-			sql, cols, _ = g.selection(s)
+			parts[i], all[i], _ = g.selection(s)
 		}
+		if len(all[i]) != len(all[0]) {
+			g.fail(0, "UNION of %d and %d columns", len(all[0]), len(all[i]))
+		}
+	}
+	out := slices.Clone(all[0])
+	mixed := map[int]bool{}
+	for j := range out {
+		for _, cols := range all {
+			if k := cols[j].kind; out[j].kind.meets(k) {
+				mixed[j] = true
+			} else {
+				out[j].kind = out[j].kind.or(k)
+			}
+		}
+	}
+	var b strings.Builder
+	for i := range parts {
 		if i > 0 {
 			b.WriteString("\n" + q.unions[i-1] + " ")
-			if len(cols) != len(out) {
-				g.fail(0, "UNION of %d and %d columns", len(out), len(cols))
-			}
-			for j := range out {
-				out[j].kind = out[j].kind.or(cols[j].kind)
-			}
-		} else {
-			out = cols
 		}
-		b.WriteString(sql)
+		if len(mixed) == 0 {
+			b.WriteString(parts[i])
+			continue
+		}
+		var cols []string
+		alias := quote(g.unique("b"))
+		for j, c := range all[i] {
+			sql := alias + "." + quote(c.name)
+			if mixed[j] {
+				sql, out[j].kind = "toInt128("+sql+")", kind{}
+			}
+			cols = append(cols, sql+" AS "+quote(out[j].name))
+		}
+		b.WriteString("SELECT " + strings.Join(cols, ", ") + " FROM (" + parts[i] + ") AS " + alias)
 	}
 	return b.String(), out
+}
+
+// meets reports whether numbers of the two kinds have no type in common.
+func (k kind) meets(l kind) bool {
+	return k.of == signed && l.of == unsigned || k.of == unsigned && l.of == signed
 }
 
 // ordering writes ORDER BY. Here the names of the answer's columns come before those of tables.

@@ -10,7 +10,11 @@ import (
 func (g *gen) expr(e expr, sc *scope) (string, kind) {
 	switch e := e.(type) {
 	case *numeral:
-		return numeralSQL(e.text), kind{}
+		sql := numeralSQL(e.text)
+		if sql != e.text {
+			return sql, kind{of: signed}
+		}
+		return sql, kind{}
 	case *literal:
 		return quoteText(e.text), kind{of: chars}
 	case *constant:
@@ -105,7 +109,13 @@ func (g *gen) infix(e *infix, sc *scope) (string, kind) {
 		return "concat(" + g.textOf(l, lk) + ", " + g.textOf(r, rk) + ")", kind{of: chars}
 	case "LIKE", "ILIKE": // a backslash is nothing special there
 		return "(" + l + " " + e.op + " replaceAll(" + r + ", '\\\\', '\\\\\\\\'))", kind{of: boolean}
-	case "+", "-", "*", "/", "%":
+	case "+", "*", "%":
+		k := kind{}
+		if lk.of == unsigned && (rk.of == unsigned || rk.of == other) || lk.of == other && rk.of == unsigned {
+			k.of = unsigned
+		}
+		return "(" + l + " " + e.op + " " + r + ")", k
+	case "-", "/":
 		return "(" + l + " " + e.op + " " + r + ")", kind{}
 	}
 	return "(" + l + " " + e.op + " " + r + ")", kind{of: boolean}
@@ -225,7 +235,7 @@ func (g *gen) cast(e *cast, sc *scope) (string, kind) {
 		sql = n.text
 	}
 	if f, ok := conversions[to]; ok {
-		return f + "(" + sql + ")", kind{}
+		return f + "(" + sql + ")", kindOf(to)
 	}
 	switch to {
 	case "varchar", "text":
@@ -275,7 +285,7 @@ func (g *gen) textOf(sql string, k kind) string {
 		return "if(" + sql + ", 'true', 'false')"
 	case chars:
 		return sql
-	case other, moment:
+	case other, moment, signed, unsigned:
 	}
 	return "toString(" + sql + ")"
 }

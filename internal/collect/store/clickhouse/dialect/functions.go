@@ -85,7 +85,7 @@ var scalars = map[string]function{
 	"if":                {write: writeIf, least: 3, most: 3},
 	"concat":            {write: writeConcat, least: 1, most: 64},
 	"concat_ws":         {write: writeConcatWS, least: 2, most: 64},
-	"epoch_ms":          {write: shape("toUnixTimestamp64Milli(?)", other), least: 1, most: 1},
+	"epoch_ms":          {write: shape("toUnixTimestamp64Milli(?)", signed), least: 1, most: 1},
 	"make_timestamp_ms": {write: shape("fromUnixTimestamp64Milli(toInt64(?), 'UTC')", moment), least: 1, most: 1},
 	"hash":              {write: writeHash, least: 1, most: 8},
 	"xor":               {write: shape("bitXor(?, ?)", other), least: 2, most: 2},
@@ -100,7 +100,7 @@ var scalars = map[string]function{
 	"chr":               {write: shape("char(?)", chars), least: 1, most: 1},
 	"printf":            {write: writePrintf, least: 2, most: 2},
 	"to_json":           {write: writeJSON, least: 1, most: 1},
-	"range":             {write: shape("range(toInt64(?), toInt64(?))", other), least: 2, most: 2},
+	"range":             {write: writeRange, least: 2, most: 2},
 	"unnest":            {write: writeUnnest, least: 1, most: 1},
 	"list_contains":     {write: shape("has(?, ?)", boolean), least: 2, most: 2},
 	"list_transform":    {write: writeTransform, least: 2, most: 2},
@@ -114,6 +114,7 @@ var scalars = map[string]function{
 }
 
 var windows = map[string]function{
+	"lag":        {write: writeLag, least: 1, most: 1},
 	"row_number": {write: writeRank("row_number")}, "rank": {write: writeRank("rank")}, "dense_rank": {write: writeRank("dense_rank")},
 }
 
@@ -222,7 +223,7 @@ func writeAggregate(as string) func(*gen, *call, []arg, *scope) (string, kind) {
 			g.fail(c.at, "%s with DISTINCT or ORDER BY", c.name)
 		}
 		k := a[0].kind
-		if as == "sum" || as == "avg" {
+		if as == "avg" {
 			k = kind{}
 		}
 		return g.aggregate(c, as, "", a, sc, true), k
@@ -250,12 +251,12 @@ func writeCount(g *gen, c *call, a []arg, sc *scope) (string, kind) {
 	if c.distinct {
 		return counts("uniqExact")(g, c, a, sc)
 	}
-	return "toInt64(" + g.aggregate(c, "count", "", a, sc, false) + ")", kind{}
+	return "toInt64(" + g.aggregate(c, "count", "", a, sc, false) + ")", kind{of: signed}
 }
 
 func counts(as string) func(*gen, *call, []arg, *scope) (string, kind) {
 	return func(g *gen, c *call, a []arg, sc *scope) (string, kind) {
-		return "toInt64(" + g.aggregate(c, as, "", a, sc, false) + ")", kind{}
+		return "toInt64(" + g.aggregate(c, as, "", a, sc, false) + ")", kind{of: signed}
 	}
 }
 
@@ -291,8 +292,16 @@ func writeRank(as string) func(*gen, *call, []arg, *scope) (string, kind) {
 		if c.over == nil {
 			g.fail(c.at, "%s without OVER", c.name)
 		}
-		return "toInt64(" + as + "()" + g.over(c, sc) + ")", kind{}
+		return "toInt64(" + as + "()" + g.over(c, sc) + ")", kind{of: signed}
 	}
+}
+
+// writeLag gives the value of the row before, NULL for the first.
+func writeLag(g *gen, c *call, a []arg, sc *scope) (string, kind) {
+	if c.over == nil || len(c.over.order) == 0 {
+		g.fail(c.at, "lag without OVER (ORDER BY …)")
+	}
+	return "lagInFrame(toNullable(" + a[0].sql + "))" + g.over(c, sc), a[0].kind
 }
 
 func writeIf(_ *gen, _ *call, a []arg, _ *scope) (string, kind) {
@@ -346,6 +355,10 @@ func writeJSON(g *gen, c *call, a []arg, _ *scope) (string, kind) {
 		return "toJSONString(" + g.textOf(x.sql, x.kind) + ")", kind{of: chars}
 	}
 	return "toJSONString(" + x.sql + ")", kind{of: chars}
+}
+
+func writeRange(_ *gen, _ *call, a []arg, _ *scope) (string, kind) {
+	return "range(toInt64(" + a[0].sql + "), toInt64(" + a[1].sql + "))", kind{of: signed, list: true}
 }
 
 func writeUnnest(_ *gen, _ *call, a []arg, _ *scope) (string, kind) {

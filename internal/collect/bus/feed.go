@@ -1,0 +1,467 @@
+package bus
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"crosstap/internal/collect/message"
+	"crosstap/internal/collect/store"
+	"crosstap/internal/flow"
+	"crosstap/internal/ledger"
+)
+
+// FeedConfig says how a collector gives its records to writers. A zero field means its default.
+type FeedConfig struct {
+	Line       LineConfig
+	Linger     time.Duration // the longest that a record waits for its message to fill; 500 ms
+	Batch      int           // records in a message at most; 20,480
+	Pending    int64         // bytes of records that may wait for the bus; 64 MiB
+	AppendWait time.Duration // how long Append waits for room before it sheds; 1 s
+	InFlight   int           // messages that may wait for their confirmation; 8
+	Log        *slog.Logger
+}
+
+func (c FeedConfig) withDefaults() (FeedConfig, error) {
+	def := func(p *time.Duration, v time.Duration) {
+		if *p <= 0 {
+			*p = v
+		}
+	}
+	def(&c.Linger, 500*time.Millisecond)
+	def(&c.AppendWait, time.Second)
+	if c.Batch <= 0 {
+		c.Batch = 20_480
+	}
+	if c.Pending <= 0 {
+		c.Pending = 64 << 20
+	}
+	if c.InFlight <= 0 {
+		c.InFlight = 8
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	c.Line, err = c.Line.withDefaults()
+	return c, err
+}
+
+// Reasons for which a feed drops records.
+const (
+	feedBehind = iota
+	feedLarge
+	feedClosed
+)
+
+var feedReasons = []string{"bus behind", "too large", "closed"}
+
+// letter is a message on its way. Each attempt to send it has the same identifier.
+type letter struct {
+	kind         string
+	id           string
+	data         []byte
+	raw          int64 // bytes that wait
+	n            int   // records
+	fromNS, toNS int64
+}
+
+// Feed takes records for writers. To the collect line it is a store: what Flush has returned for is in the stream.
+type Feed struct {
+	cfg  FeedConfig
+	nc   *nats.Conn
+	js   jetstream.JetStream
+	book *ledger.Book
+	run  string
+	zip  *zstd.Encoder
+
+	letters chan *letter
+	stop    context.CancelFunc
+	ended   sync.WaitGroup
+
+	mu      sync.Mutex
+	closed  bool
+	open    []byte  // FlowBatch in the making
+	ends    []int32 // of its records
+	room    []byte
+	from    int64
+	to      int64
+	n       uint64 // letters made
+	waiting int64  // bytes, of open and of letters not confirmed
+	held    int    // records of them
+	queue   []*letter
+	sent    chan struct{} // closed and replaced when waiting shrinks
+	shed    map[int]store.Gap
+	made    bool // the stream is there
+	lastErr error
+	dropped bool // some record was shed since the last confirmation
+}
+
+var _ store.Store = (*Feed)(nil)
+
+// NewFeed connects; a bus that is not there yet is no error.
+func NewFeed(cfg FeedConfig) (*Feed, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	f := &Feed{cfg: cfg, book: ledger.New("bus", ledger.Records, feedReasons...), letters: make(chan *letter), sent: make(chan struct{}), shed: map[int]store.Gap{}}
+	if f.zip, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1)); err != nil {
+		return nil, err
+	}
+	var id [8]byte
+	_, _ = rand.Read(id[:]) // never fails
+	f.run = hex.EncodeToString(id[:])
+	if f.nc, f.js, err = cfg.Line.connect(f.note); err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	f.stop = stop
+	f.ended.Go(func() { f.post(ctx) })
+	for range cfg.InFlight {
+		f.ended.Go(func() {
+			for l := range f.letters {
+				f.deliver(ctx, l)
+			}
+		})
+	}
+	return f, nil
+}
+
+// note remembers how the connection is.
+func (f *Feed) note(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err != nil && f.lastErr == nil {
+		f.cfg.Log.Warn("the bus is not reached", "bus", f.cfg.Line.String(), "error", err)
+	}
+	f.lastErr = err
+}
+
+// Append implements store.Store.
+func (f *Feed) Append(ctx context.Context, recs []flow.Record) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.book.In(len(recs))
+	for i := range recs {
+		if f.closed {
+			f.shedLocked(recs[i:], feedClosed)
+			return errors.New("bus: the feed is closed")
+		}
+		if f.waiting >= f.cfg.Pending {
+			if err := f.waitLocked(ctx); err != nil {
+				f.shedLocked(recs[i:], feedBehind)
+				if errors.Is(err, errBehind) {
+					return nil
+				}
+				return err
+			}
+		}
+		f.addLocked(&recs[i])
+	}
+	return nil
+}
+
+var errBehind = errors.New("no room")
+
+// maxRaw bounds a message before compression; records compress to about a quarter.
+const maxRaw = 2 << 20
+
+func (f *Feed) addLocked(r *flow.Record) {
+	if len(f.ends) == 0 {
+		f.from, f.to = r.StartNS, r.EndNS
+	}
+	before := len(f.open)
+	f.open, f.room = message.AppendBatchFlow(f.open, f.room, r)
+	f.ends = append(f.ends, int32(len(f.open)))
+	f.from, f.to = min(f.from, r.StartNS), max(f.to, r.EndNS)
+	f.waiting += int64(len(f.open) - before)
+	f.held++
+	f.book.Hold(1)
+	if len(f.ends) >= f.cfg.Batch || len(f.open) >= maxRaw {
+		f.sealLocked()
+	}
+}
+
+// sealLocked makes letters of what is open.
+func (f *Feed) sealLocked() {
+	if len(f.ends) == 0 {
+		return
+	}
+	most := int(f.nc.MaxPayload())
+	if most <= 0 {
+		most = 1 << 20 // of a server that is not asked for another
+	}
+	f.letterLocked(f.open, f.ends, most-1024)
+	f.open, f.ends = nil, f.ends[:0]
+}
+
+// letterLocked compresses records into a letter, or into two when one would be longer than the server takes.
+func (f *Feed) letterLocked(raw []byte, ends []int32, most int) {
+	data := f.zip.EncodeAll(raw, make([]byte, 0, len(raw)/3))
+	if len(data) > most {
+		if len(ends) == 1 {
+			f.waiting, f.held = f.waiting-int64(len(raw)), f.held-1
+			f.book.Hold(-1)
+			f.gapLocked(f.from, f.to, 1, feedLarge)
+			return
+		}
+		half := len(ends) / 2
+		cut := ends[half-1]
+		rest := make([]int32, 0, len(ends)-half)
+		for _, e := range ends[half:] {
+			rest = append(rest, e-cut)
+		}
+		f.letterLocked(raw[:cut], ends[:half], most)
+		f.letterLocked(raw[cut:], rest, most)
+		return
+	}
+	f.n++
+	f.queue = append(f.queue, &letter{kind: kindFlows, id: f.run + "-" + strconv.FormatUint(f.n, 10), data: data, raw: int64(len(raw)), n: len(ends), fromNS: f.from, toNS: f.to})
+}
+
+// waitLocked gives the mutex away until something was confirmed, AppendWait is over or ctx ends.
+func (f *Feed) waitLocked(ctx context.Context) error {
+	if f.dropped {
+		return errBehind // once is enough until the bus goes on
+	}
+	sent := f.sent
+	f.mu.Unlock()
+	defer f.mu.Lock()
+	patience := time.NewTimer(f.cfg.AppendWait)
+	defer patience.Stop()
+	select {
+	case <-sent:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-patience.C:
+		return errBehind
+	}
+}
+
+func (f *Feed) shedLocked(recs []flow.Record, reason int) {
+	from, to := recs[0].StartNS, recs[0].EndNS
+	for i := range recs {
+		from, to = min(from, recs[i].StartNS), max(to, recs[i].EndNS)
+	}
+	f.dropped = true
+	f.gapLocked(from, to, len(recs), reason)
+}
+
+func (f *Feed) gapLocked(fromNS, toNS int64, n, reason int) {
+	f.book.Drop(reason, n)
+	g, ok := f.shed[reason]
+	if !ok {
+		g = store.Gap{FromNS: fromNS, ToNS: toNS, Scope: "store", Reason: feedReasons[reason]}
+	}
+	g.FromNS, g.ToNS, g.LostRecords = min(g.FromNS, fromNS), max(g.ToNS, toNS+1), g.LostRecords+uint64(n)
+	f.shed[reason] = g
+}
+
+// NoteGap implements store.Store: the note goes to the writers too.
+func (f *Feed) NoteGap(g store.Gap) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return errors.New("bus: the feed is closed")
+	}
+	return f.noteLocked(g)
+}
+
+// maxNotes bounds the notes that wait.
+const maxNotes = 1000
+
+func (f *Feed) noteLocked(g store.Gap) error {
+	if len(f.queue) > maxNotes {
+		return errBehind
+	}
+	b, err := json.Marshal(g)
+	if err != nil {
+		return err
+	}
+	f.n++
+	f.queue = append(f.queue, &letter{kind: kindGap, id: f.run + "-" + strconv.FormatUint(f.n, 10), data: b})
+	return nil
+}
+
+// post hands letters to those who deliver them, until ctx ends and nothing is left.
+func (f *Feed) post(ctx context.Context) {
+	defer close(f.letters)
+	tick := time.NewTicker(f.cfg.Linger)
+	defer tick.Stop()
+	for {
+		for {
+			f.mu.Lock()
+			var l *letter
+			if len(f.queue) > 0 {
+				l, f.queue = f.queue[0], f.queue[1:]
+			}
+			f.mu.Unlock()
+			if l == nil {
+				break
+			}
+			f.letters <- l
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		f.mu.Lock()
+		f.sealLocked()
+		for reason, g := range f.shed {
+			if f.noteLocked(g) == nil {
+				delete(f.shed, reason)
+			}
+		}
+		f.mu.Unlock()
+	}
+}
+
+// deliver sends a letter until the stream has it, or ctx ends.
+func (f *Feed) deliver(ctx context.Context, l *letter) {
+	msg := nats.NewMsg(f.cfg.Line.subject() + "." + l.kind)
+	msg.Data = l.data
+	msg.Header.Set(nats.MsgIdHdr, l.id)
+	msg.Header.Set("Crosstap-Records", strconv.Itoa(l.n))
+	wait := retryFirst
+	for {
+		err := f.attempt(ctx, msg)
+		if err == nil {
+			f.confirm(l)
+			return
+		}
+		if ctx.Err() != nil {
+			f.abandon(l)
+			return
+		}
+		f.note(err)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+		wait = min(2*wait, retryMost)
+	}
+}
+
+func (f *Feed) attempt(ctx context.Context, msg *nats.Msg) error {
+	ctx, cancel := context.WithTimeout(ctx, attemptFor)
+	defer cancel()
+	f.mu.Lock()
+	made := f.made
+	f.mu.Unlock()
+	if !made {
+		if _, err := f.cfg.Line.stream(ctx, f.js); err != nil {
+			return err
+		}
+		f.mu.Lock()
+		f.made = true
+		f.mu.Unlock()
+	}
+	_, err := f.js.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0), jetstream.WithExpectStream(f.cfg.Line.Stream))
+	if errors.Is(err, jetstream.ErrNoStreamResponse) {
+		f.mu.Lock()
+		f.made = false // somebody deleted it
+		f.mu.Unlock()
+	}
+	return err
+}
+
+// confirm takes a letter out of the books: writers will get it.
+func (f *Feed) confirm(l *letter) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.lastErr != nil {
+		f.cfg.Log.Info("the bus is reached again", "bus", f.cfg.Line.String())
+	}
+	f.waiting, f.held, f.lastErr, f.dropped = f.waiting-l.raw, f.held-l.n, nil, false
+	f.book.Hold(-l.n)
+	f.book.Out(l.n)
+	close(f.sent)
+	f.sent = make(chan struct{})
+}
+
+// abandon counts the records of a letter that nobody confirmed before the end.
+func (f *Feed) abandon(l *letter) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.waiting, f.held = f.waiting-l.raw, f.held-l.n
+	f.book.Hold(-l.n)
+	f.book.Drop(feedClosed, l.n)
+	close(f.sent)
+	f.sent = make(chan struct{})
+}
+
+// Flush implements store.Store: it returns when all that was appended is in the stream.
+func (f *Feed) Flush(ctx context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sealLocked()
+	for f.held > 0 && !f.closed {
+		sent := f.sent
+		f.mu.Unlock()
+		select {
+		case <-sent:
+		case <-ctx.Done():
+		}
+		f.mu.Lock()
+		if err := ctx.Err(); err != nil {
+			return errors.Join(err, f.lastErr)
+		}
+	}
+	return nil
+}
+
+// Stats implements store.Store. Rows are those that were sent.
+func (f *Feed) Stats() store.Stats {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	st := store.Stats{Book: f.book.Read(), PendingRows: f.held}
+	if f.lastErr != nil {
+		st.LastError = f.lastErr.Error()
+	}
+	return st
+}
+
+// closeWait is how long Close tries to send what is left.
+const closeWait = 20 * time.Second
+
+// Close implements store.Store.
+func (f *Feed) Close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
+	defer cancel()
+	err := f.Flush(ctx)
+	f.mu.Lock()
+	if f.closed {
+		f.mu.Unlock()
+		return nil
+	}
+	f.closed = true
+	f.mu.Unlock()
+	f.stop()
+	f.ended.Wait()
+	f.mu.Lock()
+	left := f.queue
+	f.queue = nil
+	f.mu.Unlock()
+	for _, l := range left {
+		f.abandon(l)
+	}
+	f.nc.Close()
+	if err != nil {
+		return fmt.Errorf("bus: close: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,340 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"crosstap/internal/collect/message"
+	"crosstap/internal/collect/store"
+	"crosstap/internal/flow"
+	"crosstap/internal/ledger"
+)
+
+// Target is a store that a writer fills.
+type Target interface {
+	store.Store
+	store.Placer
+}
+
+// WriterConfig says what a writer moves where. A zero field means its default.
+type WriterConfig struct {
+	Line    LineConfig
+	Store   Target
+	Workers int // that insert at a time, into a store that is not ordered; 2
+	Log     *slog.Logger
+}
+
+// messages are what a writer counts.
+const messages ledger.Unit = "messages"
+
+// Reasons for which a writer drops messages.
+const writerDamaged = 0
+
+// Writer moves records from the stream into a store: at least once out of the stream, and once into the store.
+type Writer struct {
+	cfg   WriterConfig
+	book  *ledger.Book // messages
+	unzip *zstd.Decoder
+
+	lastErr atomic.Pointer[string]
+	behind  atomic.Uint64 // messages in the stream that are not stored
+	records atomic.Uint64
+}
+
+// maxUnzipped bounds a message after decompression.
+const maxUnzipped = 64 << 20
+
+// NewWriter makes a writer. It connects to nobody.
+func NewWriter(cfg WriterConfig) (*Writer, error) {
+	var err error
+	if cfg.Line, err = cfg.Line.withDefaults(); err != nil {
+		return nil, err
+	}
+	if cfg.Store == nil {
+		return nil, errors.New("bus: a writer needs a store")
+	}
+	if cfg.Workers <= 0 {
+		cfg.Workers = 2
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	w := &Writer{cfg: cfg, book: ledger.New("writer", messages, "damaged")}
+	w.unzip, err = zstd.NewReader(nil, zstd.WithDecoderMaxMemory(maxUnzipped), zstd.WithDecoderConcurrency(0))
+	return w, err
+}
+
+// WriterStatus is how a writer is.
+type WriterStatus struct {
+	Book    ledger.Statement // messages
+	Records uint64           // given to the store
+	Behind  uint64           // messages in the stream
+	Error   string           // the last one, "" when all goes well
+}
+
+// Status tells how the writer is.
+func (w *Writer) Status() WriterStatus {
+	s := WriterStatus{Book: w.book.Read(), Records: w.records.Load(), Behind: w.behind.Load()}
+	if e := w.lastErr.Load(); e != nil {
+		s.Error = *e
+	}
+	return s
+}
+
+// fail notes an error; nil clears it.
+func (w *Writer) fail(err error) {
+	if err == nil {
+		w.lastErr.Store(nil)
+		return
+	}
+	text := err.Error()
+	if was := w.lastErr.Swap(&text); was == nil {
+		w.cfg.Log.Warn("the writer waits", "bus", w.cfg.Line.String(), "error", err)
+	}
+}
+
+// Run moves records until ctx ends. Whatever fails is tried again.
+func (w *Writer) Run(ctx context.Context) error {
+	nc, js, err := w.cfg.Line.connect(func(err error) {
+		if err != nil {
+			w.fail(err)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	for ctx.Err() == nil {
+		if err := w.once(ctx, js); err != nil && ctx.Err() == nil {
+			w.fail(err)
+			select {
+			case <-time.After(retryMost):
+			case <-ctx.Done():
+			}
+		}
+	}
+	return nil
+}
+
+// once works on one incarnation of the stream until something fails.
+func (w *Writer) once(ctx context.Context, js jetstream.JetStream) error {
+	setup, cancel := context.WithTimeout(ctx, attemptFor)
+	defer cancel()
+	st, err := w.cfg.Line.stream(setup, js)
+	if err != nil {
+		return err
+	}
+	info, err := st.Info(setup)
+	if err != nil {
+		return fmt.Errorf("bus: stream %s: %w", w.cfg.Line.Stream, err)
+	}
+	name := fmt.Sprintf("%s@%d", w.cfg.Line.Stream, info.Created.UnixNano())
+	if w.cfg.Store.Ordered() {
+		return w.inOrder(ctx, st, name)
+	}
+	return w.shared(ctx, st, name)
+}
+
+const (
+	fetchMost  = 64
+	fetchWait  = 500 * time.Millisecond
+	flushEvery = 2 * time.Second
+)
+
+// inOrder reads on from where the store is, and lets go of what is durable there.
+func (w *Writer) inOrder(ctx context.Context, st jetstream.Stream, name string) error {
+	at := w.cfg.Store.Position(name)
+	c, err := st.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: at + 1})
+	if err != nil {
+		return fmt.Errorf("bus: read from %d: %w", at+1, err)
+	}
+	texts := &message.Texts{}
+	var recs []flow.Record
+	flushed, durable := time.Now(), at
+	for ctx.Err() == nil {
+		b, err := c.Fetch(fetchMost, jetstream.FetchMaxWait(fetchWait))
+		if err != nil {
+			return fmt.Errorf("bus: read: %w", err)
+		}
+		for msg := range b.Messages() {
+			place, err := w.place(msg, name)
+			if err != nil {
+				return err
+			}
+			if place.Seq <= at {
+				continue
+			}
+			if recs, err = w.take(ctx, msg, place, recs[:0], texts); err != nil {
+				return err
+			}
+			at = place.Seq
+		}
+		if err := b.Error(); err != nil && !errors.Is(err, nats.ErrTimeout) {
+			return fmt.Errorf("bus: read: %w", err)
+		}
+		if time.Since(flushed) < flushEvery && ctx.Err() == nil {
+			continue
+		}
+		flushed = time.Now()
+		if durable, err = w.release(ctx, st, name, durable); err != nil {
+			return err
+		}
+		w.fail(nil)
+	}
+	return nil
+}
+
+// release flushes the store and takes out of the stream what is durable now.
+func (w *Writer) release(ctx context.Context, st jetstream.Stream, name string, before uint64) (uint64, error) {
+	if err := w.cfg.Store.Flush(ctx); err != nil {
+		return before, err
+	}
+	at := w.cfg.Store.Position(name)
+	if at > before {
+		if err := st.Purge(ctx, jetstream.WithPurgeSequence(at+1)); err != nil {
+			return before, fmt.Errorf("bus: let go of messages up to %d: %w", at, err)
+		}
+	}
+	info, err := st.Info(ctx)
+	if err != nil {
+		return at, fmt.Errorf("bus: %w", err)
+	}
+	w.behind.Store(info.State.Msgs)
+	return at, nil
+}
+
+// place tells where a message stands.
+func (w *Writer) place(msg jetstream.Msg, name string) (store.Place, error) {
+	m, err := msg.Metadata()
+	if err != nil {
+		return store.Place{}, fmt.Errorf("bus: message: %w", err)
+	}
+	return store.Place{Stream: name, Seq: m.Sequence.Stream, ID: msg.Headers().Get(nats.MsgIdHdr)}, nil
+}
+
+// take gives a message to the store. One that cannot be read is counted and passed over.
+func (w *Writer) take(ctx context.Context, msg jetstream.Msg, p store.Place, recs []flow.Record, texts *message.Texts) ([]flow.Record, error) {
+	var err error
+	if strings.HasSuffix(msg.Subject(), "."+kindGap) {
+		w.book.In(1)
+		var g store.Gap
+		if err = json.Unmarshal(msg.Data(), &g); err == nil {
+			if err := w.cfg.Store.NoteGap(g); err != nil {
+				w.cfg.Log.Warn("a note about missing records is lost", "error", err)
+			}
+			w.book.Out(1)
+			return recs, w.cfg.Store.AppendPlaced(ctx, nil, p)
+		}
+	} else {
+		var raw []byte
+		if raw, err = w.unzip.DecodeAll(msg.Data(), nil); err == nil {
+			recs, err = message.ParseBatch(raw, recs, texts)
+		}
+		if err == nil {
+			if err := w.cfg.Store.AppendPlaced(ctx, recs, p); err != nil {
+				return recs, err
+			}
+			w.book.In(1)
+			w.book.Out(1)
+			w.records.Add(uint64(len(recs)))
+			return recs, nil
+		}
+		w.book.In(1)
+	}
+	w.book.Drop(writerDamaged, 1)
+	n, _ := strconv.ParseUint(msg.Headers().Get("Crosstap-Records"), 10, 64)
+	w.cfg.Log.Error("a message of the bus cannot be read", "seq", p.Seq, "records", n, "error", err)
+	now := time.Now().UnixNano()
+	if m, merr := msg.Metadata(); merr == nil {
+		now = m.Timestamp.UnixNano()
+	}
+	if err := w.cfg.Store.NoteGap(store.Gap{FromNS: now, ToNS: now + 1, Scope: "store", Reason: "damaged message", LostRecords: n}); err != nil {
+		w.cfg.Log.Warn("a note about missing records is lost", "error", err)
+	}
+	return recs, nil
+}
+
+// consumerName is that of the consumer that writers of one store share.
+const consumerName = "writers"
+
+// shared takes messages beside other writers: each is confirmed when the store has it, and given to somebody else otherwise.
+func (w *Writer) shared(ctx context.Context, st jetstream.Stream, name string) error {
+	c, err := st.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
+		Durable: consumerName, AckPolicy: jetstream.AckExplicitPolicy, AckWait: 2 * time.Minute, MaxAckPending: 256, Description: "stores records",
+	})
+	if err != nil {
+		return fmt.Errorf("bus: consumer: %w", err)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	var purge sync.Mutex
+	var gone uint64
+	for range w.cfg.Workers {
+		g.Go(func() error {
+			texts := &message.Texts{}
+			var recs []flow.Record
+			for ctx.Err() == nil {
+				b, err := c.Fetch(1, jetstream.FetchMaxWait(fetchWait))
+				if err != nil {
+					return fmt.Errorf("bus: read: %w", err)
+				}
+				for msg := range b.Messages() {
+					place, err := w.place(msg, name)
+					if err != nil {
+						return err
+					}
+					if recs, err = w.take(ctx, msg, place, recs[:0], texts); err != nil {
+						_ = msg.NakWithDelay(retryFirst)
+						return err
+					}
+					if err := msg.DoubleAck(ctx); err != nil {
+						return fmt.Errorf("bus: confirm %d: %w", place.Seq, err)
+					}
+					w.fail(nil)
+				}
+				if err := b.Error(); err != nil && !errors.Is(err, nats.ErrTimeout) {
+					return fmt.Errorf("bus: read: %w", err)
+				}
+			}
+			return nil
+		})
+	}
+	g.Go(func() error {
+		tick := time.NewTicker(flushEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+			}
+			info, err := c.Info(ctx)
+			if err != nil {
+				return fmt.Errorf("bus: consumer: %w", err)
+			}
+			purge.Lock()
+			if floor := info.AckFloor.Stream; floor > gone {
+				if err := st.Purge(ctx, jetstream.WithPurgeSequence(floor+1)); err != nil {
+					purge.Unlock()
+					return fmt.Errorf("bus: let go of messages up to %d: %w", floor, err)
+				}
+				gone = floor
+			}
+			purge.Unlock()
+			w.behind.Store(info.NumPending + uint64(info.NumAckPending))
+		}
+	})
+	return g.Wait()
+}
