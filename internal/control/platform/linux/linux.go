@@ -1,0 +1,157 @@
+//go:build linux
+
+package linux
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"crosstap/internal/control/platform"
+	"crosstap/internal/flow"
+	"crosstap/internal/libvirt"
+	"crosstap/internal/netns"
+)
+
+// Kind is the word for this room.
+const Kind = "linux"
+
+// Config of a platform.
+type Config struct {
+	Name     string                  // of the platform
+	Host     string                  // name of the host; "" for the machine's
+	NetNS    string                  // file of the network namespace that is the host; "" for the process's own
+	Libvirt  *libvirt.Source         // who knows the guests behind the ports; nil when nobody does
+	Segments map[string]flow.Segment // bridge, or bridge/VLAN → segment
+	Gap      func(Gap)               // told what passed a port before its copies began; nil when nobody wants to know
+	Log      *slog.Logger
+}
+
+// Platform is one kernel.
+type Platform struct {
+	cfg     Config
+	log     *slog.Logger
+	host    string
+	version string
+	can     platform.Capability
+
+	mu     sync.Mutex // held while the way to the kernel is opened
+	space  *netns.Space
+	handle *netlink.Handle
+	socket *socket
+}
+
+var _ platform.Platform = (*Platform)(nil)
+
+// New returns a platform. It opens nothing.
+func New(c Config) (*Platform, error) {
+	p := &Platform{cfg: c, log: c.Log, host: c.Host}
+	if p.log == nil {
+		p.log = slog.New(slog.DiscardHandler)
+	}
+	if c.Name == "" {
+		return nil, errors.New("linux: a platform needs a name")
+	}
+	var err error
+	if p.host == "" {
+		if p.host, err = os.Hostname(); err != nil {
+			return nil, fmt.Errorf("linux: name of the host: %w", err)
+		}
+	}
+	p.version, p.can = kernelVersion(), capability(encaps())
+	return p, nil
+}
+
+// open opens the way to the kernel.
+func (p *Platform) open() (err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.socket != nil {
+		return nil
+	}
+	defer func() {
+		if err != nil {
+			p.shut()
+			err = fmt.Errorf("linux: %s: %w", p.cfg.Name, err)
+		}
+	}()
+	if p.space, err = netns.Open(p.cfg.NetNS); err != nil {
+		return err
+	}
+	if p.handle, err = openHandle(p.space); err != nil {
+		return err
+	}
+	return p.space.Do(func() (err error) { p.socket, err = openSocket(); return err })
+}
+
+// Close gives back the way to the kernel. What was made there stays.
+func (p *Platform) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.shut()
+	return nil
+}
+
+func (p *Platform) shut() {
+	if p.handle != nil {
+		p.handle.Close()
+	}
+	if p.socket != nil {
+		p.socket.close()
+	}
+	p.space.Close()
+	p.handle, p.socket, p.space = nil, nil, nil
+}
+
+// Name implements platform.Platform.
+func (p *Platform) Name() string { return p.cfg.Name }
+
+// Kind implements platform.Platform.
+func (p *Platform) Kind() string { return Kind }
+
+// Read implements platform.Platform.
+func (p *Platform) Read(ctx context.Context) (*platform.Snapshot, error) {
+	if err := p.open(); err != nil {
+		return nil, err
+	}
+	guests, err := p.guests(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("linux: %s: %w", p.cfg.Name, err)
+	}
+	s, err := p.read()
+	if err != nil {
+		return nil, fmt.Errorf("linux: %s: %w", p.cfg.Name, err)
+	}
+	return p.snapshot(s, guests, time.Now().UnixNano()), nil
+}
+
+func (p *Platform) guests(ctx context.Context) (*libvirt.State, error) {
+	if p.cfg.Libvirt == nil {
+		return nil, nil
+	}
+	return p.cfg.Libvirt.Read(ctx)
+}
+
+// kernelVersion is such as "Linux 6.1.0-18-amd64".
+func kernelVersion() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return "Linux"
+	}
+	return "Linux " + unix.ByteSliceToString(u.Release[:])
+}
+
+// capability is what every switch here can do: the hooks are of the port, not of the switch.
+func capability(encaps []platform.Encap) platform.Capability {
+	return platform.Capability{
+		Methods: []platform.Method{platform.MethodMirror, platform.MethodRemoteMirror}, Encaps: encaps, Filter: platform.FilterFull,
+		ExceptMACs: true, Sample: true, VLANs: true, UplinkSource: true,
+	}
+}

@@ -1,0 +1,431 @@
+//go:build linux
+
+package linux
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"crosstap/internal/control/platform"
+)
+
+// filterSpec is one filter, as a step keeps it.
+type filterSpec struct {
+	Dir    platform.Direction `json:"dir"`
+	Handle uint32             `json:"handle"`
+	Cookie string             `json:"cookie"`
+	Code   string             `json:"code"`
+	To     []string           `json:"to"` // devices
+}
+
+// portStep changes the filters of one port.
+type portStep struct {
+	Port   string       `json:"port"`
+	Index  int          `json:"index"` // what the port was when the step was planned
+	Set    []filterSpec `json:"set,omitempty"`
+	Remove []filterSpec `json:"remove,omitempty"`
+}
+
+// doing is Step.Do. One of its fields is set.
+type doing struct {
+	Device *device   `json:"device,omitempty"` // make it, or make it so
+	Again  bool      `json:"again,omitempty"`  // the device is there but cannot be changed to what it shall be
+	Delete string    `json:"delete,omitempty"` // a device
+	Port   *portStep `json:"port,omitempty"`
+}
+
+// before is Step.Before.
+type before struct {
+	Device  *device      `json:"device,omitempty"`
+	Filters []filterSpec `json:"filters,omitempty"`
+}
+
+// had is a filter that is there.
+type had struct {
+	spec  filterSpec
+	index int
+	tail  bool // it ends with "continue"
+	mark  platform.Mark
+}
+
+// planner makes the steps of one call of Steps.
+type planner struct {
+	p     *Platform
+	now   *platform.Snapshot
+	owner string
+
+	devices  map[string]device        // that shall be
+	users    map[string]platform.Mark // whose step makes a device
+	filters  map[string][]wanted      // that shall be, by port
+	spared   map[uint32]bool          // sessions that are refused: what they have stays
+	again    map[string]bool          // devices that are made a second time
+	vnis     map[string]string        // tunnel by VNI and port
+	steps    []platform.Step
+	refusals []platform.Refusal
+}
+
+type wanted struct {
+	spec filterSpec
+	mark platform.Mark
+}
+
+// Steps implements platform.Platform.
+func (p *Platform) Steps(now *platform.Snapshot, all platform.Want) ([]platform.Step, []platform.Refusal) {
+	l := &planner{
+		p: p, now: now, owner: all.Owner, devices: map[string]device{}, users: map[string]platform.Mark{}, filters: map[string][]wanted{},
+		spared: map[uint32]bool{}, again: map[string]bool{}, vnis: map[string]string{},
+	}
+	l.foreignVNIs()
+	l.spare(all.Keep)
+	want := slices.Clone(all.Sessions)
+	slices.SortStableFunc(want, func(a, b platform.Session) int { return cmp.Compare(a.Mark.Key(), b.Mark.Key()) })
+	for i := range want {
+		l.session(&want[i])
+	}
+	l.makeDevices()
+	l.setFilters()
+	l.removeFilters()
+	l.removeDevices()
+	platform.SortSteps(l.steps)
+	return l.steps, l.refusals
+}
+
+// spare leaves alone what there is of policies that the control line does not know.
+func (l *planner) spare(policies map[string]bool) {
+	for _, o := range l.now.Objects {
+		if o.Kind == kindTap && o.Mark.Owner == l.owner && policies[o.Mark.Policy] {
+			l.spared[cookieOf(o.Mark, false).session] = true
+		}
+	}
+}
+
+func (l *planner) step(m platform.Mark, s platform.Step, do doing, was *before) {
+	s.Platform, s.Host, s.Policy, s.Session = l.now.Platform, l.p.host, m.Policy, m.Key()
+	s.Do = mustJSON(do)
+	if was != nil {
+		s.Before = mustJSON(was)
+	}
+	l.steps = append(l.steps, s)
+}
+
+// mustJSON writes values of our own types, which always can be written.
+func mustJSON(v any) json.RawMessage {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// device returns the object of a device, nil when there is none of ours.
+func (l *planner) object(name string) *platform.Object { return l.now.Objects["device/"+name] }
+
+// makeDevices makes what is missing and puts right what differs.
+func (l *planner) makeDevices() {
+	for _, name := range slices.Sorted(maps.Keys(l.devices)) {
+		d := l.devices[name]
+		o := l.object(name)
+		s := platform.Step{Phase: platform.PhasePrepare, Object: kindOf(&d) + " " + name}
+		switch {
+		case o == nil:
+			s.Action, s.Summary, s.Commands = platform.Create, d.summary(), d.commands()
+			l.step(l.users[name], s, doing{Device: &d}, nil)
+		case o.Raw[rawKind] != d.Kind || o.Raw[rawTunnel] != "" && !strings.HasSuffix(d.Alias, " to "+o.Raw[rawTunnel]):
+			l.again[name] = true
+			s.Action, s.Summary, s.Commands = platform.Change, d.summary(), append([]string{"ip link delete " + name}, d.commands()...)
+			s.Why = fmt.Sprintf("the device leads to %s", cmp.Or(o.Raw[rawTunnel], o.Raw[rawKind]))
+			l.step(l.users[name], s, doing{Device: &d, Again: true}, nil)
+		default:
+			l.changeDevice(&d, o, s)
+		}
+	}
+}
+
+func (l *planner) changeDevice(d *device, o *platform.Object, s platform.Step) {
+	var why, commands []string
+	if o.Raw[rawAlias] != d.Alias {
+		why = append(why, fmt.Sprintf("alias is %q", o.Raw[rawAlias]))
+		commands = append(commands, fmt.Sprintf("ip link set dev %s alias %s", d.Name, quote(d.Alias)))
+	}
+	if d.Kind != "bridge" && o.Raw[rawUp] != "true" {
+		why = append(why, "the device is down")
+		commands = append(commands, fmt.Sprintf("ip link set dev %s up", d.Name))
+	}
+	if why == nil {
+		return
+	}
+	old := *d
+	old.Alias = o.Raw[rawAlias]
+	s.Action, s.Summary, s.Commands, s.Why = platform.Change, d.summary(), commands, strings.Join(why, ", ")
+	l.step(l.users[d.Name], s, doing{Device: d}, &before{Device: &old})
+}
+
+func kindOf(d *device) string {
+	if d.Kind == "bridge" {
+		return kindTap
+	}
+	return kindTunnel
+}
+
+// summary tells people what a device is for.
+func (d *device) summary() string {
+	if d.Kind == "bridge" {
+		m := platform.ParseMark(d.Alias)
+		return "note of tap " + m.Key()
+	}
+	return fmt.Sprintf("%s to %s, key %d", d.Encap, d.Addr, d.Key)
+}
+
+// present returns the filters that are on a port at our place and are this owner's, by direction and handle.
+func (l *planner) present() map[string][]had {
+	out := map[string][]had{}
+	for _, o := range platform.Sorted(l.now.Objects) {
+		if o.Kind != kindFilter {
+			continue
+		}
+		c, ours := parseCookie(o.Raw[rawCookie])
+		if !ours || c.owner != ownerHash(l.owner) {
+			continue
+		}
+		h := had{mark: o.Mark, tail: o.Raw[rawTail] != "", spec: filterSpec{Cookie: o.Raw[rawCookie], Code: o.Raw[rawCode], To: strings.Fields(o.Raw[rawTo])}}
+		_ = h.spec.Dir.UnmarshalText([]byte(o.Raw[rawDir]))
+		handle, _ := strconv.ParseUint(o.Raw[rawHandle], 10, 32)
+		h.spec.Handle = uint32(handle)
+		h.index, _ = strconv.Atoi(o.Raw[rawIndex])
+		out[o.Raw[rawPort]] = append(out[o.Raw[rawPort]], h)
+	}
+	return out
+}
+
+func find1(list []had, dir platform.Direction, handle uint32) *had {
+	for i := range list {
+		if list[i].spec.Dir == dir && list[i].spec.Handle == handle {
+			return &list[i]
+		}
+	}
+	return nil
+}
+
+// setFilters brings the filters of each port to what they shall be, one step for each port and session.
+func (l *planner) setFilters() {
+	present := l.present()
+	for _, port := range slices.Sorted(maps.Keys(l.filters)) {
+		bySession := map[string][]wanted{}
+		for _, w := range l.filters[port] {
+			bySession[w.mark.Key()] = append(bySession[w.mark.Key()], w)
+		}
+		for _, key := range slices.Sorted(maps.Keys(bySession)) {
+			l.setPort(port, bySession[key], present[port])
+		}
+	}
+}
+
+func (l *planner) setPort(port string, want []wanted, present []had) {
+	index, _ := strconv.Atoi(l.now.Ports[port].Tags[tagIndex])
+	do := &portStep{Port: port, Index: index}
+	was := &before{}
+	mine := l.madeQdisc(port, present)
+	var why, dirs []string
+	for _, w := range want {
+		w.spec.Cookie = cookieOf(w.mark, mine).String()
+		h := find1(present, w.spec.Dir, w.spec.Handle)
+		if h != nil {
+			diff := l.differs(h, &w.spec)
+			if diff == "" {
+				continue
+			}
+			why = append(why, fmt.Sprintf("%s: %s", w.spec.Dir, diff))
+			was.Filters = append(was.Filters, h.spec)
+		}
+		do.Set = append(do.Set, w.spec)
+		dirs = append(dirs, w.spec.Dir.String())
+	}
+	if do.Set == nil {
+		return
+	}
+	s := platform.Step{
+		Phase: platform.PhaseSwitch, Action: platform.Create, Switch: l.now.Ports[port].Switch, Object: kindFilter + " of " + port,
+		Summary: fmt.Sprintf("mirror %s (%s) > %s", port, strings.Join(dirs, ", "), l.targets(do.Set[0].To)), Why: strings.Join(why, "; "),
+		Commands: do.commands(l.now.Objects["qdisc/"+port] == nil),
+	}
+	if len(was.Filters) > 0 {
+		s.Action = platform.Change
+	}
+	l.step(want[0].mark, s, doing{Port: do}, was)
+}
+
+// madeQdisc reports whether the clsact qdisc of a port is, or will be, one that we made.
+func (l *planner) madeQdisc(port string, present []had) bool {
+	if l.now.Objects["qdisc/"+port] == nil {
+		return true
+	}
+	for _, h := range present {
+		if c, _ := parseCookie(h.spec.Cookie); c.qdisc {
+			return true
+		}
+	}
+	return false
+}
+
+// differs tells in which fields a filter is not what it shall be.
+func (l *planner) differs(h *had, w *filterSpec) string {
+	var out []string
+	if h.spec.Code != w.Code {
+		out = append(out, "the packet filter is another")
+	}
+	again := slices.ContainsFunc(w.To, func(d string) bool { return l.again[d] })
+	if again || !slices.Equal(h.spec.To, w.To) {
+		out = append(out, "it copies to "+strings.Join(h.spec.To, " "))
+	}
+	if !h.tail {
+		out = append(out, "it hides packets from the filters behind it")
+	}
+	if a, b := h.spec.Cookie[:24], w.Cookie[:24]; a != b {
+		out = append(out, "it is of another session")
+	}
+	return strings.Join(out, ", ")
+}
+
+// targets names devices by what people know.
+func (l *planner) targets(devices []string) string {
+	var out []string
+	for _, name := range devices {
+		if d, ok := l.devices[name]; ok {
+			name = d.summary()
+		}
+		out = append(out, name)
+	}
+	return strings.Join(out, ", ")
+}
+
+// removeFilters ends filters that no session accounts for.
+func (l *planner) removeFilters() {
+	present := l.present()
+	for _, port := range slices.Sorted(maps.Keys(present)) {
+		bySession := map[uint32][]had{}
+		for _, h := range present[port] {
+			c, _ := parseCookie(h.spec.Cookie)
+			if l.spared[c.session] || l.wants(port, h.spec) {
+				continue
+			}
+			bySession[c.session] = append(bySession[c.session], h)
+		}
+		for _, session := range slices.Sorted(maps.Keys(bySession)) {
+			l.removePort(port, bySession[session])
+		}
+	}
+}
+
+func (l *planner) wants(port string, spec filterSpec) bool {
+	return slices.ContainsFunc(l.filters[port], func(w wanted) bool { return w.spec.Dir == spec.Dir && w.spec.Handle == spec.Handle })
+}
+
+func (l *planner) removePort(port string, list []had) {
+	do, was := &portStep{Port: port, Index: list[0].index}, &before{}
+	var dirs []string
+	for _, h := range list {
+		do.Remove, was.Filters = append(do.Remove, h.spec), append(was.Filters, h.spec)
+		dirs = append(dirs, h.spec.Dir.String())
+	}
+	s := platform.Step{
+		Phase: platform.PhaseCleanup, Action: platform.Remove, Object: kindFilter + " of " + port,
+		Summary: fmt.Sprintf("end mirror of %s (%s)", port, strings.Join(dirs, ", ")), Commands: do.commands(false),
+	}
+	if p := l.now.Ports[port]; p != nil {
+		s.Switch = p.Switch
+	}
+	l.step(list[0].mark, s, doing{Port: do}, was)
+}
+
+// removeDevices ends carriers of sessions that are no more, and tunnels that nobody uses.
+func (l *planner) removeDevices() {
+	spared := l.sparedDevices()
+	for _, o := range platform.Sorted(l.now.Objects) {
+		if o.Mark.Owner != l.owner || o.Kind != kindTap && o.Kind != kindTunnel {
+			continue
+		}
+		if _, wanted := l.devices[o.Name]; wanted || spared[o.Name] {
+			continue
+		}
+		d := device{Name: o.Name, Kind: o.Raw[rawKind], Alias: o.Raw[rawAlias]}
+		d.recall()
+		s := platform.Step{
+			Phase: platform.PhaseCleanup, Action: platform.Remove, Object: kindOf(&d) + " " + d.Name, Summary: "remove " + d.summary(),
+			Commands: []string{"ip link delete " + d.Name},
+		}
+		l.step(o.Mark, s, doing{Delete: d.Name}, &before{Device: &d})
+	}
+}
+
+// sparedDevices are the carriers of refused sessions and the tunnels that their filters copy to.
+func (l *planner) sparedDevices() map[string]bool {
+	out := map[string]bool{}
+	for _, o := range l.now.Objects {
+		if o.Kind == kindTap && l.spared[cookieOf(o.Mark, false).session] {
+			out[o.Name] = true
+		}
+	}
+	for _, list := range l.present() {
+		for _, h := range list {
+			if c, _ := parseCookie(h.spec.Cookie); l.spared[c.session] {
+				for _, name := range h.spec.To {
+					out[name] = true
+				}
+			}
+		}
+	}
+	return out
+}
+
+// recall fills in what the alias of a tunnel tells of it.
+func (d *device) recall() {
+	if d.Kind == "bridge" {
+		return
+	}
+	_, key, _ := strings.Cut(d.Alias, " to ")
+	var addr string
+	if _, err := fmt.Sscanf(key, "%s %s port %d key %d dscp %d", &d.Encap, &addr, &d.UDP, &d.Key, &d.DSCP); err == nil {
+		d.Addr = parseAddr(addr)
+	}
+}
+
+// commands are what changes the filters of a port.
+func (s *portStep) commands(qdisc bool) (out []string) {
+	if qdisc {
+		out = append(out, fmt.Sprintf("tc qdisc add dev %s clsact", s.Port))
+	}
+	for _, f := range s.Set {
+		out = append(out, fmt.Sprintf("tc filter replace dev %s %s pref %d protocol all handle %#x bpf bytecode '%s' %s",
+			s.Port, f.Dir, preference, f.Handle, f.Code, f.actions()))
+	}
+	own := false
+	for _, f := range s.Remove {
+		out = append(out, fmt.Sprintf("tc filter delete dev %s %s pref %d protocol all handle %#x bpf", s.Port, f.Dir, preference, f.Handle))
+		c, _ := parseCookie(f.Cookie)
+		own = own || c.qdisc
+	}
+	if own {
+		out = append(out, fmt.Sprintf("test -n \"$(tc filter show dev %[1]s ingress; tc filter show dev %[1]s egress)\" || tc qdisc delete dev %[1]s clsact", s.Port))
+	}
+	return out
+}
+
+func (f *filterSpec) actions() string {
+	var out []string
+	for i, to := range f.To {
+		verdict := "pipe"
+		if i == len(f.To)-1 {
+			verdict = "continue"
+		}
+		out = append(out, fmt.Sprintf("action mirred egress mirror dev %s %s cookie %s", to, verdict, f.Cookie))
+	}
+	return strings.Join(out, " ")
+}
+
+// quote quotes a word for a shell.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
