@@ -200,7 +200,12 @@ type inquiry struct {
 
 // newInquiry returns the command of a report with rows of type T in a document of type D.
 func newInquiry[D, T any](name, one, short, long, example string) *cobra.Command {
-	in := &inquiry{report: name, one: one, doc: func() any { return new(D) }, columnNames: answer.Columns[T](), look: look{files: []string{"parquet"}}}
+	return inquiryCommand[D, T](&inquiry{}, name, one, short, long, example)
+}
+
+// inquiryCommand is newInquiry for an inquiry that the caller changes further.
+func inquiryCommand[D, T any](in *inquiry, name, one, short, long, example string) *cobra.Command {
+	in.report, in.one, in.doc, in.columnNames, in.look = name, one, func() any { return new(D) }, answer.Columns[T](), look{files: []string{"parquet"}}
 	cmd := in.command(name+" [FILTER...]", short, long, example, "1h")
 	in.sortFlags(cmd)
 	cmd.Flags().BoolVarP(&in.follow, "follow", "f", false, "keep showing what is new, until interrupted")

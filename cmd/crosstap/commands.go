@@ -7,9 +7,12 @@ import "github.com/spf13/cobra"
 // commands are all commands of the full binary.
 func commands() []*cobra.Command {
 	return []*cobra.Command{
-		newDemo(), newServe(), newTap(), newCapture(), newNetNetflow(), newLab(),
-		newPairs(), newConversations(), newFlows(), newQuery(), newImport(), newBackup(), newRestore(), newTop(), newSeries(), newMap(), newNetworks(), newCoverage(), newGet(), newDescribe(),
+		newDemo(), newServe(), newAgent(), newTap(), newCapture(), newNetNetflow(), newLab(),
+		newPairs(), newConversations(), newFlows(), newQuery(), newImport(), newBackup(), newRestore(), newTop(), newSeries(), newMap(), newNetworks(), newCoverage(), newIrregular(), newGet(), newDescribe(),
 		newStatus(), newDoctor(), newDestinations(), newExporters(), newDecode(), newFilter(), newConfig(),
-		newExtcap(), newDocs(), newMan(), newVersion(),
+		newToken(), newExtcap(), newDocs(), newMan(), newVersion(),
 	}
 }
+
+// agentCommands are those below agent.
+func agentCommands() []*cobra.Command { return []*cobra.Command{newAgentTaps()} }

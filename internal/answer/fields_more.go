@@ -12,15 +12,16 @@ import (
 
 // narrow are the columns of tables that show rows by their JSON names; wide tables have them all.
 var narrow = map[string][]string{
-	"networks": {"segment", "tenant", "vteps", "hosts", "vms", "pairs", "octets", "octets_same_host", "max_packet", "needed_mtu", "mtu_risk", "last_seen"},
-	"vms":      {"name", "tenants", "segments", "addrs", "hosts", "octets_sent", "octets_received", "peers", "last_seen"},
-	"hosts":    {"name", "tenants", "segments", "octets_sent", "octets_received", "peers", "last_seen"},
-	"vteps":    {"name", "segments", "hosts", "octets_sent", "octets_received", "peers", "last_seen"},
-	"tenants":  {"name", "segments", "octets_sent", "octets_received", "peers", "last_seen"},
-	"apps":     {"name", "tenants", "segments", "octets_sent", "octets_received", "peers", "last_seen"},
-	"underlay": {"src_vtep", "dst_vtep", "outer_src_port", "match", "conversations", "segments", "overlay_octets", "overlay_packets", "underlay_octets", "underlay_packets", "lost", "seen_by"},
-	"coverage": {"host", "vm", "counted_octets", "observed_octets", "ratio", "missing_octets", "reasons"},
-	"allow":    {"segment", "tenant", "src_vm", "src_addr", "dst_vm", "dst_addr", "proto", "port", "app", "octets", "guess", "last_seen"},
+	"networks":  {"segment", "tenant", "vteps", "hosts", "vms", "pairs", "octets", "octets_same_host", "max_packet", "needed_mtu", "mtu_risk", "last_seen"},
+	"vms":       {"name", "tenants", "segments", "addrs", "hosts", "octets_sent", "octets_received", "peers", "last_seen"},
+	"hosts":     {"name", "tenants", "segments", "octets_sent", "octets_received", "peers", "last_seen"},
+	"vteps":     {"name", "segments", "hosts", "octets_sent", "octets_received", "peers", "last_seen"},
+	"tenants":   {"name", "segments", "octets_sent", "octets_received", "peers", "last_seen"},
+	"apps":      {"name", "tenants", "segments", "octets_sent", "octets_received", "peers", "last_seen"},
+	"underlay":  {"src_vtep", "dst_vtep", "outer_src_port", "match", "conversations", "segments", "overlay_octets", "overlay_packets", "underlay_octets", "underlay_packets", "lost", "seen_by"},
+	"coverage":  {"host", "vm", "counted_octets", "observed_octets", "ratio", "missing_octets", "reasons"},
+	"irregular": {"kind", "score", "text", "segment", "tenant", "octets", "octets_before", "first_seen", "last_seen"},
+	"allow":     {"segment", "tenant", "src_vm", "src_addr", "dst_vm", "dst_addr", "proto", "port", "app", "octets", "guess", "last_seen"},
 }
 
 // narrowOf gives the columns for an answer, nil for all.
@@ -36,6 +37,8 @@ func narrowOf(v any) []string {
 		return narrow["coverage"]
 	case *report.AllowList:
 		return narrow["allow"]
+	case *report.Irregular:
+		return narrow["irregular"]
 	case *report.Top:
 		return topColumns(a)
 	}
@@ -58,7 +61,7 @@ func topColumns(t *report.Top) []string {
 	case "flows", "l2_octets", "retransmits", "zero_windows", "fragments", "rows":
 		out = append(out, t.Metric)
 	case "rtt":
-		out = append(out, "rtt_avg_us", "rtt_max_us")
+		out = append(out, "rtt_p50_us", "rtt_p95_us", "rtt_p99_us", "rtt_max_us")
 	}
 	return append(out, "share", "last_seen")
 }

@@ -18,7 +18,7 @@ type Query struct {
 	Filter       string        // flow filter expression, "" for everything
 	Sort         string        // JSON name of a column, with "-" before it for descending; "" for the report's own order
 	Limit        int           // rows at most, 0 for the report's own limit
-	By           []string      // series: columns to split by, at most four
+	By           []string      // series: columns to split by, at most four; irregular: kinds to look for
 	Step         time.Duration // series: bucket width, 0 for one that fits
 	Metric       string        // series, top: what to count, see Metrics; "" for octets
 	Resolution   string        // "" or "auto", "raw", "1h": what answers; reports that can use roll-ups only
@@ -31,7 +31,7 @@ type Query struct {
 	Expand       []string      // map: groups that are shown by their members
 	Focus        string        // map: a node; only what is Hops away from it stays
 	Hops         int           // map: 0 for 1
-	BaseSince    time.Time     // map, VM page: the period to compare with; zero for none (VM page: the one before)
+	BaseSince    time.Time     // map, VM page, irregular: the period to compare with; zero for none (VM page: the one before)
 	BaseUntil    time.Time
 }
 
@@ -341,6 +341,7 @@ type Reporter interface {
 	Carriers(context.Context, Query) (Carriers, error)
 	Carried(context.Context, Query) (Carriers, error)
 	Coverage(context.Context, Query) (Coverage, error)
+	Irregular(context.Context, Query) (Irregular, error)
 }
 
 // FilterError says where in a filter expression the mistake is.

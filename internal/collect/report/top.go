@@ -32,6 +32,9 @@ type TopRow struct {
 	Fragments      uint64     `json:"fragments"`
 	RTTAvgUS       *float64   `json:"rtt_avg_us"` // null when nobody measured
 	RTTMaxUS       *uint64    `json:"rtt_max_us"`
+	RTTP50US       *float64   `json:"rtt_p50_us"` // half of what was measured is less; null unless sorted by rtt, from rows
+	RTTP95US       *float64   `json:"rtt_p95_us"`
+	RTTP99US       *float64   `json:"rtt_p99_us"`
 	Share          float64    `json:"share"` // of the period's total in what is sorted by
 	FirstSeen      time.Time  `json:"first_seen"`
 	LastSeen       time.Time  `json:"last_seen"`
@@ -115,7 +118,7 @@ func checkTop(q Query) (*topAsk, error) {
 	if t.having, err = parseHaving(q.Having); err != nil {
 		return nil, err
 	}
-	can := !t.observed && q.Metric != "flows" && (t.periodMS == 0 || t.periodMS%time.Hour.Milliseconds() == 0)
+	can := !t.observed && q.Metric != "flows" && (q.Metric != "rtt" || q.Resolution == "1h") && (t.periodMS == 0 || t.periodMS%time.Hour.Milliseconds() == 0)
 	return t, t.useRollup(can, t.fields...)
 }
 
@@ -237,7 +240,10 @@ const topValues = `octets, l2_octets, packets, variance, rows, retransmits, zero
 
 // sql gives the steps up to q, the rows of the answer before they are cut.
 func (t *topAsk) sql() string {
-	flows, extra := "NULL::UBIGINT", ""
+	flows, extra, half := "NULL::UBIGINT", "", ", NULL::DOUBLE AS rtt_p50, NULL::DOUBLE AS rtt_p95, NULL::DOUBLE AS rtt_p99"
+	if t.Metric == "rtt" && t.step == 0 {
+		half = ", quantile_cont(rtt_max, 0.5) FILTER (WHERE rtt_n > 0) AS rtt_p50, quantile_cont(rtt_max, 0.95) FILTER (WHERE rtt_n > 0) AS rtt_p95, quantile_cont(rtt_max, 0.99) FILTER (WHERE rtt_n > 0) AS rtt_p99"
+	}
 	if t.Metric == "flows" {
 		flows, extra = "count(DISTINCT conversation)::UBIGINT", ", "+conversationKey+" AS conversation"
 	}
@@ -251,7 +257,7 @@ func (t *topAsk) sql() string {
 	if t.either {
 		fmt.Fprintf(&b, "\n  UNION ALL SELECT %s%s AS p, %s, 0::UBIGINT AS sent%s FROM x WHERE NOT (%s)", t.keys(1), t.bucket(), topValues, extra, t.sameEnds())
 	}
-	fmt.Fprintf(&b, "),\nq0 AS NOT MATERIALIZED (SELECT %[1]s, p, %[2]s AS flows, %[3]s FROM y GROUP BY %[1]s, p),\nq1 AS NOT MATERIALIZED (SELECT *, rtt_sum / nullif(rtt_n, 0) AS rtt_avg FROM q0)", t.keyList(), flows, topSums)
+	fmt.Fprintf(&b, "),\nq0 AS NOT MATERIALIZED (SELECT %[1]s, p, %[2]s AS flows, %[3]s%[4]s FROM y GROUP BY %[1]s, p),\nq1 AS NOT MATERIALIZED (SELECT *, rtt_sum / nullif(rtt_n, 0) AS rtt_avg FROM q0)", t.keyList(), flows, topSums, half)
 	having := ""
 	if !t.having.Empty() {
 		having = and(t.having.Row(t.target("q1")))
@@ -348,7 +354,7 @@ func (t *topAsk) cut() string {
 	order := metric + " DESC NULLS LAST, octets DESC, " + t.keyList()
 	return t.sql() + fmt.Sprintf(`,
 z AS NOT MATERIALIZED (SELECT *, row_number() OVER (PARTITION BY %[1]s ORDER BY %[2]s) AS rank, sum(%[3]s) OVER (PARTITION BY %[1]s)::DOUBLE AS whole FROM q)
-SELECT %[4]s, p, octets, variance, sent, l2_octets, packets, flows, n, retransmits, zero_windows, fragments, rtt_n, rtt_avg, rtt_max, coalesce(%[3]s / nullif(whole, 0), 0)::DOUBLE, first, last, marks,
+SELECT %[4]s, p, octets, variance, sent, l2_octets, packets, flows, n, retransmits, zero_windows, fragments, rtt_n, rtt_avg, rtt_max, rtt_p50, rtt_p95, rtt_p99, coalesce(%[3]s / nullif(whole, 0), 0)::DOUBLE, first, last, marks,
   (SELECT count(*) FROM q), (SELECT sum(octets) FROM q)::UBIGINT, (SELECT sum(packets) FROM q)::UBIGINT, (SELECT coalesce(sum(flows), 0) FROM q)::UBIGINT,
   (SELECT sum(sampled_rows) FROM q)::UBIGINT, (SELECT sum(ambiguous_rows) FROM q)::UBIGINT
   FROM z WHERE rank <= %[5]d ORDER BY %[1]s, rank`, window, order, metric, strings.Join(keys, ", "), t.Limit)
@@ -359,7 +365,7 @@ func (t *topAsk) scan(rows *sql.Rows, total *Total, sampled, ambiguous *uint64) 
 	var period int64
 	var variance float64
 	var sent, rttN, rttMax uint64
-	var rtt sql.NullFloat64
+	var rtt, p50, p95, p99 sql.NullFloat64
 	var flows sql.NullInt64
 	var marks uint16
 	var into []any
@@ -367,7 +373,7 @@ func (t *topAsk) scan(rows *sql.Rows, total *Total, sampled, ambiguous *uint64) 
 		into = append(into, &row.Key[i])
 	}
 	into = append(into, &period, &row.Octets, &variance, &sent, &row.L2Octets, &row.Packets, &flows, &row.Rows, &row.Retransmits, &row.ZeroWindows, &row.Fragments,
-		&rttN, &rtt, &rttMax, &row.Share, &row.FirstSeen, &row.LastSeen, &marks, &total.Rows, &total.Octets, &total.Packets, &total.Flows, sampled, ambiguous)
+		&rttN, &rtt, &rttMax, &p50, &p95, &p99, &row.Share, &row.FirstSeen, &row.LastSeen, &marks, &total.Rows, &total.Octets, &total.Packets, &total.Flows, sampled, ambiguous)
 	if err := rows.Scan(into...); err != nil {
 		return row, err
 	}
@@ -388,6 +394,9 @@ func (t *topAsk) scan(rows *sql.Rows, total *Total, sampled, ambiguous *uint64) 
 	}
 	if rttN > 0 {
 		row.RTTAvgUS, row.RTTMaxUS = &rtt.Float64, &rttMax
+		if p50.Valid {
+			row.RTTP50US, row.RTTP95US, row.RTTP99US = &p50.Float64, &p95.Float64, &p99.Float64
+		}
 	}
 	row.OctetsError = uint64(math.Round(z95 * math.Sqrt(variance)))
 	row.FirstSeen, row.LastSeen, row.Marks = row.FirstSeen.UTC(), row.LastSeen.UTC(), markNames(flow.Mark(marks))

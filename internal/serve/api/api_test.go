@@ -165,6 +165,12 @@ func (f *fake) Coverage(ctx context.Context, q report.Query) (report.Coverage, e
 	return report.Coverage{Meta: m, By: "vm", Reason: "unknown: no vNIC counters from any source", Observed: 9, Rows: []report.CoverageRow{{VM: "web-1", Observed: 9, Reasons: []string{"unknown: no counter of this machine"}}}}, err
 }
 
+func (f *fake) Irregular(ctx context.Context, q report.Query) (report.Irregular, error) {
+	m, err := f.meta(ctx, "irregular", q)
+	return report.Irregular{Meta: m, Kinds: report.IrregularKinds, BaseSince: q.BaseSince, BaseUntil: q.BaseUntil, Rows: []report.Irregularity{{Kind: "host_scan", Score: 2.5, Fabric: "default", Segment: "vxlan:5001", Tenant: "blue",
+		SrcVM: "web-1", SrcAddr: "10.0.0.1", Proto: "tcp", Port: 22, Octets: 3000, Targets: 75, FirstSeen: noon, LastSeen: noon, Text: "web-1 tried 75 addresses at tcp port 22 that gave nothing"}}}, err
+}
+
 func (f *fake) Complete(_ context.Context, expr string, pos int, until time.Time) (report.Completion, error) {
 	o := filter.Option{Text: "after " + expr[:pos], Kind: "field", Doc: until.String()}
 	return report.Completion{From: pos, To: pos, Options: []filter.Option{o, o, o, o}}, nil
@@ -266,6 +272,8 @@ func TestAnswers(t *testing.T) {
 	f("/api/v1/underlay", "application/json", "underlay.json")
 	f("/api/v1/overlay?format=csv", csv, "overlay.csv")
 	f("/api/v1/coverage?by=host", "application/json", "coverage.json")
+	f("/api/v1/irregular?kind=host_scan&base_from=now-3d&base_to=now-24h", "application/json", "irregular.json")
+	f("/api/v1/irregular?format=csv", csv, "irregular.csv")
 	f("/api/v1/filter/packets?f=tcp+port+443+and+bytes+%3E+1", "application/json", "packets.json")
 	f("/api/v1/status", "application/json", "status.json")
 	f("/api/v1/exporters", "application/json", "exporters.json")
@@ -293,6 +301,8 @@ func TestQuestion(t *testing.T) {
 	f("pairs?from=&to=", hour)
 	f("pairs?from=now-15m&to=now-1m&f=a+b&sort=-octets&limit=7", report.Query{Since: noon.Add(-15 * time.Minute), Until: noon.Add(-time.Minute), Filter: "a b", Sort: "-octets", Limit: 7})
 	f("pairs?from=1767350000&to=2026-01-02T13:00:00.5%2B01:00", report.Query{Since: time.Unix(1767350000, 0).UTC(), Until: noon.Add(500 * time.Millisecond)})
+	f("pairs?resolution=1h", report.Query{Since: hour.Since, Until: noon, Resolution: "1h"})
+	f("irregular?kind=beacon&kind=volume&limit=3&f=tcp", report.Query{Since: noon.Add(-24 * time.Hour), Until: noon, By: []string{"beacon", "volume"}, Limit: 3, Filter: "tcp"})
 	f("series?by=src_vm&by=tenant&step=90s&metric=flows&limit=3", report.Query{Since: hour.Since, Until: noon, By: []string{"src_vm", "tenant"}, Step: 90 * time.Second, Metric: "flows", Limit: 3})
 }
 
@@ -338,6 +348,7 @@ func TestProblems(t *testing.T) {
 	f("/api/v1/map?hops=11", bad, "query.hops", "10")
 	f("/api/v1/map?format=png", bad, "query.format", "svg")
 	f("/api/v1/networks?resolution=5m", bad, "query.resolution", "raw")
+	f("/api/v1/irregular?kind=odd", bad, "query.kind[0]", "beacon")
 	f("/api/v1/coverage?f=tcp", bad, "query.f", "unknown query parameter")
 	f("/api/v1/filter/packets?f=vnii+%3D+5", bad, "query.f", `"pos":0,"len":4`)
 	f("/api/v1/series?by=a&by=b&by=c&by=d&by=e", bad, "query.by", "4")

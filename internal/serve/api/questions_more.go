@@ -170,3 +170,24 @@ func (r *coverageQuestion) query(now time.Time, _ []string) (report.Query, []*Fa
 }
 
 func (r *coverageQuestion) format() string { return r.Format }
+
+// irregularQuestion asks for what is irregular.
+type irregularQuestion struct {
+	From       string   `query:"from" default:"now-24h" maxLength:"64" doc:"Start of the range, inclusive"`
+	To         string   `query:"to" default:"now" maxLength:"64" doc:"End of the range, exclusive"`
+	Filter     string   `query:"f" maxLength:"8192" doc:"Flow filter expression; empty for everything"`
+	Kind       []string `query:"kind,explode" maxItems:"7" enum:"host_scan,port_scan,beacon,new_pair,volume,silent,observer_silent" doc:"Only that kind; repeat it"`
+	Limit      int      `query:"limit" minimum:"0" maximum:"10000" doc:"Rows at most; 0 for 100"`
+	Format     string   `query:"format" enum:"json,jsonl,csv,parquet" default:"json"`
+	Resolution string   `query:"resolution" enum:"auto,raw,1h" default:"auto"`
+	Base
+}
+
+func (r *irregularQuestion) query(now time.Time, _ []string) (report.Query, []*Fault) {
+	span := Span{From: r.From, To: r.To, Filter: r.Filter}
+	q, faults := span.query(now)
+	q.By, q.Limit, q.Resolution = r.Kind, r.Limit, resolution(r.Resolution)
+	return r.Base.add(q, faults, now)
+}
+
+func (r *irregularQuestion) format() string { return r.Format }

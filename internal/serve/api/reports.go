@@ -44,7 +44,7 @@ var mediaTypes = map[string]string{
 // reports registers the questions that the reporter answers.
 func (a *API) reports() {
 	r := a.cfg.Reporter
-	serveReport[RowsQuestion](a, "pairs", "Pairs with Tenants", sortable[report.Pair](), r.Pairs)
+	serveReport[SumsQuestion](a, "pairs", "Pairs with Tenants", sortable[report.Pair](), r.Pairs)
 	serveReport[RowsQuestion](a, "conversations", "Tenant Conversations", sortable[report.Conversation](), r.Conversations)
 	serveReport[RowsQuestion](a, "flows", "Stored rows, newest first", sortable[report.Flow](), r.Flows)
 	serveReport[seriesQuestion](a, "series", "A time series, split by up to four columns", nil, r.Series)
@@ -62,6 +62,7 @@ func (a *API) reports() {
 	serveReport[RowsQuestion](a, "observers", "Conversations as each observer saw them", sortable[report.Conversation](), r.Observers)
 	serveReport[RowsQuestion](a, "underlay", "Underlay flows that carried what the filter selects", sortable[report.Carrier](), r.Carriers)
 	serveReport[RowsQuestion](a, "overlay", "What the underlay flows that the filter selects carried", sortable[report.Carrier](), r.Carried)
+	serveReport[irregularQuestion](a, "irregular", "What is irregular: scans, beacons, new pairs, volumes, machines and observers that are silent", nil, r.Irregular)
 	serveReport[coverageQuestion](a, "coverage", "What is observed of what virtual adapters counted", nil, r.Coverage)
 }
 

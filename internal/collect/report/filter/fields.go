@@ -64,7 +64,7 @@ var (
 	directions = map[string]uint64{"ingress": 0, "in": 0, "egress": 1, "out": 1, "unknown": 255}
 	reasons    = map[string]uint64{"unknown": 0, "idle": 1, "active": 2, "detected": 3, "forced": 4, "resource": 5}
 	clients    = map[string]uint64{"unknown": 0, "src": 1, "dst": 2}
-	marks      = map[string]uint64{"canonical": 1, "sampled": 2, "assumed": 4, "ambiguous": 8, "truncated": 16, "fragments": 32, "guess": 64, "reverse": 128, "gap": 256}
+	marks      = map[string]uint64{"canonical": 1, "sampled": 2, "assumed": 4, "ambiguous": 8, "truncated": 16, "fragments": 32, "guess": 64, "reverse": 128, "gap": 256, "borrowed": 512}
 	appHows    = func() map[string]uint64 {
 		m := map[string]uint64{"unknown": uint64(flow.AppUnknown)}
 		for h := flow.AppProto; h <= flow.AppQUIC; h++ {
