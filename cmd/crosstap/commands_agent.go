@@ -6,5 +6,8 @@ import "github.com/spf13/cobra"
 
 // commands are those of the tap line alone: what a small static binary inside a VM needs.
 func commands() []*cobra.Command {
-	return []*cobra.Command{newTap(), newCapture(), newDestinations(), newNetNetflow(), newDecode(), newFilter(), newExtcap(), newMan(), newVersion()}
+	return []*cobra.Command{newAgent(), newTap(), newCapture(), newDestinations(), newNetNetflow(), newDecode(), newFilter(), newExtcap(), newMan(), newVersion()}
 }
+
+// agentCommands are those below agent.
+func agentCommands() []*cobra.Command { return nil }

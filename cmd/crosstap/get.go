@@ -35,7 +35,7 @@ func newGet() *cobra.Command {
 	name := ""
 	cmd := in.command("get KIND [NAME]", "List machines, hosts, tunnel endpoints, tenants, applications or VNIs that flows know",
 		`get lists what the flows of the time range know of one kind: vms, hosts, vteps, tenants, apps or vnis. With a NAME only the one of
-that name, id or address. Exporters are listed by "crosstap exporters".`,
+that name, id or address. Exporters are listed by "crosstap exporters". get agents lists the agents of taps.`,
 		`  crosstap get vms --since 24h
   crosstap get vms web-1 -o json
   crosstap get hosts --sort -peers
@@ -56,6 +56,9 @@ that name, id or address. Exporters are listed by "crosstap exporters".`,
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		k := strings.ToLower(args[0])
+		if k == "agents" || k == "agent" {
+			return getAgents(cmd, &in.source, &in.look, strings.Join(args[1:], ""))
+		}
 		i := slices.IndexFunc(kinds, func(one struct {
 			name, report string
 			aliases      []string
@@ -87,7 +90,9 @@ func newDescribe() *cobra.Command {
 	cmd := in.command("describe vm NAME", "Show one machine: bytes sent and received, peers, services, where it is, what changed",
 		`describe vm shows a machine by its name, stable id or address: bytes sent and received in the past 24 hours (--since) and in the time
 before, its peers, the services that it serves and uses, the hosts and addresses it had, and what is new or gone against
-the time before. -o json has it all; csv and jsonl have the peers.`,
+the time before. -o json has it all; csv and jsonl have the peers.
+
+describe agent NAME shows an agent: its host, its taps with their books, levels and destinations, and its interfaces.`,
 		`  crosstap describe vm web-1
   crosstap describe vm 10.0.0.5 --since 7d --filter 'vni = 5001'
   crosstap describe vm web-1 --base 7d -o json`, "24h")
@@ -110,7 +115,11 @@ the time before. -o json has it all; csv and jsonl have the peers.`,
 		return resolution(q)
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if k := strings.ToLower(args[0]); k != "vm" && k != "vms" {
+		k := strings.ToLower(args[0])
+		if k == "agent" || k == "agents" {
+			return describeAgent(cmd, &in.source, &in.look, args[1])
+		}
+		if k != "vm" && k != "vms" {
 			return usagef("describe: there is no page for %q; there is one for vm; \"crosstap get %s\" lists", args[0], args[0])
 		}
 		name, in.filter = args[1], *filter

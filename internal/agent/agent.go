@@ -39,9 +39,9 @@ type Config struct {
 	Budget    tapspec.Budget
 	Lease     time.Duration // how long taps go on without the server; 0 for what the server says
 	Software  string
-	Ready     func()          // called once, when the agent runs
-	Sweep     func() []string // removes what an agent that was killed has left in the kernel, and says what
-	Limits    func() []string // what bounds this process, for the report
+	Ready     func()                   // called once, when the agent runs
+	Sweep     func() ([]string, error) // removes what an agent that was killed has left in the kernel, and says what
+	Limits    func() []string          // what bounds this process, for the report
 	Log       *slog.Logger
 }
 
@@ -108,8 +108,12 @@ func (a *Agent) Run(stop context.Context) error {
 		}
 	}
 	if a.cfg.Sweep != nil {
-		for _, what := range a.cfg.Sweep() {
+		gone, err := a.cfg.Sweep()
+		for _, what := range gone {
 			a.cfg.Log.Warn("removed what an agent that was killed had left", "what", what)
+		}
+		if err != nil {
+			a.cfg.Log.Warn("not all interfaces could be swept", "error", err)
 		}
 	}
 	a.contact = a.state.Contact
@@ -381,6 +385,9 @@ func (a *Agent) Report() agentapi.Report {
 	}
 	return r
 }
+
+// Taps says how the taps are.
+func (a *Agent) Taps() []agentapi.Tap { return a.manager.report() }
 
 // farewell tells the server the last figures of the taps.
 func (a *Agent) farewell(ctx context.Context) {

@@ -150,3 +150,13 @@ func problem(res *http.Response, body []byte) error {
 	}
 	return errors.New(p.Detail)
 }
+
+// Client returns how to reach a server's side of agents with a token: an HTTP client that trusts what an agent would, and the URL that paths
+// stand behind.
+func Client(server string, token agentapi.Token, files pki.Client) (*http.Client, string, error) {
+	c, err := newClient(server, token, files)
+	if err != nil {
+		return nil, "", err
+	}
+	return c.http, strings.TrimSuffix(c.base.String(), "/") + "/", nil
+}

@@ -289,9 +289,16 @@ func (s *slot) report() agentapi.Tap {
 	if r == nil {
 		return out
 	}
-	out.Digest, out.Books = r.digest, merge(s.before, r.tap.Statements())
-	g, _ := r.tap.Governing()
-	out.Level = g.Level
+	d := Describe(s.name, r.tap)
+	d.State, d.Error, d.Since, d.Gap, d.Digest, d.Books = out.State, out.Error, out.Since, out.Gap, r.digest, merge(s.before, d.Books)
+	return d
+}
+
+// Describe says how a running tap is.
+func Describe(name string, t *tap.Tap) agentapi.Tap {
+	out := agentapi.Tap{Name: name, State: agentapi.StateRunning, Books: t.Statements(), To: []agentapi.Destination{}, Warnings: t.Warnings()}
+	g, _ := t.Governing()
+	out.Level, out.Counts = g.Level, g.Counts
 	out.CPU, out.Memory, out.Mirror, out.Frames = g.Load.Used.CPU, g.Load.Used.Memory, g.Load.Used.Mirror, g.Load.Frames
 	for _, x := range g.Steps {
 		why := x.Resource
@@ -302,10 +309,9 @@ func (s *slot) report() agentapi.Tap {
 		}
 		out.Steps = append(out.Steps, agentapi.Step{Time: x.Time.UTC(), From: x.From, To: x.To, Why: why})
 	}
-	for _, d := range r.tap.Destinations() {
+	for _, d := range t.Destinations() {
 		out.To = append(out.To, agentapi.Destination{URL: d.URL, Unit: string(d.Unit), Sent: d.Sent, Queued: d.Queued, Shed: d.Shed, Errors: d.Errors, Error: d.LastError})
 	}
-	out.Warnings = r.tap.Warnings()
 	return out
 }
 

@@ -107,6 +107,7 @@ type Tap struct {
 	Gap      tapspec.Duration   `json:"gap,omitempty"` // in which nothing was captured, when it took another's place
 	Level    string             `json:"level"`         // of the governor
 	Steps    []Step             `json:"steps,omitempty"`
+	Counts   map[string]uint64  `json:"level_counts,omitempty"` // steps to each level
 	CPU      float64            `json:"cpu"`
 	Memory   float64            `json:"memory_bytes"`
 	Mirror   float64            `json:"mirror_bits_per_second"`

@@ -41,6 +41,7 @@ type Server struct {
 	inventory inventory
 	late      lateInventory
 	counters  counters
+	agents    agents
 	ready     bool
 }
 
@@ -87,7 +88,7 @@ func (s *Server) Run(stop context.Context) (err error) {
 	a, err := api.New(api.Config{
 		Reporter: reports, SQL: st, Status: s.Status, Console: web.Handler(), Version: obs.Version().Version,
 		Hosts: s.cfg.HTTPHosts, QueryTimeout: s.cfg.QueryTimeout, Log: s.cfg.Log,
-		Adapters: s.adapters, Topology: s.topology,
+		Adapters: s.adapters, Topology: s.topology, Agents: s.agents.handler(),
 	})
 	if err != nil {
 		return err
@@ -97,6 +98,9 @@ func (s *Server) Run(stop context.Context) (err error) {
 		return err
 	}
 	s.http = ln.Addr()
+	if s.agents, err = s.openAgents(stop); err != nil {
+		return errors.Join(err, ln.Close())
+	}
 	if err := s.collector.Bind(stop); err != nil {
 		return errors.Join(s.bindHint(err), ln.Close())
 	}
@@ -123,6 +127,9 @@ func (s *Server) all(stop context.Context, ln net.Listener, a *api.API) error {
 	}
 	if len(s.cfg.Elements) > 0 {
 		g.Go(func() error { return watch(collecting, s.cfg.Elements, s.useElements) })
+	}
+	if s.agents.ln != nil {
+		g.Go(func() error { return s.agents.run(failing) })
 	}
 	g.Go(func() error {
 		defer stopCollecting()

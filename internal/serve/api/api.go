@@ -39,6 +39,8 @@ type Config struct {
 	Adapters func() []Adapter
 	// Topology tells what was attached to what at a moment, without arcs; nil for a server that does not know.
 	Topology func(at time.Time) Topology
+	// Agents answers /api/v1/agents and below; nil for a server that has none.
+	Agents http.Handler
 
 	Console      http.Handler  // the web console, at "/"; nil gives a page that says how to build it
 	Version      string        // of the product
@@ -89,6 +91,10 @@ func New(cfg Config) (*API, error) {
 	a.explain()
 	a.adapters()
 	a.topology()
+	if cfg.Agents != nil {
+		mux.Handle("GET /api/v1/agents", cfg.Agents)
+		mux.Handle("GET /api/v1/agents/{name}", cfg.Agents)
+	}
 	mux.HandleFunc("GET /api/v1/events", a.events)
 	mux.HandleFunc("GET /api/v1/sql", a.sql)
 	mux.HandleFunc("GET /healthz", a.health)

@@ -33,6 +33,11 @@ type Settings struct {
 	Exporters     string   // file with what exporters do not say of themselves, "" for none
 	Elements      []string // files with definitions of elements that the tables do not name
 
+	Agents      string // address that agents come to, "" for none
+	AgentsCert  string // PEM files of TLS there; "" for a certificate of the server's own authority
+	AgentsKey   string
+	AgentsLease time.Duration // how long agents' taps go on without the server
+
 	QueryMemory  int64         // of the query engine, bytes; 0 for the store's own choice
 	QueryTimeout time.Duration // longest time of one report
 	Flush        time.Duration // records are durable after that long
@@ -46,7 +51,7 @@ type Settings struct {
 func Default() Settings {
 	return Settings{
 		Data: "/var/lib/crosstap", HTTP: "127.0.0.1:8474", Flows: []string{"127.0.0.1:4739", "tcp://127.0.0.1:4739", "127.0.0.1:2055", "127.0.0.1:6343"},
-		QueryTimeout: 30 * time.Second, Flush: 2 * time.Second, KeepRollups: 400 * 24 * time.Hour,
+		AgentsLease: 5 * time.Minute, QueryTimeout: 30 * time.Second, Flush: 2 * time.Second, KeepRollups: 400 * 24 * time.Hour,
 	}
 }
 
@@ -84,6 +89,10 @@ func All() []Setting {
 		list("elements", "file with definitions of information elements without a name, .yaml or .csv; watched; repeatable", func(s *Settings) *[]string { return &s.Elements }),
 		text("outputs", "file with where records and datagrams go beside the store; in the settings file also the list itself", func(s *Settings) *string { return &s.Outputs }),
 		text("inventory", "file with the names of VMs, hosts, tenants and observers; watched", func(s *Settings) *string { return &s.Inventory }),
+		text("agents", "address that agents come to over TLS, such as 0.0.0.0:8475; none unless given", func(s *Settings) *string { return &s.Agents }),
+		text("agents-cert", "certificate for agents, PEM; without it the server makes its own, and tokens carry its pin", func(s *Settings) *string { return &s.AgentsCert }),
+		text("agents-key", "its key", func(s *Settings) *string { return &s.AgentsKey }),
+		span("agents-lease", "how long agents' taps go on without the server", func(s *Settings) *time.Duration { return &s.AgentsLease }),
 		size("query-memory", "memory of the query engine, such as 128MiB (default a quarter of the machine's)", func(s *Settings) *int64 { return &s.QueryMemory }),
 		span("query-timeout", "longest time of one report", func(s *Settings) *time.Duration { return &s.QueryTimeout }),
 		span("flush", "accepted records are durable after that long", func(s *Settings) *time.Duration { return &s.Flush }),
@@ -101,6 +110,9 @@ func (s Settings) Check() error {
 	}
 	if err := checkAddress(s.HTTP); err != nil {
 		return fmt.Errorf("http: %w", err)
+	}
+	if err := s.checkAgents(); err != nil {
+		return err
 	}
 	if s.FlowsBuffer != 0 && (s.FlowsBuffer < 4096 || s.FlowsBuffer > 1<<30) {
 		return fmt.Errorf("flows-buffer: %s: expected 4KiB to 1GiB", sizeText(s.FlowsBuffer))

@@ -1,0 +1,433 @@
+//go:build !agent
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	farend "crosstap/internal/agent"
+	"crosstap/internal/agentapi"
+	"crosstap/internal/answer"
+	"crosstap/internal/ask"
+	"crosstap/internal/pki"
+	"crosstap/internal/serve/agent"
+	"crosstap/internal/serve/settings"
+)
+
+// agentList is the answer of api/v1/agents.
+type agentList struct {
+	Rows []agent.Agent `json:"rows"`
+}
+
+// agentRow is a line of get agents.
+type agentRow struct {
+	Name       string  `json:"name"`
+	State      string  `json:"state"`
+	Host       string  `json:"host"`
+	LastSeen   string  `json:"last_seen"`
+	Taps       string  `json:"taps"` // that run, of those that it was given
+	Level      string  `json:"level"`
+	Dropped    uint64  `json:"dropped"`
+	CPU        float64 `json:"cpu"`
+	Resident   string  `json:"resident"`
+	Payload    bool    `json:"payload"`
+	Current    bool    `json:"current"`
+	Interfaces int     `json:"interfaces"`
+	Findings   int     `json:"findings"`
+}
+
+type agentRows struct {
+	Rows []agentRow `json:"rows"`
+}
+
+// getAgents lists the agents, or the one of a name.
+func getAgents(cmd *cobra.Command, src *source, l *look, name string) error {
+	if err := l.check(); err != nil {
+		return err
+	}
+	c, done, err := src.open(cmd.Context())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = done() }() // only read
+	body, err := src.get(cmd.Context(), c, "api/v1/agents", nil)
+	if err != nil {
+		return err
+	}
+	var list agentList
+	if err := json.Unmarshal(body, &list); err != nil {
+		return fmt.Errorf("get agents: answer of %s: %w", c.Server(), err)
+	}
+	doc := agentRows{Rows: []agentRow{}}
+	for _, a := range list.Rows {
+		if name == "" || a.Name == name {
+			doc.Rows = append(doc.Rows, rowOf(&a, time.Now()))
+		}
+	}
+	if len(doc.Rows) == 0 {
+		fmt.Fprintln(cmd.ErrOrStderr(), "no agent has come yet; see: crosstap agent --help, crosstap serve --agents, crosstap token create")
+	}
+	return l.print(cmd.OutOrStdout(), body, &doc)
+}
+
+// rowOf sums an agent up.
+func rowOf(a *agent.Agent, now time.Time) agentRow {
+	r := agentRow{Name: a.Name, State: a.State, Host: a.Host, LastSeen: agentAge(a.Seen, now), CPU: a.CPU, Resident: answer.Bytes(uint64(a.Resident)), Payload: a.Payload,
+		Current: a.Current, Interfaces: len(a.Interfaces), Findings: len(a.Findings), Level: "full"}
+	running, worst := 0, 0
+	for _, t := range a.Taps {
+		if t.State == agentapi.StateRunning {
+			running++
+		} else {
+			r.Findings++
+		}
+		if n := levelRank(t.Level); n > worst && t.State == agentapi.StateRunning {
+			worst, r.Level = n, t.Level
+		}
+		for _, b := range t.Books {
+			if b.Stage == "filter" || b.Stage == "handover" || b.Stage == "sample" || b.Stage == "dedup" {
+				continue // on purpose
+			}
+			for _, d := range b.Dropped {
+				if d.Reason != "filtered_in_kernel" && d.Reason != "non_ip" && d.Reason != "filtered" {
+					r.Dropped += d.N
+				}
+			}
+		}
+	}
+	r.Taps = fmt.Sprintf("%d/%d", running, len(a.Given))
+	return r
+}
+
+func levelRank(name string) int {
+	for i, n := range []string{"full", "sliced", "sampled", "flows_only", "off"} {
+		if n == name {
+			return i
+		}
+	}
+	return 0
+}
+
+// describeAgent prints all that is known of an agent.
+func describeAgent(cmd *cobra.Command, src *source, l *look, name string) error {
+	if err := l.check(); err != nil {
+		return err
+	}
+	c, done, err := src.open(cmd.Context())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = done() }() // only read
+	body, err := src.get(cmd.Context(), c, "api/v1/agents/"+name, nil)
+	if err != nil {
+		return err
+	}
+	var a agent.Agent
+	if err := json.Unmarshal(body, &a); err != nil {
+		return fmt.Errorf("describe agent: answer of %s: %w", c.Server(), err)
+	}
+	switch l.output {
+	case "json":
+		_, err = cmd.OutOrStdout().Write(body)
+	case "yaml":
+		err = answer.YAML(cmd.OutOrStdout(), body)
+	case "table", "wide":
+		_, err = io.WriteString(cmd.OutOrStdout(), agentText(&a, time.Now()))
+	default:
+		return usagef("describe agent: -o %q: expected table, json or yaml", l.output)
+	}
+	return err
+}
+
+func agentText(a *agent.Agent, now time.Time) string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("agent      %s, %s, seen %s", a.Name, a.State, agentAge(a.Seen, now))
+	line("host       %s, %s, crosstap %s", a.Host, a.System, a.Software)
+	line("cost       %.1f%% of a processor, %s resident%s", a.CPU*100, answer.Bytes(uint64(a.Resident)), budgetOf(a.Budget))
+	line("payload    %s", map[bool]string{true: "allowed", false: "not allowed"}[a.Payload])
+	if !a.Current && a.State == agent.Online {
+		line("taps       it does not yet run what it was given")
+	}
+	for _, f := range a.Findings {
+		line("finding    %s", f)
+	}
+	for _, t := range a.Taps {
+		tapText(line, &t, now)
+	}
+	for _, i := range a.Interfaces {
+		line("interface  %s (%s, %s%s) %s", i.Name, i.Kind, i.MAC, portOf(i.Master), strings.Join(i.Addresses, " "))
+	}
+	return b.String()
+}
+
+func budgetOf(text string) string {
+	if text == "" {
+		return ", no budget"
+	}
+	return ", budget " + text
+}
+
+func portOf(master string) string {
+	if master == "" {
+		return ""
+	}
+	return ", port of " + master
+}
+
+func tapText(line func(string, ...any), t *agentapi.Tap, now time.Time) {
+	line("tap        %s: %s for %s, level %s; %.0f frames/s, %.1f%% CPU, %s, %s/s mirrored", t.Name, t.State, now.Sub(t.Since).Round(time.Second), t.Level,
+		t.Frames, t.CPU*100, answer.Bytes(uint64(t.Memory)), answer.Bytes(uint64(t.Mirror/8)))
+	if t.Error != "" {
+		line("           %s", t.Error)
+	}
+	if t.Gap > 0 {
+		line("           nothing was captured for %s when it took another's place", t.Gap)
+	}
+	for _, s := range t.Steps {
+		line("           %s %s → %s: %s", s.Time.Local().Format(time.TimeOnly), s.From, s.To, s.Why)
+	}
+	for _, s := range t.Books {
+		line("           %-10s %s in, %s out, %d held%s (%s)", s.Stage, answer.Count(s.In+s.Made), answer.Count(s.Out), s.Held, drops(s.Dropped), s.Unit)
+	}
+	for _, d := range t.To {
+		line("           to %s: %s %s sent, %d wait, %s shed, %s errors%s", d.URL, answer.Count(d.Sent), d.Unit, d.Queued, answer.Count(d.Shed), answer.Count(d.Errors), note(d.Error))
+	}
+	for _, w := range t.Warnings {
+		line("           warning: %s", w)
+	}
+}
+
+// newAgentTaps is the command that gives taps to an agent directly.
+func newAgentTaps() *cobra.Command {
+	var server, token, file, ca string
+	cmd := &cobra.Command{
+		Use: "taps NAME [-f FILE]", Short: "Give an agent its taps, or show them", Args: cobra.ExactArgs(1),
+		Long: `taps gives an agent the taps of a file, instead of those that it had. Without -f it prints them, in the form of the file. An agent that has not come yet
+gets its taps when it comes. -f /dev/null takes all of them away.
+
+The token needs the role operator.`,
+		Example: `  crosstap token create --data /var/lib/crosstap --role operator > operator
+  crosstap agent taps kvm-04 --server https://127.0.0.1:8475 --token operator -f taps.yaml
+  crosstap agent taps kvm-04 --server https://127.0.0.1:8475 --token operator`,
+		RunE: func(cmd *cobra.Command, args []string) error { return agentTaps(cmd, args[0], server, token, file, ca) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&server, "server", os.Getenv("CROSSTAP_AGENT_SERVER"), "URL of the server, as serve --agents listens")
+	f.StringVar(&token, "token", "", "file with a token of role operator")
+	f.StringVarP(&file, "file", "f", "", "YAML or JSON file with taps")
+	f.StringVar(&ca, "ca", "", "trust these authorities (PEM) instead of the token's pin")
+	return cmd
+}
+
+func agentTaps(cmd *cobra.Command, name, server, tokenFile, file, ca string) error {
+	token, err := readToken(tokenFile)
+	if err != nil {
+		return exit(exitUsage, err)
+	}
+	c, err := newOperator(server, token, ca)
+	if err != nil {
+		return exit(exitUsage, err)
+	}
+	method, body := http.MethodGet, []byte(nil)
+	if file != "" {
+		method = http.MethodPut
+		if body, err = os.ReadFile(file); err != nil {
+			return exit(exitUsage, err)
+		}
+	}
+	out, err := c.do(cmd, method, "agents/"+name+"/taps", body)
+	if err != nil {
+		return err
+	}
+	if method == http.MethodPut {
+		fmt.Fprintf(cmd.ErrOrStderr(), "crosstap: agent %s has its taps; crosstap describe agent %s shows how they are\n", name, name)
+		return nil
+	}
+	return answer.YAML(cmd.OutOrStdout(), out)
+}
+
+// operator speaks to the server's side of agents.
+type operator struct {
+	client *http.Client
+	base   string
+	token  agentapi.Token
+}
+
+func newOperator(server string, token agentapi.Token, ca string) (*operator, error) {
+	client, base, err := farend.Client(server, token, pki.Client{CA: ca})
+	return &operator{client, base, token}, err
+}
+
+func (o *operator) do(cmd *cobra.Command, method, path string, body []byte) ([]byte, error) {
+	req, err := http.NewRequestWithContext(cmd.Context(), method, o.base+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+o.token.Bearer())
+	res, err := o.client.Do(req)
+	if err != nil {
+		return nil, exit(exitNoServer, err)
+	}
+	defer res.Body.Close()
+	out, err := io.ReadAll(io.LimitReader(res.Body, 16<<20))
+	if err != nil {
+		return nil, exit(exitNoServer, err)
+	}
+	if res.StatusCode == http.StatusOK {
+		return out, nil
+	}
+	p := &ask.Problem{Status: res.StatusCode}
+	_ = json.Unmarshal(out, p)
+	return nil, exit(problemCode(res.StatusCode), p)
+}
+
+func newToken() *cobra.Command {
+	cmd := &cobra.Command{Use: "token", GroupID: "setup", Short: "Make, list and revoke tokens of agents and operators", Args: knownCommand,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	var data string
+	cmd.PersistentFlags().StringVar(&data, "data", settings.Default().Data, "store directory of the server")
+	cmd.AddCommand(tokenCreate(&data), tokenList(&data), tokenRevoke(&data))
+	return cmd
+}
+
+func tokenCreate(data *string) *cobra.Command {
+	var g agent.Grant
+	var life time.Duration
+	var noPin bool
+	cmd := &cobra.Command{
+		Use: "create --role ROLE", Short: "Make a token and print it", Args: cobra.NoArgs,
+		Long: `create prints a new token. The server keeps a hash alone: what is lost cannot be shown again. It takes effect at once.
+
+Roles: agent may register an agent that copies flow records and headers; agent-payload one that copies payload, too; operator may
+give taps to agents. The token carries the pin of the server's own authority, so that an agent needs no certificate file. A server with --agents-cert has a
+certificate of others: give --no-pin, and --ca to agents where the system does not know its authority.`,
+		Example: `  crosstap token create --data /var/lib/crosstap --role agent > kvm-04.token
+  crosstap token create --data /var/lib/crosstap --role agent-payload --agent kvm-04 --life 720h > kvm-04.token`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if life < 0 {
+				return usagef("token: --life %s: must be positive", life)
+			}
+			return createToken(cmd.OutOrStdout(), *data, g, life, noPin)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&g.Role, "role", "", strings.Join(agentapi.Roles(), ", "))
+	f.StringVar(&g.Agent, "agent", "", "only for the agent of this name")
+	f.StringVar(&g.Note, "note", "", "what it is for")
+	f.DurationVar(&life, "life", 0, "how long it is valid (default for ever)")
+	f.BoolVar(&noPin, "no-pin", false, "without the pin of the server's own authority")
+	_ = cmd.RegisterFlagCompletionFunc("role", cobra.FixedCompletions(agentapi.Roles(), cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func createToken(w io.Writer, data string, g agent.Grant, life time.Duration, noPin bool) error {
+	tokens, err := openTokens(data)
+	if err != nil {
+		return err
+	}
+	token, err := tokens.Create(g, life)
+	if err != nil {
+		return exit(codeOf(err), err)
+	}
+	if !noPin {
+		authority, err := agent.OpenAuthority(agent.AuthorityPath(data))
+		if err != nil {
+			return exit(codeOf(err), err)
+		}
+		token.Pin = authority.Pin()
+	}
+	_, err = fmt.Fprintln(w, token)
+	return err
+}
+
+func openTokens(data string) (*agent.TokenFile, error) {
+	if _, err := os.Stat(data); err != nil {
+		return nil, exit(codeOf(err), fmt.Errorf("token: %w; --data is the store directory of the server", err))
+	}
+	tokens, err := agent.OpenTokens(agent.TokenPath(data))
+	if err != nil {
+		return nil, exit(codeOf(err), err)
+	}
+	return tokens, nil
+}
+
+// codeOf is the exit code of an error about files.
+func codeOf(err error) int {
+	if errors.Is(err, os.ErrPermission) {
+		return exitDenied
+	}
+	return exitUsage
+}
+
+// tokenRow is a line of token list.
+type tokenRow struct {
+	ID      string `json:"id"`
+	Role    string `json:"role"`
+	Agent   string `json:"agent"`
+	Created string `json:"created"`
+	Expires string `json:"expires"`
+	Note    string `json:"note"`
+}
+
+type tokenRows struct {
+	Rows []tokenRow `json:"rows"`
+}
+
+func tokenList(data *string) *cobra.Command {
+	var output string
+	cmd := &cobra.Command{Use: "list", Short: "List tokens, without their secrets", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			tokens, err := openTokens(*data)
+			if err != nil {
+				return err
+			}
+			list, err := tokens.List()
+			if err != nil {
+				return exit(codeOf(err), err)
+			}
+			doc := tokenRows{Rows: []tokenRow{}}
+			for _, g := range list {
+				r := tokenRow{ID: g.ID, Role: g.Role, Agent: g.Agent, Created: g.Created.Format(time.RFC3339), Note: g.Note, Expires: "never"}
+				if !g.Expires.IsZero() {
+					r.Expires = g.Expires.Format(time.RFC3339)
+				}
+				doc.Rows = append(doc.Rows, r)
+			}
+			return printDocument(cmd.OutOrStdout(), output, doc)
+		}}
+	cmd.Flags().StringVarP(&output, "output", "o", "table", "format: table, json, yaml")
+	return cmd
+}
+
+func tokenRevoke(data *string) *cobra.Command {
+	return &cobra.Command{Use: "revoke ID", Short: "Take a token back; whoever has it is refused at its next request", Args: cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			tokens, err := openTokens(*data)
+			if err != nil {
+				return err
+			}
+			if err := tokens.Revoke(args[0]); err != nil {
+				return exit(codeOf(err), err)
+			}
+			return nil
+		}}
+}
+
+// agentAge says how long ago something was.
+func agentAge(t *time.Time, now time.Time) string {
+	if t == nil {
+		return "never"
+	}
+	return now.Sub(*t).Round(time.Second).String() + " ago"
+}
