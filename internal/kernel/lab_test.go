@@ -40,7 +40,7 @@ func newLab(t *testing.T) *lab {
 		l.host.Sh(fmt.Sprintf("ip link add p%[1]d type veth peer name eth0 netns NS; ip link set p%[1]d addrgenmode none; ip link set p%[1]d master br0 up", i+1), vm)
 		vm.Sh(fmt.Sprintf("ip link set eth0 up; ip addr add 10.9.0.%[1]d/24 dev eth0; ip addr add fd09::%[1]d/64 dev eth0 nodad", i+1))
 	}
-	l.host.Sh(`ip link add up0 mtu 9000 type veth peer name eth0 mtu 9000 netns NS; ip link set up0 addrgenmode none; ip link set up0 up
+	l.host.Sh(`ip link add up0 mtu 9000 type veth peer name eth0 mtu 9000 netns NS; ip link set up0 up
 		ip addr add 10.7.0.1/24 dev up0; ip addr add fd07::1/64 dev up0 nodad`, l.tool)
 	l.tool.Sh("ip link set eth0 up; ip addr add 10.7.0.9/24 dev eth0; ip addr add fd07::9/64 dev eth0 nodad")
 	l.host.Sh(ethtool + " -K up0 tx off tso off gso off") // checksums and segments as on a wire

@@ -358,10 +358,12 @@ func (w *wrapper) addresses(c *code) {
 		return
 	}
 	at := int16(outerAt + w.o.head() + w.o.Seq)
+	fetch := asm.FetchAdd.Mem(asm.R1, asm.R2, asm.Word, 0)
+	fetch.Constant = 1 // BPF_ADD | BPF_FETCH, which cilium/ebpf 0.22 forgets to encode
 	c.add(
 		asm.LoadMapValue(asm.R1, w.way.seq.FD(), 0),
 		asm.Mov.Imm(asm.R2, 1),
-		asm.FetchAdd.Mem(asm.R1, asm.R2, asm.Word, 0),
+		fetch,
 		asm.Mov.Reg32(asm.R3, asm.R2), asm.RSh.Imm32(asm.R3, 16),
 	)
 	putBE(c, at, asm.R3)
