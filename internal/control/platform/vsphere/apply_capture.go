@@ -48,9 +48,12 @@ func (t *machineTarget) read(ctx context.Context) (fields, error) {
 	}
 	m.applyVM(t.vm.Self.Value, changes)
 	v := m.vms[t.vm.Self.Value]
-	kind := kindMachine
-	if t.adapters {
-		kind = kindAdapters
+	kind := kindAdapters
+	if !t.adapters {
+		kind = kindMachine
+		if v.note == "" {
+			return nil, nil // not ours, or no longer
+		}
 	}
 	return part(kind, m.captureObject(v, platform.ParseMark(v.note)).Raw), nil
 }

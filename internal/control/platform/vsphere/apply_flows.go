@@ -19,6 +19,9 @@ import (
 // place for one.
 const attributeName = "crosstap"
 
+// noField stands for a custom attribute that nobody has made yet.
+const noField = -1
+
 // ipfixTarget is the flow export of a distributed switch, with the port groups that take part.
 type ipfixTarget struct {
 	onSwitch
@@ -195,7 +198,7 @@ func (t *ipfixTarget) setAttribute(ctx context.Context, value string) error {
 	if err != nil {
 		return err
 	}
-	if field == 0 {
+	if field == noField {
 		def, err := m.Add(ctx, attributeName, "", nil, nil)
 		if err != nil {
 			return err
@@ -209,20 +212,20 @@ func (t *ipfixTarget) setAttribute(ctx context.Context, value string) error {
 	return nil
 }
 
-// customField returns the key of our custom attribute, 0 when there is none.
+// customField returns the key of our custom attribute, noField when there is none.
 func customField(ctx context.Context, c *connection) (int32, error) {
 	ref := c.client.ServiceContent.CustomFieldsManager
 	if ref == nil {
-		return 0, nil // an ESXi host on its own
+		return noField, nil // an ESXi host on its own
 	}
 	var m mo.CustomFieldsManager
 	if err := get(ctx, c, *ref, &m, "field"); err != nil {
-		return 0, err
+		return noField, err
 	}
 	for _, f := range m.Field {
 		if f.Name == attributeName && f.ManagedObjectType == "" {
 			return f.Key, nil
 		}
 	}
-	return 0, nil
+	return noField, nil
 }

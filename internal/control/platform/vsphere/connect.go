@@ -201,16 +201,17 @@ func (v *VSphere) with(ctx context.Context, f func(*connection) error) error {
 func sessionGone(err error) bool { return fault.Is(err, &types.NotAuthenticated{}) }
 
 // Close ends the session with the server, if there is one. The platform can be used again afterwards.
-func (v *VSphere) Close() {
+func (v *VSphere) Close() error {
 	v.mu.Lock()
 	c := v.conn
 	v.conn = nil
 	v.mu.Unlock()
 	if c == nil {
-		return
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), logoutWithin)
 	defer cancel()
 	_ = c.session.Logout(ctx) // the server ends it by itself too
 	c.release()
+	return nil
 }

@@ -3,6 +3,8 @@ package vsphere
 import (
 	"context"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -12,6 +14,8 @@ import (
 	"github.com/vmware/govmomi"
 	"github.com/vmware/govmomi/find"
 	"github.com/vmware/govmomi/object"
+	"github.com/vmware/govmomi/vim25/mo"
+	"github.com/vmware/govmomi/vim25/types"
 
 	"crosstap/internal/control/platform"
 	"crosstap/internal/control/platform/vsphere/vsim"
@@ -39,7 +43,7 @@ func dialAs(t *testing.T, s *vsim.Server, user, password string, options map[str
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(v.Close)
+	t.Cleanup(func() { _ = v.Close() })
 	return v
 }
 
@@ -247,4 +251,52 @@ func addNIC(t *testing.T, f *find.Finder, m *object.VirtualMachine, network stri
 	if err := m.AddDevice(ctx, card); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func writeFile(t *testing.T, b []byte) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(name, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func mustConnect(t *testing.T, v *VSphere) *connection {
+	t.Helper()
+	c, err := v.connected(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func groupVersion(t *testing.T, c *connection, ref types.ManagedObjectReference) string {
+	t.Helper()
+	var g mo.DistributedVirtualPortgroup
+	if err := get(t.Context(), c, ref, &g, "config"); err != nil {
+		t.Fatal(err)
+	}
+	return g.Config.ConfigVersion
+}
+
+// refOf returns the reference of a machine.
+func refOf(t *testing.T, v *VSphere, name string) string {
+	t.Helper()
+	c := mustConnect(t, v)
+	refs, err := list(t.Context(), c, "VirtualMachine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range refs {
+		var vm mo.VirtualMachine
+		if err := get(t.Context(), c, r, &vm, "name"); err != nil {
+			t.Fatal(err)
+		}
+		if vm.Name == name {
+			return r.Value
+		}
+	}
+	t.Fatalf("no machine %q", name)
+	return ""
 }

@@ -11,6 +11,7 @@ import (
 )
 
 func TestInventoryOfVCenter(t *testing.T) {
+	t.Parallel()
 	_, v := simulate(t, vsim.Config{})
 	s := read(t, v)
 	if len(s.Hosts) != 2 || len(s.VMs) != 4 || len(s.Switches) != 3 {
@@ -47,6 +48,7 @@ func TestInventoryOfVCenter(t *testing.T) {
 }
 
 func TestInventoryOfHost(t *testing.T) {
+	t.Parallel()
 	_, v := simulate(t, vsim.Config{ESX: true})
 	s := read(t, v)
 	if len(s.Hosts) != 1 || len(s.VMs) != 4 || len(s.Switches) != 1 {
@@ -68,6 +70,7 @@ func TestInventoryOfHost(t *testing.T) {
 }
 
 func TestWatchFollows(t *testing.T) {
+	t.Parallel()
 	sim, v := simulate(t, vsim.Config{})
 	w := watch(t, v)
 	const name = "DC0_C0_RP0_VM0"

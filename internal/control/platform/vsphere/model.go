@@ -26,7 +26,7 @@ type model struct {
 	places   map[string]place // folders, datacenters, clusters
 	networks map[string]string
 	tags     map[string]map[string]string
-	field    int32 // key of our custom attribute; 0 while there is none
+	field    int32 // key of our custom attribute; noField while there is none
 
 	byUUID map[string]*dvSwitch
 	dirty  map[string]struct{}            // by reference, what has changed since the last update
@@ -97,7 +97,7 @@ type place struct{ name, parent, kind string }
 
 func newModel(set *settings, vcenter bool) *model {
 	return &model{
-		set: set, vcenter: vcenter, vms: map[string]*machine{}, hosts: map[string]*host{}, switches: map[string]*dvSwitch{}, groups: map[string]*dvGroup{},
+		set: set, vcenter: vcenter, field: noField, vms: map[string]*machine{}, hosts: map[string]*host{}, switches: map[string]*dvSwitch{}, groups: map[string]*dvGroup{},
 		places: map[string]place{}, networks: map[string]string{}, tags: map[string]map[string]string{}, byUUID: map[string]*dvSwitch{},
 		dirty: map[string]struct{}{}, whole: true, told: map[string][]platform.Ref{}, owner: map[platform.Ref]string{},
 		onHost: map[string]map[string]struct{}{}, inPG: map[string]map[string]struct{}{},

@@ -68,7 +68,7 @@ func (m *model) applySwitch(r string, changes []types.PropertyChange) {
 // ownField returns the value of our custom attribute.
 func (m *model) ownField(values []types.BaseCustomFieldValue) string {
 	for _, v := range values {
-		if s, ok := v.(*types.CustomFieldStringValue); ok && m.field != 0 && s.Key == m.field {
+		if s, ok := v.(*types.CustomFieldStringValue); ok && m.field != noField && s.Key == m.field {
 			return s.Value
 		}
 	}

@@ -45,9 +45,10 @@ type stepper struct {
 
 // Steps is described at platform.Platform.
 func (v *VSphere) Steps(now *platform.Snapshot, all platform.Want) ([]platform.Step, []platform.Refusal) {
-	want := all.Sessions
+	want := merge(all.Sessions)
 	b := &stepper{
 		set: &v.set, now: now, ids: keys(now.Objects), owner: all.Owner, keep: all.Keep, taken: map[string]bool{}, kept: map[string]bool{}, planned: map[string]fields{}, sessions: map[string]int{},
+		flows: map[string]*wanted{},
 	}
 	for _, o := range now.Objects {
 		if o.Kind == kindSession {

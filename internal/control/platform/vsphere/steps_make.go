@@ -322,7 +322,7 @@ func (b *stepper) export(s *platform.Session) {
 	}
 	groups := b.groupsOf(s, sw)
 	f := b.exportFields(s)
-	if f == nil {
+	if b.kept[s.Mark.Key()] {
 		return
 	}
 	if have := b.flows[sw.ID]; have != nil {

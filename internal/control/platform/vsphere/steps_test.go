@@ -9,6 +9,7 @@ import (
 )
 
 func TestRemoteMirror(t *testing.T) {
+	t.Parallel()
 	_, v := simulate(t, vsim.Config{})
 	s := read(t, v)
 	want := remoteSession(t, s, "web", "DC0_C0_RP0_VM0", "DC0_C0_RP0_VM1")

@@ -98,9 +98,10 @@ func (f *follower) close(ctx context.Context) {
 
 // next waits for the next updates and applies them. more is set when the server holds back others that belong to them.
 func (f *follower) next(ctx context.Context, wait int32) (more bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(wait)*time.Second+answerWithin)
-	defer cancel()
-	set, err := f.collector.WaitForUpdates(ctx, f.version, &types.WaitOptions{MaxWaitSeconds: &wait, MaxObjectUpdates: batchObjects})
+	set, err := f.wait(ctx, &types.WaitOptions{MaxWaitSeconds: &wait, MaxObjectUpdates: batchObjects})
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
 	if err != nil || set == nil {
 		return false, err
 	}
@@ -111,6 +112,19 @@ func (f *follower) next(ctx context.Context, wait int32) (more bool, err error) 
 		}
 	}
 	return set.Truncated != nil && *set.Truncated, nil
+}
+
+// wait makes one call. Its end is asked for politely: a call that is torn down goes on at the server.
+func (f *follower) wait(ctx context.Context, o *types.WaitOptions) (*types.UpdateSet, error) {
+	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(*o.MaxWaitSeconds)*time.Second+answerWithin)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() {
+		_ = f.collector.CancelWaitForUpdates(call)
+		_ = pause(call, tidyWithin) // it may have come before the call itself
+		cancel()
+	})
+	defer stop()
+	return f.collector.WaitForUpdates(call, f.version, o)
 }
 
 // all reads until the server has told everything.
@@ -232,7 +246,7 @@ func (v *VSphere) watchModel(ctx context.Context, f *follower, update func(platf
 		if more, err = f.next(ctx, wait); err != nil {
 			return err
 		}
-		if f.model.field == 0 {
+		if f.model.field == noField {
 			if err := f.relearnField(ctx); err != nil {
 				return err
 			}
@@ -250,7 +264,7 @@ func (f *follower) relearnField(ctx context.Context) error {
 		return nil
 	}
 	field, err := customField(ctx, f.c)
-	if err != nil || field == 0 {
+	if err != nil || field == noField {
 		return err
 	}
 	f.model.field = field

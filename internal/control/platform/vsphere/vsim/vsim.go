@@ -71,6 +71,8 @@ type Server struct {
 	x     *extension
 }
 
+var creating sync.Mutex
+
 // Start begins a simulation. Close ends it.
 func Start(c Config) (*Server, error) {
 	c = c.withDefaults()
@@ -79,7 +81,10 @@ func Start(c Config) (*Server, error) {
 		model = simulator.ESX()
 	}
 	model.Host, model.Cluster, model.ClusterHost, model.Machine = 0, 1, c.Hosts, c.VMs
-	if err := model.Create(); err != nil {
+	creating.Lock() // vcsim makes all models through one session
+	err := model.Create()
+	creating.Unlock()
+	if err != nil {
 		return nil, fmt.Errorf("vsim: model: %w", err)
 	}
 	pair, certPEM, err := certificate()
