@@ -70,6 +70,7 @@ func TestExamine(t *testing.T) {
 		f("TPACKET_V3 ring with vnet headers", OK)
 		f("veth pair", OK)
 		f("bridge", OK)
+		find(t, list, "path of taps")
 	}
 	if !Failed(list) || Failed(nil) {
 		t.Error("Failed")

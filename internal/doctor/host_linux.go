@@ -108,6 +108,31 @@ func (r *report) kernel(ctx context.Context, caps uint64) {
 			r.missing("kernel", p.name, why, p.use, p.action, p.needs...)
 		}
 	}
+	r.path(found)
+}
+
+// path says which path taps take on this machine, and why. It is what tap --path auto finds out by itself.
+func (r *report) path(found map[string]string) {
+	const check, use = "path of taps", "taps at the least cost for the applications"
+	way := ""
+	switch {
+	case found[checkTCX] == "":
+		way = "tcx"
+	case found[checkClsact] == "":
+		way = "clsact, as TCX is missing (" + found[checkTCX] + ")"
+	default:
+		r.missing("capture", check, "the packet ring for all: no programs at interfaces: "+found[checkClsact], use, "as root, on Linux 6.6 or newer, copies are made in the kernel")
+		return
+	}
+	if why := found[checkMirror]; why != "" {
+		r.missing("capture", check, "the packet ring for all: "+why, use, "Linux 5.14 or newer")
+		return
+	}
+	more := "flows and headers with --path"
+	if why := found[checkFlows]; why != "" {
+		more = "no flows or headers: " + why
+	}
+	r.ok("capture", check, "filtered or sampled copies for other hosts in the kernel by "+way+", all else by the packet ring; "+more, use)
 }
 
 func (r *report) userNamespaces(ctx context.Context) error {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"crosstap/internal/kernel"
 )
 
 // probe tries one feature of the kernel inside a network namespace that nobody else uses. The error says why it
@@ -26,13 +28,34 @@ var probes = []probe{
 	{"veth pair", "the lab, tap ports", []string{"demo"}, "modprobe veth", tryVeth},
 	{"bridge", "the lab", []string{"demo"}, "modprobe bridge", tryBridge},
 	{"VXLAN", "the lab, tunnels", []string{"demo"}, "modprobe vxlan", tryVXLAN},
+	{checkTCX, "copies, flow counts and headers made in the kernel (tap --path tcx)", nil, "Linux 6.6 or newer; without it clsact is used", func() error { return tryWay(kernel.TCX) }},
+	{checkFlows, "flow counts and headers made in the kernel", nil, "Linux 5.12 or newer; without it frames come through the packet ring", kernel.TryFlows},
+	{checkMirror, "copies made in the kernel", nil, "Linux 5.14 or newer; without it user space makes the copies", kernel.TryMirror},
 	{"tc clsact", "mirrors on Linux bridges", nil, "modprobe sch_ingress", tryClsact},
+	{checkClsact, "copies, flow counts and headers made in the kernel (tap --path clsact)", nil, "modprobe cls_bpf; without it frames come through the packet ring", func() error { return tryWay(kernel.Clsact) }},
 	{"tc u32 with mirred", "mirrors on Linux bridges", []string{"demo"}, "modprobe cls_u32 act_mirred", tryU32},
 	{"tc matchall with mirred", "mirrors without a filter", nil, "modprobe cls_matchall; without it u32 is used", tryMatchall},
 	{"tc flower", "filters of mirrors", nil, "modprobe cls_flower; without it u32 or the residual filter is used", tryFlower},
 	{"nft dup", "copies by nftables", nil, "modprobe nft_dup_netdev, apt-get install nftables", tryNft},
 	{"Geneve", "Geneve tunnels", nil, "modprobe geneve; crosstap reads Geneve without it", tryGeneve},
 	{"ERSPAN", "ERSPAN tunnels", nil, "modprobe ip_gre; crosstap reads ERSPAN without it", tryERSPAN},
+}
+
+// Checks that decide which path a tap can take.
+const (
+	checkTCX    = "eBPF at TCX"
+	checkClsact = "eBPF at clsact"
+	checkFlows  = "eBPF flow table and ring"
+	checkMirror = "eBPF copies"
+)
+
+// tryWay attaches a program to the veth pair.
+func tryWay(way kernel.Way) error {
+	from, _, err := ends()
+	if err != nil {
+		return err
+	}
+	return kernel.Try(way, from)
 }
 
 // Probe tries every feature and writes what went wrong as a JSON object, "" for what works. Call it in a process

@@ -292,7 +292,7 @@ func (w counter) table(keyLen int) {
 	key(asm.R3, valAt)
 	c.add(asm.Mov.Imm(asm.R4, 0), asm.FnMapUpdateElem.Call(), asm.JEq.Imm(asm.R0, 0, counted))
 	c.at(full)
-	w.k.stats.count(c, statExtra)
+	w.k.stats.count(c, statFull)
 	c.add(asm.Ja.Label(toUser))
 	c.at(found)
 	w.merge()

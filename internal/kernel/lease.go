@@ -12,6 +12,8 @@ import (
 // Lease is how long a program at a clsact qdisc goes on without its process.
 const Lease = 5 * time.Second
 
+var leaseLength = Lease // tests shorten it
+
 // leaseName is the name of the map in which a program finds the end of its lease. Sweep knows our programs by it.
 const leaseName = "xt_lease"
 
@@ -29,7 +31,7 @@ func newLease() (*lease, error) {
 
 // renew moves the end of the lease.
 func (l *lease) renew() error {
-	return l.m.Put(uint32(0), monotonic()+uint64(Lease))
+	return l.m.Put(uint32(0), monotonic()+uint64(leaseLength))
 }
 
 func (l *lease) close() {

@@ -31,6 +31,7 @@ func TestMain(m *testing.M) {
 }
 
 func victim(space, way string) string {
+	leaseLength = 2 * time.Second
 	c := Config{Interfaces: []string{"p1"}, NetNS: space, Filter: "udp dst port 7000"}
 	if way == Clsact.String() {
 		c.Way = Clsact

@@ -248,7 +248,7 @@ func TestMirrorSamples(t *testing.T) {
 		default:
 			t.Errorf("conversation %d: %+v", i, b)
 		}
-		if i == 24 && in > 3 && in < 15 { // enough has been seen
+		if in > 1 && i > in+1 { // some are, and some are not
 			break
 		}
 	}

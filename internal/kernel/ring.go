@@ -15,13 +15,12 @@ import (
 // ring is the reader's side of a BPF ring buffer (Documentation/bpf/ringbuf.rst): a page with the reader's position, which it
 // writes, a page with the programs' position, and the data, mapped twice in a row so that no entry is broken.
 type ring struct {
-	m        *ebpf.Map
-	reader   []byte
-	data     []byte // with the programs' page in front
-	page     int
-	mask     uint64
-	next     uint64 // position of the next entry to read
-	released atomic.Uint64
+	m      *ebpf.Map
+	reader []byte
+	data   []byte // with the programs' page in front
+	page   int
+	mask   uint64
+	next   uint64 // position of the next entry to read
 
 	mu    sync.Mutex
 	loans []*ringLoan // oldest first

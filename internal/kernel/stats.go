@@ -18,7 +18,7 @@ const (
 	statOut
 	statUp    // handed to user space for what the program cannot do itself
 	statLast  = statUp
-	statExtra = 6 // packets beyond the frames that were counted
+	statFull  = 6 // of those handed to user space, for want of room in the flow table
 	statTurn  = 7 // frames since the last one of the sample
 	statSlots = 8 // one cache line
 )
@@ -71,16 +71,6 @@ func (s *stats) count(c *code, slot int16) {
 	c.add(
 		asm.LoadMem(asm.R2, asm.R1, slot*8, asm.DWord),
 		asm.Add.Imm(asm.R2, 1),
-		asm.StoreMem(asm.R1, slot*8, asm.R2, asm.DWord),
-	)
-}
-
-// addReg adds what a register above R5 holds to a counter. R0 to R5 are lost.
-func (s *stats) addReg(c *code, slot int16, r asm.Register) {
-	s.line(c)
-	c.add(
-		asm.LoadMem(asm.R2, asm.R1, slot*8, asm.DWord),
-		asm.Add.Reg(asm.R2, r),
 		asm.StoreMem(asm.R1, slot*8, asm.R2, asm.DWord),
 	)
 }
