@@ -110,7 +110,7 @@ Exit codes: 0 done, 1 a finding, 2 wrong usage or configuration, 3 server unreac
 }
 
 // groups are the headings of the help, in their order.
-var groups = []*cobra.Group{{ID: "run", Title: "Run:"}, {ID: "ask", Title: "Ask:"}, {ID: "fix", Title: "Fix:"}, {ID: "setup", Title: "Setup:"}}
+var groups = []*cobra.Group{{ID: "run", Title: "Run:"}, {ID: "ask", Title: "Ask:"}, {ID: "taps", Title: "Tap:"}, {ID: "fix", Title: "Fix:"}, {ID: "setup", Title: "Setup:"}}
 
 // addCommands adds the commands and those headings that they stand under.
 func addCommands(root *cobra.Command, list []*cobra.Command) {

@@ -93,8 +93,11 @@ func (a *attached) close() error {
 	if a.stop != nil {
 		a.stop()
 	}
-	if c, ok := a.Platform.(interface{ Close() error }); ok {
+	switch c := a.Platform.(type) {
+	case interface{ Close() error }:
 		return c.Close()
+	case interface{ Close() }:
+		c.Close()
 	}
 	return nil
 }

@@ -39,8 +39,20 @@ const (
 //
 // The switch's own parsing decides: it takes IP behind LLC/SNAP for IP, and one VLAN tag of 802.1Q or 802.1ad off.
 func (f *Filter) OpenFlow() (entries []FlowEntry, residual bool, err error) {
+	entries, residual, extensions, err := f.openFlow()
+	return entries, residual || extensions, err
+}
+
+// OpenFlowResidual tells what the entries of OpenFlow pass beyond the filter: residual as there, but without the one case that is reported
+// as extensions, packets with the protocol and ports that the filter names behind IPv6 extension headers.
+func (f *Filter) OpenFlowResidual() (residual, extensions bool, err error) {
+	_, residual, extensions, err = f.openFlow()
+	return residual, extensions, err
+}
+
+func (f *Filter) openFlow() (entries []FlowEntry, residual, extensions bool, err error) {
 	if !linkLayers[f.Link].mac || f.Link != 1 {
-		return nil, false, fmt.Errorf("filter: OpenFlow: matches are known for Ethernet alone, not for %s", linkName(f.Link))
+		return nil, false, false, fmt.Errorf("filter: OpenFlow: matches are known for Ethernet alone, not for %s", linkName(f.Link))
 	}
 	s := switchable{bad: map[cmp]bool{}, live: map[cmp]bool{}}
 	for _, v := range newGraph(f.root).v {
@@ -55,11 +67,11 @@ func (f *Filter) OpenFlow() (entries []FlowEntry, residual bool, err error) {
 			s.bad[*w.beyond] = true
 			continue
 		case w.full:
-			return nil, false, fmt.Errorf("filter: OpenFlow: more than %d entries; shorten the expression", maxFlows)
+			return nil, false, false, fmt.Errorf("filter: OpenFlow: more than %d entries; shorten the expression", maxFlows)
 		}
-		return prune(w.out), s.residual || w.coarse, nil
+		return prune(w.out), s.residual || w.coarse, s.extensions, nil
 	}
-	return nil, false, fmt.Errorf("filter: OpenFlow: more than %d tests that a switch cannot make; shorten the expression", maxRewrites)
+	return nil, false, false, fmt.Errorf("filter: OpenFlow: more than %d tests that a switch cannot make; shorten the expression", maxRewrites)
 }
 
 // switchable rewrites a filter so that only tests a switch can make are left.
@@ -67,6 +79,8 @@ type switchable struct {
 	bad      map[cmp]bool // tests without a field
 	live     map[cmp]bool // tests that decide something at all
 	residual bool
+
+	extensions bool // what is residual is about IPv6 extension headers
 }
 
 // rewrite replaces what a switch cannot test by what lets more packets through. want is false under a negation, v6 true behind a
@@ -116,7 +130,7 @@ func (s *switchable) comparison(c cmp, want, v6 bool) Node {
 		return c
 	}
 	// the next header: the switch looks behind extension headers, so it finds more packets with a protocol
-	s.residual = s.residual || s.live[key]
+	s.extensions = s.extensions || s.live[key]
 	switch k {
 	case 0, 43, 44, ipAH, 60:
 		return yes(want)

@@ -338,6 +338,9 @@ func (m *maker) residual() bool {
 		}
 		m.filter = f
 	}
-	_, residual, err := m.filter.OpenFlow()
+	residual, extensions, err := m.filter.OpenFlowResidual()
+	if extensions {
+		m.warn("IPv6 packets with extension headers are copied when what is behind them matches the filter")
+	}
 	return residual || err != nil
 }

@@ -1,0 +1,267 @@
+//go:build !agent
+
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"crosstap/internal/control"
+	"crosstap/internal/control/policy"
+	"crosstap/internal/serve/controlapi"
+	"crosstap/internal/state"
+
+	"github.com/spf13/cobra"
+)
+
+// applied is what the command line reads of a change.
+type applied struct {
+	Plan    planned         `json:"plan"`
+	Outcome control.Outcome `json:"outcome"`
+}
+
+func newApply() *cobra.Command {
+	c := &change{}
+	cmd := &cobra.Command{
+		Use: "apply -f FILE", Short: "Make the platforms as policies want them", GroupID: "taps", Args: cobra.NoArgs,
+		Long: `apply puts the resources of the files in force, beside those that are in force already, and makes all platforms as they are wanted: new
+copies begin before old ones end, each step is read back, and a platform on which a step fails goes back to where it was. Only what
+carries our mark is ever touched. Applied again, or after a crash, it completes what is missing and does nothing twice.
+
+Exit codes: 0 done; 5 done on some platforms, those that were rolled back are named; 7 some of it is refused, the rest is done; 1 nothing
+could be done.
+
+` + policyHelp,
+		Example: `  crosstap apply -f blue-db.yaml --why INC-4711
+  crosstap apply -f taps/ --platform kvm-1@ovs=unix:/run/openvswitch/db.sock
+  crosstap apply                # again what is in force, after somebody has changed a switch`,
+	}
+	c.flags(cmd)
+	cmd.Flags().StringVar(&c.why, "why", "", "reason, for the history")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		q, err := c.request(cmd)
+		if err != nil {
+			return err
+		}
+		return c.make(cmd, "apply", q)
+	}
+	return cmd
+}
+
+// make sends a request that changes something, and tells what became of it.
+func (c *change) make(cmd *cobra.Command, path string, q *controlapi.Request) error {
+	var a applied
+	raw, err := c.call(cmd.Context(), cmd.ErrOrStderr(), http.MethodPost, path, nil, q, &a)
+	if err != nil {
+		return err
+	}
+	if c.output != "table" {
+		err = c.print(cmd.OutOrStdout(), raw)
+	} else {
+		printOutcome(cmd.OutOrStdout(), &a)
+	}
+	if err != nil {
+		return err
+	}
+	return outcomeCode(&a.Outcome)
+}
+
+func printOutcome(w io.Writer, a *applied) {
+	for _, e := range a.Plan.Edits {
+		verb := map[[2]bool]string{{false, true}: "created", {true, true}: "changed", {true, false}: "deleted"}[[2]bool{e.Before != "", e.After != ""}]
+		fmt.Fprintf(w, "%s/%s %s\n", strings.ToLower(e.Kind), e.Name, verb)
+	}
+	for _, t := range a.Plan.Taps {
+		for _, text := range t.Warnings {
+			fmt.Fprintf(w, "tap/%s: ! %s\n", t.Name, text)
+		}
+	}
+	printRefusals(w, a.Outcome.Refusals)
+	for _, p := range a.Outcome.Platforms {
+		fmt.Fprintf(w, "%s: %s, %d steps%s\n", p.Platform, p.State, p.Steps, because(p.Error))
+	}
+	switch {
+	case a.Outcome.Change == 0:
+		fmt.Fprintln(w, "nothing to do")
+	default:
+		fmt.Fprintf(w, "change %d: %s, %d steps\n", a.Outcome.Change, a.Outcome.State, a.Outcome.Steps)
+	}
+}
+
+// outcomeCode is the exit code of a change.
+func outcomeCode(o *control.Outcome) error {
+	failed := strings.Join(o.Failed(), ", ")
+	switch o.State {
+	case state.Partly:
+		return exit(exitPartly, fmt.Errorf("not done on %s; the others are done, and these are as they were", failed))
+	case state.Failed:
+		return exit(exitFinding, fmt.Errorf("not done on %s; everything is as it was", failed))
+	}
+	if len(o.Refusals) > 0 {
+		return exit(exitRefused, fmt.Errorf("%d refused, the rest is done", len(o.Refusals)))
+	}
+	return nil
+}
+
+func newDelete() *cobra.Command {
+	c := &change{}
+	cmd := &cobra.Command{
+		Use: "delete {-f FILE | KIND NAME}", Short: "Take resources out of force, and what was made for them off the platforms", GroupID: "taps", Args: cobra.MaximumNArgs(2),
+		Long: `delete takes the resources that the files name, or one by kind and name, out of force and removes from all platforms what was made for
+them. "crosstap rollback" brings them back.`,
+		Example: `  crosstap delete tap blue-db --why "ticket closed"
+  crosstap delete -f blue-db.yaml`,
+	}
+	c.flags(cmd)
+	cmd.Flags().StringVar(&c.why, "why", "", "reason, for the history")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		q, err := c.request(cmd)
+		if err != nil {
+			return err
+		}
+		if q.Delete, err = toDelete(q.Files, args); err != nil {
+			return err
+		}
+		q.Files = nil
+		return c.make(cmd, "apply", q)
+	}
+	return cmd
+}
+
+// toDelete names what a delete is about.
+func toDelete(files []controlapi.File, args []string) (out []policy.Resource, err error) {
+	switch {
+	case len(args) == 2:
+		kind := kindWords[strings.ToLower(args[0])]
+		if k := strings.ToLower(args[0]); k == "tenant" || k == "tenants" {
+			kind = policy.KindTenant
+		}
+		if kind == "" {
+			return nil, usagef("delete: there is no kind %q; kinds: tap, destination, platform, tenant", args[0])
+		}
+		out = append(out, policy.Resource{Kind: kind, Name: args[1]})
+	case len(args) == 1:
+		return nil, usagef("delete: name the kind and the name, such as: delete tap %s", args[0])
+	case len(files) == 0:
+		return nil, usagef("delete: give -f FILE, or KIND NAME")
+	}
+	for _, f := range files {
+		set, err := policy.Parse(f.Name, []byte(f.Text))
+		if err != nil {
+			return nil, exit(exitUsage, err)
+		}
+		for _, r := range set.Resources() {
+			if r.Kind != policy.KindPlatform { // others may use it: by name alone
+				out = append(out, policy.Resource{Kind: r.Kind, Name: r.Name})
+			}
+		}
+	}
+	return out, nil
+}
+
+func newRollback() *cobra.Command {
+	c := &change{}
+	cmd := &cobra.Command{
+		Use: "rollback CHANGE", Short: "Bring back what was in force before a change", GroupID: "taps", Args: cobra.ExactArgs(1),
+		Long:    `rollback puts the resources that a change has changed back to what they were before it, and makes the platforms so. It is a change itself, and can be rolled back. "crosstap history" lists changes.`,
+		Example: "  crosstap history\n  crosstap rollback 12 --why \"wrong tenant\"",
+	}
+	c.flags(cmd)
+	cmd.Flags().StringVar(&c.why, "why", "", "reason, for the history")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		id, err := strconv.ParseInt(args[0], 10, 64)
+		if err != nil || id < 1 {
+			return usagef("rollback: %q is no number of a change; \"crosstap history\" lists them", args[0])
+		}
+		if err := c.checkOutput(); err != nil {
+			return err
+		}
+		return c.make(cmd, "rollback", &controlapi.Request{Change: id, Who: author(), Why: c.why})
+	}
+	return cmd
+}
+
+func newTaps() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "taps", Short: "Pause, resume and stop taps", GroupID: "taps", Args: knownCommand,
+		Long: `taps pauses, resumes and stops taps. A paused tap stays in force and copies nothing. "taps stop" ends all taps on all platforms at once; "crosstap rollback" brings them back.`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	for _, verb := range []struct{ name, short string }{
+		{"pause", "Stop copying; the policies stay"}, {"resume", "Copy again"}, {"stop", "End all taps on all platforms, and take their policies out of force"},
+	} {
+		c := &change{}
+		sub := &cobra.Command{Use: verb.name + " [NAME...]", Short: verb.short}
+		c.flags(sub)
+		sub.Flags().StringVar(&c.why, "why", "", "reason, for the history")
+		all := sub.Flags().Bool("all", false, "all taps")
+		sub.RunE = func(cmd *cobra.Command, args []string) error {
+			switch {
+			case verb.name == "stop" && len(args) > 0:
+				return usagef("taps stop ends all taps; for one: crosstap delete tap %s", args[0])
+			case len(args) == 0 && !*all:
+				return usagef("taps %s: name taps, or say --all", verb.name)
+			case len(args) > 0 && *all:
+				return usagef("taps %s: names and --all exclude each other", verb.name)
+			}
+			return errors.Join(c.checkOutput(), c.make(cmd, verb.name, &controlapi.Request{Names: args, Who: author(), Why: c.why}))
+		}
+		cmd.AddCommand(sub)
+	}
+	return cmd
+}
+
+func newHistory() *cobra.Command {
+	c := &change{}
+	cmd := &cobra.Command{
+		Use: "history [CHANGE]", Short: "List changes of policies: who, when, why, and what became of them", GroupID: "taps", Args: cobra.MaximumNArgs(1),
+		Example: "  crosstap history\n  crosstap history 12 -o yaml",
+	}
+	c.controller.flags(cmd)
+	cmd.Flags().StringVarP(&c.output, "output", "o", "table", "format: table, json, yaml")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := c.checkOutput(); err != nil {
+			return err
+		}
+		path := "history"
+		var list controlapi.History
+		var one controlapi.Change
+		doc := any(&list)
+		if len(args) == 1 {
+			path, doc = "history/"+args[0], &one
+		}
+		raw, err := c.call(cmd.Context(), cmd.ErrOrStderr(), http.MethodGet, path, nil, nil, doc)
+		if err != nil {
+			return err
+		}
+		if c.output != "table" {
+			return c.print(cmd.OutOrStdout(), raw)
+		}
+		if len(args) == 1 {
+			list.Rows = []state.Change{one.Change}
+		}
+		printHistory(cmd.OutOrStdout(), list.Rows, one.Steps)
+		return nil
+	}
+	return cmd
+}
+
+func printHistory(w io.Writer, list []state.Change, steps []state.Step) {
+	for _, h := range list {
+		names := h.Resource
+		for _, e := range h.Edits {
+			names = append(names, e.Kind+" "+e.Name)
+		}
+		fmt.Fprintf(w, "%d  %s  %s  %s  %s  %s  %s\n", h.ID, h.At.Local().Format("2006-01-02 15:04:05"), h.Action, h.State, h.Who, strings.Join(names, ", "), h.Why)
+	}
+	for _, s := range steps {
+		var step struct{ Summary string }
+		_ = json.Unmarshal([]byte(s.Step), &step) // the text is shown as far as there is one
+		fmt.Fprintf(w, "  %d  %s  %s  %s%s\n", s.N, s.Platform, s.State, step.Summary, because(s.Error))
+	}
+}

@@ -1,0 +1,67 @@
+package control_test
+
+import (
+	"strings"
+	"testing"
+)
+
+// Copies to a tool's machine on the same bridge: each packet once, whichever ends are tapped, and none of others; when the tap goes they
+// end at once, also those of connections that were copied before.
+func TestMirrorToPort(t *testing.T) {
+	l := newLab(t, 1)
+	h := l.hosts[0]
+	a, b, c, tool := h.vm("web-1", 1), h.vm("db-1", 2), h.vm("other", 3), h.vm("ids", 9)
+	know(a, b, c)
+	l.learn(t, a, b, c)
+	got := listen(t, tool.ns, "udp port 5000")
+	a.send(t, b, 5000, 5) // begins before the tap: the switch has its flow in the cache
+	l.apply(destination("ids", "port: {vm: ids}") + tap("shop", `select: 'vm in (web-1, db-1)', destinations: [ids]`))
+	a.send(t, b, 5000, 20)
+	b.send(t, a, 5000, 20)
+	a.send(t, c, 5000, 20)
+	c.send(t, b, 5000, 20)
+	l.remove("Tap", "shop")
+	a.send(t, b, 5000, 20)
+	if want, is := "20× 10.1.0.1 10.1.0.2; 20× 10.1.0.1 10.1.0.3; 20× 10.1.0.2 10.1.0.1; 20× 10.1.0.3 10.1.0.2", tally(got("udp.port == 5000", "ip.src", "ip.dst")); is != want {
+		t.Errorf("the tool got %s\nwant %s", is, want)
+	}
+	if left := h.db.Vsctl("--no-headings list mirror") + h.db.Vsctl("list-br"); strings.Contains(left, "crosstap") {
+		t.Errorf("left: %s", left)
+	}
+}
+
+// Two hosts, a tunnel to a tool: what tapped machines on both hosts say to each other comes once, what they say to others once, filters
+// and cuts hold, and the encapsulations are what tshark takes them for.
+func TestRemoteMirror(t *testing.T) {
+	l := newLab(t, 2)
+	a, b := l.hosts[0].vm("web-1", 1), l.hosts[0].vm("other-1", 2)
+	c, d := l.hosts[1].vm("web-2", 3), l.hosts[1].vm("other-2", 4)
+	know(a, b, c, d)
+	l.learn(t, a, b, c, d)
+	f := func(name, url, policy, filter, display string, want string, fields ...string) {
+		t.Helper()
+		l.apply(destination("ids", "url: '"+url+"'") + tap("web", `select: 'vm like "web-%"', destinations: [ids], `+policy))
+		got := listen(t, l.tool, filter)
+		for _, pair := range [][2]*vm{{a, b}, {b, a}, {a, c}, {c, a}, {a, d}, {d, c}, {b, d}} {
+			pair[0].send(t, pair[1], 5000, 10)
+			pair[0].send(t, pair[1], 5001, 10)
+		}
+		if is := tally(got(display, fields...)); is != want {
+			t.Errorf("%s: the tool got\n %s\nwant\n %s", name, is, want)
+		}
+	}
+	once := "10× 10.1.0.1 10.1.0.2; 10× 10.1.0.1 10.1.0.3; 10× 10.1.0.1 10.1.0.4; 10× 10.1.0.2 10.1.0.1; 10× 10.1.0.3 10.1.0.1; 10× 10.1.0.4 10.1.0.3"
+	f("vxlan", "vxlan://10.99.0.9?vni=9001", "", "udp dst port 4789 and dst host 10.99.0.9", "vxlan.vni == 9001 && udp.port == 5000", once, "ip.src", "ip.dst")
+	f("gre, filtered", "gre://10.99.0.9?key=77", "filter: 'udp dst port 5001'", "ip proto 47", "gre.key == 77 && udp", once, "ip.src", "ip.dst")
+	// 110 = Ethernet 14, IPv4 20, GRE with its sequence 8, ERSPAN 8, and 60 of the frame
+	f("erspan2, ingress, cut", "erspan2://10.99.0.9?session=7", "filter: 'udp dst port 5001', direction: ingress, slice: 60", "ip proto 47", "erspan.spanid == 7 && udp",
+		"10× 10.1.0.1 10.1.0.2 110; 10× 10.1.0.1 10.1.0.3 110; 10× 10.1.0.1 10.1.0.4 110; 10× 10.1.0.3 10.1.0.1 110", "ip.src", "ip.dst", "frame.len")
+	f("geneve", "geneve://10.99.0.9?vni=5", "exclude: 'vm = web-2'", "udp dst port 6081", "geneve.vni == 5 && udp.port == 5000",
+		"10× 10.1.0.1 10.1.0.2; 10× 10.1.0.1 10.1.0.3; 10× 10.1.0.1 10.1.0.4; 10× 10.1.0.2 10.1.0.1; 10× 10.1.0.3 10.1.0.1", "ip.src", "ip.dst")
+	l.remove("Tap", "web")
+	for _, h := range l.hosts {
+		if left := h.db.Vsctl("list-br") + h.db.Vsctl("list-ports br-int") + h.db.Vsctl("--no-headings list mirror"); strings.Contains(left, "ct") {
+			t.Errorf("left: %s", left)
+		}
+	}
+}
