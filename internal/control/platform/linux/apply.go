@@ -229,11 +229,10 @@ func (p *Platform) applyPort(s *portStep) error {
 	if len(all) == 0 {
 		return nil
 	}
-	arrived := p.arrived(s)
 	if err := p.socket.do(all...); err != nil {
 		return errors.Join(err, p.restore(s, now))
 	}
-	p.note(s, arrived)
+	p.note(s)
 	return p.check(s)
 }
 

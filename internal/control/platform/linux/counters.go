@@ -10,14 +10,11 @@ import (
 	"crosstap/internal/control/platform"
 )
 
-// Gap is what passed a port before its copies began.
+// Gap is what passed an interface that came while its copies were wanted, before they began.
 type Gap struct {
 	Port    string
-	Session string // Mark.Key is not known to the kernel: the handle of its filters, as tc shows it
-	// Packets from and to the VM since the interface exists; those of the moment of the change are counted, so the true number is
-	// not greater.
-	Packets uint64
-	At      time.Time
+	Packets uint64        // both ways, since the interface exists; no more than that were missed
+	After   time.Duration // from the first notice of the interface to its copies
 }
 
 // ethernetHeader is not in the count of what is copied on ingress: there the header is already taken off.
@@ -73,22 +70,23 @@ func (f *tcFilter) add(c platform.Counter) platform.Counter {
 	return c
 }
 
-// arrived returns the port's packet count before its first filter of a session is made; -1 when it had one.
-func (p *Platform) arrived(s *portStep) int64 {
-	if len(s.Set) == 0 {
-		return -1
-	}
-	l, err := p.link(s.Port)
-	if err != nil || l == nil || l.Attrs().Statistics == nil {
-		return -1
-	}
-	return int64(l.Attrs().Statistics.RxPackets + l.Attrs().Statistics.TxPackets)
+// arrival notes that an interface has come.
+func (p *Platform) arrival(index int) {
+	p.fresh.Store(index, time.Now())
 }
 
-// note tells what passed a port before its copies began: with a VM that has just arrived, all of it was missed.
-func (p *Platform) note(s *portStep, arrived int64) {
-	if arrived < 0 || p.cfg.Gap == nil {
+// note tells what passed an interface that has just come before its copies began.
+func (p *Platform) note(s *portStep) {
+	at, fresh := p.fresh.LoadAndDelete(s.Index)
+	if !fresh || len(s.Set) == 0 {
 		return
 	}
-	p.cfg.Gap(Gap{Port: s.Port, Session: fmt.Sprintf("%#x", s.Set[0].Handle), Packets: uint64(arrived), At: time.Now()})
+	g := Gap{Port: s.Port, After: time.Since(at.(time.Time))}
+	if l, err := p.link(s.Port); err == nil && l != nil && l.Attrs().Statistics != nil {
+		g.Packets = l.Attrs().Statistics.RxPackets + l.Attrs().Statistics.TxPackets
+	}
+	p.log.Info("copies follow an interface that came", "platform", p.cfg.Name, "port", g.Port, "missed_packets_at_most", g.Packets, "after", g.After)
+	if p.cfg.Gap != nil {
+		p.cfg.Gap(g)
+	}
 }

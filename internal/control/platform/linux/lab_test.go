@@ -196,7 +196,7 @@ func (l *lab) warm(pairs ...string) {
 // untouched is all that must be as before: qdiscs, filters and devices of a host.
 func (l *lab) untouched(host string) string {
 	l.t.Helper()
-	return l.output(host, `ip -br link | sed 's/ .*//' | sort; for d in $(ls /sys/class/net | sort); do tc qdisc show dev $d; tc filter show dev $d ingress; tc filter show dev $d egress; done`)
+	return l.output(host, `ip -br link | sed 's/ .*//' | sort; for d in $(ls /sys/class/net | sort); do tc qdisc show dev $d; tc filter show dev $d ingress; tc filter show dev $d egress; done | sed 's/index [0-9]* ref/ref/'`)
 }
 
 // output runs shell commands on a host and returns what they print.

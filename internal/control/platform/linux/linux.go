@@ -46,6 +46,8 @@ type Platform struct {
 	space  *netns.Space
 	handle *netlink.Handle
 	socket *socket
+
+	fresh sync.Map // index of an interface that came while Watch runs → when
 }
 
 var _ platform.Platform = (*Platform)(nil)

@@ -81,7 +81,8 @@ type watcher struct {
 	lost   error          // of libvirt
 	asked  bool           // libvirt has answered, if only with an error
 
-	last *platform.Snapshot
+	last  *platform.Snapshot
+	links map[int]bool // indexes of interfaces at the last look
 }
 
 func poke(c chan struct{}) {
@@ -197,6 +198,7 @@ func (w *watcher) look(counters bool) error {
 	if err != nil {
 		return err
 	}
+	w.arrivals(s)
 	now := w.p.snapshot(s, guests, time.Now().UnixNano())
 	now.Lost = lost
 	u := difference(w.last, now, counters)
@@ -206,6 +208,26 @@ func (w *watcher) look(counters bool) error {
 		w.update(u)
 	}
 	return nil
+}
+
+// arrivals notes which interfaces have come since the last look, and forgets those that have gone.
+func (w *watcher) arrivals(s *state) {
+	if w.links != nil {
+		for _, l := range s.links {
+			if i := l.Attrs().Index; !w.links[i] {
+				w.p.arrival(i)
+			}
+		}
+	}
+	for i := range w.links {
+		if s.byIndex[i] == nil {
+			w.p.fresh.Delete(i)
+		}
+	}
+	w.links = make(map[int]bool, len(s.links))
+	for _, l := range s.links {
+		w.links[l.Attrs().Index] = true
+	}
 }
 
 func sameError(a, b error) bool {
