@@ -5,10 +5,14 @@ package agent
 import (
 	"context"
 	"crypto/tls"
+	"encoding/binary"
+	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -22,6 +26,7 @@ import (
 	server "crosstap/internal/serve/agent"
 	"crosstap/internal/tap/testns"
 	"crosstap/internal/tapspec"
+	"crosstap/internal/testkit"
 )
 
 // patience is how long a test waits for what must happen.
@@ -434,4 +439,183 @@ func TestWhoComesIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn.Close()
+}
+
+// TestMain runs an agent in a process of its own for tests that kill it.
+func TestMain(m *testing.M) {
+	if text := os.Getenv("CROSSTAP_TEST_AGENT"); text != "" {
+		os.Exit(child(text))
+	}
+	os.Exit(m.Run())
+}
+
+// childConfig is what a process is told.
+type childConfig struct{ Server, Token, State string }
+
+func child(text string) int {
+	var c childConfig
+	if err := json.Unmarshal([]byte(text), &c); err != nil {
+		return 2
+	}
+	token, err := agentapi.ParseToken(c.Token)
+	if err != nil {
+		return 2
+	}
+	a, err := New(Config{Server: c.Server, Token: token, State: c.State, Name: "h1"})
+	if err != nil {
+		return 2
+	}
+	if err := a.Run(context.Background()); err != nil {
+		return 1
+	}
+	return 0
+}
+
+// spawn starts an agent in a process of its own.
+func (s *site) spawn(token agentapi.Token, state string) *exec.Cmd {
+	s.t.Helper()
+	text, _ := json.Marshal(childConfig{"https://" + s.addr, token.String(), state})
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "CROSSTAP_TEST_AGENT="+string(text))
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	release := testkit.Guard(s.t, cmd.Process.Pid)
+	s.t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		release()
+	})
+	return cmd
+}
+
+// TestKill kills an agent while an application talks across the interface that it taps: the application loses nothing, nothing is left at the
+// interface, and what had been metered and could not be sent is sent by the next process.
+func TestKill(t *testing.T) {
+	a, b := cable(t)
+	a.Sh("ip addr add 10.0.0.1/24 dev a0")
+	b.Sh("ip addr add 10.0.0.2/24 dev b0")
+	s := newSite(t)
+	state, token := t.TempDir(), s.token(agentapi.RoleAgent)
+	collector := newCollector(t)
+	sp := spec(b, "ipfix+tcp://"+collector.addr)
+	sp.Meter.Idle, sp.Meter.Active = tapspec.Duration(200*time.Millisecond), tapspec.Duration(200*time.Millisecond)
+	cmd := s.spawn(token, state)
+	if err := s.hub.Put("h1", []tapspec.Spec{sp}); err != nil {
+		t.Fatal(err)
+	}
+	s.wait("running", tapIs(agentapi.StateRunning, sp))
+	a.Stream(b, "10.0.0.2", make([]byte, 1<<20))
+	s.wait("all sent", func(x server.Agent) bool {
+		e := book(x, "export")
+		return e.Out > 0 && e.Held == 0 && book(x, "flow_cache").Held == 0
+	})
+	collector.halt()
+	a.Stream(b, "10.0.0.2", make([]byte, 1<<20)) // its flows wait on the disk
+	s.wait("waiting", func(x server.Agent) bool { return book(x, "export").Held >= 1 && book(x, "flow_cache").Held == 0 })
+	time.Sleep(time.Second) // in which the messages reach the spool
+	done := make(chan struct{})
+	go func() { defer close(done); a.Stream(b, "10.0.0.2", make([]byte, 32<<20)) }() // fails the test when a byte is lost
+	time.Sleep(20 * time.Millisecond)
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	<-done
+	for end := time.Now().Add(patience); packetSockets(t, b) > 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("a socket is left")
+		}
+	}
+	before := collector.records()
+	collector.start()
+	s.spawn(token, state)
+	s.wait("running again", tapIs(agentapi.StateRunning, sp))
+	for end := time.Now().Add(patience); collector.records() == before; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d records before, %d after: what waited is lost", before, collector.records())
+		}
+	}
+}
+
+// collector is an IPFIX collector over TCP that counts data records.
+type collector struct {
+	t     *testing.T
+	addr  string
+	mu    sync.Mutex
+	n     int
+	ln    net.Listener
+	conns []net.Conn
+}
+
+func newCollector(t *testing.T) *collector {
+	t.Helper()
+	c := &collector{t: t, addr: "127.0.0.1:0"}
+	c.start()
+	t.Cleanup(c.halt)
+	return c
+}
+
+func (c *collector) start() {
+	ln, err := net.Listen("tcp", c.addr)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.mu.Lock()
+	c.ln, c.addr = ln, ln.Addr().String()
+	c.mu.Unlock()
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			c.mu.Lock()
+			c.conns = append(c.conns, conn)
+			c.mu.Unlock()
+			go c.read(conn)
+		}
+	}()
+}
+
+// read counts the records by the sequence numbers of messages (RFC 7011, section 3.1): that of the last one is the number before it.
+func (c *collector) read(conn net.Conn) {
+	for {
+		head := make([]byte, 16)
+		if _, err := io.ReadFull(conn, head); err != nil {
+			return
+		}
+		body := make([]byte, int(binary.BigEndian.Uint16(head[2:]))-len(head))
+		if _, err := io.ReadFull(conn, body); err != nil {
+			return
+		}
+		c.mu.Lock()
+		for len(body) >= 4 {
+			n := int(binary.BigEndian.Uint16(body[2:]))
+			if n < 4 || n > len(body) {
+				break
+			}
+			if id := binary.BigEndian.Uint16(body); id >= 256 {
+				c.n++ // a set with records
+			}
+			body = body[n:]
+		}
+		c.mu.Unlock()
+	}
+}
+
+func (c *collector) records() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.n
+}
+
+func (c *collector) halt() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ln.Close()
+	for _, x := range c.conns {
+		x.Close()
+	}
+	c.conns = nil
 }

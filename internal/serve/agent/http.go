@@ -61,7 +61,7 @@ func (h *Hub) answer(w http.ResponseWriter, r *http.Request, roles []string, f f
 		if errors.As(err, &no) {
 			status = no.status
 		}
-		if status >= 500 {
+		if status == http.StatusInternalServerError {
 			h.cfg.Log.Error("agents", "path", r.URL.Path, "error", err)
 		}
 		w.Header().Set("Content-Type", "application/problem+json")
