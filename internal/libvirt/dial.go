@@ -19,6 +19,9 @@ type Endpoint struct {
 	SSH      string // the ssh program; "" for the one in the path
 }
 
+// Sockets lists where a local daemon listens, the most likely place first.
+func (e Endpoint) Sockets() []string { return e.URI.sockets(e.ReadOnly) }
+
 // transport is the way to a daemon: a socket, or ssh's input and output.
 type transport interface {
 	io.ReadWriteCloser
@@ -36,7 +39,7 @@ func (e Endpoint) dial(ctx context.Context) (transport, error) {
 		return e.dialSSH()
 	}
 	var failures []error
-	for _, path := range e.URI.sockets(e.ReadOnly) {
+	for _, path := range e.Sockets() {
 		c, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
 		if err == nil {
 			return socket{c}, nil

@@ -3,6 +3,7 @@
 package linux
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ const Kind = "linux"
 // Config of a platform.
 type Config struct {
 	Name     string                  // of the platform
+	As       string                  // the platform's kind; "" for linux
 	Host     string                  // name of the host; "" for the machine's
 	NetNS    string                  // file of the network namespace that is the host; "" for the process's own
 	Libvirt  *libvirt.Source         // who knows the guests behind the ports; nil when nobody does
@@ -116,7 +118,7 @@ func (p *Platform) shut() {
 func (p *Platform) Name() string { return p.cfg.Name }
 
 // Kind implements platform.Platform.
-func (p *Platform) Kind() string { return Kind }
+func (p *Platform) Kind() string { return cmp.Or(p.cfg.As, Kind) }
 
 // Read implements platform.Platform.
 func (p *Platform) Read(ctx context.Context) (*platform.Snapshot, error) {
