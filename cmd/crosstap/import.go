@@ -14,6 +14,8 @@ import (
 
 	"crosstap/internal/collect"
 	"crosstap/internal/collect/listen"
+	"crosstap/internal/collect/store"
+	"crosstap/internal/collect/store/clickhouse"
 	"crosstap/internal/collect/store/segment"
 	"crosstap/internal/flowproto"
 	"crosstap/internal/frame"
@@ -26,24 +28,33 @@ import (
 // importer is one run of the command.
 type importer struct {
 	data, inventory string
+	to              string // URL of ClickHouse
 	again, quiet    bool
 	port            uint16
-	store           *segment.Store
+	store           settled
 	err             io.Writer
+}
+
+// settled is a store that can be finished: what was stored is sorted and rolled up.
+type settled interface {
+	store.Store
+	Settle(ctx context.Context) error
 }
 
 func newImport() *cobra.Command {
 	im := &importer{}
 	cmd := &cobra.Command{
-		Use: "import FILE… --data DIR", Short: "Store the flows of captured export datagrams", GroupID: "run", Args: cobra.MinimumNArgs(1),
+		Use: "import FILE… {--data DIR | --store URL}", Short: "Store the flows of captured export datagrams", GroupID: "run", Args: cobra.MinimumNArgs(1),
 		Long: `import runs the collect line on captures (pcap or pcapng, also compressed with gzip or zstd) of flow-export datagrams, and stores the
 records with the times that they tell: decode, join with the inventory, elect, store, roll up. Afterwards every ask command answers from
 the directory with --data, or a server that is started on it.
 
 A file whose content was imported before is refused, unless --again says to store its records a second time. The directory
-must not be in use by a server.`,
+must not be in use by a server. With --store the records go into ClickHouse, also beside servers; --data then only keeps what was imported
+before, and without it every file is stored however often it is given.`,
 		Example: `  crosstap import export.pcap --data ./flows
   crosstap import *.pcapng.gz --data ./flows --inventory inventory.yaml
+  crosstap import export.pcap --store clickhouse://ch1:9000/crosstap
   crosstap pairs --data ./flows --since 2026-01-02 --until 2026-01-03`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			im.err = cmd.ErrOrStderr()
@@ -52,11 +63,12 @@ must not be in use by a server.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&im.data, "data", "", "store directory, created when needed")
+	f.StringVar(&im.to, "store", "", "ClickHouse instead of the directory, such as clickhouse://host:9000/crosstap")
 	f.StringVar(&im.inventory, "inventory", "", "inventory file with the names of machines and tenants")
 	f.BoolVar(&im.again, "again", false, "store the records of files that were imported before a second time")
 	f.BoolVar(&im.quiet, "no-progress", false, "do not show progress")
 	f.Uint16Var(&im.port, "port", 0, "only datagrams to or from this UDP port (0 for any)")
-	_ = cmd.MarkFlagRequired("data")
+	cmd.MarkFlagsOneRequired("data", "store")
 	return cmd
 }
 
@@ -71,9 +83,7 @@ func (im *importer) run(ctx context.Context, files []string) (err error) {
 	} else {
 		book = identity.NewBook(identity.Inventory{})
 	}
-	// hours are sealed once, at the end, not while their records come
-	im.store, err = segment.Open(segment.Config{Dir: im.data, SealGrace: 100 * 365 * 24 * time.Hour, AppendWait: time.Hour})
-	if err != nil {
+	if im.store, err = im.open(ctx); err != nil {
 		return exit(exitUsage, fmt.Errorf("import: %w", err))
 	}
 	defer func() { err = errors.Join(err, im.store.Close()) }()
@@ -89,6 +99,19 @@ func (im *importer) run(ctx context.Context, files []string) (err error) {
 	st := im.store.Stats()
 	_, err = fmt.Fprintf(im.err, "import: the store holds %s in %d bytes\n", plural(int(st.Rows), "record"), st.Bytes+st.RollupBytes)
 	return err
+}
+
+// open opens the store. Hours are sealed once, at the end, not while their records come.
+func (im *importer) open(ctx context.Context) (settled, error) {
+	if im.to == "" {
+		return segment.Open(segment.Config{Dir: im.data, SealGrace: 100 * 365 * 24 * time.Hour, AppendWait: time.Hour})
+	}
+	cfg, err := clickhouse.ParseURL(im.to)
+	if err != nil {
+		return nil, err
+	}
+	cfg.AppendWait, cfg.RollAfter = time.Hour, -1
+	return clickhouse.Open(ctx, cfg)
 }
 
 func (im *importer) say(text string) {

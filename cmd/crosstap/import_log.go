@@ -44,7 +44,14 @@ type imports struct {
 	last map[string]imported // by sum
 }
 
+// openImports reads the file in dir; without a directory nothing is remembered.
 func openImports(dir string) (*imports, error) {
+	if dir == "" {
+		return &imports{last: map[string]imported{}}, nil
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, err
+	}
 	l := &imports{path: filepath.Join(dir, importsName), last: map[string]imported{}}
 	f, err := os.Open(l.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -73,6 +80,9 @@ func (l *imports) find(sum string) *imported {
 
 // add makes a line durable.
 func (l *imports) add(i imported) error {
+	if l.path == "" {
+		return nil
+	}
 	line, err := json.Marshal(i)
 	if err != nil {
 		return err

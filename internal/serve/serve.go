@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"crosstap/internal/collect"
+	"crosstap/internal/collect/bus"
 	"crosstap/internal/collect/report"
 	"crosstap/internal/collect/store"
 	"crosstap/internal/collect/store/segment"
@@ -42,6 +43,7 @@ type Server struct {
 	late      lateInventory
 	counters  counters
 	agents    agents
+	writer    *bus.Writer // nil unless it is one
 	ready     bool
 }
 
@@ -66,9 +68,9 @@ func (s *Server) Run(stop context.Context) (err error) {
 	if err := s.defineElements(); err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	st, err := segment.Open(s.storeConfig())
+	st, err := s.openStore(stop)
 	if err != nil {
-		return fmt.Errorf("serve: data %s: %w", s.cfg.Data, err)
+		return fmt.Errorf("serve: %w", err)
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	s.store = st
@@ -142,7 +144,7 @@ func (s *Server) collectConfig(st store.Store) (collect.Config, error) {
 	cfg := collect.DefaultConfig()
 	cfg.Store, cfg.Dir, cfg.Log = st, s.cfg.Data, s.cfg.Log
 	var err error
-	if cfg.Listen, err = s.cfg.Listeners(); err != nil {
+	if err = s.sources(&cfg); err != nil {
 		return cfg, err
 	}
 	if s.cfg.Exporters != "" {
@@ -172,7 +174,7 @@ func (s *Server) serve(stop context.Context, ln net.Listener, a *api.API) error 
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(ln) }()
-	s.cfg.Log.Info("serving", "flows", s.collector.Addrs(), "console", "http://"+ln.Addr().String()+"/", "data", s.cfg.AbsData())
+	s.cfg.Log.Info("serving", "flows", s.collector.Addrs(), "console", "http://"+ln.Addr().String()+"/", "data", s.storeName())
 	if ap, err := netip.ParseAddrPort(ln.Addr().String()); err == nil && !ap.Addr().Unmap().IsLoopback() {
 		s.cfg.Log.Warn("everyone who reaches this address can read every flow: there is no login", "http", ap)
 	}

@@ -24,12 +24,13 @@ func (s *Server) Status() api.Status {
 	st := s.store.Stats()
 	out := api.Status{
 		Schema: report.SchemaVersion, Version: obs.Version().Version, Now: time.Now().UTC().Truncate(time.Millisecond), StartedAt: s.started.UTC().Truncate(time.Millisecond),
-		Process: process(), Store: storeStatus(s.cfg.AbsData(), st), Listeners: []api.Listener{}, Exporters: []api.Exporter{}, Findings: []api.Finding{}, Outputs: []api.Output{},
+		Process: process(), Store: storeStatus(s.storeName(), st), Listeners: []api.Listener{}, Exporters: []api.Exporter{}, Findings: []api.Finding{}, Outputs: []api.Output{},
 		Stages: []ledger.Statement{}, Inventory: s.inventory.get(),
 	}
 	if s.collector != nil {
 		s.collecting(&out)
 	}
+	s.writing(&out)
 	out.Stages = append(out.Stages, st.Book)
 	out.Findings = append(out.Findings, storeFindings(st)...)
 	out.Healthy = !slices.ContainsFunc(out.Findings, func(f api.Finding) bool { return f.Level == "fail" })

@@ -15,6 +15,12 @@ import (
 
 // Settings are those of "crosstap serve".
 type Settings struct {
+	Role      string // RoleAll, RoleCollector or RoleWriter
+	Store     string // URL of ClickHouse; "" for the directory
+	Bus       string // URL of the bus between collectors and writers
+	BusListen string // address of a bus of our own, "" for none
+	BusSize   int64  // of what waits there, bytes
+
 	Data      string   // store directory
 	HTTP      string   // address of console and API
 	HTTPHosts []string // further names for the Host header on a loopback listener
@@ -50,7 +56,7 @@ type Settings struct {
 // Default returns the settings of a server that is told nothing.
 func Default() Settings {
 	return Settings{
-		Data: "/var/lib/crosstap", HTTP: "127.0.0.1:8474", Flows: []string{"127.0.0.1:4739", "tcp://127.0.0.1:4739", "127.0.0.1:2055", "127.0.0.1:6343"},
+		Role: RoleAll, BusSize: 10_000_000_000, Data: "/var/lib/crosstap", HTTP: "127.0.0.1:8474", Flows: []string{"127.0.0.1:4739", "tcp://127.0.0.1:4739", "127.0.0.1:2055", "127.0.0.1:6343"},
 		AgentsLease: 5 * time.Minute, QueryTimeout: 30 * time.Second, Flush: 2 * time.Second, KeepRollups: 400 * 24 * time.Hour,
 	}
 }
@@ -99,6 +105,11 @@ func All() []Setting {
 		span("keep", "delete stored hours older than that, such as 720h; 0s keeps them", func(s *Settings) *time.Duration { return &s.Keep }),
 		span("keep-rollups", "delete roll-ups older than that once their hours are deleted; 0s keeps them", func(s *Settings) *time.Duration { return &s.KeepRollups }),
 		size("keep-size", "delete the oldest stored hours above that size, such as 20GB; 0 for no limit", func(s *Settings) *int64 { return &s.KeepSize }),
+		text("role", "all, or collector and writer with a bus between them", func(s *Settings) *string { return &s.Role }),
+		text("store", "ClickHouse instead of the store directory, such as clickhouse://host:9000/crosstap?cluster=main&replicated=true", func(s *Settings) *string { return &s.Store }),
+		text("bus", "NATS JetStream between collectors and writers, such as nats://host1,host2:4222/CROSSTAP?replicas=3", func(s *Settings) *string { return &s.Bus }),
+		text("bus-listen", "address of a NATS server in this process that keeps the bus in the store directory", func(s *Settings) *string { return &s.BusListen }),
+		size("bus-size", "what may wait on the bus; beyond it collectors wait, then shed and count", func(s *Settings) *int64 { return &s.BusSize }),
 		flag("verbose", "log more", func(s *Settings) *bool { return &s.Verbose }),
 	}
 }
@@ -119,6 +130,9 @@ func (s Settings) Check() error {
 	}
 	if s.FlowsSockets < 0 || s.FlowsSockets > 64 {
 		return fmt.Errorf("flows-sockets: %d: expected 0 to 64", s.FlowsSockets)
+	}
+	if err := s.checkRole(); err != nil {
+		return err
 	}
 	if _, err := s.Listeners(); err != nil {
 		return err
