@@ -19,9 +19,9 @@ import (
 )
 
 // maxConflicts is how often a change is tried again when somebody else was quicker.
-const maxConflicts = 8
+const maxConflicts = 6
 
-// firstPause is before the second try; it doubles.
+// firstPause is before the second try; it doubles thrice.
 const firstPause = 50 * time.Millisecond
 
 // target is one object on the server while a step is done.
@@ -108,7 +108,7 @@ func (v *VSphere) settle(ctx context.Context, t target, from, to fields) error {
 		if !fault.Is(err, &types.ConcurrentAccess{}) || try >= maxConflicts {
 			return err
 		}
-		if err := pause(ctx, firstPause<<min(try, 5)); err != nil {
+		if err := pause(ctx, firstPause<<min(try, 3)); err != nil {
 			return err
 		}
 	}

@@ -109,7 +109,7 @@ func (t *ipfixTarget) setExport(ctx context.Context, spec *types.VMwareDVSConfig
 		if err == nil || !fault.Is(err, &types.ConcurrentAccess{}) || try >= maxConflicts {
 			return err
 		}
-		if err := pause(ctx, firstPause<<min(try, 5)); err != nil {
+		if err := pause(ctx, firstPause<<min(try, 3)); err != nil {
 			return err
 		}
 		if _, err := t.load(ctx); err != nil {
@@ -179,7 +179,7 @@ func (t *ipfixTarget) toggleGroup(ctx context.Context, ref types.ManagedObjectRe
 		if err == nil || !fault.Is(err, &types.ConcurrentAccess{}) || try >= maxConflicts {
 			return err
 		}
-		if err := pause(ctx, firstPause<<min(try, 5)); err != nil {
+		if err := pause(ctx, firstPause<<min(try, 3)); err != nil {
 			return err
 		}
 	}

@@ -34,9 +34,7 @@ func (m *model) update(atNS int64) (u platform.Update, ok bool) {
 	}
 	var gone []platform.Ref
 	for _, r := range slices.Sorted(maps.Keys(m.dirty)) {
-		for _, old := range m.tell(&u, r) {
-			gone = append(gone, old)
-		}
+		gone = append(gone, m.tell(&u, r)...)
 	}
 	clear(m.dirty)
 	for _, g := range gone {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/vmware/govmomi/property"
 	"github.com/vmware/govmomi/view"
+	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/types"
 
 	"crosstap/internal/control/platform"
@@ -48,12 +49,12 @@ var watched = []struct {
 type follower struct {
 	c         *connection
 	collector *property.Collector
-	views     []*view.ContainerView
+	view      *view.ContainerView
 	model     *model
 	version   string
 }
 
-// follow makes the collector with its filters.
+// follow makes the collector with its filter.
 func (v *VSphere) follow(ctx context.Context, c *connection) (_ *follower, err error) {
 	f := &follower{c: c, model: newModel(&v.set, c.vcenter)}
 	if f.model.field, err = customField(ctx, c); err != nil {
@@ -67,19 +68,21 @@ func (v *VSphere) follow(ctx context.Context, c *connection) (_ *follower, err e
 			f.close(ctx)
 		}
 	}()
+	var kinds []string
+	var properties []types.PropertySpec
 	for _, w := range watched {
-		cv, err := view.NewManager(c.client).CreateContainerView(ctx, c.client.ServiceContent.RootFolder, w.kinds, true)
-		if err != nil {
-			return nil, err
-		}
-		f.views = append(f.views, cv)
-		_, err = f.collector.CreateFilter(ctx, types.CreateFilter{Spec: types.PropertyFilterSpec{
-			ObjectSet: []types.ObjectSpec{{Obj: cv.Reference(), Skip: types.NewBool(true), SelectSet: []types.BaseSelectionSpec{cv.TraversalSpec()}}},
-			PropSet:   []types.PropertySpec{{Type: w.base, PathSet: w.properties}},
-		}})
-		if err != nil {
-			return nil, err
-		}
+		kinds = append(kinds, w.kinds...)
+		properties = append(properties, types.PropertySpec{Type: w.base, PathSet: w.properties})
+	}
+	if f.view, err = view.NewManager(c.client).CreateContainerView(ctx, c.client.ServiceContent.RootFolder, kinds, true); err != nil {
+		return nil, err
+	}
+	_, err = f.collector.CreateFilter(ctx, types.CreateFilter{Spec: types.PropertyFilterSpec{
+		ObjectSet: []types.ObjectSpec{{Obj: f.view.Reference(), Skip: types.NewBool(true), SelectSet: []types.BaseSelectionSpec{f.view.TraversalSpec()}}},
+		PropSet:   properties,
+	}})
+	if err != nil {
+		return nil, err
 	}
 	return f, nil
 }
@@ -91,8 +94,8 @@ func (f *follower) close(ctx context.Context) {
 	if f.collector != nil {
 		_ = f.collector.Destroy(ctx)
 	}
-	for _, w := range f.views {
-		_ = w.Destroy(ctx)
+	if f.view != nil {
+		_ = f.view.Destroy(ctx)
 	}
 }
 
@@ -124,7 +127,11 @@ func (f *follower) wait(ctx context.Context, o *types.WaitOptions) (*types.Updat
 		cancel()
 	})
 	defer stop()
-	return f.collector.WaitForUpdates(call, f.version, o)
+	res, err := methods.WaitForUpdatesEx(call, f.c.client, &types.WaitForUpdatesEx{This: f.collector.Reference(), Version: f.version, Options: o})
+	if err != nil {
+		return nil, err
+	}
+	return res.Returnval, nil
 }
 
 // all reads until the server has told everything.
