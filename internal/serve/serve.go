@@ -43,6 +43,7 @@ type Server struct {
 	late      lateInventory
 	counters  counters
 	agents    agents
+	controls  controls
 	writer    *bus.Writer // nil unless it is one
 	ready     bool
 }
@@ -87,10 +88,14 @@ func (s *Server) Run(stop context.Context) (err error) {
 	}
 	reports := report.New(st)
 	reports.SetCounters(&s.counters)
+	if s.controls, err = s.openControl(stop, rates{reports}); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.controls.close()) }()
 	a, err := api.New(api.Config{
 		Reporter: reports, SQL: st, Status: s.Status, Console: web.Handler(), Version: obs.Version().Version,
 		Hosts: s.cfg.HTTPHosts, QueryTimeout: s.cfg.QueryTimeout, Log: s.cfg.Log,
-		Adapters: s.adapters, Topology: s.topology, Agents: s.agents.handler(),
+		Adapters: s.adapters, Topology: s.topology, Agents: s.agents.handler(), Control: s.controls.api,
 	})
 	if err != nil {
 		return err
@@ -130,6 +135,7 @@ func (s *Server) all(stop context.Context, ln net.Listener, a *api.API) error {
 	if len(s.cfg.Elements) > 0 {
 		g.Go(func() error { return watch(collecting, s.cfg.Elements, s.useElements) })
 	}
+	g.Go(func() error { return s.control(failing) })
 	if s.agents.ln != nil {
 		g.Go(func() error { return s.agents.run(failing) })
 	}

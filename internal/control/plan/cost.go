@@ -77,6 +77,9 @@ func (m *maker) over(what, format string, args ...any) bool {
 // price fills in the cost; false when nothing is known.
 func (m *maker) price() bool {
 	c := &m.doc.Cost
+	if len(m.groups) > maxAsked {
+		return m.priceAll()
+	}
 	var busiest float64
 	for _, g := range m.groups {
 		vms, macs := []string{}, []flow.MAC{}
@@ -93,6 +96,29 @@ func (m *maker) price() bool {
 	}
 	c.CPU = busiest
 	return c.Known
+}
+
+// maxAsked is for how many switches rates are asked one by one.
+const maxAsked = 16
+
+// priceAll prices many switches by one question: each has an equal part.
+func (m *maker) priceAll() bool {
+	vms, macs := []string{}, []flow.MAC{}
+	for _, p := range m.chosen {
+		vms, macs = append(vms, p.vmName()), append(macs, p.Port.MAC)
+	}
+	c := &m.doc.Cost
+	r, ok := m.in.Rates.Expect(vms, macs, m.tap.Direction, m.tap.Filter)
+	if !ok {
+		return false
+	}
+	c.Known, c.Rate = true, r
+	n := float64(len(m.groups))
+	r.BPS, r.Peak, r.PPS = r.BPS/n, r.Peak/n, r.PPS/n
+	for _, g := range m.groups {
+		c.CPU = max(c.CPU, m.priceAt(g, r))
+	}
+	return true
 }
 
 // priceAt adds the copies of one switch, and returns the part of a core that they take.

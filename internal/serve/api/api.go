@@ -42,6 +42,9 @@ type Config struct {
 	// Agents answers /api/v1/agents and below; nil for a server that has none.
 	Agents http.Handler
 
+	// Control answers /api/v1/control/ and below, which may change something; nil for a server without a control line.
+	Control http.Handler
+
 	Console      http.Handler  // the web console, at "/"; nil gives a page that says how to build it
 	Version      string        // of the product
 	Hosts        []string      // further names that the Host header may have on a loopback listener
@@ -94,6 +97,10 @@ func New(cfg Config) (*API, error) {
 	if cfg.Agents != nil {
 		mux.Handle("GET /api/v1/agents", cfg.Agents)
 		mux.Handle("GET /api/v1/agents/{name}", cfg.Agents)
+	}
+	if cfg.Control != nil {
+		mux.Handle("/api/v1/control/", cfg.Control)
+		mux.Handle("GET /api/v1/schema/resources.json", cfg.Control)
 	}
 	mux.HandleFunc("GET /api/v1/events", a.events)
 	mux.HandleFunc("GET /api/v1/sql", a.sql)

@@ -27,6 +27,12 @@ func (a *API) guard(next http.Handler) http.Handler {
 		switch {
 		case !a.hostAllowed(r):
 			problem(http.StatusMisdirectedRequest, fmt.Sprintf("host %q: this listener answers to localhost and loopback addresses only; allow more names with --http-host", r.Host)).write(w)
+		case a.changes(r):
+			if why := a.mayChange(r); why != nil {
+				why.write(w)
+				return
+			}
+			next.ServeHTTP(w, r)
 		case r.Method != http.MethodGet && r.Method != http.MethodHead:
 			h.Set("Allow", "GET, HEAD")
 			problem(http.StatusMethodNotAllowed, "this API only reads: GET or HEAD").write(w)
@@ -34,6 +40,22 @@ func (a *API) guard(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 		}
 	})
+}
+
+// changes reports whether a request may be one that changes something: those of the control line alone.
+func (a *API) changes(r *http.Request) bool {
+	return a.cfg.Control != nil && r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, "/api/v1/control/")
+}
+
+// mayChange refuses changes that a page of another origin asks a browser for, and those from beyond this machine: there is no login.
+func (a *API) mayChange(r *http.Request) *Problem {
+	if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && !loopback(local) {
+		return problem(http.StatusForbidden, "changes are taken on a loopback address only, because there is no login: ask from the server's own machine, such as through ssh -L")
+	}
+	if err := http.NewCrossOriginProtection().Check(r); err != nil {
+		return problem(http.StatusForbidden, err.Error())
+	}
+	return nil
 }
 
 func (a *API) recovered(w http.ResponseWriter, r *http.Request) {
@@ -94,6 +116,9 @@ type held struct {
 	status int
 	body   []byte
 }
+
+// Unwrap is for http.ResponseController.
+func (h *held) Unwrap() http.ResponseWriter { return h.ResponseWriter }
 
 func (h *held) WriteHeader(status int) { h.status = status }
 func (h *held) Write(b []byte) (int, error) {

@@ -62,6 +62,7 @@ func New(cfg Config) *API {
 	get("history/{id}", a.change)
 	get("inventory", a.inventory)
 	get("schema", a.schema)
+	a.mux.HandleFunc("GET /api/v1/schema/resources.json", a.answer(a.schema))
 	post("plan", a.plan)
 	post("apply", a.apply)
 	post("rollback", a.rollback)
@@ -107,6 +108,9 @@ func refuse(status int, format string, args ...any) error {
 // answer writes what f returns.
 func (a *API) answer(f func(*http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(applyWait + time.Minute)) // where there is one
+		}
 		doc, err := f(r)
 		if err != nil {
 			a.failed(w, err)

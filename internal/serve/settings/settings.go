@@ -44,6 +44,8 @@ type Settings struct {
 	AgentsKey   string
 	AgentsLease time.Duration // how long agents' taps go on without the server
 
+	ControlOwner string // in the marks of what the control line makes
+
 	QueryMemory  int64         // of the query engine, bytes; 0 for the store's own choice
 	QueryTimeout time.Duration // longest time of one report
 	Flush        time.Duration // records are durable after that long
@@ -57,7 +59,7 @@ type Settings struct {
 func Default() Settings {
 	return Settings{
 		Role: RoleAll, BusSize: 10_000_000_000, Data: "/var/lib/crosstap", HTTP: "127.0.0.1:8474", Flows: []string{"127.0.0.1:4739", "tcp://127.0.0.1:4739", "127.0.0.1:2055", "127.0.0.1:6343"},
-		AgentsLease: 5 * time.Minute, QueryTimeout: 30 * time.Second, Flush: 2 * time.Second, KeepRollups: 400 * 24 * time.Hour,
+		AgentsLease: 5 * time.Minute, ControlOwner: "crosstap", QueryTimeout: 30 * time.Second, Flush: 2 * time.Second, KeepRollups: 400 * 24 * time.Hour,
 	}
 }
 
@@ -99,6 +101,7 @@ func All() []Setting {
 		text("agents-cert", "certificate for agents, PEM; without it the server makes its own, and tokens carry its pin", func(s *Settings) *string { return &s.AgentsCert }),
 		text("agents-key", "its key", func(s *Settings) *string { return &s.AgentsKey }),
 		span("agents-lease", "how long agents' taps go on without the server", func(s *Settings) *time.Duration { return &s.AgentsLease }),
+		text("control-owner", "name in the marks of what the control line makes on platforms; servers with different names leave each other's taps alone", func(s *Settings) *string { return &s.ControlOwner }),
 		size("query-memory", "memory of the query engine, such as 128MiB (default a quarter of the machine's)", func(s *Settings) *int64 { return &s.QueryMemory }),
 		span("query-timeout", "longest time of one report", func(s *Settings) *time.Duration { return &s.QueryTimeout }),
 		span("flush", "accepted records are durable after that long", func(s *Settings) *time.Duration { return &s.Flush }),
