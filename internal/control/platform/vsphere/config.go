@@ -3,6 +3,7 @@
 package vsphere
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"net/url"
@@ -19,10 +20,13 @@ import (
 
 // Config says which vCenter or ESXi host, and how to get in.
 type Config struct {
-	Name    string // of the Platform resource
-	Address string // https://HOST[:PORT][/sdk]; /sdk is meant when no path is given
-	User    string
-	// Password returns the password each time that somebody logs in. It is neither kept nor written anywhere.
+	Name string // of the Platform resource
+	// Address is https://HOST[:PORT][/sdk]; /sdk is meant when no path is given. Its query may say what the fields below do not:
+	// user, password_file, thumbprint and ca.
+	Address string
+	User    string // "" for the query's, or that of $CROSSTAP_VSPHERE_USER
+	// Password returns the password each time that somebody logs in. It is neither kept nor written anywhere. nil is the first line
+	// of the query's password_file or of $CROSSTAP_VSPHERE_PASSWORD_FILE, or $CROSSTAP_VSPHERE_PASSWORD.
 	Password func() (string, error)
 	// CAFile holds the authorities in PEM that may have signed the server's certificate; "" for those of the system.
 	CAFile string
@@ -94,19 +98,45 @@ func check(c Config) (settings, error) {
 		return set, fmt.Errorf("address %q: want https://HOST[:PORT][/sdk]", u.Redacted())
 	case u.User != nil:
 		return set, fmt.Errorf("address %q: name and password do not belong here, where everybody can see them: give user and password on their own", u.Redacted())
-	case c.User == "":
-		return set, fmt.Errorf("user: is missing")
-	case c.Password == nil:
-		return set, fmt.Errorf("password: is missing: give a file or an environment variable")
+	}
+	if err := set.query(u); err != nil {
+		return set, err
+	}
+	if set.User == "" {
+		return set, fmt.Errorf("user: is missing: write user: NAME, or set CROSSTAP_VSPHERE_USER")
 	}
 	if u.Path == "" || u.Path == "/" {
 		u.Path = "/sdk"
 	}
 	set.url = u
-	if set.pin, err = parseThumbprint(c.Thumbprint); err != nil {
+	if set.pin, err = parseThumbprint(set.Thumbprint); err != nil {
 		return set, err
 	}
 	return set, set.options(c.Options)
+}
+
+// query takes what the address says besides the host, and then what the environment says.
+func (s *settings) query(u *url.URL) error {
+	q, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return fmt.Errorf("address: query: %w", err)
+	}
+	u.RawQuery = ""
+	file := ""
+	for key, to := range map[string]*string{"user": &s.User, "password_file": &file, "thumbprint": &s.Thumbprint, "ca": &s.CAFile} {
+		if q.Has(key) && *to == "" {
+			*to = q.Get(key)
+		}
+		q.Del(key)
+	}
+	for key := range q {
+		return fmt.Errorf("address: query: there is no %q: user, password_file, thumbprint, ca", key)
+	}
+	s.User = cmp.Or(s.User, os.Getenv("CROSSTAP_VSPHERE_USER"))
+	if s.Password == nil {
+		s.Password = PasswordFrom(cmp.Or(file, os.Getenv("CROSSTAP_VSPHERE_PASSWORD_FILE")), "CROSSTAP_VSPHERE_PASSWORD")
+	}
+	return nil
 }
 
 // redacted keeps an address with a password in it out of an error.

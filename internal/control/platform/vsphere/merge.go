@@ -3,9 +3,9 @@ package vsphere
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"slices"
 	"strings"
+	"time"
 
 	"crosstap/internal/control/platform"
 )
@@ -30,15 +30,20 @@ func merge(list []platform.Session) []platform.Session {
 			out = append(out, s)
 			continue
 		}
-		m := &out[i]
-		m.Sources = append(m.Sources, s.Sources...)
-		sum := sha256.Sum256([]byte(m.Mark.Digest + s.Mark.Digest))
-		m.Mark.Digest = hex.EncodeToString(sum[:6])
+		out[i].Sources = append(out[i].Sources, s.Sources...)
 	}
 	for _, i := range at {
 		slices.SortFunc(out[i].Sources, func(a, b platform.Source) int { return strings.Compare(a.Port, b.Port) })
+		out[i].Mark.Digest = digest(out[i])
 	}
 	return out
+}
+
+// digest is of a session's content, where the host of a port says nothing.
+func digest(s platform.Session) string {
+	s.Mark, s.Lease.Expires = platform.Mark{}, time.Time{}
+	sum := sha256.Sum256(mustJSON(s))
+	return hex.EncodeToString(sum[:6])
 }
 
 // mergeKey says which sessions are alike apart from their hosts. The part of a planned session is switch.host.destination; one of
@@ -51,6 +56,5 @@ func mergeKey(s *platform.Session) (key, part string, ok bool) {
 	c := *s
 	part = words[0] + "." + words[2]
 	c.Host, c.Sources, c.Mark.Part, c.Mark.Digest = "", nil, part, ""
-	b, err := json.Marshal(c)
-	return string(b), part, err == nil
+	return string(mustJSON(c)), part, true
 }

@@ -283,7 +283,7 @@ func (b *stepper) add(w *wanted, before fields, action platform.Action) {
 	b.steps = append(b.steps, s)
 }
 
-// mustJSON writes texts and maps of texts, which cannot fail.
+// mustJSON writes our own plain types, which cannot fail.
 func mustJSON(v any) json.RawMessage {
 	b, err := json.Marshal(v)
 	if err != nil {
