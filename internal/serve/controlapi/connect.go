@@ -54,10 +54,14 @@ func connectOVS(r *policy.Platform, log *slog.Logger) (platform.Platform, error)
 }
 
 func connectVSphere(r *policy.Platform, _ *slog.Logger) (platform.Platform, error) {
-	return vsphere.New(vsphere.Config{
-		Name: r.Name, Address: r.Address, User: r.User, Password: func() (string, error) { return secret(r.Password) }, CAFile: r.TLS.CA,
+	c := vsphere.Config{
+		Name: r.Name, Address: r.Address, User: r.User, CAFile: r.TLS.CA,
 		Thumbprint: r.TLS.Thumbprint, ServerName: r.TLS.ServerName, Segments: segmentsOf(r), Options: r.Options,
-	})
+	}
+	if r.Password != (policy.Secret{}) { // else it says itself where it looks
+		c.Password = func() (string, error) { return secret(r.Password) }
+	}
+	return vsphere.New(c)
 }
 
 // secret reads a password from where it is.
