@@ -226,6 +226,12 @@ func newTenants(set *policy.Set) *tenants {
 	return t
 }
 
+// TenantsOf returns what tells the tenant of a port by the Tenant resources of a set.
+func TenantsOf(set *policy.Set) func(*platform.Snapshot, *platform.Port) string {
+	t := newTenants(set)
+	return func(s *platform.Snapshot, p *platform.Port) string { return newPlace(s, p, t).Tenant }
+}
+
 // of returns a port's tenant: that of its machine by name, of its segment, or what the platform says.
 func (t *tenants) of(target *policy.Target) string {
 	if target.Port.Kind == platform.PortVM {

@@ -1,0 +1,112 @@
+package control
+
+import (
+	"context"
+	"reflect"
+	"slices"
+	"time"
+
+	"crosstap/internal/control/plan"
+	"crosstap/internal/control/platform"
+	"crosstap/internal/control/policy"
+	"crosstap/internal/identity"
+)
+
+// identityEvery is how often the names of flows are compared with what the platforms tell.
+const identityEvery = time.Second
+
+// Identities tells what platforms have in the words of flows: which machine has which adapter where, which hosts end tunnels, and whose
+// segments are whose. Platforms that tell of one adapter complete each other, in the order of the list.
+func Identities(list []*platform.Snapshot, set *policy.Set) identity.Inventory {
+	var parts []identity.Inventory
+	for _, s := range list {
+		parts = append(parts, identities(s, plan.TenantsOf(set)))
+	}
+	all := identity.Merge(parts...)
+	for _, t := range set.Tenants {
+		all.Tenants = append(all.Tenants, identity.Tenant{Name: t.Name, Segments: slices.Clone(t.Segments), Fabric: t.Fabric})
+	}
+	return all
+}
+
+// identities tells the machines and hosts of one platform.
+func identities(s *platform.Snapshot, tenant func(*platform.Snapshot, *platform.Port) string) (inv identity.Inventory) {
+	for _, h := range platform.Sorted(s.Hosts) {
+		inv.Hosts = append(inv.Hosts, identity.Host{Name: h.Name, VTEPs: slices.Clone(h.VTEPs)})
+	}
+	for _, p := range platform.Sorted(s.Ports) {
+		vm := s.VMs[p.VM]
+		if vm == nil || vm.Name == "" || p.MAC == 0 && len(p.Addrs) == 0 {
+			continue
+		}
+		v := identity.VNIC{
+			VM: vm.Name, VMID: vm.ID, MAC: p.MAC, Addrs: slices.Clone(p.Addrs), Port: p.Name, Segment: p.Segment, Fabric: p.Fabric, Tenant: tenant(s, p),
+		}
+		if h := s.Hosts[p.Host]; h != nil {
+			v.Host = h.Name
+		}
+		inv.VNICs = append(inv.VNICs, v)
+	}
+	return inv
+}
+
+// WatchIdentities follows what Identities tells until ctx ends. update gets, from one goroutine, each new inventory with the history
+// since the watch began: what is no longer told ends but is kept for flows of the past. It sees what Run has seen, and asks no
+// platform itself; one that does not answer keeps what it told last.
+func (l *Line) WatchIdentities(ctx context.Context, update func(identity.Inventory)) error {
+	tick := time.NewTicker(identityEvery)
+	defer tick.Stop()
+	var w identityWatch
+	for {
+		if set, err := l.Set(ctx); err == nil { // a store that does not answer is told by Run
+			if inv, changed := w.look(l.seen(), set, l.cfg.Now().UnixNano()); changed {
+				update(inv)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// seen is what the watches have told, by name of the platform.
+func (l *Line) seen() (out []*platform.Snapshot) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, a := range l.platforms {
+		if a.seen != nil {
+			out = append(out, a.seen)
+		}
+	}
+	slices.SortFunc(out, func(a, b *platform.Snapshot) int {
+		if a.Platform < b.Platform {
+			return -1
+		}
+		return 1
+	})
+	return out
+}
+
+// identityWatch is what WatchIdentities remembers from one look to the next.
+type identityWatch struct {
+	list    []*platform.Snapshot
+	told    identity.Inventory // by the platforms, at the last change
+	history identity.Inventory
+	begun   bool
+}
+
+// look compares what is known now with what was known. The inventory that it returns is the caller's.
+func (w *identityWatch) look(list []*platform.Snapshot, set *policy.Set, nowNS int64) (identity.Inventory, bool) {
+	if len(list) == 0 && !w.begun {
+		return identity.Inventory{}, false // nothing has been told yet
+	}
+	told := Identities(list, set)
+	if w.begun && reflect.DeepEqual(told, w.told) {
+		return identity.Inventory{}, false
+	}
+	w.begun, w.told = true, told
+	w.history = identity.Succeed(w.history, told, nowNS)
+	return identity.Merge(w.history), true
+}
