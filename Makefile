@@ -9,7 +9,7 @@ GOFLAGS_BUILD := -trimpath
 FUZZTIME ?= 10s
 PACKAGES = ./...
 
-.PHONY: help demo build agent test check fmt lint vet generated race lab fuzz bench web web-test docs deps clean
+.PHONY: help demo build agent deb test check fmt lint vet generated race lab fuzz bench web web-test docs deps clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' Makefile
@@ -25,8 +25,17 @@ agent: ## build bin/crosstap-agent: the tap line alone, static, no cgo
 	@tools/need go
 	@CGO_ENABLED=0 go build $(GOFLAGS_BUILD) -tags agent -ldflags '-s -w' -o bin/crosstap-agent ./cmd/crosstap
 
+# The version of packages: that of the last tag, or of none yet.
+VERSION ?= $(shell git describe --tags --match 'v*' 2>/dev/null | sed 's/^v//; s/-\([0-9]*\)-g/+\1.g/' | grep . || echo "0.1.0~dev+$$(git rev-parse --short HEAD)")
+DEBARCH ?= $(shell go env GOARCH)
+
+deb: agent ## build the agent's Debian package bin/crosstap-agent_VERSION_ARCH.deb
+	@rm -rf bin/man && mkdir -p bin/man && bin/crosstap-agent man --dir bin/man >/dev/null
+	@cd tools/pack && GOARCH= go run . -root ../.. -binary ../../bin/crosstap-agent -man ../../bin/man -version '$(VERSION)' -arch $(DEBARCH) -out ../../bin
+
 test: build ## run every test; what needs root or a peer tool is skipped with its reason
 	@go test -timeout 15m $(PACKAGES)
+	@cd tools/pack && go test ./...
 	@$(MAKE) --no-print-directory web-test
 
 check: fmt lint vet generated ## formatting, import rules, lint, vet, generated files
@@ -40,7 +49,7 @@ lint: $(TOOLS)/staticcheck $(TOOLS)/depguard
 
 vet:
 	@go vet ./...
-	@CGO_ENABLED=0 go vet -tags agent ./cmd/... ./internal/tap/...
+	@CGO_ENABLED=0 go vet -tags agent ./cmd/... ./internal/tap/... ./internal/agent/...
 
 generated: build web ## regenerate docs, web assets and go.mod; fails when that changes a file
 	@go mod tidy -diff
@@ -76,8 +85,9 @@ web-test: ## test the console: units, then a real browser against the built asse
 docs: build ## generate docs/cli and docs/metrics.md from the program
 	@$(BIN) docs --dir docs
 
-deps: ## install what tests and benchmarks compare with (Debian packages, as root)
+deps: ## install what tests and benchmarks compare with (Debian packages, as root; libchdb)
 	@tools/need --install
+	@tools/chdb
 
 clean: ## remove what the targets made
 	@rm -rf bin web/node_modules

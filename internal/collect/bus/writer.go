@@ -267,13 +267,34 @@ func (w *Writer) take(ctx context.Context, msg jetstream.Msg, p store.Place, rec
 	return recs, nil
 }
 
+// ackWait is after what time without a sign a message goes to another writer: the one that had it was killed.
+const ackWait = 15 * time.Second
+
+// keep tells the server that a message is being worked on, until the channel is closed.
+func keep(msg jetstream.Msg) chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		tick := time.NewTicker(ackWait / 3)
+		defer tick.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+				_ = msg.InProgress() // at worst somebody else stores it, which the store recognises
+			}
+		}
+	}()
+	return done
+}
+
 // consumerName is that of the consumer that writers of one store share.
 const consumerName = "writers"
 
 // shared takes messages beside other writers: each is confirmed when the store has it, and given to somebody else otherwise.
 func (w *Writer) shared(ctx context.Context, st jetstream.Stream, name string) error {
 	c, err := st.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
-		Durable: consumerName, AckPolicy: jetstream.AckExplicitPolicy, AckWait: 2 * time.Minute, MaxAckPending: 256, Description: "stores records",
+		Durable: consumerName, AckPolicy: jetstream.AckExplicitPolicy, AckWait: ackWait, MaxAckPending: 256, Description: "stores records",
 	})
 	if err != nil {
 		return fmt.Errorf("bus: consumer: %w", err)
@@ -295,7 +316,10 @@ func (w *Writer) shared(ctx context.Context, st jetstream.Stream, name string) e
 					if err != nil {
 						return err
 					}
-					if recs, err = w.take(ctx, msg, place, recs[:0], texts); err != nil {
+					done := keep(msg)
+					recs, err = w.take(ctx, msg, place, recs[:0], texts)
+					close(done)
+					if err != nil {
 						_ = msg.NakWithDelay(retryFirst)
 						return err
 					}
