@@ -97,8 +97,14 @@ const nobody = 65534
 // start starts crosstap with those arguments. credential nil stands for this user.
 func start(t *testing.T, credential *syscall.Credential, args ...string) *run {
 	t.Helper()
+	return startFor(t, patience, credential, args...)
+}
+
+// startFor is start for a process that may live longer.
+func startFor(t *testing.T, life time.Duration, credential *syscall.Credential, args ...string) *run {
+	t.Helper()
 	r := &run{t: t, temp: t.TempDir(), done: make(chan struct{})}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), life)
 	r.cmd = exec.CommandContext(ctx, binary(t), args...)
 	r.cmd.Stdout, r.cmd.Stderr = r, r
 	r.cmd.Env = append(os.Environ(), "TMPDIR="+r.temp, "HOME="+r.temp)
