@@ -267,6 +267,7 @@ func (l *Line) Plan(ctx context.Context, w Wanted) (*Plan, error) {
 		}
 	}
 	l.work(p)
+	l.privileges(ctx, p)
 	return p, nil
 }
 

@@ -209,7 +209,7 @@ func (lo *loop) settle(ctx context.Context, p *Plan, set *policy.Set) error {
 		if t == nil || t.Enforce || lo.digest[key] == "" || lo.digest[key] != want[key] {
 			return false
 		}
-		findings[s.Platform+"/"+s.Object] = Finding{Platform: s.Platform, Policy: s.Policy, Object: s.Object, What: strings.TrimSpace(string(s.Action) + " " + s.Why), Since: l.cfg.Now()}
+		findings[s.Platform+"/"+s.Object] = Finding{Platform: s.Platform, Policy: s.Policy, Object: s.Object, What: strings.TrimSpace(string(s.Action) + " " + s.Why), By: l.changedBy(ctx, p, s), Since: l.cfg.Now()}
 		return true
 	})
 	l.report(findings)

@@ -249,7 +249,7 @@ func TestFlowsOnly(t *testing.T) {
 	settled(t, v, want)
 	now := w.until("our export, marked", func(s *platform.Snapshot) bool {
 		o := objectsOf(s, kindIPFIX)
-		return len(o) == 1 && o[0].Mark == want.Mark
+		return len(o) == 1 && o[0].Mark == want.Mark && o[0].Raw["groups"] != "" && o[0].Raw["collector"] != ""
 	})
 	if steps, _ := v.Steps(now, platform.Want{Owner: "me", Sessions: []platform.Session{want}}); len(steps) != 0 {
 		t.Errorf("what is watched and what is read differ: %+v", steps)

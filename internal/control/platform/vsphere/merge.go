@@ -13,8 +13,10 @@ import (
 // merge joins the sessions of one policy that send the copies of one distributed switch to the same addresses, one for each host, into
 // one. Such a session needs no host, goes with a machine that migrates, without a step and a gap, and is one of the few that a switch
 // can have.
-func merge(list []platform.Session) []platform.Session {
-	var out []platform.Session
+//
+// first tells, by Mark.Key of what was joined, that of the first session of each: steps are told as its.
+func merge(list []platform.Session) (out []platform.Session, first map[string]string) {
+	first = map[string]string{}
 	at := map[string]int{}
 	for _, s := range list {
 		key, part, ok := mergeKey(&s)
@@ -25,8 +27,10 @@ func merge(list []platform.Session) []platform.Session {
 		i, known := at[key]
 		if !known {
 			at[key] = len(out)
+			was := s.Mark.Key()
 			s.Host, s.Mark.Part = "", part
 			s.Sources = slices.Clone(s.Sources)
+			first[s.Mark.Key()] = was
 			out = append(out, s)
 			continue
 		}
@@ -36,7 +40,7 @@ func merge(list []platform.Session) []platform.Session {
 		slices.SortFunc(out[i].Sources, func(a, b platform.Source) int { return strings.Compare(a.Port, b.Port) })
 		out[i].Mark.Digest = digest(out[i])
 	}
-	return out
+	return out, first
 }
 
 // digest is of a session's content, where the host of a port says nothing.

@@ -41,14 +41,15 @@ type stepper struct {
 	planned  map[string]fields  // what is already wanted of groups, by kind, switch or host, and name
 	sessions map[string]int     // by switch, mirror sessions that will be there
 	flows    map[string]*wanted // by switch
+	first    map[string]string  // see merge
 }
 
 // Steps is described at platform.Platform.
 func (v *VSphere) Steps(now *platform.Snapshot, all platform.Want) ([]platform.Step, []platform.Refusal) {
-	want := merge(all.Sessions)
+	want, first := merge(all.Sessions)
 	b := &stepper{
 		set: &v.set, now: now, ids: keys(now.Objects), owner: all.Owner, keep: all.Keep, taken: map[string]bool{}, kept: map[string]bool{}, planned: map[string]fields{}, sessions: map[string]int{},
-		flows: map[string]*wanted{},
+		flows: map[string]*wanted{}, first: first,
 	}
 	for _, o := range now.Objects {
 		if o.Kind == kindSession {
@@ -268,7 +269,7 @@ func (b *stepper) stays(o *platform.Object) bool {
 // add appends a step.
 func (b *stepper) add(w *wanted, before fields, action platform.Action) {
 	s := platform.Step{
-		Platform: b.set.Name, Host: w.Host, Switch: w.Switch, Policy: w.mark.Policy, Session: w.mark.Key(), Phase: w.phase, Action: action,
+		Platform: b.set.Name, Host: w.Host, Switch: w.Switch, Policy: w.mark.Policy, Session: cmp.Or(b.first[w.mark.Key()], w.mark.Key()), Phase: w.phase, Action: action,
 		Object: w.Kind + " " + w.Name, Summary: w.about, Do: mustJSON(w.change),
 	}
 	was := w.change
