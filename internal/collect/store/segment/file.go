@@ -108,10 +108,10 @@ var sortColumns = []string{"segment", "src", "dst", "t_end"}
 // newEncoder returns an encoder. Level 0 files are made for speed, level 1 files for size.
 func newEncoder(level int) *encoder {
 	if level == 0 {
-		return &encoder{w: newRowWriter[row](nil, pageRows, sortColumns, pruned)}
+		return &encoder{w: newRowWriter[row](nil, rowGroupRows, pageRows, sortColumns, pruned)}
 	}
 	small := zstd.SpeedDefault
-	return &encoder{w: newRowWriter[row](&small, pageRows, sortColumns, slices.Concat(pruned, prunedSorted))}
+	return &encoder{w: newRowWriter[row](&small, rowGroupRows, pageRows, sortColumns, slices.Concat(pruned, prunedSorted))}
 }
 
 // pruned are the columns whose least and greatest values are kept, so that queries can leave out row groups; prunedSorted
@@ -122,8 +122,9 @@ var (
 )
 
 const (
-	rowGroupRows = 1 << 15 // rows to a row group: what questions read or leave out as a whole, and read in parallel
-	pageRows     = 1 << 15
+	rowGroupRows  = 1 << 15 // rows to a row group: what questions read or leave out as a whole, and read in parallel
+	rollGroupRows = 1 << 13 // of roll-ups: a segment has few rows in each
+	pageRows      = 1 << 15
 )
 
 // reset starts a new file.

@@ -20,20 +20,21 @@ import (
 // rowWriter writes Parquet files of one Go struct, whose tags are the schema, column by column from where the fields lie: the library's own way costs
 // several times as much for rows of many columns that mostly say the same. One can be used for many files, one after the other.
 type rowWriter[T any] struct {
-	to       io.Writer
-	at       int64 // bytes written
-	schema   []format.SchemaElement
-	orders   []format.ColumnOrder
-	sorting  []format.SortingColumn
-	columns  []fileColumn
-	pageRows int
-	compress *zstd.Encoder // nil for none
-	rows     int           // of the row group that is being collected
-	all      int64
-	groups   []format.RowGroup
-	thrift   *thrift.Encoder
-	buf      bytes.Buffer
-	raw, out []byte
+	to        io.Writer
+	at        int64 // bytes written
+	schema    []format.SchemaElement
+	orders    []format.ColumnOrder
+	sorting   []format.SortingColumn
+	columns   []fileColumn
+	groupRows int
+	pageRows  int
+	compress  *zstd.Encoder // nil for none
+	rows      int           // of the row group that is being collected
+	all       int64
+	groups    []format.RowGroup
+	thrift    *thrift.Encoder
+	buf       bytes.Buffer
+	raw, out  []byte
 }
 
 // fileColumn is where a column comes from and what is kept of it.
@@ -45,9 +46,9 @@ type fileColumn struct {
 }
 
 // newRowWriter makes a writer. The sort columns are those the caller's rows are in the order of; level nil leaves the pages as they are.
-func newRowWriter[T any](level *zstd.EncoderLevel, pageRows int, sorted, bounded []string) *rowWriter[T] {
+func newRowWriter[T any](level *zstd.EncoderLevel, groupRows, pageRows int, sorted, bounded []string) *rowWriter[T] {
 	t := reflect.TypeFor[T]()
-	w := &rowWriter[T]{pageRows: pageRows}
+	w := &rowWriter[T]{groupRows: groupRows, pageRows: pageRows}
 	w.schema, w.orders = schemaOf[T]()
 	if level != nil {
 		w.compress, _ = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(*level), zstd.WithZeroFrames(true), zstd.WithEncoderCRC(false)) // no such option fails
@@ -93,12 +94,12 @@ func (w *rowWriter[T]) reset(to io.Writer) {
 // write takes rows; it does not keep them, but the strings in them until the file is finished.
 func (w *rowWriter[T]) write(rows []T) error {
 	for len(rows) > 0 {
-		n := min(len(rows), rowGroupRows-w.rows)
+		n := min(len(rows), w.groupRows-w.rows)
 		for _, c := range w.columns {
 			c.add(unsafe.Add(unsafe.Pointer(&rows[0]), c.offset), unsafe.Sizeof(rows[0]), n)
 		}
 		rows = rows[n:]
-		if w.rows += n; w.rows == rowGroupRows {
+		if w.rows += n; w.rows == w.groupRows {
 			if err := w.flush(); err != nil {
 				return err
 			}

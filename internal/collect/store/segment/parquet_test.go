@@ -47,7 +47,7 @@ func TestWriter(t *testing.T) {
 	fast := zstd.SpeedFastest
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for _, level := range []*zstd.EncoderLevel{nil, &fast} {
-		w := newRowWriter[row](level, 700, sortColumns, append([]string{"fabric", "tenant"}, pruned...))
+		w := newRowWriter[row](level, rowGroupRows, 700, sortColumns, append([]string{"fabric", "tenant"}, pruned...))
 		for _, n := range []int{0, 1, 255, 5000, rowGroupRows + 3} {
 			if n > 5000 && level != nil {
 				continue
@@ -114,7 +114,7 @@ func mixed(rnd *rand.Rand, n int) []row {
 
 // TestWriterBounds: the least and greatest values that let readers leave row groups out.
 func TestWriterBounds(t *testing.T) {
-	w := newRowWriter[row](nil, pageRows, sortColumns, []string{"segment", "t_end", "src", "tenant"})
+	w := newRowWriter[row](nil, rowGroupRows, pageRows, sortColumns, []string{"segment", "t_end", "src", "tenant"})
 	var b bytes.Buffer
 	w.reset(&b)
 	if err := w.write([]row{{Segment: 1 << 63, TEnd: -1, Src: [16]byte{9}, Tenant: "b"}, {Segment: 5, TEnd: 7, Src: [16]byte{1, 2}, Tenant: "a"}, {Segment: 6, TEnd: -300, Src: [16]byte{255}, Tenant: "ab"}}); err != nil {
@@ -142,7 +142,7 @@ func TestWriterBounds(t *testing.T) {
 
 // TestWriterKeeps: a batch of rows that writer has seen the like of costs it no memory but the file's own description.
 func TestWriterKeeps(t *testing.T) {
-	w := newRowWriter[row](nil, pageRows, sortColumns, pruned)
+	w := newRowWriter[row](nil, rowGroupRows, pageRows, sortColumns, pruned)
 	rows := mixed(rand.New(rand.NewPCG(1, 1)), 2000)
 	w.reset(io.Discard)
 	if err := w.write(rows); err != nil {

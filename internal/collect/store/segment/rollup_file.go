@@ -41,7 +41,7 @@ type rollupWriter struct {
 
 func newRollupWriter(out io.Writer) *rollupWriter {
 	sorted, level := []string{"segment", "src", "dst", "bucket"}, zstd.SpeedBetterCompression
-	w := newRowWriter[rollup](&level, pageRows, sorted, slices.Concat(sorted, prunedSorted))
+	w := newRowWriter[rollup](&level, rollGroupRows, pageRows, sorted, slices.Concat(sorted, prunedSorted))
 	w.reset(out)
 	return &rollupWriter{w: w, foot: footer{Schema: schemaVersion, Level: 1, Sealed: true, Columns: len(storedRollup)}}
 }
