@@ -33,21 +33,21 @@ func (k *flowKey) tail() []byte {
 // flowState is a flow of which the record is not out yet.
 type flowState struct {
 	packets, octets, l2Octets uint64
-	first, last               uint64 // monotonic clock
+	first, last               uint64 // nanoseconds of the monotonic clock
 	flags                     uint16
 	firstFlags, tos           uint8
 	minTTL, maxTTL            uint8
 	minLen, maxLen            uint16
 }
 
-// add adds the value of one processor.
-func (s *flowState) add(v []byte) {
+// add adds the value of one processor, whose times are ticks of c.
+func (s *flowState) add(v []byte, c *clock) {
 	ne := binary.NativeEndian
 	packets := ne.Uint64(v[valPackets:])
 	if packets == 0 {
 		return
 	}
-	first, last := ne.Uint64(v[valFirst:]), ne.Uint64(v[valLast:])
+	first, last := c.ns(ne.Uint64(v[valFirst:])), c.ns(ne.Uint64(v[valLast:]))
 	if s.packets == 0 {
 		*s = flowState{first: first, last: last, minTTL: v[valMinTTL], maxTTL: v[valMaxTTL], minLen: ne.Uint16(v[valMinLen:]), firstFlags: v[valFirstFlags], tos: v[valToS]}
 	} else if first < s.first {

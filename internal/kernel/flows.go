@@ -37,6 +37,7 @@ type Flows struct {
 	ring    *ring
 	feed    feed
 	tables  [2]*table
+	clock   *clock
 	cache   map[flowKey]*flowState
 	last    counts
 	evicted atomic.Uint64
@@ -96,6 +97,9 @@ func (f *Flows) Open() (err error) {
 		return fmt.Errorf("kernel: %w", err)
 	}
 	f.feed.ring, f.feed.line = f.ring, &f.line
+	if f.clock, err = newClock(); err != nil {
+		return fmt.Errorf("kernel: %w", err)
+	}
 	flows := min(f.conf.MaxFlows, tableFlows)
 	if f.tables[0], err = newTable(key4Len, flows); err == nil {
 		f.tables[1], err = newTable(key6Len, max(flows/4, 1))
@@ -122,6 +126,10 @@ func (f *Flows) Close() {
 			t.close()
 			f.tables[i] = nil
 		}
+	}
+	if f.clock != nil {
+		f.clock.close()
+		f.clock = nil
 	}
 	if f.ring != nil {
 		f.feed.end()
@@ -187,6 +195,9 @@ func (f *Flows) account() {
 // drain takes over what the kernel has counted, and ends the flows whose time has come; all of them at the end.
 func (f *Flows) drain(ctx context.Context, out chan<- []flow.Record, all bool) error {
 	offset := wallOffset()
+	if err := f.clock.read(); err != nil {
+		return fmt.Errorf("kernel: %w", err)
+	}
 	for i, t := range f.tables {
 		key := flowKey{v6: i == 1}
 		err := t.drain(func(k, v []byte) { f.take(&key, k, v, offset) })
@@ -213,7 +224,7 @@ func (f *Flows) take(key *flowKey, k, v []byte, offset int64) {
 	s, ok := f.cache[*key]
 	if !ok && len(f.cache) >= f.conf.MaxFlows { // the packets become a record at once
 		var one flowState
-		one.add(v)
+		one.add(v, f.clock)
 		f.records.In(1)
 		f.records.Hold(1)
 		f.evicted.Add(1)
@@ -228,7 +239,7 @@ func (f *Flows) take(key *flowKey, k, v []byte, offset int64) {
 		f.records.In(1)
 		f.records.Hold(1)
 	}
-	s.add(v)
+	s.add(v, f.clock)
 }
 
 // expire ends flows: idle ones, long ones (which go on), TCP connections that were closed, and at the end all.

@@ -270,7 +270,7 @@ func (w counter) sizes(ipHeader int32) {
 	c.add(asm.Sub.Imm(asm.R4, 1), asm.Mul.Reg(asm.R4, asm.R2), asm.Sub.Reg(asm.R9, asm.R4), asm.Add.Reg(asm.R9, asm.R3))
 	store(valMinLen, asm.R9, asm.Half)
 	c.at(done)
-	c.add(asm.FnKtimeGetCoarseNs.Call())
+	c.add(asm.FnJiffies64.Call())
 	store(valFirst, asm.R0, asm.DWord)
 	store(valLast, asm.R0, asm.DWord)
 }

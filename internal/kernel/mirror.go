@@ -26,6 +26,7 @@ type Mirror struct {
 	own     *os.File
 	devices []*device // of each point
 	told    error     // about the way out
+	tripped bool      // the end of a loop was told
 
 	last account
 }
@@ -139,6 +140,10 @@ func (m *Mirror) Run(ctx context.Context, _ chan<- frame.Batch) error {
 
 // follow keeps the way out in step with the route, and says once when it is lost or back.
 func (m *Mirror) follow() {
+	if !m.tripped && m.way.looped() {
+		m.tripped = true
+		m.log.Error("loop: our own copies are being captured again: this destination is stopped; tap elsewhere, or send the copies another way", "to", m.outer.Tool.String())
+	}
 	err := m.way.follow()
 	switch {
 	case err != nil && m.told == nil:

@@ -355,3 +355,36 @@ func TestMirrorFollowsTheInterface(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// TestMirrorLoop has copies come back to the tapped port inside another tunnel: the kernel stops them within 100.
+func TestMirrorLoop(t *testing.T) {
+	l := newLab(t)
+	copied := func(wrap string, o Outer) []byte { // as a's interface would bring a copy in a tunnel of somebody else
+		inner := slices.Concat(unhex(t, "02000000000902000000000a0800"), o.template()[14:], make([]byte, 60))
+		return slices.Concat(unhex(t, wrap), inner)
+	}
+	const (
+		eth   = "ffffffffffff0200000000aa0800"
+		ip    = "450000c8000000004011000009090909 08080808"
+		ip47  = "450000c8000000004 02f000009090909 08080808"
+		vxlan = eth + ip + "c00012b500b40000" + "0800000000000100"
+		gre   = eth + ip47 + "00006558"
+	)
+	o := l.vxlan(7)
+	for name, b := range map[string][]byte{"vxlan": copied(vxlan, o), "gre": copied(gre, o)} {
+		m, err := NewMirror(MirrorConfig{Config: Config{Interfaces: []string{"p1"}, NetNS: l.host.Path(), Filter: "ether src 02:00:00:00:00:aa", IngressOnly: true}, Outer: o})
+		must(t, err)
+		must(t, m.Open())
+		l.raw(slices.Repeat([][]byte{b}, 40)...)
+		if m.follow(); m.tripped {
+			t.Errorf("%s: 40 of them are an echo, not a loop", name)
+		}
+		l.raw(slices.Repeat([][]byte{b}, 160)...)
+		m.follow()
+		m.account()
+		if s := m.Book().Read(); !m.tripped || s.Out != tripAt-1 || dropped(s, DropLost) != 201-tripAt || s.Balance() != nil {
+			t.Errorf("%s: tripped %t, %+v", name, m.tripped, s)
+		}
+		m.Close()
+	}
+}

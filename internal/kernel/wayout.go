@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
@@ -16,7 +17,9 @@ import (
 // keeps it in step with routes and neighbours. The programs themselves count the packets in seq.
 type wayOut struct {
 	m, seq *ebpf.Map
-	space  string // file of the network namespace
+	loop   *ebpf.Map // how many copies of our own copies were seen
+	since  time.Time // when they were last set to 0
+	space  string    // file of the network namespace
 	tool   netip.Addr
 	via    string // interface, "" to follow the routes
 	now    [wayLen]byte
@@ -39,7 +42,28 @@ func newWayOut(space string, o *Outer) (*wayOut, error) {
 		_ = m.Close()
 		return nil, fmt.Errorf("sequence numbers: %w", permission(err))
 	}
-	return &wayOut{m: m, seq: seq, space: space, tool: o.Tool, via: o.Device}, nil
+	loop, err := ebpf.NewMap(&ebpf.MapSpec{Name: "xt_loop", Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
+	if err != nil {
+		_, _ = m.Close(), seq.Close()
+		return nil, fmt.Errorf("loops: %w", permission(err))
+	}
+	return &wayOut{m: m, seq: seq, loop: loop, since: time.Now(), space: space, tool: o.Tool, via: o.Device}, nil
+}
+
+// tripTime is the time in which tripAt copies of copies are a loop.
+const tripTime = 10 * time.Second
+
+// looped reports whether our own copies come back to be copied. A few may be the echo of another tap.
+func (w *wayOut) looped() bool {
+	var n uint64
+	if w.loop.Lookup(uint32(0), &n) != nil || n >= tripAt {
+		return n >= tripAt
+	}
+	if time.Since(w.since) > tripTime {
+		w.since = time.Now()
+		_ = w.loop.Put(uint32(0), uint64(0))
+	}
+	return false
 }
 
 // errNoNeighbour says that nobody has answered yet for the address of the next hop.
@@ -138,4 +162,5 @@ func ask(h *netlink.Handle, index, family int, hop net.IP) error {
 func (w *wayOut) close() {
 	_ = w.m.Close()
 	_ = w.seq.Close()
+	_ = w.loop.Close()
 }
