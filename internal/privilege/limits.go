@@ -133,11 +133,11 @@ func (l *Limits) join(dir string, files []setting) {
 		return
 	}
 	for _, f := range files {
-		if err := os.WriteFile(filepath.Join(dir, f.file), []byte(f.value), 0); err != nil {
+		if err := write(filepath.Join(dir, f.file), f.value); err != nil {
 			l.findings = append(l.findings, fmt.Sprintf("control group: %v", err))
 		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0); err != nil {
+	if err := write(filepath.Join(dir, "cgroup.procs"), strconv.Itoa(os.Getpid())); err != nil {
 		l.findings = append(l.findings, fmt.Sprintf("control group: %v", err))
 		_ = os.Remove(dir)
 		return
@@ -145,10 +145,21 @@ func (l *Limits) join(dir string, files []setting) {
 	l.groups = append(l.groups, dir)
 }
 
-// Leave moves the process out of its groups and removes them, as far as it still may.
+// write writes to a file that is there.
+func write(path, text string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}
+
+// Leave moves the process out of its groups and removes them, as far as it still may: a process that has given up its rights leaves them
+// empty, for the next one.
 func (l *Limits) Leave() {
 	for _, dir := range l.groups {
-		if os.WriteFile(filepath.Join(filepath.Dir(dir), "cgroup.procs"), []byte(strconv.Itoa(os.Getpid())), 0) == nil {
+		if write(filepath.Join(filepath.Dir(dir), "cgroup.procs"), strconv.Itoa(os.Getpid())) == nil {
 			_ = os.Remove(dir) // others may be in it
 		}
 	}
