@@ -53,3 +53,26 @@ func TestMerge(t *testing.T) {
 		t.Errorf("%+v", h)
 	}
 }
+
+// A machine of the file whose place only a platform knows: the places follow each other, and afterwards the file's word is all there is.
+func TestMergeInTime(t *testing.T) {
+	file := Inventory{VNICs: []VNIC{{VM: "shop", MAC: 1}}}
+	told := Inventory{VNICs: []VNIC{
+		{Span: Span{FromNS: 10, ToNS: 20}, VM: "web", VMID: "u1", MAC: 1, Host: "h1"},
+		{Span: Span{FromNS: 20, ToNS: 30}, VM: "web", VMID: "u1", MAC: 1, Host: "h2"},
+	}}
+	b := NewBook(Merge(file, told))
+	f := func(at int64, host, id string) {
+		t.Helper()
+		v := b.ByMAC(1, at)
+		if v == nil || v.VM != "shop" || v.Host != host || v.VMID != id {
+			t.Errorf("at %d: %+v, want host %q, id %q", at, v, host, id)
+		}
+	}
+	f(9, "", "")
+	f(10, "h1", "u1")
+	f(19, "h1", "u1")
+	f(20, "h2", "u1")
+	f(29, "h2", "u1")
+	f(30, "", "")
+}

@@ -136,6 +136,7 @@ func (s *Server) all(stop context.Context, ln net.Listener, a *api.API) error {
 		g.Go(func() error { return watch(collecting, s.cfg.Elements, s.useElements) })
 	}
 	g.Go(func() error { return s.control(failing) })
+	g.Go(func() error { return s.controls.line.WatchIdentities(failing, s.usePlatforms) })
 	if s.agents.ln != nil {
 		g.Go(func() error { return s.agents.run(failing) })
 	}
