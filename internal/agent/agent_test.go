@@ -247,6 +247,7 @@ func rxPackets(t *testing.T, s *testns.Space) (n int) {
 
 // TestUpgrade changes a tap's spec while packets come: each is metered once, as the interface's own counter says.
 func TestUpgrade(t *testing.T) {
+	t.Parallel()
 	a, b := cable(t)
 	s := newSite(t)
 	s.run(Config{Token: s.token(agentapi.RoleAgent)})
@@ -291,13 +292,14 @@ func TestUpgrade(t *testing.T) {
 
 // TestServerLoss takes the server away: the tap goes on, and the agent comes back. When the lease ends first, the tap ends.
 func TestServerLoss(t *testing.T) {
+	t.Parallel()
 	a, b := cable(t)
 	s := newSite(t)
 	state := t.TempDir()
 	token := s.token(agentapi.RoleAgent)
 	s.run(Config{Token: token, State: state})
 	sp := spec(b, "null:")
-	sp.Lease = tapspec.Duration(3 * time.Second)
+	sp.Lease = tapspec.Duration(patience)
 	if err := s.hub.Put("h1", []tapspec.Spec{sp}); err != nil {
 		t.Fatal(err)
 	}
@@ -312,6 +314,11 @@ func TestServerLoss(t *testing.T) {
 	if handed := book(got, "handover"); len(handed.Dropped) < 2 || handed.Dropped[1].N != 0 {
 		t.Errorf("the tap was made anew: %+v", handed)
 	}
+	sp.Lease = tapspec.Duration(time.Second)
+	if err := s.hub.Put("h1", []tapspec.Spec{sp}); err != nil {
+		t.Fatal(err)
+	}
+	s.wait("a short lease", tapIs(agentapi.StateRunning, sp))
 	s.halt()
 	for end := time.Now().Add(patience); packetSockets(t, b) > 0; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -338,6 +345,7 @@ func packetSockets(t *testing.T, s *testns.Space) (n int) {
 
 // TestResume starts an agent again while the server is away: its taps run again within their lease.
 func TestResume(t *testing.T) {
+	t.Parallel()
 	_, b := cable(t)
 	s := newSite(t)
 	state := t.TempDir()
@@ -365,6 +373,7 @@ func TestResume(t *testing.T) {
 
 // TestRefusals asks for what an agent does not do.
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	_, b := cable(t)
 	s := newSite(t)
 	s.run(Config{Token: s.token(agentapi.RoleAgent)})
@@ -404,6 +413,7 @@ func TestRefusals(t *testing.T) {
 
 // TestWhoComesIn tries tokens and servers that do not belong together.
 func TestWhoComesIn(t *testing.T) {
+	t.Parallel()
 	s, other := newSite(t), newSite(t)
 	f := func(token agentapi.Token, want string) {
 		t.Helper()
@@ -492,6 +502,7 @@ func (s *site) spawn(token agentapi.Token, state string) *exec.Cmd {
 // TestKill kills an agent while an application talks across the interface that it taps: the application loses nothing, nothing is left at the
 // interface, and what had been metered and could not be sent is sent by the next process.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	a, b := cable(t)
 	a.Sh("ip addr add 10.0.0.1/24 dev a0")
 	b.Sh("ip addr add 10.0.0.2/24 dev b0")
@@ -513,7 +524,11 @@ func TestKill(t *testing.T) {
 	collector.halt()
 	a.Stream(b, "10.0.0.2", make([]byte, 1<<20)) // its flows wait on the disk
 	s.wait("waiting", func(x server.Agent) bool { return book(x, "export").Held >= 1 && book(x, "flow_cache").Held == 0 })
-	time.Sleep(time.Second) // in which the messages reach the spool
+	for end := time.Now().Add(patience); !spooled(state); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("nothing is on the disk")
+		}
+	}
 	done := make(chan struct{})
 	go func() { defer close(done); a.Stream(b, "10.0.0.2", make([]byte, 32<<20)) }() // fails the test when a byte is lost
 	time.Sleep(20 * time.Millisecond)
@@ -536,6 +551,17 @@ func TestKill(t *testing.T) {
 			t.Fatalf("%d records before, %d after: what waited is lost", before, collector.records())
 		}
 	}
+}
+
+// spooled reports whether messages wait on the disk.
+func spooled(state string) bool {
+	files, _ := filepath.Glob(filepath.Join(state, "spool", "*", "*.ipfix"))
+	for _, name := range files {
+		if st, err := os.Stat(name); err == nil && st.Size() > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // collector is an IPFIX collector over TCP that counts data records.
