@@ -2,7 +2,6 @@ package serve
 
 import (
 	"cmp"
-	"slices"
 	"strconv"
 	"time"
 
@@ -11,8 +10,11 @@ import (
 	"crosstap/internal/serve/api"
 )
 
-// fromInventory is the source of what the inventory file tells.
-const fromInventory = "inventory"
+// Sources of what is told of machines: the file, and platforms.
+const (
+	fromInventory = "inventory"
+	fromPlatforms = "platforms"
+)
 
 // contents is the inventory that is in use, with what it was before.
 func (s *Server) contents() identity.Inventory {
@@ -27,74 +29,38 @@ func (s *Server) contents() identity.Inventory {
 func (s *Server) adapters() []api.Adapter {
 	inv := s.contents()
 	out := make([]api.Adapter, 0, len(inv.VNICs))
-	tenants := newTenantIndex(&inv)
+	tenants, filed := newTenantIndex(&inv), s.filed()
 	for i := range inv.VNICs {
 		v := &inv.VNICs[i]
+		source := fromPlatforms
+		if filed[filedAdapter{v.VM, v.MAC}] {
+			source = fromInventory
+		}
 		out = append(out, api.Adapter{
 			VM: v.VM, VMID: v.VMID, Tenant: tenants.of(v), Host: v.Host, Port: v.Port, Segment: segmentText(v.Segment),
 			Fabric: cmp.Or(v.Fabric, identity.DefaultFabric), MAC: macText(v.MAC), Addrs: addrTexts(v.Addrs),
-			From: momentOf(v.FromNS), Until: momentOf(v.ToNS), Source: fromInventory,
+			From: momentOf(v.FromNS), Until: momentOf(v.ToNS), Source: source,
 		})
 	}
 	return out
 }
 
-// topology tells what was attached to what at a moment.
-func (s *Server) topology(at time.Time) api.Topology {
-	inv := s.contents()
-	doc := api.Topology{Sources: []string{}, Hosts: []api.TopologyHost{}, Rows: []api.TopologyPort{}}
-	if len(inv.VNICs)+len(inv.Hosts) == 0 {
-		return doc
-	}
-	doc.Sources = append(doc.Sources, fromInventory)
-	atNS := at.UnixNano() - 1 // the last moment of the range
-	hosts := map[string]*api.TopologyHost{}
-	host := func(name string) *api.TopologyHost {
-		h := hosts[name]
-		if h == nil {
-			h = &api.TopologyHost{Name: name, VTEPs: []string{}, Observers: []api.TopologyObserver{}}
-			hosts[name] = h
-		}
-		return h
-	}
-	for i := range inv.Hosts {
-		if h := &inv.Hosts[i]; h.Contains(atNS) {
-			into := host(h.Name)
-			into.VTEPs = append(into.VTEPs, addrTexts(h.VTEPs)...)
-		}
-	}
-	for i := range inv.Observers {
-		if o := &inv.Observers[i]; o.Contains(atNS) && o.Host != "" {
-			into := host(o.Host)
-			into.Observers = append(into.Observers, api.TopologyObserver{Name: o.Name, Role: o.Role.String()})
-		}
-	}
-	tenants := newTenantIndex(&inv)
-	for i := range inv.VNICs {
-		v := &inv.VNICs[i]
-		if !v.Contains(atNS) {
-			continue
-		}
-		host(v.Host)
-		doc.Rows = append(doc.Rows, api.TopologyPort{
-			Host: v.Host, Port: v.Port, Kind: "vm", VM: v.VM, VMID: v.VMID, Tenant: tenants.of(v), Segment: segmentText(v.Segment),
-			Fabric: cmp.Or(v.Fabric, identity.DefaultFabric), MAC: macText(v.MAC), Addrs: addrTexts(v.Addrs), Taps: []string{},
-		})
-	}
-	for _, h := range hosts {
-		doc.Hosts = append(doc.Hosts, *h)
-	}
-	sortTopology(&doc)
-	return doc
+// filedAdapter names an adapter of the inventory file.
+type filedAdapter struct {
+	vm  string
+	mac flow.MAC
 }
 
-func sortTopology(doc *api.Topology) {
-	slices.SortFunc(doc.Hosts, func(x, y api.TopologyHost) int {
-		return cmp.Or(cmp.Compare(x.Name, y.Name), cmp.Compare(x.Platform, y.Platform))
-	})
-	slices.SortFunc(doc.Rows, func(x, y api.TopologyPort) int {
-		return cmp.Or(cmp.Compare(x.Host, y.Host), cmp.Compare(x.Switch, y.Switch), cmp.Compare(x.Port, y.Port), cmp.Compare(x.VM, y.VM), cmp.Compare(x.MAC, y.MAC))
-	})
+// filed are the adapters that the inventory file tells.
+func (s *Server) filed() map[filedAdapter]bool {
+	s.inventory.mu.Lock()
+	defer s.inventory.mu.Unlock()
+	out := make(map[filedAdapter]bool, len(s.inventory.file.VNICs))
+	for i := range s.inventory.file.VNICs {
+		v := &s.inventory.file.VNICs[i]
+		out[filedAdapter{v.VM, v.MAC}] = true
+	}
+	return out
 }
 
 // tenantIndex knows whose segments are whose.

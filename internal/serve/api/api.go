@@ -38,7 +38,7 @@ type Config struct {
 	// Adapters tells where machines are and were, everything that is known, in no order; nil for a server that knows none.
 	Adapters func() []Adapter
 	// Topology tells what was attached to what at a moment, without arcs; nil for a server that does not know.
-	Topology func(at time.Time) Topology
+	Topology func(ctx context.Context, at time.Time) Topology
 	// Agents answers /api/v1/agents and below; nil for a server that has none.
 	Agents http.Handler
 

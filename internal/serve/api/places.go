@@ -28,7 +28,7 @@ type Adapter struct {
 	Addrs   []string   `json:"addrs"`
 	From    *time.Time `json:"from"`   // null: since before anybody looked
 	Until   *time.Time `json:"until"`  // null: still
-	Source  string     `json:"source"` // who tells it: "inventory", or the name of a platform
+	Source  string     `json:"source"` // who tells it: "inventory" or "platforms"
 	Change  string     `json:"change"` // what differs from the row before: "moved", "renamed", "addresses", "port", "segment", "back"; "" for the first
 }
 

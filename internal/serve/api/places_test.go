@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -95,7 +96,7 @@ func TestArcs(t *testing.T) {
 func TestTopology(t *testing.T) {
 	var asked time.Time
 	a, fake := newTest(t, func(c *Config) {
-		c.Topology = func(at time.Time) Topology {
+		c.Topology = func(_ context.Context, at time.Time) Topology {
 			asked = at
 			return Topology{Sources: []string{"inventory"}, Hosts: []TopologyHost{{Name: "h1", VTEPs: []string{}, Observers: []TopologyObserver{}}},
 				Rows: []TopologyPort{{Host: "h1", Port: "vnet1", Kind: "vm", VM: "web-1", Addrs: []string{"10.0.0.1"}, Taps: []string{}}}}

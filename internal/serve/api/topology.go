@@ -99,7 +99,7 @@ func (a *API) topology() {
 		}
 		doc := Topology{Sources: []string{}, Hosts: []TopologyHost{}, Rows: []TopologyPort{}}
 		if a.cfg.Topology != nil {
-			doc = a.cfg.Topology(q.Until)
+			doc = a.cfg.Topology(ctx, q.Until)
 		}
 		doc.Schema, doc.Now, doc.Since, doc.Until = report.SchemaVersion, now.UTC(), q.Since.UTC(), q.Until.UTC()
 		doc.Arcs = arcs(carried.Rows, doc.Hosts)
