@@ -66,7 +66,7 @@ func (b *builder) source(t *policy.Tap, p *place, tools *tools) bool {
 	case p.Port.Kind == platform.PortKernel:
 		b.refuse(t, p, platform.ReasonKernelPort, "select ports of machines", "port %s is the host's own (management, storage, tunnels): it is never a source", p.Port.Name)
 	case p.Port.Kind == platform.PortUplink || p.Port.Kind == platform.PortTunnel:
-		return b.uplink(t, p)
+		return b.mayUplink(t, p)
 	case p.Port.Kind != platform.PortVM:
 		b.refuse(t, p, platform.ReasonKernelPort, "select ports of machines", "port %s is no machine's (%s): what passes it is seen at the machines", p.Port.Name, p.Port.Kind)
 	case tools.is(p):
@@ -79,7 +79,7 @@ func (b *builder) source(t *policy.Tap, p *place, tools *tools) bool {
 	return false
 }
 
-func (b *builder) uplink(t *policy.Tap, p *place) bool {
+func (b *builder) mayUplink(t *policy.Tap, p *place) bool {
 	switch {
 	case p.Switch == nil || !p.Switch.Can.UplinkSource:
 		b.refuse(t, p, platform.ReasonUplink, "select ports of machines", "port %s is an uplink or tunnel, which cannot be a source on this platform", p.Port.Name)

@@ -72,9 +72,9 @@ func (m *maker) copies() Copies {
 	}
 	// Of several destinations each gets its own copy: one of them is looked at.
 	var sessions []platform.Session
-	for _, list := range m.made {
-		for _, s := range list {
-			if !slices.ContainsFunc(sessions, func(o platform.Session) bool { return o.Host == s.Host && o.Switch == s.Switch }) {
+	for _, g := range m.groups[:min(len(m.groups), 2)] {
+		for _, s := range m.made[g.key.platform] {
+			if s.Switch == g.key.sw && !slices.ContainsFunc(sessions, func(o platform.Session) bool { return o.Host == s.Host && o.Switch == s.Switch }) {
 				sessions = append(sessions, s)
 			}
 		}

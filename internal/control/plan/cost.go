@@ -266,7 +266,9 @@ func (m *maker) mtuAt(g *group, longest int) {
 		if e.Longest <= e.Path {
 			continue
 		}
-		m.doc.MTU = append(m.doc.MTU, e)
+		if len(m.doc.MTU) < maxNames {
+			m.doc.MTU = append(m.doc.MTU, e)
+		}
 		if !m.tap.Allows(policy.AllowTruncation) {
 			m.warnf("destination %s: copies of packets longer than %d bytes do not fit the path's MTU of %d and are fragmented or lost: use slice: %d, or a path with an MTU of %d",
 				d.Name, e.Fits, e.Path, e.Fits+ethernet, e.Longest)
@@ -276,15 +278,8 @@ func (m *maker) mtuAt(g *group, longest int) {
 
 // underlay returns the smallest MTU of a host's uplinks, or the usual one.
 func (m *maker) underlay(g *group) int {
-	least := 0
-	for i := range m.places {
-		p := &m.places[i]
-		if p.snap.Platform == g.key.platform && p.Port.Host == g.key.host && p.Port.Kind == platform.PortUplink && p.Port.MTU > 0 && (least == 0 || p.Port.MTU < least) {
-			least = p.Port.MTU
-		}
+	if least := m.uplink[groupKey{g.key.platform, g.key.host, ""}]; least > 0 {
+		return least
 	}
-	if least == 0 {
-		return defaultMTU
-	}
-	return least
+	return defaultMTU
 }

@@ -122,11 +122,11 @@ func hasZero(g *group) bool {
 
 // many handles more senders than a switch can leave out: when every machine of the segments is tapped, ingress sees all of them.
 func (m *maker) many(g *group, total int) bool {
-	chosen := map[string]bool{}
-	for _, p := range g.places {
-		chosen[p.snap.Platform+"/"+p.Port.ID] = true
+	if m.whole == nil {
+		whole := m.everything()
+		m.whole = &whole
 	}
-	if m.everything() {
+	if *m.whole {
 		m.within[g.key] = true
 		m.warn("everything is tapped where it enters a switch; what machines receive from outside all known machines is not seen")
 		return true

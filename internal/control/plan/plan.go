@@ -109,13 +109,14 @@ type builder struct {
 	in     Input
 	places []place // of platforms that answer, in a steady order
 	out    *Plan
+	uplink map[groupKey]int           // smallest MTU of the uplinks of each host, sw is ""
 	remote map[groupKey]bool          // hosts that copies of taps leave in tunnels, sw is ""
 	copied map[string]map[string]bool // platform → ports that carry somebody's copies
 }
 
 // Build makes the plan.
 func Build(in Input) *Plan {
-	b := &builder{in: in, out: &Plan{Want: map[string]platform.Want{}}, remote: map[groupKey]bool{}, copied: map[string]map[string]bool{}}
+	b := &builder{in: in, out: &Plan{Want: map[string]platform.Want{}}, uplink: map[groupKey]int{}, remote: map[groupKey]bool{}, copied: map[string]map[string]bool{}}
 	b.look()
 	sessions := map[string][]platform.Session{}
 	after := map[string]map[string]bool{} // ports seen
@@ -173,6 +174,10 @@ func (b *builder) look() {
 		first := len(b.places)
 		for _, p := range s.Ports {
 			b.places = append(b.places, newPlace(s, p, tenants))
+			host := groupKey{s.Platform, p.Host, ""}
+			if least := b.uplink[host]; p.Kind == platform.PortUplink && p.MTU > 0 && (least == 0 || p.MTU < least) {
+				b.uplink[host] = p.MTU
+			}
 		}
 		slices.SortFunc(b.places[first:], func(x, y place) int { return cmp.Or(x.key.compare(y.key), cmp.Compare(x.Port.ID, y.Port.ID)) })
 	}

@@ -104,6 +104,7 @@ type maker struct {
 	groups []*group
 	except map[groupKey][]flow.MAC
 	within map[groupKey]bool // ingress alone is enough: everything that talks to the group is tapped
+	whole  *bool             // every machine of the segments is chosen; nil while nobody asked
 	twice  bool              // copies of what tapped machines on different switches say to each other come twice
 	made   map[string][]platform.Session
 	filter *filter.Filter
