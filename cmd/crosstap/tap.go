@@ -11,6 +11,7 @@ import (
 
 	"crosstap/internal/flow"
 	"crosstap/internal/obs"
+	"crosstap/internal/privilege"
 	"crosstap/internal/tap"
 	"crosstap/internal/tap/meter"
 	"crosstap/internal/tapspec"
@@ -87,6 +88,7 @@ type tapFlags struct {
 	key       string
 	groom     string
 	budget    string
+	rights    privilege.Config
 	noPromisc bool
 	verbose   bool
 	progress  progress
@@ -140,6 +142,8 @@ func (t *tapFlags) add(f *pflag.FlagSet) {
 	f.IntVar(&s.MaxFlows, "max-flows", s.MaxFlows, "flows in the cache at most; beyond it the quietest end early")
 	f.Uint32Var(&s.Domain, "domain", s.Domain, "observation domain of the records")
 	f.StringVar(&t.budget, "budget", "", "what the tap may cost: cpu=20%,memory=200MiB,mirror=100Mbit/s; what is above is sliced, sampled by flow, metered alone, left out")
+	f.StringVar(&t.progress.metrics, "metrics", "", "serve the tap's books and levels for Prometheus at this address, such as 127.0.0.1:9474")
+	f.StringVar(&t.rights.User, "user", "", "become this user; the rights to capture are kept")
 	f.StringVar(&s.NetNS, "netns", "", "file of the network namespace that the interfaces are in")
 	f.BoolVarP(&t.verbose, "verbose", "v", false, "log details")
 }
@@ -163,6 +167,12 @@ func (t *tapFlags) complete(cmd *cobra.Command) (err error) {
 		}
 	}
 	s.Stdout, s.Log = cmd.OutOrStdout(), obs.Logger(cmd.ErrOrStderr(), t.verbose)
+	if t.rights.User != "" {
+		t.rights.Folders = []string{s.SpoolDir}
+		if err := privilege.Drop(t.rights, s.Log); err != nil {
+			return exit(exitDenied, err)
+		}
+	}
 	if s.Host == "" {
 		s.Host, _ = os.Hostname()
 	}

@@ -11,8 +11,11 @@ import (
 	"crosstap/internal/tap"
 )
 
-// progress says whether a tap shows how far it has read.
-type progress struct{ always, never bool }
+// progress says whether a tap shows how far it has read, and where its metrics are.
+type progress struct {
+	always, never bool
+	metrics       string // address, "" for none
+}
 
 const (
 	progressOnTerminal = 200 * time.Millisecond // a line that is written over

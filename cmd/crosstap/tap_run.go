@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"crosstap/internal/agent"
+	"crosstap/internal/agentapi"
 	"crosstap/internal/filter"
 	"crosstap/internal/obs"
 	"crosstap/internal/tap"
@@ -39,6 +42,13 @@ func runTap(cmd *cobra.Command, spec tap.Spec, show progress) error {
 	}
 	// A reader that goes away must end the run with its summary, not silently.
 	signal.Ignore(syscall.SIGPIPE)
+	if show.metrics != "" {
+		stop, err := serveMetrics(show.metrics, func() []agentapi.Tap { return []agentapi.Tap{agent.Describe(cmp.Or(spec.Name, "tap"), t)} })
+		if err != nil {
+			return exit(exitUsage, err)
+		}
+		defer stop()
+	}
 	start := time.Now()
 	hide := show.start(cmd.ErrOrStderr(), t, spec.File)
 	err = t.Run(cmd.Context())
