@@ -12,8 +12,9 @@ import (
 	"strings"
 )
 
-// Policy is the console's Content-Security-Policy. It loads nothing from elsewhere and runs nothing inline.
-const Policy = "default-src 'self'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+// Policy is the console's Content-Security-Policy. It loads nothing from elsewhere and runs nothing inline; images of its own making
+// (blob:) are how charts become PNG files.
+const Policy = "default-src 'self'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'; object-src 'none'; img-src 'self' blob:"
 
 // kinds are the media types of what Vite emits; the machine's own table is not asked.
 var kinds = map[string]string{

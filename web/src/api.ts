@@ -466,6 +466,143 @@ export interface CoverageRow {
 
 export interface Coverage { meta: Meta; by: string; source: string; counted_octets: number | null; observed_octets: number; ratio: number | null; reason: string; rows: CoverageRow[] | null }
 
+export interface Adapter {
+  vm: string
+  vm_id: string
+  tenant: string
+  host: string
+  switch: string
+  port: string
+  segment: string
+  fabric: string
+  mac: string
+  addrs: string[] | null
+  from: string | null
+  until: string | null
+  source: string
+  change: string
+}
+
+export interface Adapters { schema: number; now: string; since: string; until: string; machines: number; moved: number; total: number; rows: Adapter[] | null }
+
+export interface TopologyObserver { name: string; role: string }
+
+export interface TopologyHost { name: string; platform: string; vteps: string[] | null; down: boolean; observers: TopologyObserver[] | null }
+
+export interface TopologyPort {
+  host: string
+  platform: string
+  switch: string
+  switch_kind: string
+  group: string
+  port: string
+  kind: string
+  vm: string
+  vm_id: string
+  tenant: string
+  segment: string
+  fabric: string
+  mac: string
+  addrs: string[] | null
+  vlan: number
+  up: boolean | null
+  taps: string[] | null
+  octets: number | null
+}
+
+export interface TopologyArc { a_vtep: string; a_host: string; b_vtep: string; b_host: string; segments: string[] | null; octets: number; packets: number }
+
+export interface Topology { schema: number; now: string; since: string; until: string; sources: string[] | null; hosts: TopologyHost[] | null; rows: TopologyPort[] | null; arcs: TopologyArc[] | null }
+
+/** Explanation is what each back end makes of a packet filter. */
+export interface Explanation {
+  expr: string
+  link: string
+  tests: string
+  bpf: string
+  bpf_len: number
+  ebpf: string
+  ebpf_len: number
+  openflow: string[] | null
+  openflow_residual: boolean
+  openflow_note: string
+  kernel_note: string
+  residual: boolean
+  deep: string
+}
+
+/** SQLAnswer is what a question in SQL gives; it is not in openapi.json, as its columns are the question's. */
+export interface SQLAnswer { columns: { name: string; type: string }[] | null; rows: unknown[][] | null; truncated: boolean; took_ns: number }
+
+/** Session copies of a switch, as it counts them. */
+export interface CopyCounter { packets: number; bytes: number; drops: number; at: string }
+
+export interface Refusal { policy: string; host?: string; switch?: string; port?: string; vm?: string; reason: string; message: string; fix?: string }
+
+export interface TapPlace { platform: string; host: string; switch: string; method: string; ports: string[] | null; count: number; session: string; to: string[] | null }
+
+export interface TapCost { known: boolean; rate: { bps: number; peak: number; pps: number; of: string }; mirror_bps: number; mirror_peak_bps: number; cpu: number; budget_bps?: number; sample?: number; slice?: number }
+
+/** PlannedTap is what a plan makes of a tap. */
+export interface PlannedTap {
+  name: string
+  owner?: string
+  reason?: string
+  state: string
+  select: string
+  ports: number
+  vms: number
+  expires?: string
+  places: TapPlace[] | null
+  copies: { once: boolean; same_switch: number; other_switch: number; to_outside: number; from_outside: number; about?: string }
+  cost: TapCost
+  mtu?: { host: string; destination: string; longest: number; path_mtu: number; fits: number }[] | null
+  warnings?: string[] | null
+  method: string
+}
+
+export interface PlanStep { platform: string; host?: string; switch?: string; policy: string; session: string; phase: number; action: string; object: string; summary: string; commands: string[] | null; why?: string }
+
+export interface PlanCoverage { ports: number; before: number; after: number; hosts: { platform: string; host: string; ports: number; before: number; after: number }[] | null }
+
+export interface TapPlan { taps: PlannedTap[] | null; refusals: Refusal[] | null; coverage: PlanCoverage; steps: PlanStep[] | null; edits: { kind: string; name: string; before?: string; after?: string }[] | null; removed?: string[] | null }
+
+export interface Outcome { change?: number; state: string; steps: number; platforms: { platform: string; steps: number; state: string; error?: string }[] | null; refusals: Refusal[] | null }
+
+export interface Applied { plan: TapPlan; outcome: Outcome }
+
+/** ControlledTap is a tap in force, with what switches have copied for it. */
+export interface ControlledTap extends PlannedTap { applied: string; by: string; pending_steps: number; counters?: Record<string, CopyCounter>; copied: CopyCounter }
+
+export interface ControlledTaps { rows: ControlledTap[] | null; pending_steps: number; refusals: Refusal[] | null; findings: { platform: string; policy: string; object: string; what: string; by?: string; since: string }[] | null; coverage: PlanCoverage }
+
+export interface ControlResource { kind: string; name: string; owner?: string; reason?: string; applied: string; by: string; generation: number; change: number; text: string }
+
+export interface ControlChange { id: number; at: string; end?: string; who: string; why?: string; action: string; state: string; resources?: string[] | null }
+
+/** AgentTap is a tap of an agent as the agent reports it, with the books of its stages in the order of the data. */
+export interface AgentTap {
+  name: string
+  state: string
+  error?: string
+  since: string
+  level: string
+  steps?: { time: string; from: string; to: string; why: string }[] | null
+  cpu: number
+  memory_bytes: number
+  mirror_bits_per_second: number
+  frames_per_second: number
+  books: Statement[] | null
+  to: { url: string; unit: string; sent: number; queued: number; shed: number; errors: number; error?: string }[] | null
+  warnings?: string[] | null
+}
+
+export interface AgentSpec { name: string; labels?: Record<string, string>; ttl?: string; budget?: { cpu?: string; memory?: string; mirror?: string }; filter?: string; source?: { interfaces?: string[] } }
+
+export interface Agent { name: string; state: string; last_seen: string | null; host: string; current: boolean; cpu: number; budget: string; given: AgentSpec[] | null; taps: AgentTap[] | null; findings: string[] | null }
+
+export interface Agents { schema: number; rows: Agent[] | null }
+
 /** Fault is one mistake in a question; pos and len are bytes of a filter expression. */
 export interface Fault { message: string; location?: string; value?: unknown; pos?: number; len?: number; suggestion?: string }
 
@@ -505,12 +642,22 @@ export class Failure extends Error {
   }
 }
 
+const accept = 'application/json, application/problem+json'
+
 /** get asks for one document. It throws Failure, or an AbortError when signal ends it. */
-export async function get<T>(path: string, params: Params = {}, signal?: AbortSignal): Promise<T> {
-  const address = url(path, params)
+export function get<T>(path: string, params: Params = {}, signal?: AbortSignal): Promise<T> {
+  return answered<T>(url(path, params), { signal: signal ?? null, headers: { accept } }, signal)
+}
+
+/** post wants something changed, or worked out from more than a URL holds. It throws as get does. */
+export function post<T>(path: string, body: object, signal?: AbortSignal): Promise<T> {
+  return answered<T>(url(path), { method: 'POST', signal: signal ?? null, headers: { accept, 'content-type': 'application/json' }, body: JSON.stringify(body) }, signal)
+}
+
+async function answered<T>(address: string, request: RequestInit, signal?: AbortSignal): Promise<T> {
   let response: Response
   try {
-    response = await fetch(address, { signal: signal ?? null, headers: { accept: 'application/json, application/problem+json' } })
+    response = await fetch(address, request)
   } catch (e) {
     if (signal?.aborted) throw e
     throw new Failure(0, {}, address)

@@ -9,7 +9,8 @@ export const splits: Record<string, string> = {
   tenant: 'tenant', segment: 'segment', app: 'app', proto: 'proto', src_vtep: 'src.vtep', dst_vtep: 'dst.vtep', src_vm: 'src.vm', dst_vm: 'dst.vm',
 }
 
-const isOther = (l: Line) => l.key.length === 1 && l.key[0] === 'other'
+/** isOther tells the sum of all groups that have no line of their own. */
+export const isOther = (l: Line) => l.key.length === 1 && l.key[0] === 'other'
 
 export function lineName(l: Line): string {
   return isOther(l) ? m.other : l.key.map((k) => k || m.notKnown).join(' · ') || m.allTraffic

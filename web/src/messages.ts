@@ -10,7 +10,7 @@ export const m = {
   back: 'Back',
   none: '–',
 
-  nav: { label: 'Pages', overview: 'Overview', tenants: 'Tenants', map: 'Map', explore: 'Explore', vms: 'VMs', flows: 'Flows', coverage: 'Coverage', exporters: 'Exporters' },
+  nav: { label: 'Pages', overview: 'Overview', tenants: 'Tenants', map: 'Map', explore: 'Explore', vms: 'VMs', flows: 'Flows', coverage: 'Coverage', exporters: 'Exporters', topology: 'Topology', inventory: 'Inventory', taps: 'Taps', filters: 'Filters', sql: 'SQL' },
   tabs: { label: 'Tenant reports', pairs: 'Pairs', conversations: 'Conversations', networks: 'Networks', underlay: 'Underlay', overlay: 'Overlay' },
 
   theme: { toDark: 'Dark colours', toLight: 'Light colours' },
@@ -112,6 +112,10 @@ export const m = {
     all: 'All pairs',
     chart: 'Chart',
     table: 'Table',
+    heat: 'Heat map',
+    png: 'PNG',
+    pngNone: 'There is no picture to save',
+    pngTitle: (what: string) => `${what} as PNG`,
     view: 'Show as',
     loading: 'Loading',
     stale: 'Loading…',
@@ -173,6 +177,8 @@ export const m = {
     copy: 'Copy',
     copied: (v: string) => `Copied: ${v}`,
   },
+
+  file: { csv: 'CSV', json: 'JSON', title: (what: string, format: string) => `${what} as ${format}` },
 
   share: {
     button: 'Share', export: 'Export',
@@ -250,7 +256,7 @@ export const m = {
   help: {
     title: 'Keys',
     groups: [
-      ['Go', [['g o', 'Overview'], ['g t', 'Tenants: pairs'], ['g c', 'Tenants: conversations'], ['g n', 'Tenants: networks'], ['g m', 'Map'], ['g e', 'Explore'], ['g v', 'VMs'], ['g f', 'Flows'], ['g b', 'Coverage (blind spots)'], ['g x', 'Exporters']]],
+      ['Go', [['g o', 'Overview'], ['g t', 'Tenants: pairs'], ['g c', 'Tenants: conversations'], ['g n', 'Tenants: networks'], ['g m', 'Map'], ['g e', 'Explore'], ['g v', 'VMs'], ['g f', 'Flows'], ['g b', 'Coverage (blind spots)'], ['g x', 'Exporters'], ['g p', 'Topology'], ['g i', 'Inventory'], ['g a', 'Taps'], ['g k', 'Packet filters'], ['g q', 'SQL']]],
       ['Ask', [['/', 'Filter'], ['Enter', 'Run the filter'], ['Ctrl Space', 'Completions'], ['[ ]', 'Earlier, later'], ['- =', 'Wider, narrower'], ['l', 'Live on or off'], ['r', 'Ask again']]],
       ['Rows', [['j k', 'Next, previous row'], ['Enter', 'Details'], ['← →', 'Values of the row'], ['i', 'Only this value'], ['x', 'Not this value'], ['Esc', 'Back']]],
       ['View', [['t', 'Chart or table'], ['d', 'Dark or light'], ['u', 'UTC or local time'], ['e', 'Export'], ['y', 'Copy link'], ['?', 'This help']]],

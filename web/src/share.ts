@@ -3,6 +3,7 @@ import { root, url, type Params } from './api'
 import { before, bounds, parseSpan, relativeSpan, spanText } from './time'
 import { defaults, type Page, type View } from './url'
 
+/** Report is what a page shows; no command means that only the API has it. */
 interface Report { path: string; command: string[]; formats: readonly string[] }
 
 const files = ['csv', 'json', 'jsonl'] as const
@@ -22,6 +23,11 @@ const reports: Record<Page, Report> = {
   flows: { path: 'flows', command: ['flows'], formats: rowFiles },
   coverage: { path: 'coverage', command: ['coverage'], formats: rowFiles },
   exporters: { path: 'exporters', command: ['exporters'], formats: rowFiles },
+  topology: { path: 'topology', command: [], formats: files },
+  inventory: { path: 'adapters', command: [], formats: files },
+  taps: { path: 'taps', command: [], formats: [] },
+  filters: { path: 'filter/explain', command: ['filter', 'explain'], formats: ['json'] },
+  sql: { path: 'sql', command: ['query'], formats: ['json'] },
 }
 
 /** reportOf names the report that a page's rows come from. */
@@ -38,7 +44,11 @@ export function rowsQuery(v: View): Params {
   const range = { from: v.from, to: v.to }
   const asked = { ...range, f: v.f }
   switch (v.page) {
-    case 'exporters': return {}
+    case 'exporters': case 'taps': return {}
+    case 'inventory': return { ...range, name: v.name }
+    case 'topology': return asked
+    case 'filters': return { f: v.q, link: v.link }
+    case 'sql': return { q: v.q, ...range, limit: SQL_ROWS }
     case 'overview': return { ...asked, sort: '' }
     case 'coverage': return { ...range, by: v.by[0] }
     case 'vm': return { ...asked, name: v.name, ...baseOf(v) }
@@ -47,6 +57,9 @@ export function rowsQuery(v: View): Params {
     default: return { ...asked, sort: v.sort }
   }
 }
+
+/** SQL_ROWS is how many rows of an answer in SQL are shown. */
+export const SQL_ROWS = 1000
 
 /** baseOf gives the period that a view compares with. */
 export function baseOf(v: View): Params {
@@ -60,8 +73,9 @@ export function baseOf(v: View): Params {
 
 /** exportURL gives the address of all of a page's rows as a file. */
 export function exportURL(v: View, format: string): string {
-  const limit = { vm: 1000, map: 5000, exporters: undefined, explore: v.n || undefined }[v.page as string]
-  return url(reportOf(v.page), { ...rowsQuery(v), limit: v.page in { vm: 1, map: 1, exporters: 1, explore: 1 } ? limit : 100_000, format: v.page === 'vm' ? undefined : format })
+  const own: Partial<Record<Page, number | undefined>> = { vm: 1000, map: 5000, exporters: undefined, explore: v.n || undefined, topology: undefined, filters: undefined }
+  const whole = ['vm', 'filters', 'sql'].includes(v.page) // documents of one form
+  return url(reportOf(v.page), { ...rowsQuery(v), limit: v.page in own ? own[v.page] : 100_000, format: whole ? undefined : format })
 }
 
 /** allowListURL gives what a firewall would have to allow for all that the view shows. */
@@ -78,15 +92,19 @@ export function curl(v: View): string {
   return 'curl -fsS ' + shell(url(reportOf(v.page), rowsQuery(v)))
 }
 
+/** hasCommand says whether the command line shows a page's rows, too. */
+export const hasCommand = (page: Page): boolean => reports[page].command.length > 0
+
 /** cli writes the command that shows the same rows. */
 export function cli(v: View): string {
+  if (v.page === 'filters') return ['crosstap', 'filter', 'explain', ...(v.link ? ['--link', v.link] : []), '--', v.q].map(shell).join(' ')
   const server = root.origin === 'http://127.0.0.1:8474' && root.pathname === '/' ? [] : ['--server', root.href.replace(/\/$/, '')]
   if (v.page === 'exporters') return ['crosstap', 'exporters', ...server].map(shell).join(' ')
   const span = relativeSpan(v)
-  const usual = v.page === 'vm' ? 'now-24h' : defaults.from
+  const usual = v.page === 'vm' ? 'now-24h' : v.page === 'sql' ? '' : defaults.from
   const range = v.from === usual && v.to === defaults.to ? [] : span > 0 ? ['--since', spanText(span)] : ['--since', v.from, '--until', v.to]
   const command = [...reports[v.page].command, ...(v.page === 'vm' ? [v.name] : []), ...server, ...range, ...flags(v)]
-  const filter = !v.f || v.page === 'coverage' ? [] : v.page === 'vm' || v.page === 'vms' ? ['--filter', v.f] : ['--', v.f]
+  const filter = v.page === 'sql' ? ['--', v.q] : !v.f || v.page === 'coverage' ? [] : v.page === 'vm' || v.page === 'vms' ? ['--filter', v.f] : ['--', v.f]
   return ['crosstap', ...command, ...filter].map(shell).join(' ')
 }
 

@@ -45,6 +45,13 @@ describe('old and hand-written links', () => {
     ['map?v=1&from=now-24h&to=now&by=tenant,tier&base=7d&expand=blue/web&focus=blue/db&hops=2', { page: 'map', from: 'now-24h', by: ['tenant', 'tier'], base: '7d', expand: ['blue/web'], focus: 'blue/db', hops: 2 }],
     ['explore?v=1&by=src.vm,dst.port&n=20&prev=1', { page: 'explore', by: ['src.vm', 'dst.port'], n: 20, prev: true }],
     ['coverage?v=1&by=host', { page: 'coverage', by: ['host'] }],
+    ['inventory?v=1&from=now-24h&name=web-1', { page: 'inventory', from: 'now-24h', name: 'web-1' }],
+    ['topology?v=1&expand=h1&as=table', { page: 'topology', expand: ['h1'], as: 'table' }],
+    ['taps?v=1&step=select&q=vm%20%3D%20%22web-1%22', { page: 'taps', step: 'select', q: 'vm = "web-1"' }],
+    ['filters?v=1&q=vxlan%205001&link=linux-sll2', { page: 'filters', q: 'vxlan 5001', link: 'linux-sll2' }],
+    ['filters?q=tcp', { page: 'filters', q: 'tcp' }],
+    ['sql?v=1&q=SELECT%201', { page: 'sql', q: 'SELECT 1' }],
+    ['explore?v=1&vis=heat', { page: 'explore', vis: 'heat' }],
   ])('%s', f)
 })
 
@@ -54,6 +61,7 @@ describe('what nobody meant is dropped', () => {
   test('bad sort, metric, view', () => f('v=1&sort=a;b&metric=x&as=pie', {}))
   test('bad numbers and base', () => f('v=1&hops=-1&n=x&base=yesterday&per=a;b', {}))
   test('a metric of another page', () => f('v=1&metric=rtt', {}))
+  test('an unknown step, picture and link type', () => f('v=1&step=x&vis=pie&link=A;B', {}))
   test('too many splits', () => f('v=1&by=a,b,c,d,e', { by: ['a', 'b', 'c', 'd'] }))
   test('a later version', () => f('v=9&from=now-2h', { from: 'now-2h' }, true))
   test('no version at all', () => f('v=x', {}))

@@ -4,6 +4,7 @@ export const VERSION = 1
 
 export const pages = [
   'overview', 'tenants/pairs', 'tenants/conversations', 'tenants/networks', 'tenants/underlay', 'tenants/overlay', 'map', 'explore', 'vms', 'vm', 'flows', 'coverage', 'exporters',
+  'topology', 'inventory', 'taps', 'filters', 'sql',
 ] as const
 export type Page = (typeof pages)[number]
 
@@ -32,15 +33,23 @@ export interface View {
   expand: string[] // groups of the map that show their members
   focus: string // node of the map
   hops: number // around it
+  q: string // what the page itself asks: a packet filter, SQL, the selector of a new tap
+  link: string // type of the frames that a packet filter is for
+  vis: '' | 'heat' // which picture of a time series
+  step: '' | Step // of the editor of a tap; "" is the list
 }
+
+/** steps of the editor of taps. */
+export const steps = ['select', 'shape', 'deliver', 'plan'] as const
+export type Step = (typeof steps)[number]
 
 export const defaults: View = {
   page: 'overview', from: 'now-1h', to: 'now', f: '', sort: '', by: [], metric: 'octets', sel: '', as: 'chart', live: false,
-  name: '', n: 0, per: '', having: '', prev: false, base: '', expand: [], focus: '', hops: 1,
+  name: '', n: 0, per: '', having: '', prev: false, base: '', expand: [], focus: '', hops: 1, q: '', link: '', vis: '', step: '',
 }
 
 /** own are the parts of a view that belong to its page and stay behind with it. */
-export const own: Partial<View> = { sort: '', sel: '', by: [], name: '', n: 0, per: '', having: '', prev: false, base: '', expand: [], focus: '', hops: 1 }
+export const own: Partial<View> = { sort: '', sel: '', by: [], name: '', n: 0, per: '', having: '', prev: false, base: '', expand: [], focus: '', hops: 1, q: '', link: '', step: '' }
 
 type Fields = Record<string, string[]>
 
@@ -49,6 +58,7 @@ type Fields = Record<string, string[]>
 const migrations: ((path: string, q: Fields) => [string, Fields])[] = [
   (path, q) => {
     const renamed: Record<string, string> = { since: 'from', until: 'to', filter: 'f', q: 'f', split: 'by', unit: 'metric' }
+    if (['filters', 'sql', 'taps'].includes(path)) delete renamed.q // there q is what the page itself asks
     const out: Fields = {}
     for (const [name, values] of Object.entries(q)) out[renamed[name] ?? name] = values
     out.sort = out.sort?.map((s) => s.replace(/\bbytes\b/, 'octets')) ?? []
@@ -88,6 +98,10 @@ export function decode(path: string, search: string): { view: View; newer: boole
     expand: (q.expand ?? []).slice(0, 50),
     focus: one('focus'),
     hops: whole(one('hops'), 1, 10),
+    q: one('q'),
+    link: /^[a-z0-9-]+$/.test(one('link')) ? one('link') : '',
+    vis: one('vis') === 'heat' ? 'heat' : '',
+    step: steps.find((s) => s === one('step')) ?? '',
   }
   return { view, newer: version > VERSION }
 }
@@ -118,8 +132,12 @@ export function encode(view: View): string {
   for (const id of view.expand) q.push(['expand', id])
   if (view.focus) q.push(['focus', view.focus])
   if (view.hops !== defaults.hops) q.push(['hops', String(view.hops)])
+  if (view.step) q.push(['step', view.step])
+  if (view.q) q.push(['q', view.q])
+  if (view.link) q.push(['link', view.link])
   if (view.sort) q.push(['sort', view.sort])
   if (view.as !== defaults.as) q.push(['as', view.as])
+  if (view.vis) q.push(['vis', view.vis])
   if (view.live) q.push(['live', '1'])
   if (view.sel) q.push(['sel', view.sel])
   return (view.page === 'overview' ? '' : view.page) + '?' + q.map(([k, v]) => `${k}=${quote(v)}`).join('&')

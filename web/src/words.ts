@@ -8,8 +8,6 @@ export const w = {
     from: 'from', raw: 'raw rows', rollup: (r: string) => `${r} roll-ups`, complete: (r: number) => `${percent(r)} complete`, unknown: 'completeness unknown: no exporter numbers its records',
     lost: (n: number) => `${plural(n, 'record')} lost`, dropped: (n: number) => `${plural(n, 'record')} not stored`, sampled: (n: number) => `${plural(n, 'sampled row')}`, ambiguous: (n: number) => `${plural(n, 'ambiguous row')}`, gaps: (n: number) => plural(n, 'gap'),
   },
-  file: { csv: 'CSV', json: 'JSON', title: (what: string, format: string) => `${what} as ${format}` },
-
   networks: {
     title: 'Networks', what: 'networks', fragments: (n: number) => `${plural(n, 'fragment')} seen.`,
     vteps: 'VTEPs', hosts: 'Hosts', vms: 'VMs', unknown: 'Unknown', unknownTitle: 'addresses that no inventory knows', pairs: 'Pairs', sameHost: 'Same host', sameHostTitle: 'bytes that never left their host',
@@ -68,4 +66,58 @@ export const w = {
     how: 'How to know: let the virtual switch send sFlow interface counters to this collector (Open vSwitch: ovs-vsctl … create sflow … polling=30).',
     machine: 'Machine', counted: 'Counted', observed: 'Observed', missing: 'Missing', ratio: 'Observed share', why: 'Why', port: 'Port', fix: 'Reasons of what is missing', unknownShort: 'unknown', rows: (n: number, known: number) => `${count(n)}, ${count(known)} with counters`, all: 'nothing is missing',
   },
+}
+
+export const v = {
+  tapThis: 'Tap this',
+  fix: 'Fix', fixTitle: 'Plan a tap for it; nothing is changed before you apply',
+  search: 'Search', searchHint: 'name, address, host, tenant…',
+
+  inventory: {
+    title: 'Where machines are and were', what: 'rows', note: (n: number, moved: number) => `${plural(n, 'machine')}${moved ? `, ${count(moved)} moved in this range` : ''}`,
+    vm: 'Machine', host: 'Host', sw: 'Switch', port: 'Port', segment: 'Segment', tenant: 'Tenant', addrs: 'Addresses', mac: 'MAC', from: 'From', until: 'Until', source: 'Told by', change: 'What changed', still: 'still', ever: 'before anybody looked',
+    changes: { moved: 'moved', renamed: 'renamed', segment: 'other segment', port: 'other port', addresses: 'other addresses', back: 'came back' } as Record<string, string>,
+    picture: 'Timeline', table: 'Table', bar: (vm: string, host: string, from: string, until: string) => `${vm} on ${host || 'an unknown host'}, ${from} to ${until}`,
+    openLeft: 'An open left end: since before anybody looked', more: (shown: number, all: number) => `The first ${count(shown)} of ${count(all)} adapters are drawn; the table has the rest.`, rest: (shown: number, all: number) => `${count(shown)} of ${count(all)} rows. Search for less, or export all.`,
+    none: 'No inventory is known', noneText: 'Nobody has told this server which machines there are. Start it with --inventory FILE, or give it platforms to watch.', noMatch: 'Nothing matches', noMatchText: 'No machine in this range has that in its name, address, host or tenant.', clear: 'Clear the search',
+  },
+
+  topology: {
+    title: 'Topology', note: (h: number, s: number, p: number) => `${plural(h, 'host')}, ${plural(s, 'switch', 'switches')}, ${plural(p, 'port')}`, told: 'told by',
+    picture: 'Picture', table: 'Table', hosts: 'Hosts', ports: 'Ports', tunnels: 'Tunnels between hosts', tunnelsNote: 'what each pair of endpoints carried in the range, both ways', tunnelsNone: 'No tunnel carried anything in this range.', unknownHost: 'host not known', noSwitch: 'switch not told', down: 'does not answer',
+    host: 'Host', platform: 'Platform', sw: 'Switch', kind: 'Kind', group: 'Group', port: 'Port', behind: 'Behind it', vm: 'Machine', vlan: 'VLAN', mac: 'MAC', taps: 'Taps', state: 'State', up: 'up', isDown: 'down', a: 'One end', b: 'Other end', segments: 'Segments', observers: 'Observers', vteps: 'VTEPs', machines: 'Machines',
+    kinds: { vm: 'machine', uplink: 'uplink', tunnel: 'tunnel', kernel: 'the host’s own', patch: 'patch', mirror: 'copies', other: 'other' } as Record<string, string>, switchKinds: { ovs: 'Open vSwitch', linux: 'Linux bridge', standard: 'standard', distributed: 'distributed', none: 'no switch' } as Record<string, string>,
+    expand: (h: string) => `Show the ports of ${h}`, collapse: (h: string) => `Fold ${h}`, folded: (n: number, t: number) => `${plural(n, 'port')}, ${plural(t, 'tap')}`, hiddenArcs: (n: number) => `${plural(n, 'thinner tunnel')} not drawn: the table has all.`,
+    arc: (a: string, b: string, o: number) => `${a} and ${b}: ${bytes(o)}`, tapped: (t: string[]) => `tapped by ${t.join(', ')}`, observed: (o: string[]) => `observers: ${o.join(', ')}`,
+    menu: { label: (n: string) => `What to do with ${n}`, vm: 'Open the page of this VM', pairs: 'Its pairs', tap: 'Tap it', where: 'Where it was' },
+    legend: { tap: 'tapped', observer: 'observer', foreign: 'copied by others', down: 'down' },
+    none: 'Nothing is known of hosts and ports', noneText: 'Start the server with --inventory FILE, or give it platforms to watch.',
+  },
+
+  filters: {
+    title: 'Packet filter', label: 'Packet filter', hint: 'vxlan 5001 and tcp port 443', explain: 'Explain', link: 'Link type', live: 'Live capture', liveTitle: 'Programs for packet sockets and tc hooks, where the outermost VLAN tag stands beside the frame', fromFlow: 'From the flow filter', fromFlowTitle: 'Say the flow filter above in the language of packet filters', inner: 'inside tunnels',
+    what: 'What each back end makes of an expression. What a back end cannot look into is residual: it lets more through, and the matcher looks again.', wrong: (column: number) => `column ${column}`, use: 'Use', rest: 'What is not said by it:',
+    verdict: { exact: 'The kernel decides alone.', residual: (deep: string) => `The kernel lets more through; the matcher looks again at ${deep}.`, none: (why: string) => `No program for the kernel: ${why}. The matcher decides alone.` },
+    backends: 'Back ends', backend: 'Back end', place: 'Where it runs', size: 'Size', exact: 'Decides', note: 'Note', yes: 'alone', no: 'lets more through', never: 'not possible',
+    names: { matcher: 'Matcher', bpf: 'Classic BPF', ebpf: 'eBPF', openflow: 'OpenFlow' } as Record<string, string>, places: { matcher: 'in the tap, on every frame that got so far', bpf: 'packet sockets', ebpf: 'tc and TCX hooks', openflow: 'tables of an Open vSwitch' } as Record<string, string>,
+    instructions: (n: number) => plural(n, 'instruction'), entries: (n: number) => plural(n, 'entry', 'entries'), tests: 'Tests', copy: 'Copy', copied: (what: string) => `${what} copied`, program: (what: string) => `Program: ${what}`, examples: 'Examples',
+    start: 'Write an expression, or take an example.',
+    list: ['tcp dst port 443', 'vxlan 5001 and host 10.0.0.5', 'inner tcp port 5432', 'geneve and not arp', 'vlan 100 and udp port 53'],
+  },
+
+  sql: {
+    title: 'Ask in SQL', label: 'One SELECT', run: 'Run', hint: 'Ctrl-Enter runs it', what: 'One SELECT over the stored flows of the range above. It cannot change anything, and reads nothing but the views.', views: 'Views',
+    list: { flows: 'every observer’s record', canonical: 'the one record of each packet that sums read', pairs_1h: 'roll-ups between workloads by the hour: small, and kept longer than the records' } as Record<string, string>,
+    functions: 'addr(’10.0.0.1’) gives an address to compare with, vni(segment) the number of a segment, mac(src_mac) an address of layer 2 as text.', answer: 'Answer', rows: (n: number, took: number) => `${plural(n, 'row')} in ${took < 10 ? took.toFixed(1) : count(took)} ms`, truncated: (n: number) => `There are more rows: the first ${count(n)} are shown. Add a LIMIT, sum up, or ask with the command line.`, none: 'The answer has no rows.', columns: 'Show the columns of', start: 'Nothing is asked yet. Take an example, or write a question.', examples: 'Examples',
+    questions: [
+      ['Bytes by VNI', 'SELECT vni(segment) AS vni, sum(octets) AS octets FROM canonical GROUP BY ALL ORDER BY octets DESC'],
+      ['Top pairs by the hour', 'SELECT src_vm, dst_vm, sum(octets) AS octets FROM pairs_1h GROUP BY ALL ORDER BY octets DESC LIMIT 20'],
+      ['What each observer saw', 'SELECT observer, count(*) AS records, sum(octets) AS octets FROM flows GROUP BY ALL ORDER BY records DESC'],
+      ['A few records', 'SELECT * FROM flows LIMIT 5'],
+    ] as [string, string][],
+  },
+
+  reasons: {
+    'no tap': 'Nothing copies or meters this machine.', 'tap filter excludes': 'A tap is there, but its filter leaves traffic out.', sampling: 'The observer sees one packet in N.', 'mirror or capture drops': 'Copies were lost on their way into the tap.', 'export loss': 'Flow records were lost on their way here.', 'not yet inventoried': 'The inventory does not know the machine yet.',
+  } as Record<string, string>,
 }

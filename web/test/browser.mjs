@@ -8,6 +8,7 @@ import { start } from './mock.mjs'
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 const paths = [
   '', 'tenants/pairs', 'tenants/conversations', 'tenants/networks', 'tenants/underlay', 'map', 'map?base=1d&as=table', 'explore?by=src.vm,app&prev=1', 'vms', 'vm?name=web-blue-01', 'vm?name=web-blue-01&as=table', 'flows', 'coverage', 'exporters',
+  'topology', 'topology?as=table', 'inventory', 'inventory?as=table', 'taps?sel=blue-db', 'taps?v=1&step=select&q=vm%20%3D%20%22web-blue-01%22', 'taps?step=plan&name=blue-db', 'filters?q=inner%20tcp%20port%205432', 'sql?v=1&q=SELECT%20vni%20FROM%20canonical', 'explore?vis=heat',
 ]
 const server = await start({ prefix: '/some/prefix/' })
 const { context, close } = await browse()
@@ -15,7 +16,7 @@ const tests = []
 const test = (name, run) => tests.push({ name, run })
 
 async function scene(scenario, more = {}) {
-  await fetch(server.url + '_mock', { method: 'POST', body: JSON.stringify({ scenario, bump: 0, requests: [], ...more }) })
+  await fetch(server.url + '_mock', { method: 'POST', body: JSON.stringify({ scenario, bump: 0, requests: [], few: false, control: null, ...more }) })
 }
 
 const visit = (path, options) => open(context, server.url, path, options)
@@ -31,11 +32,11 @@ async function serious(page) {
 
 for (const theme of ['light', 'dark']) {
   for (const path of paths) {
-    test(`axe ${theme} /${path} at 1280 px and at 200 %`, async () => {
+    test(`axe ${theme} /${path} at 1280 px${theme === 'light' ? ' and at 200 %' : ''}`, async () => {
       const page = await visit(path, { theme })
       await page.waitForLoadState('networkidle')
       equal(await page.evaluate(() => document.documentElement.dataset.theme), theme, 'theme')
-      for (const width of [1280, 640]) {
+      for (const width of theme === 'light' ? [1280, 640] : [1280]) { // the layout is the same in both
         await page.setViewportSize({ width, height: width === 1280 ? 900 : 450 })
         equal(await serious(page), [], 'axe at ' + width)
         const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)
@@ -354,7 +355,7 @@ test('live without a stream asks now and then', async () => {
 test('keys go everywhere', async () => {
   const page = await visit('')
   await page.locator('.tiles').waitFor()
-  for (const [keys, path] of [['gt', 'tenants/pairs'], ['gc', 'tenants/conversations'], ['gn', 'tenants/networks'], ['gm', 'map'], ['ge', 'explore'], ['gv', 'vms'], ['gf', 'flows'], ['gb', 'coverage'], ['gx', 'exporters'], ['go', '']]) {
+  for (const [keys, path] of [['gt', 'tenants/pairs'], ['gc', 'tenants/conversations'], ['gn', 'tenants/networks'], ['gm', 'map'], ['ge', 'explore'], ['gv', 'vms'], ['gf', 'flows'], ['gb', 'coverage'], ['gx', 'exporters'], ['gp', 'topology'], ['gi', 'inventory'], ['ga', 'taps'], ['gk', 'filters'], ['gq', 'sql'], ['go', '']]) {
     for (const k of keys) await page.keyboard.press(k)
     await until(keys, () => new URL(page.url()).pathname === '/some/prefix/' + path)
   }
@@ -561,6 +562,254 @@ test('exporters tell sampling, templates, loss and what they feed', async () => 
   const page = await visit('exporters')
   const table = page.locator('section[aria-labelledby=exporters]')
   for (const text of ['1:64', 'announced', '0.51', 'no flows yet', '6876:991']) await table.getByText(text).first().waitFor()
+  return page
+})
+
+test('the inventory: what moved first, search, table, file, picture', async () => {
+  const page = await visit('inventory')
+  const panel = page.locator('section[aria-labelledby=rows]')
+  await panel.locator('svg a').first().waitFor()
+  equal(await panel.locator('svg a').first().textContent(), 'api-green-07', 'the machine that moved')
+  equal(await panel.locator('svg .host').allTextContents().then((x) => x.slice(0, 2)), ['kvm-01', 'kvm-10'], 'where it was and is')
+  await panel.getByRole('textbox', { name: 'Search' }).fill('db-blue-03')
+  await page.keyboard.press('Enter')
+  await until('searched', async () => search(page).get('name') === 'db-blue-03' && (await panel.locator('svg a').count()) === 1)
+  const [picture] = await Promise.all([page.waitForEvent('download'), panel.getByRole('button', { name: 'as PNG' }).click()])
+  equal(picture.suggestedFilename(), 'crosstap-inventory.png', 'picture')
+  equal(readFileSync(await picture.path()).subarray(1, 4).toString(), 'PNG', 'its bytes')
+  await page.keyboard.press('t')
+  await ready(page)
+  equal(await rows(page).count(), 2, 'a row for each place')
+  await rows(page).getByText('moved', { exact: true }).waitFor()
+  await page.locator('[popovertarget=export]').click()
+  equal(await page.getByRole('menuitem', { name: 'CSV' }).getAttribute('href'), server.url + 'api/v1/adapters?from=now-1h&to=now&name=db-blue-03&limit=100000&format=csv', 'CSV')
+  await page.keyboard.press('Escape')
+  await panel.getByRole('textbox', { name: 'Search' }).fill('nobody')
+  await page.keyboard.press('Enter')
+  await page.getByText('Nothing matches').waitFor()
+  await page.getByRole('button', { name: 'Clear the search' }).click()
+  await ready(page)
+  await scene('noinventory')
+  await page.keyboard.press('r')
+  await page.getByText('No inventory is known').waitFor()
+  return page
+})
+
+test('the topology: folded, opened, a machine’s menu, tables, files', async () => {
+  const page = await visit('topology')
+  const panel = page.locator('section[aria-labelledby=rows]')
+  await panel.getByRole('button', { name: 'Show the ports of kvm-02' }).focus()
+  await page.keyboard.press('Enter')
+  await until('opened', () => search(page).get('expand') === 'kvm-02')
+  const machine = panel.locator('g.row[aria-haspopup]').first()
+  await machine.focus()
+  await page.keyboard.press('Enter')
+  await page.locator('[role=menu]:popover-open').waitFor()
+  equal(await serious(page), [], 'axe with the menu')
+  await page.getByRole('menuitem', { name: 'Tap it' }).click()
+  await until('the editor', () => page.url().includes('/taps') && /^vm = "/.test(search(page).get('q')))
+  equal(await page.getByLabel('What shall be seen').inputValue(), search(page).get('q'), 'prefilled')
+  await page.goBack()
+  await panel.locator('path.arc').first().waitFor({ state: 'attached' })
+  await page.locator('section[aria-labelledby=tunnels] tbody tr').first().waitFor()
+  const [file] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Tunnels between hosts as CSV' }).click()])
+  equal(file.suggestedFilename(), 'crosstap-tunnels.csv', 'file')
+  const [picture] = await Promise.all([page.waitForEvent('download'), panel.getByRole('button', { name: 'as PNG' }).click()])
+  equal(picture.suggestedFilename(), 'crosstap-topology.png', 'picture')
+  await page.keyboard.press('t')
+  await ready(page)
+  await rows(page).getByText('Tap this').first().waitFor()
+  await rows(page).getByText('blue-db').first().waitFor()
+  return page
+})
+
+test('a few hosts are drawn whole', async () => {
+  await scene('normal', { few: true })
+  const page = await visit('topology')
+  const panel = page.locator('section[aria-labelledby=rows]')
+  await until('ports', async () => (await panel.locator('g.row[aria-haspopup]').count()) > 30)
+  equal(await panel.getByRole('button', { name: 'Show the ports' }).count(), 0, 'nothing is folded')
+  return page
+})
+
+test('coverage: Fix opens a plan for the machine', async () => {
+  const page = await visit('coverage')
+  await ready(page)
+  const row = rows(page).filter({ hasText: 'no tap' }).first()
+  const name = await row.locator('a.val').first().innerText()
+  await row.getByRole('link', { name: 'Fix' }).click()
+  await until('the editor', () => search(page).get('step') === 'select')
+  equal(await page.getByLabel('What shall be seen').inputValue(), `vm = "${name}"`, 'prefilled')
+  return page
+})
+
+test('taps: funnel, its table, pause with who and why, history, stop', async () => {
+  const page = await visit('taps')
+  await ready(page)
+  await rows(page).first().locator('.open').click()
+  const detail = page.locator('section[aria-labelledby=detail]')
+  await detail.getByRole('img', { name: /captured: [\d,]+ in/ }).waitFor()
+  await detail.getByRole('button', { name: 'Table' }).click()
+  await detail.getByText('could not leave 12').waitFor()
+  await page.locator('section[aria-labelledby=agents]').getByText('kernel dropped 977').waitFor()
+  await until('a rate, from two answers', async () => /b\/s/.test(await rows(page).first().locator('td').nth(8).innerText()))
+  await detail.getByRole('button', { name: 'Pause' }).click()
+  const dialog = page.getByRole('dialog', { name: 'Pause blue-db?' })
+  await dialog.getByLabel('Why').fill('INC-9')
+  await dialog.getByLabel('Who you are').fill('eve')
+  equal(await serious(page), [], 'axe with the question')
+  await dialog.getByRole('button', { name: 'Yes' }).click()
+  await until('closed', async () => (await dialog.count()) === 0)
+  await until('paused', async () => (await rows(page).first().innerText()).includes('paused'))
+  const history = page.locator('section[aria-labelledby=history]')
+  await history.locator('tbody tr', { hasText: 'INC-9' }).getByText('eve').waitFor()
+  await history.locator('.open').first().click()
+  await history.getByRole('button', { name: 'Undo change 2' }).waitFor()
+  await page.getByRole('button', { name: 'Resume all' }).click()
+  await page.getByRole('dialog').getByRole('button', { name: 'Yes' }).click()
+  await until('active', async () => (await rows(page).first().innerText()).includes('active'))
+  await page.getByRole('button', { name: 'Stop all taps' }).click()
+  await page.getByRole('dialog', { name: 'Stop all taps?' }).getByRole('button', { name: 'Cancel' }).click()
+  await until('nothing stopped', async () => (await page.getByRole('dialog').count()) === 0)
+  await page.getByRole('button', { name: 'Stop all taps' }).click()
+  await page.getByRole('dialog').getByRole('button', { name: 'Yes' }).click()
+  await until('all paused', async () => (await rows(page).filter({ hasText: 'paused' }).count()) === 2)
+  return page
+})
+
+test('a tap of an agent: its funnel and where it goes', async () => {
+  const page = await visit('taps')
+  const agents = page.locator('section[aria-labelledby=agents]')
+  await agents.locator('tr', { hasText: 'uplink' }).locator('.open').click()
+  const detail = page.locator('section[aria-labelledby=agentdetail]')
+  await detail.getByRole('img', { name: /groomed: .* dropped duplicate 40/ }).waitFor()
+  await detail.getByText('vxlan://10.0.0.9?vni=9001').waitFor()
+  await detail.getByText('CPU 6.1 %').waitFor()
+  const [picture] = await Promise.all([page.waitForEvent('download'), detail.getByRole('button', { name: 'as PNG' }).click()])
+  equal(picture.suggestedFilename(), 'crosstap-funnel.png', 'picture')
+  return page
+})
+
+test('a new tap: three steps, YAML beside, plan, apply', async () => {
+  const page = await visit('taps')
+  await page.getByRole('button', { name: 'New tap' }).click()
+  await page.getByRole('status').getByText('Give the tap a name').waitFor()
+  await page.getByLabel('Name', { exact: true }).fill('rose-web')
+  await page.getByLabel('What shall be seen').fill('tenent = "rose"')
+  await page.getByRole('button', { name: 'Next' }).click()
+  await page.getByRole('textbox', { name: 'Packet filter' }).fill('tcp port 443')
+  await page.getByLabel('Bytes of each packet').fill('128')
+  await page.getByRole('button', { name: 'Next' }).click()
+  await page.getByLabel('ids-1').check()
+  await page.getByLabel('Mirror budget').fill('100Mbit/s')
+  const yaml = page.getByLabel('YAML')
+  await until('the YAML follows', async () => (await yaml.inputValue()).includes("  filter: 'tcp port 443'\n  slice: 128\n  destinations: [ids-1]\n  budget:\n    mirror: 100Mbit/s\n"))
+  await page.getByRole('alert').getByText('did you mean "tenant"').waitFor()
+  await page.getByRole('button', { name: '1 Select' }).click()
+  await page.getByLabel('What shall be seen').fill('tenant = "rose"')
+  await page.locator('.steps').getByRole('button', { name: 'Plan' }).click()
+  await page.getByText('62.0').first().waitFor()
+  for (const text of ['mirror vnet1, vnet21', 'vmk0 is the host', 'each packet once', '56.0']) await page.locator('.plan').getByText(text).first().waitFor()
+  equal(await serious(page), [], 'axe')
+  await page.getByText('The same as commands').click()
+  await page.getByText('ovs-vsctl').first().waitFor()
+  await page.getByRole('button', { name: 'Apply' }).click()
+  await page.getByRole('dialog').getByLabel('Why').fill('CHG-3')
+  await page.getByRole('dialog').getByRole('button', { name: 'Yes' }).click()
+  await ready(page)
+  await rows(page).getByText('rose-web', { exact: true }).waitFor()
+  const [, applied] = server.state.control.requests.findLast(([path]) => path === 'control/apply')
+  equal([applied.why, applied.files.length, /kind: Tap/.test(applied.files[0].text)], ['CHG-3', 1, true], 'what was sent')
+  return page
+})
+
+test('a tap in force opens in the form; YAML by hand is left alone', async () => {
+  const page = await visit('taps?step=deliver&name=blue-db')
+  await until('its destination', () => page.getByLabel('ids-1').isChecked())
+  const yaml = page.getByLabel('YAML')
+  await yaml.fill((await yaml.inputValue()) + '  vlans: [100]\n')
+  await page.getByText('Written by hand').waitFor()
+  await page.locator('.steps').getByRole('button', { name: 'Plan' }).click()
+  await page.locator('.plan').getByText('each packet once').waitFor()
+  await page.getByRole('button', { name: '2 Shape' }).click()
+  await page.getByRole('button', { name: 'Back to the form' }).click()
+  await until('the form again', async () => !(await yaml.inputValue()).includes('vlans'))
+  return page
+})
+
+test('without a control line the page says so', async () => {
+  await scene('nocontrol')
+  const page = await visit('taps')
+  await page.getByText('This server has no control line').waitFor()
+  equal(await page.getByRole('button', { name: 'New tap' }).count(), 0, 'nothing to press')
+  return page
+})
+
+test('packet filters: programs, residual, a mistake and its fix, from the flow filter', async () => {
+  const page = await visit('filters')
+  await page.getByRole('button', { name: 'tcp dst port 443' }).click()
+  await page.getByText('The kernel decides alone').waitFor()
+  await page.getByRole('region', { name: 'Program: Classic BPF' }).getByText('jeq').waitFor()
+  const field = page.getByRole('textbox', { name: 'Packet filter' })
+  await field.fill('inner tcp port 5432')
+  await page.keyboard.press('Enter')
+  await page.getByText('looks again at').waitFor()
+  await page.getByText('a switch does not look inside').first().waitFor()
+  await field.fill('tcp prot 80')
+  await page.keyboard.press('Enter')
+  await page.getByRole('alert').getByText('column 5').waitFor()
+  await page.getByRole('button', { name: 'Use port' }).click()
+  await until('fixed', () => search(page).get('q') === 'tcp port 80')
+  await page.getByText('The kernel decides alone').waitFor()
+  const other = await visit('filters?v=1&f=tenant%20%3D%20%22blue%22')
+  await other.getByRole('button', { name: 'From the flow filter, inside tunnels' }).click()
+  await until('said in the other language', () => search(other).get('q') === 'inner port 443')
+  await other.getByText('packets do not tell their tenant').waitFor()
+  equal(other.faults, [], 'faults')
+  await other.close()
+  return page
+})
+
+test('SQL: a question, its answer as a file, mistakes, who may ask', async () => {
+  const page = await visit('sql')
+  await page.getByRole('button', { name: 'Bytes by VNI' }).click()
+  await ready(page)
+  await page.getByRole('columnheader', { name: 'octets' }).waitFor()
+  const [file] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: 'Answer as CSV' }).click()])
+  equal(readFileSync(await file.path(), 'utf8').split('\n')[0], 'vni,src_vm,octets,part', 'head of the file')
+  await page.getByLabel('One SELECT').fill('SELECT * FROM flows')
+  await page.keyboard.press('Control+Enter')
+  await page.getByText('There are more rows').waitFor()
+  await page.getByLabel('One SELECT').fill('DROP TABLE flows')
+  await page.keyboard.press('Control+Enter')
+  await page.getByRole('alert').getByText('syntax error at or near "DROP"').waitFor()
+  await scene('denied')
+  await page.getByRole('button', { name: 'Try again' }).click()
+  await page.getByRole('alert').getByText('for administrators').waitFor()
+  return page
+})
+
+test('a time series as a heat map, and pictures of charts', async () => {
+  const page = await visit('explore?v=1&by=app')
+  const panel = page.locator('section[aria-labelledby=traffic]')
+  await panel.locator('.u-over').waitFor()
+  const saved = async (file) => {
+    const [picture] = await Promise.all([page.waitForEvent('download'), panel.getByRole('button', { name: 'as PNG' }).click()])
+    equal(picture.suggestedFilename(), file, 'file')
+    assert(readFileSync(await picture.path()).length > 5000, 'more than a blank picture')
+  }
+  await saved('crosstap-series.png')
+  await panel.getByRole('button', { name: 'Heat map' }).click()
+  const canvas = panel.locator('.canvas canvas')
+  await canvas.waitFor()
+  equal(search(page).get('vis'), 'heat', 'URL')
+  const box = await canvas.boundingBox()
+  await page.mouse.move(box.x + box.width * 0.6, box.y + 30)
+  await panel.locator('.tip').getByText('b/s').waitFor()
+  await saved('crosstap-series.png')
+  await panel.getByRole('button', { name: 'Table' }).click()
+  await panel.getByRole('columnheader', { name: 'p95' }).waitFor()
+  await panel.getByRole('button', { name: 'as CSV' }).waitFor()
   return page
 })
 

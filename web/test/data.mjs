@@ -11,12 +11,12 @@ function random(seed) {
   }
 }
 
-const tenants = ['blue', 'green', 'orange', 'violet', 'teal', 'rose']
-const tiers = ['web', 'api', 'mq', 'cache', 'db']
+export const tenants = ['blue', 'green', 'orange', 'violet', 'teal', 'rose']
+export const tiers = ['web', 'api', 'mq', 'cache', 'db']
 const calls = [['web', 'api', 'http-alt', 8080, 'tcp'], ['api', 'db', 'postgres', 5432, 'tcp'], ['api', 'mq', 'amqp', 5672, 'tcp'], ['api', 'cache', 'redis', 6379, 'tcp'], ['mq', 'db', 'postgres', 5432, 'tcp'], ['web', 'cache', 'dns', 53, 'udp']]
-const host = (i) => `kvm-${String(i + 1).padStart(2, '0')}`
+export const host = (i) => `kvm-${String(i + 1).padStart(2, '0')}`
 
-function workload(tenant, tier, n) {
+export function workload(tenant, tier, n) {
   const t = tenants.indexOf(tenant)
   const h = (t * 7 + tiers.indexOf(tier) * 5 + n * 3) % 24
   return { vm: `${tier}-${tenant}-${String(n).padStart(2, '0')}`, addr: `10.${tiers.indexOf(tier)}.0.${n + 10}`, host: host(h), vtep: `172.16.0.${h + 1}` }

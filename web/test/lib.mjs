@@ -18,7 +18,7 @@ export async function browse() {
 /** open loads a page and notes what must never happen: a request to another origin, a refused resource, an error. */
 export async function open(context, base, path, { theme = 'light', width = 1280, height = 900 } = {}) {
   const page = await context.newPage()
-  page.setDefaultTimeout(8000)
+  page.setDefaultTimeout(25_000) // a busy machine is slow, and not wrong
   const faults = []
   const origin = new URL(base).origin
   page.on('request', (r) => !r.url().startsWith(origin) && !r.url().startsWith('blob:') && faults.push('foreign request ' + r.url()))
@@ -42,7 +42,7 @@ export function equal(got, want, what) {
 }
 
 /** until waits for a condition, with its name in the error. */
-export async function until(what, condition, ms = 8000) {
+export async function until(what, condition, ms = 25_000) {
   const end = Date.now() + ms
   for (;;) {
     if (await condition()) return

@@ -5,12 +5,14 @@ import { createServer, request } from 'node:http'
 import { extname, join, normalize } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import * as data from './data.mjs'
+import * as taps from './mockcontrol.mjs'
+import * as places from './mockplaces.mjs'
 import * as more from './mockreports.mjs'
 import { FilterError, check, compile, complete } from './mockfilter.mjs'
 
 const dist = fileURLToPath(new URL('../dist/', import.meta.url))
 const kinds = { '.html': 'text/html; charset=utf-8', '.js': 'text/javascript; charset=utf-8', '.css': 'text/css; charset=utf-8', '.svg': 'image/svg+xml' }
-const policy = "default-src 'self'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+const policy = "default-src 'self'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'; object-src 'none'; img-src 'self' blob:"
 const DAY = 86400_000
 
 /** start listens on a loopback port (0 = any) below a path prefix such as "/net/". With an upstream, a real server's
@@ -26,7 +28,9 @@ export function start({ port = 0, prefix = '/', pairs = 1500, upstream = '' } = 
     state.requests.push(req.url)
     if (upstream) return pass(upstream + path.slice(1) + u.search, req, res)
     if (path === '/api/v1/events') return events(state, req, res)
-    answer(state, path.slice('/api/v1/'.length), u.searchParams, res)
+    const report = path.slice('/api/v1/'.length)
+    if (report === 'agents' || report.startsWith('control/')) return controlled(state, report, req, u.searchParams, res)
+    answer(state, report, u.searchParams, res)
   })
   return new Promise((done) => server.listen(port, '127.0.0.1', () => {
     done({ state, url: `http://127.0.0.1:${server.address().port}${prefix}`, stop: () => (state.streams.forEach((s) => s.destroy()), server.closeAllConnections(), server.close()) })
@@ -45,6 +49,16 @@ function control(state, req, res) {
     Object.assign(state, JSON.parse(body || '{}'))
     if (JSON.parse(body || '{}').tick) tell(state)
     res.end()
+  })
+}
+
+function controlled(state, path, req, q, res) {
+  let body = ''
+  req.on('data', (b) => (body += b)).on('end', () => {
+    if (state.scenario === 'offline') return res.destroy()
+    const { doc, status, detail } = taps.control(state, path, req.method, q, JSON.parse(body || '{}'))
+    if (doc) json(res, doc)
+    else problem(res, status, status === 404 ? 'Not Found' : 'Unprocessable Entity', detail)
   })
 }
 
@@ -96,6 +110,15 @@ function answer(state, report, q, res) {
   if (report === 'filter/complete') return json(res, complete(q.get('f') ?? '', Number(q.get('pos') ?? (q.get('f') ?? '').length)))
   if (state.scenario === 'error' || state.scenario === 'error:' + report) return problem(res, 500, 'Internal Server Error', 'store: query: segment 01J9: read: input/output error')
   if (state.scenario === 'timeout') return problem(res, 504, 'Gateway Timeout', 'query: stopped after 30 s; choose a shorter range')
+  if (report === 'filter/explain') {
+    const { doc, fault } = places.explain(q)
+    return fault ? problem(res, 422, 'Unprocessable Entity', 'the question has a mistake', [fault]) : json(res, doc)
+  }
+  if (report === 'filter/packets') return json(res, { expr: q.get('inner') ? 'inner port 443' : 'port 443', unsaid: [{ pos: 0, len: 15, text: 'tenant = "blue"', why: 'packets do not tell their tenant' }] })
+  if (report === 'sql') {
+    const { doc, status, detail } = places.sql(state, q)
+    return doc ? json(res, doc) : problem(res, status, status === 403 ? 'Forbidden' : 'Unprocessable Entity', detail)
+  }
   const now = Date.now()
   const since = time(q.get('from') ?? 'now-1h', now)
   const until = time(q.get('to') ?? 'now', now)
@@ -118,7 +141,7 @@ function context(state, q, since, until, now) {
   const all = empty ? [] : data.pairs(state.pairs, now, until - since).filter(match)
   if (state.bump) for (const [i, p] of all.entries()) if ((i + state.bump) % 5 === 0) (p.octets_fwd += state.bump * 1e6), (p.octets += state.bump * 1e6)
   const conversations = () => data.conversations(all).filter(match)
-  return { q, since, until, now, all, conversations, empty, sort: q.get('sort') ?? '', limit: Number(q.get('limit') || 1000), counters: state.scenario !== 'nocounters' }
+  return { q, since, until, now, all, conversations, empty, sort: q.get('sort') ?? '', limit: Number(q.get('limit') || 1000), counters: state.scenario !== 'nocounters', few: state.few, unknown: state.scenario === 'noinventory' }
 }
 
 function sorted(rows, sort, fallback) {
@@ -173,6 +196,8 @@ const reports = {
   vm: (c) => more.vm(c, (rows) => meta(c, 'vm', rows, '')),
   top: (c) => more.top(c, (rows) => meta(c, 'top', rows, '-octets')),
   map: (c) => more.map(c, (rows) => meta(c, 'map', rows, '-octets')),
+  adapters: places.adapters,
+  topology: places.topology,
   coverage: (c) => more.coverage(c, (rows) => meta(c, 'coverage', rows, ''), c.counters),
   sankey: (c) => ({ meta: meta(c, 'sankey', c.all.length, '-octets'), links: links(c).slice(0, c.limit) }),
   series,
