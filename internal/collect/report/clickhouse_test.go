@@ -19,7 +19,13 @@ import (
 // inClickHouse stores records in a database of its own. With rolled the hours are rolled up.
 func inClickHouse(t *testing.T, srv *chtest.Server, database string, recs []flow.Record, rolled bool) *report.Reports {
 	t.Helper()
-	s, err := clickhouse.Open(t.Context(), clickhouse.Config{Addrs: []string{srv.Addr}, Database: database, RollAfter: -1, FlushInterval: time.Hour})
+	return storedIn(t, clickhouse.Config{Addrs: []string{srv.Addr}, Database: database}, recs, rolled)
+}
+
+func storedIn(t *testing.T, cfg clickhouse.Config, recs []flow.Record, rolled bool) *report.Reports {
+	t.Helper()
+	cfg.RollAfter, cfg.FlushInterval = -1, time.Hour
+	s, err := clickhouse.Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,14 +48,14 @@ func inClickHouse(t *testing.T, srv *chtest.Server, database string, recs []flow
 	return report.New(s)
 }
 
-// TestListedClickHouse asks ClickHouse the listed queries: one of each six, all of them with CROSSTAP_ALL_QUERIES set.
+// TestListedClickHouse asks ClickHouse the listed queries: one of each 18, all of them with CROSSTAP_ALL_QUERIES set.
 func TestListedClickHouse(t *testing.T) {
 	srv := chtest.Start(t)
 	recs := listedRecords()
 	if allQueries() {
 		testListed(t, recs, inClickHouse(t, srv, "rows", recs, false))
 	}
-	testListed(t, recs, inClickHouse(t, srv, "rolled", recs, true))
+	testListedOf(t, recs, inClickHouse(t, srv, "rolled", recs, true), 18)
 }
 
 // question is a report with its parameters.
@@ -148,10 +154,26 @@ func everyReport() (out []question) {
 func TestBothStores(t *testing.T) {
 	srv := chtest.Start(t)
 	recs := listedRecords()
-	want, got := stored(t, recs), inClickHouse(t, srv, "both", recs, false)
+	sameAnswers(t, stored(t, recs), inClickHouse(t, srv, "both", recs, false), 6, 40)
+}
+
+// TestShards compares the answers of a cluster of two shards with those of the embedded store.
+func TestShards(t *testing.T) {
+	shards := chtest.StartShards(t, 2)
+	recs := listedRecords()
+	got := storedIn(t, clickhouse.Config{Addrs: []string{shards[0].Addr, shards[1].Addr}, Cluster: "main", EachServer: true}, recs, true)
+	for _, s := range shards {
+		s.Exec(t, "SELECT throwIf(count() < 50) FROM crosstap.flows_local FORMAT Null")
+	}
+	sameAnswers(t, stored(t, recs), got, 14, 15)
+}
+
+// sameAnswers asks both one of so many reports, all of them with CROSSTAP_ALL_QUERIES set.
+func sameAnswers(t *testing.T, want, got report.Reporter, of, least int) {
+	t.Helper()
 	n, wrong := 0, 0
 	for i, q := range everyReport() {
-		if !allQueries() && i%5 != i/5%5 {
+		if !allQueries() && i%of != i/of%of {
 			continue
 		}
 		a, err := q.ask(t.Context(), want)
@@ -171,7 +193,7 @@ func TestBothStores(t *testing.T) {
 			t.FailNow()
 		}
 	}
-	if n < 40 {
+	if n < least {
 		t.Errorf("only %d reports", n)
 	}
 	t.Logf("%d reports", n)

@@ -36,6 +36,7 @@ type Config struct {
 
 	Cluster    string // name of a cluster: tables are made on all of its servers, and rows are spread over its shards
 	Replicated bool   // the tables are replicated, by the server's macros {shard} and {replica}
+	EachServer bool   // of Addrs gets the tables one by one: the cluster has no Keeper, so no ON CLUSTER
 
 	FlushInterval time.Duration // records are stored after that long; 2 s
 	FlushRows     int           // or when that many wait; 100,000
@@ -62,12 +63,12 @@ func IsURL(s string) bool {
 }
 
 // options of URLs, behind the question mark.
-var urlOptions = []string{"cluster", "replicated", "password-file", "ca", "cert", "key", "insecure"}
+var urlOptions = []string{"cluster", "replicated", "each-server", "password-file", "ca", "cert", "key", "insecure"}
 
 var word = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // ParseURL reads clickhouse://[USER[:PASSWORD]@]HOST[:PORT][,HOST…]/[DATABASE][?OPTIONS], or clickhouses:// for TLS. Options are cluster=NAME,
-// replicated=true, password-file=FILE, and ca=, cert=, key= with files in PEM.
+// replicated=true, each-server=true, password-file=FILE, and ca=, cert=, key= with files in PEM.
 func ParseURL(s string) (c Config, err error) {
 	fail := func(format string, args ...any) (Config, error) {
 		return Config{}, fmt.Errorf("clickhouse: %s: %s", redacted(s), fmt.Sprintf(format, args...))
@@ -126,9 +127,11 @@ func (c *Config) options(q url.Values, secure bool) (err error) {
 	if c.Cluster != "" && !word.MatchString(c.Cluster) {
 		return fmt.Errorf("cluster %q: letters, digits and _ only", c.Cluster)
 	}
-	if v := q.Get("replicated"); v != "" {
-		if c.Replicated, err = strconv.ParseBool(v); err != nil {
-			return fmt.Errorf("replicated=%s: expected true or false", v)
+	for k, p := range map[string]*bool{"replicated": &c.Replicated, "each-server": &c.EachServer} {
+		if v := q.Get(k); v != "" {
+			if *p, err = strconv.ParseBool(v); err != nil {
+				return fmt.Errorf("%s=%s: expected true or false", k, v)
+			}
 		}
 	}
 	if f := q.Get("password-file"); f != "" {
@@ -206,8 +209,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.User == "" {
 		c.User = "default"
 	}
-	if c.Replicated && c.Cluster == "" {
-		return c, errors.New("replicated tables need the name of a cluster")
+	if (c.Replicated || c.EachServer) && c.Cluster == "" {
+		return c, errors.New("replicated tables and each-server need the name of a cluster")
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)

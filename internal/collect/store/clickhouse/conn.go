@@ -36,16 +36,44 @@ func (d *dialer) dial(ctx context.Context, database string) (*ch.Client, error) 
 	var errs []error
 	for i := range d.cfg.Addrs {
 		addr := d.cfg.Addrs[(first+i)%len(d.cfg.Addrs)]
-		c, err := ch.Dial(ctx, ch.Options{
-			Address: addr, Database: database, User: d.cfg.User, Password: d.cfg.Password, TLS: d.cfg.TLS, Compression: ch.CompressionLZ4,
-			ClientName: "crosstap", DialTimeout: dialTimeout, HandshakeTimeout: dialTimeout, ReadTimeout: packetWait,
-		})
+		c, err := d.dialTo(ctx, addr, database)
 		if err == nil {
 			return c, nil
 		}
 		errs = append(errs, fmt.Errorf("%s: %w", addr, err))
 	}
 	return nil, errors.Join(errs...)
+}
+
+func (d *dialer) dialTo(ctx context.Context, addr, database string) (*ch.Client, error) {
+	return ch.Dial(ctx, ch.Options{
+		Address: addr, Database: database, User: d.cfg.User, Password: d.cfg.Password, TLS: d.cfg.TLS, Compression: ch.CompressionLZ4,
+		ClientName: "crosstap", DialTimeout: dialTimeout, HandshakeTimeout: dialTimeout, ReadTimeout: packetWait,
+	})
+}
+
+// everywhere runs a statement that changes tables: ON CLUSTER does the rest, or it is run on each server.
+func (d *dialer) everywhere(ctx context.Context, body string) error {
+	servers := d.cfg.Addrs
+	run := func(c *ch.Client, err error) error {
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		if err := c.Do(ctx, ch.Query{Body: body, Settings: ddlSettings}); err != nil {
+			return fmt.Errorf("%.80s…: %w", body, plainError(err))
+		}
+		return nil
+	}
+	if !d.cfg.EachServer {
+		return run(d.dial(ctx, ""))
+	}
+	for _, addr := range servers {
+		if err := run(d.dialTo(ctx, addr, "")); err != nil {
+			return fmt.Errorf("%s: %w", addr, err)
+		}
+	}
+	return nil
 }
 
 // connector makes connections for package sql.

@@ -91,7 +91,7 @@ func (s *Store) roll(ctx context.Context, h hour) error {
 	if err != nil || h.gen == 0 {
 		return err
 	}
-	return run(fmt.Sprintf("ALTER TABLE %s%s DELETE WHERE bucket = fromUnixTimestamp64Milli(toInt64(%d), 'UTC') AND gen < %d", s.ddl.local(rollupTable), s.ddl.on(), h.atMS, gen))
+	return s.dialer.everywhere(ctx, fmt.Sprintf("ALTER TABLE %s%s DELETE WHERE bucket = fromUnixTimestamp64Milli(toInt64(%d), 'UTC') AND gen < %d", s.ddl.local(rollupTable), s.ddl.on(), h.atMS, gen))
 }
 
 // addressText is the usual text of an address of 16 bytes, "" when it is not known.

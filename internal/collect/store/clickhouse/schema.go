@@ -39,7 +39,7 @@ type ddl struct{ cfg Config }
 
 // on is behind the name of what is made on every server.
 func (d ddl) on() string {
-	if d.cfg.Cluster == "" {
+	if d.cfg.Cluster == "" || d.cfg.EachServer {
 		return ""
 	}
 	return " ON CLUSTER " + d.cfg.Cluster
@@ -126,17 +126,7 @@ func (d ddl) migrations() [][]string { return [][]string{d.first()} }
 // migrate brings the tables to our version. Every statement can be repeated, so that what was cut off is gone on with.
 func (s *Store) migrate(ctx context.Context) error {
 	d := ddl{s.cfg}
-	c, err := s.dialer.dial(ctx, "")
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	run := func(body string) error {
-		if err := c.Do(ctx, ch.Query{Body: body, Settings: ddlSettings}); err != nil {
-			return fmt.Errorf("%.80s…: %w", body, plainError(err))
-		}
-		return nil
-	}
+	run := func(body string) error { return s.dialer.everywhere(ctx, body) }
 	if err := run("CREATE DATABASE IF NOT EXISTS `" + s.cfg.Database + "`" + d.on()); err != nil {
 		return err
 	}
@@ -155,7 +145,7 @@ func (s *Store) migrate(ctx context.Context) error {
 				return err
 			}
 		}
-		if err := run(fmt.Sprintf("INSERT INTO %s SELECT %d, now64(3)", d.table("migrations"), v+1)); err != nil {
+		if _, err := s.db.ExecContext(ctx, fmt.Sprintf("INSERT INTO %s SELECT %d, now64(3)", d.table("migrations"), v+1)); err != nil {
 			return err
 		}
 	}

@@ -121,7 +121,8 @@ func fieldNames() []string {
 func questionSettings(cfg Config) []ch.Setting {
 	out := []ch.Setting{
 		{Key: "join_use_nulls", Value: "1"}, {Key: "low_cardinality_allow_in_native_format", Value: "0"}, {Key: "output_format_json_quote_64bit_integers", Value: "0"},
-		{Key: "distributed_product_mode", Value: "global"}, {Key: "session_timezone", Value: "UTC"}, {Key: "transform_null_in", Value: "0"},
+		{Key: "distributed_product_mode", Value: "global"}, {Key: "prefer_global_in_and_join", Value: "1"},
+		{Key: "distributed_foreground_insert", Value: "1"}, {Key: "session_timezone", Value: "UTC"}, {Key: "transform_null_in", Value: "0"},
 		{Key: "max_parser_depth", Value: "2000"}, {Key: "max_query_size", Value: strconv.Itoa(4 << 20)},
 	}
 	if cfg.QueryMemory > 0 {
@@ -498,11 +499,10 @@ func (s *Store) Stats() store.Stats {
 
 // readStats asks the server for what Stats tells.
 func (s *Store) readStats(ctx context.Context) {
-	parts, active := "system.parts", ""
+	parts := "system.parts"
 	if s.cfg.Cluster != "" {
 		parts = "cluster(" + s.cfg.Cluster + ", system.parts)"
 	}
-	_ = active
 	ask := "SELECT toInt64(sum(rows)), toInt64(sum(bytes_on_disk)), toInt64(count()) FROM " + parts + " WHERE active AND database = {p1:String} AND table IN ({p2:String}, concat({p2:String}, '_local'))"
 	var st store.Stats
 	var rows, bytes, files int64

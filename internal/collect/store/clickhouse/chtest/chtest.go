@@ -93,6 +93,24 @@ func Start(t testing.TB) *Server {
 	return s
 }
 
+// StartShards starts servers that are the shards of a cluster called "main". libchdb has no Keeper, so the tables must be made on each.
+func StartShards(t testing.TB, n int) []*Server {
+	t.Helper()
+	var all []*Server
+	shards := ""
+	for range n {
+		s := New(t, "")
+		_, port, _ := net.SplitHostPort(s.Addr)
+		shards += "<shard><replica><host>127.0.0.1</host><port>" + port + "</port></replica></shard>"
+		all = append(all, s)
+	}
+	for _, s := range all {
+		s.config = "<clickhouse><remote_servers><main>" + shards + "</main></remote_servers></clickhouse>"
+		s.Start(t)
+	}
+	return all
+}
+
 func freePort(t testing.TB) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
