@@ -117,6 +117,11 @@ func TestScripts(t *testing.T) {
 			if err != nil {
 				return err
 			}
+			agents, err := freePort("tcp")
+			if err != nil {
+				return err
+			}
+			env.Setenv("AGENTS", agents)
 			env.Setenv("HTTP", httpAddr)
 			env.Setenv("FLOWS", flows)
 			env.Setenv("URL", "http://"+httpAddr)
