@@ -33,13 +33,18 @@ func kindNames() []string {
 func newGet() *cobra.Command {
 	in := &inquiry{columnNames: answer.Columns[report.Thing](), look: look{files: []string{"parquet"}}}
 	name := ""
-	cmd := in.command("get KIND [NAME]", "List machines, hosts, tunnel endpoints, tenants, applications or VNIs that flows know",
+	cmd := in.command("get KIND [NAME]", "List machines, hosts, switches, ports, tenants, applications …, by flows or by platforms",
 		`get lists what the flows of the time range know of one kind: vms, hosts, vteps, tenants, apps or vnis. With a NAME only the one of
-that name, id or address. Exporters are listed by "crosstap exporters". get agents lists the agents of taps.`,
+that name, id or address. Exporters are listed by "crosstap exporters". get agents lists the agents of taps.
+
+Of platforms it lists switches, ports, mirrors (everything that copies or could copy packets, ours and foreign) and platforms: those
+of the server, or with --platform KIND=ADDRESS one that is read now, without a server; then vms and hosts are its own too.`,
 		`  crosstap get vms --since 24h
   crosstap get vms web-1 -o json
   crosstap get hosts --sort -peers
-  crosstap get vnis --filter 'tenant = blue'`, "24h")
+  crosstap get vnis --filter 'tenant = blue'
+  crosstap get vms --platform linux=
+  crosstap get ports --platform libvirt=qemu+ssh://root@kvm-4/system -o wide`, "24h")
 	cmd.Args = cobra.RangeArgs(1, 2)
 	in.sortFlags(cmd)
 	filter := cmd.Flags().String("filter", "", "flow filter")
@@ -48,8 +53,9 @@ that name, id or address. Exporters are listed by "crosstap exporters". get agen
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		return kindNames(), cobra.ShellCompDirectiveNoFileComp
+		return append(kindNames(), platformKinds...), cobra.ShellCompDirectiveNoFileComp
 	}
+	platforms := cmd.Flags().StringArray("platform", nil, "read this platform now: [NAME@]KIND=ADDRESS, such as linux= or ovs=unix:/run/openvswitch/db.sock; may be given several times")
 	in.extra = func(q url.Values) error {
 		set(q, "name", name)
 		return resolution(q)
@@ -59,6 +65,12 @@ that name, id or address. Exporters are listed by "crosstap exporters". get agen
 		if k == "agents" || k == "agent" {
 			return getAgents(cmd, &in.source, &in.look, strings.Join(args[1:], ""))
 		}
+		if kind, theirs := ofPlatforms(k, *platforms); theirs {
+			return getOfPlatforms(cmd, &in.source, &in.look, *platforms, kind, strings.Join(args[1:], ""))
+		}
+		if len(*platforms) > 0 {
+			return usagef("get: platforms know vms, hosts, %s; not %q", strings.Join(platformKinds, ", "), k)
+		}
 		i := slices.IndexFunc(kinds, func(one struct {
 			name, report string
 			aliases      []string
@@ -66,7 +78,8 @@ that name, id or address. Exporters are listed by "crosstap exporters". get agen
 			return one.name == k || slices.Contains(one.aliases, k)
 		})
 		if i < 0 {
-			return usagef("get: there is no kind %q; kinds: %s%s", args[0], strings.Join(kindNames(), ", "), didYouMean(k, kindNames()))
+			all := append(kindNames(), platformKinds...)
+			return usagef("get: there is no kind %q; kinds: %s%s", args[0], strings.Join(all, ", "), didYouMean(k, all))
 		}
 		in.report, in.one, in.filter = kinds[i].report, strings.TrimSuffix(kinds[i].name, "s"), *filter
 		in.doc = func() any { return new(report.Things) }

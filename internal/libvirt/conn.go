@@ -61,7 +61,7 @@ func Dial(ctx context.Context, e Endpoint, event func(Event)) (*Conn, error) {
 // begin authenticates and opens the driver.
 func (c *Conn) begin(ctx context.Context, e Endpoint) error {
 	if err := c.authenticate(ctx); err != nil {
-		return err
+		return c.named(err)
 	}
 	var open encoder
 	open.optional(e.URI.remote())
@@ -71,9 +71,17 @@ func (c *Conn) begin(ctx context.Context, e Endpoint) error {
 	}
 	open.u32(flags)
 	if err := c.call(ctx, procOpen, open.b, nil); err != nil {
-		return fmt.Errorf("%s: open %s: %w", c.peer, e.URI.remote(), err)
+		return c.named(fmt.Errorf("open %s: %w", e.URI.remote(), err))
 	}
 	return nil
+}
+
+// named adds the daemon's name to an error, which that of an ended session has already.
+func (c *Conn) named(err error) error {
+	if c.Err() != nil {
+		return c.Err()
+	}
+	return fmt.Errorf("%s: %w", c.peer, err)
 }
 
 // authenticate does what the daemon asks for, as far as that needs nobody at a keyboard.
@@ -85,7 +93,7 @@ func (c *Conn) authenticate(ctx context.Context) error {
 		}
 	})
 	if err != nil {
-		return fmt.Errorf("%s: %w", c.peer, err)
+		return err
 	}
 	for _, k := range kinds {
 		switch k {
@@ -93,13 +101,13 @@ func (c *Conn) authenticate(ctx context.Context) error {
 			return nil
 		case authPolkit:
 			if err := c.call(ctx, procAuthPolkit, nil, func(d *decoder) { d.i32() }); err != nil {
-				return fmt.Errorf("%s: polkit: %w; run as root or as a member of the group libvirt, or use the read-only socket", c.peer, err)
+				return fmt.Errorf("polkit: %w; run as root or as a member of the group libvirt, or use the read-only socket", err)
 			}
 			return nil
 		}
 	}
 	if len(kinds) > 0 {
-		return fmt.Errorf("%s: the daemon wants a password (SASL), which is not supported: use the local socket or ssh", c.peer)
+		return errors.New("the daemon wants a password (SASL), which is not supported: use the local socket or ssh")
 	}
 	return nil
 }

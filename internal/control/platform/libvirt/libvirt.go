@@ -82,7 +82,7 @@ func values[T any](records map[string]*T) []T {
 func (p *Platform) Read(ctx context.Context) (*platform.Snapshot, error) {
 	s, err := p.cfg.Source.Read(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("libvirt: %s: %w", p.cfg.Name, err)
+		return nil, err
 	}
 	return p.snapshot(s, time.Now().UnixNano()), nil
 }

@@ -172,7 +172,7 @@ func (p *Platform) port(s *portStep) (*portNow, error) {
 	case l.Attrs().Index != s.Index:
 		return nil, fmt.Errorf("port %s: %w: another interface has the name", s.Port, platform.ErrChanged)
 	}
-	qdiscs, err := p.socket.qdiscs()
+	qdiscs, err := p.socket.qdiscs() // the kernel tells of a single one to all who listen
 	if err != nil {
 		return nil, err
 	}

@@ -127,7 +127,7 @@ func TestKilled(t *testing.T) {
 	p := l.platform("h1")
 	bare := l.untouched("h1")
 	want := []platform.Session{l.session("web", 7001, "icmp", "a", "b"), l.session("db", 7002, "tcp", "a", "b")}
-	for round := range 12 {
+	for round := range 7 {
 		c := exec.Command(os.Args[0], "-test.run=^TestWorker$", "-test.v")
 		c.Env = append(os.Environ(), "LINUX_TEST_WORKER="+l.hosts["h1"].Path())
 		out, err := c.StdoutPipe()
@@ -138,7 +138,7 @@ func TestKilled(t *testing.T) {
 			t.Fatal(err)
 		}
 		buf := make([]byte, 1)
-		for seen := 0; seen < 3+7*round; { // it writes a dot before each step
+		for seen := 0; seen < 3+11*round; { // it writes a dot before each step
 			if _, err := out.Read(buf); err != nil {
 				break
 			}

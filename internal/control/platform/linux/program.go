@@ -15,8 +15,8 @@ import (
 // everything is more bytes than any frame has.
 const everything = 262144
 
-// maxProgram is what the kernel takes in one filter (BPF_MAXINSNS).
-const maxProgram = 4096
+// maxProgram bounds a filter's instructions. The kernel takes 4096, but tells of a filter only what fits into 32 KiB.
+const maxProgram = 2048
 
 // choice says which packets of a port and direction are copied.
 type choice struct {
