@@ -36,7 +36,7 @@ func attach(way Way, index int, dir frame.Direction, p *ebpf.Program) (attachmen
 // permission says which privileges are missing.
 func permission(err error) error {
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
-		return fmt.Errorf("%w: programs need CAP_BPF and CAP_NET_ADMIN: run as root, or once \"setcap cap_bpf,cap_net_admin,cap_net_raw+ep\" on the program (%w)", os.ErrPermission, err)
+		return fmt.Errorf("%w: programs need CAP_BPF and CAP_NET_ADMIN: run as root, or once \"setcap cap_bpf,cap_net_admin,cap_net_raw+ep\" on the program", os.ErrPermission)
 	}
 	return err
 }

@@ -118,7 +118,13 @@ func (l *lab) arp() {
 // dump has tcpdump write what arrives at the tool; stop waits for n frames.
 func (l *lab) dump(path string, args ...string) (stop func(n int)) {
 	l.t.Helper()
-	c := exec.Command(testkit.Tool(l.t, "tcpdump"), append([]string{"-i", "eth0", "-Q", "in", "-n", "-p", "--immediate-mode", "-U", "-Z", "root", "-B", "16384", "-w", path}, args...)...)
+	return l.dumpOf("eth0", path, args...)
+}
+
+// dumpOf is dump for another interface of the tool.
+func (l *lab) dumpOf(iface, path string, args ...string) (stop func(n int)) {
+	l.t.Helper()
+	c := exec.Command(testkit.Tool(l.t, "tcpdump"), append([]string{"-i", iface, "-Q", "in", "-n", "-p", "--immediate-mode", "-U", "-Z", "root", "-B", "16384", "-w", path}, args...)...)
 	must(l.t, l.tool.Do(func() error {
 		stderr, err := c.StderrPipe()
 		if err != nil {

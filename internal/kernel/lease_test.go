@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -36,8 +37,9 @@ func victim(space, way string) string {
 	if way == Clsact.String() {
 		c.Way = Clsact
 	}
-	l := lab{}
-	m, err := NewMirror(MirrorConfig{Config: c, Outer: l.vxlan(1)})
+	o := (&lab{}).vxlan(1)
+	o.Tool = netip.MustParseAddr(os.Getenv("KERNEL_TEST_TOOL"))
+	m, err := NewMirror(MirrorConfig{Config: c, Outer: o})
 	if err == nil {
 		err = m.Open()
 	}
@@ -56,12 +58,12 @@ func victim(space, way string) string {
 	return "running"
 }
 
-// start runs a victim in the lab; kill ends it as kill -9 does.
-func (l *lab) victim(way Way) (kill func()) {
+// victim runs a process that mirrors p1 to a tool, and meters it; kill ends it as kill -9 does.
+func (l *lab) victim(way Way, tool string) (kill func()) {
 	l.t.Helper()
 	c := exec.Command(os.Args[0])
 	path := l.host.Path()
-	c.Env = append(os.Environ(), "KERNEL_TEST_VICTIM="+path, "KERNEL_TEST_WAY="+way.String())
+	c.Env = append(os.Environ(), "KERNEL_TEST_VICTIM="+path, "KERNEL_TEST_WAY="+way.String(), "KERNEL_TEST_TOOL="+tool)
 	out, err := c.StdoutPipe()
 	must(l.t, err)
 	must(l.t, c.Start())
@@ -143,7 +145,7 @@ func TestKilledTCX(t *testing.T) {
 	if left := l.left(); left != nil {
 		t.Fatal(left)
 	}
-	kill := l.victim(TCX)
+	kill := l.victim(TCX, "10.7.0.9")
 	if left := l.left(); len(left) < 3 {
 		t.Errorf("the victim has attached %v", left)
 	}
@@ -176,7 +178,7 @@ func TestKilledClsact(t *testing.T) {
 	l := newLab(t)
 	l.arp()
 	foreign := l.foreign("p2")
-	kill := l.victim(Clsact)
+	kill := l.victim(Clsact, "10.7.0.9")
 	if gone, err := Sweep(l.host.Path()); err != nil || gone != nil {
 		t.Errorf("swept from under a living process: %v, %v", gone, err)
 	}

@@ -116,22 +116,45 @@ func (t *Tap) Path() string {
 
 // startMirrors has the kernel make the copies of all destinations, or of none.
 func (t *Tap) startMirrors() (err error) {
-	var errs []error
+	outers, err := t.outers()
+	if err != nil {
+		return err
+	}
+	var all []string
 	for _, way := range t.path.ways {
 		c := &copies{way: way}
-		if err = t.openMirrors(c); err == nil {
+		if err = t.openMirrors(c, outers); err == nil {
 			t.path.copies.Store(c)
 			return nil
 		}
 		for _, m := range c.mirrors {
 			m.Close()
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", way, err))
+		all = append(all, fmt.Sprintf("%s: %v", way, err))
 	}
-	return errors.Join(errs...)
+	if len(all) == 1 {
+		return err
+	}
+	return errors.New(strings.Join(all, "; "))
 }
 
-func (t *Tap) openMirrors(c *copies) error {
+// outers returns what the copies for each destination are wrapped in.
+func (t *Tap) outers() (all []kernel.Outer, err error) {
+	for i, w := range t.path.wishes {
+		sink, ok := t.remotes[i].(*tunnel.Sink)
+		if !ok {
+			return nil, fmt.Errorf("%s: not a tunnel", w.to)
+		}
+		o, why := outer(sink, w.keep)
+		if why != "" {
+			return nil, fmt.Errorf("%s: %s", w.to, why)
+		}
+		all = append(all, o)
+	}
+	return all, nil
+}
+
+func (t *Tap) openMirrors(c *copies, outers []kernel.Outer) error {
 	s := &t.spec
 	var own []string
 	for _, r := range t.remotes {
@@ -140,20 +163,12 @@ func (t *Tap) openMirrors(c *copies) error {
 		}
 	}
 	for i, w := range t.path.wishes {
-		sink, ok := t.remotes[i].(*tunnel.Sink)
-		if !ok {
-			return fmt.Errorf("%s: not a tunnel", w.to)
-		}
-		o, why := outer(sink, w.keep)
-		if why != "" {
-			return fmt.Errorf("%s: %s", w.to, why)
-		}
 		m, err := kernel.NewMirror(kernel.MirrorConfig{
 			Config: kernel.Config{
 				Interfaces: s.Interfaces, NetNS: s.NetNS, IngressOnly: s.IngressOnly, Promiscuous: s.Promiscuous, Way: c.way, Filter: w.filter, Resolver: s.Resolver,
 				Sample: w.sample, Log: s.Log,
 			},
-			Outer: o,
+			Outer: outers[i],
 		})
 		if err != nil {
 			return err
