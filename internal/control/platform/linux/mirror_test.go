@@ -3,6 +3,7 @@
 package linux
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -82,14 +83,17 @@ func TestTwoTools(t *testing.T) {
 		t.Error(diff)
 	}
 	asked := l.decoded(file, 7002, "arp.opcode == 1 && arp.dst.proto_ipv4 == 10.1.0.77", "frame.time_relative")
-	sent := l.underlayCopies(file)
-	if len(asked) == 0 || len(asked) > 4 {
-		t.Errorf("%d copies of broadcasts (%s), want one of each of at most 4", len(asked), sent)
+	if len(asked) == 0 {
+		t.Error("no copy of a broadcast")
 	}
-}
-
-func (l *lab) underlayCopies(file string) string {
-	return strings.Join(l.decoded(file, 7002, "arp", "frame.time_relative", "arp.dst.proto_ipv4"), "; ")
+	last := -1.0
+	for _, text := range asked { // it is asked again after a second; two copies of one come together
+		at, err := strconv.ParseFloat(text, 64)
+		if err != nil || at-last < 0.1 {
+			t.Errorf("copies of broadcasts at %v: two of one (%v)", asked, err)
+		}
+		last = at
+	}
 }
 
 // What the kernel does is what the commands of the steps do.
