@@ -214,14 +214,16 @@ func (a *ask) pairs(ctx context.Context, r *Reports, order string) (Pairs, error
 
 func (a *ask) pairsSQL(order string) string {
 	var steps, from string
+	totals := totalColumns
 	if a.step != 0 {
-		steps, from = a.rolledPairs(a.sinceMS, a.untilMS)+a.sparks(order)+a.rolledOthers(a.sinceMS, a.untilMS), "tops"
+		steps, from = a.rolledPairs(a.sinceMS, a.untilMS, order)+a.sparks(order)+a.rolledOthers(a.sinceMS, a.untilMS), "tops"
+		totals = strings.ReplaceAll(totals, "FROM q)", "FROM k)")
 	} else {
 		a.rows, a.twice = pairRows, true
 		steps, from = a.grouped(a.sinceMS, a.untilMS, false)+a.sparks(order), "topq"
 		a.rows, a.twice = nil, false
 	}
-	return steps + "\nSELECT " + endsColumns + ", " + countsColumns + ", conversations, to_json(apps)::VARCHAR, to_json(spark)::VARCHAR, " + totalColumns +
+	return steps + "\nSELECT " + endsColumns + ", " + countsColumns + ", conversations, to_json(apps)::VARCHAR, to_json(spark)::VARCHAR, " + totals +
 		" FROM " + from + " LEFT JOIN spark USING (pair) ORDER BY pair"
 }
 

@@ -200,17 +200,19 @@ func (v *vmAsk) identify(ctx context.Context) error {
 	if v.step != 0 {
 		table, first, last, when = v.rollup(v.before.from, v.untilMS), "first_seen", "last_seen", "rows > 0"
 	}
-	end := func(side string) string {
-		var cond string
-		if p, ok := filter.AddrText(filter.DuckDB, v.Name); ok {
-			cond = side + " = " + v.arg(p) + "::UUID"
-		} else {
-			cond = fmt.Sprintf("(%[1]s_vm = %[2]s OR %[1]s_vm_id = %[2]s)", side, v.arg(v.Name))
-		}
+	end := func(side, cond string) string {
 		return fmt.Sprintf("SELECT fabric, segment, tenant, %[1]s AS addr, %[1]s_vm AS name, %[1]s_vm_id AS id, %[1]s_host AS host, %[2]s AS first, %[3]s AS last FROM %[4]s WHERE %[5]s AND %[6]s",
 			side, first, last, table, when, cond)
 	}
-	query := "SELECT fabric, segment, tenant, addr::VARCHAR, name, id, host, min(first), max(last) FROM (" + end("src") + " UNION ALL " + end("dst") +
+	var ends []string // each asks for one column: that reads little else
+	for _, side := range []string{"src", "dst"} {
+		if p, ok := filter.AddrText(filter.DuckDB, v.Name); ok {
+			ends = append(ends, end(side, side+" = "+v.arg(p)+"::UUID"))
+			continue
+		}
+		ends = append(ends, end(side, side+"_vm = "+v.arg(v.Name)), end(side, side+"_vm_id = "+v.arg(v.Name)))
+	}
+	query := "SELECT fabric, segment, tenant, addr::VARCHAR, name, id, host, min(first), max(last) FROM (" + strings.Join(ends, " UNION ALL ") +
 		") GROUP BY fabric, segment, tenant, addr, name, id, host ORDER BY max(last) DESC, fabric, segment, tenant, addr, name, id, host"
 	found := newFinder(v)
 	if err := v.each(ctx, query, found.row); err != nil {
