@@ -133,6 +133,7 @@ type feed struct {
 	book *ledger.Book
 	size int
 
+	offset    int64 // of the wall clock, for the batch that is being read
 	dissector *dissect.Dissector
 	packet    dissect.Packet
 }
@@ -198,22 +199,20 @@ func (f *feed) pass(ctx context.Context, b frame.Batch, n int, out chan<- frame.
 
 // batch reads what is there, up to a full batch.
 func (f *feed) batch() (frame.Batch, int) {
-	var frames []frame.Frame
-	offset := wallOffset()
-	n, loan := f.ring.read(feedFrames, func(e []byte) {
-		if frames == nil {
-			frames = make([]frame.Frame, 0, feedFrames)
-		}
-		frames = append(frames, f.frame(e, offset))
-	})
-	if n == 0 {
-		if loan != nil {
-			loan.release()
-		}
+	f.offset = wallOffset()
+	n, loan := f.ring.read(feedFrames, f)
+	if loan == nil {
 		return frame.Batch{}, 0
 	}
-	return frame.Batch{Frames: frames, Free: loan.release}, n
+	if n == 0 { // entries that were given up
+		loan.release()
+		return frame.Batch{}, 0
+	}
+	return frame.Batch{Frames: loan.frames, Free: loan.free}, n
 }
+
+// take adds the frame of an entry to a loan.
+func (f *feed) take(l *ringLoan, e []byte) { l.frames = append(l.frames, f.frame(e, f.offset)) }
 
 // wallOffset is what has to be added to the monotonic clock, in nanoseconds.
 func wallOffset() int64 {

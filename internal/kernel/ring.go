@@ -10,6 +10,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"crosstap/internal/frame"
 )
 
 // ring is the reader's side of a BPF ring buffer (Documentation/bpf/ringbuf.rst): a page with the reader's position, which it
@@ -24,13 +26,16 @@ type ring struct {
 
 	mu    sync.Mutex
 	loans []*ringLoan // oldest first
+	idle  []*ringLoan
 }
 
-// ringLoan is a part of the ring that somebody reads.
+// ringLoan is a part of the ring that somebody reads, and the frames in it.
 type ringLoan struct {
-	ring *ring
-	end  uint64 // position behind it
-	refs int
+	ring   *ring
+	end    uint64 // position behind it
+	back   bool
+	frames []frame.Frame
+	free   func() // bound once, so that releasing does not allocate
 }
 
 // Bits of an entry's length.
@@ -74,10 +79,33 @@ func (r *ring) position(page []byte) *atomic.Uint64 {
 	return (*atomic.Uint64)(unsafe.Pointer(&page[0]))
 }
 
-// read calls f with up to most entries that are complete and returns how many, with a loan of their memory: give it back once.
-func (r *ring) read(most int, f func(entry []byte)) (n int, l *ringLoan) {
+// loan returns a loan that nobody has.
+func (r *ring) loan() *ringLoan {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n := len(r.idle); n > 0 {
+		l := r.idle[n-1]
+		r.idle = r.idle[:n-1]
+		return l
+	}
+	l := &ringLoan{ring: r}
+	l.free = l.release
+	return l
+}
+
+// reader takes the entries of a ring, whose memory belongs to the loan.
+type reader interface {
+	take(l *ringLoan, entry []byte)
+}
+
+// read gives to up to most entries that are complete and returns how many, with a loan of their memory: give it back once.
+func (r *ring) read(most int, to reader) (n int, l *ringLoan) {
 	end := r.position(r.data).Load()
 	start := r.next
+	if start >= end {
+		return 0, nil
+	}
+	l = r.loan()
 	for n < most && r.next < end {
 		at := r.page + int(r.next&r.mask)
 		length := (*atomic.Uint32)(unsafe.Pointer(&r.data[at])).Load()
@@ -86,18 +114,19 @@ func (r *ring) read(most int, f func(entry []byte)) (n int, l *ringLoan) {
 		}
 		size := int(length &^ (ringBusy | ringDiscard))
 		if length&ringDiscard == 0 {
-			f(r.data[at+ringHeader : at+ringHeader+size : at+ringHeader+size])
+			to.take(l, r.data[at+ringHeader:at+ringHeader+size:at+ringHeader+size])
 			n++
 		}
 		r.next += uint64(ringHeader+size+7) &^ 7
 	}
+	l.end, l.back = r.next, false
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.next == start {
+		r.idle = append(r.idle, l)
 		return 0, nil
 	}
-	l = &ringLoan{ring: r, end: r.next, refs: 1}
-	r.mu.Lock()
 	r.loans = append(r.loans, l)
-	r.mu.Unlock()
 	return n, l
 }
 
@@ -106,10 +135,13 @@ func (l *ringLoan) release() {
 	r := l.ring
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	l.refs--
+	l.back = true
 	done := 0
-	for done < len(r.loans) && r.loans[done].refs <= 0 {
-		r.position(r.reader).Store(r.loans[done].end)
+	for done < len(r.loans) && r.loans[done].back {
+		x := r.loans[done]
+		r.position(r.reader).Store(x.end)
+		x.frames = x.frames[:0]
+		r.idle = append(r.idle, x)
 		done++
 	}
 	r.loans = append(r.loans[:0], r.loans[done:]...)

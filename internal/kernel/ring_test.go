@@ -1,0 +1,136 @@
+package kernel
+
+import (
+	"bytes"
+	"encoding/binary"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"crosstap/internal/frame"
+	"crosstap/internal/testkit"
+)
+
+// ringed returns a feed whose ring a program fills, and the program: each run puts a frame in.
+func ringed(t testing.TB, keep, size int) (*feed, func(data []byte)) {
+	testkit.Root(t)
+	h, err := NewHeaders(HeadersConfig{Config: Config{Interfaces: []string{"none"}}, Keep: keep, RingBytes: size})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h.ring, err = newRing(size); err != nil {
+		t.Fatal(err)
+	}
+	h.feed.ring, h.feed.line = h.ring, &h.line
+	k := &hook{link: frame.LinkEthernet, dir: frame.Egress}
+	if k.stats, err = newStats(); err != nil {
+		t.Fatal(err)
+	}
+	ins, err := h.program(k)
+	if err == nil {
+		k.prog, err = load("xt_test", ins)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { k.close(); h.ring.close() })
+	return &h.feed, func(data []byte) {
+		t.Helper()
+		if _, _, err := k.prog.Benchmark(data, 1, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Frames come out of the ring as they went in, cut to what is kept; memory that is lent out of order is given back in order.
+func TestRing(t *testing.T) {
+	f, put := ringed(t, 96, 1<<16)
+	number := func(n int) []byte {
+		return binary.BigEndian.AppendUint32(bytes.Repeat([]byte{byte(n)}, 56+n%200), uint32(n))
+	}
+	var lent []frame.Batch
+	n, read := 0, 0
+	for round := range 200 { // several times around
+		for range 3 + round%5 {
+			put(number(n))
+			n++
+		}
+		b, got := f.batch()
+		for i, x := range b.Frames {
+			want := number(read + i)
+			if diff := cmp.Diff(want[:min(len(want), 96)], x.Data); diff != "" || x.OrigLen != len(want) || x.Dir != frame.Egress || x.TimeNS == 0 {
+				t.Fatalf("frame %d: %+v\n%s", read+i, x, diff)
+			}
+		}
+		read += got
+		if lent = append(lent, b); len(lent) == 4 {
+			for _, i := range []int{2, 0, 3, 1} {
+				lent[i].Release()
+			}
+			lent = nil
+		}
+	}
+	for i := range lent {
+		lent[i].Release()
+	}
+	if read != n || f.ring.out() || f.ring.waiting() != 0 {
+		t.Errorf("%d frames of %d; lent %t, waiting %d", read, n, f.ring.out(), f.ring.waiting())
+	}
+}
+
+// A full ring loses frames, and takes new ones when there is room.
+func TestRingFull(t *testing.T) {
+	f, put := ringed(t, 512, 1<<16)
+	for range 500 {
+		put(make([]byte, 600))
+	}
+	n := 0
+	for b, got := f.batch(); got > 0; b, got = f.batch() {
+		n += got
+		b.Release()
+	}
+	if n < 64 || n > 1<<16/512 {
+		t.Errorf("%d entries of 544 bytes came out of a ring of 65536", n)
+	}
+	put(make([]byte, 600))
+	if _, got := f.batch(); got != 1 {
+		t.Errorf("%d frames after it was emptied", got)
+	}
+}
+
+func TestReadingDoesNotAllocate(t *testing.T) {
+	f, put := ringed(t, 96, 1<<20)
+	for range 4000 {
+		put(make([]byte, 200))
+	}
+	read := func() {
+		_, loan := f.ring.read(16, f)
+		loan.release()
+	}
+	read()
+	if n := testing.AllocsPerRun(100, read); n != 0 {
+		t.Errorf("%v allocations for 16 frames", n)
+	}
+}
+
+// FuzzFilter has the kernel's verifier look at the program of any expression: what compiles must load.
+func FuzzFilter(f *testing.F) {
+	testkit.Root(f)
+	for _, s := range []string{"tcp port 80", "vlan 5 and ip6", "ether[ip[0]*4] = 3", "ip[0] / ip[1] > 2", "len << ip[2] = 7", "not (udp or vxlan 5)", "geneve and host ::1", "portrange 1-9 or mpls"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, expr string) {
+		if len(expr) > 200 {
+			return
+		}
+		prog, err := compile(expr, frame.LinkEthernet, nil)
+		if err != nil || prog == nil || len(prog) > 2000 {
+			return
+		}
+		p, err := decide(prog)
+		if err != nil {
+			t.Fatalf("%q: %v", expr, err)
+		}
+		p.Close()
+	})
+}
