@@ -64,6 +64,7 @@ const (
 	chars
 	signed   // 64 bits; narrower numbers mix with both
 	unsigned // 64 bits
+	floating
 )
 
 type kind struct {
@@ -92,6 +93,8 @@ func kindOf(sqlType string) kind {
 		return kind{of: unsigned}
 	case "BIGINT":
 		return kind{of: signed}
+	case "DOUBLE", "FLOAT":
+		return kind{of: floating}
 	}
 	return kind{}
 }

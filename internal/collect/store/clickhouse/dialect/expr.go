@@ -11,8 +11,11 @@ func (g *gen) expr(e expr, sc *scope) (string, kind) {
 	switch e := e.(type) {
 	case *numeral:
 		sql := numeralSQL(e.text)
-		if sql != e.text {
+		switch {
+		case sql != e.text:
 			return sql, kind{of: signed}
+		case strings.ContainsAny(sql, ".eE"):
+			return sql, kind{of: floating}
 		}
 		return sql, kind{}
 	case *literal:
@@ -111,12 +114,19 @@ func (g *gen) infix(e *infix, sc *scope) (string, kind) {
 		return "(" + l + " " + e.op + " replaceAll(" + r + ", '\\\\', '\\\\\\\\'))", kind{of: boolean}
 	case "+", "*", "%":
 		k := kind{}
-		if lk.of == unsigned && (rk.of == unsigned || rk.of == other) || lk.of == other && rk.of == unsigned {
+		if lk.of == floating || rk.of == floating {
+			k.of = floating
+		} else if lk.of == unsigned && (rk.of == unsigned || rk.of == other) || lk.of == other && rk.of == unsigned {
 			k.of = unsigned
 		}
 		return "(" + l + " " + e.op + " " + r + ")", k
-	case "-", "/":
-		return "(" + l + " " + e.op + " " + r + ")", kind{}
+	case "-":
+		if lk.of == floating || rk.of == floating {
+			return "(" + l + " - " + r + ")", kind{of: floating}
+		}
+		return "(" + l + " - " + r + ")", kind{}
+	case "/":
+		return "(" + l + " / " + r + ")", kind{of: floating}
 	}
 	return "(" + l + " " + e.op + " " + r + ")", kind{of: boolean}
 }
@@ -235,6 +245,9 @@ func (g *gen) cast(e *cast, sc *scope) (string, kind) {
 		sql = n.text
 	}
 	if f, ok := conversions[to]; ok {
+		if k.of == floating && kindOf(to).of != floating {
+			sql = "round(" + sql + ")" // ClickHouse would cut; both round halves to even
+		}
 		return f + "(" + sql + ")", kindOf(to)
 	}
 	switch to {
@@ -285,7 +298,7 @@ func (g *gen) textOf(sql string, k kind) string {
 		return "if(" + sql + ", 'true', 'false')"
 	case chars:
 		return sql
-	case other, moment, signed, unsigned:
+	case other, moment, signed, unsigned, floating:
 	}
 	return "toString(" + sql + ")"
 }

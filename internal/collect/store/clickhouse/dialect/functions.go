@@ -40,7 +40,7 @@ func init() { //nolint:gochecknoinits // the table's functions read the table
 
 // sameFunctions differ in name only; they give what their first argument is, or a number.
 var sameFunctions = map[string]string{
-	"abs": "abs", "ceil": "ceil", "floor": "floor", "round": "round", "sqrt": "sqrt", "ln": "log", "log10": "log10", "log2": "log2", "pow": "pow", "sign": "sign",
+	"abs": "abs", "ceil": "ceil", "floor": "floor", "round": "round", "pow": "pow", "sign": "sign",
 	"coalesce": "coalesce", "nullif": "nullIf", "ifnull": "ifNull", "least": "least", "greatest": "greatest", "lower": "lower", "upper": "upper", "trim": "trim",
 	"substr": "substringUTF8", "substring": "substringUTF8", "replace": "replaceAll", "left": "leftUTF8", "right": "rightUTF8",
 	"list_sort": "arraySort", "list_distinct": "arrayDistinct", "flatten": "arrayFlatten", "list_concat": "arrayConcat", "list_reverse_sort": "arrayReverseSort",
@@ -96,7 +96,12 @@ var scalars = map[string]function{
 	"regexp_extract":    {write: shape("extract(?, ?)", chars), least: 2, most: 2},
 	"regexp_replace":    {write: shape("replaceRegexpOne(?, ?, ?)", chars), least: 3, most: 3},
 	"split_part":        {write: shape("arrayElement(splitByString(?, ?), ?)", chars), least: 3, most: 3},
+	"sqrt":              {write: shape("sqrt(?)", floating), least: 1, most: 1},
+	"ln":                {write: shape("log(?)", floating), least: 1, most: 1},
+	"log10":             {write: shape("log10(?)", floating), least: 1, most: 1},
+	"log2":              {write: shape("log2(?)", floating), least: 1, most: 1},
 	"length":            {write: writeLength, least: 1, most: 1},
+	"len":               {write: writeLength, least: 1, most: 1},
 	"chr":               {write: shape("char(?)", chars), least: 1, most: 1},
 	"printf":            {write: writePrintf, least: 2, most: 2},
 	"to_json":           {write: writeJSON, least: 1, most: 1},
@@ -104,6 +109,8 @@ var scalars = map[string]function{
 	"unnest":            {write: writeUnnest, least: 1, most: 1},
 	"list_contains":     {write: shape("has(?, ?)", boolean), least: 2, most: 2},
 	"list_transform":    {write: writeTransform, least: 2, most: 2},
+	"list_filter":       {write: writeFilter, least: 2, most: 2},
+	"string_split":      {write: writeSplit, least: 2, most: 2},
 	"date_trunc":        {write: shape("toDateTime64(dateTrunc(?, ?, 'UTC'), 3, 'UTC')", moment), least: 2, most: 2},
 	"strftime":          {write: shape("formatDateTime(?, ?)", chars), least: 2, most: 2},
 
@@ -121,7 +128,7 @@ var windows = map[string]function{
 // aggregateFunctions give NULL when nothing was added up, as in the views' SQL; ClickHouse would give 0 or "".
 var aggregateFunctions = map[string]function{
 	"sum": adds("sum"), "min": adds("min"), "max": adds("max"), "avg": adds("avg"), "any_value": adds("any"), "bit_or": adds("groupBitOr"), "bit_and": adds("groupBitAnd"),
-	"bool_or": adds("max"), "bool_and": adds("min"), "stddev": adds("stddevSamp"), "median": adds("medianExactInclusive"),
+	"bool_or": adds("max"), "bool_and": adds("min"), "stddev": adds("stddevSamp"), "median": {aggregate: true, write: writeMedian, least: 1, most: 1},
 	"arg_max": {aggregate: true, write: writeAggregate("argMax"), least: 2, most: 2}, "arg_min": {aggregate: true, write: writeAggregate("argMin"), least: 2, most: 2},
 	"count":                 {aggregate: true, write: writeCount, most: 1},
 	"approx_count_distinct": {aggregate: true, write: counts("uniqCombined64"), least: 1, most: 1},
@@ -223,8 +230,8 @@ func writeAggregate(as string) func(*gen, *call, []arg, *scope) (string, kind) {
 			g.fail(c.at, "%s with DISTINCT or ORDER BY", c.name)
 		}
 		k := a[0].kind
-		if as == "avg" {
-			k = kind{}
+		if as == "avg" || as == "stddevSamp" {
+			k = kind{of: floating}
 		}
 		return g.aggregate(c, as, "", a, sc, true), k
 	}
@@ -235,15 +242,12 @@ func writeQuantile(as string) func(*gen, *call, []arg, *scope) (string, kind) {
 		if !fixed(a[1].expr) {
 			g.fail(c.at, "%s: the part must be a number", c.name)
 		}
-		suffix := ""
-		if c.filter != nil {
-			suffix = "If"
-			c = &call{at: c.at, name: c.name, filter: c.filter, over: c.over}
-			cond, _ := g.expr(c.filter, sc)
-			return as + suffix + "(" + a[1].sql + ")(" + a[0].sql + ", " + cond + ")" + g.over(c, sc), kind{}
-		}
-		return as + "(" + a[1].sql + ")(" + a[0].sql + ")" + g.over(c, sc), kind{}
+		return g.aggregate(c, as, "("+a[1].sql+")", a[:1], sc, true), kind{of: floating}
 	}
+}
+
+func writeMedian(g *gen, c *call, a []arg, sc *scope) (string, kind) {
+	return g.aggregate(c, "quantileExactInclusive", "(0.5)", a, sc, true), kind{of: floating}
 }
 
 // writeCount counts rows or different values. Numbers are signed there.
@@ -367,4 +371,12 @@ func writeUnnest(_ *gen, _ *call, a []arg, _ *scope) (string, kind) {
 
 func writeTransform(_ *gen, _ *call, a []arg, _ *scope) (string, kind) {
 	return "arrayMap(" + a[1].sql + ", " + a[0].sql + ")", kind{of: a[1].kind.of, list: true}
+}
+
+func writeFilter(_ *gen, _ *call, a []arg, _ *scope) (string, kind) {
+	return "arrayFilter(" + a[1].sql + ", " + a[0].sql + ")", a[0].kind
+}
+
+func writeSplit(_ *gen, _ *call, a []arg, _ *scope) (string, kind) {
+	return "splitByString(" + a[1].sql + ", " + a[0].sql + ")", kind{of: chars, list: true}
 }
