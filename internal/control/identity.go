@@ -4,6 +4,7 @@ import (
 	"context"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"crosstap/internal/control/plan"
@@ -92,6 +93,7 @@ func (l *Line) seen() (out []*platform.Snapshot) {
 // identityWatch is what WatchIdentities remembers from one look to the next.
 type identityWatch struct {
 	list    []*platform.Snapshot
+	tenants string             // texts of the Tenant resources
 	told    identity.Inventory // by the platforms, at the last change
 	history identity.Inventory
 	begun   bool
@@ -102,6 +104,14 @@ func (w *identityWatch) look(list []*platform.Snapshot, set *policy.Set, nowNS i
 	if len(list) == 0 && !w.begun {
 		return identity.Inventory{}, false // nothing has been told yet
 	}
+	var tenants strings.Builder
+	for _, t := range set.Tenants {
+		tenants.WriteString(t.Text)
+	}
+	if w.begun && slices.Equal(list, w.list) && tenants.String() == w.tenants {
+		return identity.Inventory{}, false
+	}
+	w.list, w.tenants = list, tenants.String()
 	told := Identities(list, set)
 	if w.begun && reflect.DeepEqual(told, w.told) {
 		return identity.Inventory{}, false

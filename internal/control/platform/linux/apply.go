@@ -18,14 +18,11 @@ import (
 
 // Apply implements platform.Platform.
 func (p *Platform) Apply(ctx context.Context, s platform.Step) error {
-	if err := p.open(); err != nil {
-		return err
-	}
 	var do doing
 	if err := json.Unmarshal(s.Do, &do); err != nil {
 		return fmt.Errorf("linux: step %q: %w", s.Summary, err)
 	}
-	return p.explain(s, p.apply(do))
+	return p.explain(s, p.with(func() error { return p.apply(do) }))
 }
 
 func (p *Platform) apply(do doing) error {
@@ -47,9 +44,6 @@ func (p *Platform) apply(do doing) error {
 
 // Undo implements platform.Platform.
 func (p *Platform) Undo(ctx context.Context, s platform.Step) error {
-	if err := p.open(); err != nil {
-		return err
-	}
 	var do doing
 	var was before
 	if err := json.Unmarshal(s.Do, &do); err != nil {
@@ -60,7 +54,7 @@ func (p *Platform) Undo(ctx context.Context, s platform.Step) error {
 			return fmt.Errorf("linux: step %q: %w", s.Summary, err)
 		}
 	}
-	return p.explain(s, p.undo(do, was))
+	return p.explain(s, p.with(func() error { return p.undo(do, was) }))
 }
 
 func (p *Platform) undo(do doing, was before) error {

@@ -21,15 +21,20 @@ type Gap struct {
 const ethernetHeader = 14
 
 // Counters implements platform.Platform.
-func (p *Platform) Counters(ctx context.Context, owner string) (map[string]platform.Counter, error) {
-	if err := p.open(); err != nil {
-		return nil, err
-	}
-	s, err := p.read()
-	if err != nil {
-		return nil, fmt.Errorf("linux: %s: %w", p.cfg.Name, err)
-	}
-	now := p.snapshot(s, nil, time.Now().UnixNano())
+func (p *Platform) Counters(ctx context.Context, owner string) (out map[string]platform.Counter, err error) {
+	err = p.with(func() error {
+		s, err := p.read()
+		if err != nil {
+			return fmt.Errorf("linux: %s: %w", p.cfg.Name, err)
+		}
+		out = counted(s, p.snapshot(s, nil, time.Now().UnixNano()), owner)
+		return nil
+	})
+	return out, err
+}
+
+// counted adds up what an owner's filters have copied, by session.
+func counted(s *state, now *platform.Snapshot, owner string) map[string]platform.Counter {
 	keys := map[uint32]string{}
 	out := map[string]platform.Counter{}
 	at := time.Now()
@@ -53,7 +58,7 @@ func (p *Platform) Counters(ctx context.Context, owner string) (map[string]platf
 			out[key] = f.add(out[key])
 		}
 	}
-	return out, nil
+	return out
 }
 
 // add adds what a filter has copied. Every output gets every packet; the first one's count stands for all.

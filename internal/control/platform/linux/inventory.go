@@ -37,6 +37,7 @@ type builder struct {
 	p        *Platform
 	out      *platform.Snapshot
 	guests   *libvirt.State             // nil when nobody was asked
+	found    []libvirt.Guest            // of processes that libvirt does not know
 	adapters map[string]*guestNIC       // by device
 	macs     map[int][]flow.MAC         // learnt, by port
 	known    map[flow.MAC][]flow.Addr   // of the table of neighbours
@@ -102,17 +103,38 @@ func (b *builder) learn() {
 			}
 		}
 	}
-	if b.guests == nil {
-		return
+	if b.guests != nil {
+		b.meet(b.guests.Guests)
 	}
-	for i := range b.guests.Guests {
-		g := &b.guests.Guests[i]
+	var unknown []string
+	for _, l := range b.links {
+		if a := l.Attrs(); isTap(l) && b.adapters[a.Name] == nil {
+			unknown = append(unknown, a.Name)
+		}
+	}
+	b.found = b.p.processes(unknown)
+	b.meet(b.found)
+}
+
+// meet notes whose the adapters of running guests are. Who has been noted stays.
+func (b *builder) meet(guests []libvirt.Guest) {
+	for i := range guests {
+		g := &guests[i]
 		for j := range g.Adapters {
-			if a := &g.Adapters[j]; a.Device != "" && !g.Off {
+			if a := &g.Adapters[j]; a.Device != "" && !g.Off && b.adapters[a.Device] == nil {
 				b.adapters[a.Device] = &guestNIC{g, a}
 			}
 		}
 	}
+}
+
+// isTap reports whether a program may hold the other end of an interface, with whole frames.
+func isTap(l netlink.Link) bool {
+	switch l.Type() {
+	case "tun", "tuntap":
+		return l.Attrs().EncapType == "ether"
+	}
+	return false
 }
 
 // address reads an address that can be a VM's.
@@ -223,13 +245,14 @@ func (b *builder) segment(bridge netlink.Link) (found flow.Segment) {
 	return found
 }
 
-// machines lists the guests of libvirt. Those that are namespaces come with their ports.
+// machines lists the guests of libvirt, and those that only their processes tell of. Those that are namespaces come with their ports.
 func (b *builder) machines() {
-	if b.guests == nil {
-		return
+	all := b.found
+	if b.guests != nil {
+		all = slices.Concat(b.found, b.guests.Guests)
 	}
-	for i := range b.guests.Guests {
-		g := &b.guests.Guests[i]
+	for i := range all {
+		g := &all[i]
 		b.out.VMs[g.UUID] = &platform.VM{ID: g.UUID, Name: g.Name, Host: b.p.host, Off: g.Off}
 	}
 }

@@ -79,7 +79,9 @@ func (l *lab) vm(host, bridge, name string, n int) {
 %[4]sip link set vnet-%[1]s master %[3]s up`, name, n, bridge, quietly("vnet-"+name)), s)
 	s.Sh(quietly("eth0") + fmt.Sprintf("ip addr add 10.1.0.%d/24 dev eth0 && ip link set eth0 up", n))
 	l.hosts[host].Up("vnet-" + name)
-	l.mac[name] = flow.MAC(0x020000000000 + n)
+	if _, known := l.mac[name]; !known {
+		l.mac[name] = flow.MAC(0x020000000000 + n)
+	}
 }
 
 // unplug takes a machine's interface away.

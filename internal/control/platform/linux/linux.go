@@ -44,12 +44,15 @@ type Platform struct {
 	version string
 	can     platform.Capability
 
-	mu     sync.Mutex // held while the way to the kernel is opened
+	busy   sync.RWMutex // held while the way to the kernel is used; for writing, while it is closed
+	mu     sync.Mutex   // held while it is opened
 	space  *netns.Space
 	handle *netlink.Handle
 	socket *socket
+	closed bool
 
-	fresh sync.Map // index of an interface that came while Watch runs → when
+	scanned scan     // of processes
+	fresh   sync.Map // index of an interface that came while Watch runs → when
 }
 
 var _ platform.Platform = (*Platform)(nil)
@@ -73,11 +76,24 @@ func New(c Config) (*Platform, error) {
 	return p, nil
 }
 
+// with runs f while the way to the kernel is open.
+func (p *Platform) with(f func() error) error {
+	p.busy.RLock()
+	defer p.busy.RUnlock()
+	if err := p.open(); err != nil {
+		return err
+	}
+	return f()
+}
+
 // open opens the way to the kernel.
 func (p *Platform) open() (err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.socket != nil {
+	switch {
+	case p.closed:
+		return fmt.Errorf("linux: %s: closed", p.cfg.Name)
+	case p.socket != nil:
 		return nil
 	}
 	defer func() {
@@ -97,8 +113,9 @@ func (p *Platform) open() (err error) {
 
 // Close gives back the way to the kernel. What was made there stays.
 func (p *Platform) Close() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.busy.Lock()
+	defer p.busy.Unlock()
+	p.closed = true
 	p.shut()
 	return nil
 }
@@ -122,18 +139,24 @@ func (p *Platform) Kind() string { return cmp.Or(p.cfg.As, Kind) }
 
 // Read implements platform.Platform.
 func (p *Platform) Read(ctx context.Context) (*platform.Snapshot, error) {
-	if err := p.open(); err != nil {
-		return nil, err
-	}
 	guests, err := p.guests(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("linux: %s: %w", p.cfg.Name, err)
 	}
-	s, err := p.read()
-	if err != nil {
-		return nil, fmt.Errorf("linux: %s: %w", p.cfg.Name, err)
-	}
-	return p.snapshot(s, guests, time.Now().UnixNano()), nil
+	return p.see(guests)
+}
+
+// see reads the kernel.
+func (p *Platform) see(guests *libvirt.State) (out *platform.Snapshot, err error) {
+	err = p.with(func() error {
+		s, err := p.read()
+		if err != nil {
+			return fmt.Errorf("linux: %s: %w", p.cfg.Name, err)
+		}
+		out = p.snapshot(s, guests, time.Now().UnixNano())
+		return nil
+	})
+	return out, err
 }
 
 func (p *Platform) guests(ctx context.Context) (*libvirt.State, error) {

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -32,12 +33,9 @@ var groups = []int{unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH, unix.RTNLGRP_TC, unix.
 
 // Watch implements platform.Platform.
 func (p *Platform) Watch(ctx context.Context, update func(platform.Update)) error {
-	if err := p.open(); err != nil {
-		return err
-	}
 	w := &watcher{p: p, update: update, kick: make(chan struct{}, 1), learnt: make(chan struct{}, 1)}
 	fd := -1
-	err := p.space.Do(func() (err error) { fd, err = listen(); return err })
+	err := p.with(func() error { return p.space.Do(func() (err error) { fd, err = listen(); return err }) })
 	if err != nil {
 		return fmt.Errorf("linux: %s: %w", p.cfg.Name, err)
 	}
@@ -194,12 +192,11 @@ func (w *watcher) look(counters bool) error {
 	if w.p.cfg.Libvirt != nil && !asked {
 		return nil
 	}
-	s, err := w.p.read()
+	now, err := w.p.see(guests)
 	if err != nil {
 		return err
 	}
-	w.arrivals(s)
-	now := w.p.snapshot(s, guests, time.Now().UnixNano())
+	w.arrivals(now)
 	now.Lost = lost
 	u := difference(w.last, now, counters)
 	changed := w.last == nil || !sameError(w.last.Lost, lost) || len(u.Hosts)+len(u.Switches)+len(u.VMs)+len(u.Ports)+len(u.Objects)+len(u.Gone) > 0
@@ -210,24 +207,21 @@ func (w *watcher) look(counters bool) error {
 	return nil
 }
 
-// arrivals notes which interfaces have come since the last look, and forgets those that have gone.
-func (w *watcher) arrivals(s *state) {
-	if w.links != nil {
-		for _, l := range s.links {
-			if i := l.Attrs().Index; !w.links[i] {
-				w.p.arrival(i)
-			}
+// arrivals notes which ports have come since the last look, and forgets those that have gone.
+func (w *watcher) arrivals(now *platform.Snapshot) {
+	links := make(map[int]bool, len(now.Ports))
+	for _, p := range now.Ports {
+		i, _ := strconv.Atoi(p.Tags[tagIndex])
+		if links[i] = true; w.links != nil && !w.links[i] {
+			w.p.arrival(i)
 		}
 	}
 	for i := range w.links {
-		if s.byIndex[i] == nil {
+		if !links[i] {
 			w.p.fresh.Delete(i)
 		}
 	}
-	w.links = make(map[int]bool, len(s.links))
-	for _, l := range s.links {
-		w.links[l.Attrs().Index] = true
-	}
+	w.links = links
 }
 
 func sameError(a, b error) bool {
