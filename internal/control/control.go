@@ -45,6 +45,7 @@ type Line struct {
 	platforms map[string]*attached // by name
 	findings  map[string]Finding   // by platform and object
 	poke      chan struct{}        // of Run
+	gaps      []platform.Gap       // the newest last
 }
 
 // attached is a platform with the resource that it was made of.
@@ -145,12 +146,35 @@ func (l *Line) attach(set *policy.Set) ([]*attached, error) {
 			if a != nil {
 				_ = a.close()
 			}
+			if g, ok := p.(platform.Gapper); ok {
+				g.OnGap(l.gap)
+			}
 			a = &attached{Platform: p, text: r.Text}
 			l.platforms[r.Name] = a
 		}
 		out = append(out, a)
 	}
 	return out, nil
+}
+
+// maxGaps bounds the gaps that are remembered.
+const maxGaps = 1000
+
+// gap remembers what was not seen of a machine that has moved.
+func (l *Line) gap(g platform.Gap) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.gaps = append(l.gaps, g)
+	if n := len(l.gaps); n > maxGaps {
+		l.gaps = slices.Delete(l.gaps, 0, n-maxGaps)
+	}
+}
+
+// Gaps returns what was not seen of machines that have moved, the newest last.
+func (l *Line) Gaps() []platform.Gap {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.gaps)
 }
 
 // parallel bounds how many platforms are asked at the same time.

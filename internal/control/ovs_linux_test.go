@@ -1,8 +1,12 @@
 package control_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"crosstap/internal/control"
 )
 
 // Copies to a tool's machine on the same bridge: each packet once, whichever ends are tapped, and none of others; when the tap goes they
@@ -63,5 +67,44 @@ func TestRemoteMirror(t *testing.T) {
 		if left := h.db.Vsctl("list-br") + h.db.Vsctl("list-ports br-int") + h.db.Vsctl("--no-headings list mirror"); strings.Contains(left, "ct") {
 			t.Errorf("left: %s", left)
 		}
+	}
+}
+
+// Flow records of chosen machines alone, filtered, by the switch itself; and ERSPAN type III.
+func TestFlowsOnly(t *testing.T) {
+	l := newLab(t, 1)
+	a, b, c := l.hosts[0].vm("web-1", 1), l.hosts[0].vm("db-1", 2), l.hosts[0].vm("other", 3)
+	know(a, b, c)
+	l.learn(t, a, b, c)
+	l.apply(destination("flows", "url: 'ipfix://10.99.0.9'") + destination("ids", "url: 'erspan3://10.99.0.9?session=9'") +
+		tap("flows", `select: 'vm = web-1', method: flows-only, filter: 'udp port 5000', flows: {sampling: 1, active: 1s, domain: 7}, allow: [unsampled], destinations: [flows]`) +
+		tap("copies", `select: 'vm = db-1', filter: 'udp port 5001', destinations: [ids]`))
+	got := listen(t, l.tool, "udp dst port 4739 or ip proto 47")
+	eventually(t, "exported", func() bool {
+		for range 3 {
+			a.send(t, b, 5000, 5)
+			a.send(t, b, 5001, 5)
+			b.send(t, c, 5000, 5)
+		}
+		counters, err := l.line.Plan(t.Context(), control.Wanted{})
+		if err != nil || len(counters.Steps) > 0 {
+			t.Fatalf("%+v, %v", counters, err)
+		}
+		n := l.line.Counters(t.Context())["kvm-1"]
+		return n["flows/br-int.kvm-1.flows"].Packets >= 15 && n["copies/br-int.kvm-1.remote"].Packets >= 15
+	})
+	time.Sleep(1500 * time.Millisecond) // the switch exports each second
+	a.send(t, b, 5000, 5)
+	var pairs []string
+	for _, r := range got("cflow.version == 10 || erspan.version == 2", "cflow.srcaddr", "cflow.dstaddr", "cflow.dstport", "erspan.spanid", "udp.dstport") {
+		line := strings.Join(r, " ")
+		if !slices.Contains(pairs, line) {
+			pairs = append(pairs, line)
+		}
+	}
+	slices.Sort(pairs)
+	text := strings.Join(pairs, "; ")
+	if !strings.Contains(text, "10.1.0.1 10.1.0.2 5000") || strings.Contains(text, "5001  ") || strings.Contains(text, "10.1.0.3") || !strings.Contains(text, " 9 5001") {
+		t.Errorf("the collector got %s", text)
 	}
 }

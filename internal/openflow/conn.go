@@ -238,6 +238,26 @@ func (c *Conn) Counts(ctx context.Context) (map[uint64]Count, error) {
 	}
 }
 
+// PortPackets returns how many packets have come into the switch at a port, and gone out of it.
+func (c *Conn) PortPackets(ctx context.Context, port uint32) (in, out uint64, err error) {
+	c.deadline(ctx)
+	const portStats = 4
+	b := append(be.AppendUint16(nil, portStats), 0, 0, 0, 0, 0, 0) // no flags
+	b = be.AppendUint32(b, port)
+	if _, err := c.send(typeMultipartRequest, append(b, 0, 0, 0, 0)); err != nil {
+		return 0, 0, err
+	}
+	body, err := c.wait(typeMultipartReply)
+	if err != nil {
+		return 0, 0, err
+	}
+	const head, counters = 8, 32 // of the answer, and in front of what is read of its entry
+	if len(body) < head+counters {
+		return 0, 0, fmt.Errorf("openflow: statistics of port %d have %d bytes", port, len(body))
+	}
+	return be.Uint64(body[head+16:]), be.Uint64(body[head+24:]), nil
+}
+
 // count adds up the entries of one answer.
 func count(b []byte, out map[uint64]Count, n *int) error {
 	for len(b) > 0 {

@@ -111,3 +111,20 @@ type Auditor interface {
 	// ChangedBy returns the user and the time of the last change of an object; "" when the platform does not tell.
 	ChangedBy(ctx context.Context, object string) (user string, at time.Time, err error)
 }
+
+// Gap is what passed a port that came while its copies were wanted, before they began: what a tool has missed of a machine that moved.
+type Gap struct {
+	Platform string        `json:"platform"`
+	Policy   string        `json:"policy,omitempty"`
+	VM       string        `json:"vm,omitempty"`
+	Port     string        `json:"port"`
+	At       time.Time     `json:"at"`
+	After    time.Duration `json:"after_ns"` // from when the platform told of the port until its copies had begun
+	Packets  int64         `json:"packets"`  // in and out; -1 when nobody counts them
+}
+
+// Gapper is a Platform that measures gaps.
+type Gapper interface {
+	// OnGap has f called with each gap, from any goroutine. It is called once, before Watch.
+	OnGap(f func(Gap))
+}

@@ -332,6 +332,7 @@ type Taps struct {
 	Refusals []platform.Refusal `json:"refusals"`
 	Findings []control.Finding  `json:"findings"`
 	Coverage plan.Coverage      `json:"coverage"`
+	Gaps     []platform.Gap     `json:"gaps"` // what was not seen of machines that have moved
 }
 
 // TapState is one tap as it is.
@@ -353,7 +354,10 @@ func (a *API) taps(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	doc := Taps{Rows: []TapState{}, Pending: len(p.Steps), Refusals: p.Refusals, Findings: a.cfg.Line.Findings(), Coverage: p.Coverage}
+	doc := Taps{Rows: []TapState{}, Pending: len(p.Steps), Refusals: p.Refusals, Findings: a.cfg.Line.Findings(), Coverage: p.Coverage, Gaps: a.cfg.Line.Gaps()}
+	if doc.Gaps == nil {
+		doc.Gaps = []platform.Gap{}
+	}
 	counters := a.cfg.Line.Counters(r.Context())
 	for _, t := range p.Taps {
 		one := TapState{Tap: t, Counters: map[string]platform.Counter{}}

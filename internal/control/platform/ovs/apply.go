@@ -47,7 +47,13 @@ func (p *Platform) ensure(ctx context.Context, s *platform.Step, from, to json.R
 	if err := p.set(ctx, d, owner, want.Kind, now, want.Spec); err != nil {
 		return fmt.Errorf("%w (%s)", err, s.Object)
 	}
-	return p.confirm(ctx, s, owner, &want)
+	if err := p.confirm(ctx, s, owner, &want); err != nil {
+		return err
+	}
+	if want.Kind == kindMirror {
+		p.gaps(ctx, s, now, want.Spec)
+	}
+	return nil
 }
 
 // repairable reports whether a state that is not the one planned on is still ours to go on from: flows run out and come back while a plan
@@ -296,6 +302,7 @@ type watch struct {
 	p      *Platform
 	client *ovsdb.Client
 	poke   chan struct{}
+	ports  map[string]bool // of the last update; nil before the first
 }
 
 func (w *watch) wake() {
@@ -343,7 +350,9 @@ func (w *watch) run(ctx context.Context, update func(platform.Update), failed ch
 		d := w.copy()
 		looked, told = time.Now(), false
 		w.p.readFlows(ctx, d)
-		update(w.p.update(d, looked))
+		u := w.p.update(d, looked)
+		w.ports = w.p.arrivals(w.ports, &u, w.ports == nil)
+		update(u)
 	}
 }
 

@@ -47,9 +47,16 @@ type Platform struct {
 
 	mu   sync.Mutex // held while the connection is made and used
 	conn *ovsdb.Conn
+
+	gapMu sync.Mutex
+	onGap func(platform.Gap)
+	came  map[string]time.Time // ports that came while they were watched
 }
 
-var _ platform.Platform = (*Platform)(nil)
+var (
+	_ platform.Platform = (*Platform)(nil)
+	_ platform.Gapper   = (*Platform)(nil)
+)
 
 // database is that of Open vSwitch.
 const database = "Open_vSwitch"
