@@ -31,6 +31,11 @@ summary that ends the run on standard error.
 The filter (-f) is written as for tcpdump; crosstap filter explain shows it. For interfaces the kernel filters before it
 copies a frame; what no kernel program can decide (inner, payload) the tap looks at again. The summary says which.
 
+Frames of interfaces come through a packet ring, unless the kernel can do all the work: copies that are filtered or sampled and go only to
+tunnels are made there. A line on standard error says which path was taken, and why. --path tcx also has the kernel count flow records
+(without what needs a look into packets: applications by name, round-trip times), or with --snap hand over headers only; --path ring
+has user space do everything; --path clsact is for kernels before 6.6.
+
 The groom steps (--groom) run in their own order, whatever order they are named in: repair, strip, dedup, sample, slice, mask,
 tag, balance. Their options follow each after a slash: dedup=50ms/packets=100,slice=l4+64,mask=addresses/key-file=KEY. @FILE
 reads them as YAML.
@@ -75,6 +80,8 @@ const tapExamples = `  crosstap tap -i vnet3 --to ipfix://collector.example
   crosstap tap -i vnet3 -f 'not port 22' --groom repair,dedup,slice=l4+64 --to pcapng:- | wireshark -k -i -
   ssh host tcpdump -i any -U -w - | crosstap tap -r - --to flows:-
   crosstap tap -i vnet3 --to 'vxlan://10.0.0.9?vni=77&filter=tcp port 443' --to 'pcapng:web.pcapng.zst?size=1GiB&budget=20GiB'
+  crosstap tap -i vnet3 --groom sample=16 --to 'vxlan://10.0.0.9?vni=77&mtu=slice'
+  crosstap tap -i vnet3 --path tcx --to ipfix://10.0.0.9
   crosstap tap --listen 'erspan://?session=5,7' --listen vxlan://:4789 --to ipfix://10.0.0.9
   crosstap tap -i vnet3 --to 'rpcaps://*?user=ops&password_file=pw&cert=c.pem&key=k.pem'
   crosstap tap -i eth0 --vxlan-port 4789 --vxlan-port 8472 --to ipfix://10.0.0.9 --to flows:-`
