@@ -43,7 +43,7 @@ func (s *Server) openStore(ctx context.Context) (st storage, err error) {
 	switch {
 	case s.cfg.Role == settings.RoleCollector:
 		var f *bus.Feed
-		f, err = bus.NewFeed(bus.FeedConfig{Line: line, Log: s.cfg.Log})
+		f, err = bus.NewFeed(bus.FeedConfig{Line: line, Linger: s.cfg.Flush, Log: s.cfg.Log})
 		st = feedOnly{f}
 	case s.cfg.Store != "":
 		st, err = s.openClickHouse(ctx)

@@ -26,7 +26,7 @@ import (
 type FeedConfig struct {
 	Line       LineConfig
 	Linger     time.Duration // the longest that a record waits for its message to fill; 500 ms
-	Batch      int           // records in a message at most; 20,480
+	Batch      int           // records in a message at most; 50,000
 	Pending    int64         // bytes of records that may wait for the bus; 64 MiB
 	AppendWait time.Duration // how long Append waits for room before it sheds; 1 s
 	InFlight   int           // messages that may wait for their confirmation; 8
@@ -42,7 +42,7 @@ func (c FeedConfig) withDefaults() (FeedConfig, error) {
 	def(&c.Linger, 500*time.Millisecond)
 	def(&c.AppendWait, time.Second)
 	if c.Batch <= 0 {
-		c.Batch = 20_480
+		c.Batch = 50_000
 	}
 	if c.Pending <= 0 {
 		c.Pending = 64 << 20
@@ -87,6 +87,7 @@ type Feed struct {
 	zip  *zstd.Encoder
 
 	letters chan *letter
+	wake    chan struct{} // a letter is in the queue
 	stop    context.CancelFunc
 	ended   sync.WaitGroup
 
@@ -104,6 +105,7 @@ type Feed struct {
 	sent    chan struct{} // closed and replaced when waiting shrinks
 	shed    map[int]store.Gap
 	made    bool // the stream is there
+	payload int  // longest message that the server takes, 0 when it is not known
 	lastErr error
 	dropped bool // some record was shed since the last confirmation
 }
@@ -116,7 +118,7 @@ func NewFeed(cfg FeedConfig) (*Feed, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Feed{cfg: cfg, book: ledger.New("bus", ledger.Records, feedReasons...), letters: make(chan *letter), sent: make(chan struct{}), shed: map[int]store.Gap{}}
+	f := &Feed{cfg: cfg, book: ledger.New("bus", ledger.Records, feedReasons...), letters: make(chan *letter), wake: make(chan struct{}, 1), sent: make(chan struct{}), shed: map[int]store.Gap{}}
 	if f.zip, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1)); err != nil {
 		return nil, err
 	}
@@ -175,8 +177,11 @@ func (f *Feed) Append(ctx context.Context, recs []flow.Record) error {
 
 var errBehind = errors.New("no room")
 
-// maxRaw bounds a message before compression; records compress to about a quarter.
-const maxRaw = 2 << 20
+// Records compress to a quarter or less; a message that turns out too long is cut in two. maxRaw bounds what is compressed at once.
+const (
+	packing = 3
+	maxRaw  = 16 << 20
+)
 
 func (f *Feed) addLocked(r *flow.Record) {
 	if len(f.ends) == 0 {
@@ -189,9 +194,20 @@ func (f *Feed) addLocked(r *flow.Record) {
 	f.waiting += int64(len(f.open) - before)
 	f.held++
 	f.book.Hold(1)
-	if len(f.ends) >= f.cfg.Batch || len(f.open) >= maxRaw {
+	if len(f.ends) >= f.cfg.Batch || len(f.open) >= min(packing*f.mostLocked(), maxRaw) {
 		f.sealLocked()
 	}
+}
+
+// mostLocked is how long a message may be, beside its headers.
+func (f *Feed) mostLocked() int {
+	if f.payload == 0 { // the server says it once it is connected
+		f.payload = int(f.nc.MaxPayload())
+	}
+	if f.payload > 1024 {
+		return f.payload - 1024
+	}
+	return 1<<20 - 1024 // what servers take that are not told otherwise
 }
 
 // sealLocked makes letters of what is open.
@@ -199,11 +215,7 @@ func (f *Feed) sealLocked() {
 	if len(f.ends) == 0 {
 		return
 	}
-	most := int(f.nc.MaxPayload())
-	if most <= 0 {
-		most = 1 << 20 // of a server that is not asked for another
-	}
-	f.letterLocked(f.open, f.ends, most-1024)
+	f.letterLocked(f.open, f.ends, f.mostLocked())
 	f.open, f.ends = nil, f.ends[:0]
 }
 
@@ -227,8 +239,18 @@ func (f *Feed) letterLocked(raw []byte, ends []int32, most int) {
 		f.letterLocked(raw[cut:], rest, most)
 		return
 	}
+	f.queueLocked(&letter{kind: kindFlows, data: data, raw: int64(len(raw)), n: len(ends), fromNS: f.from, toNS: f.to})
+}
+
+// queueLocked gives a letter its identifier and wakes who posts it.
+func (f *Feed) queueLocked(l *letter) {
 	f.n++
-	f.queue = append(f.queue, &letter{kind: kindFlows, id: f.run + "-" + strconv.FormatUint(f.n, 10), data: data, raw: int64(len(raw)), n: len(ends), fromNS: f.from, toNS: f.to})
+	l.id = f.run + "-" + strconv.FormatUint(f.n, 10)
+	f.queue = append(f.queue, l)
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
 }
 
 // waitLocked gives the mutex away until something was confirmed, AppendWait is over or ctx ends.
@@ -291,8 +313,7 @@ func (f *Feed) noteLocked(g store.Gap) error {
 	if err != nil {
 		return err
 	}
-	f.n++
-	f.queue = append(f.queue, &letter{kind: kindGap, id: f.run + "-" + strconv.FormatUint(f.n, 10), data: b})
+	f.queueLocked(&letter{kind: kindGap, data: b})
 	return nil
 }
 
@@ -315,6 +336,8 @@ func (f *Feed) post(ctx context.Context) {
 			f.letters <- l
 		}
 		select {
+		case <-f.wake:
+			continue
 		case <-tick.C:
 		case <-ctx.Done():
 			return

@@ -87,6 +87,7 @@ func everyReport() (out []question) {
 		add("observers", q, func(ctx context.Context, r report.Reporter, q report.Query) (any, error) { return r.Observers(ctx, q) })
 		add("carriers", q, func(ctx context.Context, r report.Reporter, q report.Query) (any, error) { return r.Carriers(ctx, q) })
 		add("carried", q, func(ctx context.Context, r report.Reporter, q report.Query) (any, error) { return r.Carried(ctx, q) })
+		add("irregular", q, func(ctx context.Context, r report.Reporter, q report.Query) (any, error) { return r.Irregular(ctx, q) })
 		add("sankey", q, func(ctx context.Context, r report.Reporter, q report.Query) (any, error) { return r.Sankey(ctx, q) })
 		for _, by := range [][]string{nil, {"tenant"}, {"src.vm", "app"}, {"vni", "proto", "src.ip"}} {
 			s := q
@@ -115,6 +116,7 @@ func everyReport() (out []question) {
 					return r.Things(ctx, kind, q)
 				})
 			}
+			add("pairs", q, func(ctx context.Context, r report.Reporter, q report.Query) (any, error) { return r.Pairs(ctx, q) })
 			add("networks", q, func(ctx context.Context, r report.Reporter, q report.Query) (any, error) { return r.Networks(ctx, q) })
 			add("allow list", q, func(ctx context.Context, r report.Reporter, q report.Query) (any, error) { return r.AllowList(ctx, q) })
 			add("map", q, func(ctx context.Context, r report.Reporter, q report.Query) (any, error) { return r.Map(ctx, q) })

@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -177,6 +178,7 @@ func (i *irregularAsk) scan(rows *sql.Rows, kind string) (row Irregularity, err 
 	if err != nil {
 		return row, err
 	}
+	row.Score = math.Round(row.Score*1e6) / 1e6 // stores differ in the last digits of a logarithm
 	row.Segment, row.SrcAddr, row.DstAddr, row.FirstSeen, row.LastSeen = segmentText(flow.Segment(segment)), addrText(src), addrText(dst), first.UTC(), last.UTC()
 	if row.Proto = ""; proto != 0 {
 		row.Proto = flow.ProtoText(proto)
