@@ -282,7 +282,7 @@ func checkAgentName(name string) error {
 	}
 	for _, r := range name {
 		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.", r)) {
-			return fmt.Errorf("agents: %q in the name %q: want letters, digits and - _ .", r, name)
+			return fmt.Errorf("agents: %q in the name %q: want letters, digits, dots, - and _", r, name)
 		}
 	}
 	return nil
