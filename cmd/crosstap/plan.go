@@ -80,7 +80,7 @@ func (c *change) print(w io.Writer, raw []byte) error {
 	return err
 }
 
-const policyHelp = `Resources are YAML documents of the kinds Tap, Destination, Platform and Tenant; "crosstap docs policies" shows them, and the server has
+const policyHelp = `Resources are YAML documents of the kinds Tap, Destination, Platform and Tenant (docs/guide/policies.md); the server has
 their JSON Schema at /api/v1/schema/resources.json. With --platform or --state everything is done in this process, without a server.`
 
 func newPlan() *cobra.Command {
