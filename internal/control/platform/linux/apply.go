@@ -22,10 +22,10 @@ func (p *Platform) Apply(ctx context.Context, s platform.Step) error {
 	if err := json.Unmarshal(s.Do, &do); err != nil {
 		return fmt.Errorf("linux: step %q: %w", s.Summary, err)
 	}
-	return p.explain(s, p.with(func() error { return p.apply(do) }))
+	return p.explain(s, p.with(func() error { return p.apply(do, s.Policy) }))
 }
 
-func (p *Platform) apply(do doing) error {
+func (p *Platform) apply(do doing, policy string) error {
 	switch {
 	case do.Device != nil && do.Again:
 		if err := p.removeDevice(do.Device.Name); err != nil {
@@ -37,7 +37,7 @@ func (p *Platform) apply(do doing) error {
 	case do.Delete != "":
 		return p.removeDevice(do.Delete)
 	case do.Port != nil:
-		return p.applyPort(do.Port)
+		return p.applyPort(do.Port, policy)
 	}
 	return errors.New("nothing to do")
 }
@@ -198,7 +198,7 @@ func (f *tcFilter) same(text string) bool {
 }
 
 // applyPort changes the filters of a port: all of them or none.
-func (p *Platform) applyPort(s *portStep) error {
+func (p *Platform) applyPort(s *portStep, policy string) error {
 	now, err := p.port(s)
 	if err != nil {
 		if errors.Is(err, platform.ErrGone) && len(s.Set) == 0 {
@@ -226,7 +226,7 @@ func (p *Platform) applyPort(s *portStep) error {
 	if err := p.socket.do(all...); err != nil {
 		return errors.Join(err, p.restore(s, now))
 	}
-	p.note(s)
+	p.note(s, policy)
 	return p.check(s)
 }
 
@@ -376,7 +376,7 @@ func (p *Platform) undoPort(s *portStep, was []filterSpec) error {
 		back.Set[i].To = slices.DeleteFunc(slices.Clone(f.To), func(name string) bool { return name == "gone" })
 	}
 	back.Set = slices.DeleteFunc(back.Set, func(f filterSpec) bool { return len(f.To) == 0 })
-	err := p.applyPort(back)
+	err := p.applyPort(back, "")
 	if errors.Is(err, platform.ErrGone) || errors.Is(err, platform.ErrChanged) && s.Index != 0 && p.replaced(s) {
 		return nil // the interface went, and its filters with it
 	}

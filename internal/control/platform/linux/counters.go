@@ -10,13 +10,6 @@ import (
 	"crosstap/internal/control/platform"
 )
 
-// Gap is what passed an interface that came while its copies were wanted, before they began.
-type Gap struct {
-	Port    string
-	Packets uint64        // both ways, since the interface exists; no more than that were missed
-	After   time.Duration // from the first notice of the interface to its copies
-}
-
 // ethernetHeader is not in the count of what is copied on ingress: there the header is already taken off.
 const ethernetHeader = 14
 
@@ -75,23 +68,36 @@ func (f *tcFilter) add(c platform.Counter) platform.Counter {
 	return c
 }
 
+// arrivalFor is how long an interface counts as one that has just come: a tap that somebody makes later has missed nothing.
+const arrivalFor = time.Minute
+
 // arrival notes that an interface has come.
 func (p *Platform) arrival(index int) {
 	p.fresh.Store(index, time.Now())
 }
 
-// note tells what passed an interface that has just come before its copies began.
-func (p *Platform) note(s *portStep) {
+// OnGap implements platform.Gapper.
+func (p *Platform) OnGap(f func(platform.Gap)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.onGap = f
+}
+
+// note tells what passed an interface that has just come before its copies began: both ways, since the interface exists.
+func (p *Platform) note(s *portStep, policy string) {
 	at, fresh := p.fresh.LoadAndDelete(s.Index)
-	if !fresh || len(s.Set) == 0 {
+	if !fresh || len(s.Set) == 0 || time.Since(at.(time.Time)) > arrivalFor {
 		return
 	}
-	g := Gap{Port: s.Port, After: time.Since(at.(time.Time))}
+	g := platform.Gap{Platform: p.cfg.Name, Policy: policy, VM: s.VM, Port: s.Port, At: time.Now(), After: time.Since(at.(time.Time)), Packets: -1}
 	if l, err := p.link(s.Port); err == nil && l != nil && l.Attrs().Statistics != nil {
-		g.Packets = l.Attrs().Statistics.RxPackets + l.Attrs().Statistics.TxPackets
+		g.Packets = int64(l.Attrs().Statistics.RxPackets + l.Attrs().Statistics.TxPackets)
 	}
 	p.log.Info("copies follow an interface that came", "platform", p.cfg.Name, "port", g.Port, "missed_packets_at_most", g.Packets, "after", g.After)
-	if p.cfg.Gap != nil {
-		p.cfg.Gap(g)
+	p.mu.Lock()
+	tell := p.onGap
+	p.mu.Unlock()
+	if tell != nil {
+		tell(g)
 	}
 }

@@ -27,16 +27,13 @@ import (
 func TestFollow(t *testing.T) {
 	l := newLab(t)
 	var mu sync.Mutex
-	var gaps []Gap
-	p, err := New(Config{Name: "h1", Host: "h1", NetNS: l.hosts["h1"].Path(), Gap: func(g Gap) {
+	var gaps []platform.Gap
+	p := l.platform("h1")
+	p.OnGap(func(g platform.Gap) {
 		mu.Lock()
 		defer mu.Unlock()
 		gaps = append(gaps, g)
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
+	})
 	l.warm("a>b")
 	converge(t, p, l.session("web", 7001, "", "a", "b"))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -94,7 +91,7 @@ func TestFollow(t *testing.T) {
 	counted := l.fromB("h1")
 	mu.Lock()
 	defer mu.Unlock()
-	if missed := received - counted; len(gaps) != 1 || gaps[0].Port != "vnet-b" || missed > int(gaps[0].Packets) {
+	if missed := received - counted; len(gaps) != 1 || gaps[0].Port != "vnet-b" || gaps[0].Policy != "web" || missed > int(gaps[0].Packets) {
 		t.Errorf("%d of %d packets of b were missed, told were %+v", missed, received, gaps)
 	}
 	t.Logf("gap %+v", gaps)

@@ -32,7 +32,6 @@ type Config struct {
 	NetNS    string                  // file of the network namespace that is the host; "" for the process's own
 	Libvirt  *libvirt.Source         // who knows the guests behind the ports; nil when nobody does
 	Segments map[string]flow.Segment // bridge, or bridge/VLAN → segment
-	Gap      func(Gap)               // told what passed a port before its copies began; nil when nobody wants to know
 	Log      *slog.Logger
 }
 
@@ -50,12 +49,16 @@ type Platform struct {
 	handle *netlink.Handle
 	socket *socket
 	closed bool
+	onGap  func(platform.Gap)
 
 	scanned scan     // of processes
 	fresh   sync.Map // index of an interface that came while Watch runs → when
 }
 
-var _ platform.Platform = (*Platform)(nil)
+var (
+	_ platform.Platform = (*Platform)(nil)
+	_ platform.Gapper   = (*Platform)(nil)
+)
 
 // New returns a platform. It opens nothing.
 func New(c Config) (*Platform, error) {

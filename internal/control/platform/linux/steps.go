@@ -27,6 +27,7 @@ type filterSpec struct {
 type portStep struct {
 	Port   string       `json:"port"`
 	Index  int          `json:"index"` // what the port was when the step was planned
+	VM     string       `json:"vm,omitempty"`
 	Set    []filterSpec `json:"set,omitempty"`
 	Remove []filterSpec `json:"remove,omitempty"`
 }
@@ -228,6 +229,9 @@ func (l *planner) setFilters() {
 func (l *planner) setPort(port string, want []wanted, present []had) {
 	index, _ := strconv.Atoi(l.now.Ports[port].Tags[tagIndex])
 	do := &portStep{Port: port, Index: index}
+	if vm := l.now.VMs[l.now.Ports[port].VM]; vm != nil {
+		do.VM = vm.Name
+	}
 	was := &before{}
 	mine := l.madeQdisc(port, present)
 	var why, dirs []string
