@@ -148,3 +148,57 @@ func TestFlows(t *testing.T) {
 		t.Errorf("%d frames for %d packets: there were hardly any super-frames; the test shows nothing", book.Out, packets)
 	}
 }
+
+// TestFlowsFields counts packets written by hand, and compares every field of their records. What the kernel leaves to user space arrives there.
+func TestFlowsFields(t *testing.T) {
+	l := newLab(t)
+	const macs = "ffffffffffff 0200000000aa "
+	l.b.Sh("ip link set eth0 down") // it answers nothing
+	stop := l.metered(FlowsConfig{Config: Config{Filter: "ether src 02:00:00:00:00:aa", IngressOnly: true}})
+	frames := [][]byte{
+		// TCP with AE and SYN, TTL 7, ToS 0xb8, in VLAN 7; then FIN, TTL 9
+		unhex(t, macs+"8100 a007 0800 45b8 0028 0000 0000 0706 0000 01020304 05060708 0400 0050 00000001 00000000 5102 ffff 0000 0000"),
+		unhex(t, macs+"8100 a007 0800 4500 0030 0000 0000 0906 0000 01020304 05060708 0400 0050 00000001 00000000 5001 ffff 0000 0000 1122334455667788"),
+		// UDP over IPv6, class 0x0a, hop limit 3
+		unhex(t, macs+"86dd 60a00000 000c 11 03 fd000000000000000000000000000001 fd000000000000000000000000000002 1388 0035 000c 0000 11223344"),
+		// ICMP: destination unreachable, port
+		unhex(t, macs+"0800 4500 0020 0000 0000 4001 0000 01020304 05060708 0303 0000 00000000 00000000"),
+		// for user space: a fragment, an option, another protocol, a tunnel, not IP, cut
+		unhex(t, macs+"0800 4500 0020 0001 2000 4011 0000 01020304 05060708 0001 0002 000c 0000 00000000"),
+		unhex(t, macs+"0800 4600 0024 0000 0000 4011 0000 01020304 05060708 01010100 0001 0002 000c 0000 00000000"),
+		unhex(t, macs+"0800 4500 0018 0000 0000 4084 0000 01020304 05060708 00000000"),
+		unhex(t, macs+"0800 4500 0020 0000 0000 4011 0000 01020304 05060708 0001 12b5 000c 0000 00000000"),
+		unhex(t, macs+"88b5 0000"),
+		unhex(t, macs+"0800 4500 0400 0000 0000 4011 0000 01020304 05060708 0001 0002 03ec 0000 00000000"),
+	}
+	for i := range frames {
+		for len(frames[i]) < 64 {
+			frames[i] = append(frames[i], 0)
+		}
+	}
+	l.raw(frames...)
+	records, up, book := stop()
+	got := map[string]string{}
+	for _, r := range records {
+		got[fmt.Sprint(r.Proto)] = fmt.Sprintf("%s %d > %s %d vlan %d type %#x icmp %#x: %d packets %d octets %d L2, flags %#x first %#x, ttl %d-%d, tos %#x, len %d-%d, client %d, dir %d, %s > %s, end %d",
+			r.Src, r.SrcPort, r.Dst, r.DstPort, r.VLAN, r.EtherType, r.ICMPTypeCode, r.Packets, r.Octets, r.L2Octets, r.TCPFlags, r.FirstTCPFlags, r.MinTTL, r.MaxTTL, r.ToS,
+			r.MinLen, r.MaxLen, r.Client, r.Direction, r.SrcMAC, r.DstMAC, r.EndReason)
+	}
+	const place = "dir 0, 02:00:00:00:00:aa > ff:ff:ff:ff:ff:ff, end 4"
+	want := map[string]string{
+		"6":  "1.2.3.4 1024 > 5.6.7.8 80 vlan 7 type 0x800 icmp 0x0: 2 packets 88 octets 130 L2, flags 0x103 first 0x2, ttl 7-9, tos 0xb8, len 40-48, client 1, " + place,
+		"17": "fd00::1 5000 > fd00::2 53 vlan 0 type 0x86dd icmp 0x0: 1 packets 52 octets 66 L2, flags 0x0 first 0x0, ttl 3-3, tos 0xa, len 52-52, client 0, " + place,
+		"1":  "1.2.3.4 0 > 5.6.7.8 0 vlan 0 type 0x800 icmp 0x303: 1 packets 32 octets 64 L2, flags 0x0 first 0x0, ttl 64-64, tos 0x0, len 32-32, client 0, " + place,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want, +got)\n%s", diff)
+	}
+	if len(up) != 6 || book.In != uint64(len(frames)) || book.Out != book.In {
+		t.Errorf("%d frames went to user space; %+v", len(up), book)
+	}
+	for i, f := range up {
+		if diff := cmp.Diff(frames[4+i], f.Data); diff != "" {
+			t.Errorf("frame %d\n%s", i, diff)
+		}
+	}
+}

@@ -188,3 +188,25 @@ func TestCopiesInTheKernel(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+// A tap of the very port that its copies leave through, with the copies made in the kernel: they are not copied again. Nor are those of another
+// destination of the same tap.
+func TestCopiesInTheKernelAreNotCopied(t *testing.T) {
+	a, middle, _ := hosts(t)
+	tool := testns.New(t)
+	middle.Sh(`ip link add up0 mtu 9000 type veth peer name eth0 mtu 9000 netns NS; ip link set up0 addrgenmode none; ip link set up0 up; ip addr add 10.7.0.1/24 dev up0`, tool)
+	tool.Sh("ip link set eth0 addrgenmode none; ip link set eth0 up; ip addr add 10.7.0.9/24 dev eth0; ip addr add 10.7.0.10/24 dev eth0")
+	middle.Up("up0")
+	spec := tap.DefaultSpec()
+	spec.Interfaces, spec.NetNS, spec.Path = []string{"up0", "p0"}, middle.Path(), tap.PathTCX
+	netns := "&probe=no&mtu=slice&netns=" + strings.ReplaceAll(middle.Path(), "/", "%2F")
+	spec.To = []string{"vxlan://10.7.0.9?vni=77&filter=udp" + netns, "erspan2://10.7.0.10?session=5" + netns}
+	line, stop := start(t, spec)
+	a.Sh("bash -c 'for i in $(seq 100); do echo $i > /dev/udp/10.9.0.2/7000; done'")
+	stop()
+	for _, s := range line.Statements() {
+		if s.Out < 100 || s.Out > 200 { // the datagrams, and a few of ARP and ICMP
+			t.Errorf("%+v", s)
+		}
+	}
+}
