@@ -115,6 +115,12 @@ func (w *watching) update(u platform.Update) {
 	w.inv.Apply(u)
 }
 
+func (w *watching) wholes() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.all
+}
+
 // until waits until the inventory is so.
 func (w *watching) until(what string, is func(*platform.Snapshot) bool) *platform.Snapshot {
 	w.t.Helper()

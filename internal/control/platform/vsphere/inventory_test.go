@@ -132,6 +132,13 @@ func TestWatchFollows(t *testing.T) {
 	})
 	t.Run("sessions dropped", func(t *testing.T) {
 		sim.DropSessions()
-		w.until("a new whole", func(*platform.Snapshot) bool { return w.all >= 2 })
+		w.until("a new whole", func(*platform.Snapshot) bool { return w.wholes() >= 2 })
+		_, f := admin(t, sim)
+		vm, err := f.VirtualMachine(ctx, vm1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		addNIC(t, f, vm, "DC0_DVPG0")
+		w.until("a port in the new session", func(s *platform.Snapshot) bool { return len(vmPorts(s, vm1)) == 2 })
 	})
 }

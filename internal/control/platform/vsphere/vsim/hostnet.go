@@ -105,10 +105,10 @@ func (h *hostNetAPI) RemovePortGroup(ctx *simulator.Context, c *types.RemovePort
 	case i < 0:
 		body.Fault_ = simulator.Fault("", &types.NotFound{})
 		return body
-	case h.inUse(c.PgName):
+	case h.inUse(ctx, c.PgName):
 		body.Fault_ = simulator.Fault("", &types.ResourceInUse{Type: "HostPortGroup", Name: c.PgName})
 		return body
-	case !h.elsewhere(c.PgName):
+	case !h.elsewhere(ctx, c.PgName):
 		if r := h.HostNetworkSystem.RemovePortGroup(ctx, c); r.Fault() != nil {
 			return r
 		}
@@ -124,36 +124,39 @@ func (h *hostNetAPI) RemovePortGroup(ctx *simulator.Context, c *types.RemovePort
 	return body
 }
 
-func (h *hostNetAPI) elsewhere(name string) bool {
+// elsewhere reports whether another host has a port group of that name.
+func (h *hostNetAPI) elsewhere(ctx *simulator.Context, name string) (found bool) {
 	mine := h.hostOf()
 	for _, o := range all[*simulator.HostSystem](h.x, "HostSystem") {
 		if o == mine {
 			continue
 		}
-		for _, p := range o.Config.Network.Portgroup {
-			if p.Spec.Name == name {
-				return true
-			}
-		}
+		ctx.WithLock(o, func() {
+			found = found || slices.ContainsFunc(o.Config.Network.Portgroup, func(p types.HostPortGroup) bool { return p.Spec.Name == name })
+		})
 	}
-	return false
+	return found
 }
 
-func (h *hostNetAPI) inUse(name string) bool {
+// inUse reports whether a machine of this host is attached to the port group.
+func (h *hostNetAPI) inUse(ctx *simulator.Context, name string) (used bool) {
 	host := h.hostOf()
 	for _, vm := range all[*simulator.VirtualMachine](h.x, "VirtualMachine") {
-		if host == nil || vm.Runtime.Host == nil || *vm.Runtime.Host != host.Self {
-			continue
-		}
-		for _, d := range vm.Config.Hardware.Device {
-			if n, ok := d.(types.BaseVirtualEthernetCard); ok {
-				if b, ok := n.GetVirtualEthernetCard().Backing.(*types.VirtualEthernetCardNetworkBackingInfo); ok && b.DeviceName == name {
-					return true
-				}
+		ctx.WithLock(vm, func() {
+			if host == nil || vm.Runtime.Host == nil || *vm.Runtime.Host != host.Self {
+				return
 			}
-		}
+			used = used || slices.ContainsFunc(vm.Config.Hardware.Device, func(d types.BaseVirtualDevice) bool {
+				n, ok := d.(types.BaseVirtualEthernetCard)
+				if !ok {
+					return false
+				}
+				b, ok := n.GetVirtualEthernetCard().Backing.(*types.VirtualEthernetCardNetworkBackingInfo)
+				return ok && b.DeviceName == name
+			})
+		})
 	}
-	return false
+	return used
 }
 
 // AddVMKernel gives a host a vmkernel adapter on a distributed port group, and returns the key of its port.

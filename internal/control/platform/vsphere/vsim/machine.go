@@ -58,11 +58,22 @@ func (x *extension) bind(ctx *simulator.Context, vm *mo.VirtualMachine) {
 	}
 	x.releaseLocked(vm.Self, keep)
 	x.mu.Unlock()
-	if changed {
-		if o := x.registry.Get(vm.Self); o != nil {
-			ctx.Update(o, []types.PropertyChange{{Name: "config.hardware.device", Val: devices}})
-		}
+	if !changed {
+		return
 	}
+	if o, ok := x.registry.Get(vm.Self).(*simulator.VirtualMachine); ok {
+		ctx.Update(o, []types.PropertyChange{{Name: "config.hardware.device", Val: devices}})
+		go x.tellAgain(o)
+	}
+}
+
+// tellAgain tells the adapters once more when whoever is changing them has finished: their ports were found while the change was being
+// told, and those who watch may have heard of it in the wrong order.
+func (x *extension) tellAgain(vm *simulator.VirtualMachine) {
+	ctx := &simulator.Context{Map: x.registry}
+	ctx.WithLock(vm, func() {
+		ctx.Update(vm, []types.PropertyChange{{Name: "config.hardware.device", Val: slices.Clone(vm.Config.Hardware.Device)}})
+	})
 }
 
 func (p *dvPort) servesLocked(vm ref, nic int32, g *dvGroup) bool {

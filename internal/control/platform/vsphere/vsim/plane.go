@@ -38,6 +38,10 @@ func (a *adapter) inbox() string { return a.vm + "/" + strconv.Itoa(a.index) }
 
 // adapters lists the adapters of all machines that are on.
 func (x *extension) adapters(ctx *simulator.Context) (out []adapter) {
+	groups := map[ref][]types.HostPortGroup{}
+	for _, h := range all[*simulator.HostSystem](x, "HostSystem") {
+		ctx.WithLock(h, func() { groups[h.Self] = slices.Clone(h.Config.Network.Portgroup) })
+	}
 	for _, vm := range all[*simulator.VirtualMachine](x, "VirtualMachine") {
 		ctx.WithLock(vm, func() {
 			if vm.Runtime.PowerState != types.VirtualMachinePowerStatePoweredOn {
@@ -52,7 +56,7 @@ func (x *extension) adapters(ctx *simulator.Context) (out []adapter) {
 						copy(a.mac[:], mac)
 					}
 					index++
-					if x.attach(&a, card) {
+					if x.attach(&a, card, groups[a.host]) {
 						out = append(out, a)
 					}
 				}
@@ -63,7 +67,7 @@ func (x *extension) adapters(ctx *simulator.Context) (out []adapter) {
 }
 
 // attach fills in where an adapter is.
-func (x *extension) attach(a *adapter, card *types.VirtualEthernetCard) bool {
+func (x *extension) attach(a *adapter, card *types.VirtualEthernetCard, groups []types.HostPortGroup) bool {
 	switch b := card.Backing.(type) {
 	case *types.VirtualEthernetCardDistributedVirtualPortBackingInfo:
 		x.mu.Lock()
@@ -82,17 +86,12 @@ func (x *extension) attach(a *adapter, card *types.VirtualEthernetCard) bool {
 		}
 		return true
 	case *types.VirtualEthernetCardNetworkBackingInfo:
-		for _, h := range all[*simulator.HostSystem](x, "HostSystem") {
-			if h.Self != a.host {
-				continue
-			}
-			for _, g := range h.Config.Network.Portgroup {
-				if g.Spec.Name == b.DeviceName {
-					a.sw, a.vlan, a.trunk = h.Self.Value+"/"+g.Spec.VswitchName, int(g.Spec.VlanId), g.Spec.VlanId == 4095
-					sec := g.Spec.Policy.Security
-					a.promisc = sec != nil && sec.AllowPromiscuous != nil && *sec.AllowPromiscuous
-					return true
-				}
+		for _, g := range groups {
+			if g.Spec.Name == b.DeviceName {
+				a.sw, a.vlan, a.trunk = a.host.Value+"/"+g.Spec.VswitchName, int(g.Spec.VlanId), g.Spec.VlanId == 4095
+				sec := g.Spec.Policy.Security
+				a.promisc = sec != nil && sec.AllowPromiscuous != nil && *sec.AllowPromiscuous
+				return true
 			}
 		}
 	}
