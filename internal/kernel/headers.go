@@ -102,28 +102,29 @@ func (h *Headers) Run(ctx context.Context, out chan<- frame.Batch) error {
 	if h.ready != nil {
 		h.ready()
 	}
-	go h.tend(ctx, bookInterval, h.account)
+	tended := make(chan struct{})
+	go func() {
+		defer close(tended)
+		h.tend(ctx, bookInterval, h.account)
+	}()
 	h.feed.run(ctx, out)
+	<-tended
 	h.close()
 	h.feed.drain(out)
 	h.account()
 	return nil
 }
 
-// account books what ended in the kernel; what came up is booked where it was read.
+// account books what ended in the kernel; what came up is booked where it was read. One goroutine at a time.
 func (h *Headers) account() {
-	now := h.read(-1)
-	h.mu.Lock()
-	was := h.last
-	h.last = now
-	h.mu.Unlock()
-	ended := 0
-	for slot, reason := range map[int]int{statFiltered: DropFiltered, statSampled: DropSampled, statLost: DropLost} {
-		n := int(now[slot] - was[slot])
-		h.book.Drop(reason, n)
+	now, ended := h.read(-1), 0
+	for _, x := range []struct{ slot, reason int }{{statFiltered, DropFiltered}, {statSampled, DropSampled}, {statLost, DropLost}} {
+		n := int(now[x.slot] - h.last[x.slot])
+		h.book.Drop(x.reason, n)
 		ended += n
 	}
 	h.book.In(ended)
+	h.last = now
 }
 
 // feed turns entries of a ring into batches of frames.

@@ -305,6 +305,7 @@ func (l *line) program(k *hook) (asm.Instructions, error) {
 	k.stats.count(c, statSampled)
 	c.result(actNext)
 	c.at(expired)
+	k.stats.count(c, statLapsed)
 	c.result(actNext)
 	return c.ins, nil
 }
@@ -466,19 +467,24 @@ func (l *line) Lost(point uint32) uint64 { return l.read(int(point))[statLost] }
 // Missed returns 0: what an interface drops before its hook is not known here.
 func (l *line) Missed(uint32) uint64 { return 0 }
 
-// tend calls look and f until ctx ends.
+// tend calls f, and beside it look, until ctx ends. However long f takes, the lease is renewed.
 func (l *line) tend(ctx context.Context, interval time.Duration, f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		every(ctx, lookInterval, l.look)
+	}()
+	every(ctx, interval, f)
+	<-done
+}
+
+func every(ctx context.Context, interval time.Duration, f func()) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	next := time.Now().Add(lookInterval)
 	for {
 		select {
-		case now := <-tick.C:
+		case <-tick.C:
 			f()
-			if !now.Before(next) {
-				l.look()
-				next = now.Add(lookInterval)
-			}
 		case <-ctx.Done():
 			return
 		}
