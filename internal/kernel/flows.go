@@ -182,7 +182,7 @@ func (f *Flows) account() {
 	was := f.last
 	f.last = now
 	n := 0
-	for _, x := range []struct{ slot, reason int }{{statFiltered, DropFiltered}, {statSampled, DropSampled}, {statLost, DropLost}} {
+	for _, x := range []struct{ slot, reason int }{{statFiltered, DropFiltered}, {statSampled, DropSampled}, {statLost, DropLost}, {statLapsed, DropLost}} {
 		d := int(now[x.slot] - was[x.slot])
 		f.book.Drop(x.reason, d)
 		n += d

@@ -118,7 +118,7 @@ func (h *Headers) Run(ctx context.Context, out chan<- frame.Batch) error {
 // account books what ended in the kernel; what came up is booked where it was read. One goroutine at a time.
 func (h *Headers) account() {
 	now, ended := h.read(-1), 0
-	for _, x := range []struct{ slot, reason int }{{statFiltered, DropFiltered}, {statSampled, DropSampled}, {statLost, DropLost}} {
+	for _, x := range []struct{ slot, reason int }{{statFiltered, DropFiltered}, {statSampled, DropSampled}, {statLost, DropLost}, {statLapsed, DropLost}} {
 		n := int(now[x.slot] - h.last[x.slot])
 		h.book.Drop(x.reason, n)
 		ended += n

@@ -182,7 +182,7 @@ func (m *Mirror) account() {
 	up, came := direct[statUp], back.seen()+shed
 	now := account{
 		in: c.seen(), filtered: c[statFiltered], sampled: c[statSampled], big: direct[statTooBig] + back[statTooBig],
-		lost: c[statLost] - min(c[statLost], direct[statTooBig]) + back[statLost] + shed,
+		lost: c[statLost] - min(c[statLost], direct[statTooBig]) + c[statLapsed] + back[statLost] + shed,
 		out:  c[statOut] - min(c[statOut], up) + back[statOut],
 		made: came - min(came, up), held: up - min(came, up),
 	}

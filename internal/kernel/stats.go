@@ -16,11 +16,12 @@ const (
 	statLost
 	statTooBig
 	statOut
-	statUp    // handed to user space for what the program cannot do itself
-	statLast  = statUp
-	statFull  = 6 // of those handed to user space, for want of room in the flow table
-	statTurn  = 7 // frames since the last one of the sample
-	statSlots = 8 // one cache line
+	statUp     // handed to user space for what the program cannot do itself
+	statLast   = statUp
+	statLapsed = statTooBig // at interfaces, where nothing is too big: let pass because the lease had ended
+	statFull   = 6          // of those handed to user space, for want of room in the flow table
+	statTurn   = 7          // frames since the last one of the sample
+	statSlots  = 8          // one cache line
 )
 
 // counts are the sums over all processors.
