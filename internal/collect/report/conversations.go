@@ -29,10 +29,10 @@ func (r *Reports) Conversations(ctx context.Context, q Query) (Conversations, er
 func (a *ask) conversations(ctx context.Context, r *Reports, order string) (Conversations, error) {
 	out := Conversations{Rows: []Conversation{}}
 	var s endsScan
-	a.rows = pairRows
+	a.rows, a.need = pairRows, pairFills
 	query := a.grouped(a.sinceMS, a.untilMS, true) + "\nSELECT " + endsColumns + ", " + countsColumns +
 		", proto, src_port, dst_port, app, tcp_flags, " + totalColumns + " FROM q ORDER BY " + order + fmt.Sprintf(" LIMIT %d", a.Limit)
-	a.rows = nil
+	a.rows, a.need = nil, nil
 	err := a.each(ctx, query, func(rows *sql.Rows) error {
 		var c Conversation
 		var proto uint8

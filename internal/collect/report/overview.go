@@ -48,9 +48,16 @@ func (a *ask) overview(ctx context.Context, r *Reports, order string) (Overview,
 	out := Overview{Meta: top.Meta, Pairs: top.Meta.Total.Rows, TopPairs: top.Rows, CoverageReason: noCounters,
 		Observers: []ObserverRow{}, TopSegments: []SegmentTotal{}}
 	out.Meta.Report = "overview"
-	for _, part := range []func(context.Context, *Overview) error{a.headline, a.newPairs, a.lastMinute, a.observerRows, a.topSegments} {
-		a.args = nil
-		if err := part(ctx, &out); err != nil {
+	workloads := []string{"fabric", "segment", "tenant", "src_vm", "dst_vm", "src_vm_id", "dst_vm_id"}
+	defer func() { a.rows, a.need = nil, nil }()
+	for _, part := range []struct {
+		rows, need []string
+		ask        func(context.Context, *Overview) error
+	}{
+		{pairRows, append(workloads, "src_host", "dst_host"), a.headline}, {pairRows, workloads, a.newPairs}, {nil, []string{}, a.lastMinute}, {nil, []string{}, a.observerRows}, {pairRows, workloads[:3], a.topSegments},
+	} {
+		a.args, a.rows, a.need = nil, part.rows, part.need
+		if err := part.ask(ctx, &out); err != nil {
 			return Overview{}, err
 		}
 	}

@@ -77,6 +77,9 @@ func pairsOut(out string) string {
   (marks | if(votes = 0 AND port_votes <> 0, 64, 0))::USMALLINT AS marks, sampled_rows, ambiguous_rows` + out + ` FROM q0)`
 }
 
+// pairFills are those of them that one observer may know and another not.
+var pairFills = []string{"fabric", "segment", "tenant", "app", "src_vm", "dst_vm", "src_vm_id", "dst_vm_id", "src_host", "dst_host"}
+
 // different is a sorted list of the different values of a column. Telling them apart while rows are added up has a price of its own,
 // which few rows do not pay.
 func (a *ask) different(col, cond string) string {
@@ -219,9 +222,9 @@ func (a *ask) pairsSQL(order string) string {
 		steps, from = a.rolledPairs(a.sinceMS, a.untilMS, order)+a.sparks(order)+a.rolledOthers(a.sinceMS, a.untilMS), "tops"
 		totals = strings.ReplaceAll(totals, "FROM q)", "FROM k)")
 	} else {
-		a.rows, a.twice = pairRows, true
+		a.rows, a.need, a.twice = pairRows, pairFills, true
 		steps, from = a.grouped(a.sinceMS, a.untilMS, false)+a.sparks(order), "topq"
-		a.rows, a.twice = nil, false
+		a.rows, a.need, a.twice = nil, nil, false
 	}
 	return steps + "\nSELECT " + endsColumns + ", " + countsColumns + ", conversations, to_json(apps)::VARCHAR, to_json(spark)::VARCHAR, " + totals +
 		" FROM " + from + " LEFT JOIN spark USING (pair) ORDER BY pair"
