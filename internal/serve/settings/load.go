@@ -26,7 +26,7 @@ type Sources struct {
 type Origins map[string]string
 
 // others are CROSSTAP_* variables that mean something elsewhere.
-var others = []string{"CROSSTAP_CONFIG", "CROSSTAP_SERVER", "CROSSTAP_CORPUS", "CROSSTAP_LAB_INIT", "CROSSTAP_LAB_VM", "CROSSTAP_BENCH_PCAP", "CROSSTAP_FUZZ_CORPUS"}
+var others = []string{"CROSSTAP_CONFIG", "CROSSTAP_SERVER", "CROSSTAP_CORPUS", "CROSSTAP_LAB_INIT", "CROSSTAP_LAB_VM", "CROSSTAP_BENCH_PCAP", "CROSSTAP_FUZZ_CORPUS", "CROSSTAP_VSPHERE_USER", "CROSSTAP_VSPHERE_PASSWORD", "CROSSTAP_VSPHERE_PASSWORD_FILE"}
 
 // Load reads the sources, and checks the result. Warnings name variables that look like settings and are none. The error
 // joins every mistake found, each with its place.
