@@ -2,9 +2,7 @@ package ovs
 
 import (
 	"context"
-	"fmt"
 	"slices"
-	"strings"
 
 	"crosstap/internal/openflow"
 	"crosstap/internal/ovsdb"
@@ -114,16 +112,6 @@ func (d *db) iface(port ovsdb.Row) ovsdb.Row {
 	return ovsdb.Row{}
 }
 
-// bridgeOf returns the bridge that a port is on.
-func (d *db) bridgeOf(port ovsdb.UUID) (ovsdb.UUID, ovsdb.Row) {
-	for id, b := range d.tables["Bridge"] {
-		if slices.Contains(b.UUIDs("ports"), port) {
-			return id, b
-		}
-	}
-	return "", nil
-}
-
 // ofports returns the OpenFlow numbers of a bridge's ports by the names of their interfaces.
 func (d *db) ofports(bridge string) map[string]uint32 {
 	out := map[string]uint32{}
@@ -155,10 +143,4 @@ func (d *db) root() ovsdb.Row {
 		return r
 	}
 	return ovsdb.Row{}
-}
-
-// version is that of the switch, 0 and 0 when it is not known.
-func (d *db) version() (major, minor int) {
-	_, _ = fmt.Sscanf(strings.TrimSpace(d.root().Text("ovs_version")), "%d.%d", &major, &minor)
-	return major, minor
 }

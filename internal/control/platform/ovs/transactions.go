@@ -190,7 +190,7 @@ func (d *db) setMirror(now, want json.RawMessage) []ovsdb.Operation {
 	}
 	row["select_vlan"] = vlans
 	var ops []ovsdb.Operation
-	if now != nil && old.Type != "" && (old.Output != s.Output || old.Type != s.Type || encodeEqual(old.Options, s.Options) == false) {
+	if now != nil && old.Type != "" && (old.Output != s.Output || old.Type != s.Type || !encodeEqual(old.Options, s.Options)) {
 		ops = append(ops, d.dropPort(old.Bridge, old.Output)...)
 	}
 	switch id, _, there := d.find("Port", s.Output); {
