@@ -21,7 +21,11 @@ stop_all() {
 }
 cleanup() {
 	stop_all
-	for n in a b h t; do ip netns del "$id$n" 2>/dev/null || true; done
+	local name
+	for name in vswitchd ovsdb; do
+		if [ -s "$dir/ovs/$name.pid" ]; then kill "$(cat "$dir/ovs/$name.pid")" 2>/dev/null || true; fi
+	done
+	for n in a b h t o e f m; do ip netns del "$id$n" 2>/dev/null || true; done
 	rm -rf "$dir"
 }
 trap cleanup EXIT
@@ -123,6 +127,7 @@ for round in $(seq "$rounds"); do
 	done
 done
 printf '\n  %-14s %10s %10s %22s %12s\n' tap 'sender ns' 'added ns' 'interval of the median' 'reader ns'
+touch "$dir/all"
 sort "$dir/all" | awk -v order="${list[*]}" '
 	function sorted(a, n,   i, j, t) { for (i = 2; i <= n; i++) { t = a[i]; for (j = i - 1; j > 0 && a[j] > t; j--) a[j + 1] = a[j]; a[j + 1] = t } }
 	function median(a, n) { return n % 2 ? a[(n + 1) / 2] : (a[n / 2] + a[n / 2 + 1]) / 2 }
@@ -139,8 +144,56 @@ sort "$dir/all" | awk -v order="${list[*]}" '
 			printf "  %-14s %10.0f %+10.0f %10.0f to %8.0f %12.0f\n", x, median(b, n[x]) + median(a, n[x]), median(a, n[x]), a[lo], a[n[x] + 1 - lo], median(c, n[x])
 		}
 		sorted(all, total)
-		printf "\n  without a tap %.0f ns, median of %d\n", median(all, total), total
+		if (total) printf "\n  without a tap %.0f ns, median of %d\n", median(all, total), total
 	}'
+# Open vSwitch moves packets in a process of its own: what a mirror adds is there.
+switch() {
+	local o=$dir/ovs
+	mkdir -p "$o"
+	export OVS_RUNDIR=$o OVS_LOGDIR=$o OVS_DBDIR=$o OVS_SYSCONFDIR=$o
+	for n in o e f m; do
+		ip netns add "$id$n"
+		at $n sysctl -qw net.ipv6.conf.default.disable_ipv6=1 net.ipv6.conf.all.disable_ipv6=1
+	done
+	for n in e f m; do
+		at o ip link add "s$n" type veth peer name eth0 netns "$id$n"
+		at o ip link set "s$n" up
+		at $n ip link set eth0 up
+	done
+	ovsdb-tool create "$o/conf.db" /usr/share/openvswitch/vswitch.ovsschema
+	ip netns exec "${id}o" ovsdb-server "$o/conf.db" --remote="punix:$o/db.sock" --unixctl="$o/ovsdb.ctl" --pidfile="$o/ovsdb.pid" --no-chdir -vconsole:off --detach
+	ovs-vsctl --db="unix:$o/db.sock" --no-wait init
+	ip netns exec "${id}o" ovs-vswitchd "unix:$o/db.sock" --unixctl="$o/vswitchd.ctl" --pidfile="$o/vswitchd.pid" --no-chdir -vconsole:off --log-file="$o/vswitchd.log" --detach
+	vsctl add-br br0 -- set bridge br0 datapath_type=netdev -- add-port br0 se -- add-port br0 sf -- add-port br0 sm
+	ovs-ofctl add-flow "unix:$o/br0.mgmt" 'in_port=se,actions=output:sf' 2>/dev/null || true
+}
+vsctl() { ovs-vsctl --db="unix:$dir/ovs/db.sock" "$@"; }
+mirrored() { # yes or no: microseconds of the switch for each packet
+	if [ "$1" = yes ]; then
+		vsctl -- --id=@p get port sm -- --id=@m create mirror name=m select-all=true output-port=@p -- set bridge br0 mirrors=@m >/dev/null
+	else
+		vsctl clear bridge br0 mirrors
+	fi
+	ovs-appctl -t "$dir/ovs/vswitchd.ctl" revalidator/purge
+	local pid before after
+	pid=$(cat "$dir/ovs/vswitchd.pid")
+	before=$(ticks "$pid")
+	"$dir/livegen" -netns "/run/netns/${id}e" -dst 02:00:00:00:00:0f -size "$size" -rate "${OVS_RATE:-30000}" -for "${long}s" -core 0 >"$dir/gen"
+	after=$(ticks "$pid")
+	jq -r --argjson t $((after - before)) --argjson hz "$(getconf CLK_TCK)" '$t / $hz * 1e6 / .sent' "$dir/gen"
+}
+if [[ ovs =~ ^($only) ]] && command -v ovs-vswitchd >/dev/null; then
+	switch
+	for round in $(seq "$rounds"); do
+		echo "$(mirrored no) $(mirrored yes)" >>"$dir/ovs.all"
+	done
+	for name in vswitchd ovsdb; do kill "$(cat "$dir/ovs/$name.pid")" 2>/dev/null || true; done
+	awk '
+		function sorted(a, n,   i, j, t) { for (i = 2; i <= n; i++) { t = a[i]; for (j = i - 1; j > 0 && a[j] > t; j--) a[j + 1] = a[j]; a[j + 1] = t } }
+		function median(a, n) { return n % 2 ? a[(n + 1) / 2] : (a[n / 2] + a[n / 2 + 1]) / 2 }
+		{ n++; base[n] = $1; d[n] = $2 - $1 }
+		END { sorted(base, n); sorted(d, n); printf "\n  Open vSwitch (user space), all packets mirrored to a port: ovs-vswitchd %.2f us a packet, and %+.2f us with the mirror (%.2f to %.2f)\n", median(base, n), median(d, n), d[1], d[n] }' "$dir/ovs.all"
+fi
 cat <<END
 
 Method: processor time of the sending thread for each packet, which on virtual links has in it all that the kernel does for the packet, taps
