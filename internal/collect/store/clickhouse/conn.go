@@ -110,6 +110,7 @@ var (
 	_ driver.ExecerContext     = (*conn)(nil)
 	_ driver.NamedValueChecker = (*conn)(nil)
 	_ driver.Validator         = (*conn)(nil)
+	_ driver.SessionResetter   = (*conn)(nil)
 )
 
 func (c *conn) Prepare(string) (driver.Stmt, error) {
@@ -117,6 +118,17 @@ func (c *conn) Prepare(string) (driver.Stmt, error) {
 }
 func (c *conn) Begin() (driver.Tx, error) { return nil, errors.New("clickhouse: no transactions") }
 func (c *conn) IsValid() bool             { return !c.client.IsClosed() }
+
+// ResetSession finds out before a connection is used again whether the server is still there.
+func (c *conn) ResetSession(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	if c.client.IsClosed() || c.client.Ping(ctx) != nil {
+		return driver.ErrBadConn
+	}
+	return nil
+}
+
 func (c *conn) Close() error {
 	if err := c.client.Close(); err != nil && !errors.Is(err, ch.ErrClosed) {
 		return err

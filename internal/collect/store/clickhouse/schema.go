@@ -85,8 +85,11 @@ func (d ddl) made(name, columns, kind, args, rest, shard string) []string {
 	return out
 }
 
+// forever is from where on rows stay: the server's times end in 2106.
+const forever = 50 * 365 * 24 * time.Hour
+
 func ttl(column string, keep time.Duration) string {
-	if keep <= 0 {
+	if keep <= 0 || keep > forever {
 		return ""
 	}
 	return fmt.Sprintf("TTL toDateTime(%s) + toIntervalSecond(%d) ", column, int64(keep/time.Second))

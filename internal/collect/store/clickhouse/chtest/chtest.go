@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/ClickHouse/ch-go"
+	"github.com/ClickHouse/ch-go/proto"
 
 	"crosstap/internal/testkit"
 )
@@ -178,7 +179,7 @@ func (s *Server) Kill() {
 	s.cmd = nil
 }
 
-// Exec runs a statement.
+// Exec runs a statement, whatever it answers.
 func (s *Server) Exec(t testing.TB, body string) {
 	t.Helper()
 	c, err := s.client()
@@ -186,7 +187,9 @@ func (s *Server) Exec(t testing.TB, body string) {
 		t.Fatalf("chtest: %v", err)
 	}
 	defer c.Close()
-	if err := c.Do(t.Context(), ch.Query{Body: body}); err != nil {
+	var answer proto.Results
+	nothing := func(context.Context, proto.Block) error { return nil }
+	if err := c.Do(t.Context(), ch.Query{Body: body, Result: answer.Auto(), OnResult: nothing}); err != nil {
 		t.Fatalf("chtest: %s: %v", body, err)
 	}
 }
