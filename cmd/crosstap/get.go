@@ -37,6 +37,7 @@ func newGet() *cobra.Command {
 		`get lists what the flows of the time range know of one kind: vms, hosts, vteps, tenants, apps or vnis. With a NAME only the one of
 that name, id or address. Exporters are listed by "crosstap exporters". get agents lists the agents of taps.
 
+Of the server's control line it lists taps (where they are and what they have copied), destinations and policies (every resource in force).
 Of platforms it lists switches, ports, mirrors (everything that copies or could copy packets, ours and foreign) and platforms: those
 of the server, or with --platform KIND=ADDRESS one that is read now, without a server; then vms and hosts are its own too.`,
 		`  crosstap get vms --since 24h
@@ -53,7 +54,7 @@ of the server, or with --platform KIND=ADDRESS one that is read now, without a s
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		return append(kindNames(), platformKinds...), cobra.ShellCompDirectiveNoFileComp
+		return slices.Concat(kindNames(), policyKinds, platformKinds), cobra.ShellCompDirectiveNoFileComp
 	}
 	platforms := cmd.Flags().StringArray("platform", nil, "read this platform now: [NAME@]KIND=ADDRESS, such as linux= or ovs=unix:/run/openvswitch/db.sock; may be given several times")
 	in.extra = func(q url.Values) error {
@@ -64,6 +65,9 @@ of the server, or with --platform KIND=ADDRESS one that is read now, without a s
 		k := strings.ToLower(args[0])
 		if k == "agents" || k == "agent" {
 			return getAgents(cmd, &in.source, &in.look, strings.Join(args[1:], ""))
+		}
+		if one := strings.TrimSuffix(k, "s") + "s"; slices.Contains(policyKinds, one) {
+			return getPolicies(cmd, &in.source, &in.look, one, strings.Join(args[1:], ""))
 		}
 		if kind, theirs := ofPlatforms(k, *platforms); theirs {
 			return getOfPlatforms(cmd, &in.source, &in.look, *platforms, kind, strings.Join(args[1:], ""))
@@ -78,7 +82,7 @@ of the server, or with --platform KIND=ADDRESS one that is read now, without a s
 			return one.name == k || slices.Contains(one.aliases, k)
 		})
 		if i < 0 {
-			all := append(kindNames(), platformKinds...)
+			all := slices.Concat(kindNames(), policyKinds, platformKinds)
 			return usagef("get: there is no kind %q; kinds: %s%s", args[0], strings.Join(all, ", "), didYouMean(k, all))
 		}
 		in.report, in.one, in.filter = kinds[i].report, strings.TrimSuffix(kinds[i].name, "s"), *filter
@@ -105,6 +109,7 @@ func newDescribe() *cobra.Command {
 before, its peers, the services that it serves and uses, the hosts and addresses it had, and what is new or gone against
 the time before. -o json has it all; csv and jsonl have the peers.
 
+describe tap NAME shows a tap: where it copies and what, what is refused, how it followed machines, and its text.
 describe agent NAME shows an agent: its host, its taps with their books, levels and destinations, and its interfaces.`,
 		`  crosstap describe vm web-1
   crosstap describe vm 10.0.0.5 --since 7d --filter 'vni = 5001'
@@ -131,6 +136,9 @@ describe agent NAME shows an agent: its host, its taps with their books, levels 
 		k := strings.ToLower(args[0])
 		if k == "agent" || k == "agents" {
 			return describeAgent(cmd, &in.source, &in.look, args[1])
+		}
+		if k == "tap" || k == "taps" {
+			return describeTap(cmd, &in.source, args[1])
 		}
 		if k != "vm" && k != "vms" {
 			return usagef("describe: there is no page for %q; there is one for vm; \"crosstap get %s\" lists", args[0], args[0])

@@ -61,6 +61,8 @@ func (b *builder) source(t *policy.Tap, p *place, tools *tools) bool {
 	switch {
 	case p.Port.Owner != "" || p.Switch != nil && p.Switch.Owner != "":
 		return false // made for taps: not worth a word
+	case tools.is(p):
+		b.refuse(t, p, platform.ReasonDestination, "add it to exclude", "machine %s is a destination of this tap: its copies would be copied again", p.vmName())
 	case p.Port.Kind == platform.PortMirror || b.copied[p.snap.Platform][p.Port.ID]:
 		b.refuse(t, p, platform.ReasonMirrorPort, "select other ports", "port %s carries the copies of a mirror session: they would be copied again", p.Port.Name)
 	case p.Port.Kind == platform.PortKernel:
@@ -69,8 +71,6 @@ func (b *builder) source(t *policy.Tap, p *place, tools *tools) bool {
 		return b.mayUplink(t, p)
 	case p.Port.Kind != platform.PortVM:
 		b.refuse(t, p, platform.ReasonKernelPort, "select ports of machines", "port %s is no machine's (%s): what passes it is seen at the machines", p.Port.Name, p.Port.Kind)
-	case tools.is(p):
-		b.refuse(t, p, platform.ReasonDestination, "add it to exclude", "machine %s is a destination of this tap: its copies would be copied again", p.vmName())
 	case p.Host != nil && p.Host.Down:
 		b.refuse(t, p, platform.ReasonDown, "it is tapped as soon as the host answers", "host %s does not answer", p.hostName())
 	default:
