@@ -2,7 +2,6 @@ package segment
 
 import (
 	"cmp"
-	"fmt"
 	"os"
 	"slices"
 	"time"
@@ -121,17 +120,27 @@ func (s *Store) amend(files []file) (now []file, changed bool, err error) {
 	return now, changed, nil
 }
 
-// lookAt counts the rows of a file that the inventory would change, and those that would go to another segment, and therefore place.
-func (s *Store) lookAt(f file) (rows, moved int, err error) {
+// moves are the rows of a file that go to another segment, and therefore place.
+type moves struct {
+	bitmap
+	n int
+}
+
+// lookAt counts the rows of a file that the inventory would change, and tells those that move.
+func (s *Store) lookAt(f file) (rows int, moved moves, err error) {
 	var r flow.Record
+	at := 0
+	moved.bitmap = newBitmap(f.Rows)
 	err = s.eachOf(f, func(w *row) error {
 		w.identity(&r)
 		if s.cfg.Inventory.Amend(&r) {
 			rows++
 			if uint64(r.Segment) != w.Segment {
-				moved++
+				moved.put(at, true)
+				moved.n++
 			}
 		}
+		at++
 		return nil
 	}, identityColumns...)
 	return rows, moved, err
@@ -164,9 +173,10 @@ func (s *Store) eachOf(f file, each func(*row) error, columns ...string) error {
 	return nil
 }
 
-// rewrite writes a file anew with its rows corrected: those that stay in their segment in one file, those that go to another one in
-// small sorted ones.
-func (s *Store) rewrite(f file, version uint64, moved int) (out []file, err error) {
+// rewrite writes a file anew with its rows corrected: those that stay in their segment in one file, those that move in small sorted ones. How
+// many files that will be stands in each from the start, so that a part of them never counts as the whole: what becomes known of
+// segments meanwhile waits for the next time.
+func (s *Store) rewrite(f file, version uint64, moved moves) (out []file, err error) {
 	defer func() {
 		if err != nil {
 			s.removeFiles(out)
@@ -181,8 +191,8 @@ func (s *Store) rewrite(f file, version uint64, moved int) (out []file, err erro
 		return nil, err
 	}
 	chunk := s.cfg.FlushRows
-	parts, part := (moved+chunk-1)/chunk, 0
-	if int64(moved) < f.Rows {
+	parts, part, stay := (moved.n+chunk-1)/chunk, 0, int64(moved.n) < f.Rows
+	if stay {
 		parts++
 	}
 	add := func(level int, fill func(*encoder) error) error {
@@ -215,35 +225,32 @@ func (s *Store) rewrite(f file, version uint64, moved int) (out []file, err erro
 	}
 	pass := func(e *encoder) error {
 		var r flow.Record
+		at := -1
 		return s.eachOf(f, func(w *row) error {
+			at++
+			was := w.Segment
 			w.identity(&r)
 			if s.cfg.Inventory.Amend(&r) {
-				if uint64(r.Segment) != w.Segment {
-					w.identified(&r)
-					if away = append(away, *w); len(away) == chunk {
-						return flush()
-					}
-					return nil
-				}
 				w.identified(&r)
 			}
-			if e == nil {
-				return fmt.Errorf("the inventory changed while %s was corrected", f.Name)
+			if moved.has(at) {
+				if away = append(away, *w); len(away) == chunk {
+					return flush()
+				}
+				return nil
 			}
+			w.Segment = was
 			*e.next() = *w
 			return e.added()
 		})
 	}
-	if int64(moved) < f.Rows {
+	if stay {
 		err = add(f.Level, pass)
 	} else {
 		err = pass(nil)
 	}
 	if err == nil && len(away) > 0 {
 		err = flush()
-	}
-	if err == nil && len(out) != parts {
-		err = fmt.Errorf("the inventory changed while %s was corrected", f.Name)
 	}
 	if err != nil {
 		return out, err

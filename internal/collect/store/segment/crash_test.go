@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 // writeForEver appends numbered records, and prints how many are durable after each flush.
 func writeForEver(dir string) {
 	from, _ := strconv.Atoi(os.Getenv("SEGMENT_FROM"))
-	s, err := Open(Config{Dir: dir, FlushRows: 300, MergeFiles: 3, SealRows: 5000, MinFree: -1, FlushInterval: 20 * time.Millisecond, SealGrace: 30 * time.Millisecond})
+	s, err := Open(Config{Dir: dir, FlushRows: 300, MergeFiles: 3, SealRows: 5000, MinFree: -1, FlushInterval: 20 * time.Millisecond, SealGrace: 30 * time.Millisecond, Inventory: restless{}})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(3)
@@ -56,6 +56,20 @@ func writeForEver(dir string) {
 	}
 }
 
+// restless is an inventory in which all machines have another name all the time, and some another segment.
+type restless struct{}
+
+func (restless) Version() uint64 { return uint64(time.Now().UnixMilli()/40) + 1 }
+
+func (v restless) Amend(r *flow.Record) bool {
+	was := *r
+	r.SrcVM = fmt.Sprint("vm-", v.Version())
+	if r.Src[15]%8 == 0 {
+		r.Segment = flow.NewSegment(flow.KindVXLAN, uint32(v.Version()%5))
+	}
+	return *r != was
+}
+
 // numbered gives records with consecutive numbers; one in 50 is of another hour.
 func numbered(from, n int) []flow.Record {
 	recs := make([]flow.Record, n)
@@ -67,7 +81,7 @@ func numbered(from, n int) []flow.Record {
 	return recs
 }
 
-// TestKill: six times, or as often as SEGMENT_KILLS says, a writer is killed with SIGKILL while it flushes, merges, seals and rolls up. Every
+// TestKill: six times, or as often as SEGMENT_KILLS says, a writer is killed with SIGKILL while it flushes, merges, corrects rows, seals and rolls up. Every
 // record that it said is durable is found, once, in the rows and in the roll-ups; the store always opens, also when the manifest is
 // lost; nothing is set aside.
 func TestKill(t *testing.T) {
