@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/vmware/govmomi/vapi/rest"
 	"github.com/vmware/govmomi/vapi/tags"
@@ -17,9 +18,11 @@ import (
 // tagBatch is how many objects one question about tags is for.
 const tagBatch = 2000
 
-// tagger reads tags. It remembers the names of tags and categories.
+// tagger reads tags. It remembers the names of tags and categories. Reading and watching share it.
 type tagger struct {
-	rest  *rest.Client
+	rest *rest.Client
+
+	mu    sync.Mutex           // held while it reads
 	names map[string][2]string // tag id → category, name
 	round int
 }
@@ -38,7 +41,9 @@ func (v *VSphere) tags(ctx context.Context, c *connection, m *model) (map[string
 	}
 	out, err := t.read(ctx, m)
 	if err != nil && rest.IsStatusError(err, http.StatusUnauthorized) { // its session ends on its own
+		c.tagMu.Lock()
 		c.tagger = nil
+		c.tagMu.Unlock()
 		if t, err = v.tagger(ctx, c); err == nil && t != nil {
 			out, err = t.read(ctx, m)
 		}
@@ -72,6 +77,8 @@ func (v *VSphere) tagger(ctx context.Context, c *connection) (*tagger, error) {
 }
 
 func (t *tagger) read(ctx context.Context, m *model) (map[string]map[string]string, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if t.round++; t.round%forgetNames == 0 {
 		clear(t.names)
 	}
