@@ -144,10 +144,11 @@ func (d *drawer) inventory(inv *identity.Inventory, atNS int64) {
 	if len(inv.VNICs)+len(inv.Hosts) == 0 {
 		return
 	}
-	d.doc.Sources = append(d.doc.Sources, fromInventory)
+	told := false // anything that no platform tells
 	for i := range inv.Hosts {
 		if h := &inv.Hosts[i]; h.Contains(atNS) {
 			into := d.host("", h.Name)
+			told = told || into.Platform == ""
 			for _, v := range addrTexts(h.VTEPs) {
 				if !slices.Contains(into.VTEPs, v) {
 					into.VTEPs = append(into.VTEPs, v)
@@ -158,6 +159,7 @@ func (d *drawer) inventory(inv *identity.Inventory, atNS int64) {
 	for i := range inv.Observers {
 		if o := &inv.Observers[i]; o.Contains(atNS) && o.Host != "" {
 			into := d.host("", o.Host)
+			told = true
 			into.Observers = append(into.Observers, api.TopologyObserver{Name: o.Name, Role: o.Role.String()})
 		}
 	}
@@ -166,10 +168,14 @@ func (d *drawer) inventory(inv *identity.Inventory, atNS int64) {
 		if mac := macText(v.MAC); !v.Contains(atNS) || mac != "" && d.known[mac] {
 			continue
 		}
+		told = true
 		d.doc.Rows = append(d.doc.Rows, api.TopologyPort{
 			Host: v.Host, Platform: d.host("", v.Host).Platform, Port: v.Port, Kind: string(platform.PortVM), VM: v.VM, VMID: v.VMID, Tenant: d.tenants.of(v),
 			Segment: segmentText(v.Segment), Fabric: cmp.Or(v.Fabric, identity.DefaultFabric), MAC: macText(v.MAC), Addrs: addrTexts(v.Addrs), Taps: []string{},
 		})
+	}
+	if told {
+		d.doc.Sources = append(d.doc.Sources, fromInventory)
 	}
 }
 

@@ -225,6 +225,24 @@ export interface Finding { level: string; what: string; why: string; action: str
 
 export interface Listener { name: string; address: string; network: string; datagrams: number; dropped_datagrams: number; buffer_bytes: number; sockets: number; connections: number; refused: number; error: string }
 
+/** Output is a receiver of records, or of datagrams as they came, beside the store. */
+export interface Output {
+  name: string
+  to: string
+  unit: string
+  in: number
+  sent: number
+  held: number
+  dropped: { reason: string; n: number }[] | null
+  lag_seconds: number
+  messages: number
+  bytes: number
+  retries: number
+  error: string
+  error_at: string | null
+  note: string
+}
+
 export interface Status {
   schema: number
   version: string
@@ -237,6 +255,7 @@ export interface Status {
   store: { dir: string; rows: number; pending_rows: number; segments: number; size_bytes: number; data_from: string | null; data_until: string | null }
   inventory: { path: string; loaded_at: string; vnics: number; hosts: number; observers: number; tenants: number; error: string } | null
   exporters: Exporter[] | null
+  outputs: Output[] | null
   findings: Finding[] | null
 }
 
@@ -356,6 +375,9 @@ export interface TopRow {
   fragments: number
   rtt_avg_us: number | null
   rtt_max_us: number | null
+  rtt_p50_us: number | null
+  rtt_p95_us: number | null
+  rtt_p99_us: number | null
   share: number
   first_seen: string
   last_seen: string

@@ -11,7 +11,7 @@ export const t = {
   states: { active: 'active', paused: 'paused', expired: 'expired', refused: 'refused', 'no-match': 'nothing matches', running: 'running', failed: 'failed', ended: 'ended', online: 'online', lost: 'lost', offline: 'offline', expected: 'expected' } as Record<string, string>,
   left: (ms: number) => (ms <= 0 ? 'over' : `in ${duration(ms)}`), packets: (n: number) => plural(n, 'packet'), perSecond: (n: number) => `${count(Math.round(n))}/s`, ofBudget: (used: number, all: number) => `${rate(used, 'bit/s')} of ${rate(all, 'bit/s')}`,
 
-  funnel: 'Funnel', funnelNote: 'frames since the tap’s start; in = out + dropped + held at every stage', stage: 'Stage', in: 'In', out: 'Out', held: 'Held', made: 'Made', dropped: 'Dropped, by reason', reasonsNone: 'nothing', switchFunnel: 'as switches count it', unit: 'Unit',
+  funnel: 'Funnel', funnelNote: 'frames since the tap’s start; in = out + dropped + held at every stage', stage: 'Stage', in: 'In', out: 'Out', held: 'Held', made: 'Made', dropped: 'Dropped, by reason', reasonsNone: 'nothing', switchFunnel: 'as switches count it', nothingCopied: 'Nothing was copied yet.', unit: 'Unit',
   stages: { capture: 'captured', sift: 'filtered', groom: 'groomed', deliver: 'delivered', queue: 'queued', budget: 'budget', meter: 'metered', export: 'exported', limit: 'limit', handover: 'handover' } as Record<string, string>,
   funnelLine: (stage: string, i: number, o: number, d: string) => `${stage}: ${count(i)} in, ${count(o)} out${d ? `, dropped ${d}` : ''}`, delivered: 'Destinations', sent: 'Sent', queued: 'Queued', shed: 'Shed', errors: 'Errors', url: 'Destination', level: 'Level', levelTitle: 'how the governor keeps the tap inside its budget', cpu: 'CPU', memory: 'Memory', mirror: 'Mirror', frames: 'Frames', levels: 'Changes of the level', from: 'From', when: 'When', why: 'Why',
   agents: 'Taps of agents', agentsNote: (n: number, online: number) => `${plural(n, 'agent')}, ${count(online)} online`, agentsNone: 'No agent has come yet.', agent: 'Agent', agentTapsNone: 'The agents run no tap.', of: 'of', since: 'Since',
@@ -23,7 +23,7 @@ export const t = {
 
   history: 'History', change: 'Change', who: 'Who', action: 'Action', resources: 'Resources', rollback: 'Roll back', chooseChange: (id: number) => `Choose change ${id}`, rollbackTitle: (id: number) => `Undo change ${id}`, historyNone: 'Nothing was ever changed.',
   confirm: {
-    stop: 'Stop all taps?', stopText: 'Every tap of every platform is paused at once, and its copies end. Policies stay: resume brings them back.', rollback: (id: number) => `Undo change ${id}?`, rollbackText: 'The resources become what they were before it, and the platforms follow.',
+    stop: 'Stop all taps?', stopText: 'Every tap of every platform ends at once and is taken out of force, with all that was made for it. The history keeps them: undo that change to bring them back.', rollback: (id: number) => `Undo change ${id}?`, rollbackText: 'The resources become what they were before it, and the platforms follow.',
     pause: (n: string) => `Pause ${n}?`, resume: (n: string) => `Resume ${n}?`, remove: (n: string) => `Remove ${n}?`, removeText: 'Its copies end, and the tap is taken out of force. The history keeps it.', pauseText: 'Copies end and what was made for them is removed; the policy stays.', resumeText: 'Copies begin again.', pauseAll: 'Pause all taps?', resumeAll: 'Resume all taps?',
     who: 'Who you are', why: 'Why', whyHint: 'such as a ticket’s number', yes: 'Yes', no: 'Cancel', working: 'Working…',
   },

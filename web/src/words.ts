@@ -43,7 +43,7 @@ export const w = {
 
   explore: {
     title: 'Top', by: 'Group by', add: 'Add a field', remove: (f: string) => `Do not group by ${f}`, per: 'A list per', perNone: 'one list', metric: 'Order by', limit: 'Rows', having: 'Having', havingHint: 'bytes > 1 MB', previous: 'Previous period', previousTitle: 'Also the period of equal length before, as a dashed line and in the table',
-    chart: 'Over time', noSeries: 'There is no time series of this metric. The table below has it.', share: 'Share', l2: 'Layer 2', flows: 'Flows', retransmits: 'Retr.', zero: 'Zero win.', fragments: 'Fragm.', rtt: 'RTT mean', rttMax: 'RTT max', rows: 'Rows', sent: 'Sent', received: 'Received',
+    chart: 'Over time', noSeries: 'There is no time series of this metric. The table below has it.', share: 'Share', l2: 'Layer 2', flows: 'Flows', retransmits: 'Retr.', zero: 'Zero win.', fragments: 'Fragm.', rtt: 'RTT mean', rttShort: 'RTT', rttMax: 'RTT max', rows: 'Rows', sent: 'Sent', received: 'Received',
     metrics: { octets: 'bytes', packets: 'packets', flows: 'flows', l2_octets: 'layer-2 bytes', retransmits: 'retransmits', zero_windows: 'zero windows', fragments: 'fragments', rtt: 'round-trip time', rows: 'stored rows' } as Record<string, string>,
     rest: (shown: number, all: number) => (shown < all ? `the greatest ${count(shown)} of ${count(all)}` : count(all)), none: 'none', most: 'Four fields at most.',
   },
@@ -69,6 +69,8 @@ export const w = {
 }
 
 export const v = {
+  outputs: { title: 'Outputs', note: 'who gets records and datagrams beside the store; in = sent + dropped + held', name: 'Output', to: 'To', in: 'Offered', sent: 'Sent', held: 'Held', dropped: 'Dropped', lag: 'Lag', lagTitle: 'how long the oldest of those held has waited', error: 'State', well: 'well', retries: (n: number) => plural(n, 'retry', 'retries') },
+
   tapThis: 'Tap this',
   fix: 'Fix', fixTitle: 'Plan a tap for it; nothing is changed before you apply',
   search: 'Search', searchHint: 'name, address, host, tenant…',

@@ -562,6 +562,7 @@ test('exporters tell sampling, templates, loss and what they feed', async () => 
   const page = await visit('exporters')
   const table = page.locator('section[aria-labelledby=exporters]')
   for (const text of ['1:64', 'announced', '0.51', 'no flows yet', '6876:991']) await table.getByText(text).first().waitFor()
+  for (const text of ['queue_full 17', 'connection refused', '2 retries']) await page.locator('section[aria-labelledby=outputs]').getByText(text).waitFor()
   return page
 })
 
@@ -673,7 +674,11 @@ test('taps: funnel, its table, pause with who and why, history, stop', async () 
   await until('nothing stopped', async () => (await page.getByRole('dialog').count()) === 0)
   await page.getByRole('button', { name: 'Stop all taps' }).click()
   await page.getByRole('dialog').getByRole('button', { name: 'Yes' }).click()
-  await until('all paused', async () => (await rows(page).filter({ hasText: 'paused' }).count()) === 2)
+  await page.getByText('There are no taps').waitFor()
+  await history.locator('tbody tr', { hasText: 'stop' }).locator('.open').click()
+  await history.getByRole('button', { name: /Undo change/ }).click()
+  await page.getByRole('dialog', { name: /Undo change/ }).getByRole('button', { name: 'Yes' }).click()
+  await until('they are back', async () => (await rows(page).count()) === 2)
   return page
 })
 

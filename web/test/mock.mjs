@@ -24,6 +24,7 @@ export function start({ port = 0, prefix = '/', pairs = 1500, upstream = '' } = 
     if (!u.pathname.startsWith(prefix)) return void res.writeHead(404).end()
     const path = '/' + u.pathname.slice(prefix.length)
     if (path === '/_mock') return control(state, req, res)
+    if (upstream && path === '/openapi.json') return pass(upstream + 'openapi.json', req, res)
     if (!path.startsWith('/api/v1/')) return page(path, res)
     state.requests.push(req.url)
     if (upstream) return pass(upstream + path.slice(1) + u.search, req, res)
@@ -38,8 +39,10 @@ export function start({ port = 0, prefix = '/', pairs = 1500, upstream = '' } = 
 }
 
 function pass(address, req, res) {
-  const from = request(address, { headers: { accept: req.headers.accept ?? '*/*' } }, (r) => (res.writeHead(r.statusCode, r.headers), r.pipe(res)))
-  from.on('error', () => res.destroy()).end()
+  const headers = { accept: req.headers.accept ?? '*/*', ...(req.headers['content-type'] && { 'content-type': req.headers['content-type'] }) }
+  const from = request(address, { method: req.method, headers }, (r) => (res.writeHead(r.statusCode, r.headers), r.pipe(res)))
+  from.on('error', () => res.destroy())
+  req.pipe(from)
   res.on('close', () => from.destroy())
 }
 
@@ -282,6 +285,7 @@ function status(c) {
     stages: [book('listen', 'datagrams', 171234, [{ reason: 'queue_full', n: 0 }]), book('session', 'datagrams', 171234, [{ reason: 'truncated', n: 3 }]), book('enrich', 'records', 2104112, []), book('store', 'records', 2104112, [{ reason: 'too_old', n: 17 }])],
     store: { dir: '/var/lib/crosstap', rows: 2104095, pending_rows: 211, segments: 38, size_bytes: 47e6, data_from: new Date(c.now - 3 * DAY).toISOString(), data_until: now },
     inventory: { path: 'inventory.yaml', loaded_at: now, vnics: 480, hosts: 24, observers: 48, tenants: 6, error: '' }, exporters: exporters(c),
+    outputs: [{ name: 'siem', to: 'kafka://10.0.0.7:9092/flows', unit: 'records', in: 2104112, sent: 2104000, held: 95, dropped: [{ reason: 'queue_full', n: 17 }], lag_seconds: 0.4, messages: 2100, bytes: 52e6, retries: 2, error: '', error_at: null, note: '' }, { name: 'old', to: 'udp://10.0.0.8:2055', unit: 'datagrams', in: 171234, sent: 171234, held: 0, dropped: [], lag_seconds: 0, messages: 171234, bytes: 2e8, retries: 0, error: 'connection refused', error_at: now, note: '' }],
     findings: [{ level: 'warn', what: 'exporter kvm-09 vtep', why: 'silent for 2 h', action: 'Check its export process' }],
   }
 }

@@ -86,9 +86,10 @@ export function control(state, path, method, q, body) {
   if (!did) return { status: 404, detail: 'no such path' }
   const p = plan(line, did === 'apply' ? body : {}, now)
   if (!p.doc) return p
-  line.taps = p.taps
+  line.taps = did === 'rollback' ? structuredClone(first) : p.taps
   for (const [name, t] of Object.entries(line.taps)) {
-    if (did === 'stop' || (did === 'pause' && body.names?.includes(name))) t.paused = true
+    if (did === 'stop') delete line.taps[name]
+    if (did === 'pause' && body.names?.includes(name)) t.paused = true
     if (did === 'resume' && (!body.names || body.names.includes(name))) t.paused = false
   }
   const id = line.changes[0].id + 1

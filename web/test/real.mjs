@@ -25,9 +25,10 @@ function typed(name) {
 async function contract() {
   const { components } = await (await fetch(base + 'openapi.json')).json()
   const names = {
-    Flow: 'Flow', Line: 'Line', Link: 'Link', Gap: 'Gap', Empty: 'Empty', Meta: 'Meta', Completeness: 'Completeness', Pair: 'Pair', Conversation: 'Conversation', ObserverRow: 'ObserverRow', SegmentTotal: 'SegmentTotal', Overview: 'Overview', Series: 'Series', Sankey: 'Sankey', Exporter: 'Exporter', Status: 'Status', Finding: 'Finding', Listener: 'Listener', FilterCheck: 'FilterCheck', Completion: 'Completion', Tick: 'Tick', Statement: 'Statement', Fault: 'Fault',
+    Flow: 'Flow', Line: 'Line', Link: 'Link', Gap: 'Gap', Empty: 'Empty', Meta: 'Meta', Completeness: 'Completeness', Pair: 'Pair', Conversation: 'Conversation', ObserverRow: 'ObserverRow', SegmentTotal: 'SegmentTotal', Overview: 'Overview', Series: 'Series', Sankey: 'Sankey', Exporter: 'Exporter', Status: 'Status', Finding: 'Finding', Output: 'Output', Listener: 'Listener', FilterCheck: 'FilterCheck', Completion: 'Completion', Tick: 'Tick', Statement: 'Statement', Fault: 'Fault',
     Network: 'Network', Networks: 'Networks', Thing: 'Thing', Side: 'Side', Placement: 'Placement', Peer: 'Peer', Service: 'Service', Change: 'Change', VMPage: 'VMPage', TopRow: 'TopRow', Top: 'Top', MapNode: 'MapNode', MapService: 'MapService', MapEdge: 'MapEdge', Hidden: 'Hidden', DependencyMap: 'Map',
     Sight: 'Sight', Observed: 'Observed', Carrier: 'Carrier', CoverageRow: 'CoverageRow', Coverage: 'Coverage',
+    Adapter: 'Adapter', Adapters: 'Adapters', TopologyObserver: 'TopologyObserver', TopologyHost: 'TopologyHost', TopologyPort: 'TopologyPort', TopologyArc: 'TopologyArc', Topology: 'Topology', Explanation: 'Explanation',
   }
   const differences = []
   for (const [ours, theirs] of Object.entries(names)) {
@@ -154,6 +155,31 @@ async function walk() {
     await until('by host', () => new URL(p.url()).searchParams.get('by') === 'host')
     await rows(p).first().waitFor()
   })
+  await step('the inventory: picture and table', 'inventory?from=now-15m', async (p) => {
+    await p.locator('section[aria-labelledby=rows] svg a').first().waitFor()
+    await p.keyboard.press('t')
+    await rows(p).first().waitFor()
+  })
+  await step('the topology: picture, tunnels, table', 'topology?from=now-15m', async (p) => {
+    await p.locator('section[aria-labelledby=rows] g.row').first().waitFor()
+    await p.locator('path.arc').first().waitFor({ state: 'attached' })
+    await p.locator('section[aria-labelledby=tunnels] tbody tr').first().waitFor()
+    await p.keyboard.press('t')
+    await rows(p).first().waitFor()
+  })
+  for (const f of ['tcp dst port 443', 'vxlan 5001 and host 10.0.0.5', 'inner tcp port 5432', 'geneve and not arp', 'vlan 100 and udp port 53']) {
+    await step('packet filter ' + f, 'filters?v=1&q=' + encodeURIComponent(f), async (p) => p.getByRole('region', { name: 'Program: Matcher' }).waitFor())
+  }
+  await step('every question in SQL', 'sql?from=now-15m', async (p) => {
+    const names = await p.locator('section.none li button').allInnerTexts()
+    assert(names.length > 2, 'questions to take')
+    for (const name of names) {
+      await p.goto(base + 'sql?from=now-15m')
+      await p.getByRole('button', { name }).click()
+      await p.locator('section[aria-labelledby=rows] [role=status]').getByText('rows in').waitFor()
+    }
+  })
+  await step('taps', 'taps', async (p) => p.getByRole('button', { name: 'New tap' }).waitFor())
   await step('exporters', 'exporters', async (p) => p.locator('section[aria-labelledby=exporters] tbody tr').first().waitFor())
   await close()
 }

@@ -27,10 +27,11 @@ export function layout(doc: Topology, width: number, open: string[]): Drawing {
   const boxes = (doc.hosts ?? []).map((host) => boxOf(host, rows.filter((p) => p.host === host.name && p.platform === host.platform), many && !open.includes(hostId(host))))
   const columns = Math.max(1, Math.min(boxes.length, Math.floor((width + GAP) / (BOX + GAP))))
   const used = columns * (BOX + GAP) - GAP
+  const lane = doc.arcs?.length ? LANE : 14 // room for tunnels, where there are any
   let y = 0
   for (let i = 0; i < boxes.length; i += columns) {
     const line = boxes.slice(i, i + columns)
-    y += LANE
+    y += lane
     line.forEach((b, k) => Object.assign(b, { x: k * (BOX + GAP), y, row: i / columns }))
     y += Math.max(...line.map((b) => b.height))
   }

@@ -45,6 +45,7 @@ export function topColumns(a: Top, zone: Zone): Column<TopRow>[] {
     ...(some((r) => r.fragments) ? [figure('fragments', t.fragments, 64, (r) => r.fragments)] : []),
     ...(some((r) => r.rtt_avg_us !== null) ? [
       { id: 'rtt', label: t.rtt, width: 80, num: true, cell: (r: TopRow) => microseconds(r.rtt_avg_us) },
+      ...(some((r) => r.rtt_p50_us !== null && r.rtt_p50_us !== undefined) ? ([['p50', 'rtt_p50_us'], ['p95', 'rtt_p95_us'], ['p99', 'rtt_p99_us']] as const).map(([p, name]) => ({ id: name, label: `${t.rttShort} ${p}`, width: 76, num: true, cell: (r: TopRow) => microseconds(r[name] ?? null) })) : []),
       { id: 'rttmax', label: t.rttMax, width: 78, num: true, cell: (r: TopRow) => microseconds(r.rtt_max_us) },
     ] : []),
     figure('rows', t.rows, 70, (r) => r.rows),
