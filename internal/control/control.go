@@ -157,6 +157,24 @@ func (l *Line) attach(set *policy.Set) ([]*attached, error) {
 	return out, nil
 }
 
+// detach closes the platforms whose resource is no longer in force, unless a change is being made.
+func (l *Line) detach(set *policy.Set) {
+	if !l.applying.TryLock() {
+		return
+	}
+	defer l.applying.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for name, a := range l.platforms {
+		if !slices.ContainsFunc(set.Platforms, func(r *policy.Platform) bool { return r.Name == name }) {
+			if err := a.close(); err != nil {
+				l.log.Warn("platform not closed", "platform", name, "err", err)
+			}
+			delete(l.platforms, name)
+		}
+	}
+}
+
 // maxGaps bounds the gaps that are remembered.
 const maxGaps = 1000
 

@@ -302,29 +302,36 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// listen begins to capture at a place; the function ends it and returns what tshark says of the packets with port in it: the fields of each.
-func listen(t *testing.T, at *testns.Space, filter string) func(display string, fields ...string) [][]string {
+// listen begins to capture at a place. The function ends it, when what tshark says of the packets is as enough wants it or nothing comes any
+// more after a while, and returns the fields of each packet that display shows.
+func listen(t *testing.T, at *testns.Space, filter string) func(enough func(rows [][]string) bool, display string, fields ...string) [][]string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "tool.pcap")
 	stop := at.Dump(testkit.Tool(t, "tcpdump"), path, filter)
-	return func(display string, fields ...string) [][]string {
+	return func(enough func(rows [][]string) bool, display string, fields ...string) [][]string {
 		t.Helper()
-		testns.WaitStill(path)
-		stop()
 		args := []string{"-n", "-r", path, "-Y", display, "-T", "fields", "-E", "occurrence=l"}
 		for _, f := range fields {
 			args = append(args, "-e", f)
 		}
-		out, err := exec.CommandContext(context.Background(), "tshark", args...).Output()
-		if err != nil {
-			t.Fatalf("tshark: %v", err)
+		for end := time.Now().Add(20 * time.Second); ; {
+			testns.WaitStill(path)
+			out, err := exec.CommandContext(context.Background(), "tshark", args...).Output()
+			var rows [][]string
+			for line := range strings.Lines(string(out)) {
+				rows = append(rows, strings.Split(strings.TrimRight(line, "\n"), "\t"))
+			}
+			if err == nil && (enough == nil || enough(rows)) || time.Now().After(end) { // an error: it reads while the last packet is written
+				stop()
+				return rows
+			}
 		}
-		var rows [][]string
-		for line := range strings.Lines(string(out)) {
-			rows = append(rows, strings.Split(strings.TrimRight(line, "\n"), "\t"))
-		}
-		return rows
 	}
+}
+
+// is wants a tally.
+func is(want string) func([][]string) bool {
+	return func(rows [][]string) bool { return tally(rows) == want }
 }
 
 // tally counts rows that are alike.

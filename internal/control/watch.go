@@ -104,6 +104,7 @@ func (lo *loop) once(ctx, watching context.Context) error {
 	if err != nil {
 		return err
 	}
+	l.detach(set)
 	lo.watch(watching, list)
 	p := &Plan{set: set}
 	for _, a := range list {

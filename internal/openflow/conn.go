@@ -17,6 +17,7 @@ const (
 	typeError            = 1
 	typeEchoRequest      = 2
 	typeEchoReply        = 3
+	typePacketOut        = 13
 	typeFlowMod          = 14
 	typeMultipartRequest = 18
 	typeMultipartReply   = 19
@@ -236,6 +237,26 @@ func (c *Conn) Counts(ctx context.Context) (map[uint64]Count, error) {
 			return out, nil
 		}
 	}
+}
+
+// SendOut has the switch send a frame out of a port.
+func (c *Conn) SendOut(ctx context.Context, port uint32, frame []byte) error {
+	c.deadline(ctx)
+	action, err := Action{Output: "port"}.encode(map[string]uint32{"port": port})
+	if err != nil {
+		return err
+	}
+	const fromController = 0xfffffffd
+	b := be.AppendUint32(be.AppendUint32(nil, noBuffer), fromController)
+	b = append(be.AppendUint16(b, uint16(len(action))), 0, 0, 0, 0, 0, 0)
+	if _, err := c.send(typePacketOut, append(append(b, action...), frame...)); err != nil {
+		return err
+	}
+	if _, err := c.send(typeBarrierRequest, nil); err != nil {
+		return err
+	}
+	_, err = c.wait(typeBarrierReply)
+	return err
 }
 
 // PortPackets returns how many packets have come into the switch at a port, and gone out of it.

@@ -192,7 +192,7 @@ func newPlace(s *platform.Snapshot, p *platform.Port, tenants *tenants) place {
 
 func (b *builder) unreachable(s *platform.Snapshot) {
 	b.out.Refusals = append(b.out.Refusals, platform.Refusal{
-		Host: s.Platform, Reason: platform.ReasonDown, Message: s.Platform + ": " + s.Lost.Error(),
+		Host: s.Platform, Reason: platform.ReasonDown, Message: s.Lost.Error(),
 		Fix: "what is there stays as it is until the platform answers",
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"crosstap/internal/control/platform"
 	"crosstap/internal/filter"
@@ -72,6 +73,7 @@ const (
 	minSlice     = 14 // an Ethernet header
 	maxSlice     = 65535
 	maxSample    = 65535
+	minLease     = time.Minute
 	defaultFlows = 64 // one packet in so many: cheaper than what can be noticed on a switch
 )
 
@@ -94,6 +96,9 @@ func (r *reader) tap(meta Meta) *Tap {
 	}
 	r.numbers(t, s.VLANs)
 	t.TTL, t.Lease = r.duration("$.spec.ttl", s.TTL), r.duration("$.spec.lease", s.Lease)
+	if t.Lease != 0 && t.Lease < minLease {
+		r.fail("$.spec.lease", "leave it out for no lease", "%v: must be at least %v, so that it can be renewed in time", t.Lease, minLease)
+	}
 	t.Enforce = r.word("$.spec.drift", s.Drift, []string{"enforce", "report"}) == "enforce"
 	for i, a := range s.Allow {
 		t.Allow = append(t.Allow, Allowance(r.word(at("$.spec.allow", i), a, words(Allowances()))))

@@ -50,10 +50,41 @@ func (p *Platform) ensure(ctx context.Context, s *platform.Step, from, to json.R
 	if err := p.confirm(ctx, s, owner, &want); err != nil {
 		return err
 	}
-	if want.Kind == kindMirror {
+	switch want.Kind {
+	case kindMirror:
 		p.gaps(ctx, s, now, want.Spec)
+	case kindOutput:
+		p.greet(ctx, want.Spec)
 	}
 	return nil
+}
+
+// greet sends one frame without content into a new tunnel. A switch in user space asks for the MAC address of a tunnel's end with the first
+// packet for it, and loses what comes before the answer: that is to be this frame and not a copy. EtherType 0x88B5 is for local use (IEEE
+// 802, clause 9.2.3).
+func (p *Platform) greet(ctx context.Context, spec json.RawMessage) {
+	s := read[portSpec](spec)
+	if s.Type == "" || !p.hasOpenFlow() {
+		return
+	}
+	err := func() error {
+		d, err := p.read(ctx, false)
+		if err != nil {
+			return err
+		}
+		c, err := p.openflow(ctx, s.Bridge)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		const shortest = 60
+		frame := make([]byte, shortest)
+		copy(frame, []byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x88, 0xb5})
+		return c.SendOut(ctx, d.ofports(s.Bridge)[s.Name], frame)
+	}()
+	if err != nil {
+		p.log.Debug("a tunnel's end was not asked for", "port", s.Name, "err", err)
+	}
 }
 
 // repairable reports whether a state that is not the one planned on is still ours to go on from: flows run out and come back while a plan
