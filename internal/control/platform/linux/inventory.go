@@ -24,6 +24,7 @@ const (
 	noSwitch   = "host"    // switch of the interfaces that have none
 	tagIndex   = "ifindex" // of a port: what the kernel knows it by
 	tagVNI     = "vxlan"   // of a VXLAN port: VNI and UDP port, which only one device can have
+	tagSilent  = "silent"  // of a port whose machine has not said anything yet
 	spaceVM    = "netns:"  // begins the ID of a VM that is a namespace
 	kindQdisc  = "qdisc"
 	kindFilter = "tc filter"
@@ -455,6 +456,12 @@ func (b *builder) complete(a *netlink.LinkAttrs, port *platform.Port) {
 		}
 	}
 	slices.SortFunc(port.Addrs, func(x, y flow.Addr) int { return slices.Compare(x[:], y[:]) })
+	if port.MAC == 0 && port.VM == "" {
+		// Somebody is there, but who is not known before the first packet. Until then it is no machine: a tap that should have it
+		// could not tell its packets from others.
+		port.Kind = platform.PortOther
+		port.Tags[tagSilent] = "true"
+	}
 }
 
 // ownerOf reads the owner out of the alias of a device of ours.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -73,6 +74,7 @@ type watcher struct {
 	update func(platform.Update)
 	kick   chan struct{} // something changed
 	learnt chan struct{} // an address was learnt or forgotten
+	silent atomic.Bool   // there is a port whose machine is known by its first packet alone
 
 	mu     sync.Mutex
 	guests *libvirt.State // nil until libvirt has told something
@@ -105,7 +107,7 @@ func (w *watcher) notices(ctx context.Context, fd int) error {
 		case err != nil:
 			return fmt.Errorf("linux: %s: netlink: %w", w.p.cfg.Name, err)
 		default:
-			if w.urgent(buf[:n]) {
+			if w.silent.Load() || w.urgent(buf[:n]) {
 				poke(w.kick)
 			} else {
 				poke(w.learnt)
@@ -209,8 +211,9 @@ func (w *watcher) look(counters bool) error {
 
 // arrivals notes which ports have come since the last look, and forgets those that have gone.
 func (w *watcher) arrivals(now *platform.Snapshot) {
-	links := make(map[int]bool, len(now.Ports))
+	links, silent := make(map[int]bool, len(now.Ports)), false
 	for _, p := range now.Ports {
+		silent = silent || p.Tags[tagSilent] != "" && p.Up
 		i, _ := strconv.Atoi(p.Tags[tagIndex])
 		if links[i] = true; w.links != nil && !w.links[i] {
 			w.p.arrival(i)
@@ -222,6 +225,7 @@ func (w *watcher) arrivals(now *platform.Snapshot) {
 		}
 	}
 	w.links = links
+	w.silent.Store(silent)
 }
 
 func sameError(a, b error) bool {
