@@ -43,6 +43,7 @@ verbose: true
 	want := Settings{
 		Data: "/srv/flows", HTTP: "127.0.0.1:2", HTTPHosts: []string{"a", "b", "c"}, Flows: []string{"127.0.0.1:2055", "[::1]:4739"},
 		QueryMemory: 128 << 20, QueryTimeout: 9 * time.Second, Flush: 3 * time.Second, KeepRollups: 9600 * time.Hour, KeepSize: 1000, Verbose: true,
+		AgentsLease: 5 * time.Minute, ControlOwner: "crosstap",
 	}
 	if diff := cmp.Diff(want, s); diff != "" {
 		t.Errorf("settings (-want +got):\n%s", diff)
@@ -52,6 +53,8 @@ verbose: true
 		"query-timeout": "CROSSTAP_QUERY_TIMEOUT", "flush": "--flush", "keep": "default", "keep-rollups": "default", "keep-size": path + ":9", "verbose": path + ":10",
 		"exporters": "default", "flows-allow": "default", "flows-buffer": "default", "flows-cert": "default", "flows-client-ca": "default", "flows-key": "default",
 		"flows-sockets": "default", "outputs": "default", "elements": "default",
+		"agents": "default", "agents-cert": "default", "agents-key": "default", "agents-lease": "default", "control-owner": "default", "role": "default", "store": "default",
+		"bus": "default", "bus-listen": "default", "bus-size": "default",
 	}
 	if diff := cmp.Diff(origins, from); diff != "" {
 		t.Errorf("origins (-want +got):\n%s", diff)
