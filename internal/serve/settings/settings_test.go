@@ -43,7 +43,7 @@ verbose: true
 	want := Settings{
 		Data: "/srv/flows", HTTP: "127.0.0.1:2", HTTPHosts: []string{"a", "b", "c"}, Flows: []string{"127.0.0.1:2055", "[::1]:4739"},
 		QueryMemory: 128 << 20, QueryTimeout: 9 * time.Second, Flush: 3 * time.Second, KeepRollups: 9600 * time.Hour, KeepSize: 1000, Verbose: true,
-		AgentsLease: 5 * time.Minute, ControlOwner: "crosstap",
+		AgentsLease: 5 * time.Minute, ControlOwner: "crosstap", Role: RoleAll, BusSize: 10e9,
 	}
 	if diff := cmp.Diff(want, s); diff != "" {
 		t.Errorf("settings (-want +got):\n%s", diff)
