@@ -1,9 +1,12 @@
 package report_test
 
 import (
+	"errors"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,6 +17,46 @@ import (
 
 // t0 is the start of the test's time: 2026-11-21 10:00:00 UTC.
 var t0 = time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC)
+
+// TestMain closes the store that tests share.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if shared.close != nil {
+		shared.close()
+	}
+	os.Exit(code)
+}
+
+var shared struct {
+	once    sync.Once
+	recs    []flow.Record
+	reports *report.Reports
+	close   func()
+}
+
+// sharedLab is a store that tests share, and its records; they change neither.
+func sharedLab(t testing.TB) ([]flow.Record, *report.Reports) {
+	t.Helper()
+	shared.once.Do(func() {
+		dir, err := os.MkdirTemp("", "crosstap-report-test-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		recs := lab(1, 400)
+		s, err := segment.Open(segment.Config{Dir: dir, MinFree: -1, QueryMemory: 128 << 20, Now: func() time.Time { return t0 }})
+		if err == nil {
+			err = errors.Join(s.Append(t.Context(), recs), s.Flush(t.Context()))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		shared.recs, shared.reports, shared.close = recs, report.New(s), func() { s.Close(); os.RemoveAll(dir) }
+	})
+	if shared.reports == nil {
+		t.Fatal("the store that tests share could not be made")
+	}
+	return slices.Clone(shared.recs), shared.reports
+}
 
 func stored(t testing.TB, recs []flow.Record) *report.Reports {
 	t.Helper()
