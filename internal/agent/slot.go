@@ -212,7 +212,7 @@ func (s *slot) quit(r *running) {
 	if s.now != r { // it had ended by itself
 		return
 	}
-	s.before = merge(s.before, r.tap.Statements())
+	s.before = merge(s.before, closed(r.tap.Statements()))
 	s.now = nil
 }
 
@@ -267,7 +267,7 @@ func (s *slot) watch(r *running) {
 	if s.now != r || r.quits {
 		return
 	}
-	s.before = merge(s.before, r.tap.Statements())
+	s.before = merge(s.before, closed(r.tap.Statements()))
 	s.now = nil
 	if r.err == nil && r.spec.TTL > 0 {
 		s.state, s.err = agentapi.StateEnded, ""
@@ -313,6 +313,16 @@ func Describe(name string, t *tap.Tap) agentapi.Tap {
 		out.To = append(out.To, agentapi.Destination{URL: d.URL, Unit: string(d.Unit), Sent: d.Sent, Queued: d.Queued, Shed: d.Shed, Errors: d.Errors, Error: d.LastError})
 	}
 	return out
+}
+
+// closed returns the books of a tap that has ended. What it holds waits on the disk, and whoever opens that next counts it as received.
+func closed(books []ledger.Statement) []ledger.Statement {
+	for i := range books {
+		if b := &books[i]; b.Held > 0 && uint64(b.Held) <= b.In {
+			b.In, b.Held = b.In-uint64(b.Held), 0
+		}
+	}
+	return books
 }
 
 // merge adds books to those of the taps before. Neither is changed.

@@ -88,6 +88,7 @@ func spoolName(t *Target) string {
 // start opens the spool and begins to send. The function that it returns ends that: what the collector does not
 // take in time is spooled, or dropped.
 func (w *stream) start(ctx context.Context) (stop func()) {
+	turns.join(w)
 	busy := !w.openSpool()
 	done := make(chan struct{})
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -117,6 +118,9 @@ func (w *stream) start(ctx context.Context) (stop func()) {
 func (w *stream) openSpool() bool {
 	if w.dir == "" {
 		return true
+	}
+	if !turns.mine(w) {
+		return false
 	}
 	sp, damaged, err := openSpool(w.dir, w.s.target.SpoolBytes)
 	if err != nil {
@@ -160,10 +164,20 @@ func (w *stream) awaitSpool(ctx context.Context) {
 
 // end puts what is left into the spool, or drops it.
 func (w *stream) end() {
+	defer turns.leave(w)
+	w.mu.Lock()
+	waits := w.spool == nil
+	w.mu.Unlock()
+	if waits {
+		w.openSpool() // it may have become free since the last attempt
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.ended = true
 	w.spill()
+	if n := len(w.mem); n > 0 {
+		w.s.log.Warn("messages are given up at the end: there is no spool", "messages", n, "dir", w.dir)
+	}
 	for _, p := range w.mem {
 		w.lose(DropStopped, p)
 	}
