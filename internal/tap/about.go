@@ -36,7 +36,7 @@ func (t *Tap) about(x *about.Exporter) {
 // random reports whether packets are chosen by chance. Whole conversations are: their hashes choose them.
 func (t *Tap) random() bool {
 	g := t.spec.Groom
-	return g != nil && g.Sample != nil && g.Sample.Mode != groom.SampleEvery
+	return t.path.random || g != nil && g.Sample != nil && g.Sample.Mode != groom.SampleEvery
 }
 
 func stage(s ledger.Statement) about.Stage {

@@ -44,6 +44,9 @@ type inKernel struct {
 	ways    []kernel.Way
 	why     string // why this path
 
+	sample kernel.Sample // drawn by the source of the kernel
+	random bool          // by chance or by conversation
+
 	// mirrors
 	wishes []mirrorWish
 	copies atomic.Pointer[copies] // once they run
@@ -217,11 +220,12 @@ func (w *mirrorWish) groom(g *groom.Spec) (why string) {
 // chooseSource finds out which source of the kernel can do for the tap what it is asked for.
 func (t *Tap) chooseSource(k *inKernel) (why string) {
 	s := &t.spec
+	t.sampleInKernel(k)
 	switch {
 	case t.to.records() && len(t.to.frames) == 0 && !t.to.discardFrames && len(t.to.sflow) == 0 && s.SnapLen == 0:
 		switch {
 		case s.Groom != nil:
-			return "groom steps need frames: give --snap 160 to have the kernel hand headers over, or --path ring"
+			return "groom steps but a sample need frames: give --snap 160 to have the kernel hand headers over, or --path ring"
 		case s.Biflow:
 			return "the kernel's flow table knows no two directions together: leave --biflow out, give --snap 160, or --path ring"
 		case s.Limit.Frames != 0 || s.Limit.Bytes != 0:
@@ -236,10 +240,30 @@ func (t *Tap) chooseSource(k *inKernel) (why string) {
 	return ""
 }
 
+// sampleInKernel has the source draw the sample, where it is the first thing that groom would do.
+func (t *Tap) sampleInKernel(k *inKernel) {
+	g := t.spec.Groom
+	if g == nil || g.Sample == nil || g.Repair != nil || g.Strip != nil || g.Dedup != nil {
+		return
+	}
+	var w mirrorWish
+	if w.groom(&groom.Spec{Sample: g.Sample}) != "" {
+		return
+	}
+	k.sample, k.random = w.sample, w.sample.Mode != kernel.Every
+	t.sample = uint32(w.sample.Rate)
+	rest := *g
+	rest.Sample = nil
+	if t.spec.Groom = &rest; rest == (groom.Spec{}) {
+		t.spec.Groom = nil
+	}
+}
+
 // makeKernelSource makes the source when that is in the kernel. The first way is tried; what the kernel lacks is found when it opens.
 func (t *Tap) makeKernelSource() (err error) {
 	s, k := &t.spec, t.path
-	c := kernel.Config{Interfaces: s.Interfaces, NetNS: s.NetNS, IngressOnly: s.IngressOnly, Promiscuous: s.Promiscuous, Way: k.ways[0], Filter: s.Filter, Resolver: s.Resolver, Log: s.Log}
+	c := kernel.Config{Interfaces: s.Interfaces, NetNS: s.NetNS, IngressOnly: s.IngressOnly, Promiscuous: s.Promiscuous, Way: k.ways[0], Filter: s.Filter, Resolver: s.Resolver,
+		Sample: k.sample, Log: s.Log}
 	ring := min(max(s.RingBytes/2, 1<<20), kernel.DefaultRing)
 	if k.product == headProduct {
 		k.headers, err = kernel.NewHeaders(kernel.HeadersConfig{Config: c, Keep: max(s.SnapLen, kernel.MinKeep), RingBytes: ring, Ready: s.Ready})

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -143,13 +144,35 @@ func TestPathIsChosen(t *testing.T) {
 	f("tcx", "", "", "vxlan://10.0.0.9?vni=1", "^tcx: copies that go only")
 	f("tcx", "", "", "flows:-", "^tcx: packets are counted")
 	f("clsact", "", "", "flows:-", "^clsact: packets are counted")
-	f("tcx", "", "dedup", "flows:-", "^error: tap: path tcx: groom steps need frames")
+	f("tcx", "", "dedup", "flows:-", "^error: tap: path tcx: groom steps but a sample need frames")
+	f("tcx", "", "sample=16/random", "flows:-", "^tcx: packets are counted")
+	f("tcx", "", "sample=16/keep=syn", "flows:-", "^error: tap: path tcx: groom steps but")
 	f("tcx", "", "", "flows:-", "^error: tap: path tcx: .*two directions", func(s *tap.Spec) { s.Biflow = true })
 	f("tcx", "", "", "flows:-", "^tcx: headers", func(s *tap.Spec) { s.SnapLen = 160 })
 	f("tcx", "", "", "null:frames", "^error: tap: path tcx: whole frames")
 	f("tcx", "", "", "null:frames", "^tcx: headers", func(s *tap.Spec) { s.SnapLen = 96 })
 	f("tcx", "", "", "null:frames", "^error: tap: path tcx: programs in the kernel are for interfaces", func(s *tap.Spec) { s.Interfaces, s.File = nil, "x.pcap" })
 	f("fast", "", "", "null:frames", "^error: tap: path \"fast\": want auto, tcx, clsact, ring")
+}
+
+// A sample of packets that are counted in the kernel: records tell the rate, and the frames that come up to the meter are of the sample, too.
+func TestSampledFlowsInTheKernel(t *testing.T) {
+	a, middle, _ := hosts(t)
+	var lines bytes.Buffer
+	spec := tap.DefaultSpec()
+	spec.Interfaces, spec.NetNS, spec.To, spec.Stdout, spec.Path = []string{"p0"}, middle.Path(), []string{"flows:-"}, &lines, tap.PathTCX
+	spec.Groom, spec.Filter, spec.IngressOnly = groomed(t, "sample=8"), "udp dst port 7000 or udp dst port 4789", true
+	line, stop := start(t, spec)
+	a.Sh("bash -c 'for i in $(seq 400); do echo $i > /dev/udp/10.9.0.2/7000; echo $i > /dev/udp/10.10.0.2/7000; done'")
+	stop()
+	text := lines.String()
+	got, packets := measured(t, &lines)
+	if least := uint64(2 * 400 / 8); packets < least || packets > least+uint64(runtime.NumCPU())+8 { // and a few of ARP in the tunnel
+		t.Errorf("%d packets are in the records: %v; %+v", packets, got, line.Statements())
+	}
+	if !strings.Contains(text, `"sampling":8`) || strings.Contains(text, `"sampling":1,`) {
+		t.Errorf("records: %.900s", text)
+	}
 }
 
 // Mirrors in the kernel: two destinations with filters of their own, in two formats, on two interfaces.
