@@ -6,5 +6,5 @@ test('the greatest is the strongest, nothing is nothing', () => {
   expect(strength(0, 100)).toBe(0)
   expect(strength(5, 0)).toBe(0)
 })
-test('a hundredth is still seen', () => expect(strength(1, 100)).toBe(0.1))
+test('a thousandth is still seen', () => expect(strength(1, 1000)).toBeCloseTo(0.1))
 test('each line has its own height', () => expect(heightOf(3) - heightOf(2)).toBe(24))

@@ -13,9 +13,9 @@ const KEY = 26 // the scale below
 /** heightOf is what a heat map of so many lines needs. */
 export const heightOf = (lines: number): number => lines * ROW + AXIS + KEY + 6
 
-/** strength gives how strong a value's colour is, 0 to 1: its square root, so that small flows are seen beside great ones. */
+/** strength gives how strong a value's colour is, 0 to 1: its cube root, so that small flows are seen beside great ones. */
 export function strength(value: number, most: number): number {
-  return most > 0 ? Math.sqrt(Math.max(0, Math.min(1, value / most))) : 0
+  return most > 0 ? Math.cbrt(Math.max(0, Math.min(1, value / most))) : 0
 }
 
 /** HeatMap draws into a canvas of its own below node. */

@@ -45,10 +45,10 @@ export function hostColumns(ports: TopologyPort[]): Column<TopologyHost>[] {
   const own = (h: TopologyHost) => ports.filter((p) => p.host === h.name && p.platform === h.platform)
   return [
     { id: 'name', label: t.host, width: 96, grow: 1, cell: (h) => [host(h.name), ...(h.down ? [{ text: t.down, bad: true, keep: true }] : [])] },
-    { id: 'platform', label: t.platform, width: 80, grow: 1, cell: (h) => [{ text: h.platform || v.inventory.source, faint: !h.platform }] },
-    { id: 'vteps', label: t.vteps, width: 104, grow: 1, cell: (h) => several(h.vteps, 'vtep') },
-    { id: 'observers', label: t.observers, width: 100, grow: 2, cell: (h) => several(h.observers?.map((o) => o.name) ?? null, 'observer') },
-    { id: 'machines', label: t.machines, width: 72, num: true, cell: (h) => num(count(new Set(own(h).filter((p) => p.vm).map((p) => p.vm_id || p.vm)).size)) },
+    { id: 'platform', label: t.platform, width: 72, grow: 1, cell: (h) => [{ text: h.platform || m.none, faint: !h.platform }] },
+    { id: 'vteps', label: t.vteps, width: 96, grow: 1, cell: (h) => several(h.vteps, 'vtep') },
+    { id: 'observers', label: t.observers, width: 92, grow: 2, cell: (h) => several(h.observers?.map((o) => o.name) ?? null, 'observer') },
+    { id: 'machines', label: t.vms, title: t.machines, width: 48, num: true, cell: (h) => num(count(new Set(own(h).filter((p) => p.vm).map((p) => p.vm_id || p.vm)).size)) },
     { id: 'ports', label: t.ports, width: 48, num: true, cell: (h) => num(count(own(h).length)) },
     { id: 'taps', label: t.taps, width: 46, num: true, cell: (h) => num(count(own(h).filter((p) => p.taps?.length).length)) },
   ]
