@@ -33,6 +33,7 @@ type lab struct {
 // foreign machine x is on a bridge of its own on h1.
 func newLab(t *testing.T) *lab {
 	t.Helper()
+	t.Parallel() // they mostly wait
 	testkit.Tool(t, "tc")
 	l := &lab{t: t, underlay: testns.New(t), hosts: map[string]*testns.Space{}, vms: map[string]*testns.Space{}, mac: map[string]flow.MAC{}}
 	l.underlay.Sh("ip link add sw type bridge && ip link set sw up")

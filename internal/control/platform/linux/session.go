@@ -176,7 +176,7 @@ func (l *planner) sources(s *platform.Session, to []string) *platform.Refusal {
 			if dir == platform.Egress {
 				c.except, c.noBcast = s.ExceptFrom, announcers[domain(port)] != port.ID
 			}
-			code, residual, err := c.program()
+			code, residual, err := l.program(&c)
 			if r := filterRefusal(residual, err); r != nil {
 				return r
 			}
@@ -187,6 +187,23 @@ func (l *planner) sources(s *platform.Session, to []string) *platform.Refusal {
 		l.filters[port] = append(l.filters[port], list...)
 	}
 	return nil
+}
+
+// compiled is what became of a choice.
+type compiled struct {
+	code, residual string
+	err            error
+}
+
+// program compiles a choice, once for all ports that it is made for.
+func (l *planner) program(c *choice) (code, residual string, err error) {
+	key := fmt.Sprint(c.expression(), c.vlans, c.sample)
+	p, known := l.programs[key]
+	if !known {
+		p.code, p.residual, p.err = c.program()
+		l.programs[key] = p
+	}
+	return p.code, p.residual, p.err
 }
 
 // domain is where a broadcast reaches every port.

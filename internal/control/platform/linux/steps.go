@@ -66,6 +66,7 @@ type planner struct {
 	spared   map[uint32]bool          // sessions that are refused: what they have stays
 	again    map[string]bool          // devices that are made a second time
 	vnis     map[string]string        // tunnel by VNI and port
+	programs map[string]compiled
 	steps    []platform.Step
 	refusals []platform.Refusal
 }
@@ -80,6 +81,7 @@ func (p *Platform) Steps(now *platform.Snapshot, all platform.Want) ([]platform.
 	l := &planner{
 		p: p, now: now, owner: all.Owner, devices: map[string]device{}, users: map[string]platform.Mark{}, filters: map[string][]wanted{},
 		spared: map[uint32]bool{}, again: map[string]bool{}, vnis: map[string]string{},
+		programs: map[string]compiled{},
 	}
 	l.foreignVNIs()
 	l.spare(all.Keep)

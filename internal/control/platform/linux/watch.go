@@ -150,6 +150,7 @@ func (w *watcher) run(ctx context.Context) error {
 	quiet := time.NewTimer(0)
 	defer quiet.Stop()
 	var learnt <-chan struct{}
+	var rest time.Time // nothing is looked at before that
 	poke(w.kick)
 	for {
 		counters := false
@@ -157,7 +158,7 @@ func (w *watcher) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-w.kick:
-			time.Sleep(settle)
+			time.Sleep(max(settle, time.Until(rest)))
 			select {
 			case <-w.kick:
 			default:
@@ -171,17 +172,21 @@ func (w *watcher) run(ctx context.Context) error {
 		}
 		learnt = nil
 		quiet.Reset(calm)
-		if err := w.look(counters); err != nil && ctx.Err() == nil {
+		began := time.Now()
+		err := w.look(counters)
+		rest = time.Now().Add(min(3*time.Since(began), calm)) // a host with thousands of ports must not spend its time on looking
+		if err != nil && ctx.Err() == nil {
 			w.p.log.Warn("the kernel does not answer", "platform", w.p.cfg.Name, "error", err)
 			w.lose(err)
 		}
 	}
 }
 
-// lose tells that what is known may be old.
+// lose tells that what is known may be old. What is told next is whole.
 func (w *watcher) lose(err error) {
 	if w.last != nil {
 		w.update(platform.Update{AtNS: time.Now().UnixNano(), Lost: err})
+		w.last = nil
 	}
 }
 
