@@ -9,8 +9,11 @@ import (
 	"net/http"
 	"net/netip"
 	"path/filepath"
+	"strings"
 
+	"crosstap/internal/agentapi"
 	"crosstap/internal/serve/agent"
+	"crosstap/internal/serve/api"
 )
 
 // agents is the server's side of agents: who they are, and where they come in.
@@ -93,4 +96,51 @@ func (a *agents) handler() http.Handler {
 		_ = json.NewEncoder(w).Encode(map[string]any{"title": "Not Found", "status": http.StatusNotFound, "detail": fmt.Sprintf("there is no agent %q; crosstap get agents lists them", r.PathValue("name"))})
 	})
 	return mux
+}
+
+// findings says what an operator should look at.
+func (a *agents) findings() (out []api.Finding) {
+	if a.hub == nil {
+		return nil
+	}
+	var away, failed, short []string
+	for _, x := range a.hub.Agents() {
+		if x.State == agent.Lost || x.State == agent.Offline {
+			away = append(away, x.Name+" ("+x.State+")")
+			continue
+		}
+		for _, t := range x.Taps {
+			switch {
+			case t.State == agentapi.StateFailed || t.State == agentapi.StateRefused:
+				failed = append(failed, x.Name+"/"+t.Name)
+			case t.State == agentapi.StateRunning && t.Level != governorFull:
+				short = append(short, x.Name+"/"+t.Name+" ("+t.Level+")")
+			}
+		}
+	}
+	for _, f := range []struct {
+		names       []string
+		why, action string
+	}{
+		{away, "are silent", "see crosstap describe agent NAME, and the agent's log; their taps go on until their lease ends"},
+		{failed, "do not run", "crosstap describe agent NAME says why"},
+		{short, "are above their budget and do less of their work", "filter or slice more, raise the budget, or accept it"},
+	} {
+		if len(f.names) > 0 {
+			out = append(out, api.Finding{Level: "warn", What: "agents", Why: fewNames(f.names) + " " + f.why, Action: f.action})
+		}
+	}
+	return out
+}
+
+// governorFull is the level of a tap that does all of its work.
+const governorFull = "full"
+
+// fewNames lists names, and says how many more there are.
+func fewNames(names []string) string {
+	const most = 5
+	if len(names) > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+	}
+	return strings.Join(names, ", ")
 }
