@@ -45,15 +45,18 @@ type Author struct {
 func (l *Line) Apply(ctx context.Context, p *Plan, by Author) (*Outcome, error) {
 	l.applying.Lock()
 	defer l.applying.Unlock()
-	out := &Outcome{State: state.Done, Platforms: []PlatformOutcome{}, Refusals: p.Refusals}
-	if p.Empty() {
-		return out, nil
-	}
 	unlock, err := l.cfg.Store.Lock(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
+	if err := l.renew(ctx, p); err != nil {
+		return nil, err
+	}
+	out := &Outcome{State: state.Done, Platforms: []PlatformOutcome{}, Refusals: p.Refusals}
+	if p.Empty() {
+		return out, nil
+	}
 	if _, err := l.cfg.Store.Interrupt(ctx); err != nil { // whoever was making them held the lock, and is gone
 		return nil, err
 	}
@@ -72,6 +75,26 @@ func (l *Line) Apply(ctx context.Context, p *Plan, by Author) (*Outcome, error) 
 	// the end is noted also when ctx has ended: what was done is done
 	err = l.cfg.Store.Finish(context.WithoutCancel(ctx), id, out.State, string(report), l.cfg.Now())
 	return out, err
+}
+
+// errStale says that a plan which nobody asked for does not know the newest change.
+var errStale = errors.New("control: another change has been made meanwhile")
+
+// renew plans again when another change was made since. It is called with the store's lock, so that the plan stays new.
+func (l *Line) renew(ctx context.Context, p *Plan) error {
+	latest, err := l.cfg.Store.Latest(ctx)
+	if err != nil || latest == p.latest {
+		return err
+	}
+	if p.wanted == nil {
+		return errStale
+	}
+	next, err := l.Plan(ctx, *p.wanted)
+	if err != nil {
+		return err
+	}
+	*p = *next
+	return nil
 }
 
 // run is one change being made.

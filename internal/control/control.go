@@ -269,6 +269,8 @@ type Plan struct {
 	Edits   []state.Edit    `json:"edits"`             // of resources
 	Removed []string        `json:"removed,omitempty"` // taps that end
 
+	wanted    *Wanted     // nil for what nobody asked for
+	latest    int64       // newest change that the plan knows
 	set       *policy.Set // that will be in force
 	list      []*attached
 	snapshots []*platform.Snapshot
@@ -277,6 +279,10 @@ type Plan struct {
 
 // Plan works out what a change would do. It touches nothing.
 func (l *Line) Plan(ctx context.Context, w Wanted) (*Plan, error) {
+	latest, err := l.cfg.Store.Latest(ctx)
+	if err != nil {
+		return nil, err
+	}
 	now, applied, err := l.load(ctx)
 	if err != nil {
 		return nil, err
@@ -288,7 +294,7 @@ func (l *Line) Plan(ctx context.Context, w Wanted) (*Plan, error) {
 	if err := next.Check(); err != nil {
 		return nil, err
 	}
-	p := &Plan{set: next, Edits: edits(now, next)}
+	p := &Plan{wanted: &w, latest: latest, set: next, Edits: edits(now, next)}
 	// platforms that go are still needed once: to take away what is there
 	if p.list, err = l.attach(now.Merged(next)); err != nil {
 		return nil, err

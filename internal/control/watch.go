@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -28,6 +29,8 @@ type Finding struct {
 const (
 	foldFor    = 10 * time.Millisecond // what changes together is planned together
 	checkEvery = 15 * time.Second      // everything is looked at: expiry, leases, drift that no watch tells
+	startFor   = 10 * time.Second      // for all platforms to tell what they have
+	keepFor    = 90 * 24 * time.Hour   // changes that nothing in force goes back to
 	retryMin   = time.Second           // after a change that failed
 	retryMax   = time.Minute
 )
@@ -38,12 +41,13 @@ type loop struct {
 	changed chan struct{}
 	digest  map[string]string // platform/session → the digest last applied
 	retry   time.Duration
+	began   time.Time
 }
 
 // Run keeps the platforms as the resources in force want them, until ctx ends: it follows inventories, sets right what others change
 // (or reports it, as the policy says), lets taps expire and renews leases. Poke tells it that resources have changed.
 func (l *Line) Run(ctx context.Context) error {
-	lo := &loop{line: l, changed: make(chan struct{}, 1), digest: map[string]string{}, retry: retryMin}
+	lo := &loop{line: l, changed: make(chan struct{}, 1), digest: map[string]string{}, retry: retryMin, began: time.Now()}
 	l.mu.Lock()
 	l.poke = lo.changed
 	l.mu.Unlock()
@@ -51,6 +55,9 @@ func (l *Line) Run(ctx context.Context) error {
 		return err
 	} else if n > 0 {
 		l.log.Warn("changes were interrupted; what they wanted is completed now", "changes", n)
+	}
+	if err := l.cfg.Store.Forget(ctx, l.cfg.Now().Add(-keepFor)); err != nil {
+		return err
 	}
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
@@ -96,6 +103,10 @@ func (l *Line) Poke() {
 // once compares what is with what shall be, and sets it right.
 func (lo *loop) once(ctx, watching context.Context) error {
 	l := lo.line
+	latest, err := l.cfg.Store.Latest(ctx)
+	if err != nil {
+		return err
+	}
 	set, applied, err := l.load(ctx)
 	if err != nil {
 		return err
@@ -106,13 +117,16 @@ func (lo *loop) once(ctx, watching context.Context) error {
 	}
 	l.detach(set)
 	lo.watch(watching, list)
-	p := &Plan{set: set}
+	p := &Plan{latest: latest, set: set}
 	for _, a := range list {
 		l.mu.Lock()
 		seen := a.seen
 		l.mu.Unlock()
+		if seen == nil && time.Since(lo.began) < startFor {
+			return nil // what is copied elsewhere is not known before all have told; their watches wake the loop
+		}
 		if seen == nil {
-			continue // its watch tells soon
+			continue
 		}
 		p.list, p.snapshots = append(p.list, a), append(p.snapshots, seen)
 	}
@@ -199,6 +213,9 @@ func (lo *loop) settle(ctx context.Context, p *Plan, set *policy.Set) error {
 		for _, s := range w.Sessions {
 			key := name + "/" + s.Mark.Key()
 			want[key] = s.Mark.Digest
+			if lo.digest[key] == "" && marked(p.snapshots, name, &s) {
+				lo.digest[key] = s.Mark.Digest // made before this process began
+			}
 			moved = moved || lo.digest[key] != s.Mark.Digest
 		}
 	}
@@ -224,6 +241,10 @@ func (lo *loop) settle(ctx context.Context, p *Plan, set *policy.Set) error {
 	}
 	from := l.cfg.Now()
 	out, err := l.Apply(ctx, p, Author{Who: "crosstap", Why: reasons(p.Steps), Action: action})
+	if errors.Is(err, errStale) {
+		l.Poke()
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -233,6 +254,21 @@ func (lo *loop) settle(ctx context.Context, p *Plan, set *policy.Set) error {
 	}
 	lo.digest = want
 	return nil
+}
+
+// marked reports whether a platform has an object with the mark of a session as it shall be.
+func marked(snapshots []*platform.Snapshot, name string, s *platform.Session) bool {
+	for _, snap := range snapshots {
+		if snap.Platform != name {
+			continue
+		}
+		for _, o := range snap.Objects {
+			if o.Mark.Owner == s.Mark.Owner && o.Mark.Key() == s.Mark.Key() && o.Mark.Digest == s.Mark.Digest {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (o *Outcome) firstError() string {

@@ -222,6 +222,14 @@ func (s *Store) Ever(ctx context.Context, kind string) (map[string]bool, error) 
 	return out, rows.Err()
 }
 
+// Latest returns the number of the newest change, 0 when there is none: whoever has seen it knows everything.
+func (s *Store) Latest(ctx context.Context) (id int64, err error) {
+	if err := s.db.QueryRowContext(ctx, "SELECT COALESCE(MAX(id), 0) FROM changes").Scan(&id); err != nil {
+		return 0, fmt.Errorf("state: %w", err)
+	}
+	return id, nil
+}
+
 // Journal notes the state of a step of a change.
 func (s *Store) Journal(ctx context.Context, st Step) error {
 	err := s.write(ctx, func(tx *sql.Tx) error {

@@ -158,10 +158,7 @@ func (b *builder) keep(s *platform.Snapshot) map[string]bool {
 // look gathers the ports of all platforms.
 func (b *builder) look() {
 	tenants := newTenants(b.in.Set)
-	for _, s := range b.in.Snapshots {
-		if s.Lost != nil {
-			continue
-		}
+	for _, s := range b.in.Snapshots { // of one that does not answer what was known last: its sessions go on
 		b.copied[s.Platform] = map[string]bool{}
 		for _, o := range s.Objects {
 			for _, p := range o.Outputs {

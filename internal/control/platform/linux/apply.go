@@ -98,7 +98,7 @@ func ours(l netlink.Link) bool {
 	return strings.HasPrefix(a.Name, platform.MarkPrefix) && (a.Alias == "" || strings.HasPrefix(a.Alias, platform.MarkKey+" "))
 }
 
-// ensureDevice makes a device or completes it.
+// ensureDevice makes a device or completes it. One that it made and cannot complete goes again.
 func (p *Platform) ensureDevice(d *device) error {
 	l, err := p.link(d.Name)
 	if err != nil {
@@ -106,10 +106,14 @@ func (p *Platform) ensureDevice(d *device) error {
 	}
 	switch {
 	case l == nil:
-		if err := p.socket.do(d.create()...); err != nil {
-			_ = p.removeDevice(d.Name) // when only the alias failed
-			return err
+		err := p.socket.do(d.create()...)
+		if err == nil {
+			err = p.complete(d)
 		}
+		if err != nil {
+			_ = p.removeDevice(d.Name) // the first error counts
+		}
+		return err
 	case !ours(l):
 		return fmt.Errorf("%w: a foreign device has the name %s", platform.ErrChanged, d.Name)
 	case l.Attrs().Alias != d.Alias:
@@ -117,16 +121,26 @@ func (p *Platform) ensureDevice(d *device) error {
 			return err
 		}
 	}
+	return p.complete(d)
+}
+
+// complete takes a tunnel device up, and reads back what it is.
+func (p *Platform) complete(d *device) error {
 	if d.Kind == "bridge" {
 		return nil
 	}
 	if err := disableIPv6(p.space, d.Name); err != nil {
 		return fmt.Errorf("keep %s silent: %w", d.Name, err)
 	}
-	if err := p.socket.do(d.up()); err != nil {
+	err := p.socket.do(d.up())
+	if errors.Is(err, unix.EADDRINUSE) {
+		return fmt.Errorf("%w: UDP port %d belongs to another overlay of this host; give the destination another port, such as vxlan://%s:4790", err, d.UDP, d.Addr)
+	}
+	if err != nil {
 		return err
 	}
-	if l, err = p.link(d.Name); err != nil || l == nil || l.Attrs().Alias != d.Alias || l.Attrs().RawFlags&unix.IFF_UP == 0 {
+	l, err := p.link(d.Name)
+	if err != nil || l == nil || l.Attrs().Alias != d.Alias || l.Attrs().RawFlags&unix.IFF_UP == 0 {
 		return fmt.Errorf("%w: %s is not as it was made (%v)", platform.ErrChanged, d.Name, err)
 	}
 	return nil

@@ -125,27 +125,35 @@ func (t *machineTarget) write(ctx context.Context, have, want fields) error {
 		return t.clone(ctx, want)
 	}
 	vm := object.NewVirtualMachine(t.c.client, t.vm.Self)
-	if have["note"] != want["note"] {
-		task, err := vm.Reconfigure(ctx, types.VirtualMachineConfigSpec{Annotation: want["note"]})
-		if err := wait(ctx, task, err); err != nil {
-			return err
-		}
-	}
 	if have["host"] != want["host"] {
 		task, err := vm.Relocate(ctx, types.VirtualMachineRelocateSpec{Host: &t.host}, types.VirtualMachineMovePriorityDefaultPriority)
 		if err := wait(ctx, task, err); err != nil {
 			return err
 		}
 	}
-	return t.pin(ctx, t.vm.Self)
+	if err := t.pin(ctx, t.vm.Self); err != nil {
+		return err
+	}
+	return t.note(ctx, t.vm.Self, have["note"], want["note"])
 }
+
+// note writes the notes of the VM. It comes last: a VM whose notes are not as they shall be is looked at again.
+func (t *machineTarget) note(ctx context.Context, vm types.ManagedObjectReference, have, want string) error {
+	if have == want {
+		return nil
+	}
+	task, err := object.NewVirtualMachine(t.c.client, vm).Reconfigure(ctx, types.VirtualMachineConfigSpec{Annotation: want})
+	return wait(ctx, task, err)
+}
+
+// unfinished stands in the notes of a clone until it is pinned to its host.
+const unfinished = " unfinished"
 
 // destroy removes a VM that we made, with its disks. One that somebody made for us only loses the mark.
 func (t *machineTarget) destroy(ctx context.Context, have fields) error {
 	vm := object.NewVirtualMachine(t.c.client, t.vm.Self)
 	if noteWord(have["note"], "image") == "" {
-		task, err := vm.Reconfigure(ctx, types.VirtualMachineConfigSpec{Annotation: " "}) // an empty text changes nothing
-		return wait(ctx, task, err)
+		return t.note(ctx, t.vm.Self, have["note"], " ") // an empty text would change nothing
 	}
 	if err := t.unpin(ctx); err != nil {
 		return err
@@ -176,7 +184,7 @@ func (t *machineTarget) clone(ctx context.Context, want fields) error {
 	}
 	spec := types.VirtualMachineCloneSpec{
 		Location: types.VirtualMachineRelocateSpec{Host: &t.host, Pool: pool, Datastore: store},
-		Config:   &types.VirtualMachineConfigSpec{Annotation: want["note"]},
+		Config:   &types.VirtualMachineConfigSpec{Annotation: want["note"] + unfinished},
 	}
 	for _, d := range template.Config.Hardware.Device {
 		if _, ok := d.(types.BaseVirtualEthernetCard); ok {
@@ -207,22 +215,25 @@ func (t *machineTarget) finish(ctx context.Context, made types.ManagedObjectRefe
 		return err
 	}
 	t.vm = &vm
-	spec := types.VirtualMachineConfigSpec{}
-	if vm.Config.Annotation != want["note"] {
-		spec.Annotation = want["note"]
+	if err := t.note(ctx, made, vm.Config.Annotation, want["note"]+unfinished); err != nil {
+		return err
 	}
+	spec := types.VirtualMachineConfigSpec{}
 	for _, d := range vm.Config.Hardware.Device {
 		if _, ok := d.(types.BaseVirtualEthernetCard); ok {
 			spec.DeviceChange = append(spec.DeviceChange, &types.VirtualDeviceConfigSpec{Operation: types.VirtualDeviceConfigSpecOperationRemove, Device: d})
 		}
 	}
-	if spec.Annotation != "" || len(spec.DeviceChange) > 0 {
+	if len(spec.DeviceChange) > 0 {
 		task, err := object.NewVirtualMachine(t.c.client, made).Reconfigure(ctx, spec)
 		if err := wait(ctx, task, err); err != nil {
 			return err
 		}
 	}
-	return t.pin(ctx, made)
+	if err := t.pin(ctx, made); err != nil {
+		return err
+	}
+	return t.note(ctx, made, "", want["note"])
 }
 
 // template finds the machine to clone by its name.
@@ -351,20 +362,20 @@ func (t *machineTarget) adapterSpec(ctx context.Context, want []string) (*types.
 	return spec, nil
 }
 
-// backing finds a port group of the VM's host by its name.
+// backing finds a port group by its name: a distributed one, else the standard one of the VM's host.
 func (t *machineTarget) backing(ctx context.Context, name string) (types.BaseVirtualDeviceBackingInfo, error) {
-	var h mo.HostSystem
-	if err := get(ctx, t.c, *t.vm.Runtime.Host, &h, "network"); err != nil {
+	refs, err := list(ctx, t.c, "DistributedVirtualPortgroup")
+	if err != nil {
 		return nil, err
 	}
-	if len(h.Network) > 0 {
-		var nets []mo.Network
-		if err := property.DefaultCollector(t.c.client).Retrieve(ctx, h.Network, []string{"name"}, &nets); err != nil {
+	if len(refs) > 0 {
+		var groups []mo.DistributedVirtualPortgroup
+		if err := property.DefaultCollector(t.c.client).Retrieve(ctx, refs, []string{"name"}, &groups); err != nil {
 			return nil, err
 		}
-		for _, n := range nets {
-			if n.Self.Type == "DistributedVirtualPortgroup" && unescape(n.Name) == name {
-				return object.NewDistributedVirtualPortgroup(t.c.client, n.Self).EthernetCardBackingInfo(ctx)
+		for _, g := range groups {
+			if unescape(g.Name) == name {
+				return object.NewDistributedVirtualPortgroup(t.c.client, g.Self).EthernetCardBackingInfo(ctx)
 			}
 		}
 	}

@@ -167,3 +167,32 @@ func (v *machineAPI) migrate(ctx *simulator.Context, to ref) types.BaseMethodFau
 	})
 	return nil
 }
+
+// CloneVMTask clones the VM. vcsim leaves the notes of the specification aside.
+func (v *machineAPI) CloneVMTask(ctx *simulator.Context, req *types.CloneVM_Task) soap.HasFault {
+	if req.Spec.Config == nil || req.Spec.Config.Annotation == "" {
+		return v.VirtualMachine.CloneVMTask(ctx, req)
+	}
+	task := simulator.CreateTask(v.VirtualMachine, "cloneVm", func(*simulator.Task) (types.AnyType, types.BaseMethodFault) {
+		body, ok := v.VirtualMachine.CloneVMTask(ctx, req).(*methods.CloneVM_TaskBody)
+		if !ok || body.Fault_ != nil {
+			return nil, &types.InvalidArgument{InvalidProperty: "folder"}
+		}
+		inner, ok := v.x.registry.Get(body.Res.Returnval).(*simulator.Task)
+		if !ok {
+			return nil, &types.NotFound{}
+		}
+		inner.Wait()
+		if inner.Info.Error != nil {
+			return nil, inner.Info.Error.Fault
+		}
+		made, _ := inner.Info.Result.(ref)
+		if vm, ok := v.x.registry.Get(made).(*simulator.VirtualMachine); ok {
+			ctx.WithLock(vm, func() {
+				ctx.Update(vm, []types.PropertyChange{{Name: "config.annotation", Val: req.Spec.Config.Annotation}})
+			})
+		}
+		return made, nil
+	})
+	return &methods.CloneVM_TaskBody{Res: &types.CloneVM_TaskResponse{Returnval: task.Run(ctx)}}
+}
