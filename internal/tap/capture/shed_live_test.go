@@ -13,6 +13,7 @@ import (
 
 	"crosstap/internal/filter"
 	"crosstap/internal/frame"
+	"crosstap/internal/testkit"
 )
 
 // told sets what is left out and waits until that holds.
@@ -94,5 +95,34 @@ func (l *live) settled(t *testing.T, n int) {
 		if time.Now().After(end) {
 			t.Fatalf("%+v, want %d frames", l.Book().Read(), n)
 		}
+	}
+}
+
+// BenchmarkGoverned is what the kernel takes for one frame with the program that counts and leaves out.
+func BenchmarkGoverned(b *testing.B) {
+	testkit.Root(b)
+	frame := governedFrames(1)[0]
+	for _, c := range []struct {
+		name string
+		Shed
+	}{{"full", Shed{}}, {"sliced", Shed{Snap: 160}}, {"sampled", Shed{Snap: 160, Sample: 16}}} {
+		b.Run(c.name, func(b *testing.B) {
+			g, err := newGovernor(nil, 1, filter.Translate)
+			if err != nil {
+				b.Skip(err)
+			}
+			defer g.close()
+			if err := g.set(c.Shed); err != nil {
+				b.Fatal(err)
+			}
+			const repeat = 1_000_000
+			_, took, err := g.prog.Benchmark(frame, repeat, nil)
+			if err != nil {
+				b.Skip(err)
+			}
+			for b.Loop() { // it is not this that is measured
+			}
+			b.ReportMetric(float64(took.Nanoseconds()), "ns/frame")
+		})
 	}
 }
