@@ -4,12 +4,15 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"crosstap/internal/ovsdb/ovstest"
 	"crosstap/internal/tap/testns"
@@ -104,6 +107,79 @@ spec:
 		t.Errorf("left: %s", left)
 	}
 	f(exitUsage, "did you mean \"select\"?", "plan", "-f", mistaken(t, dir))
+}
+
+// The same through a server, which sets right what others change.
+func TestPoliciesOfServer(t *testing.T) {
+	host := testns.New(t)
+	db := ovstest.New(t, host.Do)
+	db.Switch()
+	db.Vsctl("add-br br-int -- set bridge br-int datapath_type=netdev")
+	for _, vm := range []string{"web-1", "ids"} {
+		db.Vsctl(fmt.Sprintf("add-port br-int t%s -- set interface t%s type=internal external_ids:iface-id=%s external_ids:vm-uuid=%s", vm, vm, vm, vm))
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "taps.yaml")
+	text := "apiVersion: crosstap/v1\nkind: Platform\nmetadata: {name: kvm-1}\nspec: {kind: ovs, host: kvm-1, address: \"unix:" + db.Socket() + "\"}\n---\n" +
+		"apiVersion: crosstap/v1\nkind: Destination\nmetadata: {name: ids}\nspec: {port: {vm: ids}}\n---\n" +
+		"apiVersion: crosstap/v1\nkind: Tap\nmetadata: {name: web}\nspec: {select: 'vm = web-1', destinations: [ids]}\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		root := newRoot()
+		root.SetOut(io.Discard)
+		root.SetErr(io.Discard)
+		root.SetArgs([]string{"serve", "--data", filepath.Join(dir, "data"), "--http", addr, "--flows", "127.0.0.1:0"})
+		ended <- root.ExecuteContext(ctx)
+	}()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	}()
+	eventually := func(what string, f func() bool) {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); !f(); time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("not %s after a minute", what)
+			}
+		}
+	}
+	server := "--server=http://" + addr
+	eventually("listening", func() bool { c, err := net.Dial("tcp", addr); return err == nil && c.Close() == nil })
+	f := func(code int, want string, args ...string) {
+		t.Helper()
+		out, got := command(t, append(args, server)...)
+		if got != code || !strings.Contains(out, want) {
+			t.Errorf("crosstap %s: exit code %d\n%s\nwant %d and %s", strings.Join(args, " "), got, out, code, want)
+		}
+	}
+	mirrors := func() string { return strings.Trim(db.Vsctl("--no-headings --columns=name list mirror"), `"`) }
+	f(exitOK, "mirror tweb-1 > ids", "plan", "-f", file)
+	f(exitOK, "done", "apply", "-f", file)
+	const web = "crosstap-web/br-int.kvm-1.ids"
+	if got := mirrors(); got != web {
+		t.Errorf("mirrors %q", got)
+	}
+	f(exitOK, "active", "get", "taps")
+	f(exitOK, "select: 'vm = web-1'", "describe", "tap", "web")
+	f(exitOK, "ids", "get", "destinations")
+	db.Vsctl("-- --id=@m get mirror " + web + " -- remove bridge br-int mirrors @m")
+	eventually("set right", func() bool { return mirrors() == web })
+	f(exitOK, "done", "taps", "stop", "--all")
+	if got := mirrors(); got != "" {
+		t.Errorf("mirrors %q", got)
+	}
 }
 
 func refused(t *testing.T, dir string) string {
