@@ -165,3 +165,36 @@ tc filter add dev vnet-a egress pref 3 protocol all u32 match u32 0 0 action mir
 		t.Errorf("foreign filters were touched:\n%s", diff)
 	}
 }
+
+// A UDP port that an overlay of the host has is refused by the kernel; what the step had made goes again.
+func TestPortTaken(t *testing.T) {
+	l := newLab(t)
+	p := l.platform("h1")
+	l.hosts["h1"].Sh("ip link add overlay type vxlan external dstport 4790 && ip link set overlay up")
+	was := l.untouched("h1")
+	now, err := p.Read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps, refused := p.Steps(now, platform.Want{Owner: "test", Sessions: []platform.Session{l.session("web", 7001, "", "a")}})
+	if len(refused) > 0 {
+		t.Fatal(refused)
+	}
+	var failed error
+	for i, s := range steps {
+		if failed = p.Apply(t.Context(), s); failed != nil {
+			for i--; i >= 0; i-- {
+				if err := p.Undo(t.Context(), steps[i]); err != nil {
+					t.Error(err)
+				}
+			}
+			break
+		}
+	}
+	if failed == nil || !strings.Contains(failed.Error(), "give the destination another port") {
+		t.Errorf("%v", failed)
+	}
+	if diff := cmp.Diff(was, l.untouched("h1")); diff != "" {
+		t.Errorf("left behind:\n%s", diff)
+	}
+}
