@@ -48,14 +48,14 @@ func storedIn(t *testing.T, cfg clickhouse.Config, recs []flow.Record, rolled bo
 	return report.New(s)
 }
 
-// TestListedClickHouse asks ClickHouse the listed queries: one of each 18, all of them with CROSSTAP_ALL_QUERIES set.
+// TestListedClickHouse asks ClickHouse the listed queries: one of each 24, all of them with CROSSTAP_ALL_QUERIES set.
 func TestListedClickHouse(t *testing.T) {
 	srv := chtest.Start(t)
 	recs := listedRecords()
 	if allQueries() {
 		testListed(t, recs, inClickHouse(t, srv, "rows", recs, false))
 	}
-	testListedOf(t, recs, inClickHouse(t, srv, "rolled", recs, true), 18)
+	testListedOf(t, recs, inClickHouse(t, srv, "rolled", recs, true), 24)
 }
 
 // question is a report with its parameters.
@@ -156,7 +156,7 @@ func everyReport() (out []question) {
 func TestBothStores(t *testing.T) {
 	srv := chtest.Start(t)
 	recs := listedRecords()
-	sameAnswers(t, stored(t, recs), inClickHouse(t, srv, "both", recs, false), 6, 40)
+	sameAnswers(t, stored(t, recs), inClickHouse(t, srv, "both", recs, false), 6, 35)
 }
 
 // TestShards compares the answers of a cluster of two shards with those of the embedded store.
@@ -167,7 +167,7 @@ func TestShards(t *testing.T) {
 	for _, s := range shards {
 		s.Exec(t, "SELECT throwIf(count() < 50) FROM crosstap.flows_local FORMAT Null")
 	}
-	sameAnswers(t, stored(t, recs), got, 14, 15)
+	sameAnswers(t, stored(t, recs), got, 20, 10)
 }
 
 // sameAnswers asks both one of so many reports, all of them with CROSSTAP_ALL_QUERIES set.
@@ -175,7 +175,9 @@ func sameAnswers(t *testing.T, want, got report.Reporter, of, least int) {
 	t.Helper()
 	n, wrong := 0, 0
 	for i, q := range everyReport() {
-		if !allQueries() && i%of != i/of%of {
+		always := of < 10 && strings.HasPrefix(q.name, `pairs "" [`) // the first question of many, in all its forms
+		slow := strings.Contains(q.name, "new within")               // it reads the time before too
+		if !allQueries() && !always && (i%of != i/of%of || slow && i%4 != 0) {
 			continue
 		}
 		a, err := q.ask(t.Context(), want)

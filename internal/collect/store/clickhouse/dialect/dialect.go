@@ -422,6 +422,9 @@ func (g *gen) items(s *selection, sc *scope) (items []string, out []column, plai
 			continue
 		}
 		sql, k := g.expr(it.expr, sc)
+		if l, ok := it.expr.(*list); ok && len(l.items) == 0 {
+			sql = "CAST([], 'Array(String)')" // a column must have a type
+		}
 		as := it.name
 		n, isName := it.expr.(*name)
 		if as == "" && isName {

@@ -33,6 +33,7 @@ func TestTranslate(t *testing.T) {
 		"SELECT UUIDNumToString(reinterpret(t.addr, 'FixedString(16)')) AS c_1, toString(t.a) AS c_2, if((t.a = 1), 'true', 'false') AS c_3, t.name AS c_4 FROM db.t AS t")
 	f("SELECT 1 FROM t WHERE addr = '00000000-0000-0000-0000-ffff0a000001'::UUID", "SELECT 1 AS c_1 FROM db.t AS t WHERE (t.addr = toIPv6('0000:0000:0000:0000:0000:ffff:0a00:0001'))")
 	f("SELECT x::BIGINT, 4294967296, 4294967295 & a, 72057594037927936::UBIGINT FROM t", "SELECT toInt64(round(t.x)) AS c_1, toInt64(4294967296) AS c_2, bitAnd(4294967295, t.a) AS c_3, toUInt64(72057594037927936) AS c_4 FROM db.t AS t")
+	f("SELECT [] AS l, coalesce(list(a), []) FROM t", "SELECT CAST([], 'Array(String)') AS l, coalesce(groupArray(t.a), []) AS c_1 FROM db.t AS t")
 	f("SELECT 'a\\x41''s' AS q", `SELECT 'a\\x41\'s' AS q`)
 	f("SELECT * EXCLUDE (addr, at, marks, x, name) REPLACE (a + 1 AS a) FROM t", "SELECT (t.a + 1) AS a, t.b AS b FROM db.t AS t")
 	// names of the answer come first in ORDER BY, columns of tables elsewhere
