@@ -25,14 +25,14 @@ func (a *ask) rollPairs() error {
 var byNumbers = []string{"octets", "octets_fwd", "octets_rev", "packets", "packets_fwd", "packets_rev", "first_seen", "last_seen", "share", "spark"}
 
 // rolledPairs gives the steps o and q as grouped does, and k, which has all pairs with their sums. When sums decide the order q has the
-// first ones only: names and lists are worked out for these alone, since there may be millions.
+// first ones only: names and lists are worked out for these alone, since there may be millions; not so of one segment or machine.
 func (a *ask) rolledPairs(fromMS, toMS int64, order string) string {
 	vote := "CASE client WHEN 1 THEN if(sw, -1, 1) WHEN 2 THEN if(sw, 1, -1) ELSE 0 END"
 	if a.oriented() {
 		vote = "if(sw = turn, 1, -1)" // what the filter went by
 	}
 	pick, from, all := "", "o", ",\nk AS NOT MATERIALIZED (SELECT * FROM q)"
-	if name, _ := strings.CutPrefix(a.Sort, "-"); slices.Contains(byNumbers, name) {
+	if name, _ := strings.CutPrefix(a.Sort, "-"); slices.Contains(byNumbers, name) && !a.cond.expr.Narrow() {
 		pick, from, all = a.pickPairs(strings.TrimSuffix(order, ", "+pairTie)), "o JOIN kt USING ("+pairGroup+")", ""
 	}
 	return a.facts(fromMS, toMS) + `,
