@@ -93,6 +93,12 @@ func (l *Limits) enter(root, name string, b tapspec.Budget) {
 // setting is one file of a group and what is written to it.
 type setting struct{ file, value string }
 
+// A tenth of what other groups have. With less, rings overflow on a host whose processors are all taken.
+const (
+	groupWeight = "10"
+	groupShares = "100"
+)
+
 // slack is how much wider the group's limits are than the budget.
 const slack = 2
 
@@ -104,7 +110,7 @@ func quota(b tapspec.Budget) string {
 
 // unified are the files of a group of cgroup v2.
 func unified(b tapspec.Budget) (all []setting) {
-	all = append(all, setting{"cpu.weight", "1"})
+	all = append(all, setting{"cpu.weight", groupWeight})
 	if b.CPU > 0 {
 		all = append(all, setting{"cpu.max", quota(b) + " " + strconv.Itoa(period)})
 	}
@@ -116,7 +122,7 @@ func unified(b tapspec.Budget) (all []setting) {
 
 // divided are the files of groups of cgroup v1, by controller.
 func divided(b tapspec.Budget) map[string][]setting {
-	all := map[string][]setting{"cpu": {{"cpu.shares", "2"}}}
+	all := map[string][]setting{"cpu": {{"cpu.shares", groupShares}}}
 	if b.CPU > 0 {
 		all["cpu"] = append(all["cpu"], setting{"cpu.cfs_period_us", strconv.Itoa(period)}, setting{"cpu.cfs_quota_us", quota(b)})
 	}
