@@ -25,7 +25,7 @@ const reports: Record<Page, Report> = {
   exporters: { path: 'exporters', command: ['exporters'], formats: rowFiles },
   topology: { path: 'topology', command: [], formats: files },
   inventory: { path: 'adapters', command: [], formats: files },
-  taps: { path: 'taps', command: [], formats: [] },
+  taps: { path: 'control/taps', command: ['get', 'taps'], formats: ['json'] },
   filters: { path: 'filter/explain', command: ['filter', 'explain'], formats: ['json'] },
   sql: { path: 'sql', command: ['query'], formats: ['json'] },
 }
@@ -73,8 +73,8 @@ export function baseOf(v: View): Params {
 
 /** exportURL gives the address of all of a page's rows as a file. */
 export function exportURL(v: View, format: string): string {
-  const own: Partial<Record<Page, number | undefined>> = { vm: 1000, map: 5000, exporters: undefined, explore: v.n || undefined, topology: undefined, filters: undefined }
-  const whole = ['vm', 'filters', 'sql'].includes(v.page) // documents of one form
+  const own: Partial<Record<Page, number | undefined>> = { vm: 1000, map: 5000, exporters: undefined, explore: v.n || undefined, topology: undefined, filters: undefined, taps: undefined }
+  const whole = ['vm', 'filters', 'sql', 'taps'].includes(v.page) // documents of one form
   return url(reportOf(v.page), { ...rowsQuery(v), limit: v.page in own ? own[v.page] : 100_000, format: whole ? undefined : format })
 }
 
@@ -99,7 +99,7 @@ export const hasCommand = (page: Page): boolean => reports[page].command.length 
 export function cli(v: View): string {
   if (v.page === 'filters') return ['crosstap', 'filter', 'explain', ...(v.link ? ['--link', v.link] : []), '--', v.q].map(shell).join(' ')
   const server = root.origin === 'http://127.0.0.1:8474' && root.pathname === '/' ? [] : ['--server', root.href.replace(/\/$/, '')]
-  if (v.page === 'exporters') return ['crosstap', 'exporters', ...server].map(shell).join(' ')
+  if (v.page === 'exporters' || v.page === 'taps') return ['crosstap', ...reports[v.page].command, ...server].map(shell).join(' ')
   const span = relativeSpan(v)
   const usual = v.page === 'vm' ? 'now-24h' : v.page === 'sql' ? '' : defaults.from
   const range = v.from === usual && v.to === defaults.to ? [] : span > 0 ? ['--since', spanText(span)] : ['--since', v.from, '--until', v.to]
