@@ -253,8 +253,13 @@ func syntax(file string, err error, keys []string) *Error {
 	if errors.As(err, &unknown) && unknown.Token != nil {
 		key := unknown.Token.Value
 		e.Message = fmt.Sprintf("unknown key %q", key)
-		if near := nearest.Of(key, append(keys, "apiVersion", "kind", "metadata", "spec", "name", "labels", "owner", "reason")); near != "" {
+		others := append(slices.Clone(keys), "apiVersion", "kind", "metadata", "spec", "name", "labels", "owner", "reason")
+		elsewhere := slices.Contains(others, key)
+		others = slices.DeleteFunc(others, func(k string) bool { return k == key })
+		if near := nearest.Of(key, others); near != "" {
 			e.Suggestion = fmt.Sprintf("did you mean %q?", near)
+		} else if elsewhere {
+			e.Suggestion = "it stands elsewhere in the document"
 		}
 	}
 	return e
