@@ -151,7 +151,7 @@ func TestLine(t *testing.T) {
 				}
 			}()
 			rnd := rand.New(rand.NewPCG(5, 6))
-			for end := time.Now().Add(2 * time.Minute); ; {
+			for end, life := time.Now().Add(3*time.Minute), 300; ; life += life / 4 { // longer and longer, for slow machines
 				w, err := NewWriter(WriterConfig{Line: line, Store: m})
 				if err != nil {
 					t.Fatal(err)
@@ -159,7 +159,7 @@ func TestLine(t *testing.T) {
 				ctx, cancel := context.WithCancel(t.Context())
 				done := make(chan error)
 				go func() { done <- w.Run(ctx) }()
-				for at := time.Now().Add(time.Duration(300+rnd.IntN(3000)) * time.Millisecond); time.Now().Before(at) && !m.whole(t, n); {
+				for at := time.Now().Add(time.Duration(life+rnd.IntN(3000)) * time.Millisecond); time.Now().Before(at) && !m.whole(t, n); {
 					time.Sleep(20 * time.Millisecond)
 				}
 				cancel()

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -112,14 +113,18 @@ func StartShards(t testing.TB, n int) []*Server {
 	return all
 }
 
+// freePort finds a port below those that the system gives out by itself, so that nobody takes it before the server does.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := 18000 + rand.IntN(14000)
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port //nolint:forcetypeassert // it is one
+	t.Fatal("chtest: there is no free port")
+	return 0
 }
 
 const startWait = 2 * time.Minute
