@@ -14,7 +14,7 @@ import (
 )
 
 func newIrregular() *cobra.Command {
-	in := &inquiry{report: "irregular", one: "irregularity", doc: func() any { return new(report.Irregular) }, columnNames: answer.Columns[report.Irregularity](), look: look{files: []string{"parquet"}}}
+	in := &inquiry{report: "irregular", one: "finding", doc: func() any { return new(report.Irregular) }, columnNames: answer.Columns[report.Irregularity](), look: look{files: []string{"parquet"}}}
 	cmd := in.command("irregular [FILTER...]", "Show what is irregular: scans, beacons, new pairs, volumes, silence",
 		`irregular looks through the flows of the time range for what machines at work do not do, and for what the time before (--base, by default the
 seven days before the range) did not have:
