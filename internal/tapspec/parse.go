@@ -53,7 +53,7 @@ func ParseYAML(text []byte) ([]Spec, error) {
 	var probe struct {
 		Taps any `yaml:"taps"`
 	}
-	if err := yaml.Unmarshal(text, &probe); err != nil {
+	if err := guarded(func() error { return yaml.Unmarshal(text, &probe) }); err != nil {
 		return nil, fmt.Errorf("tapspec: %w", err)
 	}
 	doc := Document{Taps: []Spec{}}
@@ -71,11 +71,22 @@ func ParseYAML(text []byte) ([]Spec, error) {
 }
 
 func strictYAML(text []byte, v any) error {
-	err := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict()).Decode(v)
+	err := guarded(func() error { return yaml.NewDecoder(bytes.NewReader(text), yaml.Strict()).Decode(v) })
 	if errors.Is(err, io.EOF) {
 		return errors.New("the document is empty")
 	}
 	return err
+}
+
+// guarded runs f, and makes an error of its panic: the YAML library panics at some documents that are none, such as a tag without a value in
+// a list's place.
+func guarded(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("this is no YAML that can be read: %v", p)
+		}
+	}()
+	return f()
 }
 
 // ParseJSON reads one spec. Unknown names are mistakes.
