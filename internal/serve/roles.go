@@ -147,11 +147,9 @@ func (s *Server) storeName() string {
 	case s.cfg.Role == settings.RoleCollector:
 		return "bus"
 	case s.cfg.Store != "":
-		cfg, err := clickhouse.ParseURL(s.cfg.Store)
-		if err != nil {
-			return clickhouse.Scheme
-		}
-		return cfg.String()
+		return clickhouse.Redacted(s.cfg.Store)
+	case clickhouse.IsURL(s.cfg.Data): // asked without a server
+		return clickhouse.Redacted(s.cfg.Data)
 	}
 	return s.cfg.AbsData()
 }

@@ -71,7 +71,7 @@ var word = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 // replicated=true, each-server=true, password-file=FILE, and ca=, cert=, key= with files in PEM.
 func ParseURL(s string) (c Config, err error) {
 	fail := func(format string, args ...any) (Config, error) {
-		return Config{}, fmt.Errorf("clickhouse: %s: %s", redacted(s), fmt.Sprintf(format, args...))
+		return Config{}, fmt.Errorf("clickhouse: %s: %s", Redacted(s), fmt.Sprintf(format, args...))
 	}
 	if !IsURL(s) {
 		return fail("want clickhouse://HOST:9000/DATABASE")
@@ -176,8 +176,8 @@ func tlsConfig(q url.Values) (*tls.Config, error) {
 
 var secret = regexp.MustCompile(`//([^/@]*):[^/@]*@`)
 
-// redacted is a URL without its password.
-func redacted(s string) string { return secret.ReplaceAllString(s, "//$1:…@") }
+// Redacted is a URL without its password.
+func Redacted(s string) string { return secret.ReplaceAllString(s, "//$1:…@") }
 
 // String names the store without its secrets.
 func (c Config) String() string {

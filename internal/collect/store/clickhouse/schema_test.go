@@ -1,6 +1,7 @@
 package clickhouse
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -68,6 +69,13 @@ func TestMigrate(t *testing.T) {
 	if rows, _ := count(t, old); rows != 0 {
 		t.Errorf("%d rows after their time", rows)
 	}
+	reader := open(t, srv, func(c *Config) { c.ReadOnly = true })
+	if err := reader.Append(t.Context(), records(0, 1)); err == nil {
+		t.Error("a reader stores")
+	}
+	if _, err := Open(t.Context(), Config{Addrs: []string{srv.Addr}, Database: "nothere", ReadOnly: true}); err == nil || !strings.Contains(err.Error(), "there is no database") {
+		t.Error(err)
+	}
 	srv.Exec(t, "INSERT INTO crosstap.migrations VALUES (99, now64(3))")
 	if _, err := Open(t.Context(), Config{Addrs: []string{srv.Addr}}); err == nil {
 		t.Error("tables of a newer version were opened")
@@ -128,7 +136,7 @@ func TestParseURL(t *testing.T) {
 			t.Errorf("%q passed", bad)
 		}
 	}
-	if _, err := ParseURL("clickhouse://me:secret@a/x?frob=1"); err == nil || redacted(err.Error()) != err.Error() {
+	if _, err := ParseURL("clickhouse://me:secret@a/x?frob=1"); err == nil || Redacted(err.Error()) != err.Error() {
 		t.Errorf("the error tells the password: %v", err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ClickHouse/ch-go"
+	"github.com/ClickHouse/ch-go/proto"
 	"github.com/google/uuid"
 
 	"crosstap/internal/collect/store"
@@ -91,7 +92,12 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s.db.SetConnMaxIdleTime(time.Minute)
 	s.insert = "INSERT INTO " + s.ddl.table(flowsTable) + " (" + strings.Join(fieldNames(), ", ") + ") VALUES"
 	if cfg.ReadOnly {
-		_, err = s.version(ctx)
+		if err = s.exists(ctx); err == nil {
+			_, err = s.version(ctx)
+		}
+		if err == nil {
+			s.readStats(ctx)
+		}
 	} else {
 		err = s.migrate(ctx)
 	}
@@ -107,6 +113,27 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		go s.rollLoop(run)
 	}
 	return s, nil
+}
+
+// exists tells an operator that the database is not there, before the server refuses the connection to it.
+func (s *Store) exists(ctx context.Context) error {
+	c, err := s.dialer.dial(ctx, "")
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	var n proto.ColUInt64
+	err = c.Do(ctx, ch.Query{
+		Body:   "SELECT count() AS n FROM system.databases WHERE name = '" + literalEscapes.Replace(s.cfg.Database) + "'",
+		Result: proto.Results{{Name: "n", Data: &n}}, OnResult: func(context.Context, proto.Block) error { return nil },
+	})
+	if err != nil {
+		return plainError(err)
+	}
+	if n.Rows() == 0 || n.Row(0) == 0 {
+		return fmt.Errorf("there is no database %q; a server with --store, or import, makes it", s.cfg.Database)
+	}
+	return nil
 }
 
 func fieldNames() []string {
