@@ -22,7 +22,7 @@ import (
 )
 
 // patience is how long a test waits for what shall come; nothing takes nearly as long on a machine that is not at its limit.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // simulate starts a vCenter and returns it with a platform that talks to it.
 func simulate(t *testing.T, c vsim.Config) (*vsim.Server, *VSphere) {

@@ -63,7 +63,12 @@ func (x *extension) bind(ctx *simulator.Context, vm *mo.VirtualMachine) {
 	}
 	if o, ok := x.registry.Get(vm.Self).(*simulator.VirtualMachine); ok {
 		ctx.Update(o, []types.PropertyChange{{Name: "config.hardware.device", Val: devices}})
-		go x.tellAgain(o)
+		x.mu.Lock()
+		cloning := x.cloning > 0 // vcsim changes a clone without its lock; it is told when it is ready
+		x.mu.Unlock()
+		if !cloning {
+			go x.tellAgain(o)
+		}
 	}
 }
 
@@ -170,29 +175,45 @@ func (v *machineAPI) migrate(ctx *simulator.Context, to ref) types.BaseMethodFau
 
 // CloneVMTask clones the VM. vcsim leaves the notes of the specification aside.
 func (v *machineAPI) CloneVMTask(ctx *simulator.Context, req *types.CloneVM_Task) soap.HasFault {
-	if req.Spec.Config == nil || req.Spec.Config.Annotation == "" {
-		return v.VirtualMachine.CloneVMTask(ctx, req)
-	}
 	task := simulator.CreateTask(v.VirtualMachine, "cloneVm", func(*simulator.Task) (types.AnyType, types.BaseMethodFault) {
-		body, ok := v.VirtualMachine.CloneVMTask(ctx, req).(*methods.CloneVM_TaskBody)
-		if !ok || body.Fault_ != nil {
-			return nil, &types.InvalidArgument{InvalidProperty: "folder"}
-		}
-		inner, ok := v.x.registry.Get(body.Res.Returnval).(*simulator.Task)
-		if !ok {
-			return nil, &types.NotFound{}
-		}
-		inner.Wait()
-		if inner.Info.Error != nil {
-			return nil, inner.Info.Error.Fault
-		}
-		made, _ := inner.Info.Result.(ref)
-		if vm, ok := v.x.registry.Get(made).(*simulator.VirtualMachine); ok {
+		made, fault := v.clone(ctx, req)
+		if vm, ok := v.x.registry.Get(made).(*simulator.VirtualMachine); ok && fault == nil {
 			ctx.WithLock(vm, func() {
-				ctx.Update(vm, []types.PropertyChange{{Name: "config.annotation", Val: req.Spec.Config.Annotation}})
+				changes := []types.PropertyChange{{Name: "config.hardware.device", Val: slices.Clone(vm.Config.Hardware.Device)}}
+				if c := req.Spec.Config; c != nil && c.Annotation != "" {
+					changes = append(changes, types.PropertyChange{Name: "config.annotation", Val: c.Annotation})
+				}
+				ctx.Update(vm, changes)
 			})
 		}
-		return made, nil
+		return made, fault
 	})
 	return &methods.CloneVM_TaskBody{Res: &types.CloneVM_TaskResponse{Returnval: task.Run(ctx)}}
+}
+
+// clone lets vcsim clone, and waits until it has.
+func (v *machineAPI) clone(ctx *simulator.Context, req *types.CloneVM_Task) (made ref, fault types.BaseMethodFault) {
+	v.x.count(&v.x.cloning, 1)
+	defer v.x.count(&v.x.cloning, -1)
+	body, ok := v.VirtualMachine.CloneVMTask(ctx, req).(*methods.CloneVM_TaskBody)
+	if !ok || body.Fault_ != nil {
+		return made, &types.InvalidArgument{InvalidProperty: "folder"}
+	}
+	inner, ok := v.x.registry.Get(body.Res.Returnval).(*simulator.Task)
+	if !ok {
+		return made, &types.NotFound{}
+	}
+	inner.Wait()
+	if inner.Info.Error != nil {
+		return made, inner.Info.Error.Fault
+	}
+	made, _ = inner.Info.Result.(ref)
+	return made, nil
+}
+
+// count adds to a number of the extension.
+func (x *extension) count(n *int, by int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	*n += by
 }

@@ -221,6 +221,7 @@ type extension struct {
 	switches   map[string]*dvSwitch         // by moref value
 	groups     map[string]*dvGroup          // by key, which is the moref value
 	sessionKey int
+	cloning    int // clones that vcsim is making
 	plane      plane
 }
 
