@@ -156,7 +156,7 @@ func everyReport() (out []question) {
 func TestBothStores(t *testing.T) {
 	srv := chtest.Start(t)
 	recs := listedRecords()
-	sameAnswers(t, stored(t, recs), inClickHouse(t, srv, "both", recs, false), 6, 35)
+	sameAnswers(t, stored(t, recs), inClickHouse(t, srv, "both", recs, false), 9, 25)
 }
 
 // TestShards compares the answers of a cluster of two shards with those of the embedded store.
@@ -167,7 +167,7 @@ func TestShards(t *testing.T) {
 	for _, s := range shards {
 		s.Exec(t, "SELECT throwIf(count() < 50) FROM crosstap.flows_local FORMAT Null")
 	}
-	sameAnswers(t, stored(t, recs), got, 20, 10)
+	sameAnswers(t, stored(t, recs), got, 28, 6)
 }
 
 // sameAnswers asks both one of so many reports, all of them with CROSSTAP_ALL_QUERIES set.
