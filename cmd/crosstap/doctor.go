@@ -14,6 +14,7 @@ import (
 
 	"crosstap/internal/ask"
 	"crosstap/internal/doctor"
+	"crosstap/internal/serve/settings"
 
 	"github.com/spf13/cobra"
 )
@@ -55,8 +56,16 @@ doctor exits 1. Without a name it is asked for serve and tap.`,
 		if len(args) == 0 {
 			opt.For = []string{"serve", "tap"}
 		}
-		for _, a := range set.Flows {
-			opt.Flows = append(opt.Flows, netip.MustParseAddrPort(a))
+		for _, text := range set.Flows {
+			a, err := settings.ParseFlows(text)
+			if err != nil {
+				return exit(exitUsage, err)
+			}
+			network := "udp"
+			if a.Transport.Stream() {
+				network = "tcp"
+			}
+			opt.Flows = append(opt.Flows, doctor.Address{Network: network, AddrPort: netip.MustParseAddrPort(a.Addr)})
 		}
 		if err := askServer(cmd.Context(), &src, &opt); err != nil {
 			return err

@@ -38,14 +38,20 @@ type Result struct {
 
 // Options say what to look at.
 type Options struct {
-	For       []string         // purposes that must work; none means that nothing is needed
-	HTTP      netip.AddrPort   // address the console will have
-	Flows     []netip.AddrPort // addresses of the collector
-	Data      string           // store directory
-	Inventory string           // file, "" for none
+	For       []string       // purposes that must work; none means that nothing is needed
+	HTTP      netip.AddrPort // address the console will have
+	Flows     []Address      // of the collector
+	Data      string         // store directory
+	Inventory string         // file, "" for none
 	Server    func(context.Context) error
 	ServerURL string
 	Probe     []string // command line of a process that calls Probe; "" leaves the kernel checks out
+}
+
+// Address is one address that something listens on.
+type Address struct {
+	Network string // "udp" or "tcp"
+	netip.AddrPort
 }
 
 // areas in the order of the report.
@@ -94,7 +100,7 @@ func Failed(list []Result) bool {
 func (r *report) ports() {
 	r.port("tcp", r.opt.HTTP, "console and API", "http")
 	for _, a := range r.opt.Flows {
-		r.port("udp", a, "collecting flows", "flows")
+		r.port(a.Network, a.AddrPort, "collecting flows", "flows")
 	}
 }
 

@@ -43,7 +43,7 @@ func TestExamine(t *testing.T) {
 	port := netip.MustParseAddrPort(taken.LocalAddr().String())
 	t.Setenv("DOCTOR_PROBE", "1")
 	list := Examine(t.Context(), Options{
-		For: []string{"serve"}, HTTP: netip.MustParseAddrPort("127.0.0.1:1"), Flows: []netip.AddrPort{port},
+		For: []string{"serve"}, HTTP: netip.MustParseAddrPort("127.0.0.1:1"), Flows: []Address{{"udp", port}},
 		Data: filepath.Join(t.TempDir(), "a", "b"), Inventory: filepath.Join(t.TempDir(), "absent.yaml"), ServerURL: "http://x",
 		Server: func(context.Context) error { return errors.New("connection refused") }, Probe: []string{os.Args[0]},
 	})

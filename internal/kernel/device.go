@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"crosstap/internal/frame"
+	"crosstap/internal/netns"
 )
 
 // device is one end of a veth pair, in the network namespace of the tapped interfaces, that clones are sent to. The other end is in a
@@ -143,7 +144,7 @@ func (d *device) bounce(way Way) error {
 
 // inSpace runs f on a thread in a network namespace.
 func inSpace(space *os.File, f func() error) error {
-	return onThread(func() error {
+	return netns.OnThread(func() error {
 		if err := unix.Setns(int(space.Fd()), unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("network namespace: %w", err)
 		}

@@ -3,7 +3,6 @@ package kernel
 import (
 	"fmt"
 	"os"
-	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -13,19 +12,9 @@ import (
 // within runs f on a thread in the network namespace of a file; "" is the namespace of the process.
 func within(path string, f func() error) error { return netns.Do(path, f) }
 
-// onThread runs f on a thread that ends with it, and with what it changed of itself.
-func onThread(f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked
-		done <- f()
-	}()
-	return <-done
-}
-
 // ownSpace returns a new network namespace. It ends, with all in it, when the file is closed: also when the process dies.
 func ownSpace() (file *os.File, err error) {
-	err = onThread(func() error {
+	err = netns.OnThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("network namespace of our own: %w", err)
 		}

@@ -4,11 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	ownnetns "crosstap/internal/netns"
 )
 
 // A space is a network namespace without a name. It lives as long as a handle or a process in it.
@@ -21,7 +22,7 @@ type space struct {
 // newSpace makes a namespace with its loopback interface up.
 func newSpace(name string) (*space, error) {
 	s := &space{name: name}
-	err := onThread(func() (err error) {
+	err := ownnetns.OnThread(func() (err error) {
 		if err = unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("unshare: %w", err)
 		}
@@ -39,22 +40,12 @@ func newSpace(name string) (*space, error) {
 
 // do runs f on a thread of its own inside the namespace. Goroutines that f starts are outside.
 func (s *space) do(f func() error) error {
-	return onThread(func() error {
+	return ownnetns.OnThread(func() error {
 		if err := netns.Set(s.ns); err != nil {
 			return fmt.Errorf("lab: enter %s: %w", s.name, err)
 		}
 		return f()
 	})
-}
-
-// onThread runs f on a thread that is thrown away afterwards.
-func onThread(f func() error) error {
-	errc := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the runtime ends the thread with the goroutine
-		errc <- f()
-	}()
-	return <-errc
 }
 
 func (s *space) close() {

@@ -36,14 +36,26 @@ func (s *Space) Do(f func() error) error {
 	if s == nil {
 		return f()
 	}
+	return OnThread(func() error {
+		if err := unix.Setns(int(s.file.Fd()), unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("network namespace %s: %w", s.file.Name(), err)
+		}
+		return f()
+	})
+}
+
+// OnThread runs f on a thread that ends with it, and with what f changed of the thread, such as its namespaces. It is never the main
+// thread: the runtime does not end that one, and what /proc/self shows of the network is what the main thread sees.
+func OnThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		if err := unix.Setns(int(s.file.Fd()), unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("network namespace %s: %w", s.file.Name(), err)
+		runtime.LockOSThread()
+		if unix.Gettid() == os.Getpid() {
+			done <- OnThread(f) // on another one, since this one is taken
+			runtime.UnlockOSThread()
 			return
 		}
-		done <- f()
+		done <- f() // never unlocked: the thread ends with the goroutine
 	}()
 	return <-done
 }

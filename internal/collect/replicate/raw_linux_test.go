@@ -3,12 +3,12 @@ package replicate
 import (
 	"bytes"
 	"net/netip"
-	"runtime"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"crosstap/internal/netns"
 	"crosstap/internal/testkit"
 )
 
@@ -117,23 +117,18 @@ func TestKeepRefused(t *testing.T) {
 // withoutRaw runs f on a thread that has no CAP_NET_RAW, and gives the thread up.
 func withoutRaw(t *testing.T, f func() error) error {
 	t.Helper()
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // the thread ends with the goroutine
+	return netns.OnThread(func() error {
 		h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 		var d [2]unix.CapUserData
 		if err := unix.Capget(&h, &d[0]); err != nil {
-			done <- err
-			return
+			return err
 		}
 		for i := range d {
 			d[i].Effective = 0
 		}
 		if err := unix.Capset(&h, &d[0]); err != nil {
-			done <- err
-			return
+			return err
 		}
-		done <- f()
-	}()
-	return <-done
+		return f()
+	})
 }

@@ -3,13 +3,13 @@ package export
 import (
 	"net"
 	"os/exec"
-	"runtime"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"crosstap/internal/flowproto/ipfix"
+	"crosstap/internal/netns"
 	"crosstap/internal/testkit"
 )
 
@@ -18,17 +18,14 @@ import (
 func inNamespace(t *testing.T, f func()) {
 	t.Helper()
 	testkit.Root(t)
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the runtime ends the thread
+	err := netns.OnThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			done <- err
-			return
+			return err
 		}
-		defer close(done)
 		f()
-	}()
-	if err := <-done; err != nil {
+		return nil
+	})
+	if err != nil {
 		testkit.Missing(t, "unshare: "+err.Error())
 	}
 }

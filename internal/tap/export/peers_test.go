@@ -74,8 +74,8 @@ func daemon(t *testing.T, port int, name string, args ...string) (stop func() st
 	})
 	want := fmt.Sprintf(":%04X ", port)
 	for deadline := time.Now().Add(30 * time.Second); ; {
-		udp, _ := os.ReadFile("/proc/net/udp")
-		udp6, _ := os.ReadFile("/proc/net/udp6")
+		udp, _ := os.ReadFile("/proc/thread-self/net/udp")
+		udp6, _ := os.ReadFile("/proc/thread-self/net/udp6")
 		if strings.Contains(string(udp)+string(udp6), want) {
 			break
 		}

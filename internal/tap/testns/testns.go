@@ -8,13 +8,13 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"crosstap/internal/netns"
 	"crosstap/internal/testkit"
 )
 
@@ -30,7 +30,7 @@ func New(tb testing.TB) *Space {
 	testkit.Root(tb)
 	testkit.Tool(tb, "ip")
 	s := &Space{tb: tb}
-	err := onThread(func() (err error) {
+	err := netns.OnThread(func() (err error) {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("unshare: %w", err)
 		}
@@ -50,7 +50,7 @@ func (s *Space) Path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid()
 
 // Do runs f on a thread inside the namespace; sockets that f opens stay in it, goroutines that it starts do not.
 func (s *Space) Do(f func() error) error {
-	return onThread(func() error {
+	return netns.OnThread(func() error {
 		if err := unix.Setns(int(s.file.Fd()), unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("enter namespace: %w", err)
 		}
@@ -100,15 +100,6 @@ func (s *Space) Up(names ...string) {
 			time.Sleep(look)
 		}
 	}
-}
-
-func onThread(f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		done <- f()
-	}()
-	return <-done
 }
 
 // WaitStill returns when a file that another process writes has not grown for a while.
