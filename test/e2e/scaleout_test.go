@@ -60,7 +60,6 @@ func ipfixRecords(first, n int, endMS int64) []byte {
 type scaleOut struct {
 	t         *testing.T
 	dir       string
-	store     []string // arguments of writers
 	collector *run
 	console   string
 	flows     string
