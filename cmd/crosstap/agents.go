@@ -50,21 +50,10 @@ type agentRows struct {
 
 // getAgents lists the agents, or the one of a name.
 func getAgents(cmd *cobra.Command, src *source, l *look, name string) error {
-	if err := l.check(); err != nil {
-		return err
-	}
-	c, done, err := src.open(cmd.Context())
-	if err != nil {
-		return err
-	}
-	defer func() { _ = done() }() // only read
-	body, err := src.get(cmd.Context(), c, "api/v1/agents", nil)
-	if err != nil {
-		return err
-	}
 	var list agentList
-	if err := json.Unmarshal(body, &list); err != nil {
-		return fmt.Errorf("get agents: answer of %s: %w", c.Server(), err)
+	body, err := askAgents(cmd, src, l, "get agents", "api/v1/agents", &list)
+	if err != nil {
+		return err
 	}
 	doc := agentRows{Rows: []agentRow{}}
 	for _, a := range list.Rows {
@@ -116,23 +105,32 @@ func levelRank(name string) int {
 	return 0
 }
 
-// describeAgent prints all that is known of an agent.
-func describeAgent(cmd *cobra.Command, src *source, l *look, name string) error {
+// askAgents gets a document about agents into doc, and returns it as it came.
+func askAgents(cmd *cobra.Command, src *source, l *look, command, path string, doc any) ([]byte, error) {
 	if err := l.check(); err != nil {
-		return err
+		return nil, err
 	}
 	c, done, err := src.open(cmd.Context())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { _ = done() }() // only read
-	body, err := src.get(cmd.Context(), c, "api/v1/agents/"+name, nil)
+	body, err := src.get(cmd.Context(), c, path, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := json.Unmarshal(body, doc); err != nil {
+		return nil, fmt.Errorf("%s: answer of %s: %w", command, c.Server(), err)
+	}
+	return body, nil
+}
+
+// describeAgent prints all that is known of an agent.
+func describeAgent(cmd *cobra.Command, src *source, l *look, name string) error {
+	var a agent.Agent
+	body, err := askAgents(cmd, src, l, "describe agent", "api/v1/agents/"+name, &a)
 	if err != nil {
 		return err
-	}
-	var a agent.Agent
-	if err := json.Unmarshal(body, &a); err != nil {
-		return fmt.Errorf("describe agent: answer of %s: %w", c.Server(), err)
 	}
 	switch l.output {
 	case "json":

@@ -99,25 +99,31 @@ what is refused, with the reason. It changes nothing. Without -f it shows what i
 	c.flags(cmd)
 	commands := cmd.Flags().Bool("commands", true, "show the commands of each step")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		q, err := c.request(cmd)
-		if err != nil {
-			return err
-		}
-		var p planned
-		raw, err := c.call(cmd.Context(), cmd.ErrOrStderr(), http.MethodPost, "plan", nil, q, &p)
+		p, raw, err := c.plan(cmd)
 		if err != nil {
 			return err
 		}
 		if c.output != "table" {
 			return c.print(cmd.OutOrStdout(), raw)
 		}
-		printPlan(cmd.OutOrStdout(), &p, *commands)
+		printPlan(cmd.OutOrStdout(), p, *commands)
 		if len(p.Steps)+len(p.Edits) > 0 && len(c.files) > 0 {
 			fmt.Fprintf(cmd.OutOrStdout(), "Apply with: crosstap apply -f %s\n", strings.Join(c.files, " -f "))
 		}
 		return nil
 	}
 	return cmd
+}
+
+// plan asks for the plan of the files, and returns its document too.
+func (c *change) plan(cmd *cobra.Command) (*planned, []byte, error) {
+	q, err := c.request(cmd)
+	if err != nil {
+		return nil, nil, err
+	}
+	p := new(planned)
+	raw, err := c.call(cmd.Context(), cmd.ErrOrStderr(), http.MethodPost, "plan", nil, q, p)
+	return p, raw, err
 }
 
 func newDiff() *cobra.Command {
@@ -132,19 +138,14 @@ func newDiff() *cobra.Command {
 	}
 	c.flags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		q, err := c.request(cmd)
-		if err != nil {
-			return err
-		}
-		var p planned
-		raw, err := c.call(cmd.Context(), cmd.ErrOrStderr(), http.MethodPost, "plan", nil, q, &p)
+		p, raw, err := c.plan(cmd)
 		if err != nil {
 			return err
 		}
 		if c.output != "table" {
 			err = c.print(cmd.OutOrStdout(), raw)
 		} else {
-			printDiff(cmd.OutOrStdout(), &p)
+			printDiff(cmd.OutOrStdout(), p)
 		}
 		if err == nil && len(p.Steps)+len(p.Edits) > 0 {
 			return exit(exitFinding, nil)

@@ -188,7 +188,7 @@ func (d *device) shed(space string, own *os.File) (n uint64) {
 			return nil
 		}
 	}
-	_ = within(space, count(d.name))
+	_ = netns.Do(space, count(d.name))
 	_ = inSpace(own, count(d.peer))
 	return n
 }

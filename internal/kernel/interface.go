@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"crosstap/internal/frame"
+	"crosstap/internal/netns"
 )
 
 // promiscuous has an interface take frames that are addressed to others for as long as the socket is open. No frame comes to the
@@ -63,7 +64,7 @@ func linkType(a *netlink.LinkAttrs) (frame.LinkType, error) {
 // present returns the index of each interface that is there.
 func (l *line) present() map[string]int {
 	found := map[string]int{}
-	_ = within(l.cfg.NetNS, func() error {
+	_ = netns.Do(l.cfg.NetNS, func() error {
 		h, err := netlink.NewHandle()
 		if err != nil {
 			return err

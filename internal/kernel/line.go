@@ -16,6 +16,7 @@ import (
 
 	"crosstap/internal/filter"
 	"crosstap/internal/frame"
+	"crosstap/internal/netns"
 )
 
 // Config says where programs are attached and which frames they take.
@@ -159,7 +160,7 @@ func (l *line) open() (err error) {
 // join attaches programs to the interface of a point.
 func (l *line) join(point uint32) error {
 	name := l.cfg.Interfaces[point]
-	return within(l.cfg.NetNS, func() error {
+	return netns.Do(l.cfg.NetNS, func() error {
 		h, err := netlink.NewHandle()
 		if err != nil {
 			return fmt.Errorf("interface %q: %w", name, err)

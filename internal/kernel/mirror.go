@@ -9,6 +9,7 @@ import (
 
 	"crosstap/internal/frame"
 	"crosstap/internal/ledger"
+	"crosstap/internal/netns"
 )
 
 // MirrorConfig says what a Mirror copies, and where to.
@@ -71,7 +72,7 @@ func (m *Mirror) Open() (err error) {
 	if m.own, err = ownSpace(); err != nil {
 		return fmt.Errorf("kernel: %w", permission(err))
 	}
-	err = within(m.cfg.NetNS, func() error {
+	err = netns.Do(m.cfg.NetNS, func() error {
 		for point := range m.cfg.Interfaces {
 			d, err := newDevice(m.cfg.Way, m.own, &m.outer, m.way, uint32(point))
 			if err != nil {
@@ -98,7 +99,7 @@ func (m *Mirror) Open() (err error) {
 // Close detaches the programs and removes the devices.
 func (m *Mirror) Close() {
 	m.close()
-	_ = within(m.cfg.NetNS, func() error {
+	_ = netns.Do(m.cfg.NetNS, func() error {
 		for _, d := range m.devices {
 			d.close()
 		}

@@ -9,9 +9,6 @@ import (
 	"crosstap/internal/netns"
 )
 
-// within runs f on a thread in the network namespace of a file; "" is the namespace of the process.
-func within(path string, f func() error) error { return netns.Do(path, f) }
-
 // ownSpace returns a new network namespace. It ends, with all in it, when the file is closed: also when the process dies.
 func ownSpace() (file *os.File, err error) {
 	err = netns.OnThread(func() error {

@@ -9,6 +9,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"crosstap/internal/frame"
+	"crosstap/internal/netns"
 )
 
 // Swept is what Sweep has removed.
@@ -21,7 +22,7 @@ type Swept struct {
 // Sweep removes from the interfaces of a network namespace ("" for the process's own) the filters that processes of ours left at clsact
 // qdiscs when they were killed: those whose lease has ended. Filters of others, and of processes that live, stay.
 func Sweep(space string) (gone []Swept, err error) {
-	err = within(space, func() error {
+	err = netns.Do(space, func() error {
 		h, err := netlink.NewHandle()
 		if err != nil {
 			return fmt.Errorf("kernel: sweep: %w", err)

@@ -11,6 +11,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"crosstap/internal/netns"
 )
 
 // wayOut tells wrappers where packets go: the interface (0 for nowhere) and the addresses of the link, destination first. User space
@@ -72,7 +74,7 @@ var errNoNeighbour = errors.New("the next hop does not answer (ARP or neighbour 
 // follow looks the route and the neighbour up and tells the programs. While there is none, copies are lost, and counted so.
 func (w *wayOut) follow() error {
 	var next [wayLen]byte
-	err := within(w.space, func() error {
+	err := netns.Do(w.space, func() error {
 		h, err := netlink.NewHandle()
 		if err != nil {
 			return err

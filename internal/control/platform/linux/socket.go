@@ -109,15 +109,26 @@ func (s *socket) do(all ...*request) error {
 	return first
 }
 
-// errDone ends a dump.
+// errDone ends an exchange.
 var errDone = errors.New("done")
 
 // dump asks for a list and gives each message's payload to f, borrowed until f returns.
 func (s *socket) dump(r *request, f func(b []byte) error) error {
+	r.flags |= unix.NLM_F_DUMP
+	return s.exchange(r, f)
+}
+
+// ask sends a request whose answer is one message, and gives its payload to f, borrowed until f returns.
+func (s *socket) ask(r *request, f func(b []byte)) error {
+	r.flags |= unix.NLM_F_ACK
+	return s.exchange(r, func(b []byte) error { f(b); return nil })
+}
+
+// exchange sends a request and gives the payload of each message of its answer to f, until the kernel says that it is at the end.
+func (s *socket) exchange(r *request, f func(b []byte) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seq++
-	r.flags |= unix.NLM_F_DUMP
 	if err := unix.Sendto(s.fd, r.bytes(s.seq), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return fmt.Errorf("netlink: %w", err)
 	}
@@ -135,38 +146,6 @@ func (s *socket) dump(r *request, f func(b []byte) error) error {
 				return errDone
 			}
 			return f(m.Data)
-		})
-		if errors.Is(err, errDone) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// ask sends a request whose answer is one message, and gives its payload to f, borrowed until f returns.
-func (s *socket) ask(r *request, f func(b []byte)) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.seq++
-	r.flags |= unix.NLM_F_ACK
-	if err := unix.Sendto(s.fd, r.bytes(s.seq), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return fmt.Errorf("netlink: %w", err)
-	}
-	for {
-		err := s.receive(func(m syscall.NetlinkMessage) error {
-			switch {
-			case m.Header.Seq != s.seq:
-				return nil
-			case m.Header.Type == unix.NLMSG_ERROR:
-				if err := refusal(m); err != nil {
-					return fmt.Errorf("%s: %w", r.about, err)
-				}
-				return errDone
-			}
-			f(m.Data)
-			return nil
 		})
 		if errors.Is(err, errDone) {
 			return nil
