@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"crosstap/internal/ask"
 	"crosstap/internal/pki"
 	"crosstap/internal/serve/agent"
+	"crosstap/internal/tap/governor"
 )
 
 // agentList is the answer of api/v1/agents.
@@ -96,14 +98,7 @@ func rowOf(a *agent.Agent, now time.Time) agentRow {
 	return r
 }
 
-func levelRank(name string) int {
-	for i, n := range []string{"full", "sliced", "sampled", "flows_only", "off"} {
-		if n == name {
-			return i
-		}
-	}
-	return 0
-}
+func levelRank(name string) int { return max(slices.Index(governor.Names(), name), 0) }
 
 // askAgents gets a document about agents into doc, and returns it as it came.
 func askAgents(cmd *cobra.Command, src *source, l *look, command, path string, doc any) ([]byte, error) {
