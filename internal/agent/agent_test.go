@@ -204,7 +204,10 @@ func TestWhoComesIn(t *testing.T) {
 	f(s.token(agentapi.RoleOperator), "has role operator")
 	f(other.token(agentapi.RoleAgent), "not of the server")
 	wrong := good
-	wrong.Secret = "x" + wrong.Secret[1:]
+	wrong.Secret = good.Secret[1:] + good.Secret[:1]
+	if wrong.Secret == good.Secret { // all its letters alike
+		t.Fatal("no secret at all")
+	}
 	f(wrong, "revoked")
 	if err := s.tokens.Revoke(good.ID); err != nil {
 		t.Fatal(err)
