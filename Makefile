@@ -33,8 +33,12 @@ deb: agent ## build the agent's Debian package bin/crosstap-agent_VERSION_ARCH.d
 	@rm -rf bin/man && mkdir -p bin/man && bin/crosstap-agent man --dir bin/man >/dev/null
 	@cd tools/pack && GOARCH= go run . -root ../.. -binary ../../bin/crosstap-agent -man ../../bin/man -version '$(VERSION)' -arch $(DEBARCH) -out ../../bin
 
+# What runs the tests. .ci/run has tools/retest, which runs once more what failed.
+GO_TEST      ?= go test -timeout 15m
+BROWSER_TEST ?= npm run --silent test:browser
+
 test: build ## run every test; what needs root or a peer tool is skipped with its reason
-	@go test -timeout 15m $(PACKAGES)
+	@$(GO_TEST) $(PACKAGES)
 	@cd tools/pack && go test ./...
 	@$(MAKE) --no-print-directory web-test
 
@@ -80,7 +84,7 @@ web: ## build the console's assets into web/dist
 
 web-test: ## test the console: units, then a real browser against the built assets
 	@tools/need node npm chromium
-	@cd web && { test -d node_modules || npm ci --silent --no-audit --no-fund; } && npm test --silent && npm run --silent test:browser
+	@cd web && { test -d node_modules || npm ci --silent --no-audit --no-fund; } && npm test --silent && $(BROWSER_TEST)
 
 docs: build ## generate docs/cli and docs/metrics.md from the program
 	@$(BIN) docs --dir docs
