@@ -183,6 +183,12 @@ const (
 	blockTimeout  = 10 * time.Millisecond  // after which the kernel hands a block over that is not full
 	drainTimeout  = time.Second            // for the next stage to take what is left at the end
 	crowdInterval = 5 * time.Millisecond   // between looks at the ring while the next stage is slow
+
+	minPause  = time.Millisecond      // between looks at rings from which something came: each wakes several threads, which costs more than the frames
+	maxPause  = 20 * time.Millisecond // and at most
+	pauseRate = 2e9                   // bytes a second at which a ring must not fill up in one pause
+
+	liveFrames = 4096 // most frames of a batch
 )
 
 // Run captures until ctx ends; then it stops the kernel's side, passes on what is in the rings and
@@ -233,19 +239,26 @@ func (l *Live) open(name string, point uint32) (*ring, error) {
 
 // capture moves blocks from the rings to out.
 func (l *Live) capture(ctx context.Context, out chan<- frame.Batch) {
-	look := time.Now()
+	look, pause := time.Now(), minPause
 	fds := make([]unix.PollFd, len(l.rings))
 	for ctx.Err() == nil {
 		l.obey()
-		moved := 0
+		moved, most := 0, 0 // most: quarters of a ring that were full
 		for _, r := range l.rings {
-			moved += l.move(ctx, r, out)
+			n := l.move(ctx, r, out)
+			moved, most = moved+n, max(most, n*4/r.blocks)
 		}
 		if now := time.Now(); now.Sub(look) >= lookInterval {
 			look = now
 			l.look()
 		}
+		if most > 0 {
+			pause = minPause
+			continue
+		}
 		if moved > 0 {
+			time.Sleep(pause)
+			pause = min(2*pause, l.longest())
 			continue
 		}
 		for i, r := range l.rings {
@@ -257,9 +270,14 @@ func (l *Live) capture(ctx context.Context, out chan<- frame.Batch) {
 		}
 		if l.failures(fds); !l.waiting() {
 			// The kernel calls a ring readable while a block is out with the next stage.
-			time.Sleep(time.Millisecond)
+			time.Sleep(pause)
 		}
 	}
+}
+
+// longest returns the longest pause between two looks at the rings: in it not even half of one fills up.
+func (l *Live) longest() time.Duration {
+	return max(minPause, min(maxPause, time.Duration(float64(l.cfg.RingBytes)/2/pauseRate*float64(time.Second))))
 }
 
 // failures handles sockets that have an error to tell: their interface went down or away.
@@ -335,7 +353,7 @@ func (l *Live) block(ctx context.Context, r *ring, out chan<- frame.Batch) {
 	l.book.Drop(DropDevice, bad)
 	l.book.Hold(len(frames))
 	for len(frames) > 0 {
-		n := min(len(frames), batchFrames)
+		n := min(len(frames), liveFrames)
 		l0.refs.Add(1)
 		b := frame.Batch{Frames: frames[:n:n], Free: l0.free}
 		drop := l.send(ctx, r, b, out)
