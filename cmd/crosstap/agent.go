@@ -97,7 +97,7 @@ func (f *agentFlags) run(cmd *cobra.Command) (err error) {
 			return exit(exitUsage, err)
 		}
 	}
-	c.Sweep = sweepKernel
+	c.Sweep, c.Keeper = sweepKernel, keeper()
 	c.Ready = func() {
 		if err := obs.Notify("READY=1"); err != nil {
 			c.Log.Warn("service manager not told", "error", err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"crosstap/internal/serve/api"
@@ -46,10 +47,30 @@ func writeCLIPages(root *cobra.Command, dir string) error {
 
 func writeMetricsPage(path string) error {
 	var b strings.Builder
-	b.WriteString("# Metrics\n\nServed at `/metrics` in the Prometheus text format. Labels come from small closed sets; what each\nexporter and each tap does is in the API.\n\n")
-	b.WriteString("| metric | type | labels | what it says |\n|---|---|---|---|\n")
-	for _, m := range api.Metrics() {
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", m.Name, m.Type, strings.Join(m.Labels, ", "), m.Help)
-	}
+	b.WriteString("# Metrics\n\nLabels come from small closed sets; what each exporter and each tap does is in the API.\n\n")
+	b.WriteString("## Of a server\n\nServed by `crosstap serve` at `/metrics` in the Prometheus text format.\n\n")
+	metricsTable(&b, api.Metrics())
+	b.WriteString("\n## Of taps\n\nServed by `crosstap tap --metrics ADDRESS` and `crosstap agent --metrics ADDRESS` at `/metrics`.\n\n")
+	metricsTable(&b, tapMetricPages())
 	return os.WriteFile(path, []byte(b.String()), 0o644)
+}
+
+func metricsTable(b *strings.Builder, list []api.Metric) {
+	b.WriteString("| metric | type | labels | what it says |\n|---|---|---|---|\n")
+	for _, m := range list {
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", m.Name, m.Type, strings.Join(m.Labels, ", "), m.Help)
+	}
+}
+
+// tapMetricPages lists the metrics of taps.
+func tapMetricPages() (all []api.Metric) {
+	for _, m := range tapCatalog {
+		kind := "gauge"
+		if m.kind == counter {
+			kind = "counter"
+		}
+		all = append(all, api.Metric{Name: m.name, Type: kind, Help: m.help, Labels: m.labels})
+	}
+	slices.SortFunc(all, func(a, b api.Metric) int { return strings.Compare(a.Name, b.Name) })
+	return all
 }

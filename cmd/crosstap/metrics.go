@@ -40,28 +40,52 @@ func serveMetrics(addr string, taps func() []agentapi.Tap) (stop func(), err err
 // tapMetrics reads the books of taps at each scrape.
 type tapMetrics struct{ taps func() []agentapi.Tap }
 
-func tapDesc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("crosstap_tap_"+name, help, append([]string{"tap"}, labels...), nil)
+// tapMetric is a metric of a tap, for the scrape and for the reference page.
+type tapMetric struct {
+	desc       *prometheus.Desc
+	kind       prometheus.ValueType
+	name, help string
+	labels     []string
 }
 
+// tapCatalog is every metric of a tap.
+var tapCatalog []*tapMetric
+
+func tapDesc(kind prometheus.ValueType, name, help string, labels ...string) *tapMetric {
+	labels = append([]string{"tap"}, labels...)
+	m := &tapMetric{prometheus.NewDesc("crosstap_tap_"+name, help, labels, nil), kind, "crosstap_tap_" + name, help, labels}
+	tapCatalog = append(tapCatalog, m)
+	return m
+}
+
+const counter, gauge = prometheus.CounterValue, prometheus.GaugeValue
+
 var (
-	tapRunning = tapDesc("running", "1 while the tap captures.")
-	tapIn      = tapDesc("stage_in_total", "Units that a stage of the tap line received.", "stage", "unit")
-	tapMade    = tapDesc("stage_made_total", "Units that a stage made beyond those, such as segments of super-frames.", "stage", "unit")
-	tapOut     = tapDesc("stage_out_total", "Units that a stage passed on.", "stage", "unit")
-	tapHeld    = tapDesc("stage_held", "Units that a stage keeps for later.", "stage", "unit")
-	tapDropped = tapDesc("stage_dropped_total", "Units that a stage did not pass on, by reason.", "stage", "unit", "reason")
+	tapRunning = tapDesc(gauge, "running", "1 while the tap captures.")
+	tapPath    = tapDesc(gauge, "path", "1 for the path that frames of interfaces take: ring, tcx or clsact.", "path")
+	tapIn      = tapDesc(counter, "stage_in_total", "Units that a stage of the tap line received.", "stage", "unit")
+	tapMade    = tapDesc(counter, "stage_made_total", "Units that a stage made beyond those, such as segments of super-frames.", "stage", "unit")
+	tapOut     = tapDesc(counter, "stage_out_total", "Units that a stage passed on.", "stage", "unit")
+	tapHeld    = tapDesc(gauge, "stage_held", "Units that a stage keeps for later.", "stage", "unit")
+	tapDropped = tapDesc(counter, "stage_dropped_total", "Units that a stage did not pass on, by reason.", "stage", "unit", "reason")
 
-	tapLevel = tapDesc("level", "How much of its work the tap does: 1 for the present level, 0 for the others.", "level")
-	tapSteps = tapDesc("level_steps_total", "Changes of the level, by the level that followed.", "level")
-	tapCPU   = tapDesc("cpu_cores", "Processors that the tap takes, with what the kernel does for it.")
-	tapMem   = tapDesc("memory_bytes", "Memory that the tap takes, with its rings.")
-	tapRate  = tapDesc("mirror_bits_per_second", "Bits of copies that leave for other hosts.")
+	tapLevel = tapDesc(gauge, "level", "How much of its work the tap does: 1 for the present level, 0 for the others.", "level")
+	tapSteps = tapDesc(counter, "level_steps_total", "Changes of the level, by the level that followed.", "level")
+	tapCPU   = tapDesc(gauge, "cpu_cores", "Processors that the tap takes, with what the kernel does for it.")
+	tapMem   = tapDesc(gauge, "memory_bytes", "Memory that the tap takes, with its rings.")
+	tapRate  = tapDesc(gauge, "mirror_bits_per_second", "Bits of copies that leave for other hosts.")
 
-	tapSent   = tapDesc("destination_sent_total", "Units that a destination took.", "to", "unit")
-	tapQueued = tapDesc("destination_queued", "Units that wait for a destination.", "to", "unit")
-	tapShed   = tapDesc("destination_shed_total", "Units that found no room, are beyond a rate or the budget, or that nobody took.", "to", "unit")
-	tapErrors = tapDesc("destination_errors_total", "Units that could not be sent.", "to", "unit")
+	tapSent   = tapDesc(counter, "destination_sent_total", "Units that a destination took.", "to", "unit")
+	tapQueued = tapDesc(gauge, "destination_queued", "Units that wait for a destination.", "to", "unit")
+	tapShed   = tapDesc(counter, "destination_shed_total", "Units that found no room, are beyond a rate or the budget, or that nobody took.", "to", "unit")
+	tapErrors = tapDesc(counter, "destination_errors_total", "Units that could not be sent.", "to", "unit")
+
+	tapPairFrames   = tapDesc(counter, "inline_frames_total", "Frames that an inline pair passed on, by the interface that they came in by.", "from")
+	tapPairSegments = tapDesc(counter, "inline_segments_total", "Wire segments of those.", "from")
+	tapPairBytes    = tapDesc(counter, "inline_bytes_total", "Bytes of those.", "from")
+	tapPairLink     = tapDesc(gauge, "inline_link_up", "1 while an interface of an inline pair has a signal.", "interface")
+	tapPairHost     = tapDesc(counter, "inline_host_frames_total", "Frames that the host itself wanted to send into an inline pair, and that were held back.")
+	tapPairAlone    = tapDesc(counter, "inline_unwatched_frames_total", "Frames that an inline pair passed on while its lease was not renewed.")
 )
 
 // Describe sends nothing: the set of lines depends on the taps (an unchecked collector).
@@ -70,15 +94,18 @@ func (tapMetrics) Describe(chan<- *prometheus.Desc) {}
 // Collect sends the lines of all taps.
 func (m tapMetrics) Collect(ch chan<- prometheus.Metric) {
 	for _, t := range m.taps() {
-		collectTap(&t, func(d *prometheus.Desc, kind prometheus.ValueType, v float64, labels ...string) {
-			ch <- prometheus.MustNewConstMetric(d, kind, v, append([]string{t.Name}, labels...)...)
+		collectTap(&t, func(m *tapMetric, v float64, labels ...string) {
+			ch <- prometheus.MustNewConstMetric(m.desc, m.kind, v, append([]string{t.Name}, labels...)...)
 		})
 	}
 }
 
-func collectTap(t *agentapi.Tap, send func(*prometheus.Desc, prometheus.ValueType, float64, ...string)) {
-	const counter, gauge = prometheus.CounterValue, prometheus.GaugeValue
-	send(tapRunning, gauge, one(t.State == agentapi.StateRunning))
+func collectTap(t *agentapi.Tap, send func(*tapMetric, float64, ...string)) {
+	send(tapRunning, one(t.State == agentapi.StateRunning))
+	if t.Path != "" {
+		send(tapPath, 1, t.Path)
+	}
+	collectPair(t.Inline, send)
 	seen := map[string]bool{}
 	for _, b := range t.Books {
 		unit, key := string(b.Unit), b.Stage
@@ -86,21 +113,21 @@ func collectTap(t *agentapi.Tap, send func(*prometheus.Desc, prometheus.ValueTyp
 			key = fmt.Sprintf("%s_%d", b.Stage, n)
 		}
 		seen[key+" "+unit] = true
-		send(tapIn, counter, float64(b.In), key, unit)
-		send(tapMade, counter, float64(b.Made), key, unit)
-		send(tapOut, counter, float64(b.Out), key, unit)
-		send(tapHeld, gauge, float64(b.Held), key, unit)
+		send(tapIn, float64(b.In), key, unit)
+		send(tapMade, float64(b.Made), key, unit)
+		send(tapOut, float64(b.Out), key, unit)
+		send(tapHeld, float64(b.Held), key, unit)
 		for _, d := range b.Dropped {
-			send(tapDropped, counter, float64(d.N), key, unit, d.Reason)
+			send(tapDropped, float64(d.N), key, unit, d.Reason)
 		}
 	}
 	for _, l := range governor.Names() {
-		send(tapLevel, gauge, one(t.Level == l), l)
-		send(tapSteps, counter, float64(t.Counts[l]), l)
+		send(tapLevel, one(t.Level == l), l)
+		send(tapSteps, float64(t.Counts[l]), l)
 	}
-	send(tapCPU, gauge, t.CPU)
-	send(tapMem, gauge, t.Memory)
-	send(tapRate, gauge, t.Mirror)
+	send(tapCPU, t.CPU)
+	send(tapMem, t.Memory)
+	send(tapRate, t.Mirror)
 	clear(seen)
 	for i, d := range t.To {
 		to, _, _ := strings.Cut(d.URL, "?")
@@ -108,11 +135,26 @@ func collectTap(t *agentapi.Tap, send func(*prometheus.Desc, prometheus.ValueTyp
 			to = fmt.Sprintf("%s #%d", to, i+1)
 		}
 		seen[to] = true
-		send(tapSent, counter, float64(d.Sent), to, d.Unit)
-		send(tapQueued, gauge, float64(d.Queued), to, d.Unit)
-		send(tapShed, counter, float64(d.Shed), to, d.Unit)
-		send(tapErrors, counter, float64(d.Errors), to, d.Unit)
+		send(tapSent, float64(d.Sent), to, d.Unit)
+		send(tapQueued, float64(d.Queued), to, d.Unit)
+		send(tapShed, float64(d.Shed), to, d.Unit)
+		send(tapErrors, float64(d.Errors), to, d.Unit)
 	}
+}
+
+// collectPair sends what an inline pair has passed on; nothing without one.
+func collectPair(p *agentapi.Inline, send func(*tapMetric, float64, ...string)) {
+	if p == nil {
+		return
+	}
+	for i, name := range []string{p.A, p.B} {
+		send(tapPairFrames, float64(p.Frames[i]), name)
+		send(tapPairSegments, float64(p.Segments[i]), name)
+		send(tapPairBytes, float64(p.Bytes[i]), name)
+		send(tapPairLink, one(p.Up[i]), name)
+	}
+	send(tapPairHost, float64(p.Host))
+	send(tapPairAlone, float64(p.Unwatched))
 }
 
 func one(b bool) float64 {

@@ -44,6 +44,10 @@ Remote mirrors (--listen, repeatable): erspan:// (types I, II and III; session=N
 geneve://[:6081] (vni=N), tzsp://[:37008] and udp://:PORT; all: from=PREFIX of the senders. The outer headers are taken off. Each sender and session is
 an observation point. -i also takes an interface of another host: rpcap://[USER@]HOST[:2002]/IFACE?password_file=FILE, rpcaps:// with TLS.
 
+An inline pair (--inline A,B) makes a wire of two interfaces: the kernel passes on what comes in by either, and the tap copies it, both ways. Options follow
+after slashes: fail=open (the default) has it pass everything when the tap ends or is killed, fail=closed nothing once the lease (lease=5s) has ended;
+links=apart keeps a link up while the other one is down. crosstap inline lists and parts pairs.
+
 Destinations (--to, repeatable):
   pcapng:PATH           frames to a capture file with interfaces, directions and drop counts; .gz and .zst compress;
                         - is standard output. A file is written in place, at most a second behind, for its owner alone
@@ -82,6 +86,7 @@ const tapExamples = `  crosstap tap -i vnet3 --to ipfix://collector.example
   crosstap tap -i vnet3 --to 'vxlan://10.0.0.9?vni=77&filter=tcp port 443' --to 'pcapng:web.pcapng.zst?size=1GiB&budget=20GiB'
   crosstap tap -i vnet3 --groom sample=16 --to 'vxlan://10.0.0.9?vni=77&mtu=slice'
   crosstap tap -i vnet3 --path tcx --to ipfix://10.0.0.9
+  crosstap tap --inline eth1,eth2 --to ipfix://10.0.0.9 --to 'pcapng:wire.pcapng.zst?size=1GiB&files=8'
   crosstap tap --listen 'erspan://?session=5,7' --listen vxlan://:4789 --to ipfix://10.0.0.9
   crosstap tap -i vnet3 --to 'rpcaps://*?user=ops&password_file=pw&cert=c.pem&key=k.pem'
   crosstap tap -i eth0 --vxlan-port 4789 --vxlan-port 8472 --to ipfix://10.0.0.9 --to flows:-`
@@ -91,6 +96,7 @@ type tapFlags struct {
 	spec      tap.Spec
 	ring      byteSize
 	ports     []int
+	inline    string
 	role      string
 	key       string
 	groom     string
@@ -105,7 +111,7 @@ func newTap() *cobra.Command {
 	f := tapFlags{spec: tap.DefaultSpec()}
 	f.ring = byteSize(f.spec.RingBytes)
 	cmd := &cobra.Command{
-		Use:     "tap {-i IFACE... | -r FILE | --listen URL...} [-f FILTER] [--groom STEPS] --to URL...",
+		Use:     "tap {-i IFACE... | --inline A,B | -r FILE | --listen URL...} [-f FILTER] [--groom STEPS] --to URL...",
 		GroupID: "run",
 		Short:   "Run one tap: capture, filter, groom; write frames, export flows",
 		Long:    tapLong,
@@ -125,6 +131,7 @@ func newTap() *cobra.Command {
 func (t *tapFlags) add(f *pflag.FlagSet) {
 	s := &t.spec
 	f.StringArrayVarP(&s.Interfaces, "interface", "i", nil, "capture from this interface, or rpcap://HOST/IFACE (repeatable)")
+	f.StringVar(&t.inline, "inline", "", "join these two interfaces A,B like a wire, and copy what passes; options as in eth1,eth2/fail=closed/lease=5s/links=apart")
 	f.StringArrayVar(&s.Listen, "listen", nil, "receive what a remote mirror sends to here (repeatable): vxlan://:4789, geneve://, gre://, erspan://, tzsp://, udp://:PORT")
 	f.StringVarP(&s.File, "read", "r", "", "read this capture file; - for standard input")
 	f.StringVarP(&s.Filter, "filter", "f", "", "only frames that match this expression, as for tcpdump")
@@ -167,6 +174,12 @@ func (t *tapFlags) complete(cmd *cobra.Command) (err error) {
 	}
 	if s.Key, err = meter.ParseKey(t.key); err != nil {
 		return exit(exitUsage, err)
+	}
+	if t.inline != "" {
+		if s.Inline, err = tapspec.ParseInline(t.inline); err != nil {
+			return exit(exitUsage, fmt.Errorf("tap: --%w", err))
+		}
+		s.Keeper = keeper()
 	}
 	if t.budget != "" {
 		if s.Budget, err = tapspec.ParseBudget(t.budget); err != nil {

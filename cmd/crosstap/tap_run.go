@@ -66,6 +66,8 @@ func runTap(cmd *cobra.Command, spec tap.Spec, show progress) error {
 		return exit(exitUsage, err)
 	case errors.As(err, &refused):
 		return exit(exitUsage, err)
+	case tap.RefusedPair(err):
+		return exit(exitRefused, err)
 	case errors.As(err, &mistake): // the expression does not fit the capture's link type
 		return exit(exitUsage, pointed(spec.Filter, err))
 	}
@@ -99,6 +101,9 @@ func printSummary(w io.Writer, t *tap.Tap, took time.Duration) {
 	fmt.Fprintln(w, "crosstap: tap:", t.Summary(took))
 	if where := t.Filter(); where != "" {
 		fmt.Fprintln(w, "crosstap: tap: filter:", where)
+	}
+	for _, line := range t.InlineLines() {
+		fmt.Fprintln(w, "crosstap: tap: inline:", line)
 	}
 	for _, line := range t.CollectorLines() {
 		fmt.Fprintln(w, "crosstap: tap: collector:", line)

@@ -39,6 +39,7 @@ type Config struct {
 	Budget    tapspec.Budget
 	Lease     time.Duration // how long taps go on without the server; 0 for what the server says
 	Software  string
+	Keeper    []string                 // command that runs kernel.Keep, for inline pairs; nil for none
 	Ready     func()                   // called once, when the agent runs
 	Sweep     func() ([]string, error) // removes what an agent that was killed has left in the kernel, and says what
 	Limits    func() []string          // what bounds this process, for the report
@@ -83,7 +84,7 @@ func New(c Config) (*Agent, error) {
 		return nil, err
 	}
 	a := &Agent{cfg: c, client: cl, governor: tap.NewGovernor(governor.DefaultConfig(), c.Budget, c.Log)}
-	a.manager = newManager(a.governor, rules{files: c.Files, spool: filepath.Join(c.State, "spool"), host: host, program: "crosstap " + c.Software}, c.Log)
+	a.manager = newManager(a.governor, rules{files: c.Files, spool: filepath.Join(c.State, "spool"), host: host, program: "crosstap " + c.Software, keeper: c.Keeper}, c.Log)
 	return a, nil
 }
 

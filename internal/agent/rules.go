@@ -17,6 +17,7 @@ type rules struct {
 	spool   string
 	host    string
 	program string
+	keeper  []string // command that runs kernel.Keep
 }
 
 // check refuses what the agent does not do for a server, whatever it says.
@@ -79,7 +80,7 @@ func (r *rules) spec(d *tapspec.Spec) (tap.Spec, error) {
 	if err != nil {
 		return s, err
 	}
-	s.Host, s.Program, s.SpoolDir = r.host, r.program, r.spool
+	s.Host, s.Program, s.SpoolDir, s.Keeper = r.host, r.program, r.spool, r.keeper
 	if len(s.To) == 0 {
 		return s, errors.New("no destination")
 	}

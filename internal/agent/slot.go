@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -116,7 +117,7 @@ func (s *slot) change(ctx context.Context, spec tapspec.Spec, payload bool) {
 	}
 	switch {
 	case alive:
-		handOver(ctx, old, next)
+		gap = handOver(ctx, old, next)
 		s.quit(old)
 	default:
 		next.tap.Begin(time.Unix(0, 0))
@@ -127,17 +128,30 @@ func (s *slot) change(ctx context.Context, spec tapspec.Spec, payload bool) {
 	s.finish(next, nil, gap)
 }
 
-// handOver divides time between two taps that both capture.
+// How time is divided between two taps that both capture.
 const (
 	handOverAhead = 300 * time.Millisecond // frames of that time have not been captured when both are told
 	handOverAfter = 300 * time.Millisecond // by then the one before has been given all of its frames
 )
 
-func handOver(ctx context.Context, old, next *running) {
+// handOver returns the time in which nothing was captured: none, unless one of the two captures in the kernel and the other does not.
+func handOver(ctx context.Context, old, next *running) (gap time.Duration) {
+	if next.tap.Follow(old.tap) {
+		return 0
+	}
 	at := time.Now().Add(handOverAhead)
-	old.tap.End(at)
-	next.tap.Begin(at)
+	if old.tap.InKernel() || next.tap.InKernel() {
+		began := time.Now()
+		old.tap.End(began)
+		at = time.Now()
+		next.tap.Begin(at)
+		gap = time.Since(began)
+	} else {
+		old.tap.End(at)
+		next.tap.Begin(at)
+	}
 	sleep(context.WithoutCancel(ctx), handOverAhead+handOverAfter)
+	return gap
 }
 
 // sharedStamps has the kernel give a frame its time once, so that all rings that it comes to have the same, until the function that it returns is
@@ -308,6 +322,11 @@ func Describe(name string, t *tap.Tap) agentapi.Tap {
 			why += " of the host"
 		}
 		out.Steps = append(out.Steps, agentapi.Step{Time: x.Time.UTC(), From: x.From, To: x.To, Why: why})
+	}
+	out.Path, out.PathWhy, _ = strings.Cut(t.Path(), ": ")
+	if p, ok := t.Inline(); ok {
+		out.Inline = &agentapi.Inline{A: p.A, B: p.B, Fail: p.Fail, Up: p.Up, Held: p.Held, Frames: p.Frames, Segments: p.Segments, Bytes: p.Bytes, Lost: p.Lost,
+			Refused: p.Refused, Closed: p.Closed, Unwatched: p.Alone, Host: p.Host}
 	}
 	for _, d := range t.Destinations() {
 		out.To = append(out.To, agentapi.Destination{URL: d.URL, Unit: string(d.Unit), Sent: d.Sent, Queued: d.Queued, Shed: d.Shed, Errors: d.Errors, Error: d.LastError})

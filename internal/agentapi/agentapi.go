@@ -115,6 +115,26 @@ type Tap struct {
 	Books    []ledger.Statement `json:"books"`
 	To       []Destination      `json:"to"`
 	Warnings []string           `json:"warnings,omitempty"`
+	Path     string             `json:"path,omitempty"`        // how frames of interfaces are taken: ring, tcx or clsact
+	PathWhy  string             `json:"path_reason,omitempty"` // and why
+	Inline   *Inline            `json:"inline,omitempty"`      // for a tap of an inline pair
+}
+
+// Inline says how an inline pair is. What has two parts is of A and of B.
+type Inline struct {
+	A         string    `json:"a"`
+	B         string    `json:"b"`
+	Fail      string    `json:"fail"` // open or closed
+	Up        [2]bool   `json:"up"`
+	Held      string    `json:"held,omitempty"` // interface that is held down since the other one has no signal
+	Frames    [2]uint64 `json:"frames"`         // that came in by it and left by the other one
+	Segments  [2]uint64 `json:"segments"`
+	Bytes     [2]uint64 `json:"bytes"`
+	Lost      uint64    `json:"lost"`
+	Refused   uint64    `json:"refused"`   // by the interface that they were to leave by
+	Closed    uint64    `json:"closed"`    // since the lease had ended
+	Unwatched uint64    `json:"unwatched"` // passed on while nobody renewed the lease
+	Host      uint64    `json:"host"`      // of the host itself, held back
 }
 
 // Step is a change of the governor's level.

@@ -13,6 +13,7 @@ const (
 	skbVLANPresent = 20
 	skbVLANTCI     = 24
 	skbVLANProto   = 28
+	skbPriority    = 32
 	skbIfindex     = 40
 	skbCB          = 48
 	skbData        = 76

@@ -33,7 +33,7 @@ var devices atomic.Uint32
 const deviceMTU = 65535
 
 // newDevice makes the pair in the namespace of the present thread and of own, with the wrappers at its hooks.
-func newDevice(way Way, own *os.File, o *Outer, out *wayOut, point uint32) (d *device, err error) {
+func newDevice(way Way, own *os.File, o *Outer, out *wayOut, point uint32, said *orders, p *pace) (d *device, err error) {
 	d = &device{}
 	defer func() {
 		if err != nil {
@@ -55,7 +55,7 @@ func newDevice(way Way, own *os.File, o *Outer, out *wayOut, point uint32) (d *d
 	}
 	for _, dir := range directions {
 		w := newWrapper(o, out, point)
-		w.dir, w.stats = dir, d.out
+		w.dir, w.stats, w.orders, w.pace = dir, d.out, said, p
 		if dir == frame.Ingress {
 			w.stats = d.back
 		}

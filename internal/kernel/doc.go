@@ -36,13 +36,15 @@ const (
 	DropLost            // could not be copied: no memory, no room in the ring, or the way out is gone
 	DropTooBig          // longer than the path takes
 	DropStopped         // handed over, and not taken by the next stage
+	DropShed            // left out for the budget
+	DropRate            // copies above the rate
 )
 
 // Stage is the name of this stage in the ledger.
 const Stage = "kernel"
 
 func newBook() *ledger.Book {
-	return ledger.New(Stage, ledger.Frames, "filtered", "sampled_out", "lost", "too_big", "stopped")
+	return ledger.New(Stage, ledger.Frames, "filtered", "sampled_out", "lost", "too_big", "stopped", "shed_for_budget", "over_rate")
 }
 
 // ErrResidual says that a filter has tests that no program in the kernel can do.

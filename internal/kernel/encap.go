@@ -16,9 +16,10 @@ type Outer struct {
 	Port         uint16 // of the tool, over UDP
 	TTL, DSCP    int
 	DontFragment bool
-	Head         []byte // behind the UDP header, or behind the IP header; at most 24 bytes, an even number
+	Head         []byte // behind the UDP header, or behind the IP header; at most 28 bytes, an even number
 	Seq          int    // offset of a sequence number in Head, -1 for none
-	ERSPAN       int    // offset of an ERSPAN type II header in Head, -1 for none
+	ERSPAN       int    // offset of an ERSPAN header in Head, -1 for none
+	Stamp        Stamp  // of ERSPAN type III; NoStamp for type II
 	Index        uint32 // of ERSPAN type II; 0 for the number of the copy point
 	// Device is the interface to send through, in the network namespace of the tapped ones; "" to follow the routes.
 	Device string
@@ -28,13 +29,26 @@ type Outer struct {
 	Slice bool
 	// Keep cuts copies to so many bytes; 0 for none.
 	Keep int
+	Rate uint64 // most bits each second, with their headers; 0 for no bound
 }
+
+// Stamp is the unit of an ERSPAN type III header's time stamp.
+type Stamp uint8
+
+// The units, in the order in which the header numbers them. With StampPTP the head has a sub-header of platform 5 behind.
+const (
+	NoStamp Stamp = iota
+	Stamp100Micros
+	Stamp100Nanos
+	StampPTP
+)
 
 // Limits of Outer.
 const (
-	maxHead = 24
+	maxHead = 28
 	minKeep = 64 // what a checksum that hardware fills in may need
 	maxFits = 65535 - 100
+	minRate = 1000
 )
 
 func (o *Outer) validate() error {
@@ -47,6 +61,8 @@ func (o *Outer) validate() error {
 		return errors.New("kernel: bare UDP over IPv6 needs a checksum, which is not made in the kernel")
 	case len(o.Head) > maxHead || len(o.Head)%2 != 0:
 		return fmt.Errorf("kernel: a header of %d bytes: want an even number, at most %d", len(o.Head), maxHead)
+	case o.Rate != 0 && o.Rate < minRate:
+		return fmt.Errorf("kernel: %d bits a second: want at least %d", o.Rate, minRate)
 	case o.Keep != 0 && o.Keep < minKeep:
 		return fmt.Errorf("kernel: cut to %d bytes: want at least %d", o.Keep, minKeep)
 	case o.Fits < minKeep || o.Fits > maxFits:

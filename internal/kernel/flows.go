@@ -40,6 +40,9 @@ type Flows struct {
 	clock   *clock
 	cache   map[flowKey]*flowState
 	last    counts
+	lastGov counts
+	rate    int      // one conversation in so many, for the budget, in the records that are made now
+	asked   chan int // the rate of those that follow
 	evicted atomic.Uint64
 	packets atomic.Uint64
 	octets  atomic.Uint64
@@ -65,7 +68,7 @@ func NewFlows(c FlowsConfig) (*Flows, error) {
 	case c.RingBytes < minRing || c.RingBytes > maxRing:
 		return nil, fmt.Errorf("kernel: ring of %d bytes: want %d to %d", c.RingBytes, minRing, maxRing)
 	}
-	f := &Flows{conf: c, keep: flowsKeep, tunnels: c.Tunnels, book: newBook(), records: ledger.New("kernel_flows", ledger.Records), cache: map[flowKey]*flowState{}}
+	f := &Flows{conf: c, keep: flowsKeep, tunnels: c.Tunnels, book: newBook(), records: ledger.New("kernel_flows", ledger.Records), cache: map[flowKey]*flowState{}, asked: make(chan int, 1)}
 	f.feed = feed{book: f.book, size: c.RingBytes}
 	err := f.init(c.Config, "xt_flows", func(c *code, k *hook) { counter{f, k, c}.assemble() })
 	if err != nil {
@@ -155,11 +158,15 @@ func (f *Flows) Run(ctx, stop context.Context, frames chan<- frame.Batch, record
 		f.feed.run(ctx, frames)
 	}()
 	var err error
-	f.tend(ctx, f.interval(), func() {
+	step := func(all bool) {
 		f.account()
 		if err == nil {
-			err = f.drain(stop, records, false)
+			err = f.drain(stop, records, all)
 		}
+	}
+	f.tend(ctx, f.interval(), func() { step(false) }, func(rate int) {
+		step(true) // a record never has packets that were chosen differently
+		f.rate = rate
 	})
 	<-done
 	f.close() // no packet is counted from here on
@@ -169,6 +176,38 @@ func (f *Flows) Run(ctx, stop context.Context, frames chan<- frame.Batch, record
 		err = f.drain(stop, records, true)
 	}
 	return err
+}
+
+// SetShed has the programs leave packets out, or take them again. Records that follow tell it.
+func (f *Flows) SetShed(s Shed) (time.Time, error) {
+	from, err := f.line.SetShed(s)
+	select {
+	case <-f.asked:
+	default:
+	}
+	f.asked <- s.Sample
+	return from, err
+}
+
+// tend is line.tend with changes of the rate, which f does not run beside.
+func (f *Flows) tend(ctx context.Context, interval time.Duration, step func(), change func(rate int)) {
+	looked := make(chan struct{})
+	go func() {
+		defer close(looked)
+		every(ctx, lookInterval, f.look)
+	}()
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-tick.C:
+			step()
+		case rate := <-f.asked:
+			change(rate)
+		case <-ctx.Done():
+		}
+	}
+	<-looked
 }
 
 // interval is the time between two drains: often enough for the timeouts.
@@ -187,6 +226,11 @@ func (f *Flows) account() {
 		f.book.Drop(x.reason, d)
 		n += d
 	}
+	gov := f.readGov()
+	shed := int(gov[govShed] - f.lastGov[govShed])
+	f.lastGov = gov
+	f.book.Drop(DropShed, shed)
+	n += shed
 	in := int(now[statOut] - was[statOut])
 	f.book.Out(in)
 	f.book.In(n + in)
@@ -272,7 +316,7 @@ func (f *Flows) emit(k *flowKey, s *flowState, why flow.EndReason, offset int64)
 	if s.packets == 0 {
 		return
 	}
-	f.out = append(f.out, flow.Record{Domain: f.conf.Domain, Sampling: uint32(max(f.cfg.Sample.Rate, 1)), EndReason: why})
+	f.out = append(f.out, flow.Record{Domain: f.conf.Domain, Sampling: uint32(max(f.cfg.Sample.Rate, 1) * max(f.rate, 1)), EndReason: why})
 	r := &f.out[len(f.out)-1]
 	s.record(r, k, offset)
 	if r.Sampling > 1 {

@@ -40,6 +40,8 @@ type Headers struct {
 	ring  *ring
 	feed  feed
 	last  counts
+
+	lastGov counts
 }
 
 // NewHeaders returns a source. All mistakes of its configuration are found here.
@@ -117,14 +119,16 @@ func (h *Headers) Run(ctx context.Context, out chan<- frame.Batch) error {
 
 // account books what ended in the kernel; what came up is booked where it was read. One goroutine at a time.
 func (h *Headers) account() {
-	now, ended := h.read(-1), 0
+	now, gov, ended := h.read(-1), h.readGov(), 0
 	for _, x := range []struct{ slot, reason int }{{statFiltered, DropFiltered}, {statSampled, DropSampled}, {statLost, DropLost}, {statLapsed, DropLost}} {
 		n := int(now[x.slot] - h.last[x.slot])
 		h.book.Drop(x.reason, n)
 		ended += n
 	}
-	h.book.In(ended)
-	h.last = now
+	shed := int(gov[govShed] - h.lastGov[govShed])
+	h.book.Drop(DropShed, shed)
+	h.book.In(ended + shed)
+	h.last, h.lastGov = now, gov
 }
 
 // feed turns entries of a ring into batches of frames.

@@ -18,20 +18,25 @@ var leaseLength = Lease // tests shorten it
 const leaseName = "xt_lease"
 
 // lease is a moment of the monotonic clock in a map, after which the programs that look at it do nothing.
-type lease struct{ m *ebpf.Map }
+type lease struct {
+	m      *ebpf.Map
+	length time.Duration
+}
 
-func newLease() (*lease, error) {
-	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: leaseName, Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
+func newLease() (*lease, error) { return newLeaseOf(leaseName, leaseLength) }
+
+func newLeaseOf(name string, length time.Duration) (*lease, error) {
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: name, Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
 	if err != nil {
 		return nil, fmt.Errorf("lease: %w", err)
 	}
-	l := &lease{m}
+	l := &lease{m, length}
 	return l, l.renew()
 }
 
 // renew moves the end of the lease.
 func (l *lease) renew() error {
-	return l.m.Put(uint32(0), monotonic()+uint64(leaseLength))
+	return l.m.Put(uint32(0), monotonic()+uint64(l.length))
 }
 
 func (l *lease) close() {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -24,7 +25,17 @@ import (
 
 // TestMain lets the test binary be a process that is killed: it runs a mirror and a flow table, says so, and stays.
 func TestMain(m *testing.M) {
+	if os.Getenv("KERNEL_TEST_KEEP") != "" {
+		if err := Keep(os.Stdin, slog.New(slog.DiscardHandler)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		os.Exit(0)
+	}
 	if space := os.Getenv("KERNEL_TEST_VICTIM"); space != "" {
+		if fail := os.Getenv("KERNEL_TEST_PAIR"); fail != "" {
+			fmt.Println(pairVictim(space, fail))
+			time.Sleep(time.Hour)
+		}
 		fmt.Println(victim(space, os.Getenv("KERNEL_TEST_WAY")))
 		time.Sleep(time.Hour)
 	}

@@ -29,6 +29,8 @@ type Config struct {
 	Filter      string          // expression that frames must match; "" for all
 	Resolver    filter.Resolver // of the names in it; nil: names are refused
 	Sample      Sample
+	Govern      bool         // SetShed may leave frames out, and what matches is counted
+	Wait        bool         // attach nothing until Begin or Follow
 	Log         *slog.Logger // nil for none
 }
 
@@ -90,6 +92,7 @@ type hook struct {
 	dir   frame.Direction
 	link  frame.LinkType
 	stats *stats
+	gov   *stats // nil without a budget
 	prog  *ebpf.Program
 	at    attachment
 }
@@ -101,7 +104,14 @@ type line struct {
 	body func(c *code, h *hook) // what happens to a frame that matched and is of the sample; ends with one of the results
 	name string                 // of the programs
 
-	lease *lease // nil with TCX
+	lease  *lease  // nil with TCX
+	orders *orders // nil without a budget
+
+	change sync.Mutex // of what is attached: held while programs come and go
+	shed   Shed
+	off    bool // for the budget
+	waits  bool // for Begin or Follow
+	ended  bool // by End, Follow or close
 
 	mu    sync.Mutex
 	index []int // of each point's interface, 0 while there is none
@@ -109,6 +119,9 @@ type line struct {
 	hooks []*hook
 	past  map[uint32]counts // of hooks of each point that are gone
 	modes map[uint32]int    // sockets that keep interfaces promiscuous, by point
+
+	govPast counts // of hooks that are gone, for the budget
+	traffic *netlink.Handle
 }
 
 func (l *line) init(c Config, name string, body func(*code, *hook)) error {
@@ -148,13 +161,19 @@ func (l *line) open() (err error) {
 			return fmt.Errorf("kernel: %w", permission(err))
 		}
 	}
-	for point := range l.cfg.Interfaces {
-		if err := l.join(uint32(point)); err != nil {
-			l.close()
-			return fmt.Errorf("kernel: %w", err)
-		}
+	if err := l.openOrders(); err != nil {
+		return err
 	}
-	return nil
+	if l.cfg.Wait {
+		l.waits = true
+		err = l.ready()
+	} else {
+		err = l.joinEach()
+	}
+	if err != nil {
+		l.close()
+	}
+	return err
 }
 
 // join attaches programs to the interface of a point.
@@ -175,12 +194,8 @@ func (l *line) join(point uint32) error {
 		if err != nil {
 			return err
 		}
-		if l.cfg.Promiscuous {
-			fd, err := promiscuous(a.Index)
-			if err != nil {
-				return fmt.Errorf("interface %q: promiscuous mode: %w", name, permission(err))
-			}
-			l.modes[point] = fd
+		if err := l.promiscuous(point, a.Index); err != nil {
+			return err
 		}
 		for _, dir := range directions {
 			if dir == frame.Egress && l.cfg.IngressOnly {
@@ -203,20 +218,30 @@ func (l *line) join(point uint32) error {
 	})
 }
 
-// attach assembles, loads and attaches the program of a hook.
+// attach loads and attaches the program of a hook.
 func (l *line) attach(k *hook, index int) (err error) {
-	if k.stats, err = newStats(); err != nil {
-		return permission(err)
-	}
-	ins, err := l.program(k)
-	if err == nil {
-		k.prog, err = load(l.name, ins)
-	}
-	if err == nil {
+	if err = l.loadHook(k); err == nil {
 		k.at, err = attach(l.cfg.Way, index, k.dir, k.prog)
 	}
 	if err != nil {
 		k.close()
+	}
+	return err
+}
+
+// loadHook assembles and loads the program of a hook.
+func (l *line) loadHook(k *hook) (err error) {
+	if k.stats, err = newStats(); err != nil {
+		return permission(err)
+	}
+	if l.orders != nil {
+		if k.gov, err = newStats(); err != nil {
+			return permission(err)
+		}
+	}
+	ins, err := l.program(k)
+	if err == nil {
+		k.prog, err = load(l.name, ins)
 	}
 	return err
 }
@@ -236,7 +261,7 @@ func (l *line) program(k *hook) (asm.Instructions, error) {
 	if err != nil {
 		return nil, err
 	}
-	const matched, refused, aside, expired = "matched", "refused", "aside", "expired"
+	const matched, refused, aside, expired, shed = "matched", "refused", "aside", "expired", "shed"
 	c := &code{}
 	c.add(asm.Mov.Reg(regCtx, asm.R1))
 	if l.lease != nil {
@@ -247,6 +272,7 @@ func (l *line) program(k *hook) (asm.Instructions, error) {
 		c.filter(expr, matched, refused)
 	}
 	c.at(matched)
+	l.obey(c, k, shed)
 	l.cfg.Sample.draw(c, k, aside)
 	l.body(c, k)
 	c.at(refused)
@@ -258,6 +284,11 @@ func (l *line) program(k *hook) (asm.Instructions, error) {
 	c.at(expired)
 	k.stats.count(c, statLapsed)
 	c.result(actNext)
+	if k.gov != nil {
+		c.at(shed)
+		k.gov.count(c, govShed)
+		c.result(actNext)
+	}
 	return c.ins, nil
 }
 
@@ -268,8 +299,10 @@ func (k *hook) close() {
 	if k.prog != nil {
 		_ = k.prog.Close()
 	}
-	if k.stats != nil {
-		k.stats.close()
+	for _, s := range []*stats{k.stats, k.gov} {
+		if s != nil {
+			s.close()
+		}
 	}
 }
 
@@ -303,22 +336,34 @@ func (l *line) detach(k *hook) {
 	}
 	if c, err := k.stats.read(); err == nil {
 		sum := l.past[k.point]
-		for i, v := range c {
-			sum[i] += v
-		}
+		sum.add(c)
 		l.past[k.point] = sum
+	}
+	if k.gov != nil {
+		if c, err := k.gov.read(); err == nil {
+			l.govPast.add(c)
+		}
 	}
 	k.close()
 }
 
 // close detaches all.
 func (l *line) close() {
-	for point := range l.cfg.Interfaces {
-		l.leave(uint32(point))
-	}
+	l.change.Lock()
+	defer l.change.Unlock()
+	l.ended = true
+	l.leaveAll()
 	if l.lease != nil {
 		l.lease.close()
 		l.lease = nil
+	}
+	l.orders.close()
+	l.orders = nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.traffic != nil {
+		l.traffic.Close()
+		l.traffic = nil
 	}
 }
 
@@ -326,20 +371,15 @@ func (l *line) close() {
 func (l *line) read(point int) (sum counts) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	add := func(c counts) {
-		for i, v := range c {
-			sum[i] += v
-		}
-	}
 	for p, c := range l.past {
 		if point < 0 || int(p) == point {
-			add(c)
+			sum.add(c)
 		}
 	}
 	for _, k := range l.hooks {
 		if point < 0 || int(k.point) == point {
 			if c, err := k.stats.read(); err == nil {
-				add(c)
+				sum.add(c)
 			}
 		}
 	}
@@ -350,10 +390,15 @@ const lookInterval = time.Second // for interfaces that go and come, and for the
 
 // look renews the lease, and attaches to interfaces that have come back.
 func (l *line) look() {
+	l.change.Lock()
+	defer l.change.Unlock()
 	if l.lease != nil {
 		if err := l.lease.renew(); err != nil {
 			l.log.Error("lease not renewed", "error", err)
 		}
+	}
+	if l.waits || l.off || l.ended {
+		return
 	}
 	now := l.present()
 	for point, name := range l.cfg.Interfaces {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"crosstap/internal/frame"
@@ -26,10 +27,12 @@ type Mirror struct {
 	way     *wayOut
 	own     *os.File
 	devices []*device // of each point
+	pace    *pace     // of all of them, nil without a rate
 	told    error     // about the way out
 	tripped bool      // the end of a loop was told
 
 	last account
+	sent atomic.Uint64 // bytes
 }
 
 // NewMirror returns a mirror. All mistakes of its configuration are found here.
@@ -72,9 +75,17 @@ func (m *Mirror) Open() (err error) {
 	if m.own, err = ownSpace(); err != nil {
 		return fmt.Errorf("kernel: %w", permission(err))
 	}
+	if err = m.openOrders(); err != nil {
+		return err
+	}
+	if m.outer.Rate > 0 {
+		if m.pace, err = newPace(m.outer.Rate); err != nil {
+			return fmt.Errorf("kernel: %w", err)
+		}
+	}
 	err = netns.Do(m.cfg.NetNS, func() error {
 		for point := range m.cfg.Interfaces {
-			d, err := newDevice(m.cfg.Way, m.own, &m.outer, m.way, uint32(point))
+			d, err := newDevice(m.cfg.Way, m.own, &m.outer, m.way, uint32(point), m.orders, m.pace)
 			if err != nil {
 				return err
 			}
@@ -106,6 +117,8 @@ func (m *Mirror) Close() {
 		return nil
 	})
 	m.devices = nil
+	m.pace.close()
+	m.pace = nil
 	if m.way != nil {
 		m.way.close()
 		m.way = nil
@@ -156,7 +169,7 @@ func (m *Mirror) follow() {
 }
 
 // account is the state of the books at a moment.
-type account struct{ in, out, filtered, sampled, lost, big, made, held uint64 }
+type account struct{ in, out, filtered, sampled, shed, lost, big, over, made, held uint64 }
 
 // account reads all counters and books the difference to the last time.
 //
@@ -179,14 +192,18 @@ func (m *Mirror) account() {
 			shed += d.shed(m.cfg.NetNS, m.own)
 		}
 	}
-	c := m.read(-1)
-	up, came := direct[statUp], back.seen()+shed
+	c, gov := m.read(-1), m.readGov()
+	up, came := direct[statUp], back.seen()+back[statOver]+shed
+	refused := direct[statTooBig] + direct[statOver]
 	now := account{
-		in: c.seen(), filtered: c[statFiltered], sampled: c[statSampled], big: direct[statTooBig] + back[statTooBig],
-		lost: c[statLost] - min(c[statLost], direct[statTooBig]) + c[statLapsed] + back[statLost] + shed,
+		in: c.seen() + gov[govShed], filtered: c[statFiltered], sampled: c[statSampled], shed: gov[govShed], big: direct[statTooBig] + back[statTooBig],
+		over: direct[statOver] + back[statOver],
+		lost: c[statLost] - min(c[statLost], refused) + c[statLapsed] + back[statLost] + shed,
 		out:  c[statOut] - min(c[statOut], up) + back[statOut],
 		made: came - min(came, up), held: up - min(came, up),
 	}
+	head := uint64(m.outer.length())
+	m.sent.Store(direct[statBytes] - min(direct[statBytes], direct[statOut]*head) + back[statBytes] - min(back[statBytes], back[statOut]*head))
 	m.enter(now)
 }
 
@@ -197,13 +214,19 @@ func (m *Mirror) enter(now account) {
 	m.book.In(diff(now.in, was.in))
 	m.book.Drop(DropFiltered, diff(now.filtered, was.filtered))
 	m.book.Drop(DropSampled, diff(now.sampled, was.sampled))
+	m.book.Drop(DropShed, diff(now.shed, was.shed))
 	m.book.Drop(DropLost, diff(now.lost, was.lost))
 	m.book.Drop(DropTooBig, diff(now.big, was.big))
+	m.book.Drop(DropRate, diff(now.over, was.over))
 	m.book.Made(diff(now.made, was.made))
 	m.book.Hold(diff(now.held, was.held))
 	m.book.Out(diff(now.out, was.out))
 	m.last = now
 }
+
+// Sent returns the bytes of copies that left, without their outer headers, as far as a budget has them counted and the books were kept. It is safe
+// for concurrent use.
+func (m *Mirror) Sent() uint64 { return m.sent.Load() }
 
 // settle counts as lost what never came back.
 func (m *Mirror) settle() {

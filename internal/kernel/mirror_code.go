@@ -41,8 +41,12 @@ const (
 	portShift     = 2     // 2^14 of them
 )
 
-// cloneMark stands in the scratch memory beside a clone, so that the wrapper knows it from what the kernel sends by itself.
-const cloneMark = 0x78746170
+// cloneMark stands in the scratch memory beside a clone, so that the wrapper knows it from what the kernel sends by itself; behind it stands
+// the direction of the frame.
+const (
+	cloneMark = 0x78746170
+	cloneDir  = skbCB + 4
+)
 
 // cloneTo is the body of the program at a tapped interface: the frame is cloned to a device, and counted.
 func cloneTo(c *code, k *hook, device int) {
@@ -50,6 +54,8 @@ func cloneTo(c *code, k *hook, device int) {
 	c.add(
 		asm.Mov.Imm(asm.R1, cloneMark),
 		asm.StoreMem(regCtx, skbCB, asm.R1, asm.Word),
+		asm.Mov.Imm(asm.R1, int32(k.dir)),
+		asm.StoreMem(regCtx, cloneDir, asm.R1, asm.Word),
 		asm.Mov.Reg(asm.R1, regCtx),
 		asm.Mov.Imm(asm.R2, int32(device)),
 		asm.Mov.Imm(asm.R3, 0),
@@ -77,6 +83,8 @@ func bounce() asm.Instructions {
 type wrapper struct {
 	o       *Outer
 	stats   *stats
+	orders  *orders // nil without a budget
+	pace    *pace   // nil without a rate
 	way     *wayOut
 	dir     frame.Direction // Egress at the device, Ingress behind the way through the kernel
 	point   uint32
@@ -111,6 +119,9 @@ func (w *wrapper) assemble() asm.Instructions {
 	w.sourcePort(c)
 	w.nested(c)
 	w.cut(c)
+	if w.pace != nil {
+		w.pace.take(c, w.o.length(), "over")
+	}
 	w.link(c)
 	w.erspan(c)
 	w.room(c)
@@ -126,6 +137,11 @@ func (w *wrapper) assemble() asm.Instructions {
 	c.at("big")
 	w.stats.count(c, statTooBig)
 	c.result(actShot)
+	if w.pace != nil {
+		c.at("over")
+		w.stats.count(c, statOver)
+		c.result(actShot)
+	}
 	c.at("foreign")
 	c.result(actShot)
 	return c.ins
@@ -140,11 +156,18 @@ func (w *wrapper) clonesOnly(c *code) {
 
 // superFrames sends what has to be cut into wire segments through the device.
 func (w *wrapper) superFrames(c *code) {
-	if !w.cuts || w.dir == frame.Ingress {
+	if !w.cuts && w.orders == nil || w.dir == frame.Ingress {
 		return
 	}
 	whole := c.name("whole")
 	c.add(asm.LoadMem(asm.R1, regCtx, skbGSOSize, asm.Word), asm.JEq.Imm(asm.R1, 0, whole))
+	if !w.cuts {
+		w.orders.load(c, asm.R1, orderKeep)
+		c.add(asm.JEq.Imm(asm.R1, 0, whole))
+	}
+	if w.o.Stamp != NoStamp { // the scratch memory does not come back from the way through the device, the priority does
+		c.add(asm.LoadMem(asm.R1, regCtx, cloneDir, asm.Word), asm.StoreMem(regCtx, skbPriority, asm.R1, asm.Word))
+	}
 	w.stats.count(c, statUp)
 	c.result(actPass)
 	c.at(whole)
@@ -184,8 +207,11 @@ func (w *wrapper) cut(c *code) {
 	c.add(
 		asm.Mov.Imm(regCut, 0),
 		asm.LoadMem(asm.R2, regCtx, skbLen, asm.Word),
-		asm.JLE.Imm(asm.R2, int32(w.limit), fits),
 	)
+	if w.orders != nil {
+		w.cutToOrder(c, fits)
+	}
+	c.add(asm.JLE.Imm(asm.R2, int32(w.limit), fits))
 	if w.tooLong {
 		c.add( // a super-frame leaves in segments, each as long as its sender's interface allows
 			asm.LoadMem(asm.R1, regCtx, skbGSOSize, asm.Word),
@@ -200,6 +226,23 @@ func (w *wrapper) cut(c *code) {
 		)
 	}
 	c.at(fits)
+}
+
+// cutToOrder cuts the copy to what the budget leaves of it, when that is less than else. R2 holds its length.
+func (w *wrapper) cutToOrder(c *code, fits string) {
+	none := c.name("unbudgeted")
+	w.orders.load(c, asm.R3, orderKeep)
+	c.add(
+		asm.JEq.Imm(asm.R3, 0, none),
+		asm.JGE.Imm(asm.R3, int32(w.limit), none),
+		asm.JLE.Reg(asm.R2, asm.R3, fits),
+		asm.Mov.Imm(regCut, 1),
+		asm.Mov.Reg(asm.R1, regCtx), asm.Mov.Reg(asm.R2, asm.R3), asm.Mov.Imm(asm.R3, 0),
+		asm.FnSkbChangeTail.Call(),
+		asm.JNE.Imm(asm.R0, 0, "lost"),
+		asm.Ja.Label(fits),
+	)
+	c.at(none)
 }
 
 // innerAt is the place of the inner link header.
@@ -250,28 +293,36 @@ func putBE(c *code, off int16, r asm.Register) {
 	c.add(asm.HostTo(asm.BE, r, asm.Half), asm.StoreMem(asm.RFP, off, r, asm.Half))
 }
 
-// erspan fills in what a type II header says of the frame (draft-foschiano-erspan-03, section 4.2): its VLAN and class of service, and that the
-// tag is still in the frame; that the copy was cut; the port.
+// erspan fills in what a type II or III header says of the frame (draft-foschiano-erspan-03, sections 4.2 and 4.3): its VLAN and class of
+// service; that the copy was cut. Type II says that the tag is still in the frame, and the port; type III time and direction.
 func (w *wrapper) erspan(c *code) {
 	if w.o.ERSPAN < 0 {
 		return
 	}
 	at := int16(outerAt + w.o.head() + w.o.ERSPAN)
 	untagged, full := c.name("untagged"), c.name("full")
+	version, kept := int32(wire.ERSPANVersion2), int32(erspanTagKept)
+	if w.o.Stamp != NoStamp {
+		version, kept = wire.ERSPANVersion3, 0
+	}
 	c.add(asm.JEq.Imm(regTags, 0, untagged))
 	getBE(c, asm.R2, w.innerAt()+etherTypeAt+2) // tag control information: priority, DEI, VLAN
-	c.add(asm.Mov.Reg(asm.R3, asm.R2), asm.And.Imm(asm.R3, 0x0fff), asm.Or.Imm(asm.R3, wire.ERSPANVersion2<<12))
+	c.add(asm.Mov.Reg(asm.R3, asm.R2), asm.And.Imm(asm.R3, 0x0fff), asm.Or.Imm(asm.R3, version<<12))
 	putBE(c, at, asm.R3)
 	getBE(c, asm.R1, at+2)
-	c.add(asm.And.Imm(asm.R2, 0xe000), asm.Or.Reg(asm.R1, asm.R2), asm.Or.Imm(asm.R1, erspanTagKept))
+	c.add(asm.And.Imm(asm.R2, 0xe000), asm.Or.Reg(asm.R1, asm.R2), asm.Or.Imm(asm.R1, kept))
 	putBE(c, at+2, asm.R1)
 	c.at(untagged)
-	if !w.tooLong {
+	if !w.tooLong || w.orders != nil {
 		c.add(asm.JEq.Imm(regCut, 0, full))
 		getBE(c, asm.R1, at+2)
 		c.add(asm.Or.Imm(asm.R1, erspanCut))
 		putBE(c, at+2, asm.R1)
 		c.at(full)
+	}
+	if w.o.Stamp != NoStamp {
+		w.stamp(c, at)
+		return
 	}
 	index := w.o.Index
 	if index == 0 {
@@ -281,6 +332,41 @@ func (w *wrapper) erspan(c *code) {
 	putBE(c, at+4, asm.R1)
 	c.add(asm.Mov.Imm(asm.R1, int32(index&0xffff)))
 	putBE(c, at+6, asm.R1)
+}
+
+// Bits of the last word of a type III header.
+const erspanEgress = 3 // shift
+
+// stamp fills in what only type III has: the time, the direction, and behind it the port where there is a sub-header.
+func (w *wrapper) stamp(c *code, at int16) {
+	c.add(asm.FnKtimeGetNs.Call(), asm.LoadMapValue(asm.R1, w.way.wall.FD(), 0), asm.LoadMem(asm.R1, asm.R1, 0, asm.DWord), asm.Add.Reg(asm.R0, asm.R1))
+	switch w.o.Stamp {
+	case Stamp100Micros:
+		c.add(asm.Div.Imm(asm.R0, 100_000))
+	case Stamp100Nanos:
+		c.add(asm.Div.Imm(asm.R0, 100))
+	default:
+		c.add(asm.Mov.Reg(asm.R2, asm.R0), asm.Div.Imm(asm.R2, 1_000_000_000))
+		putLong(c, at+wire.ERSPAN3Len+4, asm.R2)
+		c.add(asm.Mod.Imm(asm.R0, 1_000_000_000), asm.Mov.Imm(asm.R2, int32((w.point+1)&0xffff)))
+		putBE(c, at+wire.ERSPAN3Len+2, asm.R2)
+	}
+	putLong(c, at+4, asm.R0)
+	if w.dir == frame.Egress {
+		c.add(asm.LoadMem(asm.R2, regCtx, cloneDir, asm.Word))
+	} else {
+		c.add(asm.LoadMem(asm.R2, regCtx, skbPriority, asm.Word), asm.Mov.Imm(asm.R1, 0), asm.StoreMem(regCtx, skbPriority, asm.R1, asm.Word))
+	}
+	getBE(c, asm.R1, at+10)
+	c.add(asm.And.Imm(asm.R2, 1), asm.LSh.Imm(asm.R2, erspanEgress), asm.Or.Reg(asm.R1, asm.R2))
+	putBE(c, at+10, asm.R1)
+}
+
+// putLong writes the low 32 bits of r in network order. R3 and r are lost.
+func putLong(c *code, off int16, r asm.Register) {
+	c.add(asm.Mov.Reg(asm.R3, r), asm.RSh.Imm(asm.R3, 16))
+	putBE(c, off, asm.R3)
+	putBE(c, off+2, r)
 }
 
 // room makes room for the headers. Of IP packets the kernel is told that they are inside a tunnel, so that checksums and segments that are
@@ -382,5 +468,11 @@ func (w *wrapper) send(c *code) {
 		asm.JNE.Imm(asm.R0, 0, "lost"),
 	)
 	w.stats.count(c, statOut)
+	if w.orders != nil { // R1 is still the processor's line
+		c.add(
+			asm.LoadMem(asm.R2, asm.R1, statBytes*8, asm.DWord), asm.LoadMem(asm.R3, regCtx, skbLen, asm.Word),
+			asm.Add.Reg(asm.R2, asm.R3), asm.StoreMem(asm.R1, statBytes*8, asm.R2, asm.DWord),
+		)
+	}
 	c.add(asm.Mov.Reg(asm.R1, asm.R7), asm.Mov.Imm(asm.R2, 0), asm.FnRedirect.Call(), asm.Return())
 }

@@ -53,16 +53,7 @@ func TryFlows() error {
 func (l *line) check() error {
 	k := &hook{link: frame.LinkEthernet}
 	defer k.close()
-	var err error
-	if k.stats, err = newStats(); err != nil {
-		return err
-	}
-	ins, err := l.program(k)
-	if err != nil {
-		return err
-	}
-	k.prog, err = load(l.name, ins)
-	return err
+	return l.loadHook(k)
 }
 
 // TryMirror has the kernel check the program that wraps copies.

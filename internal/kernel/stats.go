@@ -20,7 +20,9 @@ const (
 	statLast   = statUp
 	statLapsed = statTooBig // at interfaces, where nothing is too big: let pass because the lease had ended
 	statFull   = 6          // of those handed to user space, for want of room in the flow table
+	statBytes  = statFull   // at the wrappers of a budget, which have no table: of packets to the tool
 	statTurn   = 7          // frames since the last one of the sample
+	statOver   = statTurn   // at wrappers, which draw no sample: above the rate
 	statSlots  = 8          // one cache line
 )
 
@@ -37,15 +39,25 @@ func (c *counts) seen() (n uint64) {
 // stats are counters of which every processor has its own line.
 type stats struct {
 	m    *ebpf.Map
-	cpus int // a power of two
+	cpus int    // a power of two
+	at   uint32 // where the first line begins in the map's value
+}
+
+// statLines returns the number of lines: a power of two that is enough for all processors.
+func statLines() (int, error) {
+	n, err := ebpf.PossibleCPU()
+	if err != nil {
+		return 0, fmt.Errorf("number of processors: %w", err)
+	}
+	return 1 << bits.Len(uint(n-1)), nil
 }
 
 func newStats() (*stats, error) {
-	n, err := ebpf.PossibleCPU()
+	n, err := statLines()
 	if err != nil {
-		return nil, fmt.Errorf("number of processors: %w", err)
+		return nil, err
 	}
-	s := &stats{cpus: 1 << bits.Len(uint(n-1))}
+	s := &stats{cpus: n}
 	s.m, err = ebpf.NewMap(&ebpf.MapSpec{Name: "xt_stats", Type: ebpf.Array, KeySize: 4, ValueSize: uint32(s.cpus * statSlots * 8), MaxEntries: 1})
 	if err != nil {
 		return nil, fmt.Errorf("counters: %w", err)
@@ -61,7 +73,7 @@ func (s *stats) line(c *code) {
 		asm.FnGetSmpProcessorId.Call(),
 		asm.And.Imm(asm.R0, int32(s.cpus-1)),
 		asm.LSh.Imm(asm.R0, 6),
-		asm.LoadMapValue(asm.R1, s.m.FD(), 0),
+		asm.LoadMapValue(asm.R1, s.m.FD(), s.at),
 		asm.Add.Reg(asm.R1, asm.R0),
 	)
 }

@@ -58,7 +58,7 @@ func sweep(h *netlink.Handle, a *netlink.LinkAttrs) (gone []Swept, err error) {
 			if err := h.FilterDel(b); err != nil {
 				return gone, fmt.Errorf("kernel: sweep: interface %s: %w", a.Name, err)
 			}
-			mine = mine || b.Name == qdiscIsOurs
+			mine = mine || qdiscOf(b.Name)
 			gone = append(gone, Swept{Interface: a.Name, Direction: dir})
 		}
 	}
@@ -80,7 +80,7 @@ func ours(h *netlink.Handle, index int) bool {
 			continue
 		}
 		for _, f := range list {
-			if b, ok := f.(*netlink.BpfFilter); ok && b.Name == qdiscIsOurs {
+			if b, ok := f.(*netlink.BpfFilter); ok && qdiscOf(b.Name) {
 				return true
 			}
 		}
@@ -112,14 +112,17 @@ func stale(id ebpf.ProgramID) bool {
 }
 
 // leaseEnd reads the map of a lease; false for other maps.
-func leaseEnd(id ebpf.MapID) (end uint64, ok bool) {
+func leaseEnd(id ebpf.MapID) (end uint64, ok bool) { return endOf(id, leaseName) }
+
+// endOf reads a moment of the map of that name; false for other maps.
+func endOf(id ebpf.MapID, name string) (end uint64, ok bool) {
 	m, err := ebpf.NewMapFromID(id)
 	if err != nil {
 		return 0, false
 	}
 	defer m.Close()
 	info, err := m.Info()
-	if err != nil || info.Name != leaseName {
+	if err != nil || info.Name != name {
 		return 0, false
 	}
 	return end, m.Lookup(uint32(0), &end) == nil

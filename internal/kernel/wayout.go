@@ -20,6 +20,7 @@ import (
 type wayOut struct {
 	m, seq *ebpf.Map
 	loop   *ebpf.Map // how many copies of our own copies were seen
+	wall   *ebpf.Map // what has to be added to the monotonic clock, in nanoseconds
 	since  time.Time // when they were last set to 0
 	space  string    // file of the network namespace
 	tool   netip.Addr
@@ -49,8 +50,18 @@ func newWayOut(space string, o *Outer) (*wayOut, error) {
 		_, _ = m.Close(), seq.Close()
 		return nil, fmt.Errorf("loops: %w", permission(err))
 	}
-	return &wayOut{m: m, seq: seq, loop: loop, since: time.Now(), space: space, tool: o.Tool, via: o.Device}, nil
+	wall, err := ebpf.NewMap(&ebpf.MapSpec{Name: "xt_wall", Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
+	if err != nil {
+		_, _, _ = m.Close(), seq.Close(), loop.Close()
+		return nil, fmt.Errorf("wall clock: %w", permission(err))
+	}
+	w := &wayOut{m: m, seq: seq, loop: loop, wall: wall, since: time.Now(), space: space, tool: o.Tool, via: o.Device}
+	w.tellTime()
+	return w, nil
 }
+
+// tellTime tells the programs what time it is.
+func (w *wayOut) tellTime() { _ = w.wall.Put(uint32(0), uint64(wallOffset())) }
 
 // tripTime is the time in which tripAt copies of copies are a loop.
 const tripTime = 10 * time.Second
@@ -73,6 +84,7 @@ var errNoNeighbour = errors.New("the next hop does not answer (ARP or neighbour 
 
 // follow looks the route and the neighbour up and tells the programs. While there is none, copies are lost, and counted so.
 func (w *wayOut) follow() error {
+	w.tellTime()
 	var next [wayLen]byte
 	err := netns.Do(w.space, func() error {
 		h, err := netlink.NewHandle()
@@ -165,4 +177,5 @@ func (w *wayOut) close() {
 	_ = w.m.Close()
 	_ = w.seq.Close()
 	_ = w.loop.Close()
+	_ = w.wall.Close()
 }

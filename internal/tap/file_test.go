@@ -152,7 +152,7 @@ func TestSpec(t *testing.T) {
 		}
 	}
 	f(func(*tap.Spec) {}, "<nil>")
-	f(func(s *tap.Spec) { s.File = "" }, "tap: no source: name an interface, a capture file or an endpoint to listen on")
+	f(func(s *tap.Spec) { s.File = "" }, "tap: no source: name an interface, an inline pair, a capture file or an endpoint to listen on")
 	f(func(s *tap.Spec) { s.Interfaces = []string{"eth0"} }, "tap: interfaces and a capture file at once: name one kind of source")
 	f(func(s *tap.Spec) { s.To = nil }, "tap: no destination: give at least one of ipfix://HOST, flows:-, pcapng:PATH, pcap:PATH and null: (to measure)")
 	f(func(s *tap.Spec) { s.SnapLen = 64 }, "tap: snap length 64: must be 0 for whole frames, or at least 160 so that headers inside tunnels stay")

@@ -3,9 +3,11 @@ package tap
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"crosstap/internal/flow"
+	"crosstap/internal/kernel"
 	"crosstap/internal/tap/groom"
 	"crosstap/internal/tap/meter"
 	"crosstap/internal/tapspec"
@@ -18,6 +20,7 @@ func FromSpec(d *tapspec.Spec) (s Spec, err error) {
 	src := &d.Source
 	s.Interfaces, s.Listen, s.Remotes, s.File, s.NetNS = src.Interfaces, src.Listen, src.Remotes, src.File, src.NetNS
 	s.SnapLen, s.IngressOnly, s.Promiscuous = src.Snap, src.IngressOnly, !src.NoPromisc
+	s.Inline, s.Path = src.Inline, src.Path
 	s.RingBytes = cmp.Or(int(src.Ring), s.RingBytes)
 	s.Filter, s.Budget = d.Filter, d.Budget
 	if d.Groom != "" {
@@ -44,8 +47,57 @@ func FromSpec(d *tapspec.Spec) (s Spec, err error) {
 }
 
 // Begin says from when on a Successor takes frames, and End until when a tap does: the frames of one time go to the one, those of the other to
-// the other. Both may be called at any time.
-func (t *Tap) Begin(at time.Time) { t.window.from.Store(at.UnixNano()) }
+// the other. Both may be called at any time. Where programs of the kernel take the frames, the time is that of the call.
+func (t *Tap) Begin(at time.Time) {
+	for _, p := range t.attached() {
+		if err := p.Begin(); err != nil && t.spec.Log != nil {
+			t.spec.Log.Error("tap does not begin", "error", err)
+		}
+	}
+	if t.window != nil {
+		t.window.from.Store(at.UnixNano())
+	}
+}
 
 // End says until when the tap takes frames. It goes on running. Only a tap that was made as a Successor knows a time.
-func (t *Tap) End(at time.Time) { t.window.until.Store(at.UnixNano()) }
+func (t *Tap) End(at time.Time) {
+	for _, p := range t.attached() {
+		p.End()
+	}
+	if t.window != nil {
+		t.window.until.Store(at.UnixNano())
+	}
+}
+
+// InKernel reports whether programs of the kernel take the tap's frames. It is known once the tap is ready.
+func (t *Tap) InKernel() bool { return len(t.attached()) > 0 }
+
+// Follow has a Successor take the place of a tap, both with programs in the kernel: these are exchanged one by one, so that a frame goes to the one
+// or the other. It reports false, and does nothing, when one of the two has none.
+func (t *Tap) Follow(old *Tap) bool {
+	next, before := t.attached(), old.attached()
+	if len(next) == 0 || len(before) == 0 || t.pathName() != old.pathName() || t.spec.NetNS != old.spec.NetNS {
+		return false
+	}
+	left := slices.Clone(before)
+	for _, p := range next {
+		i := slices.IndexFunc(left, func(b inPlace) bool { return b.to == p.to })
+		if i < 0 && len(left) > 0 && len(next) == len(before) {
+			i = 0 // its destination has changed
+		}
+		err := error(nil)
+		if i < 0 {
+			err = p.Begin()
+		} else {
+			err = kernel.Follow(p.programs, left[i].programs)
+			left = slices.Delete(left, i, i+1)
+		}
+		if err != nil && t.spec.Log != nil {
+			t.spec.Log.Error("tap does not follow the one before everywhere", "error", err)
+		}
+	}
+	for _, b := range left {
+		b.End()
+	}
+	return true
+}

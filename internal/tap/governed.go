@@ -12,6 +12,7 @@ import (
 	"golang.org/x/net/bpf"
 
 	"crosstap/internal/filter"
+	"crosstap/internal/kernel"
 	"crosstap/internal/tap/capture"
 	"crosstap/internal/tap/governor"
 	"crosstap/internal/tapspec"
@@ -255,6 +256,10 @@ func (x *governed) act(to governor.Level, step governor.Step, c governor.Config,
 func (t *Tap) leaveOut(shed capture.Shed, rate uint32, shut bool) {
 	t.shut.Store(shut)
 	applied := func(from time.Time) { t.epochs.add(from.UnixNano(), rate) }
+	if all := t.attached(); len(all) > 0 {
+		t.leaveOutInKernel(all, shed, shut, applied)
+		return
+	}
 	if t.live != nil {
 		t.live.SetShed(shed, applied)
 		return
@@ -262,25 +267,68 @@ func (t *Tap) leaveOut(shed capture.Shed, rate uint32, shut bool) {
 	t.shedder.set(shed, applied)
 }
 
+// leaveOutInKernel has programs of the kernel do it. Copies that the kernel makes end where those of user space would.
+func (t *Tap) leaveOutInKernel(all []inPlace, shed capture.Shed, shut bool, applied func(time.Time)) {
+	s := kernel.Shed{Off: shed.Off || shut && t.path.product == mirrorProduct, Keep: shed.Snap, Sample: shed.Sample}
+	var from time.Time
+	for _, p := range all {
+		at, err := p.SetShed(s)
+		if err != nil && t.spec.Log != nil {
+			t.spec.Log.Warn("kernel not told what to leave out", "error", err)
+		}
+		from = at
+	}
+	applied(from)
+}
+
 // Costs of a frame in the kernel, on the account of whoever sends it (measured on a Linux bridge; docs/guide/governor.md).
 const (
-	kernelFull, kernelSliced, kernelLook = 180e-9, 115e-9, 25e-9 // seconds
+	kernelFull, kernelSliced, kernelLook = 180e-9, 115e-9, 25e-9 // seconds, through the packet ring
+	kernelCopy, kernelCount, kernelHead  = 690e-9, 50e-9, 75e-9  // of programs that copy, count, hand headers over
 )
 
 // kernelCost returns the CPU that the kernel takes for frames that reach the tap and for those that it only looks at.
 func (t *Tap) kernelCost(l governor.Level, passed, offered float64) float64 {
-	if t.live == nil || l == governor.Off {
+	if l == governor.Off {
 		return 0
 	}
 	each := kernelFull
-	if l >= governor.Sliced {
+	switch product := t.path.product; {
+	case product == mirrorProduct && t.path.copies.Load() != nil:
+		each = kernelCopy
+	case product == flowsProduct:
+		each = kernelCount
+	case product == headProduct:
+		each = kernelHead
+	case t.live == nil:
+		return 0
+	case l >= governor.Sliced:
 		each = kernelSliced
 	}
 	return passed*each + max(offered-passed, 0)*kernelLook
 }
 
+// readingInKernel returns what programs of the kernel have counted. Each destination of copies counts for itself.
+func (t *Tap) readingInKernel(all []inPlace) (r reading) {
+	r.exact = true
+	for _, p := range all {
+		n := p.Tally()
+		r.frames, r.bytes, r.passed = r.frames+n.Matched, r.bytes+n.Bytes, r.passed+n.Passed
+		if m, ok := p.programs.(*kernel.Mirror); ok {
+			r.sent += m.Sent()
+		}
+	}
+	r.link = all[0].Traffic() * uint64(len(all))
+	return r
+}
+
 // reading returns what the tap has counted.
 func (t *Tap) reading() (r reading) {
+	if all := t.attached(); len(all) > 0 {
+		r = t.readingInKernel(all)
+		r.sent += t.away()
+		return r
+	}
 	book := t.source.Book().Read()
 	r.passed = book.Out
 	if t.live != nil {
@@ -295,15 +343,32 @@ func (t *Tap) reading() (r reading) {
 		r.frames, r.bytes, r.exact = book.Out, t.shedder.bytes.Load(), true
 		r.link = book.Out
 	}
-	for _, f := range t.frames {
-		if b, ok := f.(*branch); ok && b.away {
-			r.sent += b.bytes.Load()
-		}
-	}
+	r.sent = t.away()
 	return r
 }
 
-func (t *Tap) ringBytes() int { return len(t.spec.Interfaces) * t.spec.RingBytes }
+// away returns the bytes that sinks for other hosts were given.
+func (t *Tap) away() (n uint64) {
+	for _, f := range t.frames {
+		if b, ok := f.(*branch); ok && b.away {
+			n += b.bytes.Load()
+		}
+	}
+	return n
+}
+
+// ringBytes returns the kernel's memory for frames on their way to the tap.
+func (t *Tap) ringBytes() int {
+	switch t.path.product {
+	case flowsProduct, headProduct:
+		return kernelRing(t.spec.RingBytes)
+	case mirrorProduct:
+		if t.path.copies.Load() != nil {
+			return 0
+		}
+	}
+	return len(t.spec.Interfaces) * t.spec.RingBytes
+}
 
 // Governing is what a governor says of a tap.
 type Governing struct {

@@ -105,8 +105,6 @@ func (t *Tap) choose(k *inKernel) (why string) {
 		return "as asked for"
 	case !s.local():
 		return "not an interface of this host"
-	case t.governed != nil || t.window != nil:
-		return "budgets and handovers are kept at the packet ring"
 	case t.sieve != nil:
 		return "the filter has tests that no kernel program can do: the tap looks at frames again"
 	}
@@ -263,8 +261,9 @@ func (t *Tap) sampleInKernel(k *inKernel) {
 func (t *Tap) makeKernelSource() (err error) {
 	s, k := &t.spec, t.path
 	c := kernel.Config{Interfaces: s.Interfaces, NetNS: s.NetNS, IngressOnly: s.IngressOnly, Promiscuous: s.Promiscuous, Way: k.ways[0], Filter: s.Filter, Resolver: s.Resolver,
-		Sample: k.sample, Log: s.Log}
-	ring := min(max(s.RingBytes/2, 1<<20), kernel.DefaultRing)
+		Sample: k.sample, Govern: t.governed != nil, Wait: s.Successor, Log: s.Log}
+	t.window = nil // programs follow each other, not times
+	ring := kernelRing(s.RingBytes)
 	if k.product == headProduct {
 		k.headers, err = kernel.NewHeaders(kernel.HeadersConfig{Config: c, Keep: max(s.SnapLen, kernel.MinKeep), RingBytes: ring, Ready: s.Ready})
 		if err == nil {
@@ -284,6 +283,9 @@ func (t *Tap) makeKernelSource() (err error) {
 	}
 	return err
 }
+
+// kernelRing is the size of the ring for what programs hand to user space.
+func kernelRing(asked int) int { return min(max(asked/2, 1<<20), kernel.DefaultRing) }
 
 // tunnelPorts are the ports of tunnels that the meter looks into.
 func (t *Tap) tunnelPorts() (ports []uint16) {
@@ -310,8 +312,12 @@ func (t *Tap) kernelPoint(index uint32) kernel.Point {
 // outer turns what a sink wraps copies in into what the kernel wraps them in.
 func outer(s *tunnel.Sink, keep int) (kernel.Outer, string) {
 	o, why := s.Outer()
+	stamp := kernel.NoStamp
+	if o.Type3 {
+		stamp = kernel.Stamp100Micros + kernel.Stamp(o.Granularity)
+	}
 	return kernel.Outer{
 		Source: o.Source, Tool: o.Tool, Protocol: o.Protocol, Port: o.Port, TTL: o.TTL, DSCP: o.DSCP, DontFragment: o.DontFragment, Head: o.Head, Seq: o.Seq,
-		ERSPAN: o.ERSPAN, Index: o.Index, Device: o.Device, Fits: o.Fits, Slice: o.Slice, Keep: keep,
+		ERSPAN: o.ERSPAN, Stamp: stamp, Index: o.Index, Rate: o.Rate, Device: o.Device, Fits: o.Fits, Slice: o.Slice, Keep: keep,
 	}, why
 }

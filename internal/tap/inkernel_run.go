@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -166,7 +167,7 @@ func (t *Tap) openMirrors(c *copies, outers []kernel.Outer) error {
 		m, err := kernel.NewMirror(kernel.MirrorConfig{
 			Config: kernel.Config{
 				Interfaces: s.Interfaces, NetNS: s.NetNS, IngressOnly: s.IngressOnly, Promiscuous: s.Promiscuous, Way: c.way, Filter: w.filter, Resolver: s.Resolver,
-				Sample: w.sample, Log: s.Log,
+				Sample: w.sample, Govern: t.governed != nil, Wait: s.Successor, Log: s.Log,
 			},
 			Outer: outers[i],
 		})
@@ -205,6 +206,7 @@ func (t *Tap) runMirrors(stop context.Context) error {
 	ctx, cancel := context.WithCancel(stop)
 	defer cancel()
 	t.stopSource.Store(&cancel)
+	defer t.govern()()
 	if t.spec.Ready != nil {
 		t.spec.Ready()
 	}
@@ -214,6 +216,40 @@ func (t *Tap) runMirrors(stop context.Context) error {
 		defer end()
 	}
 	return t.path.copies.Load().run(ctx)
+}
+
+// attached returns what the tap has in the kernel, each with the name of what it is for; none without.
+func (t *Tap) attached() (all []inPlace) {
+	k := t.path
+	if c := k.copies.Load(); c != nil {
+		for i, m := range c.mirrors {
+			all = append(all, inPlace{c.to[i], m})
+		}
+		return all
+	}
+	switch k.product {
+	case flowsProduct:
+		return []inPlace{{"", k.flows}}
+	case headProduct:
+		return []inPlace{{"", k.headers}}
+	}
+	return nil
+}
+
+// inPlace is what one destination, or all of them, has in the kernel.
+type inPlace struct {
+	to string
+	programs
+}
+
+// programs are a kernel.Mirror, Flows or Headers.
+type programs interface {
+	kernel.Attached
+	Begin() error
+	End()
+	SetShed(kernel.Shed) (time.Time, error)
+	Tally() kernel.Tally
+	Traffic() uint64
 }
 
 // statements returns the books of the mirrors.

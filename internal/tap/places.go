@@ -23,6 +23,9 @@ func (s *Spec) kinds() (names []string) {
 	if len(s.Interfaces) > 0 {
 		names = append(names, "interfaces")
 	}
+	if s.Inline != nil {
+		names = append(names, "an inline pair")
+	}
 	if s.File != "" {
 		names = append(names, "a capture file")
 	}
@@ -53,12 +56,24 @@ func (s *Spec) splitRemotes() {
 func (s *Spec) checkSource() error {
 	switch kinds := s.kinds(); len(kinds) {
 	case 0:
-		return fmt.Errorf("tap: no source: name an interface, a capture file or an endpoint to listen on")
+		return fmt.Errorf("tap: no source: name an interface, an inline pair, a capture file or an endpoint to listen on")
 	case 1:
-		return nil
+		return s.joinPair()
 	default:
 		return fmt.Errorf("tap: %s at once: name one kind of source", strings.Join(kinds, " and "))
 	}
+}
+
+// joinPair makes interfaces of an inline pair: what comes in by either is all that passes.
+func (s *Spec) joinPair() error {
+	if s.Inline == nil {
+		return nil
+	}
+	if err := s.Inline.Validate(); err != nil {
+		return fmt.Errorf("tap: %w", err)
+	}
+	s.Interfaces, s.IngressOnly, s.Promiscuous = []string{s.Inline.A, s.Inline.B}, true, true
+	return nil
 }
 
 // local reports whether the source is interfaces of this host, where the kernel can filter.

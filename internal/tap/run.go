@@ -2,6 +2,7 @@ package tap
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 
@@ -20,6 +21,9 @@ const (
 // Run runs the tap until its capture ends or stop does; then it drains: what was captured is metered, exported and
 // written. A source that fails, such as a damaged capture, is drained in the same way before its error is returned.
 func (t *Tap) Run(stop context.Context) error {
+	if err := t.pair.check(); err != nil {
+		return err
+	}
 	if err := t.openRemotes(stop); err != nil {
 		return err
 	}
@@ -29,6 +33,13 @@ func (t *Tap) Run(stop context.Context) error {
 		}
 		return err
 	}
+	stop, end := t.pair.watch(stop)
+	err := t.run(stop)
+	return errors.Join(err, end())
+}
+
+// run runs what was started.
+func (t *Tap) run(stop context.Context) error {
 	if t.path.copies.Load() != nil {
 		return t.runMirrors(stop)
 	}

@@ -86,7 +86,7 @@ const straggle = time.Second
 
 // runSegments starts the meters, and the record sinks behind them.
 func (t *Tap) runSegments(l *line, in <-chan frame.Batch) {
-	flows := make(chan []flow.Record, flowsAhead)
+	flows := t.recordChannel()
 	s := &segments{t: t, l: l, flows: flows}
 	l.g.Go(func() error {
 		defer close(flows)

@@ -15,12 +15,12 @@ import (
 func (t *Tap) Statements() []ledger.Statement {
 	var all []ledger.Statement
 	if c := t.path.copies.Load(); c != nil {
-		return c.statements()
+		return append(c.statements(), t.pair.statements()...)
 	}
 	for _, b := range t.books {
 		all = append(all, b.Read())
 	}
-	return all
+	return append(all, t.pair.statements()...)
 }
 
 // Stats returns the meter's figures; all are 0 when there is none.

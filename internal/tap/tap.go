@@ -65,6 +65,7 @@ type Tap struct {
 
 	remotes []remote // destinations to be opened before the capture begins
 	path    *inKernel
+	pair    *pair // nil: the source is no inline pair
 
 	stopSource atomic.Pointer[context.CancelFunc] // set by Run
 }
@@ -81,7 +82,7 @@ func New(s Spec) (*Tap, error) {
 		return nil, err
 	}
 	t.makeGoverned()
-	for _, step := range []func() error{t.makeFilter, t.makePath, t.makeSource, t.makeGroom, t.makeMeter, t.makeRecordSinks, t.makeFrameSinks} {
+	for _, step := range []func() error{t.makePair, t.makeFilter, t.makePath, t.makeSource, t.makeGroom, t.makeMeter, t.makeRecordSinks, t.makeFrameSinks} {
 		if err := step(); err != nil {
 			return nil, err
 		}

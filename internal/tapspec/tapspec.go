@@ -36,9 +36,10 @@ type Spec struct {
 	TTL Duration `json:"ttl,omitempty" yaml:"ttl,omitempty"`
 }
 
-// Source says where frames come from. Exactly one of Interfaces, Listen, Remotes and File is there.
+// Source says where frames come from. Exactly one of Interfaces, Inline, Listen, Remotes and File is there.
 type Source struct {
 	Interfaces []string `json:"interfaces,omitempty" yaml:"interfaces,omitempty"`
+	Inline     *Inline  `json:"inline,omitempty" yaml:"inline,omitempty"`   // two interfaces that are joined
 	Listen     []string `json:"listen,omitempty" yaml:"listen,omitempty"`   // endpoints that remote mirrors send to, as URLs
 	Remotes    []string `json:"remotes,omitempty" yaml:"remotes,omitempty"` // interfaces of other hosts, as rpcap:// URLs
 	File       string   `json:"file,omitempty" yaml:"file,omitempty"`       // a capture file
@@ -48,6 +49,8 @@ type Source struct {
 	Ring        Size   `json:"ring,omitempty" yaml:"ring,omitempty"`   // memory of each interface's ring; 0 for the usual
 	IngressOnly bool   `json:"ingress_only,omitempty" yaml:"ingress_only,omitempty"`
 	NoPromisc   bool   `json:"no_promisc,omitempty" yaml:"no_promisc,omitempty"` // only frames addressed to the interface
+	// Path is how frames of interfaces are taken: auto (the default), tcx, clsact or ring.
+	Path string `json:"path,omitempty" yaml:"path,omitempty"`
 }
 
 // Meter says what flow records are made of the frames. What is zero is as usual.

@@ -19,6 +19,7 @@ const (
 var (
 	roles = []string{"", "vnic", "port", "mirror", "tunnel", "underlay"}
 	keys  = []string{"", "inner", "outer", "both"}
+	paths = []string{"", "auto", "tcx", "clsact", "ring"}
 )
 
 // Validate reports the first mistake in a list of specs.
@@ -94,20 +95,30 @@ func (s *Source) check() error {
 	for _, k := range []struct {
 		there bool
 		name  string
-	}{{len(s.Interfaces) > 0, "interfaces"}, {len(s.Listen) > 0, "listen"}, {len(s.Remotes) > 0, "remotes"}, {s.File != "", "file"}} {
+	}{{len(s.Interfaces) > 0, "interfaces"}, {s.Inline != nil, "inline"}, {len(s.Listen) > 0, "listen"}, {len(s.Remotes) > 0, "remotes"}, {s.File != "", "file"}} {
 		if k.there {
 			kinds = append(kinds, k.name)
 		}
 	}
 	switch {
 	case len(kinds) == 0:
-		return errors.New("source: nothing to tap: give interfaces, listen, remotes or file")
+		return errors.New("source: nothing to tap: give interfaces, inline, listen, remotes or file")
 	case len(kinds) > 1:
 		return fmt.Errorf("source: %s at once: give one of them", strings.Join(kinds, " and "))
 	case len(s.Interfaces)+len(s.Listen)+len(s.Remotes) > maxList:
 		return fmt.Errorf("source: %d places: at most %d", len(s.Interfaces)+len(s.Listen)+len(s.Remotes), maxList)
 	case s.Snap < 0:
 		return fmt.Errorf("source: snap %d: must not be negative", s.Snap)
+	case !slices.Contains(paths, s.Path):
+		return fmt.Errorf("source: path %q: want %s", s.Path, strings.Join(paths[1:], ", "))
+	case s.Path != "" && len(s.Interfaces) == 0 && s.Inline == nil:
+		return fmt.Errorf("source: path %s: it is for interfaces of the host", s.Path)
+	case s.Inline != nil && (s.IngressOnly || s.NoPromisc):
+		return errors.New("source: ingress_only and no_promisc are not for an inline pair: all that comes in is passed on and copied")
+	case s.Inline != nil:
+		if err := s.Inline.Validate(); err != nil {
+			return fmt.Errorf("source: %w", err)
+		}
 	}
 	return nil
 }
