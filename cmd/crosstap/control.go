@@ -45,7 +45,7 @@ func (c *controller) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&c.server, "server", "", "URL of the server (default "+ask.DefaultServer+", or $CROSSTAP_SERVER)")
 	f.StringVar(&c.state, "state", "", "do it in this process and keep policies, history and journal in this file (default with --platform: "+defaultState()+")")
-	f.StringArrayVar(&c.platforms, "platform", nil, "do it in this process, on this platform: [NAME@]KIND=ADDRESS, such as ovs=unix:/run/openvswitch/db.sock; may be given several times")
+	f.StringArrayVar(&c.platforms, "platform", nil, "do it in this process, on this platform: [NAME@]KIND=ADDRESS, such as ovs=unix:/run/openvswitch/db.sock, or linux for this kernel; may be given several times")
 	f.StringVar(&c.owner, "owner", control.DefaultOwner, "without a server: owner in the marks of what is made")
 	f.DurationVar(&c.timeout, "timeout", 10*time.Minute, "longest wait for an answer")
 	f.BoolVarP(&c.verbose, "verbose", "v", false, "log what is done")
@@ -104,7 +104,7 @@ func platformFiles(flags []string) (out []controlapi.File, err error) {
 		if at := strings.IndexByte(kind, '@'); at >= 0 {
 			name, kind = kind[:at], kind[at+1:]
 		}
-		if !ok || !slices.Contains(policy.PlatformKinds(), kind) {
+		if !ok && kind != "linux" || !slices.Contains(policy.PlatformKinds(), kind) {
 			return nil, usagef("--platform %q: want [NAME@]KIND=ADDRESS with a kind of %s", f, strings.Join(policy.PlatformKinds(), ", "))
 		}
 		for n := 1; name == "" || used[name]; n++ {
@@ -168,6 +168,9 @@ func (c *controller) call(ctx context.Context, stderr io.Writer, method, path st
 	defer res.Body.Close()
 	if raw, err = io.ReadAll(res.Body); err != nil {
 		return nil, exit(exitNoServer, err)
+	}
+	if res.StatusCode != http.StatusOK && errors.Is(ctx.Err(), context.Canceled) {
+		return nil, exit(exitSignal, nil)
 	}
 	if res.StatusCode != http.StatusOK {
 		return nil, refusedBy(base, res, raw)

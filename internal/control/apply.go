@@ -20,6 +20,7 @@ type Outcome struct {
 	Change    int64              `json:"change,omitempty"` // number in the history; 0 when there was nothing to do
 	State     string             `json:"state"`            // done, partly, failed
 	Steps     int                `json:"steps"`            // done
+	TookMS    int64              `json:"took_ms"`
 	Platforms []PlatformOutcome  `json:"platforms"`
 	Refusals  []platform.Refusal `json:"refusals"`
 }
@@ -65,9 +66,11 @@ func (l *Line) Apply(ctx context.Context, p *Plan, by Author) (*Outcome, error) 
 		return nil, err
 	}
 	out.Change = id
-	r := &run{line: l, change: id, plan: p, results: map[string]*result{}}
+	r := &run{line: l, change: id, plan: p}
+	from := l.cfg.Now()
 	r.all(ctx)
 	r.summary(out)
+	out.TookMS = l.cfg.Now().Sub(from).Milliseconds()
 	report, err := json.Marshal(out)
 	if err != nil {
 		return nil, err
@@ -103,13 +106,15 @@ type run struct {
 	change int64
 	plan   *Plan
 
-	mu      sync.Mutex
-	n       int // steps journalled
-	results map[string]*result
+	mu    sync.Mutex
+	n     int // steps journalled
+	units []*result
 }
 
-// result is how one platform does.
+// result is how one platform does, or one host of a platform whose hosts are independent.
 type result struct {
+	at     int             // in the plan's list of platforms
+	host   string          // "" for all
 	steps  []platform.Step // of the newest plan
 	done   []journalled    // in their order
 	failed *journalled     // perhaps half done
@@ -127,25 +132,39 @@ const tries = 4
 
 // all does the phases, each on all platforms at once. What ends begins to end only when everything that begins has begun.
 func (r *run) all(ctx context.Context) {
-	for _, s := range r.plan.Steps {
-		if r.results[s.Platform] == nil {
-			r.results[s.Platform] = &result{}
-		}
-		res := r.results[s.Platform]
-		res.steps = append(res.steps, s)
-	}
+	r.split()
 	for _, phase := range []platform.Phase{platform.PhasePrepare, platform.PhaseSwitch, platform.PhaseCleanup} {
-		each(r.plan.list, func(i int, a *attached) {
-			if res := r.results[a.Name()]; res != nil && res.err == nil {
-				r.phase(ctx, i, phase, res)
+		each(r.units, func(_ int, res *result) {
+			if res.err == nil {
+				r.phase(ctx, phase, res)
 			}
 		})
 	}
 }
 
+// split gives each platform its steps, and each host of one whose hosts are independent.
+func (r *run) split() {
+	at := map[string]int{}
+	for i, a := range r.plan.list {
+		at[a.Name()] = i
+	}
+	units := map[[2]string]*result{}
+	for _, s := range r.plan.Steps {
+		key := [2]string{s.Platform, ""}
+		if _, ok := r.plan.list[at[s.Platform]].Platform.(platform.Independent); ok {
+			key[1] = s.Host
+		}
+		if units[key] == nil {
+			units[key] = &result{at: at[s.Platform], host: key[1]}
+			r.units = append(r.units, units[key])
+		}
+		units[key].steps = append(units[key].steps, s)
+	}
+}
+
 // phase does the steps of one phase on one platform.
-func (r *run) phase(ctx context.Context, i int, phase platform.Phase, res *result) {
-	a := r.plan.list[i]
+func (r *run) phase(ctx context.Context, phase platform.Phase, res *result) {
+	a := r.plan.list[res.at]
 	for try := 1; ; try++ {
 		err := r.steps(ctx, a, phase, res)
 		if err == nil {
@@ -155,7 +174,7 @@ func (r *run) phase(ctx context.Context, i int, phase platform.Phase, res *resul
 			res.err = err
 			break
 		}
-		again, err := r.again(ctx, i)
+		again, err := r.again(ctx, res)
 		if err != nil {
 			res.err = err
 			break
@@ -166,8 +185,8 @@ func (r *run) phase(ctx context.Context, i int, phase platform.Phase, res *resul
 }
 
 // again plans one platform anew.
-func (r *run) again(ctx context.Context, i int) ([]platform.Step, error) {
-	a := r.plan.list[i]
+func (r *run) again(ctx context.Context, res *result) ([]platform.Step, error) {
+	a := r.plan.list[res.at]
 	ctx, cancel := context.WithTimeout(ctx, readWait)
 	defer cancel()
 	now, err := a.Read(ctx)
@@ -175,9 +194,9 @@ func (r *run) again(ctx context.Context, i int) ([]platform.Step, error) {
 		return nil, err
 	}
 	p := &Plan{input: r.plan.input, set: r.plan.set, snapshots: slices.Clone(r.plan.snapshots), list: r.plan.list}
-	p.snapshots[i] = now
+	p.snapshots[res.at] = now
 	r.line.work(p)
-	return slices.DeleteFunc(p.Steps, func(s platform.Step) bool { return s.Platform != a.Name() }), nil
+	return slices.DeleteFunc(p.Steps, func(s platform.Step) bool { return s.Platform != a.Name() || res.host != "" && s.Host != res.host }), nil
 }
 
 func (r *run) steps(ctx context.Context, a *attached, phase platform.Phase, res *result) error {
@@ -250,26 +269,31 @@ func (r *run) takeBack(ctx context.Context, a *attached, res *result) {
 	res.done = nil
 }
 
-// summary says how the change ended.
+// summary says how the change ended. Hosts of a platform whose hosts are independent are named when they did not do it.
 func (r *run) summary(out *Outcome) {
 	good, bad := 0, 0
-	for _, a := range r.plan.list {
-		res := r.results[a.Name()]
-		if res == nil {
-			continue
-		}
-		po := PlatformOutcome{Platform: a.Name(), Steps: len(res.done), State: "done"}
-		switch {
-		case res.err == nil:
+	whole := map[string]int{} // in out.Platforms, of those that have done it
+	for _, res := range r.units {
+		name := r.plan.list[res.at].Name()
+		po := PlatformOutcome{Platform: name, Steps: len(res.done), State: "done"}
+		out.Steps += po.Steps
+		if res.err == nil {
 			good++
-		case res.back != nil:
-			bad++
-			po.State, po.Error = "failed", fmt.Sprintf("%v; and taking back: %v", res.err, res.back)
-		default:
+			if i, known := whole[name]; known {
+				out.Platforms[i].Steps += po.Steps
+				continue
+			}
+			whole[name] = len(out.Platforms)
+		} else {
 			bad++
 			po.State, po.Error = "rolled-back", res.err.Error()
+			if res.back != nil {
+				po.State, po.Error = "failed", fmt.Sprintf("%v; and taking back: %v", res.err, res.back)
+			}
+			if res.host != "" {
+				po.Platform += "/" + res.host
+			}
 		}
-		out.Steps += po.Steps
 		out.Platforms = append(out.Platforms, po)
 	}
 	switch {
@@ -278,6 +302,7 @@ func (r *run) summary(out *Outcome) {
 	case bad > 0:
 		out.State = state.Partly
 	}
+	slices.SortStableFunc(out.Platforms, func(a, b PlatformOutcome) int { return cmp.Compare(a.Platform, b.Platform) })
 }
 
 // Rollback returns what a change must want to bring the resources back to what they were before an earlier one.

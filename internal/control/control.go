@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -42,7 +43,7 @@ type Line struct {
 	applying sync.Mutex // held while steps are done
 
 	mu        sync.Mutex
-	platforms map[string]*attached // by name
+	platforms map[string]*attached // by name, those of resources and those that Own has added
 	findings  map[string]Finding   // by platform and object
 	poke      chan struct{}        // of Run
 	gaps      []platform.Gap       // the newest last
@@ -52,8 +53,33 @@ type Line struct {
 type attached struct {
 	platform.Platform
 	text string
-	seen *platform.Snapshot // the newest that a watch has told; nil before the first
+	own  bool               // it has no resource: it is there as long as the line
 	stop context.CancelFunc // of its watch
+
+	mu  sync.Mutex
+	inv *platform.Inventory // what a watch has told; nil before the first update
+}
+
+// seen returns the newest that a watch has told; nil before the first.
+func (a *attached) seen() *platform.Snapshot {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.inv == nil {
+		return nil
+	}
+	return a.inv.Snapshot()
+}
+
+// take adds what a watch tells, and reports whether it is more than counters.
+func (a *attached) take(u platform.Update) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.inv == nil {
+		a.inv = platform.NewInventory(a.Name())
+		a.inv.Apply(u)
+		return true
+	}
+	return a.inv.Apply(u)
 }
 
 // New returns a line. It opens nothing.
@@ -103,6 +129,25 @@ func (a *attached) close() error {
 	return nil
 }
 
+// Own adds a platform that no resource describes, such as the agents of a server. Call it before Run.
+func (l *Line) Own(p platform.Platform) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.platforms[p.Name()] != nil {
+		return fmt.Errorf("control: there is a platform %q already", p.Name())
+	}
+	l.platforms[p.Name()] = l.join(p, "", true)
+	return nil
+}
+
+// join makes a platform one of the line. The caller holds mu.
+func (l *Line) join(p platform.Platform, text string, own bool) *attached {
+	if g, ok := p.(platform.Gapper); ok {
+		g.OnGap(l.gap)
+	}
+	return &attached{Platform: p, text: text, own: own}
+}
+
 // Set returns the resources in force.
 func (l *Line) Set(ctx context.Context) (*policy.Set, error) {
 	set, _, err := l.load(ctx)
@@ -133,11 +178,17 @@ func (l *Line) load(ctx context.Context) (*policy.Set, map[string]time.Time, err
 func (l *Line) attach(set *policy.Set) ([]*attached, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	named := map[string]bool{}
 	var out []*attached
+	for _, name := range slices.Sorted(maps.Keys(l.platforms)) {
+		if l.platforms[name].own {
+			out = append(out, l.platforms[name])
+		}
+	}
 	for _, r := range set.Platforms {
-		named[r.Name] = true
 		a := l.platforms[r.Name]
+		if a != nil && a.own {
+			return nil, fmt.Errorf("policy: platform %q: the name is that of the server's own agents: take another", r.Name)
+		}
 		if a == nil || a.text != r.Text {
 			p, err := l.cfg.Connect(r)
 			if err != nil {
@@ -146,10 +197,7 @@ func (l *Line) attach(set *policy.Set) ([]*attached, error) {
 			if a != nil {
 				_ = a.close()
 			}
-			if g, ok := p.(platform.Gapper); ok {
-				g.OnGap(l.gap)
-			}
-			a = &attached{Platform: p, text: r.Text}
+			a = l.join(p, r.Text, false)
 			l.platforms[r.Name] = a
 		}
 		out = append(out, a)
@@ -166,7 +214,7 @@ func (l *Line) detach(set *policy.Set) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for name, a := range l.platforms {
-		if !slices.ContainsFunc(set.Platforms, func(r *policy.Platform) bool { return r.Name == name }) {
+		if !a.own && !slices.ContainsFunc(set.Platforms, func(r *policy.Platform) bool { return r.Name == name }) {
 			if err := a.close(); err != nil {
 				l.log.Warn("platform not closed", "platform", name, "err", err)
 			}
@@ -241,14 +289,12 @@ func (l *Line) Inventory(ctx context.Context) ([]*platform.Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.mu.Lock()
 	var out []*platform.Snapshot
 	for _, a := range list {
-		if a.seen != nil {
-			out = append(out, a.seen)
+		if seen := a.seen(); seen != nil {
+			out = append(out, seen)
 		}
 	}
-	l.mu.Unlock()
 	if len(out) == len(list) {
 		return out, nil
 	}
@@ -345,12 +391,16 @@ func edits(now, next *policy.Set) (out []state.Edit) {
 
 // work makes the plan and its steps of the snapshots that it has. On platforms whose resource goes nothing shall be.
 func (l *Line) work(p *Plan) {
-	stays := func(name string) bool {
-		return slices.ContainsFunc(p.set.Platforms, func(r *policy.Platform) bool { return r.Name == name })
+	stays := map[string]bool{}
+	for _, r := range p.set.Platforms {
+		stays[r.Name] = true
 	}
 	p.input.Snapshots = nil
-	for _, s := range p.snapshots {
-		if stays(s.Platform) {
+	for i, s := range p.snapshots {
+		if p.list[i].own {
+			stays[s.Platform] = true
+		}
+		if stays[s.Platform] {
 			p.input.Snapshots = append(p.input.Snapshots, s)
 		}
 	}
@@ -358,7 +408,7 @@ func (l *Line) work(p *Plan) {
 	steps, refusals := make([][]platform.Step, len(p.list)), make([][]platform.Refusal, len(p.list))
 	each(p.list, func(i int, a *attached) {
 		want, ok := p.Want[a.Name()]
-		if !ok && !stays(a.Name()) && p.snapshots[i].Lost == nil {
+		if !ok && !stays[a.Name()] && p.snapshots[i].Lost == nil {
 			want, ok = platform.Want{Owner: l.cfg.Owner}, true
 		}
 		if ok {

@@ -1,7 +1,9 @@
 package control
 
 import (
+	"cmp"
 	"context"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -33,6 +35,9 @@ func Identities(list []*platform.Snapshot, set *policy.Set) identity.Inventory {
 // identities tells the machines and hosts of one platform.
 func identities(s *platform.Snapshot, tenant func(*platform.Snapshot, *platform.Port) string) (inv identity.Inventory) {
 	for _, h := range platform.Sorted(s.Hosts) {
+		if ofAgent(s, h.ID) {
+			continue // the machine itself, or one that another platform tells with its tunnel endpoints
+		}
 		inv.Hosts = append(inv.Hosts, identity.Host{Name: h.Name, VTEPs: slices.Clone(h.VTEPs)})
 	}
 	for _, p := range platform.Sorted(s.Ports) {
@@ -43,12 +48,17 @@ func identities(s *platform.Snapshot, tenant func(*platform.Snapshot, *platform.
 		v := identity.VNIC{
 			VM: vm.Name, VMID: vm.ID, MAC: p.MAC, Addrs: slices.Clone(p.Addrs), Port: p.Name, Segment: p.Segment, Fabric: p.Fabric, Tenant: tenant(s, p),
 		}
-		if h := s.Hosts[p.Host]; h != nil {
+		if h := s.Hosts[p.Host]; h != nil && !ofAgent(s, p.Switch) {
 			v.Host = h.Name
 		}
 		inv.VNICs = append(inv.VNICs, v)
 	}
 	return inv
+}
+
+// ofAgent reports whether a switch is the interfaces of an agent; agents and their switches have one ID.
+func ofAgent(s *platform.Snapshot, sw string) bool {
+	return s.Switches[sw] != nil && s.Switches[sw].Kind == platform.SwitchAgent
 }
 
 // WatchIdentities follows what Identities tells until ctx ends. update gets, from one goroutine, each new inventory with the history
@@ -72,21 +82,22 @@ func (l *Line) WatchIdentities(ctx context.Context, update func(identity.Invento
 	}
 }
 
-// seen is what the watches have told, by name of the platform.
+// seen is what the watches have told, by name of the platform; those without a resource come last, for others know better what is called how.
 func (l *Line) seen() (out []*platform.Snapshot) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, a := range l.platforms {
-		if a.seen != nil {
-			out = append(out, a.seen)
+	list := slices.Collect(maps.Values(l.platforms))
+	l.mu.Unlock()
+	slices.SortFunc(list, func(a, b *attached) int {
+		if a.own != b.own {
+			return map[bool]int{true: 1, false: -1}[a.own]
+		}
+		return cmp.Compare(a.Name(), b.Name())
+	})
+	for _, a := range list {
+		if s := a.seen(); s != nil {
+			out = append(out, s)
 		}
 	}
-	slices.SortFunc(out, func(a, b *platform.Snapshot) int {
-		if a.Platform < b.Platform {
-			return -1
-		}
-		return 1
-	})
 	return out
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -119,9 +118,7 @@ func (lo *loop) once(ctx, watching context.Context) error {
 	lo.watch(watching, list)
 	p := &Plan{latest: latest, set: set}
 	for _, a := range list {
-		l.mu.Lock()
-		seen := a.seen
-		l.mu.Unlock()
+		seen := a.seen()
 		if seen == nil && time.Since(lo.began) < startFor {
 			return nil // what is copied elsewhere is not known before all have told; their watches wake the loop
 		}
@@ -156,16 +153,9 @@ func (lo *loop) watch(ctx context.Context, list []*attached) {
 // follow takes the updates of one platform. A watch that ends by itself is begun again.
 func (lo *loop) follow(ctx context.Context, a *attached) {
 	l := lo.line
-	inv := platform.NewInventory(a.Name())
 	for {
 		err := a.Watch(ctx, func(u platform.Update) {
-			inv.Apply(u)
-			now := inv.Snapshot()
-			l.mu.Lock()
-			same := a.seen != nil && alike(a.seen, now)
-			a.seen = now
-			l.mu.Unlock()
-			if same {
+			if !a.take(u) {
 				return
 			}
 			select {
@@ -183,25 +173,6 @@ func (lo *loop) follow(ctx context.Context, a *attached) {
 			return
 		}
 	}
-}
-
-// alike reports whether two snapshots differ in counters alone.
-func alike(a, b *platform.Snapshot) bool {
-	if (a.Lost == nil) != (b.Lost == nil) || len(a.Ports) != len(b.Ports) || len(a.Objects) != len(b.Objects) || len(a.VMs) != len(b.VMs) {
-		return false
-	}
-	for id, p := range a.Ports {
-		q := b.Ports[id]
-		if q == nil {
-			return false
-		}
-		x, y := *p, *q
-		x.RxBytes, x.TxBytes, y.RxBytes, y.TxBytes = 0, 0, 0, 0
-		if !reflect.DeepEqual(x, y) {
-			return false
-		}
-	}
-	return reflect.DeepEqual(a.Objects, b.Objects) && reflect.DeepEqual(a.VMs, b.VMs) && reflect.DeepEqual(a.Hosts, b.Hosts) && reflect.DeepEqual(a.Switches, b.Switches)
 }
 
 // settle does the steps of a plan that nobody asked for: what has moved is followed, what others changed is set right or reported.

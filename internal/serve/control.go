@@ -13,8 +13,10 @@ import (
 	"crosstap/internal/control"
 	"crosstap/internal/control/plan"
 	"crosstap/internal/control/platform"
+	agentplatform "crosstap/internal/control/platform/agent"
 	"crosstap/internal/flow"
 	"crosstap/internal/serve/controlapi"
+	"crosstap/internal/serve/desk"
 	"crosstap/internal/state"
 )
 
@@ -38,6 +40,18 @@ func (s *Server) openControl(ctx context.Context, rates plan.Rates) (c controls,
 	}
 	c.api = controlapi.New(controlapi.Config{Line: c.line, Store: c.store, Log: s.cfg.Log})
 	return c, nil
+}
+
+// own makes the server's agents a platform of the control line, when there may be any.
+func (c *controls) own(a agents) error {
+	if a.hub == nil {
+		return nil
+	}
+	p, err := agentplatform.New(agentplatform.Config{Desk: desk.New(a.hub)})
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	return c.line.Own(p)
 }
 
 // control keeps platforms as they are wanted until ctx ends. What ends it before is said, and the rest of the server goes on.

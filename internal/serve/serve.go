@@ -108,6 +108,9 @@ func (s *Server) Run(stop context.Context) (err error) {
 	if s.agents, err = s.openAgents(stop); err != nil {
 		return errors.Join(err, ln.Close())
 	}
+	if err := s.controls.own(s.agents); err != nil {
+		return errors.Join(err, ln.Close())
+	}
 	if err := s.collector.Bind(stop); err != nil {
 		return errors.Join(s.bindHint(err), ln.Close())
 	}

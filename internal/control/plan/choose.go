@@ -13,6 +13,7 @@ func (b *builder) refuse(t *policy.Tap, p *place, reason platform.Reason, fix, f
 	if p != nil {
 		r.Host, r.Switch, r.Port, r.VM = p.hostName(), p.switchName(), p.Port.Name, p.vmName()
 	}
+	b.hold(t.Name, p, reason)
 	b.out.Refusals = append(b.out.Refusals, r)
 }
 
@@ -43,7 +44,7 @@ func (b *builder) choose(t *policy.Tap, tools *tools) (out []*place) {
 	explicit := t.Select.Asks("port") || t.Select.Asks("port.id") || t.Select.Asks("kind")
 	for i := range b.places {
 		p := &b.places[i]
-		if p.Port.Kind != platform.PortVM && !explicit {
+		if p.shadow || p.Port.Kind != platform.PortVM && !explicit {
 			continue
 		}
 		if !t.Select.Match(&p.Target) || t.Exclude.Match(&p.Target) {
@@ -160,7 +161,7 @@ func (b *builder) tools(t *policy.Tap) *tools {
 			continue
 		}
 		for i := range b.places {
-			if p := &b.places[i]; matches(d.Port, p) {
+			if p := &b.places[i]; !p.ofAgent() && matches(d.Port, p) {
 				out.add(p, d)
 			}
 		}

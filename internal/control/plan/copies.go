@@ -74,6 +74,10 @@ func (m *maker) copies() Copies {
 	var sessions []platform.Session
 	for _, g := range m.groups[:min(len(m.groups), 2)] {
 		for _, s := range m.made[g.key.platform] {
+			if s.Switch == g.key.sw && s.Method == platform.MethodAgent { // one for each interface
+				sessions = append(sessions, s)
+				continue
+			}
 			if s.Switch == g.key.sw && !slices.ContainsFunc(sessions, func(o platform.Session) bool { return o.Host == s.Host && o.Switch == s.Switch }) {
 				sessions = append(sessions, s)
 			}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"crosstap/internal/control/platform"
 	"crosstap/internal/control/policy"
@@ -29,6 +30,9 @@ const (
 	cpuTunnel = 1.44e-6
 	cpuExport = 0.16e-6
 )
+
+// cpuAgent is an agent's work for each packet: to capture and meter one takes a fifth of what a copy into a tunnel takes.
+const cpuAgent = 0.3e-6
 
 func (m *maker) warnf(format string, args ...any) { m.warn(fmt.Sprintf(format, args...)) }
 
@@ -70,8 +74,30 @@ func (m *maker) over(what, format string, args ...any) bool {
 		m.warn(text)
 		return true
 	}
-	m.refuse(m.tap, nil, platform.ReasonBudget, "filter, slice or sample, raise the budget, or write onExceed: warn", "%s", text)
+	m.refuse(m.tap, nil, platform.ReasonBudget, m.cheaper(), "%s", text)
 	return false
+}
+
+// cheaper says how the tap could cost less: only what all of its switches can do.
+func (m *maker) cheaper() string {
+	ways := []string{"filter"}
+	for _, w := range []struct {
+		name string
+		can  func(platform.Capability) bool
+	}{{"slice", func(c platform.Capability) bool { return c.Slice }}, {"sample", func(c platform.Capability) bool { return c.Sample }}} {
+		if m.allCan(w.can) {
+			ways = append(ways, w.name)
+		}
+	}
+	if len(ways) == 1 {
+		ways = append(ways, "use method: agent, which slices and samples")
+	}
+	return strings.Join(ways, ", ") + ", raise the budget, or write onExceed: warn"
+}
+
+// allCan reports whether all switches of the tap can do something.
+func (m *maker) allCan(f func(platform.Capability) bool) bool {
+	return !slices.ContainsFunc(m.groups, func(g *group) bool { return !f(g.can()) })
 }
 
 // price fills in the cost; false when nothing is known.
@@ -123,15 +149,24 @@ func (m *maker) priceAll() bool {
 
 // priceAt adds the copies of one switch, and returns the part of a core that they take.
 func (m *maker) priceAt(g *group, r Rate) (cpu float64) {
+	agents := 0
 	for _, s := range m.made[g.key.platform] {
 		if s.Host != g.key.host || s.Switch != g.key.sw || s.Mark.Policy != m.tap.Name {
 			continue
 		}
-		if s.Flows != nil {
+		if s.Method == platform.MethodAgent && agents > 0 {
+			break // the first session of an agent stands for all: the rate is that of the whole group
+		}
+		if s.Method == platform.MethodAgent {
+			cpu, agents = cpu+r.PPS*cpuAgent, agents+1
+		} else if s.Flows != nil {
 			cpu += r.PPS * cpuExport
 		}
 		sample := float64(max(s.Sample, 1))
 		for _, o := range s.Outputs {
+			if flowsTo(o.URL) {
+				continue
+			}
 			m.doc.Cost.Mirror += copied(r.BPS, r.PPS, s.Slice, o) / sample
 			m.doc.Cost.Peak += copied(r.Peak, r.PPS*ratio(r.Peak, r.BPS), s.Slice, o) / sample
 			if o.Encap != "" {
@@ -182,8 +217,11 @@ func (m *maker) slice() bool {
 	overhead := (c.Mirror - c.Rate.BPS) / 8 / max(c.Rate.PPS, 1)
 	size := int(per - max(overhead, 0))
 	for _, g := range m.groups {
-		if !g.can().Slice || size < least {
-			return m.over("mirror", "%s of copies, the budget is %s, and headers alone do not fit or cannot be cut", bps(c.Mirror), bps(c.Budget))
+		if !g.can().Slice {
+			return m.over("mirror", "%s of copies, the budget is %s, and switch %s cannot cut them", bps(c.Mirror), bps(c.Budget), g.places[0].switchName())
+		}
+		if size < least {
+			return m.over("mirror", "%s of copies, the budget is %s, and headers alone do not fit", bps(c.Mirror), bps(c.Budget))
 		}
 	}
 	c.Slice, c.Mirror, c.Peak = size, c.Budget, c.Budget*ratio(c.Rate.Peak, c.Rate.BPS)
@@ -270,10 +308,18 @@ func (m *maker) mtuAt(g *group, longest int) {
 			m.doc.MTU = append(m.doc.MTU, e)
 		}
 		if !m.tap.Allows(policy.AllowTruncation) {
-			m.warnf("destination %s: copies of packets longer than %d bytes do not fit the path's MTU of %d and are fragmented or lost: use slice: %d, or a path with an MTU of %d",
-				d.Name, e.Fits, e.Path, e.Fits+ethernet, e.Longest)
+			m.warnf("destination %s: copies of packets longer than %d bytes do not fit the path's MTU of %d and are fragmented or lost: use %s, or a path with an MTU of %d",
+				d.Name, e.Fits, e.Path, m.shorter(g, e.Fits+ethernet), e.Longest)
 		}
 	}
+}
+
+// shorter says how the copies of a group become short enough.
+func (m *maker) shorter(g *group, size int) string {
+	if g.can().Slice {
+		return fmt.Sprintf("slice: %d", size)
+	}
+	return fmt.Sprintf("method: agent with slice: %d (switch %s cannot cut)", size, g.places[0].switchName())
 }
 
 // underlay returns the smallest MTU of a host's uplinks, or the usual one.

@@ -73,10 +73,13 @@ func (b *builder) coverage(after map[string]map[string]bool) {
 	}
 	for i := range b.places {
 		p := &b.places[i]
-		if p.Port.Kind != platform.PortVM || p.Port.Owner != "" {
+		if p.Port.Kind != platform.PortVM || p.Port.Owner != "" || p.shadow {
 			continue
 		}
 		was, will := before[p.snap.Platform][p.Port.ID], after[p.snap.Platform][p.Port.ID]
+		if w := p.agent; w != nil {
+			was, will = was || before[w.snap.Platform][w.Port.ID], will || after[w.snap.Platform][w.Port.ID]
+		}
 		all.add(p.Port, was, will)
 		key := groupKey{p.snap.Platform, p.Port.Host, ""}
 		if hosts[key] == nil {

@@ -7,14 +7,27 @@ import (
 	"crosstap/internal/control/platform"
 	"crosstap/internal/control/policy"
 	"crosstap/internal/flow"
+	"crosstap/internal/tapspec"
 )
 
 // Each packet is copied once (design.md, section 4). Of the chosen ports S, a packet is copied where it comes in from a port of S, and
 // where it goes out to a port of S when it comes from outside S. The second needs a switch that leaves out what comes from the ports of
 // S on other switches, by their MAC addresses.
 
-// maxExcept bounds the addresses that one session leaves out: each is an entry in a switch's table.
-const maxExcept = 4096
+// maxExcept bounds the addresses that one session leaves out: each is an entry in a switch's table. The filter of an agent's tap is a text that
+// every agent is given: it has fewer.
+const (
+	maxExcept      = 4096
+	maxExceptAgent = 512
+)
+
+// room is how many addresses the switch of a group may leave out.
+func (g *group) room() int {
+	if g.places[0].ofAgent() {
+		return maxExceptAgent
+	}
+	return maxExcept
+}
 
 // senders are the chosen ports that may send to a segment.
 type senders struct {
@@ -26,7 +39,7 @@ type senders struct {
 // once works out what each session leaves out. It reports false when exactly once cannot be kept and the tap does not allow less.
 func (m *maker) once() bool {
 	m.except, m.within = map[groupKey][]flow.MAC{}, map[groupKey]bool{}
-	if m.tap.Direction != platform.Both || m.tap.Method == platform.MethodFlowsOnly || m.tap.Method == platform.MethodPromiscuous || m.alone() {
+	if m.tap.Direction != platform.Both || m.flows() || m.tap.Method == platform.MethodPromiscuous || m.alone() {
 		return true // records of one flow are merged by the collector; promiscuous ports see what passes their host
 	}
 	bySegment := m.senders()
@@ -36,6 +49,25 @@ func (m *maker) once() bool {
 		}
 	}
 	return true
+}
+
+// flows reports whether the tap makes flow records alone.
+func (m *maker) flows() bool {
+	if m.tap.Method == platform.MethodFlowsOnly {
+		return true
+	}
+	for _, name := range m.tap.Destinations {
+		if d := m.in.Set.Destination(name); d == nil || !flowsTo(d.URL) {
+			return false
+		}
+	}
+	return len(m.tap.Destinations) > 0
+}
+
+// flowsTo reports whether a destination takes flow records.
+func flowsTo(url string) bool {
+	to := tapspec.To{URL: url}
+	return url != "" && !to.Frames()
 }
 
 // alone reports whether all chosen ports are on one switch that copies a packet once whichever ends of it are chosen.
@@ -87,7 +119,7 @@ func (m *maker) onceAt(g *group, bySegment map[flow.Segment]*senders) bool {
 			}
 		}
 	}
-	if total > maxExcept+len(g.places) {
+	if total > g.room()+len(g.places) {
 		return m.many(g, total)
 	}
 	for s := range segments {
@@ -132,7 +164,7 @@ func (m *maker) many(g *group, total int) bool {
 		return true
 	}
 	m.refuse(m.tap, g.places[0], platform.ReasonLimit, "select whole segments, one direction, or fewer machines",
-		"switch %s would have to leave out %d senders, the limit is %d", g.places[0].switchName(), total, maxExcept)
+		"switch %s would have to leave out %d senders, the limit is %d", g.places[0].switchName(), total, g.room())
 	return false
 }
 
@@ -145,7 +177,7 @@ func (m *maker) everything() bool {
 	there := 0
 	for i := range m.places {
 		p := &m.places[i]
-		if p.Port.Kind == platform.PortVM && segments[p.Port.Segment] && p.Port.Owner == "" {
+		if p.Port.Kind == platform.PortVM && segments[p.Port.Segment] && p.Port.Owner == "" && !p.shadow {
 			there++
 		}
 	}

@@ -93,8 +93,11 @@ const maxNames = 50
 // place is one port with what belongs to it.
 type place struct {
 	policy.Target
-	snap *platform.Snapshot
-	key  groupKey
+	snap   *platform.Snapshot
+	key    groupKey
+	agent  *place // the same adapter as an agent sees it; nil for none
+	shadow bool   // an interface of an agent that is the way to another place
+	of     *place // the place that this one is the way to
 }
 
 // groupKey names a switch, or a host without one.
@@ -112,12 +115,16 @@ type builder struct {
 	uplink map[groupKey]int           // smallest MTU of the uplinks of each host, sw is ""
 	remote map[groupKey]bool          // hosts that copies of taps leave in tunnels, sw is ""
 	copied map[string]map[string]bool // platform → ports that carry somebody's copies
+	held   map[string]map[string]hold // platform → policy: what a refusal means for what exists
+	spared map[string]map[string]bool // platform → Mark.Key of sessions that were refused
+	at     []spot                     // where each of the plan's refusals is
 }
 
 // Build makes the plan.
 func Build(in Input) *Plan {
-	b := &builder{in: in, out: &Plan{Want: map[string]platform.Want{}}, uplink: map[groupKey]int{}, remote: map[groupKey]bool{}, copied: map[string]map[string]bool{}}
+	b := &builder{in: in, out: &Plan{Want: map[string]platform.Want{}}, uplink: map[groupKey]int{}, remote: map[groupKey]bool{}, copied: map[string]map[string]bool{}, held: map[string]map[string]hold{}, spared: map[string]map[string]bool{}}
 	b.look()
+	b.ways()
 	sessions := map[string][]platform.Session{}
 	after := map[string]map[string]bool{} // ports seen
 	for _, t := range in.Set.Taps {
@@ -136,23 +143,9 @@ func Build(in Input) *Plan {
 		b.out.Want[s.Platform] = platform.Want{Owner: in.Owner, Sessions: sessions[s.Platform], Keep: b.keep(s)}
 		after[s.Platform] = portsOf(sessions[s.Platform])
 	}
+	b.tellKept()
 	b.coverage(after)
 	return b.out
-}
-
-// keep names the policies whose marks are on the platform and that nobody here knows.
-func (b *builder) keep(s *platform.Snapshot) map[string]bool {
-	keep := map[string]bool{}
-	if b.in.Prune {
-		return keep
-	}
-	for _, o := range s.Objects {
-		name := o.Mark.Policy
-		if o.Mark.Owner == b.in.Owner && name != "" && name != platform.Shared && b.in.Set.Tap(name) == nil && !b.in.Known[name] {
-			keep[name] = true
-		}
-	}
-	return keep
 }
 
 // look gathers the ports of all platforms.
@@ -188,6 +181,7 @@ func newPlace(s *platform.Snapshot, p *platform.Port, tenants *tenants) place {
 }
 
 func (b *builder) unreachable(s *platform.Snapshot) {
+	b.at = append(b.at, spot{platform: s.Platform})
 	b.out.Refusals = append(b.out.Refusals, platform.Refusal{
 		Host: s.Platform, Reason: platform.ReasonDown, Message: s.Lost.Error(),
 		Fix: "what is there stays as it is until the platform answers",

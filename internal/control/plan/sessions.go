@@ -59,7 +59,8 @@ func (b *builder) tap(t *policy.Tap) (Tap, map[string][]platform.Session) {
 		return doc, nil
 	}
 	m := &maker{builder: b, tap: t, doc: &doc, tools: tools, chosen: chosen, groups: grouped(chosen), made: map[string][]platform.Session{}}
-	if !m.once() {
+	m.route()
+	if len(m.chosen) == 0 || !m.once() {
 		doc.State = Refused
 		return doc, nil
 	}
@@ -107,11 +108,16 @@ type maker struct {
 	whole  *bool             // every machine of the segments is chosen; nil while nobody asked
 	twice  bool              // copies of what tapped machines on different switches say to each other come twice
 	made   map[string][]platform.Session
-	filter *filter.Filter
+	beyond *bool        // the filter is more than OpenFlow matches; nil while nobody asked
+	loud   map[any]bool // domains whose broadcasts are copied at an agent
 }
 
 // group makes the sessions of one switch: one for each destination that is a port, one for all tunnels, one for each export of flows.
 func (m *maker) group(g *group) {
+	if g.places[0].ofAgent() && m.mayAgent(g) {
+		m.byAgents(g)
+		return
+	}
 	var remote []platform.Output
 	for _, name := range m.tap.Destinations {
 		d := m.in.Set.Destination(name)
@@ -139,16 +145,16 @@ func (m *maker) local(g *group, d *policy.Destination) {
 	if m.tap.Method == platform.MethodPromiscuous {
 		method = platform.MethodPromiscuous
 	}
+	if d.Port.IsZero() && m.naturalMethod(d) == "" {
+		m.refuse(m.tap, g.places[0], platform.ReasonCapability, "run crosstap agent in the machines or on their hosts, or use a destination that switches know",
+			"destination %s: only agents write to %s", d.Name, d.URL)
+		return
+	}
 	if d.Port.IsZero() {
 		m.session(g, method, d.Name, []platform.Output{d.Output}, nil)
 		return
 	}
-	var ids []string
-	for id, at := range m.tools.ports[g.key] {
-		if at == d {
-			ids = append(ids, id)
-		}
-	}
+	ids := m.toolPorts(g, d)
 	switch {
 	case len(ids) == 0:
 		m.refuse(m.tap, g.places[0], platform.ReasonCapability, "put a tool on each host, or use a destination with an address",
@@ -160,6 +166,21 @@ func (m *maker) local(g *group, d *policy.Destination) {
 		out.Port = ids[0]
 		m.session(g, method, d.Name, []platform.Output{out}, nil)
 	}
+}
+
+// toolPorts are the ports of a tool on a group's switch.
+func (m *maker) toolPorts(g *group, d *policy.Destination) (ids []string) {
+	for id, at := range m.tools.ports[g.key] {
+		if at == d {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// mayAgent reports whether the policy lets agents make its copies.
+func (m *maker) mayAgent(*group) bool {
+	return m.tap.Method == platform.MethodAgent || m.tap.Method == platform.MethodAuto || m.tap.Method == platform.MethodFlowsOnly
 }
 
 // export makes the session that exports flow records.
@@ -252,23 +273,15 @@ func Digest(s *platform.Session) string {
 // method decides how a switch copies: as the policy says, or the nearest way that it has.
 func (m *maker) method(g *group, natural platform.Method, outputs []platform.Output) (platform.Method, bool) {
 	can := g.can()
-	has := func(x platform.Method) bool { return slices.Contains(can.Methods, x) }
-	want := m.tap.Method
-	if want == platform.MethodAgent {
-		natural = platform.MethodAgent
-	}
-	encaps := true
+	has, encaps := slices.Contains(can.Methods, natural), true
 	for _, o := range outputs {
 		encaps = encaps && (o.Encap == "" || slices.Contains(can.Encaps, o.Encap))
 	}
-	if has(natural) && (encaps || natural == platform.MethodAgent) {
+	if has && encaps {
 		return natural, true
 	}
-	if want == platform.MethodAuto && has(platform.MethodAgent) {
-		return platform.MethodAgent, true
-	}
 	what := string(natural)
-	if has(natural) {
+	if has {
 		what = "encapsulate as " + encapsOf(outputs)
 	}
 	m.refuse(m.tap, g.places[0], platform.ReasonCapability, "it can: "+able(can), "switch %s cannot %s", g.places[0].switchName(), what)
@@ -297,49 +310,63 @@ func able(can platform.Capability) string {
 	return strings.Join(out, ", ")
 }
 
-// capable reports whether the switch has what the session asks for beyond its method.
-func (m *maker) capable(g *group, method platform.Method) bool {
-	can, p, ok := g.can(), g.places[0], true
-	lack := func(what, fix string) {
-		ok = false
-		m.refuse(m.tap, p, platform.ReasonCapability, fix, "switch %s cannot %s", p.switchName(), what)
-	}
-	if method == platform.MethodAgent {
-		return true // our own tap does all of it
-	}
+// lack is something that a tap asks for and a switch cannot do.
+type lack struct{ what, fix string }
+
+// lacks lists what a switch cannot do of what the tap asks for beyond its method.
+func (m *maker) lacks(g *group, method platform.Method) (out []lack) {
+	can := g.can()
 	if m.tap.Filter != "" {
-		switch residual := m.residual(); {
+		switch {
 		case can.Filter == platform.FilterNone:
-			lack("filter: it would copy everything", "leave filter out, or use method: agent")
-		case can.Filter == platform.FilterTuple && residual:
-			lack(fmt.Sprintf("tell all packets of %q from others", m.tap.Filter), "use addresses, protocols and ports only, or method: agent")
+			out = append(out, lack{"filter: it would copy everything", "leave filter out, or use method: agent"})
+		case can.Filter == platform.FilterTuple && m.residual():
+			out = append(out, lack{fmt.Sprintf("tell all packets of %q from others", m.tap.Filter), "use addresses, protocols and ports only, or method: agent"})
 		}
 	}
 	if m.tap.Slice > 0 && !can.Slice {
-		lack("cut copies", "leave slice out, or use method: agent")
+		fix := "leave slice out, or use method: agent"
+		if can.Sample {
+			fix = "copy fewer packets with sample, leave slice out, or use method: agent"
+		}
+		out = append(out, lack{"cut copies", fix})
 	}
 	if m.tap.Sample > 1 && !can.Sample && method != platform.MethodFlowsOnly {
-		lack("sample copies", "leave sample out, or use method: agent")
+		out = append(out, lack{"sample copies", "leave sample out, or use method: agent"})
 	}
 	if len(m.tap.VLANs) > 0 && !can.VLANs {
-		lack("select VLANs", "leave vlans out, or use method: agent")
+		out = append(out, lack{"select VLANs", "leave vlans out, or use method: agent"})
 	}
 	if len(m.tap.Groom) > 0 {
-		lack("groom copies", "leave groom out, or use method: agent")
+		out = append(out, lack{"groom copies", "leave groom out, or use method: agent"})
 	}
-	return ok
+	return out
+}
+
+// capable reports whether the switch has what the session asks for beyond its method, and refuses what it has not.
+func (m *maker) capable(g *group, method platform.Method) bool {
+	list := m.lacks(g, method)
+	for _, l := range list {
+		m.refuse(m.tap, g.places[0], platform.ReasonCapability, l.fix, "switch %s cannot %s", g.places[0].switchName(), l.what)
+	}
+	return len(list) == 0
 }
 
 // residual reports whether a switch that matches as OpenFlow does would copy more than the filter says.
 func (m *maker) residual() bool {
-	if m.filter == nil {
-		f, err := filter.Compile(m.tap.Filter, frame.LinkEthernet, filter.Options{})
-		if err != nil {
-			return true // it was checked when the policy was read
-		}
-		m.filter = f
+	if m.beyond == nil {
+		beyond := m.compiled()
+		m.beyond = &beyond
 	}
-	residual, extensions, err := m.filter.OpenFlowResidual()
+	return *m.beyond
+}
+
+func (m *maker) compiled() bool {
+	f, err := filter.Compile(m.tap.Filter, frame.LinkEthernet, filter.Options{})
+	if err != nil {
+		return true // it was checked when the policy was read
+	}
+	residual, extensions, err := f.OpenFlowResidual()
 	if extensions {
 		m.warn("IPv6 packets with extension headers are copied when what is behind them matches the filter")
 	}

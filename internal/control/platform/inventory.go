@@ -29,6 +29,7 @@ const (
 	SwitchStandard    SwitchKind = "standard"    // vSphere, of one host
 	SwitchDistributed SwitchKind = "distributed" // vSphere, of many hosts
 	SwitchNone        SwitchKind = "none"        // interfaces without a switch, such as macvtap
+	SwitchAgent       SwitchKind = "agent"       // interfaces that an agent of ours sees: of its own machine, or of machines on its host
 )
 
 // Switch is one virtual switch.

@@ -17,11 +17,11 @@ import (
 // Platform is one control plane.
 //
 // Names and Kind are constants. Watch and Read may run beside everything else; the control line calls Steps, Apply and Undo of one
-// platform from one goroutine at a time.
+// platform from one goroutine at a time, those of an Independent one of each host.
 type Platform interface {
 	// Name is the name of the Platform resource, such as "kvm-04" or "vcenter". It is unique in one control line.
 	Name() string
-	// Kind is the room: "ovs", "linux", "libvirt", "vsphere".
+	// Kind is the room: "ovs", "linux", "libvirt", "vsphere", "agent".
 	Kind() string
 
 	// Watch tells the inventory and follows it until ctx ends; then it returns nil. The first update is Whole, and so is the first
@@ -56,8 +56,10 @@ type Platform interface {
 // Want is what shall be on one platform.
 type Want struct {
 	Owner    string
-	Sessions []Session       // of this platform
-	Keep     map[string]bool // policies of this owner that the control line does not know: their objects stay as they are
+	Sessions []Session // of this platform
+	// Keep names policies of this owner that the control line does not know, or that it refuses now: their objects stay as they are. An
+	// Independent platform is also told of single sessions, by Mark.Key.
+	Keep map[string]bool
 }
 
 // Update is a change of the inventory. Records replace those of the same ID.
@@ -97,6 +99,12 @@ type Counter struct {
 	Bytes   uint64    `json:"bytes"` // layer 2, without the outer headers of a tunnel
 	Drops   uint64    `json:"drops"` // copies that could not leave
 	At      time.Time `json:"at"`
+}
+
+// Independent is a Platform of many hosts each of which does its steps by itself: steps of different hosts may be applied at the same time,
+// and when one fails the others stay as they are.
+type Independent interface {
+	Independent()
 }
 
 // Prober is a Platform that tells before planning what its account may not do.

@@ -123,6 +123,8 @@ func ParseMark(text string) (m Mark) {
 type Source struct {
 	Port string    `json:"port"` // ID
 	Dir  Direction `json:"dir"`
+	// Quiet has broadcasts that others send left out: they are copied at another port.
+	Quiet bool `json:"quiet,omitempty"`
 }
 
 // Session is one copy point as it shall be: on one switch, or on one host when it has no switch.
@@ -143,6 +145,7 @@ type Session struct {
 	Flows      *Export    `json:"flows,omitempty"`   // of flows-only
 	Capture    *Capture   `json:"capture,omitempty"` // of promiscuous
 	Groom      []string   `json:"groom,omitempty"`   // steps of an agent, as "crosstap tap --groom" has them
+	Budget     *Budget    `json:"budget,omitempty"`  // that an agent keeps to by itself
 	Lease      Lease      `json:"lease,omitzero"`
 }
 
@@ -150,6 +153,12 @@ type Session struct {
 type Lease struct {
 	TTL     time.Duration `json:"ttl,omitempty"` // after the controller's last sign of life; 0 for no limit
 	Expires time.Time     `json:"expires,omitzero"`
+}
+
+// Budget is what a session may cost where it runs.
+type Budget struct {
+	CPU       float64 `json:"cpu,omitempty"`        // part of one core; 0 for no bound
+	MirrorBPS float64 `json:"mirror_bps,omitempty"` // bits each second of copies; 0 for no bound
 }
 
 // Output is where copies go: to a port of the switch or to an address.

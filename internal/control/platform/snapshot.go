@@ -37,56 +37,65 @@ func Sorted[T any](records map[string]*T) []*T {
 
 // Inventory follows updates. It is for one goroutine; the snapshots that it gives away are for all.
 type Inventory struct {
-	now    *Snapshot
-	shared bool // now has been given away: the next update begins with a copy
+	now   *Snapshot
+	given *Snapshot // what Snapshot returns until the next update; nil when there was one
+	// Lists of now that were given away: whoever changes one makes a copy of it first, and of that list alone.
+	hosts, switches, vms, ports, objects bool
 }
 
 // NewInventory returns the inventory of a platform before its first update.
 func NewInventory(platform string) *Inventory { return &Inventory{now: NewSnapshot(platform)} }
 
-// Snapshot returns the present state. It costs nothing until the next update.
+// Snapshot returns the present state, the same one until the next update.
 func (i *Inventory) Snapshot() *Snapshot {
-	i.shared = true
-	return i.now
-}
-
-// Apply brings the inventory to the state after an update, whose records it keeps.
-func (i *Inventory) Apply(u Update) {
-	switch {
-	case u.Whole:
-		i.now = NewSnapshot(i.now.Platform)
-	case i.shared:
+	if i.given == nil {
 		s := *i.now
-		s.Hosts, s.Switches, s.VMs = maps.Clone(s.Hosts), maps.Clone(s.Switches), maps.Clone(s.VMs)
-		s.Ports, s.Objects = maps.Clone(s.Ports), maps.Clone(s.Objects)
-		i.now = &s
+		i.given = &s
+		i.hosts, i.switches, i.vms, i.ports, i.objects = true, true, true, true, true
 	}
-	i.shared = false
-	s := i.now
-	s.AtNS, s.Lost = cmp.Or(u.AtNS, s.AtNS), u.Lost
-	put(s.Hosts, u.Hosts, func(h *Host) string { return h.ID })
-	put(s.Switches, u.Switches, func(w *Switch) string { return w.ID })
-	put(s.VMs, u.VMs, func(v *VM) string { return v.ID })
-	put(s.Ports, u.Ports, func(p *Port) string { return p.ID })
-	put(s.Objects, u.Objects, func(o *Object) string { return o.ID })
-	for _, r := range u.Gone {
-		switch r.Kind {
-		case RefHost:
-			delete(s.Hosts, r.ID)
-		case RefSwitch:
-			delete(s.Switches, r.ID)
-		case RefVM:
-			delete(s.VMs, r.ID)
-		case RefPort:
-			delete(s.Ports, r.ID)
-		case RefObject:
-			delete(s.Objects, r.ID)
-		}
-	}
+	return i.given
 }
 
-func put[T any](to map[string]*T, records []T, id func(*T) string) {
-	for i := range records {
-		to[id(&records[i])] = &records[i]
+// Apply brings the inventory to the state after an update, whose records it keeps. It reports whether anything but counters of ports and the
+// time is another than before. It takes time for what changes, not for what there is.
+func (i *Inventory) Apply(u Update) (changed bool) {
+	s := i.now
+	i.given = nil
+	changed = (s.Lost == nil) != (u.Lost == nil)
+	s.AtNS, s.Lost = cmp.Or(u.AtNS, s.AtNS), u.Lost
+	gone := map[RefKind][]string{}
+	for _, r := range u.Gone {
+		gone[r.Kind] = append(gone[r.Kind], r.ID)
 	}
+	one := func(c bool) { changed = changed || c }
+	one(put(&s.Hosts, &i.hosts, u.Whole, u.Hosts, gone[RefHost], func(h *Host) string { return h.ID }, equal))
+	one(put(&s.Switches, &i.switches, u.Whole, u.Switches, gone[RefSwitch], func(w *Switch) string { return w.ID }, equal))
+	one(put(&s.VMs, &i.vms, u.Whole, u.VMs, gone[RefVM], func(v *VM) string { return v.ID }, equal))
+	one(put(&s.Ports, &i.ports, u.Whole, u.Ports, gone[RefPort], func(p *Port) string { return p.ID }, samePort))
+	one(put(&s.Objects, &i.objects, u.Whole, u.Objects, gone[RefObject], func(o *Object) string { return o.ID }, equal))
+	return changed
+}
+
+// put brings one list up to date, and reports whether a record is another than before by same.
+func put[T any](list *map[string]*T, shared *bool, whole bool, records []T, gone []string, id func(*T) string, same func(a, b *T) bool) (changed bool) {
+	old := *list
+	switch {
+	case whole:
+		*list, *shared = make(map[string]*T, len(records)), false
+	case len(records)+len(gone) == 0:
+		return false
+	case *shared:
+		*list, *shared = maps.Clone(old), false
+	}
+	for n := range records {
+		r := &records[n]
+		was := old[id(r)]
+		changed = changed || was == nil || !same(was, r)
+		(*list)[id(r)] = r
+	}
+	for _, g := range gone {
+		changed = changed || old[g] != nil
+		delete(*list, g)
+	}
+	return changed || whole && len(*list) != len(old)
 }

@@ -76,6 +76,8 @@ type Refusal struct {
 	Reason  Reason `json:"reason"`
 	Message string `json:"message"`       // which thing, and why, with the numbers
 	Fix     string `json:"fix,omitempty"` // what the operator can do
+	// Kept says that copies which an earlier form of the policy has begun go on as they are.
+	Kept bool `json:"kept,omitempty"`
 }
 
 // Reason is a fixed word for why something is refused.

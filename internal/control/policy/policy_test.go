@@ -135,7 +135,7 @@ func TestCheck(t *testing.T) {
 	f(sub(tap+dest, "auto", "ids-1", "gre://10.0.0.1"), `there is no destination "ids"; there are: ids-1`)
 	f(sub(tap+dest, "flows-only", "ids", "gre://10.0.0.1"), "flows-only needs a collector of flow records")
 	f(sub(tap+dest, "mirror", "ids", "gre://10.0.0.1"), "method mirror copies to a port of the same host")
-	f(sub(tap+dest, "auto", "ids", "ipfix://10.0.0.1"), "takes flow records")
+	f(sub(tap+dest, "promiscuous", "ids", "ipfix://10.0.0.1"), "takes flow records")
 }
 
 func TestSelector(t *testing.T) {

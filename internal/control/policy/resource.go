@@ -114,7 +114,9 @@ type Destination struct {
 	MTU    int    // of the path, at the IP layer; 0 for what the host's uplinks say
 	Tenant string // whose tool it is: only frames of this tenant may reach it
 	Output platform.Output
-	Export *platform.Export // for collectors of flow records: Protocol and To
+	Export *platform.Export // for collectors of flow records that switches export to: Protocol and To
+	// Records says that the URL is one of a collector that only agents export to, such as ipfix+tcp://.
+	Records bool
 }
 
 // PortRef names a port of a switch: that of a tool's machine. Empty parts match anything; one port must match on each host.
@@ -295,11 +297,11 @@ func (s *Set) Check() error {
 
 // fits reports whether a destination can take what a tap gives.
 func fits(t *Tap, d *Destination) error {
-	if t.Method == platform.MethodFlowsOnly && d.Export == nil {
+	if t.Method == platform.MethodFlowsOnly && d.Export == nil && !d.Records {
 		return fmt.Errorf("flows-only needs a collector of flow records: ipfix://HOST, netflow5://HOST or sflow://HOST")
 	}
-	if d.Export != nil && t.Method != platform.MethodFlowsOnly && t.Method != platform.MethodAgent {
-		return fmt.Errorf("%s takes flow records: only the methods flows-only and agent make them", d.URL)
+	if d.Export != nil && t.Method != platform.MethodFlowsOnly && t.Method != platform.MethodAgent && t.Method != platform.MethodAuto {
+		return fmt.Errorf("%s takes flow records: only the methods flows-only, agent and auto make them", d.URL)
 	}
 	switch {
 	case t.Method == platform.MethodMirror && d.Output.Encap != "":

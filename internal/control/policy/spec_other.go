@@ -76,8 +76,9 @@ func (r *reader) where(d *Destination) {
 			r.fail(place, "want iface:NAME", "no interface")
 		}
 		r.onlyOptions(options)
-	case "ipfix+tcp", "ipfix+tls", "netflow9", "udp", "tls", "pcapng", "pcap":
-		// what only a tap of ours can write to: the method agent
+	case "ipfix+tcp", "ipfix+tls", "netflow9":
+		d.Records = true // what only a tap of ours can write to: the method agent
+	case "udp", "tls", "pcapng", "pcap": // likewise
 	default:
 		r.fail(place, strings.TrimPrefix(or(u.Scheme, schemes), "; "), "scheme %q is not known", u.Scheme)
 	}

@@ -151,4 +151,7 @@ func (a *API) describe() {
 		OperationID: "metrics", Method: http.MethodGet, Path: "/metrics", Summary: "Metrics in the format of Prometheus", Tags: []string{"state"},
 		Responses: map[string]*huma.Response{"200": {Description: "Metrics", Content: text("text/plain", str)}},
 	})
+	if c, ok := a.cfg.Control.(interface{ Describe(*huma.OpenAPI) }); ok {
+		c.Describe(oapi)
+	}
 }

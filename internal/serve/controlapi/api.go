@@ -38,6 +38,9 @@ const (
 	maxHistory = 1000
 )
 
+// statusClientGone is the status of a request whose client went away before it was answered, as nginx has it.
+const statusClientGone = 499
+
 // API is the handler. It is safe for concurrent use.
 type API struct {
 	cfg Config
@@ -50,25 +53,9 @@ func New(cfg Config) *API {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	a := &API{cfg: cfg, mux: http.NewServeMux()}
-	get := func(path string, f func(*http.Request) (any, error)) {
-		a.mux.HandleFunc("GET /api/v1/control/"+path, a.answer(f))
+	for _, r := range a.routes() {
+		a.mux.HandleFunc(r.method+" "+r.path, a.answer(r.answer))
 	}
-	post := func(path string, f func(*http.Request) (any, error)) {
-		a.mux.HandleFunc("POST /api/v1/control/"+path, a.answer(f))
-	}
-	get("resources", a.resources)
-	get("taps", a.taps)
-	get("history", a.history)
-	get("history/{id}", a.change)
-	get("inventory", a.inventory)
-	get("schema", a.schema)
-	a.mux.HandleFunc("GET /api/v1/schema/resources.json", a.answer(a.schema))
-	post("plan", a.plan)
-	post("apply", a.apply)
-	post("rollback", a.rollback)
-	post("stop", a.stop)
-	post("pause", a.pause(true))
-	post("resume", a.pause(false))
 	return a
 }
 
@@ -112,6 +99,10 @@ func (a *API) answer(f func(*http.Request) (any, error)) http.HandlerFunc {
 			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(applyWait + time.Minute)) // where there is one
 		}
 		doc, err := f(r)
+		if err != nil && errors.Is(r.Context().Err(), context.Canceled) {
+			w.WriteHeader(statusClientGone) // for whoever counts answers: nobody reads this one
+			return
+		}
 		if err != nil {
 			a.failed(w, err)
 			return

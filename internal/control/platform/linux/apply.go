@@ -22,6 +22,9 @@ func (p *Platform) Apply(ctx context.Context, s platform.Step) error {
 	if err := json.Unmarshal(s.Do, &do); err != nil {
 		return fmt.Errorf("linux: step %q: %w", s.Summary, err)
 	}
+	if err := ctx.Err(); err != nil {
+		return p.explain(s, err)
+	}
 	return p.explain(s, p.with(func() error { return p.apply(do, s.Policy) }))
 }
 

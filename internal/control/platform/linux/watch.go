@@ -7,9 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"maps"
-	"reflect"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -205,7 +202,7 @@ func (w *watcher) look(counters bool) error {
 	}
 	w.arrivals(now)
 	now.Lost = lost
-	u := difference(w.last, now, counters)
+	u := platform.Difference(w.last, now, counters)
 	changed := w.last == nil || !sameError(w.last.Lost, lost) || len(u.Hosts)+len(u.Switches)+len(u.VMs)+len(u.Ports)+len(u.Objects)+len(u.Gone) > 0
 	w.last = now
 	if changed {
@@ -235,44 +232,4 @@ func (w *watcher) arrivals(now *platform.Snapshot) {
 
 func sameError(a, b error) bool {
 	return (a == nil) == (b == nil) && (a == nil || a.Error() == b.Error())
-}
-
-// difference tells how one snapshot becomes another; without an old one, everything.
-func difference(old, now *platform.Snapshot, counters bool) platform.Update {
-	u := platform.Update{AtNS: now.AtNS, Lost: now.Lost}
-	if old == nil {
-		u.Whole, old = true, platform.NewSnapshot(now.Platform)
-	}
-	same := func(a, b *platform.Port) bool {
-		if counters {
-			return reflect.DeepEqual(a, b)
-		}
-		x, y := *a, *b
-		x.RxBytes, x.TxBytes, y.RxBytes, y.TxBytes = 0, 0, 0, 0
-		return reflect.DeepEqual(&x, &y)
-	}
-	u.Hosts = changes(&u, platform.RefHost, old.Hosts, now.Hosts, nil)
-	u.Switches = changes(&u, platform.RefSwitch, old.Switches, now.Switches, nil)
-	u.VMs = changes(&u, platform.RefVM, old.VMs, now.VMs, nil)
-	u.Ports = changes(&u, platform.RefPort, old.Ports, now.Ports, same)
-	u.Objects = changes(&u, platform.RefObject, old.Objects, now.Objects, nil)
-	return u
-}
-
-// changes lists the records that are new or not as they were, and notes those that are gone.
-func changes[T any](u *platform.Update, kind platform.RefKind, old, now map[string]*T, same func(a, b *T) bool) (out []T) {
-	if same == nil {
-		same = func(a, b *T) bool { return reflect.DeepEqual(a, b) }
-	}
-	for _, id := range slices.Sorted(maps.Keys(now)) {
-		if was := old[id]; was == nil || !same(was, now[id]) {
-			out = append(out, *now[id])
-		}
-	}
-	for _, id := range slices.Sorted(maps.Keys(old)) {
-		if now[id] == nil {
-			u.Gone = append(u.Gone, platform.Ref{Kind: kind, ID: id})
-		}
-	}
-	return out
 }
