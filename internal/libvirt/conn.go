@@ -7,8 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 	"time"
+
+	"crosstap/internal/rpc"
 )
 
 // How a session that is silent is tested.
@@ -19,23 +20,10 @@ const (
 
 // Conn is one session with a daemon. Its methods are safe for concurrent use.
 type Conn struct {
+	calls *rpc.Session[[]byte]
 	way   transport
 	peer  string
 	event func(Event)
-	done  chan struct{} // closed when the session has ended
-
-	write sync.Mutex // held while a message is written
-
-	mu     sync.Mutex
-	serial uint32
-	wait   map[uint32]chan reply
-	err    error // why the session ended
-	heard  time.Time
-}
-
-type reply struct {
-	body []byte
-	err  error
 }
 
 // ErrClosed says that Close has ended the session.
@@ -48,7 +36,7 @@ func Dial(ctx context.Context, e Endpoint, event func(Event)) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Conn{way: way, peer: e.URI.String(), event: event, done: make(chan struct{}), wait: map[uint32]chan reply{}, heard: time.Now()}
+	c := &Conn{calls: rpc.New[[]byte](way), way: way, peer: e.URI.String(), event: event}
 	go c.read()
 	go c.watchLife()
 	if err := c.begin(ctx, e); err != nil {
@@ -113,94 +101,45 @@ func (c *Conn) authenticate(ctx context.Context) error {
 }
 
 // Done is closed when the session has ended. Err then says why.
-func (c *Conn) Done() <-chan struct{} { return c.done }
+func (c *Conn) Done() <-chan struct{} { return c.calls.Done() }
 
 // Err returns why the session ended, nil while it lasts.
-func (c *Conn) Err() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.err
-}
+func (c *Conn) Err() error { return c.calls.Err() }
 
 // Close ends the session; calls that wait fail. It returns when no event is being handled any more, so it must not be called from
 // one.
-func (c *Conn) Close() error {
-	c.end(ErrClosed)
-	<-c.done
-	return nil
-}
-
-// end ends the session for a reason.
-func (c *Conn) end(why error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err != nil {
-		return
-	}
-	c.err = why
-	_ = c.way.Close() // what it says is of no use any more
-	for serial, ch := range c.wait {
-		ch <- reply{err: why}
-		delete(c.wait, serial)
-	}
-}
+func (c *Conn) Close() error { return c.calls.Close(ErrClosed) }
 
 // call calls a procedure. result reads the answer's payload; nil for an empty one.
 func (c *Conn) call(ctx context.Context, procedure int32, args []byte, result func(*decoder)) error {
-	ch := make(chan reply, 1)
-	c.mu.Lock()
-	if c.err != nil {
-		defer c.mu.Unlock()
-		return c.err
-	}
-	c.serial++
-	h := header{programRemote, programVersion, procedure, typeCall, c.serial, statusOK}
-	c.wait[h.serial] = ch
-	c.mu.Unlock()
-	if err := c.send(h, args); err != nil {
-		c.forget(h.serial)
+	body, err := c.calls.Do(ctx, func(serial uint32) error {
+		return c.send(ctx, header{programRemote, programVersion, procedure, typeCall, serial, statusOK}, args)
+	})
+	switch {
+	case err != nil && errors.Is(err, ctx.Err()):
+		return fmt.Errorf("libvirt: procedure %d: %w", procedure, err)
+	case err != nil:
 		return err
 	}
-	select {
-	case r := <-ch:
-		if r.err != nil {
-			return r.err
-		}
-		d := newDecoder(r.body)
-		if result != nil {
-			result(d)
-		}
-		if err := d.end(); err != nil {
-			return fmt.Errorf("libvirt: answer to procedure %d: %w", procedure, err)
-		}
-		return nil
-	case <-ctx.Done():
-		c.forget(h.serial)
-		return fmt.Errorf("libvirt: procedure %d: %w", procedure, ctx.Err())
+	d := newDecoder(body)
+	if result != nil {
+		result(d)
 	}
-}
-
-func (c *Conn) forget(serial uint32) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.wait, serial)
-}
-
-// send writes one message. A message that did not go whole ends the session.
-func (c *Conn) send(h header, payload []byte) error {
-	b := append(h.append(make([]byte, 0, lengthLen+headerLen+len(payload)), len(payload)), payload...)
-	c.write.Lock()
-	defer c.write.Unlock()
-	if _, err := c.way.Write(b); err != nil {
-		c.end(c.broken(err))
-		return c.Err()
+	if err := d.end(); err != nil {
+		return fmt.Errorf("libvirt: answer to procedure %d: %w", procedure, err)
 	}
 	return nil
+}
+
+// send writes one message.
+func (c *Conn) send(ctx context.Context, h header, payload []byte) error {
+	b := append(h.append(make([]byte, 0, lengthLen+headerLen+len(payload)), len(payload)), payload...)
+	return c.calls.Write(ctx, b, c.broken)
 }
 
 // broken says why the session ended, in the words of ssh when it has any.
 func (c *Conn) broken(err error) error {
-	if said := c.way.why(); said != "" {
+	if said := c.way.Why(); said != "" {
 		return fmt.Errorf("libvirt: %s: session ended: %s", c.peer, said)
 	}
 	if errors.Is(err, io.EOF) {
@@ -211,20 +150,14 @@ func (c *Conn) broken(err error) error {
 
 // read handles what the daemon says until the session ends.
 func (c *Conn) read() {
-	defer close(c.done)
 	r := bufio.NewReaderSize(c.way, 64<<10)
-	for {
+	c.calls.Run(func() error {
 		b, err := message(r)
 		if err == nil {
 			err = c.handle(b)
 		}
-		if err != nil {
-			if c.Err() == nil {
-				c.end(c.broken(err))
-			}
-			return
-		}
-	}
+		return err
+	}, c.broken)
 }
 
 // message reads one message, without its length.
@@ -252,13 +185,10 @@ func (c *Conn) handle(b []byte) error {
 	if d.failed() {
 		return d.end()
 	}
-	c.mu.Lock()
-	c.heard = time.Now()
-	c.mu.Unlock()
 	switch {
 	case h.program == programKeepAlive:
 		if h.procedure == procKeepAlivePing {
-			go func() { _ = c.send(keepAlive(procKeepAlivePong), nil) }() // the reader must not wait for the daemon to read
+			go func() { _ = c.send(context.Background(), keepAlive(procKeepAlivePong), nil) }() // the reader must not wait for the daemon to read
 		}
 	case h.program != programRemote:
 	case h.kind == typeReply:
@@ -274,17 +204,11 @@ func (c *Conn) handle(b []byte) error {
 
 // answer gives an answer to the call that waits for it.
 func (c *Conn) answer(h header, body []byte, d *decoder) {
-	r := reply{body: body}
 	if h.status != statusOK {
-		r = reply{err: refusal(d)}
+		c.calls.Answer(h.serial, nil, refusal(d))
+		return
 	}
-	c.mu.Lock()
-	ch := c.wait[h.serial]
-	delete(c.wait, h.serial)
-	c.mu.Unlock()
-	if ch != nil {
-		ch <- r
-	}
+	c.calls.Answer(h.serial, body, nil)
 }
 
 func keepAlive(procedure int32) header {
@@ -297,18 +221,16 @@ func (c *Conn) watchLife() {
 	defer tick.Stop()
 	for {
 		select {
-		case <-c.done:
+		case <-c.Done():
 			return
 		case <-tick.C:
 		}
-		c.mu.Lock()
-		silent := time.Since(c.heard)
-		c.mu.Unlock()
+		silent := time.Since(c.calls.Heard())
 		switch {
 		case silent > deadAfter:
-			c.end(fmt.Errorf("libvirt: %s: nothing heard for %s", c.peer, silent.Round(time.Second)))
+			c.calls.End(fmt.Errorf("libvirt: %s: nothing heard for %s", c.peer, silent.Round(time.Second)))
 		case silent >= pingAfter:
-			_ = c.send(keepAlive(procKeepAlivePing), nil)
+			_ = c.send(context.Background(), keepAlive(procKeepAlivePing), nil)
 		}
 	}
 }

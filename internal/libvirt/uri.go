@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"crosstap/internal/rpc"
 )
 
 // URI is a connection URI as virsh takes it, such as qemu:///system, qemu+ssh://root@host/system or
@@ -111,25 +113,15 @@ func (u *URI) sockets(readOnly bool) []string {
 	return []string{direct, legacy}
 }
 
-// sshArgs are the arguments of ssh, the last of them the command for the remote shell.
-func (u *URI) sshArgs(readOnly bool) []string {
-	args := []string{"-T", "-e", "none", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"}
-	if u.Port != "" {
-		args = append(args, "-p", u.Port)
-	}
-	if u.User != "" {
-		args = append(args, "-l", u.User)
-	}
-	if u.KeyFile != "" {
-		args = append(args, "-i", u.KeyFile)
-	}
-	return append(args, "--", u.Host, u.remoteCommand(readOnly))
+// ssh is the machine that the URI names; program is "" for the ssh in the path.
+func (u *URI) ssh(program string) rpc.SSH {
+	return rpc.SSH{Program: program, User: u.User, Host: u.Host, Port: u.Port, KeyFile: u.KeyFile}
 }
 
 // remoteCommand is what connects ssh's input and output with the daemon's socket: libvirt's own helper, which knows where
 // the socket is, else nc.
 func (u *URI) remoteCommand(readOnly bool) string {
-	nc := netcat(quote(u.Socket))
+	nc := netcat(rpc.Quote(u.Socket))
 	if u.Socket == "" {
 		nc = ""
 		for _, s := range (&URI{Driver: u.Driver, Path: "/system", Mode: u.Mode}).sockets(readOnly) {
@@ -138,19 +130,16 @@ func (u *URI) remoteCommand(readOnly bool) string {
 		nc += "echo 'no socket of libvirt' >&2; exit 1"
 	}
 	if u.Socket != "" || u.Mode == "legacy" {
-		return "sh -c " + quote(nc)
+		return "sh -c " + rpc.Quote(nc)
 	}
 	helper := "virt-ssh-helper "
 	if readOnly {
 		helper += "-r "
 	}
-	return "sh -c " + quote("if command -v virt-ssh-helper >/dev/null 2>&1; then exec "+helper+quote(u.remote())+"; fi; "+nc)
+	return "sh -c " + rpc.Quote("if command -v virt-ssh-helper >/dev/null 2>&1; then exec "+helper+rpc.Quote(u.remote())+"; fi; "+nc)
 }
 
 // netcat is nc for a socket, in place of the shell. Debian's ends with its input only when told so.
 func netcat(socket string) string {
 	return "q=; if nc -q 2>&1 | grep -q requires; then q=-q0; fi; exec nc $q -U " + socket
 }
-
-// quote quotes a word for a shell.
-func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

@@ -48,7 +48,7 @@ func TestSSHArgs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		args := u.sshArgs(readOnly)
+		args := u.ssh("").Args(u.remoteCommand(readOnly))
 		got := strings.Join(args[len(args)-4:], " ")
 		if got != want {
 			t.Errorf("%s:\n%s\nwant\n%s", text, got, want)

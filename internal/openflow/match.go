@@ -81,7 +81,7 @@ func (f field) encode(text string) ([]byte, error) {
 	if !masked {
 		return append(oxmHeader(f.class, f.id, false, f.size), value...), nil
 	}
-	mask, err := f.bytes(maskText)
+	mask, err := f.mask(maskText)
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +94,22 @@ func (f field) encode(text string) ([]byte, error) {
 		return append(oxmHeader(f.class, f.id, false, f.size), value...), nil
 	}
 	return append(append(oxmHeader(f.class, f.id, true, 2*f.size), value...), mask...), nil
+}
+
+// mask reads a mask: as a value, or the length of an address's prefix.
+func (f field) mask(text string) ([]byte, error) {
+	if f != matchFields["nw_src"] && f != matchFields["nw_dst"] && f.size != 16 || strings.ContainsAny(text, ".:x") {
+		return f.bytes(text)
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 || n > 8*f.size {
+		return nil, fmt.Errorf("%q is no prefix of an address of %d bytes", text, f.size)
+	}
+	mask := make([]byte, f.size)
+	for i := range n {
+		mask[i/8] |= 0x80 >> (i % 8)
+	}
+	return mask, nil
 }
 
 // bytes reads a value of the field's size: a number, a MAC or an IP address.
@@ -112,8 +128,9 @@ func (f field) bytes(text string) ([]byte, error) {
 		}
 		return a.AsSlice(), nil
 	}
-	v, err := strconv.ParseUint(text, 0, 8*min(f.size, 8))
-	if err != nil {
+	const most = 8 // bytes of a number
+	v, err := strconv.ParseUint(text, 0, 8*min(f.size, most))
+	if err != nil || f.size > most {
 		return nil, fmt.Errorf("%q is no number of %d bytes", text, f.size)
 	}
 	return be.AppendUint64(nil, v)[8-f.size:], nil

@@ -1,12 +1,16 @@
 package openflow
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/hex"
+	"net"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"crosstap/internal/filter"
 	"crosstap/internal/frame"
@@ -80,6 +84,56 @@ func FuzzCount(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		n := 0
 		_ = count(slices.Clone(b), map[uint64]Count{}, &n)
+	})
+}
+
+// said is a peer that says some bytes and takes everything.
+type said struct {
+	net.Conn
+	in *bytes.Reader
+}
+
+func (s said) Read(b []byte) (int, error)  { return s.in.Read(b) }
+func (s said) Write(b []byte) (int, error) { return len(b), nil }
+func (s said) SetDeadline(time.Time) error { return nil }
+func (s said) Close() error                { return nil }
+
+// A switch that may say anything: each exchange ends, and none takes more than the peer has sent.
+func FuzzSession(f *testing.F) {
+	stats := append([]byte{5, typeMultipartReply, 0, 72, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 56}, make([]byte, 54)...)
+	f.Add(stats)
+	f.Add([]byte{5, typeEchoRequest, 0, 8, 0, 0, 0, 1, 5, typeError, 0, 12, 0, 0, 0, 2, 0, 1, 0, 2})
+	f.Add([]byte{5, typeBundleControl, 0, 8, 0, 0, 0, 1, 5, typeBundleControl, 0, 8, 0, 0, 0, 1})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		open := func() *Conn {
+			in := bytes.NewReader(b)
+			return &Conn{c: said{in: in}, r: bufio.NewReader(in)}
+		}
+		ctx := t.Context()
+		_, _ = open().Counts(ctx)
+		_, _, _ = open().PortPackets(ctx, 1)
+		_ = open().SendOut(ctx, 1, []byte{1, 2, 3})
+		_ = open().Replace(ctx, 1, 1, []Flow{{InPort: "a", Match: "dl_type=0x0800", Actions: []Action{{Output: "a"}}}}, map[string]uint32{"a": 1})
+	})
+}
+
+// A match is what a filter's back end writes; of anything else none is made.
+func FuzzMatch(f *testing.F) {
+	f.Add("dl_type=0x0800,nw_proto=6,tp_dst=0x50/0xffff")
+	f.Add("dl_src=02:00:00:00:00:01,vlan_tci=0x1000/0x1000")
+	f.Add("ipv6_src=2001:db8::/32,nw_proto=17,tp_src=53")
+	f.Fuzz(func(t *testing.T, text string) {
+		b, err := encodeMatch(text)
+		if err != nil {
+			return
+		}
+		for len(b) > 0 { // OXM fields: class, field and mask, length
+			const header = 4
+			if len(b) < header || len(b) < header+int(b[3]) {
+				t.Fatalf("%q: a field of %d bytes ends in its middle", text, len(b))
+			}
+			b = b[header+int(b[3]):]
+		}
 	})
 }
 

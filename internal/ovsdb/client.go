@@ -64,6 +64,9 @@ type Client struct {
 	epoch  uint64 // sessions so far
 }
 
+// patience is how long a session has to begin, besides the time for a sign of life.
+const patience = 10 * time.Second
+
 // noTxn is the transaction that no server knows.
 const noTxn = "00000000-0000-0000-0000-000000000000"
 
@@ -112,7 +115,7 @@ func (e *schemaError) Error() string { return e.err.Error() }
 // session runs one session to its end.
 func (c *Client) session(ctx context.Context) (err error) {
 	defer func() { c.lost(err) }()
-	attempt, cancel := context.WithTimeout(ctx, c.cfg.Probe+writeTimeout)
+	attempt, cancel := context.WithTimeout(ctx, c.cfg.Probe+patience)
 	defer cancel()
 	c.mu.Lock()
 	c.epoch++
@@ -135,7 +138,7 @@ func (c *Client) session(ctx context.Context) (err error) {
 // keep waits for the end of a session, and asks for a sign of life after silence.
 func (c *Client) keep(ctx context.Context, conn *Conn) error {
 	for {
-		quiet := time.Until(conn.heard().Add(c.cfg.Probe))
+		quiet := time.Until(conn.calls.Heard().Add(c.cfg.Probe))
 		select {
 		case <-conn.Done():
 			return conn.Err()
@@ -143,7 +146,7 @@ func (c *Client) keep(ctx context.Context, conn *Conn) error {
 			return ctx.Err()
 		case <-time.After(max(quiet, 0)):
 		}
-		if time.Since(conn.heard()) < c.cfg.Probe {
+		if time.Since(conn.calls.Heard()) < c.cfg.Probe {
 			continue
 		}
 		probe, cancel := context.WithTimeout(ctx, c.cfg.Probe)
@@ -330,7 +333,7 @@ func (s *session) notify(method string, params json.RawMessage) {
 	s.client.mu.Lock()
 	s.client.txn = noTxn
 	s.client.mu.Unlock()
-	s.conn.end(err)
+	s.conn.calls.End(err)
 }
 
 func (s *session) change(method string, params json.RawMessage) error {

@@ -8,16 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strings"
-	"sync"
-	"time"
+
+	"crosstap/internal/rpc"
 )
 
 // Limits of a session.
 const (
 	DefaultMaxMessage = 64 << 20
-	writeTimeout      = 10 * time.Second // for the peer to read what we send
 	defaultPort       = "6640"
 )
 
@@ -54,24 +52,8 @@ func (e Endpoint) Validate() error {
 
 // Conn is one session. Its methods are safe for concurrent use.
 type Conn struct {
-	conn   net.Conn
-	limit  int
+	calls  *rpc.Session[json.RawMessage]
 	notify func(method string, params json.RawMessage)
-	done   chan struct{} // closed when the session has ended
-
-	write sync.Mutex // held while a message is written
-
-	mu   sync.Mutex
-	next uint64
-	wait map[uint64]chan reply
-	err  error // why the session ended
-	last time.Time
-}
-
-// reply is the answer to a call.
-type reply struct {
-	result json.RawMessage
-	err    error
 }
 
 // ErrClosed says that Close has ended the session.
@@ -103,97 +85,44 @@ func Dial(ctx context.Context, e Endpoint, notify func(method string, params jso
 	if err != nil {
 		return nil, fmt.Errorf("ovsdb: %s: %w", e.Address, err)
 	}
-	c := &Conn{conn: conn, limit: e.MaxMessage, notify: notify, done: make(chan struct{}), wait: map[uint64]chan reply{}, last: time.Now()}
-	if c.limit <= 0 {
-		c.limit = DefaultMaxMessage
+	c := &Conn{calls: rpc.New[json.RawMessage](conn), notify: notify}
+	limit := e.MaxMessage
+	if limit <= 0 {
+		limit = DefaultMaxMessage
 	}
-	go c.read()
+	go c.read(conn, limit)
 	return c, nil
 }
 
 // Done is closed when the session has ended. Err then says why.
-func (c *Conn) Done() <-chan struct{} { return c.done }
+func (c *Conn) Done() <-chan struct{} { return c.calls.Done() }
 
 // Err returns why the session ended, nil while it lasts.
-func (c *Conn) Err() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.err
-}
+func (c *Conn) Err() error { return c.calls.Err() }
 
 // Close ends the session; calls that wait fail. It returns when no notification is being handled any more, so it must not be
 // called from one.
-func (c *Conn) Close() error {
-	c.end(ErrClosed)
-	<-c.done
-	return nil
-}
-
-// end ends the session for a reason.
-func (c *Conn) end(why error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.err != nil {
-		return
-	}
-	c.err = why
-	_ = c.conn.Close() // what it says is of no use any more
-	for id, ch := range c.wait {
-		ch <- reply{err: why}
-		delete(c.wait, id)
-	}
-}
-
-// heard returns when the server last said something.
-func (c *Conn) heard() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.last
-}
+func (c *Conn) Close() error { return c.calls.Close(ErrClosed) }
 
 // Call calls a method and reads its result into out, unless that is nil. params is an array.
 func (c *Conn) Call(ctx context.Context, method string, params []any, out any) error {
 	if params == nil {
 		params = []any{}
 	}
-	ch := make(chan reply, 1)
-	c.mu.Lock()
-	if c.err != nil {
-		defer c.mu.Unlock()
-		return c.err
-	}
-	c.next++
-	id := c.next
-	c.wait[id] = ch
-	c.mu.Unlock()
-	if err := c.send(ctx, map[string]any{"id": id, "method": method, "params": params}); err != nil {
-		c.forget(id)
-		return err
-	}
-	select {
-	case r := <-ch:
-		return r.read(method, out)
-	case <-ctx.Done():
-		c.forget(id)
-		return fmt.Errorf("ovsdb: %s: %w", method, ctx.Err())
-	}
-}
-
-func (c *Conn) forget(id uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.wait, id)
-}
-
-func (r reply) read(method string, out any) error {
+	result, err := c.calls.Do(ctx, func(id uint32) error {
+		return c.send(ctx, map[string]any{"id": id, "method": method, "params": params})
+	})
 	var refused *RPCError
-	if errors.As(r.err, &refused) {
+	if errors.As(err, &refused) {
 		refused.Method = method
 	}
-	if r.err != nil || out == nil {
-		return r.err
+	switch {
+	case err != nil && errors.Is(err, ctx.Err()):
+		return fmt.Errorf("ovsdb: %s: %w", method, err)
+	case err != nil || out == nil:
+		return err
 	}
-	if err := json.Unmarshal(r.result, out); err != nil {
+	if err := json.Unmarshal(result, out); err != nil {
 		return fmt.Errorf("ovsdb: %s: %w", method, err)
 	}
 	return nil
@@ -205,41 +134,25 @@ func (c *Conn) send(ctx context.Context, message any) error {
 	if err != nil {
 		return err
 	}
-	c.write.Lock()
-	defer c.write.Unlock()
-	deadline := time.Now().Add(writeTimeout)
-	if d, ok := ctx.Deadline(); ok && d.Before(deadline) {
-		deadline = d
-	}
-	_ = c.conn.SetWriteDeadline(deadline)
-	if n, err := c.conn.Write(b); err != nil {
-		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
-			c.end(fmt.Errorf("ovsdb: %w", err))
-		}
-		return fmt.Errorf("ovsdb: %w", err)
-	}
-	return nil
+	return c.calls.Write(ctx, b, func(err error) error { return fmt.Errorf("ovsdb: %w", err) })
 }
 
 // read handles what the server says until the session ends.
-func (c *Conn) read() {
-	defer close(c.done)
-	r := bufio.NewReaderSize(c.conn, 64<<10)
+func (c *Conn) read(conn net.Conn, limit int) {
+	r := bufio.NewReaderSize(conn, 64<<10)
 	var buf []byte
-	for {
-		b, err := message(r, buf[:0], c.limit)
+	next := func() error {
+		b, err := message(r, buf[:0], limit)
 		if err == nil {
 			err = c.handle(b)
-		}
-		if err != nil {
-			c.end(fmt.Errorf("ovsdb: session: %w", err))
-			return
 		}
 		const keep = 1 << 20 // of a buffer that one large message has made
 		if buf = b; cap(buf) > keep {
 			buf = nil
 		}
+		return err
 	}
+	c.calls.Run(next, func(err error) error { return fmt.Errorf("ovsdb: session: %w", err) })
 }
 
 // handle takes one message, whose bytes it does not keep.
@@ -252,9 +165,6 @@ func (c *Conn) handle(b []byte) error {
 	if err := json.Unmarshal(b, &m); err != nil {
 		return err
 	}
-	c.mu.Lock()
-	c.last = time.Now()
-	c.mu.Unlock()
 	switch {
 	case m.Method == "echo":
 		return c.send(context.Background(), map[string]any{"id": m.ID, "result": m.Params, "error": nil})
@@ -270,21 +180,15 @@ func (c *Conn) handle(b []byte) error {
 
 // answer gives an answer to the call that waits for it.
 func (c *Conn) answer(rawID, result, failure json.RawMessage) {
-	var id uint64
+	var id uint32
 	if json.Unmarshal(rawID, &id) != nil {
 		return // not one of ours
 	}
-	r := reply{result: result}
 	if len(failure) > 0 && string(failure) != "null" {
-		r.err = refusal(failure)
+		c.calls.Answer(id, nil, refusal(failure))
+		return
 	}
-	c.mu.Lock()
-	ch := c.wait[id]
-	delete(c.wait, id)
-	c.mu.Unlock()
-	if ch != nil {
-		ch <- r
-	}
+	c.calls.Answer(id, result, nil)
 }
 
 // refusal reads the error of an answer: a string, or an object with one.

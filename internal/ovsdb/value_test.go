@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"math"
 	"strings"
 	"testing"
@@ -140,6 +141,40 @@ func FuzzMessage(f *testing.F) {
 			var updates tableUpdates
 			if json.Unmarshal(m, &updates) == nil {
 				_, _ = tables{}.apply(&Schema{}, updates)
+			}
+		}
+	})
+}
+
+// Updates of a server that may send anything: of columns of each kind, new and changed. The same difference twice is none.
+func FuzzUpdates(f *testing.F) {
+	f.Add([]byte(`{"T":{"u":{"initial":{"one":1,"many":["set",[1,2]],"pairs":["map",[["a","b"]]]}}}}`), []byte(`{"T":{"u":{"modify":{"one":2,"many":["set",[2,3]],"pairs":["map",[["a","c"]]]}}}}`))
+	f.Add([]byte(`{"T":{"u":{"insert":{"many":["uuid","x"]}}}}`), []byte(`{"T":{"u":{"delete":null}}}`))
+	f.Add([]byte(`{"T":{"u":{"new":{"many":["set",[["set",[1]],["map",[]]]]}}}}`), []byte(`{"T":{"u":{"modify":{"many":["set",[["set",[1]]]],"pairs":["map",[[["set",[]],1]]]}}}}`))
+	schema := &Schema{Tables: map[string]TableSchema{"T": {Columns: map[string]ColumnSchema{
+		"one": {Type: ColumnType{Key: "integer", Max: 1}}, "many": {Type: ColumnType{Key: "integer", Max: -1}}, "pairs": {Type: ColumnType{Key: "string", Value: "string", Max: -1}},
+	}}}}
+	f.Fuzz(func(t *testing.T, first, second []byte) {
+		var a, b tableUpdates
+		if json.Unmarshal(first, &a) != nil || json.Unmarshal(second, &b) != nil {
+			return
+		}
+		rows := tables{}
+		if _, err := rows.apply(schema, a); err != nil {
+			return
+		}
+		before := maps.Clone(rows["T"])
+		if _, err := rows.apply(schema, b); err != nil {
+			return
+		}
+		_ = differences(tables{"T": before}, rows)
+		for id, u := range b["T"] {
+			if u.Modify == nil || u.Initial != nil || u.Insert != nil || before[id] == nil {
+				continue
+			}
+			many := changed(schema.Tables["T"].Columns["pairs"].Type, before[id]["pairs"], u.Modify["pairs"])
+			if back := changed(schema.Tables["T"].Columns["pairs"].Type, many, Map{}); !equal(back, many) {
+				t.Errorf("no difference changes %v into %v", many, back)
 			}
 		}
 	})
