@@ -140,11 +140,34 @@ func (p *Platform) confirm(ctx context.Context, s *platform.Step, owner string, 
 	if err != nil {
 		return err
 	}
+	if err := p.listens(ctx, want); err != nil {
+		return fmt.Errorf("%w (%s)", err, s.Object)
+	}
 	now := d.ours(owner)[[2]string{want.Kind, want.Name}]
 	if !bytes.Equal(now, want.Spec) {
 		return fmt.Errorf("ovs: %s: %s: %w while it was made: %s", p.cfg.Name, s.Object, platform.ErrChanged, why(orEmpty(now), orEmpty(want.Spec)))
 	}
 	return p.working(d, want)
+}
+
+// listens waits until a bridge that is to take OpenFlow over the network does.
+func (p *Platform) listens(ctx context.Context, want *change) error {
+	if want.Kind != kindBridge || want.Spec == nil || read[bridgeSpec](want.Spec).Listen == "" {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, confirmWait)
+	defer cancel()
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		c, err := p.openflow(ctx, want.Name)
+		if err == nil {
+			return c.Close()
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return fmt.Errorf("%w; let this machine reach it, or take openflow out of the resource", err)
+		}
+	}
 }
 
 // working reports an interface that the switch could not make.
@@ -222,6 +245,7 @@ func (p *Platform) setFlows(ctx context.Context, want *change) error {
 // set does the transaction that brings an object from what it is now to what it shall be.
 func (p *Platform) set(ctx context.Context, d *db, owner, kind string, now, want json.RawMessage) error {
 	var ops []ovsdb.Operation
+	var err error
 	switch kind {
 	case kindBridge:
 		ops = d.setBridge(now, want)
@@ -237,12 +261,15 @@ func (p *Platform) set(ctx context.Context, d *db, owner, kind string, now, want
 	case kindMirror:
 		ops = d.setMirror(now, want)
 	case kindExport:
-		ops = d.setExport(now, want)
+		ops, err = d.setExport(owner, now, want)
+	}
+	if err != nil {
+		return fmt.Errorf("ovs: %s: %w: %w", p.cfg.Name, platform.ErrChanged, err)
 	}
 	if len(ops) == 0 {
 		return fmt.Errorf("ovs: %s: %w: the bridge or a port", p.cfg.Name, platform.ErrGone)
 	}
-	_, err := p.transact(ctx, append(ops, ovsdb.Comment("crosstap "+owner+": "+kind))...)
+	_, err = p.transact(ctx, append(ops, ovsdb.Comment("crosstap "+owner+": "+kind))...)
 	return err
 }
 
@@ -306,7 +333,7 @@ func (p *Platform) Read(ctx context.Context) (*platform.Snapshot, error) {
 func (p *Platform) Watch(ctx context.Context, update func(platform.Update)) error {
 	w := &watch{p: p, poke: make(chan struct{}, 1)}
 	cfg := ovsdb.DefaultClientConfig()
-	cfg.Address, cfg.TLS, cfg.Log = p.cfg.Address, p.cfg.TLS, p.log
+	cfg.Endpoint, cfg.Log = p.endpoint(), p.log
 	for _, t := range tableNames {
 		cfg.Monitor = append(cfg.Monitor, ovsdb.TableMonitor{Table: t, Columns: columns[t]})
 	}

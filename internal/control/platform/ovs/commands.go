@@ -31,6 +31,9 @@ func (p *Platform) vsctl(words ...string) string {
 	all := []string{"ovs-vsctl"}
 	if a := p.cfg.Address; a != "unix:/run/openvswitch/db.sock" && a != "unix:/var/run/openvswitch/db.sock" {
 		all = append(all, "--db="+a)
+		if strings.HasPrefix(a, "ssl:") {
+			all = append(all, "-p", "KEY", "-c", "CERT", "-C", "CA")
+		}
 	}
 	for _, w := range words {
 		all = append(all, quote(w))
@@ -70,8 +73,14 @@ func (p *Platform) bridgeCommands(before, spec json.RawMessage) []string {
 	if spec == nil {
 		return []string{p.vsctl("--if-exists", "del-br", read[bridgeSpec](before).Name)}
 	}
-	return []string{p.vsctl("--may-exist", "add-br", s.Name, "--", "set", "bridge", s.Name, "datapath_type="+s.Datapath, "fail_mode=secure",
-		"protocols="+strings.Join(protocols, ","), markWord(s.Mark))}
+	words := []string{
+		"--may-exist", "add-br", s.Name, "--", "set", "bridge", s.Name, "datapath_type=" + s.Datapath, "fail_mode=secure",
+		"protocols=" + strings.Join(protocols, ","), markWord(s.Mark),
+	}
+	if s.Listen != "" {
+		words = append(words, "--", "set-controller", s.Name, s.Listen)
+	}
+	return []string{p.vsctl(words...)}
 }
 
 func (p *Platform) outputCommands(before, spec json.RawMessage) []string {
@@ -179,20 +188,4 @@ func (p *Platform) nudgeWords(bridge string) []string {
 	}
 	name := nudgePrefix + hash(bridge) + "a"
 	return []string{"--", "add-port", bridge, name, "--", "set", "interface", name, "type=patch", "options:peer=none"}
-}
-
-func (p *Platform) exportCommands(before, spec json.RawMessage) []string {
-	if spec == nil {
-		b := read[exportSpec](before)
-		return []string{p.vsctl("clear", "bridge", b.Bridge, b.Column)}
-	}
-	s := read[exportSpec](spec)
-	words := []string{"--", "--id=@x", "create", exportTables[s.Column], fmt.Sprintf("targets=%q", s.Target), markWord(s.Mark)}
-	switch s.Column {
-	case "netflow":
-		words = append(words, fmt.Sprintf("active_timeout=%d", s.Active), fmt.Sprintf("engine_id=%d", s.Domain))
-	case "sflow":
-		words = append(words, fmt.Sprintf("sampling=%d", s.Sampling), fmt.Sprintf("polling=%d", s.Active))
-	}
-	return []string{p.vsctl(append(words, "--", "set", "bridge", s.Bridge, s.Column+"=@x")...)}
 }

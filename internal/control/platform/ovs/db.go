@@ -10,8 +10,9 @@ import (
 
 // columns are what is followed of the database. Statistics are left out: they change every few seconds.
 var columns = map[string][]string{
-	"Open_vSwitch":              {"ovs_version", "external_ids", "bridges"},
-	"Bridge":                    {"name", "ports", "mirrors", "datapath_type", "external_ids", "ipfix", "netflow", "sflow", "fail_mode"},
+	"Open_vSwitch":              {"ovs_version", "external_ids", "bridges", "ssl"},
+	"Bridge":                    {"name", "ports", "mirrors", "datapath_type", "external_ids", "ipfix", "netflow", "sflow", "fail_mode", "controller"},
+	"Controller":                {"target", "external_ids"},
 	"Port":                      {"name", "interfaces", "tag", "trunks", "external_ids"},
 	"Interface":                 {"name", "type", "options", "external_ids", "ofport", "mac", "mac_in_use", "mtu", "link_state", "status", "error"},
 	"Mirror":                    {"name", "select_all", "select_src_port", "select_dst_port", "select_vlan", "output_port", "output_vlan", "external_ids"},
@@ -22,7 +23,7 @@ var columns = map[string][]string{
 }
 
 // tableNames are the tables in a steady order.
-var tableNames = []string{"Open_vSwitch", "Bridge", "Port", "Interface", "Mirror", "IPFIX", "NetFlow", "sFlow", "Flow_Sample_Collector_Set"}
+var tableNames = []string{"Open_vSwitch", "Bridge", "Controller", "Port", "Interface", "Mirror", "IPFIX", "NetFlow", "sFlow", "Flow_Sample_Collector_Set"}
 
 // rows are the rows of one table.
 type rows map[ovsdb.UUID]ovsdb.Row
@@ -32,6 +33,7 @@ type db struct {
 	tables  map[string]rows
 	flows   map[string]map[uint64]openflow.Count // bridge → cookie
 	flowErr map[string]error                     // bridges of ours whose flows could not be read
+	noFlows error                                // why flows cannot be put into our bridge, nil when they can
 }
 
 // read reads the database, and what our bridges' flows count.
@@ -71,7 +73,7 @@ func (p *Platform) readFlows(ctx context.Context, d *db) {
 	}
 	for _, b := range d.tables["Bridge"] {
 		name := b.Text("name")
-		if markOf(b).IsZero() {
+		if m := markOf(b); m.IsZero() || p.cfg.networked() && name != p.ourBridge(m.Owner, b.Text("datapath_type")) {
 			continue
 		}
 		counts, err := p.countFlows(ctx, name)
@@ -81,6 +83,7 @@ func (p *Platform) readFlows(ctx context.Context, d *db) {
 		}
 		d.flows[name] = counts
 	}
+	d.noFlows = p.probe(ctx, d)
 }
 
 func (p *Platform) countFlows(ctx context.Context, bridge string) (map[uint64]openflow.Count, error) {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"crosstap/internal/control/platform"
 )
@@ -45,7 +46,7 @@ func (o *objects) keep(have present, policies map[string]bool) {
 		}
 		_ = json.Unmarshal(spec, &marked) // our own bytes
 		m := platform.ParseMark(marked.Mark)
-		if m.Policy == platform.Shared || !policies[m.Policy] && !o.stay[m.Key()] {
+		if m.Policy == platform.Shared || !policies[m.Policy] && !o.stay[m.Key()] || expired(m, o.now.AtNS) {
 			continue
 		}
 		o.specs[key], o.policy[key] = spec, [2]string{m.Policy, m.Key()}
@@ -59,6 +60,11 @@ func (o *objects) keep(have present, policies map[string]bool) {
 			o.specs[key] = spec
 		}
 	}
+}
+
+// expired reports whether a mark says that its object was to be gone by now.
+func expired(m platform.Mark, nowNS int64) bool {
+	return m.ExpiresS != 0 && time.Unix(m.ExpiresS, 0).UnixNano() < nowNS
 }
 
 // phases of what is made; what is removed goes last, in the other order.

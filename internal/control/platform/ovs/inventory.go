@@ -48,6 +48,9 @@ func (p *Platform) update(d *db, at time.Time) platform.Update {
 	for _, vm := range platform.Sorted(vms) {
 		u.VMs = append(u.VMs, *vm)
 	}
+	if d.noFlows != nil {
+		host.Tags[tagFlows] = d.noFlows.Error()
+	}
 	u.Hosts = []platform.Host{host}
 	u.Objects = p.objects(d, host.ID)
 	return u
@@ -84,7 +87,7 @@ func (p *Platform) capability() platform.Capability {
 		Encaps:  []platform.Encap{platform.EncapGRE, platform.EncapERSPAN2, platform.EncapERSPAN3, platform.EncapVXLAN, platform.EncapGeneve},
 		VLANs:   true, OncePerPair: true, UplinkSource: true, MaxSessions: maxMirrors,
 	}
-	if p.hasOpenFlow() {
+	if p.hasOpenFlow() { // whether it answers is another matter: Host.Tags, and a refusal of what needs it
 		c.Filter, c.ExceptMACs, c.Slice = platform.FilterTuple, true, true
 	}
 	return c

@@ -35,9 +35,9 @@ func objectOf(host string, key [2]string, spec json.RawMessage) platform.Object 
 	o := platform.Object{ID: key[0] + ":" + key[1], Name: key[1], Kind: key[0], Host: host}
 	o.Raw = map[string]string{"kind": key[0], "name": key[1], "spec": string(spec)}
 	var any struct {
-		Mark, Bridge, Output, Column, Target string
-		Src, Dst                             []string
-		Options                              map[string]string
+		Mark, Bridge, Output, Column string
+		Src, Dst, Targets            []string
+		Options                      map[string]string
 	}
 	_ = json.Unmarshal(spec, &any) // our own bytes
 	o.Mark, o.Switch, o.Remote = platform.ParseMark(any.Mark), any.Bridge, any.Options["remote_ip"]
@@ -48,7 +48,7 @@ func objectOf(host string, key [2]string, spec json.RawMessage) platform.Object 
 		}
 	}
 	if any.Column != "" {
-		o.Raw["column"], o.Remote = any.Column, any.Target
+		o.Raw["column"], o.Remote = any.Column, strings.Join(any.Targets, ", ")
 	}
 	return o
 }
@@ -80,10 +80,9 @@ func (d *db) foreign(host string) (out []platform.Object) {
 			if r == nil || markOf(r).Owner != "" {
 				continue
 			}
-			to := strings.Join(r.Texts("targets"), ", ")
 			out = append(out, platform.Object{
 				ID: column + ":" + string(b.UUID(column)), Name: b.Text("name") + "/" + column, Kind: exportTables[column], Host: host, Switch: b.Text("name"),
-				Remote: to, About: exportTables[column] + " of bridge " + b.Text("name") + " to " + to, Raw: map[string]string{"column": column, "row": rowText(r)},
+				Remote: strings.Join(r.Texts("targets"), ", "), About: foreignExport(r, b.Text("name"), column), Raw: map[string]string{"column": column, "row": rowText(r)},
 			})
 		}
 	}

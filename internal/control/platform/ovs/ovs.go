@@ -15,14 +15,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
 	"crosstap/internal/control/platform"
 	"crosstap/internal/flow"
-	"crosstap/internal/openflow"
 	"crosstap/internal/ovsdb"
 )
 
@@ -33,10 +31,15 @@ type Config struct {
 	TLS      *tls.Config
 	Host     string                  // name of the host; "" for what the database says
 	Segments map[string]flow.Segment // switch, or switch/VLAN → segment
-	// OpenFlow is where bridges are reached, with {bridge} for the name: unix:PATH or tcp:HOST:PORT. "" is beside the database's unix
-	// socket; a database that is reached otherwise then has no filters.
+	// Thumbprint is the SHA-256 of the other end's certificate, in hexadecimal: that one is taken and no other. "" for any that an
+	// authority of TLS has signed.
+	Thumbprint string
+	// OpenFlow is where our bridge is reached: unix:PATH with {bridge} for its name, tcp:HOST[:6653], ssl:HOST[:6653], or none. "" is
+	// beside the database's unix socket; a database that is reached otherwise then has no filters. Over the network our bridge is made to
+	// listen there; that of the kernel's datapath at the next port.
 	OpenFlow string
 	Bridge   string // name of our own bridge; "" for crosstap
+	Exports  Options
 	Log      *slog.Logger
 }
 
@@ -47,6 +50,10 @@ type Platform struct {
 
 	mu   sync.Mutex // held while the connection is made and used
 	conn *ovsdb.Conn
+
+	probeMu  sync.Mutex // held while it is found out whether OpenFlow gets through
+	probed   time.Time
+	probeErr error
 
 	gapMu sync.Mutex
 	onGap func(platform.Gap)
@@ -72,8 +79,8 @@ func New(c Config) (*Platform, error) {
 	if err := (ovsdb.Endpoint{Address: c.Address, TLS: c.TLS}).Validate(); err != nil {
 		return nil, fmt.Errorf("ovs: %s: %w", c.Name, err)
 	}
-	if c.OpenFlow != "" && !strings.HasPrefix(c.OpenFlow, "unix:") && !strings.HasPrefix(c.OpenFlow, "tcp:") {
-		return nil, fmt.Errorf("ovs: %s: openflow %q: want unix:PATH or tcp:HOST:PORT, with {bridge} for the bridge's name", c.Name, c.OpenFlow)
+	if err := c.checkReach(); err != nil {
+		return nil, fmt.Errorf("ovs: %s: %w", c.Name, err)
 	}
 	if len(c.Bridge) > maxIfName {
 		return nil, fmt.Errorf("ovs: %s: bridge %q: a name has at most %d bytes", c.Name, c.Bridge, maxIfName)
@@ -114,7 +121,7 @@ func (p *Platform) transact(ctx context.Context, ops ...ovsdb.Operation) ([]ovsd
 		p.conn = nil
 	}
 	if p.conn == nil {
-		conn, err := ovsdb.Dial(ctx, ovsdb.Endpoint{Address: p.cfg.Address, TLS: p.cfg.TLS}, nil)
+		conn, err := ovsdb.Dial(ctx, p.endpoint(), nil)
 		if err != nil {
 			return nil, fmt.Errorf("ovs: %s: %w: %w", p.cfg.Name, platform.ErrUnreachable, err)
 		}
@@ -134,32 +141,6 @@ func (p *Platform) transact(ctx context.Context, ops ...ovsdb.Operation) ([]ovsd
 		return nil, fmt.Errorf("ovs: %s: %w", p.cfg.Name, err)
 	}
 	return nil, fmt.Errorf("ovs: %s: %w: %w", p.cfg.Name, platform.ErrUnreachable, err)
-}
-
-// flowsAt returns where a bridge takes OpenFlow; "" when nowhere.
-func (p *Platform) flowsAt(bridge string) (network, address string) {
-	at := p.cfg.OpenFlow
-	if at == "" {
-		path, ok := strings.CutPrefix(p.cfg.Address, "unix:")
-		if !ok {
-			return "", ""
-		}
-		return "unix", filepath.Join(filepath.Dir(path), bridge+".mgmt")
-	}
-	network, address, _ = strings.Cut(strings.ReplaceAll(at, "{bridge}", bridge), ":")
-	return network, address
-}
-
-func (p *Platform) hasOpenFlow() bool { n, _ := p.flowsAt("x"); return n != "" }
-
-// openflow begins a session with a bridge.
-func (p *Platform) openflow(ctx context.Context, bridge string) (*openflow.Conn, error) {
-	network, address := p.flowsAt(bridge)
-	c, err := openflow.Dial(ctx, network, address, nil)
-	if err != nil {
-		return nil, fmt.Errorf("ovs: %s: bridge %s: %w: %w", p.cfg.Name, bridge, platform.ErrUnreachable, err)
-	}
-	return c, nil
 }
 
 // Kinds of datapaths. A bridge of ours works for the bridges of its own kind alone.

@@ -28,6 +28,7 @@ const (
 type bridgeSpec struct {
 	Name     string `json:"name"`
 	Datapath string `json:"datapath"`
+	Listen   string `json:"listen,omitempty"` // target of its Controller row, such as pssl:6653
 	Mark     string `json:"mark"`
 }
 
@@ -86,20 +87,6 @@ type mirrorSpec struct {
 	Ours    string            `json:"ours"` // our bridge of the same datapath
 }
 
-// exportSpec is an export of flow records of a whole bridge.
-type exportSpec struct {
-	Bridge   string `json:"bridge"`
-	Column   string `json:"column"` // netflow, sflow
-	Target   string `json:"target"`
-	Sampling int    `json:"sampling,omitempty"`
-	Active   int    `json:"active,omitempty"`
-	Domain   uint32 `json:"domain,omitempty"`
-	Mark     string `json:"mark"`
-}
-
-// exportTables are the tables that the columns of a bridge refer to.
-var exportTables = map[string]string{"ipfix": "IPFIX", "netflow": "NetFlow", "sflow": "sFlow"}
-
 // change is one object as a step has it; null is nothing.
 type change struct {
 	Kind string          `json:"kind"`
@@ -126,7 +113,7 @@ func (d *db) ours(owner string) present {
 		b := d.tables["Bridge"][id]
 		name := b.Text("name")
 		if m := markOf(b); m.Owner == owner {
-			out[[2]string{kindBridge, name}] = encode(bridgeSpec{name, b.Text("datapath_type"), b.TextMap("external_ids")[platform.MarkKey]})
+			out[[2]string{kindBridge, name}] = encode(bridgeSpec{name, b.Text("datapath_type"), d.listening(b), b.TextMap("external_ids")[platform.MarkKey]})
 		}
 		for _, p := range b.UUIDs("ports") {
 			d.ourPort(out, owner, name, d.tables["Port"][p])
@@ -144,6 +131,16 @@ func (d *db) ours(owner string) present {
 		}
 	}
 	return out
+}
+
+// listening returns the targets of a bridge's Controller rows.
+func (d *db) listening(bridge ovsdb.Row) string {
+	var out []string
+	for _, id := range bridge.UUIDs("controller") {
+		out = append(out, d.tables["Controller"][id].Text("target"))
+	}
+	slices.Sort(out)
+	return strings.Join(out, " ")
 }
 
 // ourPort reads a port: an output or a feed. The tenants' end of a patch belongs to its mirror.
@@ -210,22 +207,6 @@ func nilIfNone[T any](list []T) []T {
 		return nil
 	}
 	return list
-}
-
-func exportOf(bridge, column string, r ovsdb.Row) exportSpec {
-	s := exportSpec{Bridge: bridge, Column: column, Mark: r.TextMap("external_ids")[platform.MarkKey]}
-	if t := r.Texts("targets"); len(t) == 1 {
-		s.Target = t[0]
-	}
-	n := func(c string) int { v, _ := r.Int(c); return int(v) }
-	s.Sampling = n("sampling")
-	switch column {
-	case "netflow":
-		s.Active, s.Domain = n("active_timeout"), uint32(n("engine_id"))
-	case "sflow":
-		s.Active = n("polling")
-	}
-	return s
 }
 
 // collecting reports whether a feed's collector set is as it should be.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -32,15 +31,20 @@ type objects struct {
 	about  map[[2]string]string
 	refuse []platform.Refusal
 	stay   map[string]bool // sessions whose objects stay as they are
+	have   present
+	direct map[string]string // tunnels in the tenants' bridges, by what they are → session
 }
 
 // Steps implements platform.Platform.
 func (p *Platform) Steps(now *platform.Snapshot, want platform.Want) ([]platform.Step, []platform.Refusal) {
 	o := &objects{
 		Platform: p, now: now, owner: want.Owner, specs: map[[2]string]json.RawMessage{}, policy: map[[2]string][2]string{},
-		about: map[[2]string]string{}, stay: map[string]bool{},
+		about: map[[2]string]string{}, stay: map[string]bool{}, have: presentIn(now, want.Owner), direct: map[string]string{},
 	}
-	have := presentIn(now, want.Owner)
+	have := o.have
+	for i := range want.Sessions {
+		o.reserve(&want.Sessions[i])
+	}
 	for i := range want.Sessions {
 		o.session(&want.Sessions[i])
 	}
@@ -94,7 +98,7 @@ func (o *objects) session(s *platform.Session) {
 		o.no(s, platform.ReasonConflict, "give ours another name (options: {bridge: NAME})", "bridge %s is not ours", ours)
 		return
 	}
-	if s.Method == platform.MethodFlowsOnly && s.Flows.Protocol != "ipfix" {
+	if s.Method == platform.MethodFlowsOnly && (s.Flows.Protocol != "ipfix" || o.cfg.Exports.IPFIXBridge || !o.hasOpenFlow()) {
 		o.export(s)
 		return
 	}
@@ -108,7 +112,7 @@ func (o *objects) session(s *platform.Session) {
 	if !ok || !straight && !o.through(s, &m, ours) {
 		return
 	}
-	o.put(kindBridge, ours, bridgeSpec{ours, datapath, platform.Mark{Owner: o.owner, Policy: platform.Shared}.Text()}, s, "bridge for copies")
+	o.put(kindBridge, ours, bridgeSpec{ours, datapath, o.listen(datapath), platform.Mark{Owner: o.owner, Policy: platform.Shared}.Text()}, s, "bridge for copies")
 	o.put(kindMirror, m.Name, m, s, o.sentence(s, &m))
 }
 
@@ -140,6 +144,45 @@ func plain(s *platform.Session) bool {
 	return s.Filter == "" && s.Slice == 0 && len(s.ExceptFrom) == 0 && s.Flows == nil && s.Lease.TTL == 0
 }
 
+// isDirect reports whether copies go to a tunnel in the tenants' bridge: as they are, to one address, because flows cannot be put into our
+// bridge, or could not when the tap was made: a switch has no two tunnels that are the same, so it cannot be made anew in our bridge first.
+func (o *objects) isDirect(s *platform.Session) bool {
+	if !plain(s) || len(s.Outputs) != 1 || s.Outputs[0].Encap == "" || !s.Outputs[0].Addr.IsValid() {
+		return false
+	}
+	if !o.hasOpenFlow() {
+		return true
+	}
+	m := read[mirrorSpec](o.have[[2]string{kindMirror, platform.MarkPrefix + s.Mark.Key()}])
+	typ, options := tunnel(s.Outputs[0])
+	return m.Type == typ && encodeEqual(m.Options, options)
+}
+
+// tunnelID names a tunnel by what it is.
+func tunnelID(out platform.Output) string {
+	typ, options := tunnel(out)
+	return typ + string(encode(options))
+}
+
+// reserve notes who has a tunnel in a tenants' bridge.
+func (o *objects) reserve(s *platform.Session) {
+	if o.isDirect(s) {
+		if id := tunnelID(s.Outputs[0]); o.direct[id] == "" {
+			o.direct[id] = s.Mark.Key()
+		}
+	}
+}
+
+// apart refuses a tunnel that another session has in a tenants' bridge.
+func (o *objects) apart(s *platform.Session, out platform.Output) bool {
+	if who := o.direct[tunnelID(out)]; who != "" && who != s.Mark.Key() {
+		o.no(s, platform.ReasonConflict, "give the destination of one of them another VNI, key or session, or let both go through our bridge (openflow) and remove "+who+" first",
+			"the copies of %s leave bridge %s through a tunnel to %s of the same kind and number: a switch has no two that are the same", who, s.Switch, out.Addr)
+		return false
+	}
+	return true
+}
+
 // straight handles copies that go from the mirror to a port of the same bridge, or, when our bridge's flows cannot be reached, to a tunnel
 // there. ok is false when the session is refused.
 func (o *objects) straight(s *platform.Session, m *mirrorSpec) (is, ok bool) {
@@ -161,10 +204,10 @@ func (o *objects) straight(s *platform.Session, m *mirrorSpec) (is, ok bool) {
 		}
 		m.Output = out.Port
 		return true, true
-	case o.hasOpenFlow() || !plain(s):
+	case !o.isDirect(s):
 		return false, true
 	}
-	if !o.reachable(s, out) {
+	if !o.reachable(s, out) || !o.apart(s, out) {
 		return true, false
 	}
 	m.Type, m.Options = tunnel(out)
@@ -175,7 +218,12 @@ func (o *objects) straight(s *platform.Session, m *mirrorSpec) (is, ok bool) {
 // through handles copies that go through our bridge.
 func (o *objects) through(s *platform.Session, m *mirrorSpec, ours string) bool {
 	if !o.hasOpenFlow() {
-		o.no(s, platform.ReasonCapability, "tell where bridges take OpenFlow (openflow: unix:/run/openvswitch/{bridge}.mgmt)", "the flows of our bridge cannot be reached")
+		o.no(s, platform.ReasonCapability, o.way(), "what is filtered, cut, leased or for several destinations needs flows, and the database alone cannot bring them into our bridge")
+		return false
+	}
+	if h := o.now.Hosts[o.hostID()]; h != nil && h.Tags[tagFlows] != "" {
+		_, at := o.flowsAt(ours)
+		o.no(s, platform.ReasonDown, "let this machine reach "+at+" on the switch's host, or take openflow out of the resource", "flows cannot be put into our bridge: %s", h.Tags[tagFlows])
 		return false
 	}
 	id := hash(o.owner, s.Mark.Key())
@@ -224,7 +272,7 @@ func (o *objects) output(s *platform.Session, f *feedSpec, out platform.Output, 
 		f.What.To = append(f.What.To, out.Port)
 		return true
 	}
-	if !o.reachable(s, out) {
+	if !o.reachable(s, out) || !o.apart(s, out) {
 		return false
 	}
 	typ, options := tunnel(out)
@@ -299,42 +347,4 @@ func collectorSet(s *platform.Session, id string) *setSpec {
 	return &setSpec{
 		ID: n, Target: target(s.Flows.To), Sampling: max(s.Flows.Sampling, 1), Active: cmp.Or(min(active, 4200), 60), Domain: s.Flows.Domain, Point: n,
 	}
-}
-
-// target is a collector as Open vSwitch writes it: ADDRESS:PORT, IPv6 in brackets.
-func target(to netip.AddrPort) string { return to.String() }
-
-// export puts an export of a whole bridge, when the session has all machines of it.
-func (o *objects) export(s *platform.Session) {
-	column := map[string]string{"netflow5": "netflow", "sflow": "sflow"}[s.Flows.Protocol]
-	if s.Filter != "" || len(s.VLANs) > 0 || !o.all(s) {
-		o.no(s, platform.ReasonCapability, "use ipfix, which can be exported of single machines, or select the whole bridge",
-			"bridge %s exports %s of all its machines or none", s.Switch, s.Flows.Protocol)
-		return
-	}
-	for _, obj := range o.now.Objects {
-		if obj.Switch == s.Switch && obj.Raw["column"] == column && obj.Mark.Owner != o.owner {
-			o.no(s, platform.ReasonConflict, "let its owner remove it, or use ipfix", "bridge %s exports %s for somebody else (%s)", s.Switch, s.Flows.Protocol, obj.About)
-			return
-		}
-	}
-	e := exportSpec{Bridge: s.Switch, Column: column, Target: target(s.Flows.To), Mark: s.Mark.Text()}
-	switch column {
-	case "netflow":
-		e.Active, e.Domain = cmp.Or(int(s.Flows.Active.Seconds()), 60), s.Flows.Domain&0xff
-	case "sflow":
-		e.Sampling, e.Active = max(s.Flows.Sampling, 1), 30
-	}
-	o.put(kindExport, s.Switch+"/"+column, e, s, fmt.Sprintf("export %s of bridge %s > %s", s.Flows.Protocol, s.Switch, e.Target))
-}
-
-// all reports whether a session has all machines of its bridge.
-func (o *objects) all(s *platform.Session) bool {
-	n := 0
-	for _, p := range o.now.Ports {
-		if p.Switch == s.Switch && p.Kind == platform.PortVM && p.Owner == "" {
-			n++
-		}
-	}
-	return n == len(s.Sources)
 }

@@ -49,17 +49,24 @@ func (d *db) setBridge(now, want json.RawMessage) []ovsdb.Operation {
 		set = append(set, p)
 	}
 	row := ovsdb.Row{"name": s.Name, "datapath_type": s.Datapath, "fail_mode": "secure", "protocols": set, "external_ids": ids(s.Mark)}
+	var listen []ovsdb.Operation
+	row["controller"] = ovsdb.Set{}
+	if s.Listen != "" {
+		row["controller"] = ovsdb.NamedUUID("controller")
+		listen = append(listen, ovsdb.Insert("Controller", "controller", ovsdb.Row{"target": s.Listen, "connection_mode": "out-of-band", "external_ids": ids(s.Mark)}))
+	}
 	if now != nil {
-		return []ovsdb.Operation{ovsdb.Update("Bridge", byName(s.Name), row)}
+		delete(row, "name") // it never changes
+		return append(listen, ovsdb.Update("Bridge", byName(s.Name), row))
 	}
 	row["ports"] = ovsdb.Set{ovsdb.NamedUUID("port")}
-	return []ovsdb.Operation{
+	return append(listen,
 		absent("Bridge", s.Name), absent("Port", s.Name),
 		ovsdb.Insert("Interface", "iface", ovsdb.Row{"name": s.Name, "type": "internal"}),
 		ovsdb.Insert("Port", "port", ovsdb.Row{"name": s.Name, "interfaces": ovsdb.NamedUUID("iface"), "external_ids": ids(s.Mark)}),
 		ovsdb.Insert("Bridge", "bridge", row),
 		ovsdb.Mutate("Open_vSwitch", nil, ovsdb.Mutation{Column: "bridges", Mutator: "insert", Value: ovsdb.Set{ovsdb.NamedUUID("bridge")}}),
-	}
+	)
 }
 
 // newPort inserts a port with one interface into a bridge.
@@ -259,33 +266,4 @@ func (d *db) nudge(ours string) (ops []ovsdb.Operation) {
 		}
 	}
 	return append(ops, newPort(ours, next, "patch", map[string]string{"peer": "none"}, ids(b.TextMap("external_ids")[platform.MarkKey]))...)
-}
-
-// setExport makes, changes or removes an export of a whole bridge; a slot that somebody else has taken meanwhile is left.
-func (d *db) setExport(now, want json.RawMessage) []ovsdb.Operation {
-	if want == nil {
-		s := read[exportSpec](now)
-		return []ovsdb.Operation{ovsdb.Update("Bridge", byName(s.Bridge), ovsdb.Row{s.Column: ovsdb.Set{}})}
-	}
-	s := read[exportSpec](want)
-	_, b, ok := d.find("Bridge", s.Bridge)
-	if !ok {
-		return nil
-	}
-	row := ovsdb.Row{"targets": ovsdb.Set{s.Target}, "external_ids": ids(s.Mark)}
-	switch s.Column {
-	case "netflow":
-		row["active_timeout"], row["engine_id"] = s.Active, ovsdb.Set{int64(s.Domain)}
-	case "sflow":
-		row["sampling"], row["polling"] = ovsdb.Set{int64(s.Sampling)}, ovsdb.Set{int64(s.Active)}
-	}
-	slot := ovsdb.Set{}
-	if id := b.UUID(s.Column); id != "" {
-		slot = append(slot, id)
-	}
-	return []ovsdb.Operation{
-		ovsdb.Wait("Bridge", byName(s.Bridge), []string{s.Column}, "==", []ovsdb.Row{{s.Column: slot}}, 0),
-		ovsdb.Insert(exportTables[s.Column], "export", row),
-		ovsdb.Update("Bridge", byName(s.Bridge), ovsdb.Row{s.Column: ovsdb.NamedUUID("export")}),
-	}
 }
