@@ -7,7 +7,7 @@ import "github.com/spf13/cobra"
 // commands are all commands of the full binary.
 func commands() []*cobra.Command {
 	return []*cobra.Command{
-		newDemo(), newServe(), newAgent(), newTap(), newInline(), newCapture(), newNetNetflow(), newLab(),
+		newDemo(), newServe(), newAgent(), newPlatform(), newTap(), newInline(), newCapture(), newNetNetflow(), newLab(),
 		newPairs(), newConversations(), newFlows(), newQuery(), newImport(), newBackup(), newRestore(), newTop(), newSeries(), newMap(), newNetworks(), newCoverage(), newIrregular(), newGet(), newDescribe(),
 		newPlan(), newDiff(), newApply(), newDelete(), newRollback(), newTaps(), newHistory(),
 		newStatus(), newDoctor(), newDestinations(), newExporters(), newDecode(), newFilter(), newConfig(),

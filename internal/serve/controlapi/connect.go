@@ -41,11 +41,14 @@ func segmentsOf(r *policy.Platform) map[string]flow.Segment {
 }
 
 func connectOVS(r *policy.Platform, log *slog.Logger) (platform.Platform, error) {
-	c := ovs.Config{
-		Name: r.Name, Address: r.Address, Host: r.Host, Segments: segmentsOf(r), OpenFlow: r.OpenFlow, Bridge: r.Options["bridge"], Log: log,
+	exports, err := ovs.ParseOptions(r.Options)
+	if err != nil {
+		return nil, err
 	}
-	if strings.HasPrefix(r.Address, "ssl:") {
-		var err error
+	c := ovs.Config{
+		Name: r.Name, Address: r.Address, Host: r.Host, Segments: segmentsOf(r), OpenFlow: r.OpenFlow, Thumbprint: r.TLS.Thumbprint, Bridge: r.Options["bridge"], Exports: exports, Log: log,
+	}
+	if strings.HasPrefix(r.Address, "ssl:") || strings.HasPrefix(r.OpenFlow, "ssl:") {
 		if c.TLS, err = (pki.Client{CA: r.TLS.CA, Cert: r.TLS.Cert, Key: r.TLS.Key, ServerName: r.TLS.ServerName}).Config(); err != nil {
 			return nil, err
 		}
