@@ -486,6 +486,30 @@ export interface CoverageRow {
   reasons: string[] | null
 }
 
+export interface Irregularity {
+  kind: string
+  score: number
+  fabric: string
+  segment: string
+  tenant: string
+  src_vm: string
+  src_addr: string
+  dst_vm: string
+  dst_addr: string
+  proto: string
+  port: number
+  app: string
+  octets: number
+  octets_before: number
+  targets: number
+  period_ms: number
+  first_seen: string
+  last_seen: string
+  text: string
+}
+
+export interface Irregular { meta: Meta; kinds: string[] | null; base_since: string; base_until: string; rows: Irregularity[] | null }
+
 export interface Coverage { meta: Meta; by: string; source: string; counted_octets: number | null; observed_octets: number; ratio: number | null; reason: string; rows: CoverageRow[] | null }
 
 export interface Adapter {

@@ -6,7 +6,7 @@ import { copy } from './share'
 import { scale, shift } from './time'
 import type { Page } from './url'
 
-const pagesByKey: Record<string, Page> = { o: 'overview', t: 'tenants/pairs', c: 'tenants/conversations', n: 'tenants/networks', m: 'map', e: 'explore', v: 'vms', f: 'flows', b: 'coverage', x: 'exporters', p: 'topology', i: 'inventory', a: 'taps', k: 'filters', q: 'sql' }
+const pagesByKey: Record<string, Page> = { o: 'overview', t: 'tenants/pairs', c: 'tenants/conversations', n: 'tenants/networks', m: 'map', e: 'explore', v: 'vms', f: 'flows', b: 'coverage', r: 'irregular', x: 'exporters', p: 'topology', i: 'inventory', a: 'taps', k: 'filters', q: 'sql' }
 let going = 0 // until when the key after "g" names a page
 
 const acts: Record<string, () => void> = {

@@ -10,7 +10,7 @@ export const m = {
   back: 'Back',
   none: '–',
 
-  nav: { label: 'Pages', overview: 'Overview', tenants: 'Tenants', map: 'Map', explore: 'Explore', vms: 'VMs', flows: 'Flows', coverage: 'Coverage', exporters: 'Exporters', topology: 'Topology', inventory: 'Inventory', taps: 'Taps', filters: 'Filters', sql: 'SQL' },
+  nav: { label: 'Pages', overview: 'Overview', tenants: 'Tenants', map: 'Map', explore: 'Explore', vms: 'VMs', flows: 'Flows', coverage: 'Coverage', irregular: 'Irregular', exporters: 'Exporters', topology: 'Topology', inventory: 'Inventory', taps: 'Taps', filters: 'Filters', sql: 'SQL' },
   tabs: { label: 'Tenant reports', pairs: 'Pairs', conversations: 'Conversations', networks: 'Networks', underlay: 'Underlay', overlay: 'Overlay' },
 
   theme: { toDark: 'Dark colours', toLight: 'Light colours' },
@@ -256,7 +256,7 @@ export const m = {
   help: {
     title: 'Keys',
     groups: [
-      ['Go', [['g o', 'Overview'], ['g t', 'Tenants: pairs'], ['g c', 'Tenants: conversations'], ['g n', 'Tenants: networks'], ['g m', 'Map'], ['g e', 'Explore'], ['g v', 'VMs'], ['g f', 'Flows'], ['g b', 'Coverage (blind spots)'], ['g x', 'Exporters'], ['g p', 'Topology'], ['g i', 'Inventory'], ['g a', 'Taps'], ['g k', 'Packet filters'], ['g q', 'SQL']]],
+      ['Go', [['g o', 'Overview'], ['g t', 'Tenants: pairs'], ['g c', 'Tenants: conversations'], ['g n', 'Tenants: networks'], ['g m', 'Map'], ['g e', 'Explore'], ['g v', 'VMs'], ['g f', 'Flows'], ['g b', 'Coverage (blind spots)'], ['g r', 'What is irregular'], ['g x', 'Exporters'], ['g p', 'Topology'], ['g i', 'Inventory'], ['g a', 'Taps'], ['g k', 'Packet filters'], ['g q', 'SQL']]],
       ['Ask', [['/', 'Filter'], ['Enter', 'Run the filter'], ['Ctrl Space', 'Completions'], ['[ ]', 'Earlier, later'], ['- =', 'Wider, narrower'], ['l', 'Live on or off'], ['r', 'Ask again']]],
       ['Rows', [['j k', 'Next, previous row'], ['Enter', 'Details'], ['← →', 'Values of the row'], ['i', 'Only this value'], ['x', 'Not this value'], ['Esc', 'Back']]],
       ['View', [['t', 'Chart or table'], ['d', 'Dark or light'], ['u', 'UTC or local time'], ['e', 'Export'], ['y', 'Copy link'], ['?', 'This help']]],

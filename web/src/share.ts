@@ -22,6 +22,7 @@ const reports: Record<Page, Report> = {
   vm: { path: 'vm', command: ['describe', 'vm'], formats: ['json'] },
   flows: { path: 'flows', command: ['flows'], formats: rowFiles },
   coverage: { path: 'coverage', command: ['coverage'], formats: rowFiles },
+  irregular: { path: 'irregular', command: ['irregular'], formats: rowFiles },
   exporters: { path: 'exporters', command: ['exporters'], formats: rowFiles },
   topology: { path: 'topology', command: [], formats: files },
   inventory: { path: 'adapters', command: [], formats: files },
@@ -51,6 +52,7 @@ export function rowsQuery(v: View): Params {
     case 'sql': return { q: v.q, ...range, limit: SQL_ROWS }
     case 'overview': return { ...asked, sort: '' }
     case 'coverage': return { ...range, by: v.by[0] }
+    case 'irregular': return { ...asked, kind: v.by[0], ...baseOf(v) }
     case 'vm': return { ...asked, name: v.name, ...baseOf(v) }
     case 'explore': return { ...asked, by: v.by.length ? v.by : exploredBy, per: v.per, metric: v.metric, having: v.having, limit: v.n || undefined }
     case 'map': return { ...asked, by: v.by, expand: v.expand, focus: v.focus, hops: v.focus ? v.hops : undefined, ...baseOf(v) }
@@ -73,7 +75,7 @@ export function baseOf(v: View): Params {
 
 /** exportURL gives the address of all of a page's rows as a file. */
 export function exportURL(v: View, format: string): string {
-  const own: Partial<Record<Page, number | undefined>> = { vm: 1000, map: 5000, exporters: undefined, explore: v.n || undefined, topology: undefined, filters: undefined, taps: undefined }
+  const own: Partial<Record<Page, number | undefined>> = { vm: 1000, map: 5000, irregular: 10_000, exporters: undefined, explore: v.n || undefined, topology: undefined, filters: undefined, taps: undefined }
   const whole = ['vm', 'filters', 'sql', 'taps'].includes(v.page) // documents of one form
   return url(reportOf(v.page), { ...rowsQuery(v), limit: v.page in own ? own[v.page] : 100_000, format: whole ? undefined : format })
 }
@@ -115,6 +117,7 @@ function flags(v: View): string[] {
   switch (v.page) {
     case 'overview': return []
     case 'coverage': return by
+    case 'irregular': return [...(v.by[0] ? ['--kind', v.by[0]] : []), ...base]
     case 'vm': return base
     case 'explore': return [...by, ...(v.per ? ['--per', v.per] : []), ...(v.metric !== 'octets' ? ['--metric', v.metric] : []), ...(v.having ? ['--having', v.having] : []), ...(v.n ? ['--limit', String(v.n)] : [])]
     case 'map': return [...by, ...v.expand.flatMap((e) => ['--expand', e]), ...(v.focus ? ['--focus', v.focus, '--hops', String(v.hops)] : []), ...base]

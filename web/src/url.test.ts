@@ -44,6 +44,7 @@ describe('old and hand-written links', () => {
     ['vm?name=db-1', { page: 'vm', name: 'db-1', from: 'now-24h' }],
     ['map?v=1&from=now-24h&to=now&by=tenant,tier&base=7d&expand=blue/web&focus=blue/db&hops=2', { page: 'map', from: 'now-24h', by: ['tenant', 'tier'], base: '7d', expand: ['blue/web'], focus: 'blue/db', hops: 2 }],
     ['explore?v=1&by=src.vm,dst.port&n=20&prev=1', { page: 'explore', by: ['src.vm', 'dst.port'], n: 20, prev: true }],
+    ['irregular?v=1&by=beacon&base=30d', { page: 'irregular', by: ['beacon'], base: '30d' }],
     ['coverage?v=1&by=host', { page: 'coverage', by: ['host'] }],
     ['inventory?v=1&from=now-24h&name=web-1', { page: 'inventory', from: 'now-24h', name: 'web-1' }],
     ['topology?v=1&expand=h1&as=table', { page: 'topology', expand: ['h1'], as: 'table' }],

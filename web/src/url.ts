@@ -3,7 +3,7 @@
 export const VERSION = 1
 
 export const pages = [
-  'overview', 'tenants/pairs', 'tenants/conversations', 'tenants/networks', 'tenants/underlay', 'tenants/overlay', 'map', 'explore', 'vms', 'vm', 'flows', 'coverage', 'exporters',
+  'overview', 'tenants/pairs', 'tenants/conversations', 'tenants/networks', 'tenants/underlay', 'tenants/overlay', 'map', 'explore', 'vms', 'vm', 'flows', 'coverage', 'irregular', 'exporters',
   'topology', 'inventory', 'taps', 'filters', 'sql',
 ] as const
 export type Page = (typeof pages)[number]

@@ -66,6 +66,16 @@ export const w = {
     how: 'How to know: let the virtual switch send sFlow interface counters to this collector (Open vSwitch: ovs-vsctl … create sflow … polling=30).',
     machine: 'Machine', counted: 'Counted', observed: 'Observed', missing: 'Missing', ratio: 'Observed share', why: 'Why', port: 'Port', fix: 'Reasons of what is missing', unknownShort: 'unknown', rows: (n: number, known: number) => `${count(n)}, ${count(known)} with counters`, all: 'nothing is missing',
   },
+
+  irregular: {
+    title: 'What is irregular', rows: (n: number, all: number) => (n < all ? `${count(n)} of ${count(all)}` : count(n)), all: 'all', kind: 'Kind', base: 'Compared with', bases: { '1d': 'day before', '7d': '7 days before', '30d': '30 days before' } as Record<string, string>, against: (from: string, to: string) => `${from} to ${to}`,
+    kinds: {
+      host_scan: ['host scan', 'A client tried many addresses at one service that gave nothing.'], port_scan: ['port scan', 'A client tried many ports of one machine that gave nothing.'], beacon: ['beacon', 'Conversations begin again and again after the same time.'],
+      new_pair: ['new pair', 'A client speaks to a service for the first time.'], volume: ['volume', 'A machine sent and received three times as much as usual, or a third, beyond what its volume varies by.'],
+      silent: ['silent machine', 'A machine that was heard all the time before is not.'], observer_silent: ['silent observer', 'An observer tells nothing any more: what it saw is missing from every number since.'],
+    } as Record<string, [string, string]>,
+    score: 'Score', scoreTitle: 'how far beyond what is noticed; 1 is just noticed', what: 'What', client: 'Who', server: 'With whom', service: 'Service', first: 'First', look: 'Look', conversations: 'Conversations', flows: 'Flows', lookTitle: 'The traffic that this is about', none: 'Nothing irregular was found in this range.',
+  },
 }
 
 export const v = {

@@ -7,7 +7,7 @@ import { start } from './mock.mjs'
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 const paths = [
-  '', 'tenants/pairs', 'tenants/conversations', 'tenants/networks', 'tenants/underlay', 'map', 'map?base=1d&as=table', 'explore?by=src.vm,app&prev=1', 'vms', 'vm?name=web-blue-01', 'vm?name=web-blue-01&as=table', 'flows', 'coverage', 'exporters',
+  '', 'tenants/pairs', 'tenants/conversations', 'tenants/networks', 'tenants/underlay', 'map', 'map?base=1d&as=table', 'explore?by=src.vm,app&prev=1', 'vms', 'vm?name=web-blue-01', 'vm?name=web-blue-01&as=table', 'flows', 'coverage', 'irregular', 'irregular?by=beacon', 'exporters',
   'topology', 'topology?as=table', 'inventory', 'inventory?as=table', 'taps?sel=blue-db', 'taps?v=1&step=select&q=vm%20%3D%20%22web-blue-01%22', 'taps?step=plan&name=blue-db', 'filters?q=inner%20tcp%20port%205432', 'sql?v=1&q=SELECT%20vni%20FROM%20canonical', 'explore?vis=heat',
 ]
 const server = await start({ prefix: '/some/prefix/' })
@@ -356,7 +356,7 @@ test('live without a stream asks now and then', async () => {
 test('keys go everywhere', async () => {
   const page = await visit('')
   await page.locator('.tiles').waitFor()
-  for (const [keys, path] of [['gt', 'tenants/pairs'], ['gc', 'tenants/conversations'], ['gn', 'tenants/networks'], ['gm', 'map'], ['ge', 'explore'], ['gv', 'vms'], ['gf', 'flows'], ['gb', 'coverage'], ['gx', 'exporters'], ['gp', 'topology'], ['gi', 'inventory'], ['ga', 'taps'], ['gk', 'filters'], ['gq', 'sql'], ['go', '']]) {
+  for (const [keys, path] of [['gt', 'tenants/pairs'], ['gc', 'tenants/conversations'], ['gn', 'tenants/networks'], ['gm', 'map'], ['ge', 'explore'], ['gv', 'vms'], ['gf', 'flows'], ['gb', 'coverage'], ['gr', 'irregular'], ['gx', 'exporters'], ['gp', 'topology'], ['gi', 'inventory'], ['ga', 'taps'], ['gk', 'filters'], ['gq', 'sql'], ['go', '']]) {
     for (const k of keys) await page.keyboard.press(k)
     await until(keys, () => new URL(page.url()).pathname === '/some/prefix/' + path)
   }
@@ -539,6 +539,24 @@ test('coverage says what is not known', async () => {
   await page.keyboard.press('r')
   await page.locator('.headline').getByText('unknown', { exact: true }).waitFor()
   assert(!/100/.test(await page.locator('section[aria-labelledby=rows] tbody').innerText()), 'no row says 100 %')
+  return page
+})
+
+test('what is irregular leads to its traffic', async () => {
+  const page = await visit('irregular?from=now-24h')
+  await ready(page)
+  await rows(page).getByText('tried 255 addresses').waitFor()
+  equal(await rows(page).count(), 7, 'a row of each kind')
+  await page.getByRole('button', { name: 'port scan' }).click()
+  await until('one kind', async () => search(page).get('by') === 'port_scan' && (await rows(page).count()) === 1)
+  await page.getByRole('button', { name: 'day before', exact: true }).click()
+  await until('another base', () => search(page).get('base') === '1d')
+  await page.getByRole('link', { name: 'Conversations', exact: true }).click()
+  await until('its conversations', () => /tenants.conversations/.test(page.url()))
+  const f = search(page).get('f')
+  assert(/src.vm = /.test(f) && /dst.vm = /.test(f), 'both ends: ' + f)
+  assert(search(page).get('from') === 'now-24h', 'the range stays')
+  await ready(page)
   return page
 })
 

@@ -202,6 +202,7 @@ const reports = {
   adapters: places.adapters,
   topology: places.topology,
   coverage: (c) => more.coverage(c, (rows) => meta(c, 'coverage', rows, ''), c.counters),
+  irregular: (c) => more.irregular(c, (rows) => meta(c, 'irregular', rows, '-score')),
   sankey: (c) => ({ meta: meta(c, 'sankey', c.all.length, '-octets'), links: links(c).slice(0, c.limit) }),
   series,
   overview,

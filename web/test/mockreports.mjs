@@ -177,6 +177,27 @@ export function carriers(c) {
   })
 }
 
+export function irregular(c, meta) {
+  const kind = c.q.get('kind')
+  const ps = c.all.filter((p) => p.src_vm && p.dst_vm)
+  const row = (kind, score, p, text, more = {}) => ({
+    kind, score, fabric: 'default', segment: p?.segment ?? '', tenant: p?.tenant ?? '', src_vm: p?.src_vm ?? '', src_addr: p?.src_addr ?? '', dst_vm: '', dst_addr: '', proto: '', port: 0, app: '', octets: 0, octets_before: 0, targets: 0, period_ms: 0,
+    first_seen: iso(c.since + 6e4), last_seen: iso(c.now - 9e4), text, ...more,
+  })
+  const to = (p) => ({ dst_vm: p.dst_vm, dst_addr: p.dst_addr, proto: p._proto, port: p._port, app: p.apps[0], octets: p.octets })
+  const rows = ps.length < 5 ? [] : [
+    row('host_scan', 8.5, ps[0], `${ps[0].src_vm} tried 255 addresses at tcp/22 that gave nothing`, { proto: 'tcp', port: 22, app: 'ssh', targets: 255, octets: 15300 }),
+    row('volume', 5.2, ps[1], `${ps[1].src_vm} sent and received 2000000000 octets, 120000000 usually`, { octets: 2e9, octets_before: 12e7 }),
+    row('port_scan', 3.3, ps[2], `${ps[2].src_vm} tried 100 ports of ${ps[2].dst_vm} that gave nothing`, { dst_vm: ps[2].dst_vm, dst_addr: ps[2].dst_addr, proto: 'tcp', targets: 100, octets: 6000 }),
+    row('beacon', 2, ps[3], `${ps[3].src_vm} speaks to ${ps[3].dst_vm} every 60 s`, { ...to(ps[3]), targets: 58, period_ms: 60000 }),
+    row('observer_silent', 1.5, null, 'observer kvm-03/br-int tells nothing any more', { src_vm: 'kvm-03/br-int', octets_before: 8e9 }),
+    row('silent', 1.4, ps[4], `${ps[4].src_vm} is silent, 15000000 octets usually`, { octets_before: 15e6 }),
+    row('new_pair', 1, ps[2], `${ps[2].src_vm} speaks to ${ps[2].dst_vm} for the first time`, to(ps[2])),
+  ].filter((r) => !kind || r.kind === kind)
+  const since = Date.parse(c.q.get('base_from') ?? '') || c.since - 7 * 864e5
+  return { meta: meta(rows.length), kinds: kind ? [kind] : ['host_scan', 'port_scan', 'beacon', 'new_pair', 'volume', 'silent', 'observer_silent'], base_since: iso(since), base_until: iso(c.since), rows }
+}
+
 export function coverage(c, meta, known) {
   const by = c.q.get('by') || 'vm'
   const reasons = ['no tap', 'sampling', 'tap filter excludes', 'mirror or capture drops']

@@ -27,7 +27,7 @@ async function contract() {
   const names = {
     Flow: 'Flow', Line: 'Line', Link: 'Link', Gap: 'Gap', Empty: 'Empty', Meta: 'Meta', Completeness: 'Completeness', Pair: 'Pair', Conversation: 'Conversation', ObserverRow: 'ObserverRow', SegmentTotal: 'SegmentTotal', Overview: 'Overview', Series: 'Series', Sankey: 'Sankey', Exporter: 'Exporter', Status: 'Status', Finding: 'Finding', Output: 'Output', Listener: 'Listener', FilterCheck: 'FilterCheck', Completion: 'Completion', Tick: 'Tick', Statement: 'Statement', Fault: 'Fault',
     Network: 'Network', Networks: 'Networks', Thing: 'Thing', Side: 'Side', Placement: 'Placement', Peer: 'Peer', Service: 'Service', Change: 'Change', VMPage: 'VMPage', TopRow: 'TopRow', Top: 'Top', MapNode: 'MapNode', MapService: 'MapService', MapEdge: 'MapEdge', Hidden: 'Hidden', DependencyMap: 'Map',
-    Sight: 'Sight', Observed: 'Observed', Carrier: 'Carrier', CoverageRow: 'CoverageRow', Coverage: 'Coverage',
+    Sight: 'Sight', Observed: 'Observed', Carrier: 'Carrier', CoverageRow: 'CoverageRow', Coverage: 'Coverage', Irregularity: 'Irregularity', Irregular: 'Irregular',
     Adapter: 'Adapter', Adapters: 'Adapters', TopologyObserver: 'TopologyObserver', TopologyHost: 'TopologyHost', TopologyPort: 'TopologyPort', TopologyArc: 'TopologyArc', Topology: 'Topology', Explanation: 'Explanation',
   }
   const differences = []

@@ -9,7 +9,7 @@ const server = await start({ upstream: process.argv[3] ?? '' })
 const { context, close } = await browse()
 const pages = {
   overview: '', pairs: 'tenants/pairs', conversations: 'tenants/conversations', networks: 'tenants/networks', underlay: 'tenants/underlay', overlay: 'tenants/overlay', map: 'map', explore: 'explore', vms: 'vms',
-  vm: 'vm?name=' + (process.env.VM ?? 'web-blue-01'), flows: 'flows', coverage: 'coverage', exporters: 'exporters',
+  vm: 'vm?name=' + (process.env.VM ?? 'web-blue-01'), flows: 'flows', coverage: 'coverage', irregular: 'irregular', exporters: 'exporters',
   topology: 'topology', topologytable: 'topology?as=table', inventory: 'inventory', inventorytable: 'inventory?as=table', taps: 'taps?sel=kvm-09/uplink', tapdetail: 'taps?sel=blue-db', tapselect: 'taps?v=1&step=select&q=vm%20%3D%20%22web-blue-01%22', tapdeliver: 'taps?step=deliver&name=blue-db', tapplan: 'taps?step=plan&name=blue-db', filters: 'filters?q=tcp%20dst%20port%20443', sql: 'sql?v=1&q=SELECT%20vni%20FROM%20canonical', heat: 'explore?vis=heat',
 }
 const only = process.env.ONLY?.split(',')
