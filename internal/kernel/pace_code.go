@@ -78,9 +78,16 @@ func (p *pace) take(c *code, extra int, over string) {
 			asm.JGT.Reg(asm.R3, asm.R1, over),
 			asm.Add.Reg(asm.R2, asm.R5),
 			asm.Mov.Reg(asm.R1, asm.R0),
-			asm.CmpXchg.Mem(asm.R7, asm.R2, asm.DWord, 0),
+			compareExchange(asm.R7, asm.R2),
 			asm.JEq.Reg(asm.R0, asm.R1, taken),
 		)
 	}
 	c.at(taken)
+}
+
+// compareExchange writes src to the 64 bits that dst points to when they are what R0 holds, and leaves the old value in R0.
+func compareExchange(dst, src asm.Register) asm.Instruction {
+	i := asm.CmpXchg.Mem(dst, src, asm.DWord, 0)
+	i.Constant = 0xf1 // BPF_CMPXCHG, which cilium/ebpf 0.22 forgets to encode
+	return i
 }
