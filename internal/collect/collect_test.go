@@ -109,7 +109,9 @@ func start(t *testing.T, m store.Store, change func(*Config)) running {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx) }()
-	return running{c, func() error { cancel(); return <-done }}
+	stop := sync.OnceValue(func() error { cancel(); return <-done })
+	t.Cleanup(func() { _ = stop() }) // of a test that is left early
+	return running{c, stop}
 }
 
 // balanced checks that every stage's book adds up and that each stage got what the one before gave.
@@ -166,7 +168,7 @@ func replay(t *testing.T, to netip.AddrPort, ds []exports.Datagram) {
 
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for range 1000 {
+	for range 3000 {
 		if ok() {
 			return
 		}
@@ -271,8 +273,9 @@ func TestRestart(t *testing.T) {
 // A store that refuses ends the line with its error, and nothing hangs.
 func TestStoreFails(t *testing.T) {
 	boom := errors.New("disk on fire")
+	ds := labDatagrams(t)[:300]
 	c := start(t, &memory{broken: boom}, nil)
-	replay(t, c.Addrs()[0], labDatagrams(t)[:300])
+	replay(t, c.Addrs()[0], ds)
 	waitFor(t, "records refused", func() bool { return c.stored.Read().Dropped[dropStore].N > 0 })
 	if err := c.stop(); !errors.Is(err, boom) {
 		t.Errorf("error %v", err)
@@ -281,12 +284,14 @@ func TestStoreFails(t *testing.T) {
 
 // A store that stands still makes the line shed and say so; the books still add up.
 func TestSlowStoreSheds(t *testing.T) {
+	ds := labDatagrams(t)
 	m := &memory{gate: make(chan struct{})}
 	c := start(t, m, func(cfg *Config) { cfg.Queue, cfg.Workers = 1, 2 })
-	ds := labDatagrams(t)
+	moves := sync.OnceFunc(func() { close(m.gate) })
+	t.Cleanup(moves)
 	replay(t, c.Addrs()[0], ds)
 	waitFor(t, "something shed", func() bool { return c.dispatch.Read().Dropped[dropQueueFull].N > 0 })
-	close(m.gate)
+	moves()
 	if err := c.stop(); err != nil {
 		t.Fatal(err)
 	}

@@ -36,16 +36,16 @@ func (c *conversations) len() int { return c.byKey.len() }
 
 // join returns the conversation of a key for one more direction.
 func (c *conversations) join(key uint64) int32 {
-	ref, ok := c.byKey.get(key)
-	if !ok {
+	ref, at := c.byKey.get(key)
+	if ref == none {
 		if n := len(c.free); n > 0 {
 			ref, c.free = c.free[n-1], c.free[:n-1]
 		} else {
 			ref = int32(len(c.list))
-			c.list = append(c.list, conversation{})
+			c.list = append(room(c.list), conversation{})
 		}
 		c.list[ref] = conversation{key: key}
-		c.byKey.put(key, ref)
+		c.byKey.putAt(at, key, none, ref)
 	}
 	c.list[ref].refs++
 	return ref
@@ -54,7 +54,7 @@ func (c *conversations) join(key uint64) int32 {
 func (c *conversations) leave(ref int32) {
 	v := &c.list[ref]
 	if v.refs--; v.refs == 0 {
-		c.byKey.del(v.key)
+		c.byKey.del(v.key, ref)
 		c.free = append(c.free, ref)
 	}
 }

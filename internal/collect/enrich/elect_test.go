@@ -231,3 +231,45 @@ func TestCopiesOfOneSwitch(t *testing.T) {
 	f(2, row(1, 2, 10), row(1, 2, 11))
 	f(1, row(0, 2, 0), row(1, 2, 11))
 }
+
+// TestSampledAndUnsampledCountOnce: of a flow that one place meters whole and others by sample, all cutting their records at full minutes, a little
+// before or a little after, no moment is counted by two of them, in whatever batches the records come.
+func TestSampledAndUnsampledCountOnce(t *testing.T) {
+	second := int64(time.Second)
+	rnd := rand.New(rand.NewPCG(9, 10))
+	for round := range 300 {
+		var all []flow.Record
+		for o := range uint32(3) {
+			late := rnd.Int64N(4*second) - 2*second // where it cuts, beside the full minute
+			for minute := range int64(12) {
+				if rnd.IntN(8) == 0 {
+					continue // lost on the way
+				}
+				r := rec(vxlan(1), 1, 2)
+				r.Exporter, r.Domain, r.Packets = addr("10.0.0.1"), o, 60
+				r.StartNS = 3600*second + minute*60*second + late
+				r.EndNS = r.StartNS + 60*second - rnd.Int64N(3*second)/2
+				r.RecvNS = r.EndNS + rnd.Int64N(4*second)
+				if o > 0 {
+					r.Sampling, r.Packets = 10, 6
+				}
+				all = append(all, r)
+			}
+		}
+		slices.SortStableFunc(all, func(a, b flow.Record) int { return cmp.Compare(a.RecvNS, b.RecvNS) })
+		e := enricher(t, nil)
+		for rest := all; len(rest) > 0; {
+			n := min(1+rnd.IntN(5), len(rest))
+			e.Records(rest[:n])
+			rest = rest[n:]
+		}
+		for i := range all {
+			for k := range all[:i] {
+				a, b := &all[i], &all[k]
+				if a.Is(flow.MarkCanonical) && b.Is(flow.MarkCanonical) && a.ObserverID != b.ObserverID && a.StartNS < b.EndNS && b.StartNS < a.EndNS {
+					t.Fatalf("round %d: observers %d and %d both count from %d to %d s", round, a.Domain, b.Domain, max(a.StartNS, b.StartNS)/second, min(a.EndNS, b.EndNS)/second)
+				}
+			}
+		}
+	}
+}

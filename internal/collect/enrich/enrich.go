@@ -22,7 +22,7 @@ type Config struct {
 	MaxAge   time.Duration // a record that claims to be older than this at receipt has a wrong clock
 }
 
-// DefaultConfig remembers a quarter of a million directions, some 50 MB when all are in use.
+// DefaultConfig remembers a quarter of a million directions, some 90 MB when all are in use.
 func DefaultConfig() Config {
 	return Config{MaxFlows: 1 << 18, Linger: 15 * time.Minute, MaxAge: 7 * 24 * time.Hour}
 }
@@ -50,6 +50,9 @@ type Enricher struct {
 	flows *table
 	known learned
 	names names
+
+	observers observerIDs
+
 	stats struct{ flows, evicted, ambiguous, takeovers, times, conversations atomic.Uint64 }
 
 	keys []keys  // of each record of the batch, while Records runs
@@ -140,10 +143,11 @@ func (e *Enricher) part(recs []flow.Record, book identity.Book) {
 		r, k := &recs[i], &e.keys[i]
 		e.times(r)
 		k.ambiguous = e.identify(r, book)
-		r.ObserverID = observerID(r)
+		r.ObserverID = e.observers.of(r)
 		scale(r)
-		k.of(r, e.flows)
+		k.of(r)
 	}
+	e.flows.fetch(recs, e.keys[:len(recs)])
 	for i := range recs {
 		r, k := &recs[i], &e.keys[i]
 		ref, two := e.flows.find(r, k)

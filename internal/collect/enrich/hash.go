@@ -1,8 +1,9 @@
 package enrich
 
 import (
-	"bytes"
 	"encoding/binary"
+	"math/bits"
+	"math/rand/v2"
 
 	"github.com/zeebo/xxh3"
 
@@ -36,14 +37,10 @@ const (
 	keyLen   = tupleLen + 8 + 16 + 8
 )
 
-// What a key's hash is of; it keeps the kinds apart.
+// What a key's hash is of; it keeps the kinds apart. Stored identifiers are made with them.
 const (
-	kindExact = iota + 1
-	kindNoMAC
-	kindNoSeg
-	kindBoth
-	kindAmbiguous
-	kindTuple
+	kindExact     = 1
+	kindAmbiguous = 5
 )
 
 // exactKey hashes the whole merge key. The ports are not mixed in but stand over the hash of the rest, so that the identifiers of the flows
@@ -73,50 +70,86 @@ func fabricSeed(fabric string) uint64 {
 	return xxh3.HashString(fabric)
 }
 
-// conversationKey hashes what both directions share: the ends in an order of their own, and the MAC addresses, or
-// the segment where there are none. low tells whether the source is the lower end.
-func conversationKey(t *tuple, seg flow.Segment, src, dst flow.MAC, fabric string) (h uint64, low bool) {
-	c := *t
-	low = lower(t)
-	if !low {
-		c.src, c.dst, c.srcPort, c.dstPort = t.dst, t.src, t.dstPort, t.srcPort
-		src, dst = dst, src
+// Seeds of the keys that no record carries, drawn at start: what arrives cannot be chosen to collide.
+var seeds = [8]uint64{rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64() | 1, rand.Uint64() | 1}
+
+// fold hashes two words.
+func fold(a, b uint64) uint64 {
+	hi, lo := bits.Mul64(a, b)
+	return hi ^ lo
+}
+
+// hashEnd hashes an address with its port.
+func hashEnd(a *flow.Addr, port uint16) uint64 {
+	return fold(binary.LittleEndian.Uint64(a[:8])^seeds[0], binary.LittleEndian.Uint64(a[8:])^uint64(port)*seeds[6]^seeds[1])
+}
+
+// tupleKeys hashes a 5-tuple, and what both directions share: the ends in an order of their own, and the MAC addresses, or
+// the segment where there are none. low tells whether the source is the lower end. Neither key is 0.
+func tupleKeys(t *tuple, seg flow.Segment, src, dst flow.MAC, fabric string) (tup, conv uint64, low bool) {
+	from, to := hashEnd(&t.src, t.srcPort), hashEnd(&t.dst, t.dstPort)
+	kind := (uint64(t.etherType)<<8 | uint64(t.proto)) * seeds[7]
+	tup = fold(from^kind^seeds[2], to^seeds[3]) | 1
+	if low = from <= to; !low {
+		from, to, src, dst = to, from, dst, src
 	}
+	conv = fold(from^kind^seeds[4], to^seeds[5])
 	if src == 0 && dst == 0 || src.Group() || dst.Group() {
-		src, dst = 0, 0
+		conv = fold(conv^uint64(seg), seeds[2]^fabricSeed(fabric))
 	} else {
-		seg = 0
+		conv = fold(conv^uint64(src)<<1, uint64(dst)^seeds[3]^fabricSeed(fabric))
 	}
-	return exactKey(&c, seg, src, dst, fabric, kindBoth), low
+	return tup, conv | 1, low
 }
 
-// lower reports whether the source is the lower end.
-func lower(t *tuple) bool {
-	if c := bytes.Compare(t.src[:], t.dst[:]); c != 0 {
-		return c < 0
-	}
-	return t.srcPort <= t.dstPort
-}
-
-// observerID identifies the place that saw the packets: exporter, domain, point and name, what kind of place it
+// seenBy identifies the place that saw the packets: exporter, domain, point and name, what kind of place it
 // is, and the direction. Two rows of one flow with one identifier never tell of the same packet: a packet enters
 // a switch once, and leaves it once unless it goes to a group, when each port it leaves by is a place of its
 // own. Two rows with different identifiers may.
-func observerID(r *flow.Record) uint64 {
-	port := uint32(0)
+type seenBy struct {
+	observer  string
+	exporter  flow.Addr
+	point     uint64
+	domain    uint32
+	port      uint32
+	role      flow.Role
+	direction uint8
+}
+
+func observerPlace(r *flow.Record) seenBy {
+	p := seenBy{observer: r.Observer, exporter: r.Exporter, point: r.Point, domain: r.Domain, role: r.Role, direction: r.Direction}
 	if r.Direction == 1 && (r.DstMAC.Group() || unowned(r.Dst)) {
-		port = r.OutIf
+		p.port = r.OutIf
 	}
+	return p
+}
+
+func (p *seenBy) id() uint64 {
 	var b [48]byte
-	copy(b[:], r.Exporter[:])
-	binary.BigEndian.PutUint32(b[16:], r.Domain)
-	binary.BigEndian.PutUint64(b[20:], r.Point)
-	binary.BigEndian.PutUint32(b[28:], port)
-	b[32], b[33] = byte(r.Role), r.Direction
-	binary.BigEndian.PutUint64(b[40:], xxh3.HashString(r.Observer))
+	copy(b[:], p.exporter[:])
+	binary.BigEndian.PutUint32(b[16:], p.domain)
+	binary.BigEndian.PutUint64(b[20:], p.point)
+	binary.BigEndian.PutUint32(b[28:], p.port)
+	b[32], b[33] = byte(p.role), p.direction
+	binary.BigEndian.PutUint64(b[40:], xxh3.HashString(p.observer))
 	h := xxh3.Hash(b[:])
 	if h == 0 {
 		return 1
 	}
 	return h
+}
+
+// observerIDs remembers the identifiers of the observers met last: records of one come in runs.
+type observerIDs [16]struct {
+	seenBy
+	id uint64
+}
+
+func (o *observerIDs) of(r *flow.Record) uint64 {
+	p := observerPlace(r)
+	e := &o[(uint32(p.direction)+p.domain<<1+uint32(p.point)<<1)%uint32(len(o))]
+	if e.id == 0 || e.seenBy != p {
+		e.seenBy, e.id = p, p.id()
+	}
+	return e.id
 }

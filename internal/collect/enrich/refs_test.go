@@ -7,42 +7,54 @@ import (
 
 // all gives the numbers in the table.
 func (t *refs) all(yield func(int32) bool) {
-	for _, s := range t.slots {
-		if s.next != 0 && !yield(s.next-1) {
+	for _, key := range t.keys {
+		if ref, _ := t.get(key); key != 0 && !yield(ref) {
 			return
 		}
 	}
 }
 
-// TestRefs compares with a map. Keys are few, so that they meet, and some have the same tag.
+// TestRefs compares with maps. Keys and numbers are few, so that they meet and change, and some keys have the same tag.
 func TestRefs(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(11, 12))
 	for _, keys := range []uint64{4, 60, 5000} {
 		var fast refs
-		slow := map[uint64]int32{}
+		slow, keyOf := map[uint64]int32{}, map[int32]uint64{}
+		del := func(key uint64) {
+			if ref, there := slow[key]; there {
+				fast.del(key, ref)
+				delete(slow, key)
+				delete(keyOf, ref)
+			}
+		}
 		for range 50_000 {
-			key := rnd.Uint64N(keys)
+			key := 1 + rnd.Uint64N(keys)
 			if rnd.IntN(4) == 0 {
 				key |= 1 << 63
 			}
 			switch rnd.IntN(3) {
 			case 0:
-				fast.del(key)
-				delete(slow, key)
+				del(key)
 			case 1:
-				ref := int32(key) // as in the table of flows a number has one key
-				if key>>63 == 1 {
-					ref += int32(keys)
+				ref := int32(rnd.Uint64N(2 * keys))
+				if other, taken := keyOf[ref]; taken && other != key { // as in the table of flows a number has one key
+					del(other)
+				}
+				if was, there := slow[key]; there {
+					delete(keyOf, was)
 				}
 				fast.put(key, ref)
-				slow[key] = ref
+				slow[key], keyOf[ref] = ref, key
 			}
-			got, ok := fast.get(key)
+			got, _ := fast.get(key)
 			want, there := slow[key]
-			if ok != there || ok && got != want || fast.len() != len(slow) {
-				t.Fatalf("key %x: %d %v, want %d %v; %d of %d keys", key, got, ok, want, there, fast.len(), len(slow))
+			if !there {
+				want = none
 			}
-			if there && fast.slots[tagOf(key)>>fast.shift].tag == tagOf(key) && !fast.near(key) {
+			if got != want || fast.len() != len(slow) {
+				t.Fatalf("key %x: %d, want %d; %d of %d keys", key, got, want, fast.len(), len(slow))
+			}
+			if n, near := fast.near(key); there && fast.slots[tagOf(key)>>fast.shift] == (slot{tagOf(key), want + 1}) && (!near || n != want) {
 				t.Fatalf("key %x is not near", key)
 			}
 		}
@@ -51,7 +63,7 @@ func TestRefs(t *testing.T) {
 			n++
 		}
 		if n != len(slow) {
-			t.Errorf("%d slots in use for %d keys", n, len(slow))
+			t.Errorf("%d numbers have keys, want %d", n, len(slow))
 		}
 	}
 }

@@ -59,6 +59,7 @@ type table struct {
 	evicted  uint64
 	takeover uint64
 	batch    uint64
+	fetched  uint32
 	moved    func(from, to int32) // told when one flow turns out to be another
 }
 
@@ -75,25 +76,45 @@ func complete(r *flow.Record) bool   { return r.Segment != 0 && hasMACs(r) }
 type keys struct {
 	exact       uint64
 	tuple, conv uint64 // 0 while nobody needs them
+	near        int32  // number of what seems to be the flow, none for a new one
 	low         bool   // see known
 	ambiguous   bool   // two segments or machines fitted
 }
 
-// of works out the keys of a record. Those of a flow that seems to be new are all needed; looking at their places in the tables
-// for a whole batch first lets the memory be fetched for many records at a time.
-func (k *keys) of(r *flow.Record, t *table) {
+// of works out the key that finds the record's flow when that is known.
+func (k *keys) of(r *flow.Record) {
 	tuple := tupleOf(r)
 	k.exact, k.tuple = exactKey(&tuple, r.Segment, r.SrcMAC, r.DstMAC, r.Fabric, kindExact), 0
-	if !t.exact.near(k.exact) {
-		k.rest(r, &tuple)
-		t.byTuple.near(k.tuple)
-		t.convs.byKey.near(k.conv)
-	}
 }
 
-func (k *keys) rest(r *flow.Record, tuple *tuple) {
-	k.tuple = exactKey(tuple, 0, 0, 0, "", kindTuple)
-	k.conv, k.low = conversationKey(tuple, r.Segment, r.SrcMAC, r.DstMAC, r.Fabric)
+func (k *keys) rest(r *flow.Record) {
+	tuple := tupleOf(r)
+	k.tuple, k.conv, k.low = tupleKeys(&tuple, r.Segment, r.SrcMAC, r.DstMAC, r.Fabric)
+}
+
+// fetch works out what else the flows of a batch that seem to be new are found by, and looks at all that find will need, with nothing
+// in between that waits: the memory is then fetched for many records at a time.
+func (t *table) fetch(recs []flow.Record, ks []keys) {
+	for i := range ks {
+		ks[i].near, _ = t.exact.near(ks[i].exact)
+	}
+	seen := uint32(0)
+	for i := range ks {
+		if k := &ks[i]; k.near == none {
+			k.rest(&recs[i])
+		} else {
+			f := &t.flows[k.near]
+			seen += uint32(f.older) + uint32(f.id) + f.by[0] // its three lines of memory
+		}
+	}
+	for i := range ks {
+		if k := &ks[i]; k.near == none {
+			seen += t.byTuple.touch(k.tuple) + t.convs.byKey.touch(k.conv)
+		} else {
+			seen += uint32(t.convs.list[t.flows[k.near].conv].refs)
+		}
+	}
+	t.fetched += seen // keeps the loads from being left out as useless
 }
 
 // find returns the flow of a record, made when there is none. ambiguous tells that two fitted, and that the record
@@ -101,18 +122,18 @@ func (k *keys) rest(r *flow.Record, tuple *tuple) {
 func (t *table) find(r *flow.Record, k *keys) (ref int32, ambiguous bool) {
 	t.nowNS = max(t.nowNS, r.RecvNS)
 	exporter := exporterMark(r)
-	ref, ok := t.exact.get(k.exact)
-	if ok {
+	ref, at := t.exact.get(k.exact)
+	if ref != none {
 		f := &t.flows[ref]
 		f.reported(exporter)
 		t.touch(ref)
 		return ref, f.ambiguous
 	}
 	if k.tuple == 0 {
-		tuple := tupleOf(r)
-		k.rest(r, &tuple)
+		k.rest(r)
 	}
-	id, first := k.exact, t.first(k.tuple)
+	id := k.exact
+	first, atTuple := t.byTuple.get(k.tuple)
 	if first != none {
 		if ref, ambiguous = t.joins(r, k, first, exporter); ref != none {
 			t.flows[ref].reported(exporter)
@@ -125,12 +146,16 @@ func (t *table) find(r *flow.Record, k *keys) (ref int32, ambiguous bool) {
 		}
 	}
 	ref = t.insert()
+	if first != none { // it may have gone to make room
+		first, atTuple = t.byTuple.get(k.tuple)
+	}
 	f := &t.flows[ref]
 	*f = known{
 		id: id, exact: k.exact, tuple: k.tuple, segment: r.Segment, srcMAC: r.SrcMAC, dstMAC: r.DstMAC, fabric: fabricSeed(r.Fabric), ambiguous: ambiguous,
 		low: k.low, conv: t.convs.join(k.conv), seenNS: r.RecvNS, batch: t.batch, by: [maxBy]uint32{exporter},
 	}
-	t.link(ref)
+	t.exact.putAt(at, k.exact, none, ref)
+	t.lead(ref, atTuple, first)
 	t.use(ref)
 	return ref, ambiguous
 }
@@ -282,7 +307,7 @@ func (t *table) insert() int32 {
 		t.free = t.free[:n-1]
 		return ref
 	}
-	t.flows = append(t.flows, known{})
+	t.flows = append(room(t.flows), known{})
 	return int32(len(t.flows)) - 1
 }
 
@@ -297,23 +322,30 @@ func (t *table) remove(ref int32) {
 func (t *table) link(ref int32) {
 	f := &t.flows[ref]
 	t.exact.put(f.exact, ref)
-	f.prvTup, f.nextTup = none, t.first(f.tuple)
-	if f.nextTup != none {
-		t.flows[f.nextTup].prvTup = ref
+	first, at := t.byTuple.get(f.tuple)
+	t.lead(ref, at, first)
+}
+
+// lead puts a flow before the first one of its 5-tuple, which byTuple has at a slot.
+func (t *table) lead(ref int32, at uint32, first int32) {
+	f := &t.flows[ref]
+	f.prvTup, f.nextTup = none, first
+	if first != none {
+		t.flows[first].prvTup = ref
 	}
-	t.byTuple.put(f.tuple, ref)
+	t.byTuple.putAt(at, f.tuple, first, ref)
 }
 
 func (t *table) unlink(ref int32) {
 	f := &t.flows[ref]
-	t.exact.del(f.exact)
+	t.exact.del(f.exact, ref)
 	switch {
 	case f.prvTup != none:
 		t.flows[f.prvTup].nextTup = f.nextTup
 	case f.nextTup != none:
 		t.byTuple.put(f.tuple, f.nextTup)
 	default:
-		t.byTuple.del(f.tuple)
+		t.byTuple.del(f.tuple, ref)
 	}
 	if f.nextTup != none {
 		t.flows[f.nextTup].prvTup = f.prvTup
