@@ -19,7 +19,7 @@ func Drained(t testing.TB, pid, port int) {
 		if time.Now().After(end) {
 			t.Fatalf("process %d does not come to rest with what it got at port %d", pid, port)
 		}
-		if quiet++; waiting(pid, port) > 0 || awake(pid) {
+		if quiet++; waiting(pid, port) > 0 || Awake(pid) {
 			quiet = 0
 		}
 	}
@@ -42,8 +42,8 @@ func waiting(pid, port int) (n uint64) {
 	return n
 }
 
-// awake reports whether a thread of the process, or of one that it started, does anything but sleep.
-func awake(pid int) bool {
+// Awake reports whether a thread of the process, or of one that it started, does anything but sleep.
+func Awake(pid int) bool {
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
 	for _, task := range tasks {
 		stat, _ := os.ReadFile(filepath.Join(task, "stat"))
@@ -53,7 +53,7 @@ func awake(pid int) bool {
 		}
 		children, _ := os.ReadFile(filepath.Join(task, "children"))
 		for child := range strings.FieldsSeq(string(children)) {
-			if n, err := strconv.Atoi(child); err == nil && awake(n) {
+			if n, err := strconv.Atoi(child); err == nil && Awake(n) {
 				return true
 			}
 		}

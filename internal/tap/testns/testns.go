@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -80,7 +81,7 @@ func (s *Space) Sh(script string, peer ...*Space) {
 // Up waits until the interfaces carry packets: a while after "ip link set up" the kernel still throws away what is sent.
 func (s *Space) Up(names ...string) {
 	s.tb.Helper()
-	const look, most = 5 * time.Millisecond, 1000
+	const look, most = 5 * time.Millisecond, 12_000
 	for _, name := range names {
 		for n := 0; ; n++ {
 			var flags net.Flags
@@ -102,12 +103,22 @@ func (s *Space) Up(names ...string) {
 	}
 }
 
-// WaitStill returns when a file that another process writes has not grown for a while.
+// writers are the processes that write captures: their numbers by path.
+var writers sync.Map
+
+// Writes tells WaitStill which process writes a file.
+func Writes(path string, pid int) { writers.Store(path, pid) }
+
+// WaitStill returns when a file that another process writes has not grown for a while, in which the process slept when Writes has named it.
 func WaitStill(path string) {
-	const look, quiet, most = 50 * time.Millisecond, 8, 200
+	const look, quiet, most = 50 * time.Millisecond, 8, 1200
 	var last int64
 	for still, n := 0, 0; still < quiet && n < most; n++ {
 		time.Sleep(look)
+		if pid, ok := writers.Load(path); ok && testkit.Awake(pid.(int)) { //nolint:forcetypeassert // of Writes
+			still = 0
+			continue
+		}
 		if st, err := os.Stat(path); err == nil && st.Size() != last {
 			last, still = st.Size(), 0
 			continue

@@ -36,7 +36,7 @@ func (s *Space) Stream(to *Space, addr string, data []byte) {
 	}()
 	var c net.Conn
 	s.must(s.Do(func() (err error) {
-		c, err = net.DialTimeout("tcp", l.Addr().String(), 5*time.Second)
+		c, err = net.DialTimeout("tcp", l.Addr().String(), time.Minute)
 		return err
 	}))
 	_, err := c.Write(data)
@@ -90,6 +90,7 @@ func (s *Space) Dump(tcpdump, path string, args ...string) (stop func()) {
 		_, err = stderr.Read(make([]byte, 1)) // "listening on …"
 		return err
 	}))
+	Writes(path, c.Process.Pid)
 	return func() {
 		_ = c.Process.Signal(unix.SIGINT)
 		_ = c.Wait()
