@@ -44,7 +44,7 @@ type site struct {
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	s := &site{t: t, dir: t.TempDir(), addr: "127.0.0.1:0"}
+	s := &site{t: t, dir: t.TempDir(), addr: fmt.Sprintf("127.0.0.1:%d", testkit.Port(t))}
 	var err error
 	if s.tokens, err = server.OpenTokens(server.TokenPath(s.dir)); err != nil {
 		t.Fatal(err)
@@ -218,15 +218,15 @@ func book(a server.Agent, stage string) (s ledger.Statement) {
 	return s
 }
 
-// metered reports whether every packet was metered once, but for those that a ring had no room for on a machine that is busy with other
+// metered reports whether every packet that came was metered once, but for those that a ring had no room for on a machine that is busy with other
 // things: they are in the books.
-func metered(a server.Agent, sent int) bool {
+func metered(a server.Agent, came int) bool {
 	lost := uint64(0)
 	for _, d := range book(a, "capture").Dropped {
 		lost += d.N
 	}
 	n := book(a, "meter").Out
-	return n <= uint64(sent) && n+lost >= uint64(sent)
+	return n <= uint64(came) && n+lost >= uint64(came)
 }
 
 func spec(ns *testns.Space, to ...string) tapspec.Spec {
@@ -315,7 +315,7 @@ type collector struct {
 
 func newCollector(t *testing.T) *collector {
 	t.Helper()
-	c := &collector{t: t, addr: "127.0.0.1:0"}
+	c := &collector{t: t, addr: fmt.Sprintf("127.0.0.1:%d", testkit.Port(t))}
 	c.start()
 	t.Cleanup(c.halt)
 	return c
