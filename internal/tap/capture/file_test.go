@@ -14,13 +14,11 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"crosstap/internal/frame"
 	"crosstap/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // readAll runs a source over r and returns copies of its frames.
 func readAll(tb testing.TB, r io.Reader) ([]frame.Frame, error) {

@@ -60,7 +60,11 @@ func sender(t *testing.T, s *testns.Space, name string) func(frames ...[]byte) {
 	return func(frames ...[]byte) {
 		t.Helper()
 		for _, f := range frames {
-			if _, err := unix.Write(fd, f); err != nil {
+			_, err := unix.Write(fd, f)
+			for ; errors.Is(err, unix.ENOBUFS); _, err = unix.Write(fd, f) { // the other end has no room now
+				time.Sleep(time.Millisecond)
+			}
+			if err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -123,6 +127,9 @@ func ethernet(body string) []byte {
 	return append([]byte("\x02\x00\x00\x00\x00\x02\x02\x00\x00\x00\x00\x01"), body...)
 }
 
+// patience is how long a test waits for what must happen.
+const patience = time.Minute
+
 func testLive(s *testns.Space, names ...string) LiveConfig {
 	c := DefaultLiveConfig()
 	c.NetNS, c.Interfaces, c.RingBytes = s.Path(), names, minRing
@@ -139,7 +146,9 @@ func TestLive(t *testing.T) {
 	before := time.Now()
 	l := startLive(t, c, 8)
 	in(plain, tagged, service)
+	l.settled(t, 3)
 	out(plain)
+	l.settled(t, 4)
 	got, books := l.finish(t)
 	want := []struct {
 		data []byte
@@ -180,6 +189,7 @@ func TestSnapLenAndFilter(t *testing.T) {
 	l := startLive(t, c, 8)
 	send(other, long, other)
 	sender(t, b, "b0")(long)
+	l.settled(t, 1)
 	got, _ := l.finish(t)
 	if len(got) != 1 || !bytes.Equal(got[0].Data, long[:200]) || got[0].OrigLen != len(long) || !got[0].Truncated() {
 		t.Errorf("%d frames: %+v", len(got), got)
@@ -196,6 +206,7 @@ func TestTwoInterfaces(t *testing.T) {
 	l := startLive(t, testLive(b, "b1", "b0"), 8)
 	sender(t, a, "a0")(ethernet("\x88\xb5zero" + strings.Repeat("0", 60)))
 	sender(t, a, "a1")(ethernet("\x88\xb5one" + strings.Repeat("1", 60)))
+	l.settled(t, 2)
 	got, _ := l.finish(t)
 	points := map[string]uint32{}
 	for _, f := range got {
@@ -246,7 +257,7 @@ func TestReattach(t *testing.T) {
 	expect := func(what string) {
 		t.Helper()
 		before := taken.Load()
-		for range 100 {
+		for range 1200 {
 			sendIfUp(a, "a0", ethernet("\x88\xb5x"+strings.Repeat("x", 60)))
 			time.Sleep(50 * time.Millisecond)
 			if taken.Load() > before {
@@ -261,9 +272,12 @@ func TestReattach(t *testing.T) {
 	b.Sh("ip link set b0 up")
 	expect("up again")
 	b.Sh("ip link del b0")
-	time.Sleep(1200 * time.Millisecond)
-	if name, index := l.Interface(0); name != "b0" || index != 0 {
-		t.Errorf("an interface that is gone has index %d", index)
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		if name, index := l.Interface(0); name == "b0" && index == 0 {
+			break
+		} else if time.Now().After(end) {
+			t.Fatalf("an interface that is gone has index %d", index)
+		}
 	}
 	b.Sh("ip link add b0 type veth peer name a0 netns NS; ip link set b0 up", a)
 	a.Sh("ip link set a0 up")
@@ -320,10 +334,19 @@ func TestTcpdump(t *testing.T) {
 	c.RingBytes = 16 << 20
 	l := startLive(t, c, 64)
 	send := sender(t, a, "a0")
-	for i := range 3000 {
-		send(ethernet("\x88\xb5" + strings.Repeat(string(rune('a'+i%26)), 46+i*7%1400)))
+	const n, fileHead, frameHead = 3000, 24, 16
+	size := int64(fileHead)
+	for i := range n {
+		f := ethernet("\x88\xb5" + strings.Repeat(string(rune('a'+i%26)), 46+i*7%1400))
+		send(f)
+		size += frameHead + int64(len(f))
 	}
-	testns.WaitStill(path)
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if st, err := os.Stat(path); err == nil && st.Size() >= size {
+			break
+		}
+	}
+	l.settled(t, n)
 	got, _ := l.finish(t)
 	_ = dump.Process.Signal(syscall.SIGINT)
 	_ = dump.Wait()

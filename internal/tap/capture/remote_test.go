@@ -2,6 +2,7 @@ package capture
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 
 	"crosstap/internal/frame"
 	"crosstap/internal/rpcap"
+	"crosstap/internal/testkit"
 )
 
 // TestRemote captures from a server that drops for want of room, loses its connection and comes back.
@@ -37,7 +39,7 @@ func TestRemote(t *testing.T) {
 			}
 		}
 	}
-	s, stop := run("127.0.0.1:0")
+	s, stop := run(fmt.Sprintf("127.0.0.1:%d", testkit.Port(t))) // it is left, and taken again
 	addr := s.Addr().String()
 	target, err := rpcap.ParseTarget("rpcap://" + addr + "/eth0")
 	if err != nil {
@@ -56,7 +58,7 @@ func TestRemote(t *testing.T) {
 	go func() { done <- r.Run(ctx, out); close(out) }()
 	<-ready
 	publish := func(s *rpcap.Server, kinds ...byte) {
-		for range 500 { // until the capture is there
+		for range 6000 { // until the capture is there
 			before := s.Book().Read().Out
 			s.Publish([]frame.Frame{{Data: append(make([]byte, 12), kinds[0], 0, 1), OrigLen: 15, Link: frame.LinkEthernet}})
 			if s.Book().Read().Out > before || kinds[0] != 8 {
@@ -73,7 +75,7 @@ func TestRemote(t *testing.T) {
 				t.Errorf("%+v", b.Frames)
 			}
 			b.Release()
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("no frame comes")
 		}
 	}

@@ -23,7 +23,7 @@ func (l *live) told(t *testing.T, s Shed) {
 	l.SetShed(s, func(time.Time) { close(done) })
 	select {
 	case <-done:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("not obeyed")
 	}
 }
@@ -88,7 +88,7 @@ func TestShedLive(t *testing.T) {
 // settled waits until that many frames have come.
 func (l *live) settled(t *testing.T, n int) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		if s := l.Book().Read(); s.Out+s.Dropped[DropKernel].N >= uint64(n) {
 			return
 		}
