@@ -11,14 +11,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"crosstap/internal/flow"
 	"crosstap/internal/flowproto/decode"
 	"crosstap/internal/flowproto/ipfix"
+	"crosstap/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 func TestParseTarget(t *testing.T) {
 	f := func(s string, want Target, back string) {
@@ -108,6 +108,9 @@ func records(n int) []flow.Record {
 	return recs
 }
 
+// patience is how long a test waits for what must happen.
+const patience = time.Minute
+
 // collector is a socket that decodes what comes.
 type collector struct {
 	conn      *net.UDPConn
@@ -125,6 +128,7 @@ func listen(t *testing.T, network, at string) *collector {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
+	_ = conn.(*net.UDPConn).SetReadBuffer(4 << 20)
 	return &collector{conn: conn.(*net.UDPConn), session: ipfix.NewSession(ipfix.Limits{})}
 }
 
@@ -134,12 +138,12 @@ func (c *collector) target(t *testing.T) Target {
 	return Target{Host: a.IP.String(), Port: uint16(a.Port), Domain: 5, Refresh: time.Minute}
 }
 
-// read decodes until there are n records, or nothing comes for a while.
+// read decodes until there are n records, or nothing comes for long.
 func (c *collector) read(t *testing.T, n int) {
 	t.Helper()
 	buf := make([]byte, 65536)
 	for len(c.recs) < n {
-		_ = c.conn.SetReadDeadline(time.Now().Add(3 * time.Second))
+		_ = c.conn.SetReadDeadline(time.Now().Add(patience))
 		size, err := c.conn.Read(buf)
 		if err != nil {
 			t.Fatalf("%d of %d records came: %v", len(c.recs), n, err)
@@ -232,7 +236,7 @@ func TestFlushAndKeepAlive(t *testing.T) {
 	c := listen(t, "udp4", "127.0.0.1:0")
 	l := start(t, t.Context(), config(c.target(t)))
 	buf := make([]byte, 2048)
-	_ = c.conn.SetReadDeadline(time.Now().Add(3 * time.Second))
+	_ = c.conn.SetReadDeadline(time.Now().Add(patience))
 	n, err := c.conn.Read(buf)
 	if err != nil {
 		t.Fatal(err)
@@ -248,11 +252,9 @@ func TestFlushAndKeepAlive(t *testing.T) {
 
 // Nobody listens: every message is refused, nothing waits, and a collector that comes later can decode.
 func TestRefusedThenThere(t *testing.T) {
-	c := listen(t, "udp4", "127.0.0.1:0")
-	target := c.target(t)
-	c.conn.Close()
+	target := local(IPFIX, testkit.Port(t))
 	l := start(t, t.Context(), config(target))
-	for end := time.Now().Add(10 * time.Second); l.Status()[0].Refused == 0 && time.Now().Before(end); {
+	for end := time.Now().Add(patience); l.Status()[0].Refused == 0 && time.Now().Before(end); {
 		l.in <- records(10)
 		time.Sleep(30 * time.Millisecond)
 	}
@@ -261,7 +263,7 @@ func TestRefusedThenThere(t *testing.T) {
 	}
 	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: int(target.Port)})
 	if err != nil {
-		t.Skipf("the port was taken by someone else: %v", err)
+		t.Fatal(err)
 	}
 	defer conn.Close()
 	var decoded atomic.Int64
@@ -276,7 +278,7 @@ func TestRefusedThenThere(t *testing.T) {
 			decoded.Add(int64(len(recs)))
 		}
 	}()
-	for deadline := time.Now().Add(20 * time.Second); decoded.Load() == 0 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); decoded.Load() == 0 && time.Now().Before(deadline); {
 		l.in <- records(10)
 		time.Sleep(50 * time.Millisecond)
 	}
@@ -325,7 +327,7 @@ func TestReportsWhatWasNotSent(t *testing.T) {
 	go func() { done <- e.Run(t.Context(), in) }()
 	for len(told) == 0 {
 		buf := make([]byte, 2048)
-		_ = c.conn.SetReadDeadline(time.Now().Add(3 * time.Second))
+		_ = c.conn.SetReadDeadline(time.Now().Add(patience))
 		n, err := c.conn.Read(buf)
 		if err != nil {
 			t.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -26,8 +25,8 @@ func TestNfcapdStoresOurExport(t *testing.T) {
 	nfcapd, nfdump := testkit.Tool(t, "nfcapd"), testkit.Tool(t, "nfdump")
 	f := func(p ipfix.Profile, src, dst string, proto, dstPort int) {
 		t.Helper()
-		dir, port := t.TempDir(), freePort(t)
-		cmd := exec.Command(nfcapd, "-b", "127.0.0.1", "-p", strconv.Itoa(port), "-w", dir, "-I", "test")
+		dir, port := t.TempDir(), testkit.Port(t)
+		cmd := exec.Command(nfcapd, "-b", "127.0.0.1", "-p", strconv.Itoa(port), "-w", dir, "-t", oneFile, "-I", "test")
 		stderr, err := cmd.StderrPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -95,6 +94,9 @@ func TestNfcapdStoresOurExport(t *testing.T) {
 	f(ipfix.VMware, "192.0.2.1", "192.0.2.2", 17, 4789)
 }
 
+// oneFile is an interval of nfcapd in seconds that does not end while a test runs: its intervals begin at multiples of it.
+const oneFile = "1000000000"
+
 // overlay returns n flows of a VXLAN tenant.
 func overlay(n int) []flow.Record {
 	recs := records(n)
@@ -111,14 +113,4 @@ func overlay(n int) []flow.Record {
 		}
 	}
 	return recs
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).Port
 }

@@ -21,7 +21,7 @@ func TestOpenSSLAndTshark(t *testing.T) {
 		t.Helper()
 		dir := t.TempDir()
 		certificates(t, dir)
-		port := freePort(t)
+		port := testkit.Port(t)
 		stream := filepath.Join(dir, "stream")
 		out, err := os.Create(stream)
 		if err != nil {
@@ -42,7 +42,7 @@ func TestOpenSSLAndTshark(t *testing.T) {
 		defer stdin.Close()
 		defer testkit.Guard(t, server.Process.Pid)()
 		defer func() { _ = server.Process.Kill() }() // when the test ends early
-		defer time.AfterFunc(time.Minute, func() { _ = server.Process.Kill() }).Stop()
+		defer time.AfterFunc(3*time.Minute, func() { _ = server.Process.Kill() }).Stop()
 		recs, want := mixed(500, true)
 		want.Flows = 0
 		target := Target{

@@ -63,7 +63,7 @@ func daemon(t *testing.T, port int, name string, args ...string) (stop func() st
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.WaitDelay = 20 * time.Second // for a plugin that outlives it
+	cmd.WaitDelay = patience // for a plugin that outlives it and has yet to write
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func daemon(t *testing.T, port int, name string, args ...string) (stop func() st
 		release()
 	})
 	want := fmt.Sprintf(":%04X ", port)
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	for deadline := time.Now().Add(patience); ; {
 		udp, _ := os.ReadFile("/proc/thread-self/net/udp")
 		udp6, _ := os.ReadFile("/proc/thread-self/net/udp6")
 		if strings.Contains(string(udp)+string(udp6), want) {
@@ -98,7 +98,8 @@ func daemon(t *testing.T, port int, name string, args ...string) (stop func() st
 func sendAll(t *testing.T, target Target, recs []flow.Record) {
 	t.Helper()
 	l := start(t, t.Context(), config(target))
-	for end := time.Now().Add(10 * time.Second); l.Status()[0].Messages == 0 && time.Now().Before(end); { // templates and options first
+	templates := target.Format != NetFlow5
+	for end := time.Now().Add(patience); templates && l.Status()[0].Messages == 0 && time.Now().Before(end); { // they come first
 		time.Sleep(time.Millisecond)
 	}
 	for i := 0; i < len(recs); i += 100 {
@@ -137,8 +138,8 @@ func TestNfcapdTotals(t *testing.T) {
 	t.Setenv("TZ", "UTC")
 	f := func(format Format, v6 bool) {
 		t.Helper()
-		dir, port := t.TempDir(), freePort(t)
-		stop := daemon(t, port, "nfcapd", "-b", "127.0.0.1", "-p", strconv.Itoa(port), "-w", dir, "-I", "test")
+		dir, port := t.TempDir(), testkit.Port(t)
+		stop := daemon(t, port, "nfcapd", "-b", "127.0.0.1", "-p", strconv.Itoa(port), "-w", dir, "-t", oneFile, "-I", "test")
 		recs, want := mixed(500, v6)
 		sendAll(t, local(format, port), recs)
 		said := stop()
@@ -209,7 +210,7 @@ func pmacct(t *testing.T, kind string, port int) (args []string, out string) {
 // waitFile waits for what a process writes after its parent has ended.
 func waitFile(t *testing.T, path string) {
 	t.Helper()
-	for range 3000 {
+	for range 6000 {
 		if st, err := os.Stat(path); err == nil && st.Size() > 0 {
 			time.Sleep(100 * time.Millisecond)
 			return
@@ -224,7 +225,7 @@ func TestNfacctdTotals(t *testing.T) {
 	f := func(name string, format Format, v6 bool) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			port := freePort(t)
+			port := testkit.Port(t)
 			args, out := pmacct(t, "nfacctd", port)
 			stop := daemon(t, port, "nfacctd", args...)
 			recs, want := mixed(500, v6)
@@ -295,14 +296,14 @@ func TestSFlowTotals(t *testing.T) {
 			t.Errorf("books: %+v", st)
 		}
 	}
-	dir, port := t.TempDir(), freePort(t)
-	stop := daemon(t, port, "sfcapd", "-b", "127.0.0.1", "-p", strconv.Itoa(port), "-w", dir, "-I", "test")
+	dir, port := t.TempDir(), testkit.Port(t)
+	stop := daemon(t, port, "sfcapd", "-b", "127.0.0.1", "-p", strconv.Itoa(port), "-w", dir, "-t", oneFile, "-I", "test")
 	agent(port)
 	said := stop()
 	if sum, _ := nfdumpTotals(t, dir); sum != want {
 		t.Errorf("sfcapd has %+v, want %+v: %s", sum, want, said)
 	}
-	port = freePort(t)
+	port = testkit.Port(t)
 	args, out := pmacct(t, "sfacctd", port)
 	stop = daemon(t, port, "sfacctd", args...)
 	agent(port)

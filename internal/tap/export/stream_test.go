@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/binary"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"math/big"
 	"net"
@@ -24,6 +25,7 @@ import (
 
 	"crosstap/internal/flow"
 	"crosstap/internal/flowproto/ipfix"
+	"crosstap/internal/testkit"
 )
 
 // streamCollector accepts connections one after the other and decodes each as a session of its own.
@@ -132,7 +134,7 @@ func (c *streamCollector) wait(n int) {
 // until waits for a condition.
 func (c *streamCollector) until(what string, is func() bool) {
 	c.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		c.mu.Lock()
 		ok := is()
 		c.mu.Unlock()
@@ -189,7 +191,7 @@ func TestStream(t *testing.T) {
 
 // While the collector is away records go to the disk, through the end of the process too; then they come in order and once.
 func TestSpoolOutlivesTheProcess(t *testing.T) {
-	c := listenTCP(t, "127.0.0.1:0", nil)
+	c := listenTCP(t, fmt.Sprintf("127.0.0.1:%d", testkit.Port(t)), nil)
 	target := c.target()
 	c.close()
 	cfg := config(target)
@@ -240,7 +242,7 @@ func TestConnectionBreaks(t *testing.T) {
 			c.hangUp()
 		}
 	}
-	for deadline := time.Now().Add(30 * time.Second); l.Books()[0].Read().Held > 0 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); l.Books()[0].Read().Held > 0 && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	st := l.Status()[0]
@@ -259,7 +261,7 @@ func TestConnectionBreaks(t *testing.T) {
 
 // A full spool takes no more, counts it, and keeps what it has.
 func TestSpoolFull(t *testing.T) {
-	c := listenTCP(t, "127.0.0.1:0", nil)
+	c := listenTCP(t, fmt.Sprintf("127.0.0.1:%d", testkit.Port(t)), nil)
 	target := c.target()
 	c.close()
 	cfg := config(target)
@@ -395,7 +397,7 @@ func TestTLS(t *testing.T) {
 	cfg.SpoolDir = t.TempDir()
 	l := start(t, t.Context(), cfg) // without a certificate of our own
 	l.in <- records(100)
-	for deadline := time.Now().Add(10 * time.Second); l.Status()[0].LastError == "" && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); l.Status()[0].LastError == "" && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	close(l.in)
