@@ -9,14 +9,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"crosstap/internal/ledger"
 
 	"crosstap/internal/flowproto"
+	"crosstap/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // start runs a listener; stop ends it and returns its final book.
 func start(t *testing.T, cfg Config, out chan Batch) (l *Listener, stop func() Status) {
