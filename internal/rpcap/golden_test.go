@@ -13,14 +13,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 	"golang.org/x/net/bpf"
 
 	"crosstap/internal/frame"
 	"crosstap/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // said is what one end of a recorded connection sent in one segment.
 type said struct {
@@ -109,7 +108,7 @@ func dial(t *testing.T, s *Server) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	return c
 }
 
@@ -201,7 +200,7 @@ func TestCapture(t *testing.T) {
 	other.Point = 1
 	s.Publish(append(frames, other))
 	got := make([]byte, len(data))
-	_ = feed.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = feed.SetReadDeadline(time.Now().Add(time.Minute))
 	if _, err := io.ReadFull(feed, got); err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +219,7 @@ func TestCapture(t *testing.T) {
 
 func waitCaptures(t *testing.T, s *Server, n int) {
 	t.Helper()
-	for range 2000 {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 		s.mu.RLock()
 		have := len(s.captures)
 		s.mu.RUnlock()

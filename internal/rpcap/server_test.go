@@ -245,9 +245,7 @@ func TestSlowClient(t *testing.T) {
 
 // TestLimits has clients that are too many, too quiet, too long and speak nonsense.
 func TestLimits(t *testing.T) {
-	s := serve(t, func(c *ServerConfig) {
-		c.MaxClients, c.LoginTimeout, c.IdleTimeout = 1, 50*time.Millisecond, 50*time.Millisecond
-	})
+	s := serve(t, func(c *ServerConfig) { c.MaxClients = 1 })
 	expect := func(c net.Conn, code Code) {
 		t.Helper()
 		h, _, err := readMessage(c, nil, maxReply)
@@ -258,13 +256,19 @@ func TestLimits(t *testing.T) {
 			t.Error("the connection stays")
 		}
 	}
-	first := dial(t, s)
-	_, _ = first.Write(message(msgAuth, 0, make([]byte, 8)))
-	if h, _, err := readMessage(first, nil, maxReply); err != nil || h.kind != msgAuth|reply {
-		t.Fatal(h, err)
+	login := func(s *Server) net.Conn {
+		t.Helper()
+		c := dial(t, s)
+		_, _ = c.Write(message(msgAuth, 0, make([]byte, 8)))
+		if h, _, err := readMessage(c, nil, maxReply); err != nil || h.kind != msgAuth|reply {
+			t.Fatal(h, err)
+		}
+		return c
 	}
+	login(s)
 	expect(dial(t, s), CodeHost)
-	expect(first, CodeIdle)
+	s = serve(t, func(c *ServerConfig) { c.IdleTimeout = 50 * time.Millisecond })
+	expect(login(s), CodeIdle)
 
 	s = serve(t, nil)
 	c := dial(t, s)

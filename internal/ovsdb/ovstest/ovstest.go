@@ -101,7 +101,7 @@ func (d *DB) Switch() {
 // Vsctl runs ovs-vsctl with the words of args, and returns what it prints.
 func (d *DB) Vsctl(args string) string {
 	d.tb.Helper()
-	return d.run("ovs-vsctl", append([]string{"--db=unix:" + d.Socket(), "--timeout=20"}, strings.Fields(args)...)...)
+	return d.run("ovs-vsctl", append([]string{"--db=unix:" + d.Socket(), "--timeout=60"}, strings.Fields(args)...)...)
 }
 
 // run runs a command of Open vSwitch in the namespace.
