@@ -71,6 +71,7 @@ func (s *Server) openClickHouse(ctx context.Context) (storage, error) {
 		return nil, err
 	}
 	cfg.FlushInterval, cfg.KeepFor, cfg.KeepRollups, cfg.QueryMemory, cfg.Log = s.cfg.Flush, s.cfg.Keep, s.cfg.KeepRollups, s.cfg.QueryMemory, s.cfg.Log
+	cfg.Inventory = &s.late
 	return clickhouse.Open(ctx, cfg)
 }
 

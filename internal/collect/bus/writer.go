@@ -35,6 +35,8 @@ type WriterConfig struct {
 	Store   Target
 	Workers int // that insert at a time, into a store that is not ordered; 2
 	Log     *slog.Logger
+
+	ackWait time.Duration // after what time without a sign a message goes to another writer; 15 s
 }
 
 // messages are what a writer counts.
@@ -68,6 +70,9 @@ func NewWriter(cfg WriterConfig) (*Writer, error) {
 	}
 	if cfg.Workers <= 0 {
 		cfg.Workers = 2
+	}
+	if cfg.ackWait <= 0 {
+		cfg.ackWait = defaultAckWait
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -267,14 +272,14 @@ func (w *Writer) take(ctx context.Context, msg jetstream.Msg, p store.Place, rec
 	return recs, nil
 }
 
-// ackWait is after what time without a sign a message goes to another writer: the one that had it was killed.
-const ackWait = 15 * time.Second
+// defaultAckWait is after what time without a sign a message goes to another writer: the one that had it was killed.
+const defaultAckWait = 15 * time.Second
 
 // keep tells the server that a message is being worked on, until the channel is closed.
-func keep(msg jetstream.Msg) chan struct{} {
+func (w *Writer) keep(msg jetstream.Msg) chan struct{} {
 	done := make(chan struct{})
 	go func() {
-		tick := time.NewTicker(ackWait / 3)
+		tick := time.NewTicker(w.cfg.ackWait / 3)
 		defer tick.Stop()
 		for {
 			select {
@@ -294,7 +299,7 @@ const consumerName = "writers"
 // shared takes messages beside other writers: each is confirmed when the store has it, and given to somebody else otherwise.
 func (w *Writer) shared(ctx context.Context, st jetstream.Stream, name string) error {
 	c, err := st.CreateOrUpdateConsumer(ctx, jetstream.ConsumerConfig{
-		Durable: consumerName, AckPolicy: jetstream.AckExplicitPolicy, AckWait: ackWait, MaxAckPending: 256, Description: "stores records",
+		Durable: consumerName, AckPolicy: jetstream.AckExplicitPolicy, AckWait: w.cfg.ackWait, MaxAckPending: 256, Description: "stores records",
 	})
 	if err != nil {
 		return fmt.Errorf("bus: consumer: %w", err)
@@ -316,7 +321,7 @@ func (w *Writer) shared(ctx context.Context, st jetstream.Stream, name string) e
 					if err != nil {
 						return err
 					}
-					done := keep(msg)
+					done := w.keep(msg)
 					recs, err = w.take(ctx, msg, place, recs[:0], texts)
 					close(done)
 					if err != nil {

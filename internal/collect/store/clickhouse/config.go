@@ -7,6 +7,10 @@
 //	flows        the rows (on a cluster: Distributed over flows_local)
 //	pairs_1h     roll-ups of hours that are over
 //	rolled       which roll-up of an hour is in force
+//	corrected    rows as they shall be, while rows are corrected
+//	corrections  which of them are in force
+//	looked       which hours agree with which version of the inventory
+//	turns        whose turn it is to settle hours
 //	gaps         notes about missing records
 //	migrations   the version of all this
 package clickhouse
@@ -24,6 +28,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"crosstap/internal/collect/store"
 )
 
 // Config says where the store is and how it behaves. A zero field means its default.
@@ -49,9 +55,12 @@ type Config struct {
 	QueryMemory  int64 // of one question on the server, bytes; 0 for the server's own limit
 	QueryThreads int   // of one question; 0 for the server's own choice
 
-	ReadOnly bool // only asks
-	Log      *slog.Logger
-	Now      func() time.Time
+	Inventory store.Inventory // what corrects stored rows; nil for none
+
+	SettleWait time.Duration // how long who settles hours waits for others, servers and views; 1 s and 5 s
+	ReadOnly   bool          // only asks
+	Log        *slog.Logger
+	Now        func() time.Time
 }
 
 // Scheme begins the URLs of such stores.

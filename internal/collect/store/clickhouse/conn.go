@@ -53,14 +53,14 @@ func (d *dialer) dialTo(ctx context.Context, addr, database string) (*ch.Client,
 }
 
 // everywhere runs a statement that changes tables: ON CLUSTER does the rest, or it is run on each server.
-func (d *dialer) everywhere(ctx context.Context, body string) error {
+func (d *dialer) everywhere(ctx context.Context, body string, settings ...ch.Setting) error {
 	servers := d.cfg.Addrs
 	run := func(c *ch.Client, err error) error {
 		if err != nil {
 			return err
 		}
 		defer c.Close()
-		if err := c.Do(ctx, ch.Query{Body: body, Settings: ddlSettings}); err != nil {
+		if err := c.Do(ctx, ch.Query{Body: body, Settings: append(ddlSettings[:len(ddlSettings):len(ddlSettings)], settings...)}); err != nil {
 			return fmt.Errorf("%.80s…: %w", body, plainError(err))
 		}
 		return nil

@@ -3,7 +3,6 @@ package clickhouse
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -16,7 +15,7 @@ import (
 // rollEvery is how often hours are looked at.
 const rollEvery = time.Minute
 
-// rollLoop rolls up hours that are over. Several processes may do it: each makes a whole roll-up of its own, and the newest is in force.
+// rollLoop settles hours that are over. Several processes may do it: one at a time.
 func (s *Store) rollLoop(ctx context.Context) {
 	defer s.ended.Done()
 	if s.cfg.RollAfter < 0 {
@@ -30,43 +29,26 @@ func (s *Store) rollLoop(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if err := s.rollAll(ctx, s.cfg.Now().Add(-s.cfg.RollAfter).UnixNano()); err != nil && ctx.Err() == nil {
-			s.cfg.Log.Warn("an hour is not rolled up yet", "store", s.cfg.String(), "error", err)
+		if _, err := s.settleOver(ctx, s.cfg.Now().Add(-s.cfg.RollAfter).UnixNano()); err != nil && ctx.Err() == nil {
+			s.cfg.Log.Warn("an hour is not settled yet", "store", s.cfg.String(), "error", err)
 		}
 	}
 }
 
-// rollAll rolls up every hour that ended before a time and has rows that its roll-up does not add up.
-func (s *Store) rollAll(ctx context.Context, beforeNS int64) error {
-	hours, err := s.readHours(ctx, -1<<62, beforeNS)
-	if err != nil {
-		return err
-	}
-	for _, h := range hours {
-		if h.valid() || h.rows == 0 || (h.atMS+hourMS)*1e6 > beforeNS && beforeNS < 1<<62 {
-			continue
-		}
-		if err := s.roll(ctx, h); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// rollWait bounds one roll-up.
+// rollWait bounds what is done in one turn; a turn is longer.
 const rollWait = 30 * time.Minute
 
 // roll makes the roll-up of an hour. Rows that are stored meanwhile make it void, and the next one adds them up too.
 func (s *Store) roll(ctx context.Context, h hour) error {
 	ctx, cancel := context.WithTimeout(ctx, rollWait)
 	defer cancel()
-	gen := uint64(s.cfg.Now().UnixNano())
+	gen := s.nextGen(h.gen)
 	names := make([]string, len(store.RollupColumns))
 	for i, c := range store.RollupColumns {
 		names[i] = c.Name
 	}
 	columns := strings.Join(names, ", ")
-	plan, err := dialect.Translate("SELECT "+columns+fmt.Sprintf(", %d::UBIGINT AS gen FROM ", gen)+store.RollupRows(askFlows, endsIn(h.atMS, h.atMS+hourMS), time.Hour), s.tables(), nil)
+	plan, err := dialect.Translate("SELECT "+columns+fmt.Sprintf(", %d::UBIGINT AS gen FROM ", gen)+store.RollupRows(askFlows, endsIn(h.atMS, h.atMS+hourMS), time.Hour), s.tables(nil), nil)
 	if err != nil {
 		return fmt.Errorf("roll-up: %w", err)
 	}
@@ -92,13 +74,4 @@ func (s *Store) roll(ctx context.Context, h hour) error {
 		return err
 	}
 	return s.dialer.everywhere(ctx, fmt.Sprintf("ALTER TABLE %s%s DELETE WHERE bucket = fromUnixTimestamp64Milli(toInt64(%d), 'UTC') AND gen < %d", s.ddl.local(rollupTable), s.ddl.on(), h.atMS, gen))
-}
-
-// addressText is the usual text of an address of 16 bytes, "" when it is not known.
-func addressText(b []byte) string {
-	a, ok := netip.AddrFromSlice(b)
-	if !ok || a.IsUnspecified() {
-		return ""
-	}
-	return a.Unmap().String()
 }

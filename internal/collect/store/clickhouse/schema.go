@@ -13,7 +13,7 @@ import (
 )
 
 // schemaVersion is the number of the last migration.
-const schemaVersion = 1
+const schemaVersion = 2
 
 // ErrNewerSchema says that a newer version of crosstap has changed the tables.
 var ErrNewerSchema = errors.New("the tables were changed by a newer version")
@@ -26,6 +26,11 @@ const (
 	rolledTable = "rolled"
 	gapsTable   = "gaps"
 	localSuffix = "_local"
+
+	correctedTable   = "corrected"
+	correctionsTable = "corrections"
+	lookedTable      = "looked"
+	turnsTable       = "turns"
 )
 
 // serverTypes are the types of the views' SQL on the server.
@@ -123,8 +128,23 @@ func (d ddl) first() []string {
 		"MergeTree", "", "PARTITION BY toYYYYMM(noted) ORDER BY (noted, from_ns) TTL toDateTime(noted) + toIntervalDay(400)", "rand()")...)
 }
 
+// second are the statements of version 2: tables for correcting rows, and rows that survive the loss of power.
+func (d ddl) second() []string {
+	rows := make([]string, 0, len(fields)+2)
+	for _, f := range fields {
+		rows = append(rows, f.name+" "+f.stored)
+	}
+	rows = append(rows, "row_key UInt64 CODEC(ZSTD(1))", "gen UInt64")
+	out := d.made(correctedTable, strings.Join(rows, ", "), "MergeTree", "", "PARTITION BY gen ORDER BY (flow_id, row_key)", "cityHash64(bitAnd(flow_id, 4294967295), src, dst)")
+	out = append(out, d.made(correctionsTable, "gen UInt64, hours Array(Int64), step UInt8, at DateTime64(3, 'UTC')", "MergeTree", "", "ORDER BY (gen, step) TTL toDateTime(at) + toIntervalDay(400)", "gen")...)
+	out = append(out, d.made(lookedTable, "hour Int64, version UInt64, rows UInt64, at DateTime('UTC')", "MergeTree", "", "ORDER BY (version, hour) TTL at + toIntervalDay(3)", "version")...)
+	// what is confirmed is on the disk
+	out = append(out, fmt.Sprintf("ALTER TABLE %s%s MODIFY SETTING fsync_after_insert = 1, fsync_part_directory = 1", d.local(flowsTable), d.on()))
+	return append(out, d.made(turnsTable, "id String, step UInt8, at DateTime64(3, 'UTC')", "MergeTree", "", "ORDER BY (at, id) TTL toDateTime(at) + toIntervalDay(1)", "1")...)
+}
+
 // migrations are the statements of each version, the first for 1.
-func (d ddl) migrations() [][]string { return [][]string{d.first()} }
+func (d ddl) migrations() [][]string { return [][]string{d.first(), d.second()} }
 
 // migrate brings the tables to our version. Every statement can be repeated, so that what was cut off is gone on with.
 func (s *Store) migrate(ctx context.Context) error {

@@ -53,6 +53,10 @@ type Store struct {
 	ended sync.WaitGroup
 	send  sync.Mutex // one sender of batches at a time
 
+	settling sync.Mutex // one at a time settles hours; it guards
+	lastGen  uint64     // of corrections and roll-ups
+	swept    time.Time  // when sealed hours were last looked at
+
 	mu       sync.Mutex
 	closed   bool
 	building *batch
@@ -61,8 +65,7 @@ type Store struct {
 	pending  int
 	taken    uint64
 	settled  uint64
-	room     chan struct{} // closed and replaced when pending shrinks
-	done     chan struct{} // closed and replaced after each attempt to store
+	room     store.Room // made when pending shrinks
 	shed     map[int]store.Gap
 	notes    []store.Gap // not stored yet
 	lastErr  error
@@ -84,7 +87,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	s := &Store{
 		cfg: cfg, ddl: ddl{cfg}, dialer: &dialer{cfg: cfg}, book: ledger.New("store", ledger.Records, dropReasons...), wake: make(chan struct{}, 1),
-		room: make(chan struct{}), done: make(chan struct{}), shed: map[int]store.Gap{}, stop: func() {},
+		shed: map[int]store.Gap{}, stop: func() {},
 	}
 	s.db = sql.OpenDB(&connector{s.dialer, questionSettings(cfg)})
 	s.db.SetMaxOpenConns(8)
@@ -183,13 +186,13 @@ func (s *Store) Append(ctx context.Context, recs []flow.Record) error {
 			recs = recs[n:]
 			continue
 		}
-		if err := s.waitForRoomLocked(ctx); err != nil {
+		if err := s.room.WaitLocked(ctx, &s.mu, s.cfg.AppendWait); err != nil {
 			reason := dropSlow
 			if s.lastErr != nil {
 				reason = dropServer
 			}
 			s.shedLocked(recs, reason)
-			if errors.Is(err, errNoRoom) {
+			if errors.Is(err, store.ErrNoRoom) {
 				return nil
 			}
 			return err
@@ -198,10 +201,7 @@ func (s *Store) Append(ctx context.Context, recs []flow.Record) error {
 	return nil
 }
 
-var (
-	errNoRoom   = errors.New("no room")
-	errReadOnly = errors.New("clickhouse: the store is open for reading only")
-)
+var errReadOnly = errors.New("clickhouse: the store is open for reading only")
 
 func (s *Store) newBatchLocked() *batch {
 	b := &batch{token: uuid.NewString(), fromNS: 1<<63 - 1, toNS: -1 << 63}
@@ -232,23 +232,6 @@ func (s *Store) wakeFlusher() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
-	}
-}
-
-// waitForRoomLocked gives the mutex away until rows have been stored, AppendWait is over or ctx ends.
-func (s *Store) waitForRoomLocked(ctx context.Context) error {
-	room := s.room
-	s.mu.Unlock()
-	defer s.mu.Lock()
-	patience := time.NewTimer(s.cfg.AppendWait)
-	defer patience.Stop()
-	select {
-	case <-room:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-patience.C:
-		return errNoRoom
 	}
 }
 
@@ -373,8 +356,7 @@ func (s *Store) settle(b *batch) {
 	if len(s.spare) < 2 {
 		s.spare = append(s.spare, b.block)
 	}
-	close(s.room)
-	s.room = make(chan struct{})
+	s.room.FreeLocked()
 }
 
 // afterFlush tells those who wait.
@@ -388,8 +370,6 @@ func (s *Store) afterFlush(err error) {
 		s.cfg.Log.Info("records are stored again", "store", s.cfg.String())
 	}
 	s.lastErr = err
-	close(s.done)
-	s.done = make(chan struct{})
 }
 
 // Flush implements store.Store.
@@ -462,17 +442,30 @@ func (s *Store) Ordered() bool { return false }
 // Position implements store.Placer: the server knows what it has.
 func (s *Store) Position(string) uint64 { return 0 }
 
-// Settle stores what was appended and rolls up every hour.
+// Settle stores what was appended and settles every hour, when it is its turn.
 func (s *Store) Settle(ctx context.Context) error {
 	if err := s.Flush(ctx); err != nil {
 		return err
 	}
-	if err := s.rollAll(ctx, 1<<62); err != nil {
-		return err
+	for {
+		done, err := s.settleOver(ctx, 1<<62)
+		if err != nil {
+			return fmt.Errorf("clickhouse: settle: %w", err)
+		}
+		if done {
+			s.readStats(ctx)
+			return nil
+		}
+		select {
+		case <-time.After(settleAgain):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	s.readStats(ctx)
-	return nil
 }
+
+// settleAgain is after what time Settle asks for a turn again.
+const settleAgain = 2 * time.Second
 
 const closeWait = 30 * time.Second
 

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -42,12 +41,15 @@ type view struct {
 	oldest, newest int64
 	any            bool
 	pending        int
+	fromMS         int64
+	made           time.Time
+	begun          []begun // corrections in force
 }
 
 // View implements store.Reader.
 func (s *Store) View(ctx context.Context, fromNS, toNS int64) (store.View, error) {
 	s.mu.Lock()
-	v := &view{s: s, pending: s.pending}
+	v := &view{s: s, pending: s.pending, fromMS: floorMS(fromNS), made: time.Now()}
 	closed := s.closed
 	for _, g := range append(slices.Clone(s.notes), unnoted(s.shed)...) {
 		if g.ToNS >= fromNS && g.FromNS < toNS {
@@ -59,6 +61,9 @@ func (s *Store) View(ctx context.Context, fromNS, toNS int64) (store.View, error
 		return nil, ErrClosed
 	}
 	var err error
+	if v.begun, err = s.corrections(ctx, v.fromMS, 1<<62); err != nil { // rows that begin in the range may end long after
+		return nil, fmt.Errorf("clickhouse: corrections: %w", err)
+	}
 	if v.hours, err = s.readHours(ctx, fromNS, toNS); err != nil {
 		return nil, fmt.Errorf("clickhouse: hours: %w", err)
 	}
@@ -217,22 +222,25 @@ func endsIn(from, to int64) string {
 	return fmt.Sprintf("t_end >= make_timestamp_ms(%d) AND t_end < make_timestamp_ms(%d)", from, to)
 }
 
-// tables are those that questions may name.
-func (s *Store) tables() map[string]dialect.Table {
+// tables are those that questions may name, with corrections that are in force.
+func (s *Store) tables(corrections []begun) map[string]dialect.Table {
 	sums := []dialect.Column{{Name: "gen", Type: "UBIGINT"}}
 	for _, c := range store.RollupColumns {
 		sums = append(sums, dialect.Column{Name: c.Name, Type: c.Type})
 	}
 	return map[string]dialect.Table{
-		askFlows: {SQL: s.ddl.table(flowsTable), Columns: flowColumns}, askSums: {SQL: s.ddl.table(rollupTable), Columns: sums},
+		askFlows: {SQL: s.ddl.overlaid(corrections), Columns: flowColumns}, askSums: {SQL: s.ddl.table(rollupTable), Columns: sums},
 	}
 }
 
 // Query implements store.View.
 func (v *view) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	plan, err := dialect.Translate(query, v.s.tables(), types(args))
+	plan, err := dialect.Translate(query, v.s.tables(v.begun), types(args))
 	if err != nil {
 		return nil, fmt.Errorf("clickhouse: query: %w", err)
+	}
+	if err := v.fresh(ctx); err != nil {
+		return nil, err
 	}
 	rows, err := v.s.db.QueryContext(ctx, plan.SQL, append([]any{plan.Steps}, args...)...)
 	if err != nil {
@@ -242,6 +250,22 @@ func (v *view) Query(ctx context.Context, query string, args ...any) (*sql.Rows,
 		return nil, fmt.Errorf("clickhouse: query: %w", err)
 	}
 	return rows, nil
+}
+
+// fresh gives store.ErrStale when rows of the range have come to be corrected since the view was made, or are so no longer.
+func (v *view) fresh(ctx context.Context) error {
+	if time.Since(v.made) < v.s.cfg.grace()/2 {
+		return nil
+	}
+	now, err := v.s.corrections(ctx, v.fromMS, 1<<62)
+	if err != nil {
+		return fmt.Errorf("clickhouse: corrections: %w", err)
+	}
+	if !slices.EqualFunc(now, v.begun, func(a, b begun) bool { return a.gen == b.gen }) {
+		return fmt.Errorf("clickhouse: %w: rows are being corrected", store.ErrStale)
+	}
+	v.made = time.Now()
+	return nil
 }
 
 func (v *view) Gaps() []store.Gap { return v.gaps }
@@ -288,7 +312,7 @@ func (s *Store) SQL(ctx context.Context, q store.SQLQuery) (a store.SQLAnswer, e
 	views := fmt.Sprintf(`WITH flows AS NOT MATERIALIZED (SELECT * FROM %s WHERE %s), canonical AS NOT MATERIALIZED (SELECT * FROM flows WHERE (marks & 1) <> 0),
 pairs_1h AS NOT MATERIALIZED (SELECT * FROM %s) SELECT * FROM (
 `, askFlows, endsIn(from, to), one.Rollup(time.Hour, from*1e6, to*1e6))
-	plan, err := dialect.Translate(views+text+fmt.Sprintf("\n) AS answer LIMIT %d", q.Rows+1), s.tables(), nil)
+	plan, err := dialect.Translate(views+text+fmt.Sprintf("\n) AS answer LIMIT %d", q.Rows+1), s.tables(one.(*view).begun), nil) //nolint:forcetypeassert // ours
 	if err != nil {
 		var e *dialect.Error
 		if errors.As(err, &e) {
@@ -304,7 +328,7 @@ pairs_1h AS NOT MATERIALIZED (SELECT * FROM %s) SELECT * FROM (
 		return a, sqlMistake(err)
 	}
 	defer rows.Close()
-	return readAnswer(rows, plan, q.Rows)
+	return store.ReadAnswer(rows, q.Rows, kinds(plan))
 }
 
 // Limits of questions in SQL.
@@ -322,58 +346,12 @@ func knownTables(err error) bool {
 
 func sqlMistake(err error) error { return &store.SQLError{Message: err.Error()} }
 
-// readAnswer reads at most limit rows.
-func readAnswer(rows *sql.Rows, plan dialect.Plan, limit int) (a store.SQLAnswer, err error) {
-	types, err := rows.ColumnTypes()
-	if err != nil {
-		return a, sqlMistake(err)
-	}
-	a.Rows = [][]any{}
-	for i, t := range types {
-		kind := t.DatabaseTypeName()
+// kinds names the types of an answer's columns in the views' SQL.
+func kinds(plan dialect.Plan) func(int, *sql.ColumnType) string {
+	return func(i int, t *sql.ColumnType) string {
 		if i < len(plan.Columns) && plan.Columns[i].Type != "" {
-			kind = plan.Columns[i].Type
+			return plan.Columns[i].Type
 		}
-		a.Columns = append(a.Columns, store.SQLColumn{Name: t.Name(), Type: kind})
+		return t.DatabaseTypeName()
 	}
-	for rows.Next() {
-		if len(a.Rows) == limit {
-			a.Truncated = true
-			return a, nil
-		}
-		row, into := make([]any, len(types)), make([]any, len(types))
-		for i := range row {
-			into[i] = &row[i]
-		}
-		if err := rows.Scan(into...); err != nil {
-			return a, sqlMistake(err)
-		}
-		for i := range row {
-			row[i] = plain(row[i], a.Columns[i].Type)
-		}
-		a.Rows = append(a.Rows, row)
-	}
-	if err := rows.Err(); err != nil {
-		return a, sqlMistake(err)
-	}
-	return a, nil
-}
-
-// plain makes a value one that JSON can say.
-func plain(v any, kind string) any {
-	switch v := v.(type) {
-	case int64:
-		if kind == "BOOLEAN" {
-			return v != 0
-		}
-	case float64:
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return nil
-		}
-	case time.Time:
-		return v.UTC().Format("2006-01-02T15:04:05.999Z07:00")
-	case []byte:
-		return addressText(v)
-	}
-	return v
 }

@@ -1,11 +1,11 @@
 package segment
 
 import (
-	"cmp"
 	"errors"
 	"os"
 	"slices"
 
+	"crosstap/internal/collect/store/elect"
 	"crosstap/internal/flow"
 )
 
@@ -13,32 +13,12 @@ import (
 // election is provisional; here it is settled for an hour. The best observer of a flow keeps all its
 // rows; another one's row counts only where no better observer was.
 
-// electRow are the columns that decide.
-type electRow struct {
-	FlowID     uint64
-	ObserverID uint64
-	TStart     int64
-	TEnd       int64
-	Sampling   uint32
-	Marks      uint16
-	Direction  uint8
-	Role       uint8
-	known      uint32 // number of what the row knows, in fills
-}
-
-// candidate is a row in the election.
-type candidate struct {
-	electRow
-	file, at int32 // file < 0: a canonical row of a neighbouring hour; it is settled
-	was      bool
-}
+// candidate is a row in the election. Its File is the number of the file, At the place in it.
+type candidate = elect.Row
 
 // electionRows bounds the candidates in memory; more are elected in several passes over the files, each for a part
 // of the flows.
 const electionRows = 1 << 20
-
-// slackMS bridges what clocks and timers of two observers differ.
-const slackMS = 1000
 
 // electHour settles the canonical rows of files; context are files of the hours beside, of which
 // canonical rows that reach into the hour count as settled. It returns one bitmap for each file,
@@ -58,29 +38,29 @@ func (s *Store) electHour(files, context []file) (bits []bitmap, flips []int, kn
 		all := make([]candidate, 0, total/int64(passes)+total/int64(passes)/16+16) // and those of hours beside
 		fill := newFills()
 		fill.flows = flows
-		take := func(number int, want func(*electRow) bool) func(int, *electRow) {
-			return func(at int, r *electRow) {
-				was := r.Marks&uint16(flow.MarkCanonical) != 0
+		take := func(number int, want func(*candidate) bool) func(int, *candidate) {
+			return func(at int, r *candidate) {
+				r.File, r.At, r.Was = int32(number), int32(at), r.Marks&uint16(flow.MarkCanonical) != 0
 				switch {
 				case r.FlowID%passes != pass:
 				case r.FlowID == 0:
-					bits[number].put(at, was) // not merged with anything
+					bits[number].put(at, r.Was) // not merged with anything
 				case want(r):
-					all = append(all, candidate{*r, int32(number), int32(at), was})
+					all = append(all, *r)
 				}
 			}
 		}
 		for i, f := range files {
-			if err := s.readElection(f, fill, take(i, func(*electRow) bool { return true })); err != nil {
+			if err := s.readElection(f, fill, take(i, func(*candidate) bool { return true })); err != nil {
 				return nil, nil, nil, err
 			}
 		}
 		for _, f := range context {
-			beside := func(r *electRow) bool {
-				return r.FlowID != 0 && r.Marks&uint16(flow.MarkCanonical) != 0 && r.TEnd >= from-slackMS
+			beside := func(r *candidate) bool {
+				return r.FlowID != 0 && r.Marks&uint16(flow.MarkCanonical) != 0 && r.TEnd >= from-elect.SlackMS
 			}
 			keep := take(-1, beside)
-			if err := s.readElection(f, nil, func(at int, r *electRow) {
+			if err := s.readElection(f, nil, func(at int, r *candidate) {
 				if beside(r) {
 					keep(at, r)
 				}
@@ -89,10 +69,10 @@ func (s *Store) electHour(files, context []file) (bits []bitmap, flips []int, kn
 			}
 		}
 		byFlow(all, func(rows []candidate) {
-			electFlow(rows, func(c *candidate, canonical bool) {
-				bits[c.file].put(int(c.at), canonical)
-				if canonical != c.was {
-					flips[c.file]++
+			elect.Flow(rows, func(c *candidate, canonical bool) {
+				bits[c.File].put(int(c.At), canonical)
+				if canonical != c.Was {
+					flips[c.File]++
 				}
 			})
 			fill.see(rows)
@@ -108,7 +88,7 @@ var (
 )
 
 // readElection calls each with the deciding columns of every row, and numbers what the rows know when fill is given.
-func (s *Store) readElection(f file, fill *fills, each func(int, *electRow)) error {
+func (s *Store) readElection(f file, fill *fills, each func(int, *candidate)) error {
 	in, err := os.Open(s.path(f.Name))
 	if err != nil {
 		return &damagedError{f, err}
@@ -122,9 +102,10 @@ func (s *Store) readElection(f file, fill *fills, each func(int, *electRow)) err
 		if at >= int(f.Rows) {
 			return errors.New("more rows than its footer says")
 		}
-		e := electRow{r.flowID(), r.ObserverID, r.tStart(), r.TEnd, r.Sampling, r.Marks, r.Direction, r.Role, 0}
+		e := candidate{FlowID: r.flowID(), ObserverID: r.ObserverID, TStart: r.tStart(), TEnd: r.TEnd, Sampling: r.Sampling, Marks: r.Marks,
+			Direction: r.Direction, Role: r.Role}
 		if fill != nil {
-			e.known = fill.add(r)
+			e.Known = fill.add(r)
 		}
 		each(at, &e)
 		at++
@@ -134,11 +115,6 @@ func (s *Store) readElection(f file, fill *fills, each func(int, *electRow)) err
 		return &damagedError{f, err}
 	}
 	return nil
-}
-
-// elect decides about the rows of many flows.
-func elect(all []candidate, decide func(*candidate, bool)) {
-	byFlow(all, func(rows []candidate) { electFlow(rows, decide) })
 }
 
 // byFlow calls each with the rows of every flow; it may change their order, and does not keep them.
@@ -157,144 +133,4 @@ func byFlow(all []candidate, each func([]candidate)) {
 		}
 		each(rows)
 	}
-}
-
-// place is one observer's view of one direction: what can be elected as a whole.
-type place struct {
-	sampled   bool
-	role      uint8
-	direction uint8
-	observer  uint64
-}
-
-func (c *candidate) place() place {
-	return place{c.Sampling > 1, roleRank(c.Role), directionRank(c.Direction), c.ObserverID}
-}
-
-// comparePlaces: unsampled first, then the best role, ingress before egress.
-func comparePlaces(a, b place) int {
-	if a.sampled != b.sampled {
-		if b.sampled {
-			return -1
-		}
-		return 1
-	}
-	return cmp.Or(cmp.Compare(a.role, b.role), cmp.Compare(a.direction, b.direction), cmp.Compare(a.observer, b.observer))
-}
-
-// roleRank: roles are numbered best first, except that the unknown one is last.
-func roleRank(r uint8) uint8 { return r - 1 }
-
-// directionRank: ingress, then not known, then egress.
-func directionRank(d uint8) uint8 {
-	switch d {
-	case 0:
-		return 0
-	case 1:
-		return 2
-	}
-	return 1
-}
-
-// electFlow decides about the rows of one flow, best place first.
-func electFlow(rows []candidate, decide func(*candidate, bool)) {
-	if len(rows) == 1 { // most flows
-		if rows[0].file >= 0 {
-			decide(&rows[0], true)
-		}
-		return
-	}
-	slices.SortFunc(rows, func(a, b candidate) int {
-		if (a.file < 0) != (b.file < 0) {
-			return cmp.Compare(min(a.file, 0), min(b.file, 0)) // what is settled comes first
-		}
-		return cmp.Or(comparePlaces(a.place(), b.place()), cmp.Compare(a.TStart, b.TStart), cmp.Compare(a.TEnd, b.TEnd), cmp.Compare(a.file, b.file), cmp.Compare(a.at, b.at))
-	})
-	var settled map[place]cover // by place, without what samples differently
-	var elected cover
-	for len(rows) > 0 {
-		n := 1
-		for n < len(rows) && (rows[n].file < 0) == (rows[0].file < 0) && rows[n].place() == rows[0].place() {
-			n++
-		}
-		if rows[0].file < 0 {
-			if settled == nil {
-				settled = map[place]cover{}
-			}
-			settled[rows[0].place()] = cover(nil).with(rows[:n])
-		} else if kept := electPlace(rows[:n], elected.and(settled, rows[0].place()), decide); n < len(rows) {
-			elected = elected.with(kept)
-		}
-		rows = rows[n:]
-	}
-}
-
-// electPlace keeps the rows of one place that better ones have not covered, and returns them.
-func electPlace(rows []candidate, covered cover, decide func(*candidate, bool)) []candidate {
-	kept := rows[:0:0]
-	for i := range rows {
-		c := &rows[i]
-		canonical := !covered.mostOf(c.TStart, c.TEnd)
-		if canonical {
-			kept = append(kept, *c)
-		}
-		decide(c, canonical)
-	}
-	return kept
-}
-
-// cover is time covered by canonical rows, widened by the slack: disjoint stretches in order.
-type cover []stretch
-
-type stretch struct{ from, to int64 }
-
-// with adds the time of rows.
-func (v cover) with(rows []candidate) cover {
-	all := slices.Clone(v)
-	for i := range rows {
-		all = append(all, stretch{rows[i].TStart - slackMS, max(rows[i].TEnd, rows[i].TStart) + slackMS})
-	}
-	return all.joined()
-}
-
-// and adds what other places have settled; a place does not cover its own rows.
-func (v cover) and(settled map[place]cover, own place) cover {
-	if len(settled) == 0 {
-		return v
-	}
-	all := slices.Clone(v)
-	for p, c := range settled {
-		if p.observer != own.observer || p.direction != own.direction {
-			all = append(all, c...)
-		}
-	}
-	return all.joined()
-}
-
-// joined sorts the stretches and joins those that touch.
-func (v cover) joined() cover {
-	slices.SortFunc(v, func(a, b stretch) int { return cmp.Compare(a.from, b.from) })
-	out := v[:0]
-	for _, s := range v {
-		if n := len(out); n > 0 && s.from <= out[n-1].to {
-			out[n-1].to = max(out[n-1].to, s.to)
-			continue
-		}
-		out = append(out, s)
-	}
-	return out
-}
-
-// mostOf reports whether half or more of a row's time is covered. A row without duration is covered when
-// its moment is.
-func (v cover) mostOf(from, to int64) bool {
-	i, _ := slices.BinarySearchFunc(v, from, func(s stretch, t int64) int { return cmp.Compare(s.to, t) })
-	var sum int64
-	for ; i < len(v) && v[i].from <= to; i++ {
-		if from >= to {
-			return true
-		}
-		sum += min(to, v[i].to) - max(from, v[i].from)
-	}
-	return from < to && 2*sum >= to-from
 }

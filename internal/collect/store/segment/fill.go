@@ -75,7 +75,7 @@ func (f *fills) add(r *row) uint32 {
 // see takes the rows of a flow.
 func (f *fills) see(rows []candidate) {
 	for i := range rows {
-		if rows[i].known != rows[0].known {
+		if rows[i].Known != rows[0].Known {
 			f.flow(rows)
 			return
 		}
@@ -97,10 +97,10 @@ func (f *fills) flow(rows []candidate) {
 	}
 	for i := range rows {
 		c := &rows[i]
-		if c.file < 0 {
+		if c.File < 0 {
 			continue
 		}
-		k := &f.all[c.known]
+		k := &f.all[c.Known]
 		if k.segment != 0 && later(segmentField, c) {
 			best.segment = k.segment
 		}
@@ -119,10 +119,10 @@ func (f *fills) flow(rows []candidate) {
 		}
 	}
 	for i := range rows {
-		if rows[i].file < 0 {
+		if rows[i].File < 0 {
 			continue
 		}
-		if k := f.all[rows[i].known]; f.lacks(k, &best) {
+		if k := f.all[rows[i].Known]; f.lacks(k, &best) {
 			if f.same[best] == nil {
 				f.same[best] = &best
 			}

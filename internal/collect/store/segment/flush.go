@@ -97,8 +97,7 @@ func (s *Store) settle(batch []flow.Record) {
 	if len(s.spare) < 2 { // what it holds is few strings, and will be overwritten
 		s.spare = append(s.spare, batch[:0])
 	}
-	close(s.room)
-	s.room = make(chan struct{})
+	s.room.FreeLocked()
 }
 
 // afterFlush tells those who wait and saves the notes.

@@ -42,7 +42,7 @@ func (s *Store) AppendPlaced(ctx context.Context, recs []flow.Record, p store.Pl
 		return nil
 	}
 	for s.pending > 0 && s.pending+len(recs) > s.cfg.MaxPending {
-		if err := s.waitForRoomLocked(ctx); err != nil && !errors.Is(err, errNoRoom) {
+		if err := s.waitForRoomLocked(ctx); err != nil && !errors.Is(err, store.ErrNoRoom) {
 			return err
 		}
 		if s.closed {

@@ -78,11 +78,11 @@ type Store struct {
 	places    []map[string]uint64 // of full: the last places of streams in each
 	open      map[string]uint64   // the same of building
 	spare     [][]flow.Record
-	usual     int           // rows in the last batch
-	pending   int           // rows in building and full
-	taken     uint64        // rows ever taken by Append
-	settled   uint64        // of taken: durable or shed, in order
-	room      chan struct{} // closed and replaced when pending shrinks
+	usual     int        // rows in the last batch
+	pending   int        // rows in building and full
+	taken     uint64     // rows ever taken by Append
+	settled   uint64     // of taken: durable or shed, in order
+	room      store.Room // made when pending shrinks
 	waiters   []waiter
 	shed      map[int]store.Gap // not noted yet, by reason
 	lastErr   error             // of the last flush
@@ -118,7 +118,7 @@ func Open(cfg Config) (*Store, error) {
 		cfg: cfg, table: filepath.Join(abs, "flows", "v1"), rollups: filepath.Join(abs, rollupDir, "v1"),
 		book: ledger.New("store", ledger.Records, dropReasons...),
 		wake: make(chan struct{}, 1), tidy: make(chan struct{}, 1), stop: make(chan struct{}),
-		diskSpace: diskSpace, room: make(chan struct{}), shed: map[int]store.Gap{}, pins: map[string]int{},
+		diskSpace: diskSpace, shed: map[int]store.Gap{}, pins: map[string]int{},
 	}
 	open := s.openForWriting
 	if cfg.ReadOnly {
@@ -191,7 +191,7 @@ func (s *Store) Append(ctx context.Context, recs []flow.Record) error {
 		}
 		if err := s.waitForRoomLocked(ctx); err != nil {
 			s.shedLocked(recs, s.shedReasonLocked())
-			if errors.Is(err, errNoRoom) {
+			if errors.Is(err, store.ErrNoRoom) {
 				return nil
 			}
 			return err
@@ -224,27 +224,13 @@ func (s *Store) spareLocked() []flow.Record {
 	return make([]flow.Record, 0, min(s.cfg.FlushRows, max(s.usual, 1024)))
 }
 
-var errNoRoom = errors.New("no room")
-
 // waitForRoomLocked gives the mutex away until rows have been written, AppendWait is over or ctx ends.
 // While the disk refuses everything there is no point in waiting.
 func (s *Store) waitForRoomLocked(ctx context.Context) error {
 	if s.lastErr != nil {
-		return errNoRoom
+		return store.ErrNoRoom
 	}
-	room := s.room
-	s.mu.Unlock()
-	defer s.mu.Lock()
-	patience := time.NewTimer(s.cfg.AppendWait)
-	defer patience.Stop()
-	select {
-	case <-room:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-patience.C:
-		return errNoRoom
-	}
+	return s.room.WaitLocked(ctx, &s.mu, s.cfg.AppendWait)
 }
 
 func (s *Store) shedReasonLocked() int {

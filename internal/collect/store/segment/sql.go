@@ -5,9 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"math"
-	"math/big"
-	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -74,7 +71,7 @@ func (s *Store) answerSQL(ctx context.Context, v *view, q store.SQLQuery) (a sto
 		return a, sqlMistake(err)
 	}
 	defer rows.Close()
-	return readAnswer(rows, q.Rows)
+	return store.ReadAnswer(rows, q.Rows, typeName)
 }
 
 // sqlViews are the statements that make what questions may ask.
@@ -117,71 +114,5 @@ func onlySelect(ctx context.Context, db *sql.DB, text string) (string, error) {
 // sqlMistake tells the engine's complaint without its source of error.
 func sqlMistake(err error) error { return &store.SQLError{Message: err.Error()} }
 
-// readAnswer reads at most limit rows.
-func readAnswer(rows *sql.Rows, limit int) (a store.SQLAnswer, err error) {
-	types, err := rows.ColumnTypes()
-	if err != nil {
-		return a, sqlMistake(err)
-	}
-	a.Rows = [][]any{}
-	for _, t := range types {
-		a.Columns = append(a.Columns, store.SQLColumn{Name: t.Name(), Type: t.DatabaseTypeName()})
-	}
-	for rows.Next() {
-		if len(a.Rows) == limit {
-			a.Truncated = true
-			return a, nil
-		}
-		row := make([]any, len(types))
-		into := make([]any, len(types))
-		for i := range row {
-			into[i] = &row[i]
-		}
-		if err := rows.Scan(into...); err != nil {
-			return a, sqlMistake(err)
-		}
-		for i := range row {
-			row[i] = plain(row[i], a.Columns[i].Type)
-		}
-		a.Rows = append(a.Rows, row)
-	}
-	if err := rows.Err(); err != nil {
-		return a, sqlMistake(err)
-	}
-	return a, nil
-}
-
-// plain makes a value one that JSON can say.
-func plain(v any, sqlType string) any {
-	switch v := v.(type) {
-	case nil, bool, string, int64, uint64:
-		return v
-	case int8, int16, int32, int, uint8, uint16, uint32, uint:
-		return v
-	case float32:
-		return plain(float64(v), sqlType)
-	case float64:
-		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return nil
-		}
-		return v
-	case *big.Int:
-		if v.IsInt64() {
-			return v.Int64()
-		}
-		return v.String()
-	case time.Time:
-		return v.UTC().Format("2006-01-02T15:04:05.999Z07:00")
-	case []byte:
-		if sqlType == "UUID" && len(v) == 16 {
-			if a := netip.AddrFrom16([16]byte(v)).Unmap(); !a.IsUnspecified() {
-				return a.String()
-			}
-			return ""
-		}
-		return fmt.Sprintf("%x", v)
-	case fmt.Stringer:
-		return v.String()
-	}
-	return fmt.Sprint(v)
-}
+// typeName is the engine's name for the type of a column.
+func typeName(_ int, t *sql.ColumnType) string { return t.DatabaseTypeName() }

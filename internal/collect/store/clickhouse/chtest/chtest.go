@@ -5,6 +5,7 @@ package chtest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -67,22 +68,50 @@ type Server struct {
 	out          bytes.Buffer
 }
 
+// build makes a server in a folder, which is not started yet. config is its configuration in XML, "" for none.
+func build(dir, config string) (*Server, error) {
+	s := &Server{lib: library(), Dir: dir, config: config}
+	switch {
+	case runtime.GOOS != "linux" || runtime.GOARCH != "amd64":
+		return nil, errors.New("libchdb is tried on Linux on amd64 only")
+	case s.lib == "":
+		return nil, errors.New("libchdb is not installed (make deps, or CROSSTAP_LIBCHDB=…/libchdb.so)")
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	s.Addr, s.program = fmt.Sprintf("127.0.0.1:%d", port), filepath.Join(dir, "chhost")
+	cc := exec.Command("gcc", "-x", "c", "-o", s.program, "-", "-ldl")
+	cc.Stdin = bytes.NewBufferString(host)
+	if out, err := cc.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("%w: %s", err, out)
+	}
+	return s, nil
+}
+
+// Launch starts a server in a folder, for programs that are no tests. Kill ends it.
+func Launch(dir, config string) (*Server, error) {
+	s, err := build(dir, config)
+	if err == nil {
+		err = s.start()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("chtest: %w", err)
+	}
+	return s, nil
+}
+
 // New gives a server that is not started yet. config is its configuration in XML, "" for none; %d is no verb there.
 func New(t testing.TB, config string) *Server {
 	t.Helper()
-	lib := library()
-	switch {
-	case runtime.GOOS != "linux" || runtime.GOARCH != "amd64":
-		testkit.Missing(t, "libchdb is tried on Linux on amd64 only")
-	case lib == "":
-		testkit.Missing(t, "libchdb is not installed (make deps, or CROSSTAP_LIBCHDB=…/libchdb.so)")
+	if library() == "" || runtime.GOOS != "linux" || runtime.GOARCH != "amd64" {
+		testkit.Missing(t, "libchdb is not installed (make deps, or CROSSTAP_LIBCHDB=…/libchdb.so), or not for this machine")
 	}
-	s := &Server{lib: lib, Dir: t.TempDir(), config: config, Addr: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
-	s.program = filepath.Join(s.Dir, "chhost")
-	cc := exec.Command(testkit.Tool(t, "gcc"), "-x", "c", "-o", s.program, "-", "-ldl")
-	cc.Stdin = bytes.NewBufferString(host)
-	if out, err := cc.CombinedOutput(); err != nil {
-		t.Fatalf("chtest: %v: %s", err, out)
+	testkit.Tool(t, "gcc")
+	s, err := build(t.TempDir(), config)
+	if err != nil {
+		t.Fatalf("chtest: %v", err)
 	}
 	return s
 }
@@ -114,30 +143,35 @@ func StartShards(t testing.TB, n int) []*Server {
 }
 
 // freePort finds a port below those that the system gives out by itself, so that nobody takes it before the server does.
-func freePort(t testing.TB) int {
-	t.Helper()
+func freePort() (int, error) {
 	for range 100 {
 		port := 18000 + rand.IntN(14000)
 		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			l.Close()
-			return port
+			return port, l.Close()
 		}
 	}
-	t.Fatal("chtest: there is no free port")
-	return 0
+	return 0, errors.New("there is no free port")
 }
 
 const startWait = 2 * time.Minute
 
-// Start starts the process and waits until it answers.
+// Start starts the process and waits until it answers; the test's end stops it.
 func (s *Server) Start(t testing.TB) {
 	t.Helper()
+	if err := s.start(); err != nil {
+		t.Fatalf("chtest: %v", err)
+	}
+	s.release = testkit.Guard(t, s.cmd.Process.Pid)
+	t.Cleanup(s.Kill)
+}
+
+func (s *Server) start() error {
 	_, port, _ := net.SplitHostPort(s.Addr)
 	args := []string{s.lib}
 	if s.config != "" {
 		path := filepath.Join(s.Dir, "config.xml")
 		if err := os.WriteFile(path, []byte(s.config), 0o600); err != nil {
-			t.Fatal(err)
+			return err
 		}
 		args = append(args, "--config-file", path)
 	}
@@ -146,22 +180,22 @@ func (s *Server) Start(t testing.TB) {
 	s.cmd = exec.Command(s.program, args...)
 	s.cmd.Dir, s.cmd.Stdout, s.cmd.Stderr = s.Dir, &s.out, &s.out
 	if err := s.cmd.Start(); err != nil {
-		t.Fatalf("chtest: %v", err)
+		return err
 	}
-	s.release = testkit.Guard(t, s.cmd.Process.Pid)
-	t.Cleanup(s.Kill)
 	for end := time.Now().Add(startWait); ; time.Sleep(50 * time.Millisecond) {
 		c, err := s.client()
 		if err == nil {
-			c.Close()
-			return
+			return c.Close()
 		}
 		if time.Now().After(end) {
 			s.Kill()
-			t.Fatalf("chtest: the server does not answer: %v\n%s", err, s.out.String())
+			return fmt.Errorf("the server does not answer: %w\n%s", err, s.out.String())
 		}
 	}
 }
+
+// PID is the number of the process.
+func (s *Server) PID() int { return s.cmd.Process.Pid }
 
 func (s *Server) client() (*ch.Client, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -180,7 +214,9 @@ func (s *Server) Kill() {
 	}
 	_ = s.cmd.Process.Kill()
 	_ = s.cmd.Wait()
-	s.release()
+	if s.release != nil {
+		s.release()
+	}
 	s.cmd = nil
 }
 

@@ -1,4 +1,4 @@
-package segment
+package elect
 
 import (
 	"testing"
@@ -6,26 +6,26 @@ import (
 	"crosstap/internal/flow"
 )
 
-// TestElectFlow: each row is given as place and time; the result says which rows count.
-func TestElectFlow(t *testing.T) {
-	row := func(role flow.Role, direction uint8, sampling uint32, fromS, toS int64) candidate {
-		return candidate{electRow: electRow{FlowID: 1, ObserverID: uint64(role), Role: uint8(role), Direction: direction, Sampling: sampling,
-			TStart: fromS * 1000, TEnd: toS * 1000}}
+// TestFlow: each row is given as place and time; the result says which rows count.
+func TestFlow(t *testing.T) {
+	row := func(role flow.Role, direction uint8, sampling uint32, fromS, toS int64) Row {
+		return Row{FlowID: 1, ObserverID: uint64(role), Role: uint8(role), Direction: direction, Sampling: sampling,
+			TStart: fromS * 1000, TEnd: toS * 1000}
 	}
-	settled := func(c candidate) candidate { c.file = -1; return c }
-	f := func(name, want string, rows ...candidate) {
+	settled := func(c Row) Row { c.File = -1; return c }
+	f := func(name, want string, rows ...Row) {
 		t.Helper()
 		for i := range rows {
-			rows[i].at = int32(i)
+			rows[i].At = int32(i)
 		}
 		got := make([]byte, len(rows))
 		for i := range rows {
 			got[i] = '-' // settled
 		}
-		elect(rows, func(c *candidate, canonical bool) {
-			got[c.at] = '0'
+		Flow(rows, func(c *Row, canonical bool) {
+			got[c.At] = '0'
 			if canonical {
-				got[c.at] = '1'
+				got[c.At] = '1'
 			}
 		})
 		if string(got) != want {

@@ -1,0 +1,166 @@
+// Package elect decides which rows of a flow are canonical: those that sums read, each packet once. The best observer of a flow keeps all
+// its rows; another one's row counts only where no better observer was (docs/adr/0004-canonical-rows.md).
+package elect
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Row is what decides about a row of a flow. Times are milliseconds since the Unix epoch.
+type Row struct {
+	FlowID     uint64
+	ObserverID uint64
+	TStart     int64
+	TEnd       int64
+	Sampling   uint32
+	Marks      uint16
+	Direction  uint8
+	Role       uint8
+	Known      uint32 // of the caller
+	File, At   int32  // where the row is, for the caller. File < 0: a canonical row of a neighbouring hour; it is settled
+	Was        bool   // the row is canonical by now
+}
+
+// SlackMS bridges what clocks and timers of two observers differ.
+const SlackMS = 1000
+
+// place is one observer's view of one direction: what can be elected as a whole.
+type place struct {
+	sampled   bool
+	role      uint8
+	direction uint8
+	observer  uint64
+}
+
+func (c *Row) place() place {
+	return place{c.Sampling > 1, roleRank(c.Role), directionRank(c.Direction), c.ObserverID}
+}
+
+// comparePlaces: unsampled first, then the best role, ingress before egress.
+func comparePlaces(a, b place) int {
+	if a.sampled != b.sampled {
+		if b.sampled {
+			return -1
+		}
+		return 1
+	}
+	return cmp.Or(cmp.Compare(a.role, b.role), cmp.Compare(a.direction, b.direction), cmp.Compare(a.observer, b.observer))
+}
+
+// roleRank: roles are numbered best first, except that the unknown one is last.
+func roleRank(r uint8) uint8 { return r - 1 }
+
+// directionRank: ingress, then not known, then egress.
+func directionRank(d uint8) uint8 {
+	switch d {
+	case 0:
+		return 0
+	case 1:
+		return 2
+	}
+	return 1
+}
+
+// Flow decides about the rows of one flow, best place first.
+func Flow(rows []Row, decide func(*Row, bool)) {
+	if len(rows) == 1 { // most flows
+		if rows[0].File >= 0 {
+			decide(&rows[0], true)
+		}
+		return
+	}
+	slices.SortFunc(rows, func(a, b Row) int {
+		if (a.File < 0) != (b.File < 0) {
+			return cmp.Compare(min(a.File, 0), min(b.File, 0)) // what is settled comes first
+		}
+		return cmp.Or(comparePlaces(a.place(), b.place()), cmp.Compare(a.TStart, b.TStart), cmp.Compare(a.TEnd, b.TEnd), cmp.Compare(a.File, b.File), cmp.Compare(a.At, b.At))
+	})
+	var settled map[place]cover // by place, without what samples differently
+	var elected cover
+	for len(rows) > 0 {
+		n := 1
+		for n < len(rows) && (rows[n].File < 0) == (rows[0].File < 0) && rows[n].place() == rows[0].place() {
+			n++
+		}
+		if rows[0].File < 0 {
+			if settled == nil {
+				settled = map[place]cover{}
+			}
+			settled[rows[0].place()] = cover(nil).with(rows[:n])
+		} else if kept := electPlace(rows[:n], elected.and(settled, rows[0].place()), decide); n < len(rows) {
+			elected = elected.with(kept)
+		}
+		rows = rows[n:]
+	}
+}
+
+// electPlace keeps the rows of one place that better ones have not covered, and returns them.
+func electPlace(rows []Row, covered cover, decide func(*Row, bool)) []Row {
+	kept := rows[:0:0]
+	for i := range rows {
+		c := &rows[i]
+		canonical := !covered.mostOf(c.TStart, c.TEnd)
+		if canonical {
+			kept = append(kept, *c)
+		}
+		decide(c, canonical)
+	}
+	return kept
+}
+
+// cover is time covered by canonical rows, widened by the slack: disjoint stretches in order.
+type cover []stretch
+
+type stretch struct{ from, to int64 }
+
+// with adds the time of rows.
+func (v cover) with(rows []Row) cover {
+	all := slices.Clone(v)
+	for i := range rows {
+		all = append(all, stretch{rows[i].TStart - SlackMS, max(rows[i].TEnd, rows[i].TStart) + SlackMS})
+	}
+	return all.joined()
+}
+
+// and adds what other places have settled; a place does not cover its own rows.
+func (v cover) and(settled map[place]cover, own place) cover {
+	if len(settled) == 0 {
+		return v
+	}
+	all := slices.Clone(v)
+	for p, c := range settled {
+		if p.observer != own.observer || p.direction != own.direction {
+			all = append(all, c...)
+		}
+	}
+	return all.joined()
+}
+
+// joined sorts the stretches and joins those that touch.
+func (v cover) joined() cover {
+	slices.SortFunc(v, func(a, b stretch) int { return cmp.Compare(a.from, b.from) })
+	out := v[:0]
+	for _, s := range v {
+		if n := len(out); n > 0 && s.from <= out[n-1].to {
+			out[n-1].to = max(out[n-1].to, s.to)
+			continue
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// mostOf reports whether half or more of a row's time is covered. A row without duration is covered when
+// its moment is.
+func (v cover) mostOf(from, to int64) bool {
+	i, _ := slices.BinarySearchFunc(v, from, func(s stretch, t int64) int { return cmp.Compare(s.to, t) })
+	var sum int64
+	for ; i < len(v) && v[i].from <= to; i++ {
+		if from >= to {
+			return true
+		}
+		sum += min(to, v[i].to) - max(from, v[i].from)
+	}
+	return from < to && 2*sum >= to-from
+}
