@@ -37,6 +37,7 @@ type code struct {
 	ins    asm.Instructions
 	label  string // of the next instruction
 	unique int
+	late   []func() // what stands behind everything else
 }
 
 func (c *code) add(list ...asm.Instruction) {
@@ -77,8 +78,83 @@ const (
 )
 
 // filter adds a filter's program. It goes on at matched or refused. R6 holds the context before and after; the other registers and the
-// upper 72 bytes of the stack are lost.
+// upper 72 bytes of the stack are lost. Where the linear part of the frame has all bytes that the program may load, which is looked at once,
+// they are loaded without more ado; for other frames the program stands a second time behind everything else.
 func (c *code) filter(prog asm.Instructions, matched, refused string) {
+	need := loaded(prog)
+	if need == 0 {
+		c.body(prog, matched, refused, false)
+		return
+	}
+	slow := c.name("careful")
+	c.add(
+		asm.LoadMem(regFrame, regCtx, skbData, asm.Word),
+		asm.LoadMem(asm.R3, regCtx, skbDataEnd, asm.Word),
+		asm.Mov.Reg(asm.R2, regFrame),
+		asm.Add.Imm(asm.R2, need),
+		asm.JGT.Reg(asm.R2, asm.R3, slow),
+	)
+	c.body(prog, matched, refused, true)
+	c.late = append(c.late, func() {
+		c.at(slow)
+		c.add(asm.Mov.Reg(asm.R1, regCtx))
+		c.body(renamed(prog, slow), matched, refused, false)
+	})
+}
+
+// regFrame holds the place of the frame's bytes in filters that load them without more ado.
+const regFrame = asm.R9
+
+// nearOffset bounds what a frame must have in its linear part to be filtered without more ado: the headers of a packet in a tunnel.
+const nearOffset = 128
+
+// loaded returns how many bytes from the beginning on a program loads at fixed places, 0 when it loads few, or such that are far.
+func loaded(prog asm.Instructions) (need int32) {
+	n := 0
+	for _, i := range prog {
+		if i.OpCode.Class() == asm.LdClass && i.OpCode.Mode() == asm.AbsMode {
+			n++
+			need = max(need, int32(i.Constant)+int32(i.OpCode.Size().Sizeof()))
+		}
+	}
+	if n < 2 || need > nearOffset {
+		return 0
+	}
+	return need
+}
+
+// renamed returns a program with other labels.
+func renamed(prog asm.Instructions, prefix string) asm.Instructions {
+	own := map[string]bool{}
+	for _, i := range prog {
+		if s := i.Symbol(); s != "" {
+			own[s] = true
+		}
+	}
+	out := make(asm.Instructions, len(prog))
+	for n, i := range prog {
+		if s := i.Symbol(); s != "" {
+			i = i.WithSymbol(prefix + s)
+		}
+		if r := i.Reference(); own[r] {
+			i = i.WithReference(prefix + r)
+		}
+		out[n] = i
+	}
+	return out
+}
+
+// finish adds what stands behind everything else.
+func (c *code) finish() {
+	late := c.late
+	c.late = nil
+	for _, f := range late {
+		f()
+	}
+}
+
+// body adds a filter's program. Loads at fixed places are near when the frame is known to have the bytes.
+func (c *code) body(prog asm.Instructions, matched, refused string, near bool) {
 	known, value := false, int64(0) // of R0, when it was set just before
 	for _, i := range prog {
 		if i.Symbol() != "" {
@@ -86,7 +162,11 @@ func (c *code) filter(prog asm.Instructions, matched, refused string) {
 		}
 		switch {
 		case i.OpCode.Class() == asm.LdClass && (i.OpCode.Mode() == asm.AbsMode || i.OpCode.Mode() == asm.IndMode):
-			c.load(i, refused)
+			if near && i.OpCode.Mode() == asm.AbsMode {
+				c.loadNear(i)
+			} else {
+				c.load(i, refused)
+			}
 			known = false
 			continue
 		case i.OpCode.JumpOp() == asm.Exit && i.OpCode.Class().IsJump():
@@ -97,6 +177,19 @@ func (c *code) filter(prog asm.Instructions, matched, refused string) {
 		known = i.OpCode.Class().IsALU() && i.OpCode.ALUOp() == asm.Mov && i.OpCode.Source() == asm.ImmSource && i.Dst == asm.R0
 		value = i.Constant
 		c.add(i)
+	}
+}
+
+// loadNear replaces a load of packet bytes that are there.
+func (c *code) loadNear(i asm.Instruction) {
+	size := i.OpCode.Size()
+	load := asm.LoadMem(asm.R0, regFrame, int16(i.Constant), size)
+	if s := i.Symbol(); s != "" {
+		load = load.WithSymbol(s)
+	}
+	c.add(load)
+	if size != asm.Byte {
+		c.add(asm.HostTo(asm.BE, asm.R0, size))
 	}
 }
 

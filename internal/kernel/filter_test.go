@@ -27,6 +27,7 @@ func decide(prog asm.Instructions) (*ebpf.Program, error) {
 	c.result(1)
 	c.at("refused")
 	c.result(0)
+	c.finish()
 	return load("xt_filter", c.ins)
 }
 

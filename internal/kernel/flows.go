@@ -69,7 +69,7 @@ func NewFlows(c FlowsConfig) (*Flows, error) {
 		return nil, fmt.Errorf("kernel: ring of %d bytes: want %d to %d", c.RingBytes, minRing, maxRing)
 	}
 	f := &Flows{conf: c, keep: flowsKeep, tunnels: c.Tunnels, book: newBook(), records: ledger.New("kernel_flows", ledger.Records), cache: map[flowKey]*flowState{}, asked: make(chan int, 1)}
-	f.feed = feed{book: f.book, size: c.RingBytes}
+	f.feed = feed{book: f.book, size: c.RingBytes, entry: entryHead + flowsKeep}
 	err := f.init(c.Config, "xt_flows", func(c *code, k *hook) { counter{f, k, c}.assemble() })
 	if err != nil {
 		return nil, err

@@ -53,7 +53,7 @@ func NewHeaders(c HeadersConfig) (*Headers, error) {
 		return nil, fmt.Errorf("kernel: ring of %d bytes: want %d to %d", c.RingBytes, minRing, maxRing)
 	}
 	h := &Headers{keep: c.Keep, ready: c.Ready, book: newBook()}
-	h.feed = feed{book: h.book, size: c.RingBytes}
+	h.feed = feed{book: h.book, size: c.RingBytes, entry: entryHead + c.Keep}
 	err := h.init(c.Config, "xt_headers", func(c *code, k *hook) {
 		toRing(c, k, h.ring.m, h.keep)
 		c.result(actNext)
@@ -89,9 +89,17 @@ func (h *Headers) Close() {
 }
 
 const (
-	ringInterval = 2 * time.Millisecond // between looks at the ring while nothing comes
+	ringInterval = 2 * time.Millisecond // between looks while the next stage is slow, and the least between looks at the ring
 	ringLinger   = time.Second          // for the next stage to take what is left
+	ringRate     = 2_500_000            // frames in a second that must not fill the ring between two looks
 )
+
+// patience returns the time between looks at the ring: while frames come, a quarter of what it takes at the greatest rate to fill it, and up to
+// half while none come. Each look wakes a thread, which costs more than many frames do.
+func (f *feed) patience() (busy, idle time.Duration) {
+	full := time.Duration(float64(f.size) / float64(f.entry+ringHeader) / ringRate * float64(time.Second))
+	return max(full/4, ringInterval), max(full/2, ringInterval)
+}
 
 // Run hands frames over until ctx ends. Near the VM nothing waits: what the next stage does not take in time is dropped and counted.
 func (h *Headers) Run(ctx context.Context, out chan<- frame.Batch) error {
@@ -133,31 +141,44 @@ func (h *Headers) account() {
 
 // feed turns entries of a ring into batches of frames.
 type feed struct {
-	ring *ring
-	line *line
-	book *ledger.Book
-	size int
+	ring  *ring
+	line  *line
+	book  *ledger.Book
+	size  int
+	entry int // bytes of a full one
 
-	offset    int64 // of the wall clock, for the batch that is being read
+	offset    int64            // of the wall clock, for the batch that is being read
+	links     []frame.LinkType // of the points, likewise
 	dissector *dissect.Dissector
 	packet    dissect.Packet
 }
 
 // feedFrames is the number of frames in a full batch.
-const feedFrames = 256
+const feedFrames = 1024
 
 // run passes batches on until ctx ends.
 func (f *feed) run(ctx context.Context, out chan<- frame.Batch) {
+	busy, idle := f.patience()
+	wait := busy
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
 	for ctx.Err() == nil {
-		b, n := f.batch()
-		if n == 0 {
-			select {
-			case <-ctx.Done():
-			case <-time.After(ringInterval):
+		came := false
+		for b, n := f.batch(); n > 0; b, n = f.batch() {
+			came = true
+			f.pass(ctx, b, n, out)
+			if n < feedFrames {
+				break
 			}
-			continue
 		}
-		f.pass(ctx, b, n, out)
+		if wait = busy; !came {
+			wait = min(2*wait, idle)
+		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		}
 	}
 }
 
@@ -204,7 +225,7 @@ func (f *feed) pass(ctx context.Context, b frame.Batch, n int, out chan<- frame.
 
 // batch reads what is there, up to a full batch.
 func (f *feed) batch() (frame.Batch, int) {
-	f.offset = wallOffset()
+	f.offset, f.links = wallOffset(), f.line.allLinks(f.links)
 	n, loan := f.ring.read(feedFrames, f)
 	if loan == nil {
 		return frame.Batch{}, 0
@@ -238,8 +259,8 @@ func (f *feed) frame(e []byte, offset int64) frame.Frame {
 		Dir:     frame.Direction(e[entryDir]),
 		Link:    frame.LinkEthernet,
 	}
-	if link, ok := f.line.Link(x.Point); ok {
-		x.Link = link
+	if int(x.Point) < len(f.links) && f.links[x.Point] != 0 {
+		x.Link = f.links[x.Point]
 	}
 	if size := ne.Uint16(e[entryGSO:]); size != 0 {
 		x.VNet = frame.VNet{Type: f.kind(&x), Segment: size}

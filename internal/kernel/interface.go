@@ -100,6 +100,13 @@ func (l *line) Link(point uint32) (frame.LinkType, bool) {
 	return l.link[point], true
 }
 
+// allLinks returns the link types of all points in the memory of list.
+func (l *line) allLinks(list []frame.LinkType) []frame.LinkType {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append(list[:0], l.link...)
+}
+
 // Lost returns the number of frames of a point that could not be copied.
 func (l *line) Lost(point uint32) uint64 { return l.read(int(point))[statLost] }
 

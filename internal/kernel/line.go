@@ -289,6 +289,7 @@ func (l *line) program(k *hook) (asm.Instructions, error) {
 		k.gov.count(c, govShed)
 		c.result(actNext)
 	}
+	c.finish()
 	return c.ins, nil
 }
 
