@@ -35,7 +35,7 @@ func TestOpenSSL(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_ = c.SetReadDeadline(time.Now().Add(time.Minute))
 		b := make([]byte, recordLen, 4096)
 		if _, err := io.ReadFull(c, b); err != nil {
 			t.Fatal(err)

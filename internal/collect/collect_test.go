@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"crosstap/internal/collect/internal/exports"
 	"crosstap/internal/collect/listen"
@@ -28,7 +27,7 @@ import (
 	"crosstap/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // memory is a store that keeps everything and can be slow or broken.
 type memory struct {
@@ -141,9 +140,11 @@ func balanced(t *testing.T, s Status) {
 	}
 }
 
-// replay sends datagrams to a collector, one socket for each source of the capture.
-func replay(t *testing.T, to netip.AddrPort, ds []exports.Datagram) {
+// replay sends datagrams to a collector, one socket for each source of the capture. It does not run ahead of the collector by more than what
+// small buffers of the kernel hold, unless the collector stands still.
+func replay(t *testing.T, c running, ds []exports.Datagram) {
 	t.Helper()
+	to := c.Addrs()[0]
 	sockets := map[netip.AddrPort]*net.UDPConn{}
 	for i, d := range ds {
 		s := sockets[d.From]
@@ -161,14 +162,26 @@ func replay(t *testing.T, to netip.AddrPort, ds []exports.Datagram) {
 			t.Fatal(err)
 		}
 		if i%100 == 99 {
-			time.Sleep(5 * time.Millisecond) // the kernel's buffer may be small here
+			for end := time.Now().Add(time.Second); taken(c.Status()) < uint64(i) && time.Now().Before(end); {
+				time.Sleep(time.Millisecond)
+			}
 		}
 	}
 }
 
+// taken is how many datagrams have come in.
+func taken(s Status) (n uint64) {
+	for _, b := range s.Books {
+		if b.Stage == "listen" {
+			n += b.In
+		}
+	}
+	return n
+}
+
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for range 3000 {
+	for range 6000 {
 		if ok() {
 			return
 		}
@@ -206,7 +219,7 @@ func TestLabOverUDP(t *testing.T) {
 		cfg.Enrich.MaxAge = 100 * 365 * 24 * time.Hour
 	})
 	c.SetInventory(identity.NewBook(identity.Inventory{Observers: []identity.Observer{{Name: "h1 br-vxlan", Domain: 101}}}))
-	replay(t, c.Addrs()[0], append(ds, exports.Datagram{From: ds[0].From, Data: []byte{9, 9}}))
+	replay(t, c, append(ds, exports.Datagram{From: ds[0].From, Data: []byte{9, 9}}))
 	waitFor(t, "all records stored", func() bool { return m.len() >= labRecords })
 	if err := c.stop(); err != nil {
 		t.Fatal(err)
@@ -236,7 +249,7 @@ func TestRestart(t *testing.T) {
 	dir := t.TempDir()
 	m := &memory{}
 	c := start(t, m, func(cfg *Config) { cfg.Dir = dir })
-	replay(t, c.Addrs()[0], ds)
+	replay(t, c, ds)
 	waitFor(t, "records stored", func() bool { return m.len() > 100 })
 	before := time.Now()
 	if err := c.stop(); err != nil {
@@ -275,7 +288,7 @@ func TestStoreFails(t *testing.T) {
 	boom := errors.New("disk on fire")
 	ds := labDatagrams(t)[:300]
 	c := start(t, &memory{broken: boom}, nil)
-	replay(t, c.Addrs()[0], ds)
+	replay(t, c, ds)
 	waitFor(t, "records refused", func() bool { return c.stored.Read().Dropped[dropStore].N > 0 })
 	if err := c.stop(); !errors.Is(err, boom) {
 		t.Errorf("error %v", err)
@@ -289,7 +302,7 @@ func TestSlowStoreSheds(t *testing.T) {
 	c := start(t, m, func(cfg *Config) { cfg.Queue, cfg.Workers = 1, 2 })
 	moves := sync.OnceFunc(func() { close(m.gate) })
 	t.Cleanup(moves)
-	replay(t, c.Addrs()[0], ds)
+	replay(t, c, ds)
 	waitFor(t, "something shed", func() bool { return c.dispatch.Read().Dropped[dropQueueFull].N > 0 })
 	moves()
 	if err := c.stop(); err != nil {

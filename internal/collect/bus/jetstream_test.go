@@ -2,7 +2,6 @@ package bus
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"testing"
 	"time"
@@ -11,9 +10,9 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"go.uber.org/goleak"
 
 	"crosstap/internal/collect/internal/protocheck"
+	"crosstap/internal/testkit"
 )
 
 // natsServer starts a server with JetStream. port -1 takes a free one.
@@ -24,7 +23,7 @@ func natsServer(t *testing.T, dir string, port int) *server.Server {
 		t.Fatal(err)
 	}
 	s.Start()
-	if !s.ReadyForConnections(20 * time.Second) {
+	if !s.ReadyForConnections(time.Minute) {
 		t.Fatal("the server is not ready")
 	}
 	return s
@@ -47,7 +46,7 @@ func stored(t *testing.T, s *server.Server, stream string) (out []jetstream.Msg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	st, err := js.Stream(ctx, stream)
 	if err != nil {
@@ -91,13 +90,10 @@ func jetSink(t *testing.T, url string, change func(*JetStreamConfig)) *JetStream
 func TestJetStreamRestart(t *testing.T) {
 	file := protocheck.Flow(t)
 	dir := t.TempDir()
-	s := natsServer(t, dir, -1)
+	port := testkit.Port(t) // it is left, and taken again
+	s := natsServer(t, dir, port)
 	url := s.ClientURL()
 	r := run(t, t.Context(), jetSink(t, url, func(c *JetStreamConfig) { c.InFlight = 64 })) // more than is sent while the server is away
-	var port int
-	if _, err := fmt.Sscanf(url, "nats://127.0.0.1:%d", &port); err != nil {
-		t.Fatal(url, err)
-	}
 	for i := range 60 {
 		r.in <- records(i*50, 50)
 		switch i {
@@ -194,7 +190,7 @@ func TestJetStreamForms(t *testing.T) {
 
 // A server that never comes costs no more than the timeout, and everything is counted.
 func TestJetStreamAway(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	testkit.NoLeaks(t)
 	r := run(t, t.Context(), jetSink(t, "nats://127.0.0.1:1", func(c *JetStreamConfig) { c.Timeout, c.InFlight = time.Second, 4 }))
 	r.in <- records(0, 100)
 	r.end(t, 0, 100)

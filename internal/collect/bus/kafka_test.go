@@ -11,11 +11,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
-	"go.uber.org/goleak"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"crosstap/internal/collect/internal/protocheck"
 	"crosstap/internal/collect/output"
+	"crosstap/internal/testkit"
 )
 
 func cluster(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
@@ -51,7 +51,7 @@ func consume(t *testing.T, c *kfake.Cluster, n int) []*kgo.Record {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var out []*kgo.Record
 	for len(out) < n {
@@ -152,7 +152,7 @@ func TestKafkaRetries(t *testing.T) {
 // Without a broker nothing grows: the sink's buffer fills, the output's queue fills, and the rest is counted as dropped. The line
 // is never held up, and at the end everything is in the books.
 func TestKafkaAway(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	testkit.NoLeaks(t)
 	cfg := DefaultKafkaConfig()
 	cfg.Brokers, cfg.Topic, cfg.Buffer = []string{"127.0.0.1:1"}, "flows", 200
 	k, err := NewKafka(cfg)
@@ -169,7 +169,7 @@ func TestKafkaAway(t *testing.T) {
 	for i := range 100 {
 		o.Offer(records(i*100, 100), time.Now().UnixNano())
 	}
-	for deadline := time.Now().Add(10 * time.Second); k.State().Error == "" && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); k.State().Error == "" && time.Now().Before(deadline); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	s := o.Status(time.Now().Add(time.Minute).UnixNano())

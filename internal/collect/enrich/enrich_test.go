@@ -7,14 +7,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"crosstap/internal/flow"
 	"crosstap/internal/identity"
 	"crosstap/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 func enricher(t testing.TB, change func(*Config)) *Enricher {
 	t.Helper()

@@ -46,7 +46,7 @@ ip route add 192.0.2.0/24 dev vb; ip -6 route add 2001:db8::/64 dev vb`)
 		}
 		defer r.targets[0].close()
 		buf := make([]byte, 65536)
-		_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_ = c.SetReadDeadline(time.Now().Add(time.Minute))
 		got, from, err := c.ReadFrom(buf)
 		if err != nil || !bytes.Equal(buf[:got], data) || from.String() != exporter {
 			t.Errorf("%d of %d bytes from %v: %v, %+v", got, n, from, err, r.Status().Targets[0])

@@ -9,13 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"crosstap/internal/flowproto"
 	"crosstap/internal/ledger"
+	"crosstap/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // receiver is a collector's socket.
 type receiver struct {
@@ -38,7 +37,7 @@ func listen(t *testing.T, at string) receiver {
 func (r receiver) next(t *testing.T) (string, netip.AddrPort) {
 	t.Helper()
 	b := make([]byte, 65536)
-	_ = r.c.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = r.c.SetReadDeadline(time.Now().Add(time.Minute))
 	n, from, err := r.c.ReadFromUDPAddrPort(b)
 	if err != nil {
 		t.Fatal(err)
