@@ -9,12 +9,12 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"crosstap/internal/flow"
+	"crosstap/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 func record() flow.Record {
 	addr := func(s string) flow.Addr { return flow.FromNetip(netip.MustParseAddr(s)) }

@@ -136,7 +136,8 @@ func TestStreamToOpenSSL(t *testing.T) {
 	out, err := os.Create(got)
 	must(t, err)
 	defer out.Close()
-	port := freePort(t)
+	finishWithin(t, patience)
+	port := testkit.Port(t)
 	c := exec.Command(openssl, "s_server", "-quiet", "-accept", fmt.Sprint(port), "-cert", dir+"/tool.pem", "-key", dir+"/tool.key", "-CAfile", dir+"/ca.pem", "-Verify", "1", "-verify_return_error", "-naccept", "2")
 	c.Stdout = out
 	in, err := c.StdinPipe() // open, or the server takes its end for a command
@@ -155,7 +156,7 @@ func TestStreamToOpenSSL(t *testing.T) {
 	for i := range frames {
 		want[i] = hex.EncodeToString(frames[i].Data)
 	}
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if info, err := out.Stat(); err == nil && info.Size() > 3000*(200+36) {
 			break
 		}
@@ -165,19 +166,21 @@ func TestStreamToOpenSSL(t *testing.T) {
 	}
 }
 
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+// patience is how long a test waits for what must happen.
+const patience = time.Minute
+
+// finishWithin sets how long streams may take at their end.
+func finishWithin(t *testing.T, d time.Duration) {
+	old := finishLimit
+	finishLimit = d
+	t.Cleanup(func() { finishLimit = old })
 }
 
 // waitPort returns when something listens on a port, by the kernel's own list: a connection would be one of the two that are accepted.
 func waitPort(t *testing.T, port int) {
 	t.Helper()
 	want := fmt.Sprintf(":%04X 00000000:0000 0A", port)
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		for _, name := range []string{"/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"} {
 			b, _ := os.ReadFile(name)
 			if strings.Contains(string(b), want) || strings.Contains(string(b), fmt.Sprintf(":%04X 00000000000000000000000000000000:0000 0A", port)) {
@@ -218,6 +221,7 @@ func listenTLS(t *testing.T, dir string) receiver {
 
 // TestStreamReconnects breaks connections; each begins with a section of its own, and what no connection brought is counted.
 func TestStreamReconnects(t *testing.T) {
+	finishWithin(t, patience)
 	dir := authority(t, "tool", "tap")
 	l := listenTLS(t, dir)
 	const keep = 100_000 // bytes of each connection but the last
@@ -296,9 +300,7 @@ func TestStreamSheds(t *testing.T) {
 		}
 	}()
 	s := stream(t, l.port, dir, "&queue=1MiB")
-	old := finishLimit
-	finishLimit = 200 * time.Millisecond
-	defer func() { finishLimit = old }()
+	finishWithin(t, 200*time.Millisecond)
 	frames := numbered(12_000, 1400)
 	st := feed(t, s, frames, 0)
 	if st.Dropped[StreamFull].N < 1000 || st.Dropped[StreamAway].N+st.Dropped[StreamLost].N == 0 {

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"crosstap/internal/dissect"
 	"crosstap/internal/frame"
@@ -66,7 +65,7 @@ func TestRepairIsWhatTheReceiverGets(t *testing.T) {
 	for _, to := range []string{"10.9.0.2", "fd09::2", "10.10.0.2", "fd10::2"} {
 		a.Datagrams(b, to, noise(40*1100-1100/3), 1100)
 	}
-	time.Sleep(300 * time.Millisecond)
+	testns.WaitStill(truth)
 	raw, got, p := stopTap()
 	stopDump()
 

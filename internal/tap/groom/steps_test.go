@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"crosstap/internal/frame"
 	"crosstap/internal/tap/groom"
@@ -18,7 +17,7 @@ import (
 	"crosstap/internal/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // TestSliceAtLayers cuts one frame, plain and in VXLAN, at every place.
 func TestSliceAtLayers(t *testing.T) {

@@ -8,14 +8,13 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"crosstap/internal/filter"
 	"crosstap/internal/frame"
 	"crosstap/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // ethernet is a frame of an EtherType, with room.
 func ethernet(kind byte) []byte {

@@ -141,7 +141,7 @@ func waitFrames(t *testing.T, path string, n int) {
 	}
 }
 
-const patienceOfTests = 10 * time.Second
+const patienceOfTests = time.Minute
 
 func must(t *testing.T, err error) {
 	t.Helper()

@@ -53,7 +53,7 @@ func TestPathNarrows(t *testing.T) {
 	far := testns.New(t)
 	p.tool.Sh(`sysctl -qw net.ipv4.ip_forward=1; ip link add out0 mtu 1400 type veth peer name eth0 mtu 1400 netns NS; ip link set out0 up; ip addr add 10.8.0.1/24 dev out0`, far)
 	far.Sh("ip link set eth0 up; ip addr add 10.8.0.9/24 dev eth0; ip route add default via 10.8.0.1; ip link add vx0 type vxlan id 5 dstport 4789 local 10.8.0.9 dev eth0; ip link set vx0 up")
-	p.host.Sh("ip route add 10.8.0.0/24 via 10.7.0.9; ping -c1 -w5 -i0.2 10.8.0.9 >/dev/null")
+	p.host.Sh("ip route add 10.8.0.0/24 via 10.7.0.9; ping -c1 -w60 -i0.2 10.8.0.9 >/dev/null")
 	s := p.sink("vxlan://10.8.0.9?vni=5&mtu=slice&ports=1")
 	if n := s.Report().Fits; n != 1464 {
 		t.Fatalf("%d bytes fit at first", n)
@@ -84,6 +84,12 @@ func TestNoListener(t *testing.T) {
 	p.tool.Sh("sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0")
 	for _, url := range []string{"vxlan://10.7.0.9?vni=1", "geneve://[fd07::9]?vni=1", "gre://10.7.0.9", "udp://10.7.0.9:9999"} {
 		s := p.sink(url)
+		for range 20 { // the tool's answer may come later than the probe waits for it
+			if s.Report().Refused {
+				break
+			}
+			s = p.sink(url)
+		}
 		if !s.Report().Refused || !strings.Contains(p.log.String(), "nothing listens at the tool") {
 			t.Errorf("%s: not noticed", url)
 		}
@@ -179,10 +185,12 @@ func TestRate(t *testing.T) {
 	p := newPair(t, 1500)
 	p.listen(4789)
 	s := p.sink("vxlan://10.7.0.9?vni=1&rate=1M")
+	began := time.Now()
 	st := run(t, s, mixed(0, 2000, 1400))
-	// 65535 bytes may leave at once, at about 757 each, and 125 kB in each second after.
-	if st.Out < 60 || st.Dropped[DropRate].N < 1000 {
-		t.Errorf("%d sent, %s", st.Out, dropped(st))
+	// 65535 bytes may leave at once, and 125 kB in each second after; a copy has about 757, and no less than 700 on the average.
+	most := uint64(65535+125_000*time.Since(began).Seconds()) / 700
+	if st.Out < 60 || st.Out > most || st.Out+st.Dropped[DropRate].N != 2000 {
+		t.Errorf("%d sent, at most %d may be; %s", st.Out, most, dropped(st))
 	}
 }
 
