@@ -69,11 +69,13 @@ func (l *Line) WatchIdentities(ctx context.Context, update func(identity.Invento
 	defer tick.Stop()
 	var w identityWatch
 	for {
+		from := time.Now()
 		if set, err := l.Set(ctx); err == nil { // a store that does not answer is told by Run
 			if inv, changed := w.look(l.seen(), set, l.cfg.Now().UnixNano()); changed {
 				update(inv)
 			}
 		}
+		tick.Reset(identityEvery + 2*time.Since(from)) // of a data centre it takes long
 		select {
 		case <-ctx.Done():
 			return nil

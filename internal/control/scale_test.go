@@ -31,7 +31,7 @@ type center struct {
 }
 
 func newCenter(name string) *center {
-	return &center{name: name, updates: make(chan platform.Update, 64), inv: platform.NewInventory(name)}
+	return &center{name: name, updates: make(chan platform.Update, 4096), inv: platform.NewInventory(name)}
 }
 
 func (c *center) Name() string { return c.name }

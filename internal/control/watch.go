@@ -32,6 +32,7 @@ const (
 	keepFor    = 90 * 24 * time.Hour   // changes that nothing in force goes back to
 	retryMin   = time.Second           // after a change that failed
 	retryMax   = time.Minute
+	restMax    = 500 * time.Millisecond // between two plans: what has moved is followed within a second
 )
 
 // loop is the state of Run.
@@ -62,19 +63,20 @@ func (l *Line) Run(ctx context.Context) error {
 	defer stop()
 	next := time.NewTimer(0)
 	defer next.Stop()
+	var rest time.Duration // a data centre where something always changes must not take a whole core
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-lo.changed:
 			select {
-			case <-time.After(foldFor):
+			case <-time.After(foldFor + rest):
 			case <-ctx.Done():
 				return nil
 			}
 		case <-next.C:
 		}
-		wait := checkEvery
+		wait, from := checkEvery, time.Now()
 		if err := lo.once(ctx, watching); err != nil && ctx.Err() == nil {
 			l.log.Warn("the platforms are not as they should be; trying again", "err", err, "in", lo.retry)
 			wait = lo.retry
@@ -82,6 +84,7 @@ func (l *Line) Run(ctx context.Context) error {
 		} else {
 			lo.retry = retryMin
 		}
+		rest = min(time.Since(from), restMax)
 		next.Reset(wait)
 	}
 }
@@ -206,12 +209,14 @@ func (lo *loop) settle(ctx context.Context, p *Plan, set *policy.Set) error {
 		lo.digest = want
 		return nil
 	}
-	action := "repair"
+	action, by := "repair", ""
 	if moved {
 		action = "follow"
+	} else {
+		by = l.culprits(ctx, p)
 	}
 	from := l.cfg.Now()
-	out, err := l.Apply(ctx, p, Author{Who: "crosstap", Why: reasons(p.Steps), Action: action})
+	out, err := l.Apply(ctx, p, Author{Who: "crosstap", Why: reasons(p.Steps) + by, Action: action})
 	if errors.Is(err, errStale) {
 		l.Poke()
 		return nil
@@ -251,14 +256,31 @@ func (o *Outcome) firstError() string {
 	return ""
 }
 
+// culprits names who has changed what is repaired, where platforms tell.
+func (l *Line) culprits(ctx context.Context, p *Plan) string {
+	var out []string
+	for _, s := range p.Steps[:min(len(p.Steps), maxTold)] {
+		if user := l.changedBy(ctx, p, s); user != "" && !slices.Contains(out, user) {
+			out = append(out, user)
+		}
+	}
+	if len(out) == 0 {
+		return ""
+	}
+	return "; changed by " + strings.Join(out, ", ")
+}
+
+// maxTold is how many steps a line about them names.
+const maxTold = 5
+
 // reasons says in one line what a repair is about.
 func reasons(steps []platform.Step) string {
 	var out []string
-	for _, s := range steps[:min(len(steps), 5)] {
+	for _, s := range steps[:min(len(steps), maxTold)] {
 		out = append(out, strings.TrimSpace(string(s.Action)+" "+s.Object+" "+s.Why))
 	}
-	if len(steps) > 5 {
-		out = append(out, fmt.Sprintf("and %d more", len(steps)-5))
+	if len(steps) > maxTold {
+		out = append(out, fmt.Sprintf("and %d more", len(steps)-maxTold))
 	}
 	return strings.Join(out, "; ")
 }
