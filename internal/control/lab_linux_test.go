@@ -216,6 +216,7 @@ func (l *lab) apply(text string) *control.Outcome {
 	if err != nil || out.State != state.Done {
 		l.t.Fatalf("%+v, %v", out, err)
 	}
+	l.revalidated()
 	if again := l.plan(text); len(again.Steps) > 0 {
 		l.t.Fatalf("not as it was planned: %+v", again.Steps)
 	}
@@ -230,6 +231,14 @@ func (l *lab) remove(kind, name string) {
 	}
 	if out, err := l.line.Apply(l.t.Context(), p, control.Author{Who: "test", Action: "delete"}); err != nil || out.State != state.Done {
 		l.t.Fatalf("%+v, %v", out, err)
+	}
+	l.revalidated()
+}
+
+// revalidated waits until the switches have seen to their cached flows, so that tests can count from here on.
+func (l *lab) revalidated() {
+	for _, h := range l.hosts {
+		h.db.Revalidated()
 	}
 }
 

@@ -59,6 +59,9 @@ func (s *Session[A]) Run(next func() error, why func(error) error) {
 
 // Do sends a call with a number that no other call waits for, and returns the answer to it. An error of ctx is returned as it is.
 func (s *Session[A]) Do(ctx context.Context, send func(id uint32) error) (answer A, err error) {
+	if err := ctx.Err(); err != nil {
+		return answer, err
+	}
 	id, c, err := s.begin()
 	if err != nil {
 		return answer, err

@@ -104,6 +104,15 @@ func (d *DB) Vsctl(args string) string {
 	return d.run("ovs-vsctl", append([]string{"--db=unix:" + d.Socket(), "--timeout=60"}, strings.Fields(args)...)...)
 }
 
+// Revalidated returns when the switch has looked at all its cached flows once more, wholly: ovs-vswitchd confirms a change of the database
+// before it has. It does not have the switch look for a reason.
+func (d *DB) Revalidated() {
+	d.tb.Helper()
+	for range 2 { // the round that is under way may have begun before
+		d.run("ovs-appctl", "--target="+d.file("vswitchd.ctl"), "revalidator/wait")
+	}
+}
+
 // run runs a command of Open vSwitch in the namespace.
 func (d *DB) run(name string, args ...string) string {
 	d.tb.Helper()

@@ -228,6 +228,7 @@ func (l *lab) converge(p *ovs.Platform, want ...platform.Session) []platform.Ste
 			l.t.Fatalf("%s: %v", s.Object, err)
 		}
 	}
+	l.db.Revalidated()
 	if again, _ := l.steps(p, nil, want...); len(again) > 0 {
 		l.t.Fatalf("steps are left: %s", texts(again))
 	}

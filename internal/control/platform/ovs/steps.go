@@ -88,6 +88,9 @@ func (o *objects) session(s *platform.Session) {
 	case sw == nil:
 		o.no(s, platform.ReasonDown, "", "there is no bridge %s", s.Switch)
 		return
+	case !slices.Contains(sw.Can.Methods, s.Method):
+		o.no(s, platform.ReasonCapability, "use mirror, remote-mirror, promiscuous or flows-only", "Open vSwitch has no method %q", s.Method)
+		return
 	case sw.Owner != "":
 		o.no(s, platform.ReasonLoop, "select the tenants' bridges", "bridge %s carries copies", s.Switch)
 		return
