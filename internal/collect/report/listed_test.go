@@ -2,78 +2,25 @@ package report_test
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"maps"
 	"os"
 	"slices"
 	"strings"
-	"testing"
 	"time"
 
 	"crosstap/internal/collect/report"
 	"crosstap/internal/flow"
 )
 
-// listed are report queries whose answer an oracle gives too. Another store is tested by running the same list over it
-// (testListed).
-var listed = func() []listedQuery {
-	var out []listedQuery
-	add := func(name string, q report.Query, ask func(context.Context, report.Reporter, report.Query) (any, error), want func(f facts, q report.Query) any, resolutions ...string) {
-		for _, r := range resolutions {
-			q.Resolution = r
-			out = append(out, listedQuery{name + " " + q.Filter + " " + r, q, ask, want})
-		}
-	}
-	for n, filter := range []string{"", "vni = 5001", "dst.port = 5432", "src.vm like \"web%\" and not tenant = red", "new within 20m"} {
-		for i, q := range times {
-			q.Filter, q.Limit = filter, 100_000
-			name := fmt.Sprintf("range %d", i)
-			both := []string{"raw", "1h"}
-			for _, by := range [][]string{{"src.vm", "dst.port"}, {"vm"}, {"tenant", "app"}} {
-				q.By = by
-				add(name+" top "+strings.Join(by, ","), q, askTop, wantTop, both...)
-			}
-			q.By = nil
-			for _, kind := range []string{"vms", "hosts", "apps"} {
-				add(name+" "+kind, q, askThings(kind), wantThings(kind), both...)
-			}
-			add(name+" networks", q, askNetworks, wantNetworks, both...)
-			add(name+" allow list", q, askAllow, wantAllow, both...)
-			q.Limit = 5000
-			add(name+" map", q, askMap, wantMap, both...)
-			if n < 2 {
-				q.Limit, q.Name = 1000, "db-0"
-				add(name+" vm", q, askVM, wantVM, both...)
-			}
-		}
-	}
-	return out
-}()
-
-type listedQuery struct {
-	name string
-	q    report.Query
-	ask  func(context.Context, report.Reporter, report.Query) (any, error)
-	want func(f facts, q report.Query) any
-}
-
-// allQueries reports whether all queries are asked, not a sample of each kind.
+// allQueries reports whether all questions are asked, not a sample of each kind.
 func allQueries() bool { return os.Getenv("CROSSTAP_ALL_QUERIES") != "" }
 
-// TestListed compares listed queries with the oracle, from rows and from roll-ups: one of each six, all of them with
-// CROSSTAP_ALL_QUERIES set.
-func TestListed(t *testing.T) {
-	recs := listedRecords()
-	testListed(t, recs, stored(t, recs))
-	if len(listed)/6 < 30 {
-		t.Errorf("only %d queries", len(listed))
-	}
-}
-
 // listedRecords are random records as a collector stores them: an unknown client is only left where the ports are equal.
-func listedRecords() []flow.Record {
-	recs := lab(11, 250)
+func listedRecords() []flow.Record { return listedRecordsOf(11, 250) }
+
+func listedRecordsOf(seed uint64, n int) []flow.Record {
+	recs := lab(seed, n)
 	for i := range recs {
 		r := &recs[i]
 		if r.Client == flow.ClientUnknown && r.SrcPort != r.DstPort {
@@ -85,29 +32,6 @@ func listedRecords() []flow.Record {
 		r.MaxLen, r.Retransmits, r.Fragments = uint16(r.Octets/r.Packets), uint32(r.Packets%3), uint32(r.Octets%2)
 	}
 	return recs
-}
-
-func testListed(t *testing.T, recs []flow.Record, r report.Reporter) {
-	testListedOf(t, recs, r, 6)
-}
-
-// testListedOf asks one of so many.
-func testListedOf(t *testing.T, recs []flow.Record, r report.Reporter, of int) {
-	t.Helper()
-	for i, l := range listed {
-		if !allQueries() && i%of != i/of%of {
-			continue
-		}
-		got, err := l.ask(t.Context(), r, l.q)
-		if err != nil {
-			t.Errorf("%s: %v", l.name, err)
-			continue
-		}
-		compare(t, l.name, got, l.want(factsOf(recs, l.q), l.q))
-		if t.Failed() {
-			return
-		}
-	}
 }
 
 // facts are the canonical rows of a range with what is known filled in, and whether each goes from the server to the client.
@@ -147,8 +71,11 @@ func factsOf(recs []flow.Record, q report.Query) facts {
 		if turnOf(&r) {
 			client = turned(r)
 		}
-		keep := map[string]bool{"": true, "vni = 5001": r.Segment.Number() == 5001, "dst.port = 5432": client.DstPort == 5432,
+		keep, known := map[string]bool{"": true, "vni = 5001": r.Segment.Number() == 5001, "dst.port = 5432": client.DstPort == 5432,
 			"src.vm like \"web%\" and not tenant = red": strings.HasPrefix(client.SrcVM, "web") && r.Tenant != "red", "new within 20m": !old[workloads(r)]}[q.Filter]
+		if !known {
+			panic("the oracle does not know " + q.Filter)
+		}
 		if canon(&r) && keep {
 			f.rows, f.turns = append(f.rows, r), append(f.turns, turnOf(&r))
 		}
@@ -184,8 +111,7 @@ func sorted(m map[string]string) []string {
 	return out
 }
 
-func askTop(ctx context.Context, r report.Reporter, q report.Query) (any, error) {
-	a, err := r.Top(ctx, q)
+func shownTop(a report.Top) any {
 	out := map[string]string{}
 	for _, row := range a.Rows {
 		sent := uint64(0)
@@ -194,7 +120,7 @@ func askTop(ctx context.Context, r report.Reporter, q report.Query) (any, error)
 		}
 		out[strings.Join(row.Key, "|")] = fmt.Sprint(row.Octets, sent, row.Packets, row.Rows, row.Retransmits, row.Fragments, row.L2Octets, row.FirstSeen, row.LastSeen)
 	}
-	return sorted(out), err
+	return sorted(out)
 }
 
 // tally adds up rows.
@@ -247,15 +173,12 @@ func wantTop(f facts, q report.Query) any {
 	return sorted(out)
 }
 
-func askThings(kind string) func(context.Context, report.Reporter, report.Query) (any, error) {
-	return func(ctx context.Context, r report.Reporter, q report.Query) (any, error) {
-		a, err := r.Things(ctx, kind, q)
-		out := map[string]string{}
-		for _, row := range a.Rows {
-			out[row.Fabric+" "+cmp.Or(row.ID, row.Name)] = fmt.Sprint(row.Tenants, row.Segments, row.Hosts, row.OctetsSent, row.OctetsReceived, row.PacketsSent, row.PacketsReceived, row.Peers, row.FirstSeen, row.LastSeen)
-		}
-		return sorted(out), err
+func shownThings(a report.Things) any {
+	out := map[string]string{}
+	for _, row := range a.Rows {
+		out[row.Fabric+" "+cmp.Or(row.ID, row.Name)] = fmt.Sprint(row.Tenants, row.Segments, row.Hosts, row.OctetsSent, row.OctetsReceived, row.PacketsSent, row.PacketsReceived, row.Peers, row.FirstSeen, row.LastSeen)
 	}
+	return sorted(out)
 }
 
 func wantThings(kind string) func(f facts, q report.Query) any {
@@ -322,13 +245,12 @@ func wantThings(kind string) func(f facts, q report.Query) any {
 	}
 }
 
-func askNetworks(ctx context.Context, r report.Reporter, q report.Query) (any, error) {
-	a, err := r.Networks(ctx, q)
+func shownNetworks(a report.Networks) any {
 	out := map[string]string{}
 	for _, n := range a.Rows {
 		out[n.Fabric+" "+n.Segment] = fmt.Sprint(n.VMs, n.UnknownAddrs, n.Pairs, n.Octets, n.Packets, n.OctetsSameHost, n.MaxPacket, n.Fragments, n.Hosts, n.FirstSeen, n.LastSeen)
 	}
-	return sorted(out), err
+	return sorted(out)
 }
 
 func wantNetworks(f facts, _ report.Query) any {
@@ -370,13 +292,12 @@ func wantNetworks(f facts, _ report.Query) any {
 	return sorted(out)
 }
 
-func askAllow(ctx context.Context, r report.Reporter, q report.Query) (any, error) {
-	a, err := r.AllowList(ctx, q)
+func shownAllow(a report.AllowList) any {
 	out := map[string]string{}
 	for _, n := range a.Rows {
 		out[fmt.Sprint(n.Fabric, n.Segment, n.Tenant, n.SrcAddr, n.DstAddr, n.Proto, n.Port)] = fmt.Sprint(n.Octets, n.Packets, n.FirstSeen, n.LastSeen)
 	}
-	return sorted(out), err
+	return sorted(out)
 }
 
 func wantAllow(f facts, _ report.Query) any {
@@ -395,8 +316,7 @@ func wantAllow(f facts, _ report.Query) any {
 	return sorted(out)
 }
 
-func askMap(ctx context.Context, r report.Reporter, q report.Query) (any, error) {
-	a, err := r.Map(ctx, q)
+func shownMap(a report.Map) any {
 	out := map[string]string{}
 	for _, e := range a.Edges {
 		out[e.Src+" > "+e.Dst] = fmt.Sprint(e.OctetsFwd, e.OctetsRev, e.Packets, e.ServicesTotal, e.FirstSeen, e.LastSeen)
@@ -404,7 +324,7 @@ func askMap(ctx context.Context, r report.Reporter, q report.Query) (any, error)
 	for _, n := range a.Nodes {
 		out[n.ID] = fmt.Sprint(n.Members)
 	}
-	return sorted(out), err
+	return sorted(out)
 }
 
 func wantMap(f facts, _ report.Query) any {
@@ -448,8 +368,7 @@ func wantMap(f facts, _ report.Query) any {
 	return sorted(out)
 }
 
-func askVM(ctx context.Context, r report.Reporter, q report.Query) (any, error) {
-	a, err := r.VM(ctx, q)
+func shownVM(a report.VMPage) any {
 	out := map[string]string{"sent": fmt.Sprint(a.Sent.Octets, a.Sent.Packets), "received": fmt.Sprint(a.Received.Octets, a.Received.Packets), "east-west": fmt.Sprint(a.EastWest), "same host": fmt.Sprint(a.SameHost)}
 	var sent, received uint64
 	for i := range a.SentSeries {
@@ -464,7 +383,7 @@ func askVM(ctx context.Context, r report.Reporter, q report.Query) (any, error) 
 			out[fmt.Sprint(side, s.Proto, s.Port)] = fmt.Sprint(s.Octets, s.Packets, s.OctetsBefore, s.State)
 		}
 	}
-	return sorted(out), err
+	return sorted(out)
 }
 
 func wantVM(f facts, q report.Query) any {
