@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"crosstap/internal/tap"
 	"crosstap/internal/tap/capture"
@@ -24,7 +23,7 @@ import (
 	"crosstap/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // readFile runs a tap over a capture file and returns its output.
 func readFile(t *testing.T, path string) (*tap.Tap, *bytes.Buffer, error) {

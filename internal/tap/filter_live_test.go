@@ -69,7 +69,9 @@ func TestFilterInTheKernel(t *testing.T) {
 				send(vlan, port, "other", 2)
 			}
 		}
-		time.Sleep(20 * time.Millisecond)
+		for end := time.Now().Add(time.Minute); line.Statements()[0].In < uint64(read) && time.Now().Before(end); {
+			time.Sleep(5 * time.Millisecond)
+		}
 		stop()
 		got, names := frames(t, path)
 		if n := line.Statements()[0].In; len(got) != written || n != uint64(read) || line.Stats().Packets != uint64(written) || len(names) > 0 && names[0] != "eth0" {

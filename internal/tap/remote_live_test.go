@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -70,6 +71,7 @@ func dump(t *testing.T, in *testns.Space, iface, path string, args ...string) (s
 		_, err = stderr.Read(make([]byte, 1))
 		return err
 	}))
+	testns.Writes(path, c.Process.Pid)
 	return func() {
 		testns.WaitStill(path)
 		_ = c.Process.Signal(os.Interrupt)
@@ -97,7 +99,22 @@ func (s *site) talk(n int, sizes ...int) {
 }
 
 // logTo keeps what a tap logs.
-type logTo struct{ strings.Builder }
+type logTo struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logTo) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *logTo) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
 
 func (l *logTo) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
@@ -226,6 +243,12 @@ func TestLoopAcrossHosts(t *testing.T) {
 		lines[i], stops[i] = start(t, spec)
 	}
 	a.Sh("ping -c3 -i0.2 -W1 10.7.0.2 >/dev/null")
+	noticed := func() bool {
+		return strings.Contains(logs[0].String()+logs[1].String(), "our own copies are being captured again: this destination is stopped")
+	}
+	for end := time.Now().Add(time.Minute); !noticed() && time.Now().Before(end); {
+		time.Sleep(20 * time.Millisecond)
+	}
 	still := func() (sum uint64) { return lines[0].Statements()[0].In + lines[1].Statements()[0].In }
 	for n, last := 0, uint64(0); n < 100 && (still() != last || n == 0); n++ {
 		last = still()
@@ -235,7 +258,7 @@ func TestLoopAcrossHosts(t *testing.T) {
 		stops[i]()
 		balance(t, lines[i])
 	}
-	if !strings.Contains(logs[0].String()+logs[1].String(), "our own copies are being captured again: this destination is stopped") {
+	if !noticed() {
 		t.Errorf("nobody noticed\n%s\n%s", logs[0].String(), logs[1].String())
 	}
 	for i := range lines {

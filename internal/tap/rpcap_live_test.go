@@ -12,16 +12,8 @@ import (
 
 	"crosstap/internal/tap"
 	"crosstap/internal/tap/testns"
+	"crosstap/internal/testkit"
 )
-
-// freePort is a port of loopback that nobody has now.
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
 
 // TestRPCAPBothWays has one tap give the frames of an interface to another, which filters at the remote end and looks again for what no
 // program can decide.
@@ -31,7 +23,7 @@ func TestRPCAPBothWays(t *testing.T) {
 	b.Sh("ip link set eth0 up; ip addr add 10.9.0.2/24 dev eth0")
 	a.Up("eth0")
 	b.Up("eth0")
-	url := fmt.Sprintf("rpcap://127.0.0.1:%d", freePort(t))
+	url := fmt.Sprintf("rpcap://127.0.0.1:%d", testkit.Port(t))
 	path := filepath.Join(t.TempDir(), "x.pcapng")
 
 	near := tap.DefaultSpec()
@@ -45,7 +37,7 @@ func TestRPCAPBothWays(t *testing.T) {
 	send(0, 9000, "one", 5)
 	send(0, 9001, "one", 6)
 	send(0, 9001, "other", 7)
-	for range 500 {
+	for range 6000 {
 		if client.Statements()[0].In >= 13 {
 			break
 		}
@@ -88,7 +80,7 @@ func TestListenTap(t *testing.T) {
 		_, err := c.Write([]byte("hello"))
 		must(t, err)
 	}
-	for range 500 {
+	for range 6000 {
 		if st := line.Statements(); st[1].Out >= 9 {
 			break
 		}

@@ -14,16 +14,15 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"crosstap/internal/flowproto/netflow5"
 	"crosstap/internal/tap/export"
 	"crosstap/internal/tap/testns"
+	"crosstap/internal/testkit"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // lab is a host with Linux bridges, whose VMs are namespaces.
 type lab struct {
@@ -109,8 +108,11 @@ type collector struct {
 	grams []gram
 }
 
-func newCollector(t *testing.T) *collector {
-	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+func newCollector(t *testing.T) *collector { return newCollectorAt(t, 0) }
+
+// newCollectorAt is one at a port, 0 for any.
+func newCollectorAt(t *testing.T, port int) *collector {
+	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port})
 	if err != nil {
 		t.Fatal(err)
 	}
