@@ -65,17 +65,20 @@ func TestFollow(t *testing.T) {
 	must(t, web.ns.Do(func() (err error) { at, err = net.ListenPacket("udp4", web.addr+":5000"); return err }))
 	must(t, far.ns.Do(func() (err error) { from, err = net.ListenPacket("udp4", far.addr+":5000"); return err }))
 	passed, b := 0, make([]byte, 100)
+	said := ""
 	receive := func(c net.PacketConn, wait time.Duration) bool {
 		must(t, c.SetReadDeadline(time.Now().Add(wait)))
-		_, _, err := c.ReadFrom(b)
+		n, _, err := c.ReadFrom(b)
+		said = string(b[:n])
 		return err == nil
 	}
-	send := func(c net.PacketConn, to string) {
+	say := func(c net.PacketConn, to, text string) {
 		a, err := net.ResolveUDPAddr("udp4", to+":5000")
 		must(t, err)
-		_, err = c.WriteTo([]byte("moving"), a)
+		_, err = c.WriteTo([]byte(text), a)
 		must(t, err)
 	}
+	send := func(c net.PacketConn, to string) { say(c, to, "moving") }
 	eventually(t, "heard at the new place", func() bool { // the switches learn it from what the machine says
 		send(at, far.addr)
 		passed++
@@ -92,7 +95,17 @@ func TestFollow(t *testing.T) {
 		}
 		return more == 0
 	})
-	for receive(from, 20*time.Millisecond) { // what was sent while nobody was there
+	eventually(t, "all that is under way has come", func() bool { // the switches may be slow, and keep the order
+		say(from, web.addr, "the last")
+		for receive(at, time.Second) {
+			if passed++; said == "the last" {
+				return true
+			}
+		}
+		return false
+	})
+	for receive(at, 100*time.Millisecond) { // the last one, said again
+		passed++
 	}
 	at.Close()
 	from.Close()

@@ -264,7 +264,7 @@ func (v *vm) send(t *testing.T, to *vm, port, n int) {
 	}
 	got := 0
 	for b := make([]byte, 2000); got < n; got++ {
-		must(t, sink.SetReadDeadline(time.Now().Add(20*time.Second)))
+		must(t, sink.SetReadDeadline(time.Now().Add(time.Minute)))
 		if _, _, err := sink.ReadFrom(b); err != nil {
 			t.Fatalf("%s got %d of %d datagrams: %v", to.name, got, n, err)
 		}
@@ -323,7 +323,7 @@ func listen(t *testing.T, at *testns.Space, filter string) func(enough func(rows
 		for _, f := range fields {
 			args = append(args, "-e", f)
 		}
-		for end := time.Now().Add(20 * time.Second); ; {
+		for end := time.Now().Add(time.Minute); ; {
 			testns.WaitStill(path)
 			out, err := exec.CommandContext(context.Background(), "tshark", args...).Output()
 			var rows [][]string

@@ -17,7 +17,7 @@ import (
 
 // Bounds of waiting for a process.
 const (
-	readyTimeout = 30 * time.Second
+	readyTimeout = time.Minute
 	readyPoll    = 5 * time.Millisecond
 	restartDelay = 200 * time.Millisecond
 	maxDelay     = 10 * time.Second

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
@@ -61,11 +62,45 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// play runs the VMs' programs for a while; every request must have been answered.
+// talked reports whether the truth has all kinds of traffic, in both tenants.
+func talked(t *testing.T, s *Scene) bool {
+	t.Helper()
+	for _, v := range s.VMs {
+		kinds := map[string]bool{}
+		b, err := os.ReadFile(filepath.Join(s.Dir, TruthFile(v.Name)))
+		must(t, err)
+		for b = b[min(24, len(b)):]; len(b) >= 16; { // pcap, without our reader
+			n := 16 + int(binary.NativeEndian.Uint32(b[8:]))
+			if n > len(b) {
+				break
+			}
+			if f := b[16:n]; len(f) >= 14+20+4 && f[12] == 8 { // IPv4 without options
+				kinds[fmt.Sprintf("4 %d/%d", f[23], binary.BigEndian.Uint16(f[34:]))] = true // either way
+				kinds[fmt.Sprintf("4 %d/%d", f[23], binary.BigEndian.Uint16(f[36:]))] = true
+				kinds[fmt.Sprintf("4 %d", f[23])] = true
+			} else if len(f) >= 14+40+4 && f[12] == 0x86 {
+				kinds[fmt.Sprintf("6 %d/%d", f[20], binary.BigEndian.Uint16(f[54:]))] = true
+				kinds[fmt.Sprintf("6 %d/%d", f[20], binary.BigEndian.Uint16(f[56:]))] = true
+				kinds[fmt.Sprintf("6 %d", f[20])] = true
+			}
+			b = b[n:]
+		}
+		want := map[string][]string{"client": {"4 6/80", "6 6/80", "4 6/873", "4 17/53", "4 1", "6 58"}, "web": {"4 6/5432", "6 6/5432"}}[v.Role]
+		if slices.ContainsFunc(want, func(k string) bool { return !kinds[k] }) {
+			return false
+		}
+	}
+	return true
+}
+
+// play runs the VMs' programs for a while, until all kinds of traffic have been; every request must have been answered.
 func play(t *testing.T, s *Scene, d time.Duration) []vm.Report {
 	t.Helper()
 	must(t, s.StartVMs(t.Context()))
 	time.Sleep(d)
+	for end := time.Now().Add(time.Minute); !talked(t, s) && time.Now().Before(end); { // a busy machine begins late
+		time.Sleep(100 * time.Millisecond)
+	}
 	reports, err := s.StopVMs(t.Context())
 	must(t, err)
 	for _, r := range reports {
@@ -221,7 +256,7 @@ func TestSupervision(t *testing.T) {
 		}
 		break
 	}
-	exit, err := s.Stop(t.Context(), "sleeper", int(unix.SIGTERM), time.Second)
+	exit, err := s.Stop(t.Context(), "sleeper", int(unix.SIGTERM), time.Minute)
 	must(t, err)
 	if exit.Status != "signal: terminated" {
 		t.Errorf("%+v", exit)

@@ -21,10 +21,10 @@ import (
 
 // Graces before a process that was asked to end is killed.
 const (
-	vmGrace    = 5 * time.Second
-	tapGrace   = 10 * time.Second
-	serveGrace = 15 * time.Second
-	truthGrace = 5 * time.Second
+	vmGrace    = 20 * time.Second
+	tapGrace   = 30 * time.Second
+	serveGrace = 30 * time.Second
+	truthGrace = 20 * time.Second
 )
 
 // Scene is a lab with its topology: it starts and stops what belongs together in the right order.

@@ -105,7 +105,7 @@ func (r *resolver) lookup(name string, kind dnsmessage.Type) (netip.Addr, error)
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	if err := r.conn.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
+	if err := r.conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
 		return netip.Addr{}, err
 	}
 	if _, err := r.conn.Write(b); err != nil {

@@ -47,7 +47,7 @@ func (p *pinger) ping(ctx context.Context, to netip.Addr, size int) error {
 	}
 	stop := context.AfterFunc(ctx, func() { p.conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if err := p.conn.SetDeadline(time.Now().Add(2 * time.Second)); err != nil {
+	if err := p.conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
 		return err
 	}
 	if _, err := p.conn.WriteTo(b, &net.IPAddr{IP: to.AsSlice()}); err != nil {
