@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -42,19 +43,18 @@ func (l *lab) metered(c FlowsConfig) (stop func() (records []flow.Record, frames
 	done := make(chan error, 1)
 	var records []flow.Record
 	var frames []frame.Frame
-	collected := make(chan struct{})
+	var collected sync.WaitGroup
 	go func() {
 		done <- f.Run(ctx, context.Background(), up, out)
 		close(out)
 		close(up)
 	}()
-	go func() {
-		defer close(collected)
+	collected.Go(func() {
 		for r := range out {
 			records = append(records, r...)
 		}
-	}()
-	go func() {
+	})
+	collected.Go(func() {
 		for b := range up {
 			for _, x := range b.Frames {
 				x.Data = append([]byte(nil), x.Data...)
@@ -62,13 +62,13 @@ func (l *lab) metered(c FlowsConfig) (stop func() (records []flow.Record, frames
 			}
 			b.Release()
 		}
-	}()
+	})
 	return func() ([]flow.Record, []frame.Frame, ledger.Statement) {
 		cancel()
 		if err := <-done; err != nil {
 			l.t.Error(err)
 		}
-		<-collected
+		collected.Wait()
 		for _, b := range []*ledger.Book{f.Book(), f.Records()} {
 			if s := b.Read(); s.Balance() != nil || s.Held != 0 {
 				l.t.Errorf("%+v: %v", s, s.Balance())

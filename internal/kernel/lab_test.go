@@ -138,7 +138,7 @@ func (l *lab) dumpOf(iface, path string, args ...string) (stop func(n int)) {
 	}))
 	release := testkit.Guard(l.t, c.Process.Pid)
 	return func(n int) {
-		for end := time.Now().Add(20 * time.Second); len(l.read(path)) < n && time.Now().Before(end); {
+		for end := time.Now().Add(time.Minute); len(l.read(path)) < n && time.Now().Before(end); {
 			time.Sleep(20 * time.Millisecond)
 		}
 		_ = c.Process.Signal(unix.SIGINT)

@@ -297,8 +297,8 @@ func (l *lab) exchange(port, n int) {
 	defer a.Close()
 	defer b.Close()
 	buf := make([]byte, 64)
-	must(l.t, a.SetReadDeadline(time.Now().Add(20*time.Second)))
-	must(l.t, b.SetReadDeadline(time.Now().Add(20*time.Second)))
+	must(l.t, a.SetReadDeadline(time.Now().Add(time.Minute)))
+	must(l.t, b.SetReadDeadline(time.Now().Add(time.Minute)))
 	for range n {
 		_, err := a.WriteTo(buf, b.LocalAddr())
 		must(l.t, err)
