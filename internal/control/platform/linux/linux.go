@@ -181,7 +181,7 @@ func kernelVersion() string {
 // capability is what every switch here can do: the hooks are of the port, not of the switch.
 func capability(encaps []platform.Encap) platform.Capability {
 	return platform.Capability{
-		Methods: []platform.Method{platform.MethodMirror, platform.MethodRemoteMirror}, Encaps: encaps, Filter: platform.FilterFull,
+		Methods: []platform.Method{platform.MethodMirror, platform.MethodRemoteMirror, platform.MethodPromiscuous}, Encaps: encaps, Filter: platform.FilterFull,
 		ExceptMACs: true, Sample: true, VLANs: true, UplinkSource: true,
 	}
 }

@@ -34,6 +34,12 @@ func (l *planner) refuse(s *platform.Session, r platform.Refusal) {
 
 // session plans one session, or refuses it.
 func (l *planner) session(s *platform.Session) {
+	if s.Method == platform.MethodPromiscuous {
+		if r := l.everything(s); r != nil {
+			l.refuse(s, *r)
+			return
+		}
+	}
 	if r := l.impossible(s); r != nil {
 		l.refuse(s, *r)
 		return
@@ -70,7 +76,7 @@ func (l *planner) impossible(s *platform.Session) *platform.Refusal {
 	}
 	switch {
 	case s.Method != platform.MethodMirror && s.Method != platform.MethodRemoteMirror:
-		return cannot(fmt.Sprintf("a Linux kernel has no method %q", s.Method), "use mirror or remote-mirror, or an agent on the host")
+		return cannot(fmt.Sprintf("a Linux kernel has no method %q", s.Method), "use mirror, remote-mirror or promiscuous, or an agent on the host")
 	case s.Slice > 0:
 		return cannot(fmt.Sprintf("tc copies whole packets, not %d bytes of them", s.Slice), "leave out the slice, or use the agent method")
 	case len(s.Outputs) == 0:

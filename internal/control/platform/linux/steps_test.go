@@ -122,7 +122,8 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: steps for a session that is refused: %s", reason, texts(steps))
 		}
 	}
-	f(func(s *platform.Session) { s.Method = platform.MethodPromiscuous }, platform.ReasonCapability, `no method "promiscuous"`)
+	f(func(s *platform.Session) { s.Method = platform.MethodFlowsOnly }, platform.ReasonCapability, `no method "flows-only"`)
+	f(func(s *platform.Session) { s.Method = platform.MethodPromiscuous }, platform.ReasonCapability, "one port of this host")
 	f(func(s *platform.Session) { s.Slice = 128 }, platform.ReasonCapability, "whole packets")
 	f(func(s *platform.Session) { s.Outputs = nil }, platform.ReasonCapability, "no destination")
 	f(func(s *platform.Session) { s.Host = "h9" }, platform.ReasonDown, "h9")
