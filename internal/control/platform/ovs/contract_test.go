@@ -3,6 +3,7 @@
 package ovs_test
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -80,7 +81,12 @@ func TestContract(t *testing.T) {
 				return s
 			},
 			Ended: func(t *testing.T, _ platform.Session) bool {
-				out := sh(t, "ovs-ofctl -O OpenFlow14 dump-flows unix:"+strings.TrimSuffix(l.db.Socket(), "db.sock")+"crosstap.mgmt | grep -c hard_timeout || true")
+				bridges := strings.Fields(l.db.Vsctl("list-br"))
+				ours := slices.DeleteFunc(bridges, func(name string) bool { return strings.HasPrefix(name, "br-") })
+				if len(ours) != 1 {
+					t.Fatalf("bridges of ours: %q", ours)
+				}
+				out := sh(t, "ovs-ofctl -O OpenFlow14 dump-flows unix:"+strings.TrimSuffix(l.db.Socket(), "db.sock")+ours[0]+".mgmt | grep -c hard_timeout || true")
 				return strings.TrimSpace(out) == "0"
 			},
 		}

@@ -534,6 +534,7 @@ func (c *try) lease() {
 			c.Fatal("copies go on though the lease has ended")
 		}
 	}
+	c.do(c.steps())
 }
 
 // delete wants nothing to be left of a session that ends.
