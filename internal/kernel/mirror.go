@@ -37,6 +37,7 @@ type Mirror struct {
 
 // NewMirror returns a mirror. All mistakes of its configuration are found here.
 func NewMirror(c MirrorConfig) (*Mirror, error) {
+	c.Outer.Fits = min(c.Outer.Fits, maxFits) // loopback takes longer packets than IP has
 	if err := c.Outer.validate(); err != nil {
 		return nil, err
 	}
