@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"crosstap/internal/control"
+	"crosstap/internal/control/platform"
 	"crosstap/internal/control/policy"
 	"crosstap/internal/state"
 	"crosstap/internal/testkit"
@@ -159,10 +160,16 @@ func TestDrift(t *testing.T) {
 	const fix, tell = "crosstap-fix/br-int.kvm-1.ids", "crosstap-tell/br-int.kvm-1.ids"
 	was, told := mirror(fix), mirror(tell)
 	h.db.Vsctl("clear mirror " + fix + " select_dst_port")
+	from := time.Now()
 	eventually(t, "set right", func() bool { return mirror(fix) == was })
+	t.Logf("a changed mirror is set right after %v (limit 1m)", time.Since(from).Round(time.Millisecond))
 	h.db.Vsctl("-- --id=@m get mirror " + fix + " -- remove bridge br-int mirrors @m")
 	eventually(t, "made again", func() bool { return mirror(fix) == was })
 	h.db.Vsctl("clear mirror " + tell + " select_src_port")
+	from = time.Now()
+	defer func() {
+		t.Logf("drift is reported after %v (limit 1m): %+v", time.Since(from).Round(time.Millisecond), l.line.Findings())
+	}()
 	eventually(t, "reported", func() bool {
 		f := l.line.Findings()
 		return len(f) == 1 && f[0].Policy == "tell" && strings.Contains(f[0].What, "src")
@@ -248,7 +255,7 @@ func applyAndDie(t *testing.T, path string) {
 
 // model is what the mirrors should be, worked out from the edits alone.
 type model struct {
-	vms  map[string]bool
+	vms  map[string]int // number of the host that a machine is on; 0 for none
 	taps map[string]wanted
 }
 
@@ -257,13 +264,13 @@ type wanted struct {
 	dir string // both, ingress, egress
 }
 
-// mirrors are the expected mirrors by tap: the names of ports, sources of packets from machines and to machines.
-func (m *model) mirrors() map[string]string {
+// mirrors are the expected mirrors of a host by tap: the names of ports, sources of packets from machines and to machines.
+func (m *model) mirrors(host int) map[string]string {
 	out := map[string]string{}
 	for name, w := range m.taps {
 		var ports []string
 		for _, vm := range w.vms {
-			if m.vms[vm] && vm != "ids" {
+			if m.vms[vm] == host && vm != "ids" {
 				ports = append(ports, "vnet"+strings.TrimPrefix(vm, "v"))
 			}
 		}
@@ -283,14 +290,15 @@ func (m *model) mirrors() map[string]string {
 	return out
 }
 
-// refusals is how many are expected: one for each tap that names the tool's own machine, which is there.
-func (m *model) refusals() (n int) {
-	for _, w := range m.taps {
+// refused are the taps that a plan has to say no to in part: those that name the tool's own machine.
+func (m *model) refused() (out []string) {
+	for name, w := range m.taps {
 		if slices.Contains(w.vms, "ids") {
-			n++
+			out = append(out, name)
 		}
 	}
-	return n
+	slices.Sort(out)
+	return out
 }
 
 // mirrors reads the mirrors of ours with Open vSwitch's own tool.
@@ -334,22 +342,27 @@ func (h *host) mirrors() map[string]string {
 	return out
 }
 
-// Random edits of policies, machines, and of the switch by others: after each apply the switch is as the model says. CROSSTAP_EDITS is how
-// many, 40 unless given.
+// Random edits of policies, machines that come, go and move between two hosts, and of the switches by others: after each apply the switches
+// are as the model says. CROSSTAP_EDITS is how many, 40 unless given; at least 95 in 100 of them are applied, the others are refused for the
+// reason that the model knows.
 func TestRandomEdits(t *testing.T) {
 	edits := 40
 	if n, err := strconv.Atoi(os.Getenv("CROSSTAP_EDITS")); err == nil {
 		edits = n
 	}
-	l := newLab(t, 1)
-	h := l.hosts[0]
-	h.vm("ids", 99)
+	l := newLab(t, 2)
+	l.hosts[0].vm("ids", 99, "--")
+	l.hosts[0].db.Vsctl("set interface vnet99 external_ids:ip=10.99.0.9")
 	r := rand.New(rand.NewPCG(7, 8))
-	m := &model{vms: map[string]bool{"ids": true}, taps: map[string]wanted{}}
-	h.ns.Sh("for n in 1 2 3 4 5 6; do ip link add vnet$n type veth peer name peer$n && ip link set vnet$n up; done")
-	l.apply(destination("ids", "port: {vm: ids}"))
+	m := &model{vms: map[string]int{"ids": 1}, taps: map[string]wanted{}}
+	for _, h := range l.hosts {
+		h.ns.Sh("for n in 1 2 3 4 5 6; do ip link add vnet$n type veth peer name peer$n && ip link set vnet$n up; done")
+	}
+	l.apply(destination("ids", "url: 'vxlan://10.99.0.9?vni=9001'"))
+	applied, refused, from := 0, 0, time.Now()
 	for n := range edits {
-		text, gone := l.edit(h, m, r)
+		before := len(m.refused())
+		text, gone := l.edit(m, r)
 		set := &policy.Set{}
 		if text != "" {
 			var err error
@@ -360,22 +373,45 @@ func TestRandomEdits(t *testing.T) {
 		p, err := l.line.Plan(t.Context(), control.Wanted{Set: set, Delete: gone})
 		must(t, err)
 		out, err := l.line.Apply(t.Context(), p, control.Author{Who: "test", Action: "apply"})
-		if err != nil || out.State != state.Done || len(out.Refusals) != m.refusals() {
-			t.Fatalf("edit %d: %+v, %v; %d refusals expected", n, out, err, m.refusals())
+		if err != nil || out.State != state.Done {
+			t.Fatalf("edit %d: %+v, %v", n, out, err)
 		}
-		if got, want := h.mirrors(), m.mirrors(); !maps.Equal(got, want) {
-			t.Fatalf("edit %d:\n%v\nwant\n%v", n, got, want)
+		var no []string
+		for _, r := range out.Refusals {
+			if no = append(no, r.Policy); r.Reason != platform.ReasonDestination {
+				t.Fatalf("edit %d: %+v", n, r)
+			}
+		}
+		if slices.Sort(no); !slices.Equal(no, m.refused()) {
+			t.Fatalf("edit %d: refused are %v, expected %v: %+v", n, no, m.refused(), out.Refusals)
+		}
+		if len(m.refused()) > before {
+			refused++
+		} else {
+			applied++
+		}
+		for i, h := range l.hosts {
+			if got, want := h.mirrors(), m.mirrors(i+1); !maps.Equal(got, want) {
+				t.Fatalf("edit %d on host %d:\n%v\nwant\n%v", n, i+1, got, want)
+			}
 		}
 	}
-	if left := h.db.Vsctl("--no-headings --columns=name find mirror name=foreign"); len(strings.Fields(left)) > 1 {
-		t.Errorf("foreign mirrors: %s", left)
+	t.Logf("%d edits: %d applied (%.1f %%), %d refused as expected; %v each", edits, applied, 100*float64(applied)/float64(edits), refused, (time.Since(from) / time.Duration(edits)).Round(time.Millisecond))
+	if edits >= 200 && 100*applied < 95*edits {
+		t.Error("less than 95 in 100 were applied")
+	}
+	for _, h := range l.hosts {
+		if left := h.db.Vsctl("--no-headings --columns=name find mirror name=foreign"); len(strings.Fields(left)) > 1 {
+			t.Errorf("foreign mirrors: %s", left)
+		}
 	}
 }
 
 // edit does one random thing.
-func (l *lab) edit(h *host, m *model, r *rand.Rand) (text string, gone []policy.Resource) {
+func (l *lab) edit(m *model, r *rand.Rand) (text string, gone []policy.Resource) {
 	name := fmt.Sprint("tap-", r.IntN(5))
 	vm := fmt.Sprint("v", 1+r.IntN(6))
+	h := l.hosts[r.IntN(len(l.hosts))]
 	switch r.IntN(8) {
 	case 0, 1, 2: // a tap is made or changed
 		w := wanted{dir: []string{"both", "ingress", "egress"}[r.IntN(3)]}
@@ -384,7 +420,10 @@ func (l *lab) edit(h *host, m *model, r *rand.Rand) (text string, gone []policy.
 				w.vms = append(w.vms, fmt.Sprint("v", i+1))
 			}
 		}
-		if r.IntN(6) == 0 || len(w.vms) == 0 {
+		if len(w.vms) == 0 {
+			w.vms = []string{vm}
+		}
+		if r.IntN(12) == 0 {
 			w.vms = append(w.vms, "ids")
 		}
 		m.taps[name] = w
@@ -394,24 +433,69 @@ func (l *lab) edit(h *host, m *model, r *rand.Rand) (text string, gone []policy.
 			delete(m.taps, name)
 			return "", []policy.Resource{{Kind: "Tap", Name: name}}
 		}
-	case 4, 5: // a machine comes or goes
-		port := "vnet" + vm[1:]
-		if m.vms[vm] {
-			h.db.Vsctl("del-port br-int " + port)
-		} else {
-			h.db.Vsctl(fmt.Sprintf("add-port br-int %s -- set interface %s external_ids:iface-id=if-%s external_ids:vm-uuid=%s", port, port, vm, vm))
+	case 4, 5: // a machine comes, goes or moves
+		to := r.IntN(len(l.hosts) + 1)
+		if at := m.vms[vm]; at != 0 && at != to {
+			l.hosts[at-1].db.Vsctl("del-port br-int vnet" + vm[1:])
 		}
-		m.vms[vm] = !m.vms[vm]
+		if to != 0 && to != m.vms[vm] {
+			l.hosts[to-1].db.Vsctl(fmt.Sprintf("add-port br-int vnet%[1]s -- set interface vnet%[1]s external_ids:iface-id=if-%[2]s external_ids:vm-uuid=%[2]s external_ids:attached-mac=%[3]q", vm[1:], vm, "02:00:00:00:01:0"+vm[1:]))
+		}
+		m.vms[vm] = to
 	case 6: // somebody removes a mirror of ours
 		if ours := slices.Sorted(maps.Keys(h.mirrors())); len(ours) > 0 {
-			h.db.Vsctl("-- --id=@m get mirror crosstap-" + ours[r.IntN(len(ours))] + "/br-int.kvm-1.ids -- remove bridge br-int mirrors @m")
+			h.db.Vsctl("-- --id=@m get mirror " + h.nameOf(ours[r.IntN(len(ours))]) + " -- remove bridge br-int mirrors @m")
 		}
 	default: // and makes one of their own, or changes ours
 		if h.db.Vsctl("--no-headings --columns=name find mirror name=foreign") == "" {
 			h.db.Vsctl("-- --id=@m create mirror name=foreign -- add bridge br-int mirrors @m")
 		} else if ours := slices.Sorted(maps.Keys(h.mirrors())); len(ours) > 0 {
-			h.db.Vsctl("set mirror crosstap-" + ours[0] + "/br-int.kvm-1.ids select-all=true")
+			h.db.Vsctl("set mirror " + h.nameOf(ours[0]) + " select-all=true")
 		}
 	}
 	return "", nil
+}
+
+// nameOf is the mirror of a tap to an address.
+func (h *host) nameOf(tap string) string {
+	return fmt.Sprintf("crosstap-%s/br-int.%s.remote", tap, h.name)
+}
+
+// Everything ends at one word, on all switches and agents; how long it takes is told.
+func TestStopAll(t *testing.T) {
+	l := newLab(t, 2)
+	a, b := l.hosts[0].vm("web-1", 1), l.hosts[1].vm("web-2", 2)
+	o := newOffice(l)
+	o.hire(a)
+	l.apply(destination("ids", "url: 'vxlan://10.99.0.9?vni=9001'") + destination("flows", "url: 'ipfix://10.99.0.9'") +
+		tap("copies", `select: 'vm like "web-%"', destinations: [ids]`) + tap("more", `select: 'vm = `+b.name+`', destinations: [ids], slice: 100`) +
+		tap("flows", `select: 'vm = web-1', destinations: [flows], method: agent`))
+	l.run()
+	from := time.Now()
+	w, err := l.line.StopAll(t.Context())
+	must(t, err)
+	p, err := l.line.Plan(t.Context(), w)
+	must(t, err)
+	out, err := l.line.Apply(t.Context(), p, control.Author{Who: "test", Action: "stop"})
+	if err != nil || out.State != state.Done {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	took := time.Since(from)
+	t.Logf("all taps on two switches and an agent have ended after %v (%d steps; the aim is 5s)", took.Round(time.Millisecond), out.Steps)
+	if took > time.Minute {
+		t.Errorf("it took %v", took)
+	}
+	for _, h := range l.hosts {
+		if left := h.db.Vsctl("--no-headings --columns=name list mirror") + h.db.Vsctl("list-br"); strings.Contains(left, "crosstap") {
+			t.Errorf("left: %s", left)
+		}
+	}
+	if taps, _ := o.hub.Taps("web-1"); len(taps) > 0 {
+		t.Errorf("left: %+v", taps)
+	}
+	back, err := l.line.Rollback(t.Context(), out.Change)
+	must(t, err)
+	if back.Set == nil || len(back.Set.Taps) != 3 {
+		t.Errorf("%+v", back)
+	}
 }
