@@ -2,7 +2,6 @@ package groom
 
 import (
 	"math/bits"
-	"math/rand/v2"
 	"sync/atomic"
 )
 
@@ -51,14 +50,28 @@ type dedup struct {
 	points  *pointSet
 }
 
-// tagSet is what is looked at first of a set of entries: eight bits of each hash, and roughly when each was written. The tags of a table fit in a processor's own cache where its entries do not, and waiting for
-// those would take most of the step's time; an entry is read for one of 36 frames that are new, and for every duplicate.
+// tagSet is what is looked at first of a set of entries: eight bits of each hash, and roughly when each was written. The tags of
+// a table fit in a processor's own cache where its entries do not, and waiting for those would take most of the step's time; an
+// entry is read for one of 32 frames that are new, and for every duplicate.
 type tagSet struct {
-	tags [setSize]uint8
+	tags uint64          // that of entry k in bits 8k to 8k+7
 	when [setSize]uint16 // as dedup.clock has it
 }
 
-const setSize = 7
+const setSize = 8
+
+// oneEach is a tag of 1 for every entry.
+const oneEach = 0x0101010101010101
+
+// alike returns a word with the highest bit of each byte set whose tag is that of the hash, and perhaps of a byte above such a one.
+func (s *tagSet) alike(h uint64) uint64 {
+	x := s.tags ^ tagOf(h)*oneEach
+	return (x - oneEach) &^ x & (oneEach << 7)
+}
+
+func (s *tagSet) set(k int, tag uint64) {
+	s.tags = s.tags&^(0xff<<(8*k)) | tag<<(8*k)
+}
 
 // remembered is a frame that passed. A hash of 0 is a free entry.
 type remembered struct {
@@ -67,11 +80,8 @@ type remembered struct {
 	seen uint64 // bit set of points
 }
 
-func newDedup(s Dedup) *dedup {
-	d := &dedup{
-		acc:  newAccount("dedup", []string{"duplicate"}, "duplicates passed on", "frames forgotten early (table full)"),
-		spec: s, window: int64(s.Window), most: powerOfTwo(s.Entries/setSize/2 + 1), key: keyer{spec: s, seed: rand.Uint64()}, points: new(pointSet),
-	}
+func newDedup(s Dedup, points *pointSet) *dedup {
+	d := &dedup{acc: dedupAccount(), spec: s, window: int64(s.Window), most: powerOfTwo(s.Entries/setSize/2 + 1), key: newKeyer(s), points: points}
 	span := uint64(s.Window)
 	if s.Packets > 0 {
 		span = uint64(s.Packets)
@@ -82,6 +92,10 @@ func newDedup(s Dedup) *dedup {
 	return d
 }
 
+func dedupAccount() account {
+	return newAccount("dedup", []string{"duplicate"}, "duplicates passed on", "frames forgotten early (table full)")
+}
+
 // clock returns the low bits of what a window is measured in, so coarse that it takes 128 windows until they are the same again.
 func (d *dedup) clock(now int64) uint16 {
 	if d.spec.Packets > 0 {
@@ -90,7 +104,7 @@ func (d *dedup) clock(now int64) uint16 {
 	return uint16(now >> d.shift)
 }
 
-// firstSets is the size of a fresh table: 12 KiB. It doubles as the traffic needs it, as a small one is faster.
+// firstSets is the size of a fresh table: 14 KiB. It doubles as the traffic needs it, as a small one is faster.
 const firstSets = 1 << 6
 
 // resize empties the table and gives it a number of sets.
@@ -116,7 +130,7 @@ func (d *dedup) grow(now int64) {
 		}
 		j, _ := d.room(e.hash, now)
 		d.entries[j] = e
-		d.tags[j/setSize].tags[j%setSize] = tagOf(e.hash)
+		d.tags[j/setSize].set(j%setSize, tagOf(e.hash))
 		d.tags[j/setSize].when[j%setSize] = old.tags[i/setSize].when[i%setSize]
 		if d.age != nil {
 			d.age[j] = old.age[i]
@@ -151,36 +165,37 @@ func (d *dedup) account() *account { return &d.acc }
 func (d *dedup) apply(it *item) bool {
 	h := max(d.key.of(it), 1)
 	d.number++
-	set := h & d.mask
 	point := uint64(1) << d.points.index(it)
-	if i := d.find(set, h, it.f.TimeNS, point); i >= 0 {
-		e := &d.entries[i]
-		e.seen |= point
-		if d.spec.SamePoint { // every copy is the origin of the next, as for editcap
-			d.stamp(i, it.f.TimeNS)
-		}
-		if !d.spec.CountOnly {
-			return d.acc.drop(0)
-		}
-		d.acc.note(0)
+	i := d.find(h, it.f.TimeNS, point)
+	if i < 0 {
+		d.remember(h, it.f.TimeNS, point)
 		return true
 	}
-	d.remember(h, it.f.TimeNS, point)
+	d.entries[i].seen |= point
+	if d.spec.SamePoint { // every copy is the origin of the next, as for editcap
+		d.stamp(i, it.f.TimeNS)
+	}
+	return d.acc.duplicate(d.spec.CountOnly)
+}
+
+// duplicate enters a duplicate and reports whether it goes on.
+func (a *account) duplicate(goesOn bool) bool {
+	if !goesOn {
+		return a.drop(0)
+	}
+	a.note(0)
 	return true
 }
 
 // tagOf takes bits of a hash that do not choose the set.
-func tagOf(h uint64) uint8 { return uint8(h >> 56) }
+func tagOf(h uint64) uint64 { return h >> 56 }
 
-// find returns the entry of the earliest frame that a frame repeats, -1 when there is none.
-func (d *dedup) find(set, h uint64, now int64, point uint64) int {
-	tags, tag := &d.tags[set].tags, tagOf(h)
+// find returns the entry of the earliest frame that one repeats, -1 when there is none.
+func (d *dedup) find(h uint64, now int64, point uint64) int {
+	set := h & d.mask
 	found := -1
-	for k, x := range tags {
-		if x != tag {
-			continue
-		}
-		i := int(set)*setSize + k
+	for m := d.tags[set].alike(h); m != 0; m &= m - 1 {
+		i := int(set)*setSize + bits.TrailingZeros64(m)/8
 		e := &d.entries[i]
 		if e.hash != h || !d.recent(i, now) || !d.spec.SamePoint && e.seen&point != 0 {
 			continue
@@ -214,7 +229,7 @@ func (d *dedup) remember(h uint64, now int64, point uint64) {
 		d.acc.note(1)
 	}
 	d.entries[i].hash, d.entries[i].seen = h, point
-	d.tags[i/setSize].tags[i%setSize] = tagOf(h)
+	d.tags[i/setSize].set(i%setSize, tagOf(h))
 	d.stamp(i, now)
 }
 

@@ -3,25 +3,25 @@ package groom
 import (
 	"encoding/binary"
 
-	"github.com/zeebo/xxh3"
-
 	"crosstap/internal/dissect"
 	"crosstap/internal/wire"
 )
 
 // keyer computes the hash by which copies of a packet are found.
 type keyer struct {
+	hasher
 	spec Dedup
-	seed uint64 // makes collisions impossible to arrange from outside
 	head [128]byte
 }
+
+func newKeyer(s Dedup) keyer { return keyer{hasher: newHasher(), spec: s} }
 
 // of returns the hash of what makes the frame under way the same packet elsewhere: of an IP packet the headers but for
 // the fields to ignore, and all that follows up to the packet's end; of any other frame all its bytes.
 func (k *keyer) of(it *item) uint64 {
 	data := it.f.Data
 	if k.spec.Frame {
-		return xxh3.HashSeed(data, k.seed)
+		return k.sum(data)
 	}
 	p := it.packet()
 	f := p.Outer()
@@ -30,7 +30,7 @@ func (k *keyer) of(it *item) uint64 {
 		f, level = p.Inner(), uint8(max(p.NLevels-1, 0))
 	}
 	if !f.HasIP {
-		return xxh3.HashSeed(data[min(levelStart(p, level), len(data)):], k.seed)
+		return k.sum(data[min(levelStart(p, level), len(data)):])
 	}
 	stop := min(int(f.NetOff)+int(f.IPLen32), len(data))
 	rest := data[f.NetOff:max(stop, int(f.NetOff))]
@@ -38,12 +38,12 @@ func (k *keyer) of(it *item) uint64 {
 	b, rest, next := k.network(b, rest)
 	if f.TransOff != 0 {
 		if gap := int(f.TransOff) - next - int(f.NetOff); gap > 0 && gap <= len(rest) { // extension headers
-			b = binary.LittleEndian.AppendUint64(b, xxh3.HashSeed(rest[:gap], k.seed))
+			b = binary.LittleEndian.AppendUint64(b, k.sum(rest[:gap]))
 			rest = rest[gap:]
 		}
 		b, rest = k.transport(b, rest, f.Proto)
 	}
-	return xxh3.HashSeed(b, xxh3.HashSeed(rest, k.seed))
+	return k.sum(binary.LittleEndian.AppendUint64(b, k.sum(rest)))
 }
 
 func (k *keyer) ignores(f Field) bool { return k.spec.Ignore&f != 0 }

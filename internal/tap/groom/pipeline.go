@@ -33,13 +33,18 @@ type Pipeline struct {
 	filtered account // book of the filter
 	repair   *repair // nil: super-frames stay
 	steps    []step
+	judges   bool      // no step changes a frame or its output: each goes on as it is, or not at all
+	nearby   *nearby   // one of the steps; nil: it is not
+	points   *pointSet // that duplicates must come from different ones of; nil: they need not
 	balance  *balance
 	labels   []string
 	accounts []*account
+	counts   []*account // of the steps
 
 	pool    pool
 	it      item
 	parcels []*parcel // one for each output, nil when empty
+	passed  int       // frames of the batch under way that all steps have let through
 	emit    func(output int, b frame.Batch) bool
 	onward  func() // p.rest, bound once
 }
@@ -81,13 +86,15 @@ func (p *Pipeline) build(c *Config) error {
 	}
 	add := func(x step) {
 		p.steps = append(p.steps, x)
+		p.counts = append(p.counts, x.account())
 		p.accounts = append(p.accounts, x.account())
 	}
+	p.judges = s.Repair == nil && s.Strip == nil && s.Mask == nil && s.Tag == nil && s.Balance == nil && (s.Slice == nil || s.Slice.Drop)
 	if s.Strip != nil {
 		add(newStrip(*s.Strip))
 	}
 	if s.Dedup != nil {
-		add(newDedup(*s.Dedup))
+		add(p.newDedup(*s.Dedup))
 	}
 	if s.Sample != nil {
 		add(newSample(*s.Sample))
@@ -109,6 +116,19 @@ func (p *Pipeline) build(c *Config) error {
 	p.balance = newBalance(s.Balance)
 	p.accounts = append(p.accounts, &p.balance.acc)
 	return nil
+}
+
+// newDedup returns the step in the form that suits the spec.
+func (p *Pipeline) newDedup(s Dedup) step {
+	points := new(pointSet)
+	if !s.SamePoint {
+		p.points = points
+	}
+	if p.judges && s.short() {
+		p.nearby = newNearby(s, points)
+		return p.nearby
+	}
+	return newDedup(s, points)
 }
 
 // Outputs returns the number of outputs: 1 unless frames are balanced over several.
@@ -141,10 +161,8 @@ func (p *Pipeline) Notes() []Note {
 
 // Warnings says what in the spec cannot have had the effect that was probably wanted, by the frames so far.
 func (p *Pipeline) Warnings() (all []string) {
-	for _, s := range p.steps {
-		if d, ok := s.(*dedup); ok && !d.spec.SamePoint && d.points.count.Load() == 1 {
-			all = append(all, "dedup: every frame is from one copy point, and a duplicate comes from another; to drop repeated frames of one point give dedup/same-point")
-		}
+	if p.points != nil && p.points.count.Load() == 1 {
+		all = append(all, "dedup: every frame is from one copy point, and a duplicate comes from another; to drop repeated frames of one point give dedup/same-point")
 	}
 	return all
 }
@@ -154,16 +172,51 @@ func (p *Pipeline) Warnings() (all []string) {
 // with the last of them. When emit reports false, the batch was not taken and its frames are counted as stopped.
 func (p *Pipeline) Apply(in frame.Batch, emit func(output int, b frame.Batch) bool) {
 	p.emit = emit
+	if !p.judges || !p.whole(in) {
+		p.frames(in)
+	}
+	p.emit = nil
+	for _, a := range p.accounts {
+		a.settle()
+	}
+}
+
+// whole passes a batch on as it came when all its frames pass. Otherwise it reports false, with p.passed of them decided upon.
+func (p *Pipeline) whole(in frame.Batch) bool {
+	for p.passed = 0; p.passed < len(in.Frames); p.passed++ {
+		f := &in.Frames[p.passed]
+		if !p.matches(f) {
+			return false
+		}
+		p.it.load(f)
+		if !p.passes() {
+			return false
+		}
+	}
+	if n := len(in.Frames); n == 0 || n > batchFrames {
+		return false
+	}
+	p.settle()
+	p.balance.acc.in += len(in.Frames)
+	p.hand(0, in)
+	return true
+}
+
+// frames grooms the frames of a batch one by one. Of those that p.whole has seen the last one, if any, does not pass.
+func (p *Pipeline) frames(in frame.Batch) {
 	p.it.group = p.pool.begin(in)
-	for i := range in.Frames {
-		f := &in.Frames[i]
-		if p.filter != nil {
-			p.filtered.in++
-			if !p.filter(f) {
-				p.filtered.drop(dropFiltered)
-				continue
-			}
-			p.filtered.out++
+	for i := range p.passed {
+		p.put(0, &in.Frames[i])
+	}
+	from := 0
+	if p.judges {
+		from = min(p.passed+1, len(in.Frames))
+	}
+	p.passed = 0
+	for i := range in.Frames[from:] {
+		f := &in.Frames[from+i]
+		if !p.matches(f) {
+			continue
 		}
 		p.it.load(f)
 		if p.repair != nil {
@@ -172,36 +225,61 @@ func (p *Pipeline) Apply(in frame.Batch, emit func(output int, b frame.Batch) bo
 			p.rest()
 		}
 	}
+	p.settle()
 	p.flush()
 	p.it.group.release()
-	p.it.group, p.emit = nil, nil
-	for _, a := range p.accounts {
-		a.settle()
+	p.it.group = nil
+}
+
+// settle ends a batch while its frames are still there.
+func (p *Pipeline) settle() {
+	if p.nearby != nil {
+		p.nearby.finish()
 	}
 }
 
-// rest takes the frame under way through the steps after repair.
-func (p *Pipeline) rest() {
-	for _, s := range p.steps {
-		a := s.account()
+// matches asks the filter.
+func (p *Pipeline) matches(f *frame.Frame) bool {
+	if p.filter == nil {
+		return true
+	}
+	p.filtered.in++
+	if !p.filter(f) {
+		return p.filtered.drop(dropFiltered)
+	}
+	p.filtered.out++
+	return true
+}
+
+// passes takes the frame under way through the steps after repair.
+func (p *Pipeline) passes() bool {
+	for i, s := range p.steps {
+		a := p.counts[i]
 		a.in++
 		if !s.apply(&p.it) {
-			return
+			return false
 		}
 		a.out++
 	}
-	p.put(p.balance.pick(&p.it))
+	return true
 }
 
-// put adds the frame under way to what leaves through an output.
-func (p *Pipeline) put(output int) {
+// rest takes the frame under way through the steps after repair to its output.
+func (p *Pipeline) rest() {
+	if p.passes() {
+		p.put(p.balance.pick(&p.it), &p.it.f)
+	}
+}
+
+// put adds a frame to what leaves through an output.
+func (p *Pipeline) put(output int, f *frame.Frame) {
 	p.balance.acc.in++
 	c := p.parcels[output]
 	if c == nil {
 		c = p.it.group.parcel()
 		p.parcels[output] = c
 	}
-	c.frames = append(c.frames, p.it.f)
+	c.frames = append(c.frames, *f)
 	if len(c.frames) == batchFrames {
 		p.send(output)
 	}
@@ -217,8 +295,12 @@ func (p *Pipeline) send(output int) {
 		return
 	}
 	p.parcels[output] = nil
-	n := len(c.frames)
-	b := frame.Batch{Frames: c.frames, Free: c.free}
+	p.hand(output, frame.Batch{Frames: c.frames, Free: c.free})
+}
+
+// hand gives a batch to an output.
+func (p *Pipeline) hand(output int, b frame.Batch) {
+	n := len(b.Frames)
 	if p.emit(output, b) {
 		p.balance.sent(output, n)
 		return
