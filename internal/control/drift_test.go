@@ -1,0 +1,77 @@
+package control_test
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"crosstap/internal/control"
+	"crosstap/internal/control/platform"
+	"crosstap/internal/control/policy"
+	"crosstap/internal/state"
+)
+
+// told is a center that knows who changed what.
+type told struct{ *center }
+
+func (told) ChangedBy(context.Context, string) (string, time.Time, error) {
+	return "mallory", time.Now(), nil
+}
+
+// What others change is set right or reported, with the name of who did it.
+func TestDriftNamesWho(t *testing.T) {
+	st, err := state.Open(t.Context(), filepath.Join(t.TempDir(), "s.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	c := newCenter("center")
+	c.fill(1, 2)
+	line, err := control.New(control.Config{Store: st, Connect: func(*policy.Platform) (platform.Platform, error) { return told{c}, nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := policy.Parse("test", []byte("apiVersion: crosstap/v1\nkind: Platform\nmetadata: {name: center}\nspec: {kind: ovs, address: x}\n"+
+		destination("ids", "url: 'vxlan://10.0.0.9?vni=1'")+tap("fix", `select: 'vm = vm-000000', destinations: [ids]`)+tap("tell", `select: 'vm = vm-000001', destinations: [ids], drift: report`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := line.Plan(t.Context(), control.Wanted{Set: set})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := line.Apply(t.Context(), p, control.Author{Who: "alice", Action: "apply"}); err != nil || out.State != state.Done {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- line.Run(ctx) }()
+	defer func() { stop(); <-done; line.Close() }()
+	now := func() map[string]*platform.Object {
+		s, _ := c.Read(ctx)
+		return s.Objects
+	}
+	eventually(t, "watched", func() bool { inv, err := line.Inventory(ctx); return err == nil && len(inv) == 1 && len(inv[0].Objects) == 2 && c.sent.Load() > 2 })
+	meddle := func(policy string) {
+		t.Helper()
+		for _, o := range now() {
+			if o.Mark.Policy == policy {
+				changed := *o
+				changed.Mark.Digest = "mallory's"
+				c.tell(platform.Update{AtNS: time.Now().UnixNano(), Objects: []platform.Object{changed}})
+			}
+		}
+	}
+	meddle("tell")
+	eventually(t, "reported with a name", func() bool {
+		f := line.Findings()
+		return len(f) == 1 && f[0].Policy == "tell" && f[0].By == "mallory"
+	})
+	meddle("fix")
+	eventually(t, "repaired with a name in the history", func() bool {
+		list, err := st.Changes(ctx, 0, 10)
+		return err == nil && len(list) > 1 && list[0].Action == "repair" && strings.Contains(list[0].Why, "changed by mallory") && list[0].State == state.Done
+	})
+}
