@@ -53,7 +53,10 @@ func TestDriftNamesWho(t *testing.T) {
 		s, _ := c.Read(ctx)
 		return s.Objects
 	}
-	eventually(t, "watched", func() bool { inv, err := line.Inventory(ctx); return err == nil && len(inv) == 1 && len(inv[0].Objects) == 2 && c.sent.Load() > 2 })
+	eventually(t, "watched", func() bool {
+		inv, err := line.Inventory(ctx)
+		return err == nil && len(inv) == 1 && len(inv[0].Objects) == 2 && c.sent.Load() > 2
+	})
 	meddle := func(policy string) {
 		t.Helper()
 		for _, o := range now() {
