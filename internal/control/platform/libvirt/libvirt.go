@@ -1,6 +1,6 @@
 // Package libvirt is the platform of a hypervisor that is reached through its libvirt daemon alone, most often over ssh: its machines,
 // their adapters, bridges and addresses, followed by events. libvirt has no way to copy packets, so every session is refused with the
-// way out: an agent on the host, or the platform linux, which taps the kernel that it runs on.
+// way out: the platform linux through ssh, which taps the kernel there and asks its libvirt, or an agent on the host.
 package libvirt
 
 import (
@@ -152,7 +152,7 @@ func (p *Platform) Steps(now *platform.Snapshot, want platform.Want) (steps []pl
 		refused = append(refused, platform.Refusal{
 			Policy: s.Mark.Policy, Host: s.Host, Switch: s.Switch, Reason: platform.ReasonCapability,
 			Message: "libvirt cannot copy packets, and the kernel of this host is not reached from here",
-			Fix:     "run crosstap agent on the host, or a control line with the platform linux there",
+			Fix:     "name its kernel instead (linux=ssh://USER@HOST, with crosstap or crosstap-agent there), or run crosstap agent on the host",
 		})
 	}
 	return nil, refused
