@@ -77,6 +77,8 @@ func (l *planner) impossible(s *platform.Session) *platform.Refusal {
 	switch {
 	case s.Method != platform.MethodMirror && s.Method != platform.MethodRemoteMirror:
 		return cannot(fmt.Sprintf("a Linux kernel has no method %q", s.Method), "use mirror, remote-mirror or promiscuous, or an agent on the host")
+	case s.Lease.TTL > 0:
+		return cannot("a filter in the kernel goes on without a controller: it cannot have a lease", "leave lease out (ttl still ends the tap while a controller is there), or use the agent method")
 	case s.Slice > 0:
 		return cannot(fmt.Sprintf("tc copies whole packets, not %d bytes of them", s.Slice), "leave out the slice, or use the agent method")
 	case len(s.Outputs) == 0:

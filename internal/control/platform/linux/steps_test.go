@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -124,6 +125,7 @@ func TestRefusals(t *testing.T) {
 	}
 	f(func(s *platform.Session) { s.Method = platform.MethodFlowsOnly }, platform.ReasonCapability, `no method "flows-only"`)
 	f(func(s *platform.Session) { s.Method = platform.MethodPromiscuous }, platform.ReasonCapability, "one port of this host")
+	f(func(s *platform.Session) { s.Lease.TTL = time.Minute }, platform.ReasonCapability, "cannot have a lease")
 	f(func(s *platform.Session) { s.Slice = 128 }, platform.ReasonCapability, "whole packets")
 	f(func(s *platform.Session) { s.Outputs = nil }, platform.ReasonCapability, "no destination")
 	f(func(s *platform.Session) { s.Host = "h9" }, platform.ReasonDown, "h9")

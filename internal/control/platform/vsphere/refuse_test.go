@@ -56,6 +56,7 @@ func TestRefusals(t *testing.T) {
 	f(platform.ReasonNoMatch, "no source", func(s *platform.Session) { s.Sources = nil })
 	f(platform.ReasonNoMatch, "no destination", func(s *platform.Session) { s.Outputs = nil })
 	f(platform.ReasonCapability, "only distributed switches", func(s *platform.Session) { s.Switch = kernel.Host + "/vSwitch0" })
+	f(platform.ReasonCapability, "can have a lease", func(s *platform.Session) { s.Lease.TTL = time.Minute })
 	f(platform.ReasonCapability, "no filter", func(s *platform.Session) { s.Filter = "tcp" })
 	f(platform.ReasonCapability, "all their VLANs", func(s *platform.Session) { s.VLANs = []uint16{3} })
 	f(platform.ReasonCapability, "59 bytes", func(s *platform.Session) { s.Slice = 59 })

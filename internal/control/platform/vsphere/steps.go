@@ -91,6 +91,13 @@ func (b *stepper) refuse(s *platform.Session, r platform.Refusal) {
 // session returns what one session needs; nothing when it is refused.
 func (b *stepper) session(s *platform.Session) []wanted {
 	before := len(b.refusals)
+	if s.Lease.TTL > 0 {
+		b.refuse(s, platform.Refusal{
+			Reason: platform.ReasonCapability, Message: "sessions, exports and capture machines of vSphere go on without a controller: none of them can have a lease",
+			Fix: "leave lease out (ttl still ends the tap while a controller is there), or use an agent in the machines",
+		})
+		return nil
+	}
 	var out []wanted
 	switch s.Method {
 	case platform.MethodMirror, platform.MethodRemoteMirror:
