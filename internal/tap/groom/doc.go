@@ -44,7 +44,7 @@
 //
 // Frames that are not changed keep their place in the source's memory, which is never written to. Changed ones are copied to
 // chunks of 256 KiB that are used again; at most 4 MiB of them, and 512 frames for each output, gather before they are passed on, so
-// the pipeline holds at most that and what the next stage has not released. Dedup takes 27 bytes for each entry, 31 with a window in frames (8 MiB at most; of whole frames in a short window 24 KiB),
+// the pipeline holds at most that and what the next stage has not released. Dedup takes 27 bytes for each entry, 31 with a window in frames (8 MiB at most; of whole frames in a window of up to 4096 of them 96 bytes for each),
 // slicing within conversations 32 bytes for each (2 MiB).
 //
 // # Books

@@ -2,107 +2,131 @@ package groom
 
 import "bytes"
 
-// nearby is dedup for whole frames in a window of a few frames, where it need not hash every byte of each. A frame is looked for by what differs
-// in nearly all: its length, its first and its last bytes. Frames of the batch under way that agree in that are compared byte by byte,
-// as their bytes are still there. Of those in older batches there is a hash of the whole frame, as in the table of dedup; it is
-// computed at a batch's end, and only of the few that the window reaches from the next one. So frames are taken for one no more often
-// than there, and none is forgotten early.
+// nearby is dedup for whole frames in a window of not too many frames: it knows the last so many of them in their order, and nothing has to be
+// searched for a free place.
+//
+// In a window of up to half a batch it need not hash every byte of each frame either. A frame is then looked for by what differs in nearly
+// all: its length, its first and its last bytes. Frames of the batch under way that agree in that are compared byte by byte, as their
+// bytes are still there. Of those in older batches there is the hash of the whole frame; it is computed at a batch's end, and only of the
+// few that the window reaches from the next one. So frames are taken for one no more often than in the table of dedup, and none is forgotten early.
 type nearby struct {
-	acc    account
-	spec   Dedup
-	window int64
-	points *pointSet
-	hash   hasher
-	number uint32 // of the last frame
-	first  uint32 // of the batch under way
-	// last has the number of the last frame with these low bits of the glance: most frames are seen to be new by it alone.
-	last [1 << 12]uint32
-	ring [maxNearby]sighting // by the low bits of a frame's number
+	acc      account
+	spec     Dedup
+	window   int64
+	points   *pointSet
+	hash     hasher
+	glancing bool
+	number   uint32     // of the last frame
+	first    uint32     // of the batch under way
+	last     []uint32   // the number of the last frame with these low bits of the key: most frames are seen to be new by it alone
+	ring     []sighting // by the low bits of a frame's number
 }
 
-// sighting is a frame that passed. A glance of 0 is none, or one whose place another frame has taken.
+// sighting is a frame that passed.
 type sighting struct {
-	glance uint64
-	at     int64  // time, nanoseconds
-	seen   uint64 // bit set of points
-	full   uint64 // hash, when it is not of the batch under way
-	data   []byte // when it is
+	key  uint64 // a glance or the hash; 0 for none, or one whose place another frame has taken
+	at   int64  // time, nanoseconds
+	seen uint64 // bit set of points
+	full uint64 // hash, when key is a glance and the batch has ended
+	data []byte // when it has not
+	prev uint32 // number of the frame before with these low bits of the key
 }
 
-// maxNearby is the longest window: half a batch.
-const maxNearby = 128
+const (
+	maxNearby  = 1 << 12 // frames of the longest window
+	maxGlances = 1 << 7  // of the longest for which glances pay
+)
 
-// short reports whether nearby can do it.
-func (d *Dedup) short() bool { return d.Frame && d.Packets > 0 && d.Packets <= maxNearby }
+// near reports whether nearby can do it.
+func (d *Dedup) near() bool {
+	return d.Frame && d.Packets > 0 && d.Packets <= min(maxNearby, d.Entries)
+}
 
 // newNearby returns a step for frames that keep their bytes until the end of their batch, at which finish is called.
 func newNearby(s Dedup, points *pointSet) *nearby {
-	return &nearby{acc: dedupAccount(), spec: s, window: int64(s.Window), points: points, hash: newHasher(), number: maxNearby, first: maxNearby + 1}
+	n := powerOfTwo(max(s.Packets, maxGlances))
+	return &nearby{
+		acc: dedupAccount(), spec: s, window: int64(s.Window), points: points, hash: newHasher(), glancing: s.Packets <= maxGlances,
+		number: uint32(n), first: uint32(n) + 1, last: make([]uint32, 8*n), ring: make([]sighting, n),
+	}
 }
 
 func (d *nearby) account() *account { return &d.acc }
 
+func (d *nearby) key(data []byte) uint64 {
+	if d.glancing {
+		return max(d.hash.glance(data), 1)
+	}
+	return max(d.hash.sum(data), 1)
+}
+
 func (d *nearby) apply(it *item) bool {
-	g := max(d.hash.glance(it.f.Data), 1)
+	key, point := d.key(it.f.Data), uint64(1)<<d.points.index(it)
 	d.number++
-	now, point := it.f.TimeNS, uint64(1)<<d.points.index(it)
-	last := &d.last[g%uint64(len(d.last))]
-	candidate := d.number-*last <= uint32(d.spec.Packets)
+	last := &d.last[key&uint64(len(d.last)-1)]
+	prev := *last
 	*last = d.number
-	s := &d.ring[d.number%maxNearby]
-	if candidate {
-		if o := d.find(g, it, point); o != nil {
-			return d.repeats(o, s, it, point)
+	s := &d.ring[d.number&uint32(len(d.ring)-1)]
+	if d.number-prev <= uint32(d.spec.Packets) {
+		if o := d.find(key, prev, it, point); o != nil {
+			d.repeats(o, s, it, point)
+			s.prev = prev
+			return d.acc.duplicate(d.spec.CountOnly)
 		}
 	}
-	s.glance, s.at, s.seen, s.data = g, now, point, it.f.Data
+	s.key, s.at, s.seen, s.data, s.prev = key, it.f.TimeNS, point, it.f.Data, prev
 	return true
 }
 
 // repeats enters a frame that repeats o. In s, the place for it, it is the origin of the next where every copy is, as for editcap.
-func (d *nearby) repeats(o, s *sighting, it *item, point uint64) bool {
+func (d *nearby) repeats(o, s *sighting, it *item, point uint64) {
 	o.seen |= point
-	g, seen := o.glance, o.seen
-	s.glance = 0 // which may be o, if it is the last that the window reached
+	key, seen := o.key, o.seen
+	s.key = 0 // s may be o, if that is the last that the window reached
 	if d.spec.SamePoint {
-		o.glance = 0
-		s.glance, s.at, s.seen, s.data = g, it.f.TimeNS, seen, it.f.Data
+		o.key = 0
+		s.key, s.at, s.seen, s.data = key, it.f.TimeNS, seen, it.f.Data
 	}
-	return d.acc.duplicate(d.spec.CountOnly)
 }
 
-// find returns the earliest frame that the one under way repeats, nil when there is none.
-func (d *nearby) find(g uint64, it *item, point uint64) (found *sighting) {
-	data, full := it.f.Data, uint64(0)
-	for n := d.number - 1; d.number-n <= uint32(d.spec.Packets); n-- {
-		s := &d.ring[n%maxNearby]
-		if s.glance != g || !d.spec.SamePoint && s.seen&point != 0 {
-			continue
-		}
-		if age := it.f.TimeNS - s.at; age > d.window || -age > d.window || found != nil && s.at > found.at {
-			continue
-		}
-		if int32(n-d.first) >= 0 {
-			if bytes.Equal(s.data, data) {
-				found = s
-			}
-			continue
-		}
-		if full == 0 {
-			full = d.hash.sum(data)
-		}
-		if s.full == full {
+// find returns the earliest frame that the one under way repeats, nil when there is none; n is the last with the same low bits of its key.
+func (d *nearby) find(key uint64, n uint32, it *item, point uint64) (found *sighting) {
+	full := uint64(0)
+	for age := uint32(0); d.number-n > age && d.number-n <= uint32(d.spec.Packets); {
+		age = d.number - n
+		s := &d.ring[n&uint32(len(d.ring)-1)]
+		if s.key == key && (d.spec.SamePoint || s.seen&point == 0) && (found == nil || s.at <= found.at) && d.recent(s, it) && d.same(n, s, it.f.Data, &full) {
 			found = s
 		}
+		n = s.prev
 	}
 	return found
+}
+
+func (d *nearby) recent(s *sighting, it *item) bool {
+	age := it.f.TimeNS - s.at
+	return age <= d.window && -age <= d.window
+}
+
+// same reports whether a frame has the bytes of that with number n, as both have the same key. full is the frame's hash, 0 when that is not
+// known yet.
+func (d *nearby) same(n uint32, s *sighting, data []byte, full *uint64) bool {
+	switch {
+	case !d.glancing:
+		return true
+	case int32(n-d.first) >= 0:
+		return bytes.Equal(s.data, data)
+	case *full == 0:
+		*full = d.hash.sum(data)
+	}
+	return s.full == *full
 }
 
 // finish is called at the end of a batch, while its frames are still there.
 func (d *nearby) finish() {
 	next := d.number + 1
-	for n := d.number; int32(n-d.first) >= 0 && next-n <= uint32(d.spec.Packets); n-- {
-		if s := &d.ring[n%maxNearby]; s.glance != 0 {
+	for n := d.number; d.glancing && int32(n-d.first) >= 0 && next-n <= uint32(d.spec.Packets); n-- {
+		if s := &d.ring[n&uint32(len(d.ring)-1)]; s.key != 0 {
 			s.full = d.hash.sum(s.data)
 		}
 	}

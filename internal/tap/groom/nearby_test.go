@@ -63,7 +63,7 @@ func TestDedupOfWholeFrames(t *testing.T) {
 	for seed := range int64(3) {
 		r := rand.New(rand.NewSource(seed))
 		frames := alike(r, 1500)
-		for _, packets := range []int{1, 4, 60, 127, 128, 129, 400} {
+		for _, packets := range []int{1, 4, 60, 127, 128, 129, 400, 1024, 4097} {
 			for _, same := range []bool{false, true} {
 				flags := fmt.Sprintf("dedup=100ms/frame/packets=%d", packets)
 				if same {

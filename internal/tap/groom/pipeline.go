@@ -124,7 +124,7 @@ func (p *Pipeline) newDedup(s Dedup) step {
 	if !s.SamePoint {
 		p.points = points
 	}
-	if p.judges && s.short() {
+	if p.judges && s.near() {
 		p.nearby = newNearby(s, points)
 		return p.nearby
 	}
