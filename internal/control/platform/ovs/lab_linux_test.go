@@ -139,6 +139,7 @@ func (l *lab) know(all ...*vm) {
 			l.send(a, all[(i+1)%len(all)], 9, 1)
 		}
 	}
+	l.db.Revalidated() // what has gone everywhere goes to one port from here on
 }
 
 // send sends n UDP datagrams, and more of them until n have come.
