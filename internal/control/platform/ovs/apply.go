@@ -140,6 +140,7 @@ func (p *Platform) confirm(ctx context.Context, s *platform.Step, owner string, 
 	if err != nil {
 		return err
 	}
+	d.fresh = true
 	if err := p.listens(ctx, want); err != nil {
 		return fmt.Errorf("%w (%s)", err, s.Object)
 	}

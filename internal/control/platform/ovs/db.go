@@ -33,6 +33,7 @@ type db struct {
 	tables  map[string]rows
 	flows   map[string]map[uint64]openflow.Count // bridge → cookie
 	flowErr map[string]error                     // bridges of ours whose flows could not be read
+	fresh   bool                                 // flows have just been put in: how long they have left does not matter
 	noFlows error                                // why flows cannot be put into our bridge, nil when they can
 }
 

@@ -113,7 +113,7 @@ func (d *db) flowing(s *feedSpec) bool {
 		if cookie&feedMask != feedCookie(s.Name) {
 			continue
 		}
-		if need[cookie] != c.Flows || s.What.Timeout > 0 && int(c.Left) < s.What.Timeout/2 {
+		if need[cookie] != c.Flows || s.What.Timeout > 0 && !d.fresh && int(c.Left) < s.What.Timeout/2 {
 			return false
 		}
 		delete(need, cookie)
