@@ -82,7 +82,7 @@ func (a *agents) handler() http.Handler {
 		if a.hub != nil {
 			list = a.hub.Agents()
 		}
-		answer(w, map[string]any{"schema": 1, "rows": list})
+		answer(w, agentList{Schema: 1, Rows: list})
 	})
 	mux.HandleFunc("GET /api/v1/agents/{name}", func(w http.ResponseWriter, r *http.Request) {
 		if a.hub != nil {
@@ -95,7 +95,22 @@ func (a *agents) handler() http.Handler {
 		w.WriteHeader(http.StatusNotFound)
 		_ = json.NewEncoder(w).Encode(map[string]any{"title": "Not Found", "status": http.StatusNotFound, "detail": fmt.Sprintf("there is no agent %q; crosstap get agents lists them", r.PathValue("name"))})
 	})
-	return mux
+	return agentsHandler{mux}
+}
+
+// counts tells how many agents and taps there are.
+func (a *agents) counts() api.AgentCounts {
+	n := api.AgentCounts{Agents: map[string]int{agent.Online: 0, agent.Lost: 0, agent.Offline: 0, agent.Expected: 0}, Taps: map[string]int{}}
+	if a.hub == nil {
+		return n
+	}
+	for _, x := range a.hub.Agents() {
+		n.Agents[x.State]++
+		for _, t := range x.Taps {
+			n.Taps[t.State]++
+		}
+	}
+	return n
 }
 
 // findings says what an operator should look at.

@@ -95,7 +95,7 @@ func (s *Server) Run(stop context.Context) (err error) {
 	a, err := api.New(api.Config{
 		Reporter: reports, SQL: st, Status: s.Status, Console: web.Handler(), Version: obs.Version().Version,
 		Hosts: s.cfg.HTTPHosts, QueryTimeout: s.cfg.QueryTimeout, Log: s.cfg.Log,
-		Adapters: s.adapters, Topology: s.topology, Agents: s.agents.handler(), Control: s.controls.api,
+		Adapters: s.adapters, Topology: s.topology, Agents: s.agents.handler(), AgentCounts: s.agents.counts, Control: s.controls.api,
 	})
 	if err != nil {
 		return err

@@ -41,6 +41,8 @@ type Config struct {
 	Topology func(ctx context.Context, at time.Time) Topology
 	// Agents answers /api/v1/agents and below; nil for a server that has none.
 	Agents http.Handler
+	// AgentCounts tells how many agents and taps of theirs there are; nil for a server that has none.
+	AgentCounts func() AgentCounts
 
 	// Control answers /api/v1/control/ and below, which may change something; nil for a server without a control line.
 	Control http.Handler
@@ -55,6 +57,9 @@ type Config struct {
 	Now          func() time.Time
 	Log          *slog.Logger
 }
+
+// AgentCounts are numbers of agents and of their taps, by state.
+type AgentCounts struct{ Agents, Taps map[string]int }
 
 // API is the handler of all of it. It is safe for concurrent use.
 type API struct {
@@ -86,7 +91,7 @@ func New(cfg Config) (*API, error) {
 		closing:     make(chan struct{}),
 	}
 	reg := prometheus.NewRegistry()
-	a.metrics = newMetrics(reg, a.status)
+	a.metrics = newMetrics(reg, a.status, cfg.AgentCounts)
 	mux := http.NewServeMux()
 	a.huma = humago.New(mux, humaConfig(cfg.Version))
 	a.reports()

@@ -17,17 +17,18 @@ const exporterLabels = 200
 
 // catalog is every metric that a scrape reads from the state.
 var catalog = []*metric{
-	build, healthy, stageIn, stageOut, stageHeld, stageDrop, socket, received, datagrams, records, lost, missing, failures, templates, skew, exporters, outputIn, outputSent, outputHeld, outputDrop, outputLag, outputBytes, outputRetries, rows, pending, size, segments, newest,
+	build, healthy, stageIn, stageOut, stageHeld, stageDrop, socket, received, datagrams, records, lost, missing, failures, templates, skew, exporters, outputIn, outputSent, outputHeld, outputDrop, outputLag, outputBytes, outputRetries, rows, pending, size, segments, newest, agents, agentTaps,
 }
 
 // metrics reads a snapshot of the state at each scrape; only query times are kept here.
 type metrics struct {
 	status  func() Status
+	agents  func() AgentCounts // nil for a server that has none
 	queries *prometheus.HistogramVec
 }
 
-func newMetrics(reg *prometheus.Registry, status func() Status) *metrics {
-	m := &metrics{status: status, queries: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+func newMetrics(reg *prometheus.Registry, status func() Status, agents func() AgentCounts) *metrics {
+	m := &metrics{status: status, agents: agents, queries: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: queryDuration.Name, Help: queryDuration.Help,
 		Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 	}, queryDuration.Labels)}
@@ -88,6 +89,9 @@ var (
 	skew      = define("gauge", "collector_clock_skew_seconds", "Exporter's clock minus ours.", "protocol", "exporter", "domain")
 	exporters = define("gauge", "collector_exporters", "Exporters ever seen, by state.", "state")
 
+	agents    = define("gauge", "agents", "Agents that the server knows, by state.", "state")
+	agentTaps = define("gauge", "agent_taps", "Taps of agents, by the state that they were reported in last.", "state")
+
 	outputIn      = define("counter", "output_in_total", "Records or datagrams offered to an output.", "output", "to", "unit")
 	outputSent    = define("counter", "output_sent_total", "Those that its receiver confirmed, or that the system took.", "output", "to", "unit")
 	outputHeld    = define("gauge", "output_held", "Those that wait.", "output", "to", "unit")
@@ -142,6 +146,15 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(segments, float64(s.Store.Segments))
 	gauge(rolls, float64(s.Store.RollupRows))
 	gauge(rollSize, float64(s.Store.RollupBytes))
+	if m.agents != nil {
+		n := m.agents()
+		for state, count := range n.Agents {
+			gauge(agents, float64(count), state)
+		}
+		for state, count := range n.Taps {
+			gauge(agentTaps, float64(count), state)
+		}
+	}
 	if s.Store.DataUntil != nil {
 		gauge(newest, float64(s.Store.DataUntil.UnixMilli())/1000)
 	}

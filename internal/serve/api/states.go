@@ -151,7 +151,9 @@ func (a *API) describe() {
 		OperationID: "metrics", Method: http.MethodGet, Path: "/metrics", Summary: "Metrics in the format of Prometheus", Tags: []string{"state"},
 		Responses: map[string]*huma.Response{"200": {Description: "Metrics", Content: text("text/plain", str)}},
 	})
-	if c, ok := a.cfg.Control.(interface{ Describe(*huma.OpenAPI) }); ok {
-		c.Describe(oapi)
+	for _, h := range []http.Handler{a.cfg.Control, a.cfg.Agents} {
+		if d, ok := h.(interface{ Describe(*huma.OpenAPI) }); ok {
+			d.Describe(oapi)
+		}
 	}
 }
