@@ -35,10 +35,7 @@ func (w *world) agent(s *platform.Snapshot, name, host, iface string, mac flow.M
 
 // ways writes sessions as text does, with what agents have beyond.
 func ways(p *Plan) string {
-	var out []string
-	for _, line := range strings.Split(text(p), "\n") {
-		out = append(out, line)
-	}
+	out := strings.Split(text(p), "\n")
 	for _, s := range p.Want["agents"].Sessions {
 		if s.Sources[0].Quiet {
 			out = append(out, "quiet "+s.Sources[0].Port)
