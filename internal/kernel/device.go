@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -51,6 +52,9 @@ func newDevice(way Way, own *os.File, o *Outer, out *wayOut, point uint32, said 
 		return d, err
 	}
 	if err = inSpace(own, func() error { return d.bounce(way) }); err != nil {
+		return d, err
+	}
+	if err = carries(d.name); err != nil {
 		return d, err
 	}
 	for _, dir := range directions {
@@ -139,7 +143,22 @@ func (d *device) bounce(way Way) error {
 		return err
 	}
 	d.at = append(d.at, a)
-	return nil
+	return carries(d.peer)
+}
+
+// carries waits until an interface of the thread's namespace carries packets: a moment after it was brought up the kernel still throws away
+// what is sent.
+func carries(name string) error {
+	const most = 2 * time.Second
+	for end := time.Now().Add(most); ; time.Sleep(time.Millisecond) {
+		l, err := netlink.LinkByName(name)
+		if err != nil || l.Attrs().RawFlags&unix.IFF_RUNNING != 0 {
+			return err
+		}
+		if time.Now().After(end) {
+			return nil // what it loses is counted
+		}
+	}
 }
 
 // inSpace runs f on a thread in a network namespace.
