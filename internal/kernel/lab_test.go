@@ -47,6 +47,7 @@ func newLab(t *testing.T) *lab {
 	l.host.Up("up0", "p1", "p2", "br0")
 	l.a.Up("eth0")
 	l.b.Up("eth0")
+	l.host.Reach("10.7.0.9", "fd07::9")
 	return l
 }
 

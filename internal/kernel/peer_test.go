@@ -75,7 +75,7 @@ func TestOpenVSwitch(t *testing.T) {
 	db.Switch()
 	db.Vsctl("add-br br-phy -- set bridge br-phy datapath_type=netdev -- add-port br-phy eth0 -- add-br br-int -- set bridge br-int datapath_type=netdev -- add-port br-int out0")
 	l.tool.Sh("ip link set br-phy mtu 1600 up; ip addr add 10.7.0.9/24 dev br-phy")
-	l.host.Sh("ping -c1 -w60 -i0.2 10.7.0.9 >/dev/null")
+	l.host.Reach("10.7.0.9")
 	f := func(name string, o Outer, port string) {
 		t.Helper()
 		db.Vsctl("add-port br-int tun0 -- set interface tun0 options:remote_ip=10.7.0.1 " + port)

@@ -38,6 +38,7 @@ func hosts(t *testing.T) (a, middle, b *testns.Space) {
 			ip link set vx0 up; ip addr add 10.10.0.%[1]d/24 dev vx0; ip addr add fd10::%[1]d/64 dev vx0 nodad`, i+1, 2-i))
 	}
 	b.Sh(`ethtool -K eth0 gro off tso off gso off`)
+	a.Reach("10.9.0.2", "fd09::2", "10.10.0.2", "fd10::2")
 	return a, middle, b
 }
 

@@ -53,6 +53,7 @@ func newSite(t *testing.T, mtu int) *site {
 	s.tool.Sh("ip link set eth0 up; ip addr add 10.7.0.9/24 dev eth0; ip addr add fd07::9/64 dev eth0 nodad")
 	s.host.Sh(testkit.Tool(t, "ethtool") + " -K p1 tx off tso off gso off tx-udp-segmentation off") // VM b gets what a wire would carry
 	s.host.Up("p0", "p1", "up0")
+	s.host.Reach("10.7.0.9", "fd07::9")
 	return s
 }
 

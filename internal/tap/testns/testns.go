@@ -103,6 +103,14 @@ func (s *Space) Up(names ...string) {
 	}
 }
 
+// Reach returns when addresses answer: until then the system holds what is sent to them, and throws away what is too much.
+func (s *Space) Reach(addrs ...string) {
+	s.tb.Helper()
+	for _, a := range addrs {
+		s.Sh("ping -q -c1 -w60 -i0.2 " + a + " >/dev/null")
+	}
+}
+
 // writers are the processes that write captures: their numbers by path.
 var writers sync.Map
 

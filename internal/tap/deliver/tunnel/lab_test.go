@@ -46,6 +46,7 @@ func newPair(t *testing.T, mtu int) *pair {
 	p.tool.Sh("ip link set eth0 up; ip addr add 10.7.0.9/24 dev eth0; ip addr add fd07::9/64 dev eth0 nodad")
 	p.host.Sh(testkit.Tool(t, "ethtool") + " -K up0 tx off tso off gso off") // checksums as on a wire
 	p.host.Up("up0")
+	p.host.Reach("10.7.0.9", "fd07::9")
 	return p
 }
 

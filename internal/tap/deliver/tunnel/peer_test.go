@@ -49,7 +49,7 @@ func TestOpenVSwitch(t *testing.T) {
 	db.Switch()
 	db.Vsctl("add-br br-phy -- set bridge br-phy datapath_type=netdev -- add-port br-phy eth0 -- add-br br-int -- set bridge br-int datapath_type=netdev -- add-port br-int out0")
 	p.tool.Sh("ip link set br-phy mtu 1600 up; ip addr add 10.7.0.9/24 dev br-phy; ip addr add fd07::9/64 dev br-phy nodad")
-	p.host.Sh("ping -c1 -w60 -i0.2 10.7.0.9 >/dev/null; ping -c1 -w60 -i0.2 fd07::9 >/dev/null")
+	p.host.Reach("10.7.0.9", "fd07::9")
 	path, n := temp(t, "got.pcap"), 0
 	stop := dump(t, p.tool, "seen0", path)
 	const each = 40     // fit into the socket of the switch at once
