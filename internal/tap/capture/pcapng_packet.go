@@ -30,14 +30,13 @@ func (p *pcapng) packet(body []byte, obsolete bool, fs []frame.Frame) ([]frame.F
 	end := 20 + int(captured)
 	fs = fs[:len(fs)+1]
 	f := &fs[len(fs)-1]
-	*f = frame.Frame{
-		Data:    body[20:end:end],
-		OrigLen: int(original),
-		TimeNS:  i.timeNS(ticks),
-		Point:   i.point,
-		Link:    i.link,
-		Dir:     frame.Unknown,
-	}
+	*f = frame.Frame{} // and field by field, as in pcap.decode
+	f.Data = body[20:end:end]
+	f.OrigLen = int(original)
+	f.TimeNS = i.timeNS(ticks)
+	f.Point = i.point
+	f.Link = i.link
+	f.Dir = frame.Unknown
 	p.lastNS = f.TimeNS
 	fcs := i.fcsLen
 	if padded := min(len(body), end+(-int(captured)&3)); len(body)-padded >= 8 {
