@@ -416,12 +416,29 @@ func (l *Line) work(p *Plan) {
 		}
 	})
 	for i := range p.list {
+		l.tellKept(p.snapshots[i], steps[i], refusals[i])
 		p.Steps = append(p.Steps, steps[i]...)
 		p.Refusals = append(p.Refusals, refusals[i]...)
 	}
 	platform.SortSteps(p.Steps)
 	if p.Refusals == nil {
 		p.Refusals = []platform.Refusal{}
+	}
+}
+
+// tellKept says of what a platform refuses whether copies that exist go on: those of a policy that has no steps there.
+func (l *Line) tellKept(now *platform.Snapshot, steps []platform.Step, refused []platform.Refusal) {
+	for i := range refused {
+		r := &refused[i]
+		if slices.ContainsFunc(steps, func(s platform.Step) bool { return s.Policy == r.Policy }) {
+			continue
+		}
+		for _, o := range now.Objects {
+			if o.Mark.Owner == l.cfg.Owner && o.Mark.Policy == r.Policy {
+				r.Keeps()
+				break
+			}
+		}
 	}
 }
 

@@ -2,7 +2,6 @@ package plan
 
 import (
 	"slices"
-	"strings"
 
 	"crosstap/internal/control/platform"
 )
@@ -112,8 +111,7 @@ func (b *builder) tellKept() {
 			at.session = r.Policy
 		}
 		if !slices.Contains(ends, r.Reason) && exists[at] {
-			r.Kept = true
-			r.Fix = strings.TrimPrefix(r.Fix+"; until then the copies that exist go on as they are", "; ")
+			r.Keeps()
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 )
 
 // Phase orders the steps of a plan: copies begin before old ones end, and what carried them goes last.
@@ -78,6 +79,12 @@ type Refusal struct {
 	Fix     string `json:"fix,omitempty"` // what the operator can do
 	// Kept says that copies which an earlier form of the policy has begun go on as they are.
 	Kept bool `json:"kept,omitempty"`
+}
+
+// Keeps notes that copies which exist go on, and says so.
+func (r *Refusal) Keeps() {
+	r.Kept = true
+	r.Fix = strings.TrimPrefix(r.Fix+"; until then the copies that exist go on as they are", "; ")
 }
 
 // Reason is a fixed word for why something is refused.
