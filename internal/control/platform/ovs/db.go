@@ -3,6 +3,7 @@ package ovs
 import (
 	"context"
 	"slices"
+	"time"
 
 	"crosstap/internal/openflow"
 	"crosstap/internal/ovsdb"
@@ -87,7 +88,11 @@ func (p *Platform) readFlows(ctx context.Context, d *db) {
 	d.noFlows = p.probe(ctx, d)
 }
 
+// countFlows counts the flows of a bridge. One that has not answered is not asked again for a while: what else is followed does not wait.
 func (p *Platform) countFlows(ctx context.Context, bridge string) (map[uint64]openflow.Count, error) {
+	if f, failed := p.silent(bridge); failed && time.Since(f.at) < lookEvery {
+		return nil, f.err
+	}
 	c, err := p.openflow(ctx, bridge)
 	if err != nil {
 		return nil, err

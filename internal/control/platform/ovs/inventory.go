@@ -49,7 +49,7 @@ func (p *Platform) update(d *db, at time.Time) platform.Update {
 		u.VMs = append(u.VMs, *vm)
 	}
 	if d.noFlows != nil {
-		host.Tags[tagFlows] = d.noFlows.Error()
+		host.Tags[tagFlows] = steady(d.noFlows)
 	}
 	u.Hosts = []platform.Host{host}
 	u.Objects = p.objects(d, host.ID)

@@ -54,6 +54,7 @@ type Platform struct {
 	probeMu  sync.Mutex // held while it is found out whether OpenFlow gets through
 	probed   time.Time
 	probeErr error
+	mute     map[string]failure // bridges that did not answer over the network
 
 	gapMu sync.Mutex
 	onGap func(platform.Gap)
@@ -64,6 +65,12 @@ var (
 	_ platform.Platform = (*Platform)(nil)
 	_ platform.Gapper   = (*Platform)(nil)
 )
+
+// failure is when something failed, and why.
+type failure struct {
+	at  time.Time
+	err error
+}
 
 // database is that of Open vSwitch.
 const database = "Open_vSwitch"

@@ -147,13 +147,48 @@ func (p *Platform) openflow(ctx context.Context, bridge string) (*openflow.Conn,
 		host, _ := p.cfg.flowHost()
 		conf = p.cfg.protect(host)
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialWait)
+	limited, cancel := context.WithTimeout(ctx, dialWait)
 	defer cancel()
-	c, err := openflow.Dial(ctx, network, address, conf)
+	c, err := openflow.Dial(limited, network, address, conf)
 	if err != nil {
-		return nil, fmt.Errorf("ovs: %s: bridge %s: %w: %w", p.cfg.Name, bridge, platform.ErrUnreachable, err)
+		err = fmt.Errorf("ovs: %s: bridge %s: %w: %w", p.cfg.Name, bridge, platform.ErrUnreachable, err)
 	}
-	return c, nil
+	if ctx.Err() == nil { // else it is us who gave up
+		p.answered(bridge, err)
+	}
+	return c, err
+}
+
+// answered notes whether a bridge answers.
+func (p *Platform) answered(bridge string, err error) {
+	if !p.cfg.networked() {
+		return
+	}
+	p.probeMu.Lock()
+	defer p.probeMu.Unlock()
+	if p.mute == nil {
+		p.mute = map[string]failure{}
+	}
+	if delete(p.mute, bridge); err != nil {
+		p.mute[bridge] = failure{time.Now(), err}
+	}
+}
+
+// silent returns how a bridge failed to answer the last time, if it did.
+func (p *Platform) silent(bridge string) (failure, bool) {
+	p.probeMu.Lock()
+	defer p.probeMu.Unlock()
+	f, failed := p.mute[bridge]
+	return f, failed
+}
+
+// steady is the text of an error without what differs each time, such as the port that we came from.
+func steady(err error) string {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Source != nil {
+		return fmt.Sprintf("%s %v: %v", op.Op, op.Addr, op.Err)
+	}
+	return err.Error()
 }
 
 // Times of asking a switch.
