@@ -7,6 +7,7 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"unsafe"
 
 	"github.com/parquet-go/parquet-go/encoding/delta"
@@ -16,8 +17,8 @@ import (
 // column collects the values of one column of a row group. It costs little where rows repeat the value before them, as most columns of
 // sorted rows do, and next to nothing where all rows have the same value.
 type column interface {
-	// add takes the field at p and those stride bytes apart, n in all.
-	add(p unsafe.Pointer, stride uintptr, n int)
+	// add takes the fields that lie off bytes behind the places.
+	add(from []unsafe.Pointer, off uintptr)
 	// dictionary appends the different values, encoded plain, and says how many; -1 when the column has no dictionary.
 	dictionary(dst []byte) ([]byte, int)
 	// page appends the values from one number to another, as indexes into the dictionary or themselves.
@@ -81,39 +82,44 @@ func (t *table) grow(n int, hash func(int) uint64) {
 // after is the slot beside one, the first after the last.
 func (t *table) after(at uint64) uint64 { return (at + 1) & uint64(len(t.slots)-1) }
 
-func (c *numberColumn) add(p unsafe.Pointer, stride uintptr, n int) {
+func (c *numberColumn) add(from []unsafe.Pointer, off uintptr) {
 	switch c.kind {
 	case reflect.Uint8:
-		addNumbers[uint8](c, p, stride, n)
+		addNumbers[uint8](c, from, off)
 	case reflect.Uint16:
-		addNumbers[uint16](c, p, stride, n)
+		addNumbers[uint16](c, from, off)
 	case reflect.Uint32:
-		addNumbers[uint32](c, p, stride, n)
+		addNumbers[uint32](c, from, off)
 	default:
-		addNumbers[uint64](c, p, stride, n)
+		addNumbers[uint64](c, from, off)
 	}
 }
 
-func addNumbers[T uint8 | uint16 | uint32 | uint64](c *numberColumn, p unsafe.Pointer, stride uintptr, n int) {
+func addNumbers[T uint8 | uint16 | uint32 | uint64](c *numberColumn, from []unsafe.Pointer, off uintptr) {
 	if !c.dict {
-		for i := range uintptr(n) {
-			c.values = append(c.values, uint64(*(*T)(unsafe.Add(p, i*stride))))
+		at := len(c.values)
+		c.values = slices.Grow(c.values, len(from))[:at+len(from)]
+		for i, p := range from {
+			c.values[at+i] = uint64(*(*T)(unsafe.Add(p, off)))
 		}
 		return
 	}
-	last, same := c.last, uint32(0)
-	fresh := len(c.values) == 0
-	for i := range uintptr(n) {
-		v := uint64(*(*T)(unsafe.Add(p, i*stride)))
-		if v != last || fresh {
+	if len(c.values) == 0 {
+		v := uint64(*(*T)(unsafe.Add(from[0], off)))
+		c.indexes.change(c.find(v))
+		c.last = v
+	}
+	last, same := T(c.last), uint32(0)
+	for _, p := range from {
+		if v := *(*T)(unsafe.Add(p, off)); v != last {
 			c.indexes.n += same
-			c.indexes.change(c.find(v))
-			last, same, fresh = v, 0, false
+			c.indexes.change(c.find(uint64(v)))
+			last, same = v, 0
 		}
 		same++
 	}
 	c.indexes.n += same
-	c.last = last
+	c.last = uint64(last)
 }
 
 // find gives the index of a value.
@@ -208,21 +214,30 @@ func (c *numberColumn) reset() {
 
 // addrColumn holds values of 16 bytes.
 type addrColumn struct {
-	values  [][16]byte
+	values  []address
 	table   table
 	indexes stretches
-	last    [16]byte
+	last    address
 }
 
-func (c *addrColumn) add(p unsafe.Pointer, stride uintptr, n int) {
+// address is 16 bytes as two words in the machine's order.
+type address [2]uint64
+
+func (a *address) bytes() []byte { return (*[16]byte)(unsafe.Pointer(a))[:] }
+
+func (c *addrColumn) add(from []unsafe.Pointer, off uintptr) {
+	if len(c.values) == 0 {
+		copy(c.last.bytes(), (*[16]byte)(unsafe.Add(from[0], off))[:])
+		c.indexes.change(c.find(c.last))
+	}
 	last, same := c.last, uint32(0)
-	fresh := len(c.values) == 0
-	for i := range uintptr(n) {
-		v := (*[16]byte)(unsafe.Add(p, i*stride))
-		if *v != last || fresh {
+	for _, p := range from {
+		p = unsafe.Add(p, off)
+		v := address{*(*uint64)(p), *(*uint64)(unsafe.Add(p, 8))}
+		if v[0] != last[0] || v[1] != last[1] {
 			c.indexes.n += same
 			c.indexes.change(c.find(v))
-			last, same, fresh = *v, 0, false
+			last, same = v, 0
 		}
 		same++
 	}
@@ -230,22 +245,20 @@ func (c *addrColumn) add(p unsafe.Pointer, stride uintptr, n int) {
 	c.last = last
 }
 
-func hashAddr(v *[16]byte) uint64 {
-	return binary.LittleEndian.Uint64(v[:8])*hashMul + binary.LittleEndian.Uint64(v[8:])*hashMul2
-}
+func (a address) hash() uint64 { return a[0]*hashMul + a[1]*hashMul2 }
 
-func (c *addrColumn) find(v *[16]byte) uint32 {
+func (c *addrColumn) find(v address) uint32 {
 	if c.table.full(len(c.values)) {
-		c.table.grow(len(c.values), func(i int) uint64 { return hashAddr(&c.values[i]) })
+		c.table.grow(len(c.values), func(i int) uint64 { return c.values[i].hash() })
 	}
-	for at := hashAddr(v) >> c.table.shift; ; at = c.table.after(at) {
+	for at := v.hash() >> c.table.shift; ; at = c.table.after(at) {
 		n := c.table.slots[at]
 		if n == 0 {
-			c.values = append(c.values, *v)
+			c.values = append(c.values, v)
 			c.table.slots[at] = uint32(len(c.values))
 			return uint32(len(c.values)) - 1
 		}
-		if c.values[n-1] == *v {
+		if c.values[n-1] == v {
 			return n - 1
 		}
 	}
@@ -253,7 +266,7 @@ func (c *addrColumn) find(v *[16]byte) uint32 {
 
 func (c *addrColumn) dictionary(dst []byte) ([]byte, int) {
 	for i := range c.values {
-		dst = append(dst, c.values[i][:]...)
+		dst = append(dst, c.values[i].bytes()...)
 	}
 	return dst, len(c.values)
 }
@@ -263,9 +276,9 @@ func (c *addrColumn) page(dst []byte, from, to int) ([]byte, format.Encoding) {
 }
 
 func (c *addrColumn) bounds() (least, greatest []byte) {
-	least, greatest = c.values[0][:], c.values[0][:]
+	least, greatest = c.values[0].bytes(), c.values[0].bytes()
 	for i := range c.values {
-		if v := c.values[i][:]; bytes.Compare(v, least) < 0 {
+		if v := c.values[i].bytes(); bytes.Compare(v, least) < 0 {
 			least = v
 		} else if bytes.Compare(v, greatest) > 0 {
 			greatest = v
@@ -286,6 +299,7 @@ type textColumn struct {
 	values  []string
 	known   map[string]uint32
 	near    []nearText // by where the string lies; nil while there is none
+	vain    int        // strings of this row group that were not near
 	file    uint32
 	indexes stretches
 }
@@ -297,23 +311,30 @@ type nearText struct {
 	file  uint32 // row group that index is of
 }
 
-// nearBits tell how many are kept.
-const nearBits = 11
+// is reports whether it is a string, by where that lies.
+func (n *nearText) is(v string) bool {
+	return len(n.text) == len(v) && unsafe.StringData(n.text) == unsafe.StringData(v)
+}
 
-func (c *textColumn) add(p unsafe.Pointer, stride uintptr, n int) {
-	same := uint32(0)
-	fresh := len(c.values) == 0
-	last := ""
-	if !fresh {
-		last = c.values[c.indexes.last]
+// How many are kept: more while many are looked for in vain.
+const (
+	nearLeast = 1 << 7
+	nearMost  = 1 << 13
+)
+
+func (c *textColumn) add(from []unsafe.Pointer, off uintptr) {
+	if len(c.values) == 0 {
+		c.indexes.change(c.find(*(*string)(unsafe.Add(from[0], off))))
 	}
-	for i := range uintptr(n) {
-		v := *(*string)(unsafe.Add(p, i*stride))
-		if v != last || fresh {
+	last, same := c.values[c.indexes.last], uint32(0)
+	for _, p := range from {
+		v := *(*string)(unsafe.Add(p, off))
+		if len(v) != len(last) || unsafe.StringData(v) != unsafe.StringData(last) && v != last { // most lie at one place or are empty
 			c.indexes.n += same
 			c.indexes.change(c.find(v))
-			last, same, fresh = v, 0, false
+			same = 0
 		}
+		last = v
 		same++
 	}
 	c.indexes.n += same
@@ -321,10 +342,10 @@ func (c *textColumn) add(p unsafe.Pointer, stride uintptr, n int) {
 
 func (c *textColumn) find(v string) uint32 {
 	if len(c.near) == 0 {
-		c.near = make([]nearText, 1<<nearBits)
+		c.near = make([]nearText, nearLeast)
 	}
-	at := &c.near[uint64(uintptr(unsafe.Pointer(unsafe.StringData(v))))*hashMul>>(64-nearBits)]
-	if at.file == c.file && at.text == v {
+	at := &c.near[uint64(uintptr(unsafe.Pointer(unsafe.StringData(v))))*hashMul>>33&uint64(len(c.near)-1)]
+	if at.file == c.file && at.is(v) {
 		return at.index
 	}
 	n, ok := c.known[v]
@@ -334,6 +355,7 @@ func (c *textColumn) find(v string) uint32 {
 		c.known[v] = n
 	}
 	*at = nearText{v, n, c.file}
+	c.vain++
 	return n
 }
 
@@ -357,6 +379,10 @@ func (c *textColumn) bounds() (least, greatest []byte) {
 }
 
 func (c *textColumn) reset() {
+	if c.vain > len(c.near) && len(c.near) < nearMost && len(c.near) > 0 {
+		c.near = make([]nearText, 2*len(c.near))
+	}
+	c.vain = 0
 	if c.file++; c.file == 0 { // the numbers begin again
 		c.near, c.file = nil, 1
 	}

@@ -33,6 +33,9 @@ type Config struct {
 	QueryMemory  int64 // of the query engine, bytes; 25 % of the machine's, at least 128 MiB
 	QueryThreads int   // at most; cores - 1, 1 to 2
 
+	// Wrote, when given, is told of each batch that became durable: its rows, and the time since it was full or due. It must not wait.
+	Wrote func(rows int, took time.Duration)
+
 	Log *slog.Logger // nil is silent
 	Now func() time.Time
 }

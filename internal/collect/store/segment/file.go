@@ -63,6 +63,15 @@ type footer struct {
 	Parts    int      `json:"parts,omitempty"`
 }
 
+// count takes in a row's times.
+func (f *footer) count(startMS, endMS int64) {
+	if f.Rows++; f.Rows == 1 {
+		f.MinMS, f.MaxMS, f.StartMS = endMS, endMS, startMS
+		return
+	}
+	f.MinMS, f.MaxMS, f.StartMS = min(f.MinMS, endMS), max(f.MaxMS, endMS), min(f.StartMS, startMS)
+}
+
 const hourMS = int64(time.Hour / time.Millisecond)
 
 func hourOf(ms int64) int64 {
@@ -99,6 +108,7 @@ type encoder struct {
 	w    *rowWriter[row]
 	buf  [256]row
 	n    int
+	recs recordBlock
 	foot footer
 }
 
@@ -139,12 +149,7 @@ func (e *encoder) next() *row { return &e.buf[e.n] }
 // added takes the row that next returned.
 func (e *encoder) added() error {
 	r := &e.buf[e.n]
-	if f := &e.foot; f.Rows == 0 {
-		f.MinMS, f.MaxMS, f.StartMS = r.TEnd, r.TEnd, r.tStart()
-	} else {
-		f.MinMS, f.MaxMS, f.StartMS = min(f.MinMS, r.TEnd), max(f.MaxMS, r.TEnd), min(f.StartMS, r.tStart())
-	}
-	e.foot.Rows++
+	e.foot.count(r.tStart(), r.TEnd)
 	if e.n++; e.n < len(e.buf) {
 		return nil
 	}

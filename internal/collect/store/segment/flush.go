@@ -88,7 +88,10 @@ func (s *Store) flush(all bool) error {
 func (s *Store) settle(batch []flow.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.full, s.places = slices.Delete(s.full, 0, 1), slices.Delete(s.places, 0, 1)
+	if s.cfg.Wrote != nil {
+		s.cfg.Wrote(len(batch), time.Since(s.due[0]))
+	}
+	s.full, s.places, s.due = slices.Delete(s.full, 0, 1), slices.Delete(s.places, 0, 1), slices.Delete(s.due, 0, 1)
 	s.pending -= len(batch)
 	s.settled += uint64(len(batch))
 	s.book.Hold(-len(batch))
@@ -139,7 +142,7 @@ func (s *Store) dropRest() {
 		s.pending -= len(batch)
 		s.shedLocked(batch, s.shedReasonLocked())
 	}
-	s.full, s.places = nil, nil
+	s.full, s.places, s.due = nil, nil, nil
 	err := s.lastErr
 	s.mu.Unlock()
 	s.afterFlush(err)
@@ -164,7 +167,12 @@ func (s *Store) writeBatch(recs []flow.Record) error {
 			os.Remove(s.path(f.Name))
 		}
 	}
-	for _, idx := range splitByHour(sortOrder(recs), recs) {
+	order := s.sorter.sort(recs)
+	parts := [][]int32{order}
+	if hourOf(s.sorter.first) != hourOf(s.sorter.last) {
+		parts = splitByHour(order, s.sorter.ends)
+	}
+	for _, idx := range parts {
 		f, err := s.writeFile(recs, idx)
 		if err != nil {
 			undo()
@@ -199,13 +207,10 @@ func (s *Store) checkFree() error {
 }
 
 // splitByHour splits an order by the hour of t_end. What is beyond the hours with most rows shares the last part.
-func splitByHour(order []int32, recs []flow.Record) [][]int32 {
+func splitByHour(order []int32, endMS []int64) [][]int32 {
 	count := map[int64]int{}
-	for i := range recs {
-		count[hourOf(floorMS(recs[i].EndNS))]++
-	}
-	if len(count) == 1 {
-		return [][]int32{order}
+	for _, at := range endMS {
+		count[hourOf(at)]++
 	}
 	hours := make([]int64, 0, len(count))
 	for h := range count {
@@ -218,7 +223,7 @@ func splitByHour(order []int32, recs []flow.Record) [][]int32 {
 	}
 	parts := make([][]int32, min(len(hours), maxHoursPerFlush))
 	for _, i := range order {
-		p := part[hourOf(floorMS(recs[i].EndNS))]
+		p := part[hourOf(endMS[i])]
 		parts[p] = append(parts[p], i)
 	}
 	return parts
@@ -226,15 +231,7 @@ func splitByHour(order []int32, recs []flow.Record) [][]int32 {
 
 // writeFile writes the records with the given indexes as a level 0 file.
 func (s *Store) writeFile(recs []flow.Record, order []int32) (file, error) {
-	return s.createFile(s.enc0, 0, false, nil, func(e *encoder) error {
-		for _, i := range order {
-			e.next().fill(&recs[i])
-			if err := e.added(); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return s.createFile(s.enc0, 0, false, nil, func(e *encoder) error { return e.records(recs, order) })
 }
 
 // createFile encodes what fill adds and makes it durable; the manifest does not know it yet.

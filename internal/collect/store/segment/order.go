@@ -3,6 +3,7 @@ package segment
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"math/bits"
 	"slices"
 
@@ -31,27 +32,35 @@ func compareSameEnds(a, b *flow.Record) int {
 	return cmp.Or(cmp.Compare(floorMS(a.EndNS), floorMS(b.EndNS)), cmp.Compare(a.FlowID, b.FlowID), cmp.Compare(a.ObserverID, b.ObserverID))
 }
 
-// sortOrder returns the records' indexes in the order of a file. Addresses are ranked first, so that most comparisons are
-// of one number.
-func sortOrder(recs []flow.Record) []int32 {
-	src := ranks(recs, func(r *flow.Record) end { return end{r.Segment, r.Src} })
-	dst := ranks(recs, func(r *flow.Record) end { return end{0, r.Dst} })
-	first, last := int64(1<<63-1), int64(-1<<63)
-	for i := range recs {
-		first, last = min(first, recs[i].EndNS), max(last, recs[i].EndNS)
-	}
+// sorter puts records into the order of a file. It is used for one batch after the other and keeps its memory.
+type sorter struct {
+	src, dst    ranker
+	ends        []int64 // t_end of each record, milliseconds
+	first, last int64   // of ends
+	keys, spare []sortKey
+	order       []int32
+}
+
+// sortOrder is for one batch alone.
+func sortOrder(recs []flow.Record) []int32 { return new(sorter).sort(recs) }
+
+// sort returns the records' indexes in the order of a file, valid until the next call. Addresses are ranked first, so that most
+// comparisons are of one number.
+func (s *sorter) sort(recs []flow.Record) []int32 {
+	s.read(recs)
+	src, dst := s.src.ranks(), s.dst.ranks()
 	// ranks need rankBits each; what is left of 64 bits is for the time, cut where it does not suffice
 	rankBits := bits.Len(uint(len(recs)))
-	cut := max(bits.Len64(uint64(floorMS(last))-uint64(floorMS(first)))-(64-2*rankBits), 0)
-	keys := make([]sortKey, len(recs), 2*len(recs))
-	for i := range recs {
-		at := (uint64(floorMS(recs[i].EndNS)) - uint64(floorMS(first))) >> cut
-		keys[i] = sortKey{uint64(src[i])<<(64-rankBits) | uint64(dst[i])<<(64-2*rankBits) | at, int32(i)}
+	cut := max(bits.Len64(uint64(s.last)-uint64(s.first))-(64-2*rankBits), 0)
+	s.keys, s.spare = slices.Grow(s.keys[:0], len(recs))[:len(recs)], slices.Grow(s.spare[:0], len(recs))[:len(recs)]
+	for i := range s.keys {
+		at := (uint64(s.ends[i]) - uint64(s.first)) >> cut
+		s.keys[i] = sortKey{uint64(src[i])<<(64-rankBits) | uint64(dst[i])<<(64-2*rankBits) | at, int32(i)}
 	}
-	keys = sortKeys(keys, keys[len(keys):cap(keys)])
-	order := make([]int32, len(keys))
+	keys := sortKeys(s.keys, s.spare)
+	s.order = s.order[:0]
 	for i := range keys {
-		order[i] = keys[i].index
+		s.order = append(s.order, keys[i].index)
 	}
 	for i := 0; i < len(keys); { // what the keys do not tell apart
 		n := i + 1
@@ -59,11 +68,25 @@ func sortOrder(recs []flow.Record) []int32 {
 			n++
 		}
 		if n > i+1 {
-			slices.SortFunc(order[i:n], func(a, b int32) int { return cmp.Or(compareSameEnds(&recs[a], &recs[b]), cmp.Compare(a, b)) })
+			slices.SortFunc(s.order[i:n], func(a, b int32) int { return cmp.Or(compareSameEnds(&recs[a], &recs[b]), cmp.Compare(a, b)) })
 		}
 		i = n
 	}
-	return order
+	return s.order
+}
+
+// read takes what decides from the records, which lie far apart, in one pass.
+func (s *sorter) read(recs []flow.Record) {
+	s.src.reset()
+	s.dst.reset()
+	s.ends, s.first, s.last = s.ends[:0], 1<<63-1, -1<<63
+	for i := range recs {
+		r := &recs[i]
+		at := floorMS(r.EndNS)
+		s.ends, s.first, s.last = append(s.ends, at), min(s.first, at), max(s.last, at)
+		s.src.add(end{uint64(r.Segment), binary.BigEndian.Uint64(r.Src[:8]), binary.BigEndian.Uint64(r.Src[8:])})
+		s.dst.add(end{0, binary.BigEndian.Uint64(r.Dst[:8]), binary.BigEndian.Uint64(r.Dst[8:])})
+	}
 }
 
 // sortKey orders a record.
@@ -106,49 +129,69 @@ func sortKeys(keys, spare []sortKey) []sortKey {
 	return keys
 }
 
-// end is what a rank is given to.
-type end struct {
-	segment flow.Segment
-	addr    flow.Addr
-}
+// end is what a rank is given to: a segment and the two halves of an address, so that numbers have its order.
+type end struct{ segment, high, low uint64 }
 
 func (e *end) hash() uint64 {
-	return hashAddr((*[16]byte)(&e.addr)) + bits.RotateLeft64(uint64(e.segment)*hashMul, 32)*hashMul2
+	return bits.RotateLeft64(e.segment*hashMul, 32)*hashMul2 + e.high*hashMul + e.low*hashMul2
 }
 
-// ranks numbers the different ends of the records in their order, and gives each record its number.
-func ranks(recs []flow.Record, of func(*flow.Record) end) []int32 {
-	var known table
-	out := make([]int32, len(recs))
-	ends := make([]end, 0, 4096)
-	for i := range recs {
-		e := of(&recs[i])
-		if known.full(len(ends)) {
-			known.grow(len(ends), func(i int) uint64 { return ends[i].hash() })
+func (e *end) compare(o *end) int {
+	switch {
+	case e.segment != o.segment:
+		return cmp.Compare(e.segment, o.segment)
+	case e.high != o.high:
+		return cmp.Compare(e.high, o.high)
+	}
+	return cmp.Compare(e.low, o.low)
+}
+
+// ranker numbers different ends in their order.
+type ranker struct {
+	known  table
+	ends   []rankedEnd // as they came
+	sorted []rankedEnd
+	rank   []int32
+	out    []int32 // number of each one's end as it came; ranks puts the rank there
+}
+
+type rankedEnd struct {
+	end
+	n int32
+}
+
+func (k *ranker) reset() {
+	clear(k.known.slots)
+	k.ends, k.out = k.ends[:0], k.out[:0]
+}
+
+func (k *ranker) add(e end) {
+	if k.known.full(len(k.ends)) {
+		k.known.grow(len(k.ends), func(i int) uint64 { return k.ends[i].hash() })
+	}
+	at := e.hash() >> k.known.shift
+	for ; k.known.slots[at] != 0; at = k.known.after(at) {
+		if n := k.known.slots[at] - 1; k.ends[n].end == e {
+			k.out = append(k.out, int32(n))
+			return
 		}
-		at := e.hash() >> known.shift
-		for known.slots[at] != 0 && ends[known.slots[at]-1] != e {
-			at = known.after(at)
-		}
-		if known.slots[at] == 0 {
-			ends = append(ends, e)
-			known.slots[at] = uint32(len(ends))
-		}
-		out[i] = int32(known.slots[at]) - 1
 	}
-	order := make([]int32, len(ends))
-	for i := range order {
-		order[i] = int32(i)
+	n := int32(len(k.ends))
+	k.ends = append(k.ends, rankedEnd{e, n})
+	k.known.slots[at] = uint32(n) + 1
+	k.out = append(k.out, n)
+}
+
+// ranks gives the rank of each end that was added.
+func (k *ranker) ranks() []int32 {
+	k.sorted = append(k.sorted[:0], k.ends...)
+	slices.SortFunc(k.sorted, func(a, b rankedEnd) int { return a.compare(&b.end) })
+	k.rank = slices.Grow(k.rank[:0], len(k.ends))[:len(k.ends)]
+	for i := range k.sorted {
+		k.rank[k.sorted[i].n] = int32(i)
 	}
-	slices.SortFunc(order, func(a, b int32) int {
-		return cmp.Or(cmp.Compare(ends[a].segment, ends[b].segment), bytes.Compare(ends[a].addr[:], ends[b].addr[:]))
-	})
-	rank := make([]int32, len(ends))
-	for i, n := range order {
-		rank[n] = int32(i)
+	for i, n := range k.out {
+		k.out[i] = k.rank[n]
 	}
-	for i, n := range out {
-		out[i] = rank[n]
-	}
-	return out
+	return k.out
 }

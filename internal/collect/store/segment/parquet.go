@@ -29,7 +29,8 @@ type rowWriter[T any] struct {
 	groupRows int
 	pageRows  int
 	compress  *zstd.Encoder // nil for none
-	rows      int           // of the row group that is being collected
+	from      [blockRows]unsafe.Pointer
+	rows      int // of the row group that is being collected
 	all       int64
 	groups    []format.RowGroup
 	thrift    *thrift.Encoder
@@ -91,21 +92,38 @@ func (w *rowWriter[T]) reset(to io.Writer) {
 	}
 }
 
+// blockRows is how many rows go from column to column together: they stay close to the processor meanwhile.
+const blockRows = 64
+
 // write takes rows; it does not keep them, but the strings in them until the file is finished.
 func (w *rowWriter[T]) write(rows []T) error {
 	for len(rows) > 0 {
-		n := min(len(rows), w.groupRows-w.rows)
-		for _, c := range w.columns {
-			c.add(unsafe.Add(unsafe.Pointer(&rows[0]), c.offset), unsafe.Sizeof(rows[0]), n)
+		n := min(len(rows), w.room())
+		for i := range n {
+			w.from[i] = unsafe.Pointer(&rows[i])
 		}
+		for i := range w.columns {
+			c := &w.columns[i]
+			c.add(w.from[:n], c.offset)
+		}
+		clear(w.from[:n])
 		rows = rows[n:]
-		if w.rows += n; w.rows == w.groupRows {
-			if err := w.flush(); err != nil {
-				return err
-			}
+		if err := w.wrote(n); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// room is how many rows can be written as one block.
+func (w *rowWriter[T]) room() int { return min(blockRows, w.groupRows-w.rows) }
+
+// wrote counts rows whose columns were added.
+func (w *rowWriter[T]) wrote(n int) error {
+	if w.rows += n; w.rows < w.groupRows {
+		return nil
+	}
+	return w.flush()
 }
 
 const parquetMagic = "PAR1"

@@ -3,6 +3,7 @@ package segment
 import (
 	"context"
 	"errors"
+	"time"
 
 	"crosstap/internal/collect/store"
 	"crosstap/internal/flow"
@@ -12,7 +13,7 @@ var _ store.Placer = (*Store)(nil)
 
 // closeBatchLocked puts the batch that is being built behind those that wait for the disk.
 func (s *Store) closeBatchLocked() {
-	s.full, s.places = append(s.full, s.building), append(s.places, s.open)
+	s.full, s.places, s.due = append(s.full, s.building), append(s.places, s.open), append(s.due, time.Now())
 	s.building, s.open = nil, nil
 }
 

@@ -60,6 +60,7 @@ type Store struct {
 	spills    *spillDir // ReadOnly: the same, to remove
 	diskSpace func(dir string) (free, total uint64, err error)
 	enc0      *encoder  // used by the flusher only
+	sorter    sorter    // too
 	agreement agreement // too
 	sweeping  bool      // this round of tidying corrects sealed hours; keep guards it
 	swept     time.Time // when one last did
@@ -76,6 +77,7 @@ type Store struct {
 	building  []flow.Record
 	full      [][]flow.Record     // waiting for the disk, oldest first
 	places    []map[string]uint64 // of full: the last places of streams in each
+	due       []time.Time         // of full: since when
 	open      map[string]uint64   // the same of building
 	spare     [][]flow.Record
 	usual     int        // rows in the last batch
