@@ -165,7 +165,7 @@ func (d *dedup) account() *account { return &d.acc }
 func (d *dedup) apply(it *item) bool {
 	h := max(d.key.of(it), 1)
 	d.number++
-	point := uint64(1) << d.points.index(it)
+	point := uint64(1) << d.points.index(it.origin)
 	i := d.find(h, it.f.TimeNS, point)
 	if i < 0 {
 		d.remember(h, it.f.TimeNS, point)
@@ -253,9 +253,8 @@ type pointSet struct {
 // maxPoints is the number of points that are told apart; beyond it some share a number, and duplicates between those are not found.
 const maxPoints = 64
 
-// index returns the number of the point that a frame comes from.
-func (s *pointSet) index(it *item) uint8 {
-	o := it.origin
+// index returns the number of a point that frames come from.
+func (s *pointSet) index(o uint64) uint8 {
 	if s.known != nil && o == s.last {
 		return s.number
 	}

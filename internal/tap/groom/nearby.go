@@ -1,6 +1,10 @@
 package groom
 
-import "bytes"
+import (
+	"bytes"
+
+	"crosstap/internal/frame"
+)
 
 // nearby is dedup for whole frames in a window of not too many frames: it knows the last so many of them in their order, and nothing has to be
 // searched for a free place.
@@ -60,42 +64,55 @@ func (d *nearby) key(data []byte) uint64 {
 	return max(d.hash.sum(data), 1)
 }
 
-func (d *nearby) apply(it *item) bool {
-	key, point := d.key(it.f.Data), uint64(1)<<d.points.index(it)
+func (d *nearby) apply(it *item) bool { return d.see(&it.f, it.origin) }
+
+// pass looks at frames until one is to be dropped, and returns how many pass.
+func (d *nearby) pass(frames []frame.Frame) int {
+	for i := range frames {
+		if f := &frames[i]; !d.see(f, uint64(f.Point)) {
+			return i
+		}
+	}
+	return len(frames)
+}
+
+// see reports whether a frame passes.
+func (d *nearby) see(f *frame.Frame, origin uint64) bool {
+	key, point := d.key(f.Data), uint64(1)<<(d.points.index(origin)&63)
 	d.number++
 	last := &d.last[key&uint64(len(d.last)-1)]
 	prev := *last
 	*last = d.number
 	s := &d.ring[d.number&uint32(len(d.ring)-1)]
 	if d.number-prev <= uint32(d.spec.Packets) {
-		if o := d.find(key, prev, it, point); o != nil {
-			d.repeats(o, s, it, point)
+		if o := d.find(key, prev, f, point); o != nil {
+			d.repeats(o, s, f, point)
 			s.prev = prev
 			return d.acc.duplicate(d.spec.CountOnly)
 		}
 	}
-	s.key, s.at, s.seen, s.data, s.prev = key, it.f.TimeNS, point, it.f.Data, prev
+	s.key, s.at, s.seen, s.data, s.prev = key, f.TimeNS, point, f.Data, prev
 	return true
 }
 
 // repeats enters a frame that repeats o. In s, the place for it, it is the origin of the next where every copy is, as for editcap.
-func (d *nearby) repeats(o, s *sighting, it *item, point uint64) {
+func (d *nearby) repeats(o, s *sighting, f *frame.Frame, point uint64) {
 	o.seen |= point
 	key, seen := o.key, o.seen
 	s.key = 0 // s may be o, if that is the last that the window reached
 	if d.spec.SamePoint {
 		o.key = 0
-		s.key, s.at, s.seen, s.data = key, it.f.TimeNS, seen, it.f.Data
+		s.key, s.at, s.seen, s.data = key, f.TimeNS, seen, f.Data
 	}
 }
 
 // find returns the earliest frame that the one under way repeats, nil when there is none; n is the last with the same low bits of its key.
-func (d *nearby) find(key uint64, n uint32, it *item, point uint64) (found *sighting) {
+func (d *nearby) find(key uint64, n uint32, f *frame.Frame, point uint64) (found *sighting) {
 	full := uint64(0)
 	for age := uint32(0); d.number-n > age && d.number-n <= uint32(d.spec.Packets); {
 		age = d.number - n
 		s := &d.ring[n&uint32(len(d.ring)-1)]
-		if s.key == key && (d.spec.SamePoint || s.seen&point == 0) && (found == nil || s.at <= found.at) && d.recent(s, it) && d.same(n, s, it.f.Data, &full) {
+		if s.key == key && (d.spec.SamePoint || s.seen&point == 0) && (found == nil || s.at <= found.at) && d.recent(s, f) && d.same(n, s, f.Data, &full) {
 			found = s
 		}
 		n = s.prev
@@ -103,8 +120,8 @@ func (d *nearby) find(key uint64, n uint32, it *item, point uint64) (found *sigh
 	return found
 }
 
-func (d *nearby) recent(s *sighting, it *item) bool {
-	age := it.f.TimeNS - s.at
+func (d *nearby) recent(s *sighting, f *frame.Frame) bool {
+	age := f.TimeNS - s.at
 	return age <= d.window && -age <= d.window
 }
 

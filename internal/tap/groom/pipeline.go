@@ -183,23 +183,34 @@ func (p *Pipeline) Apply(in frame.Batch, emit func(output int, b frame.Batch) bo
 
 // whole passes a batch on as it came when all its frames pass. Otherwise it reports false, with p.passed of them decided upon.
 func (p *Pipeline) whole(in frame.Batch) bool {
-	for p.passed = 0; p.passed < len(in.Frames); p.passed++ {
-		f := &in.Frames[p.passed]
-		if !p.matches(f) {
-			return false
-		}
-		p.it.load(f)
-		if !p.passes() {
-			return false
-		}
-	}
-	if n := len(in.Frames); n == 0 || n > batchFrames {
+	n := len(in.Frames)
+	if p.passed = p.leading(in.Frames); p.passed < n || n == 0 || n > batchFrames {
 		return false
 	}
 	p.settle()
-	p.balance.acc.in += len(in.Frames)
+	p.balance.acc.in += n
 	p.hand(0, in)
 	return true
+}
+
+// leading returns how many frames pass until one does not.
+func (p *Pipeline) leading(frames []frame.Frame) int {
+	if p.nearby != nil && p.filter == nil && len(p.steps) == 1 {
+		n := p.nearby.pass(frames)
+		p.nearby.acc.in += min(n+1, len(frames))
+		p.nearby.acc.out += n
+		return n
+	}
+	for i := range frames {
+		if !p.matches(&frames[i]) {
+			return i
+		}
+		p.it.load(&frames[i])
+		if !p.passes() {
+			return i
+		}
+	}
+	return len(frames)
 }
 
 // frames grooms the frames of a batch one by one. Of those that p.whole has seen the last one, if any, does not pass.
