@@ -174,16 +174,12 @@ func (l *Line) load(ctx context.Context) (*policy.Set, map[string]time.Time, err
 	return set, applied, nil
 }
 
-// attach makes the platforms those of a set, and returns them. A platform whose resource has changed is made anew.
+// attach makes the platforms those of a set, and returns them, those without a resource last. A platform whose resource has changed is made
+// anew.
 func (l *Line) attach(set *policy.Set) ([]*attached, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var out []*attached
-	for _, name := range slices.Sorted(maps.Keys(l.platforms)) {
-		if l.platforms[name].own {
-			out = append(out, l.platforms[name])
-		}
-	}
 	for _, r := range set.Platforms {
 		a := l.platforms[r.Name]
 		if a != nil && a.own {
@@ -201,6 +197,11 @@ func (l *Line) attach(set *policy.Set) ([]*attached, error) {
 			l.platforms[r.Name] = a
 		}
 		out = append(out, a)
+	}
+	for _, name := range slices.Sorted(maps.Keys(l.platforms)) {
+		if l.platforms[name].own {
+			out = append(out, l.platforms[name])
+		}
 	}
 	return out, nil
 }

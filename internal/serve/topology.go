@@ -90,6 +90,9 @@ func (d *drawer) host(platform, name string) *api.TopologyHost {
 func (d *drawer) platform(s *platform.Snapshot) {
 	d.doc.Sources = append(d.doc.Sources, s.Platform)
 	for _, h := range s.Hosts {
+		if ofAgent(s.Switches[h.ID]) {
+			continue // only those of machines that nobody else tells
+		}
 		into := d.host(s.Platform, h.Name)
 		into.VTEPs, into.Down = addrTexts(h.VTEPs), h.Down || s.Lost != nil
 	}
@@ -98,6 +101,9 @@ func (d *drawer) platform(s *platform.Snapshot) {
 		row := api.TopologyPort{
 			Platform: s.Platform, Port: p.Name, Kind: string(p.Kind), Group: p.Group, Segment: segmentText(p.Segment), Fabric: cmp.Or(p.Fabric, identity.DefaultFabric),
 			MAC: macText(p.MAC), Addrs: addrTexts(p.Addrs), VLAN: int(p.VLAN), Up: &p.Up, Taps: taps[p.ID],
+		}
+		if ofAgent(s.Switches[p.Switch]) && (p.VM == "" || d.known[row.MAC]) {
+			continue // another platform has told it
 		}
 		if row.Taps == nil {
 			row.Taps = []string{}
@@ -121,6 +127,9 @@ func (d *drawer) platform(s *platform.Snapshot) {
 		d.doc.Rows = append(d.doc.Rows, row)
 	}
 }
+
+// ofAgent reports whether a switch is the interfaces of an agent; it has the ID of its host.
+func ofAgent(sw *platform.Switch) bool { return sw != nil && sw.Kind == platform.SwitchAgent }
 
 // tapsOf names what copies from each port: policies, and foreign objects in parentheses.
 func tapsOf(s *platform.Snapshot) map[string][]string {
@@ -188,12 +197,13 @@ func (d *drawer) agents(list []agent.Agent) {
 			macs[link.Name] = link.MAC
 		}
 		for _, spec := range a.Given {
+			tap := cmp.Or(platform.ParseMark(spec.Labels[platform.MarkKey]).Policy, spec.Name)
 			for _, name := range spec.Source.Interfaces {
 				for k := range d.doc.Rows {
 					r := &d.doc.Rows[k]
 					at := r.Port == name && (r.Host == a.Name || r.Host == a.Host) || r.MAC != "" && r.MAC == macs[name]
-					if at && !slices.Contains(r.Taps, spec.Name) {
-						r.Taps = append(r.Taps, spec.Name)
+					if at && !slices.Contains(r.Taps, tap) {
+						r.Taps = append(r.Taps, tap)
 					}
 				}
 			}

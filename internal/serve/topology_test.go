@@ -86,3 +86,27 @@ func TestTopologyOfPlatforms(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// Agents are a platform, too: what another platform has told is drawn once, with the policies that its agent copies for.
+func TestTopologyOfAgents(t *testing.T) {
+	kvm, agents := platform.NewSnapshot("kvm"), platform.NewSnapshot("agents")
+	kvm.Hosts["h1"] = &platform.Host{ID: "h1", Name: "h1"}
+	kvm.Switches["br"] = &platform.Switch{ID: "br", Name: "br-int", Kind: platform.SwitchOVS}
+	kvm.VMs["web"] = &platform.VM{ID: "web", Name: "web-1"}
+	kvm.Ports["1"] = &platform.Port{ID: "1", Name: "vnet1", Kind: platform.PortVM, Host: "h1", Switch: "br", VM: "web", MAC: 0x020000000001}
+	for i, name := range []string{"web-1", "cloud-1"} {
+		agents.Hosts[name] = &platform.Host{ID: name, Name: name}
+		agents.Switches[name] = &platform.Switch{ID: name, Name: "agent", Kind: platform.SwitchAgent, Hosts: []string{name}}
+		agents.VMs["agent/"+name] = &platform.VM{ID: "agent/" + name, Name: name, Agent: true}
+		agents.Ports[name] = &platform.Port{ID: name, Name: "eth0", Kind: platform.PortVM, Host: name, Switch: name, VM: "agent/" + name, MAC: flow.MAC(0x020000000001 + i)}
+	}
+	given := []agent.Agent{{
+		Name: "web-1", Interfaces: []agentapi.Interface{{Name: "eth0", MAC: "02:00:00:00:00:01"}},
+		Given: []tapspec.Spec{{Name: "shop/eth0", Labels: map[string]string{platform.MarkKey: platform.Mark{Owner: "o", Policy: "shop"}.Text()}, Source: tapspec.Source{Interfaces: []string{"eth0"}}}},
+	}}
+	doc := newTopology(&identity.Inventory{}, []*platform.Snapshot{kvm, agents}, given, nine)
+	want := []string{"agents/cloud-1 agent eth0 cloud-1  []", "kvm/h1 br-int vnet1 web-1  [shop]"}
+	if diff := cmp.Diff(want, lines(doc)); diff != "" || len(doc.Hosts) != 2 {
+		t.Errorf("%s\n%+v", diff, doc.Hosts)
+	}
+}
