@@ -24,10 +24,10 @@ func unnamed() []byte {
 	return append(append(b, 0, 0, 0, 0, 0, 0, 0, 1), sets...)
 }
 
-// until asks again and again, for half a minute at most, until the answer has text.
+// until asks again and again, for a minute at most, until the answer has text.
 func until(t *testing.T, url, text string) string {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		_, body := fetch(t, url)
 		if strings.Contains(body, text) {
 			return body

@@ -15,15 +15,14 @@ import (
 
 	"crosstap/internal/serve/api"
 	"crosstap/internal/serve/settings"
-
-	"go.uber.org/goleak"
+	"crosstap/internal/testkit"
 )
 
 func TestMain(m *testing.M) {
 	if os.Getenv("SERVE_ACTIVATED") == "1" {
 		activatedChild()
 	}
-	goleak.VerifyTestMain(m)
+	testkit.Main(m)
 }
 
 // testSettings are those of a server on free ports with a fresh store.
@@ -56,7 +55,7 @@ func start(t *testing.T, set settings.Settings) (url string, stop func()) {
 			if err != nil {
 				t.Errorf("Run: %v", err)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatal("the server does not stop")
 		}
 		http.DefaultClient.CloseIdleConnections()
@@ -127,7 +126,7 @@ func TestRun(t *testing.T) {
 
 func TestMistakesAreNamed(t *testing.T) {
 	set := testSettings(t)
-	_, stop := start(t, set)
+	url, stop := start(t, set)
 	defer stop()
 	f := func(change func(*settings.Settings), want ...string) {
 		t.Helper()
@@ -143,7 +142,7 @@ func TestMistakesAreNamed(t *testing.T) {
 			}
 		}
 	}
-	time.Sleep(300 * time.Millisecond) // the store of the first server is open by then
+	until(t, url+"/healthz", "ok") // the store of the first server is open
 	held, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -20,14 +20,14 @@ import (
 	"crosstap/internal/collect/report"
 	"crosstap/internal/collect/report/filter"
 	"crosstap/internal/ledger"
+	"crosstap/internal/testkit"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
 
@@ -307,7 +307,7 @@ func TestQuestion(t *testing.T) {
 }
 
 func TestProblems(t *testing.T) {
-	a, _ := newTest(t, func(c *Config) { c.QueryTimeout = 20 * time.Millisecond })
+	a, _ := newTest(t, nil)
 	f := func(path string, status int, location, text string) {
 		t.Helper()
 		w := get(a, path)
@@ -358,10 +358,11 @@ func TestProblems(t *testing.T) {
 	f("/api/v1/series?from=now-30d&step=1s", bad, "query.step", "longer step")
 	f("/api/v1/series?metric=bits", bad, "query.metric", "octets")
 	f("/api/v1/filter/complete?f=ab&pos=3", bad, "query.pos", "2 bytes")
-	f("/api/v1/pairs?f=slow", http.StatusGatewayTimeout, "", "shorter range")
 	f("/api/v1/pairs?f=broken", http.StatusInternalServerError, "", `short read","instance":"urn:uuid:`)
 	f("/api/v1/pairs?f=panic", http.StatusInternalServerError, "", "error in crosstap")
 	f("/api/v1/nothing", http.StatusNotFound, "", "no such path")
+	a, _ = newTest(t, func(c *Config) { c.QueryTimeout = 20 * time.Millisecond })
+	f("/api/v1/pairs?f=slow", http.StatusGatewayTimeout, "", "shorter range")
 }
 
 func TestBusy(t *testing.T) {

@@ -125,7 +125,7 @@ func TestSlowDisk(t *testing.T) {
 	s.mu.Unlock()
 	n := 0
 	shed := func() uint64 { return s.Stats().Book.Dropped[dropSlowDisk].N }
-	for deadline := time.Now().Add(20 * time.Second); shed() < 500 && time.Now().Before(deadline); n += 100 {
+	for deadline := time.Now().Add(time.Minute); shed() < 500 && time.Now().Before(deadline); n += 100 {
 		if err := s.Append(t.Context(), numbered(n, 100)); err != nil {
 			t.Fatal(err)
 		}

@@ -12,10 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"crosstap/internal/collect/store"
 	"crosstap/internal/flow"
+	"crosstap/internal/testkit"
 )
 
 func put(t testing.TB, s *Store, recs []flow.Record) {
@@ -37,7 +36,7 @@ func shifted(recs []flow.Record, by time.Duration) []flow.Record {
 }
 
 func TestCloseEndsEverything(t *testing.T) {
-	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	testkit.NoLeaks(t)
 	s := open(t, Config{})
 	put(t, s, some(10))
 	if n := count(t, s, "true"); n != 10 {
@@ -66,7 +65,7 @@ func TestFlushInterval(t *testing.T) {
 	if err := s.Append(t.Context(), some(7)); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); count(t, s, "true") != 7; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); count(t, s, "true") != 7; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the records were not stored")
 		}
