@@ -271,7 +271,7 @@ func TestInlineFailsOpen(t *testing.T) {
 	if s := stop(); s.In == 0 || s.In > now-in || s.Out != s.In {
 		t.Errorf("%+v, but the interfaces got %d", s, now-in)
 	}
-	if st := x.State(); st.Alone != 0 { // of its own time
+	if st := x.State(); st.Alone > st.Frames[0]+st.Frames[1] || st.Lost != 0 {
 		t.Errorf("%+v", st)
 	}
 	l.exchange(7000, 10)

@@ -37,6 +37,11 @@ func flooded(t *testing.T) (a, b *testns.Space, f *flood, tool net.PacketConn) {
 	return a, b, newFlood(t, a, "a0"), tool
 }
 
+// toTool is the destination of copies to a tool on a host.
+func toTool(host *testns.Space, tool net.PacketConn) string {
+	return "udp://" + tool.LocalAddr().String() + "?probe=no&netns=" + strings.ReplaceAll(host.Path(), "/", "%2F")
+}
+
 // becomes waits for a level.
 func becomes(t *testing.T, line *tap.Tap, what string, levels ...string) {
 	t.Helper()
@@ -57,7 +62,7 @@ func TestBudgetOfCopiesInTheKernel(t *testing.T) {
 	_, b, f, tool := flooded(t)
 	spec := tap.DefaultSpec()
 	spec.Interfaces, spec.NetNS, spec.IngressOnly, spec.Path = []string{"b0"}, b.Path(), true, tap.PathTCX
-	spec.To = []string{"udp://" + tool.LocalAddr().String() + "?probe=no&netns=" + strings.ReplaceAll(b.Path(), "/", "%2F")}
+	spec.To = []string{toTool(b, tool)}
 	spec.Budget = tapspec.Budget{Mirror: 4e6}
 	line, stop := start(t, spec)
 	if !strings.HasPrefix(line.Path(), "tcx: ") {

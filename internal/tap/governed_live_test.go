@@ -88,51 +88,21 @@ func (f *flood) stop() {
 // TestBudgetLive overloads a tap that mirrors: it gives up what is beyond the budget in the kernel, and comes back when the load has gone. Each
 // frame is in the books, as the interface's own counter says.
 func TestBudgetLive(t *testing.T) {
-	a, b := testns.New(t), testns.New(t)
-	for _, s := range []*testns.Space{a, b} {
-		s.Sh("echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6")
-	}
-	a.Sh("ip link add a0 type veth peer name b0 netns NS; ip link set a0 up", b)
-	b.Sh("ip link set b0 up")
-	a.Up("a0")
-	b.Up("b0")
-	tool, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	must(t, err)
-	t.Cleanup(func() { tool.Close() })
-	go func() {
-		for buf := make([]byte, 2048); ; {
-			if _, _, err := tool.ReadFrom(buf); err != nil {
-				return
-			}
-		}
-	}()
+	_, b, f, tool := flooded(t)
 	var lines bytes.Buffer
 	spec := tap.DefaultSpec()
 	spec.Interfaces, spec.NetNS, spec.IngressOnly, spec.RingBytes, spec.Workers = []string{"b0"}, b.Path(), true, 16<<20, 1
-	spec.To, spec.Stdout = []string{"udp://" + tool.LocalAddr().String(), "flows:-"}, &lines
+	spec.To, spec.Stdout = []string{toTool(b, tool), "flows:-"}, &lines
 	spec.Budget = tapspec.Budget{Mirror: 4e6}
 	line, stop := start(t, spec)
 	before := ingress(t, b, "b0")
-	f := newFlood(t, a, "a0")
-	level := func(what string, ok func(string) bool) {
-		t.Helper()
-		for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
-			g, governed := line.Governing()
-			if governed && ok(g.Level) {
-				return
-			}
-			if time.Now().After(end) {
-				t.Fatalf("%s: %+v", what, g)
-			}
-		}
-	}
 	f.burst.Store(2) // 1.6 Mbit/s
-	level("at first", func(l string) bool { return l == "full" })
+	becomes(t, line, "at first", "full")
 	f.burst.Store(60) // 48 Mbit/s, and 7.7 of headers
-	level("overloaded", func(l string) bool { return l == "sampled" })
+	becomes(t, line, "overloaded", "sampled")
 	time.Sleep(500 * time.Millisecond) // of sampled traffic
 	f.burst.Store(1)
-	level("again", func(l string) bool { return l == "full" })
+	becomes(t, line, "again", "full")
 	f.stop()
 	came := ingress(t, b, "b0") - before
 	for end := time.Now().Add(time.Minute); line.Statements()[0].In < came && time.Now().Before(end); {

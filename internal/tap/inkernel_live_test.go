@@ -176,20 +176,26 @@ func TestSampledFlowsInTheKernel(t *testing.T) {
 	}
 }
 
+// reachable adds a tool at 10.7.0.9 and 10.7.0.10 behind the interface up0 of a host, and returns the options of a destination there.
+func reachable(t *testing.T, host *testns.Space) (tool *testns.Space, options string) {
+	t.Helper()
+	tool = testns.New(t)
+	host.Sh("ip link add up0 mtu 9000 type veth peer name eth0 mtu 9000 netns NS; ip link set up0 addrgenmode none; ip link set up0 up; ip addr add 10.7.0.1/24 dev up0", tool)
+	tool.Sh("ip link set eth0 addrgenmode none; ip link set eth0 up; ip addr add 10.7.0.9/24 dev eth0; ip addr add 10.7.0.10/24 dev eth0")
+	host.Up("up0")
+	return tool, "&probe=no&netns=" + strings.ReplaceAll(host.Path(), "/", "%2F")
+}
+
 // Mirrors in the kernel: two destinations with filters of their own, in two formats, on two interfaces.
 func TestCopiesInTheKernel(t *testing.T) {
 	tcpdump, tshark := testkit.Tool(t, "tcpdump"), testkit.Tool(t, "tshark")
 	a, middle, _ := hosts(t)
-	tool := testns.New(t)
-	middle.Sh(`ip link add up0 mtu 9000 type veth peer name eth0 mtu 9000 netns NS; ip link set up0 up; ip addr add 10.7.0.1/24 dev up0`, tool)
-	tool.Sh("ip link set eth0 up; ip addr add 10.7.0.9/24 dev eth0")
-	middle.Up("up0")
+	tool, options := reachable(t, middle)
 	truth := filepath.Join(t.TempDir(), "tool.pcap")
 	stopDump := tool.Dump(tcpdump, truth, "-B", "32768", "udp port 4789 or proto 47")
 	spec := tap.DefaultSpec()
 	spec.Interfaces, spec.NetNS, spec.IngressOnly = []string{"p0", "p1"}, middle.Path(), true
-	netns := "&netns=" + strings.ReplaceAll(middle.Path(), "/", "%2F")
-	spec.To = []string{"vxlan://10.7.0.9?vni=77&probe=no&filter=udp dst port 7000" + netns, "erspan2://10.7.0.9?session=5&probe=no&filter=udp dst port 7001" + netns}
+	spec.To = []string{"vxlan://10.7.0.9?vni=77&filter=udp dst port 7000" + options, "erspan2://10.7.0.9?session=5&filter=udp dst port 7001" + options}
 	line, stop := start(t, spec)
 	if line.Path() != "tcx: copies that are filtered or sampled, and go only to other hosts, are made in the kernel" {
 		t.Errorf("path %q", line.Path())
@@ -217,14 +223,11 @@ func TestCopiesInTheKernel(t *testing.T) {
 // destination of the same tap.
 func TestCopiesInTheKernelAreNotCopied(t *testing.T) {
 	a, middle, _ := hosts(t)
-	tool := testns.New(t)
-	middle.Sh(`ip link add up0 mtu 9000 type veth peer name eth0 mtu 9000 netns NS; ip link set up0 addrgenmode none; ip link set up0 up; ip addr add 10.7.0.1/24 dev up0`, tool)
-	tool.Sh("ip link set eth0 addrgenmode none; ip link set eth0 up; ip addr add 10.7.0.9/24 dev eth0; ip addr add 10.7.0.10/24 dev eth0")
-	middle.Up("up0")
+	_, options := reachable(t, middle)
 	spec := tap.DefaultSpec()
 	spec.Interfaces, spec.NetNS, spec.Path = []string{"up0", "p0"}, middle.Path(), tap.PathTCX
-	netns := "&probe=no&mtu=slice&netns=" + strings.ReplaceAll(middle.Path(), "/", "%2F")
-	spec.To = []string{"vxlan://10.7.0.9?vni=77&filter=udp" + netns, "erspan2://10.7.0.10?session=5" + netns}
+	options += "&mtu=slice"
+	spec.To = []string{"vxlan://10.7.0.9?vni=77&filter=udp" + options, "erspan2://10.7.0.10?session=5" + options}
 	line, stop := start(t, spec)
 	a.Sh("bash -c 'for i in $(seq 100); do echo $i > /dev/udp/10.9.0.2/7000; done'")
 	stop()

@@ -6,118 +6,57 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
+source test/bench/live_lab.sh
+
 rounds=${ROUNDS:-9} long=${LONG:-2} rate=${RATE:-200000} size=${SIZE:-512} only=${ONLY:-.}
-crosstap=$(realpath "${CROSSTAP:-bin/crosstap}")
-[ "$(id -u)" = 0 ] || { echo "live_cost: must run as root (network namespaces)" >&2; exit 1; }
 [ "$(nproc)" -ge 2 ] || { echo "live_cost: needs 2 processors: one sends, one taps" >&2; exit 1; }
-dir=$(mktemp -d)
-id=xlc$$
-declare -a monitors=()
-stop_all() {
-	local p
-	for p in "${monitors[@]}"; do kill -TERM "$p" 2>/dev/null || true; done
-	for p in "${monitors[@]}"; do wait "$p" 2>/dev/null || true; done
-	monitors=()
-}
-cleanup() {
-	stop_all
+more_cleanup() {
 	local name
 	for name in vswitchd ovsdb; do
 		if [ -s "$dir/ovs/$name.pid" ]; then kill "$(cat "$dir/ovs/$name.pid")" 2>/dev/null || true; fi
 	done
-	for n in a b h t o e f m; do ip netns del "$id$n" 2>/dev/null || true; done
-	rm -rf "$dir"
 }
-trap cleanup EXIT
-go build -o "$dir/livegen" ./test/bench/livegen
-
-at() { ip netns exec "$id$1" "${@:2}"; }
-for n in a b h t; do
-	ip netns add "$id$n"
-	at $n sysctl -qw net.ipv6.conf.default.disable_ipv6=1 net.ipv6.conf.all.disable_ipv6=1
-	at $n ip link set lo up
-done
-at h ip link add br0 type bridge mcast_snooping 0
-at h ip link set br0 up
-port() { # NUMBER NAMESPACE MAC
-	at h ip link add "p$1" type veth peer name eth0 address "$3" netns "$id$2"
-	at h ip link set "p$1" master br0 up
-	at "$2" ip link set eth0 up
-}
-port 1 a 02:00:00:00:08:08
-port 2 b 02:00:00:00:09:09
+bridge 02:00:00:00:08:08 02:00:00:00:09:09
 at h bridge fdb add 02:00:00:00:09:09 dev p2 master static
-at h ip link add up0 mtu 9000 type veth peer name eth0 mtu 9000 netns "${id}t"
-at h ip link set up0 up
-at h ip addr add 10.7.0.1/24 dev up0
-at t ip link set eth0 up
-at t ip addr add 10.7.0.9/24 dev eth0
-at h ip neigh replace 10.7.0.9 dev up0 nud permanent lladdr "$(at t cat /sys/class/net/eth0/address)"
 at h ip link add vx0 type vxlan id 77 remote 10.7.0.9 dstport 4789 dev up0 nolearning
 at h ip link set vx0 up
 
-tap="$crosstap tap -i p1"
-to='vxlan://10.7.0.9?vni=77&probe=no'
 start() { # NAME
 	case $1 in
-	none) return ;;
-	filter) exec ip netns exec "${id}h" $tap --path tcx -f 'tcp port 9999' --to "$to" ;;
-	metering) exec ip netns exec "${id}h" $tap --path tcx --to null: ;;
-	headers) exec ip netns exec "${id}h" $tap --path tcx --snap 112 --to null:frames ;;
-	mirror-16) exec ip netns exec "${id}h" $tap --path tcx --groom sample=16 --to "$to" ;;
-	mirror) exec ip netns exec "${id}h" $tap --path tcx --to "$to" ;;
-	mirror-slice) exec ip netns exec "${id}h" $tap --path tcx --groom slice=128 --to "$to" ;;
-	erspan2) exec ip netns exec "${id}h" $tap --path tcx --groom slice=128 --to 'erspan2://10.7.0.9?session=7&probe=no' ;;
-	ring-96) exec ip netns exec "${id}h" $tap --path ring --snap 96 --to null:frames ;;
-	ring) exec ip netns exec "${id}h" $tap --path ring --to null:frames ;;
-	ring-flows) exec ip netns exec "${id}h" $tap --path ring --to null: ;;
-	ring-vxlan) exec ip netns exec "${id}h" $tap --path ring --to "$to" ;;
-	tcpdump-96) exec ip netns exec "${id}h" tcpdump -i p1 -s 96 -w /dev/null ;;
-	tcpdump) exec ip netns exec "${id}h" tcpdump -i p1 -w /dev/null ;;
-	softflowd) exec ip netns exec "${id}h" softflowd -d -i p1 -n 127.0.0.1:9 -p "$dir/sf.pid" -c "$dir/sf.ctl" ;;
-	mirred)
-		at h tc qdisc add dev p1 clsact
-		for way in ingress egress; do at h tc filter add dev p1 $way protocol all u32 match u32 0 0 action mirred egress mirror dev vx0; done
-		;;
-	esac >"$dir/$1.out" 2>"$dir/$1.err" &
-	monitors=($!)
-	if [ "$1" = mirred ]; then wait $!; monitors=(); fi
+	mirror) tap h -i p1 --path tcx --to "$to_tool" ;;
+	mirror-slice) tap h -i p1 --path tcx --groom slice=128 --to "$to_tool" ;;
+	erspan2) tap h -i p1 --path tcx --groom slice=128 --to 'erspan2://10.7.0.9?session=7&probe=no' ;;
+	ring-96) tap h -i p1 --path ring --snap 96 --to null:frames ;;
+	ring) tap h -i p1 --path ring --to null:frames ;;
+	ring-vxlan) tap h -i p1 --path ring --to "$to_tool" ;;
+	*) at_port "$1" ;;
+	esac
 }
-ready() { # NAME
-	local i
-	for i in $(seq 100); do
-		case $1 in
-		none | mirred) return ;;
-		tcpdump*) if grep -q 'listening on' "$dir/$1.err"; then return; fi ;;
-		softflowd) sleep 0.5; return ;;
-		*) if grep -Eq 'msg=("program attached"|capturing)' "$dir/$1.err"; then sleep 0.3; return; fi ;;
-		esac
-		sleep 0.05
-	done
-	cat "$dir/$1.err" >&2
-	echo "live_cost: $1 does not start" >&2
-	exit 1
-}
-finish() {
-	stop_all
-	if [ "$1" = mirred ]; then at h tc qdisc del dev p1 clsact; fi
+mirred() { # on or off
+	if [ "$1" = off ]; then
+		at h tc qdisc del dev p1 clsact
+		return
+	fi
+	at h tc qdisc add dev p1 clsact
+	for way in ingress egress; do at h tc filter add dev p1 $way protocol all u32 match u32 0 0 action mirred egress mirror dev vx0; done
 }
 measure() { # NAME: nanoseconds of the sender, and of the monitor's processes, for each packet
-	start "$1"
-	ready "$1"
+	case $1 in
+	none) ;;
+	mirred) mirred on ;;
+	*) begin "$1" start "$1" ;;
+	esac
 	local before=0 after=0 pid=${monitors[0]:-}
 	if [ -n "$pid" ]; then before=$(ticks "$pid"); fi
 	taskset -c 0 "$dir/livegen" -netns "/run/netns/${id}a" -size "$size" -rate "$rate" -for "${long}s" -core 0 >"$dir/gen"
 	if [ -n "$pid" ]; then after=$(ticks "$pid"); fi
-	finish "$1"
+	stop_all
+	if [ "$1" = mirred ]; then mirred off; fi
 	jq -r --argjson t $((after - before)) --argjson hz "$(getconf CLK_TCK)" '"\(.ns_per_packet) \($t / $hz * 1e9 / .sent) \(.sent)"' "$dir/gen"
-}
-ticks() { # PID
-	awk '{print $14 + $15}' "/proc/$1/stat" 2>/dev/null || echo 0
 }
 
 list=(filter metering headers mirror-16 mirror mirror-slice erspan2 ring-96 ring ring-flows ring-vxlan tcpdump-96 tcpdump softflowd mirred)
-echo "live cost: $rate packets of $size bytes a second through a Linux bridge, $rounds rounds of $long s each, $(nproc) processors, $(uname -r), load$(uptime | sed 's/.*average//')"
+echo "live cost: $rate packets of $size bytes a second through a Linux bridge, $rounds rounds of $long s each, $(machine)"
 for round in $(seq "$rounds"); do
 	for name in "${list[@]}"; do
 		[[ $name =~ ^($only) ]] || continue
@@ -128,9 +67,7 @@ for round in $(seq "$rounds"); do
 done
 printf '\n  %-14s %10s %10s %22s %12s\n' tap 'sender ns' 'added ns' 'interval of the median' 'reader ns'
 touch "$dir/all"
-sort "$dir/all" | awk -v order="${list[*]}" '
-	function sorted(a, n,   i, j, t) { for (i = 2; i <= n; i++) { t = a[i]; for (j = i - 1; j > 0 && a[j] > t; j--) a[j + 1] = a[j]; a[j + 1] = t } }
-	function median(a, n) { return n % 2 ? a[(n + 1) / 2] : (a[n / 2] + a[n / 2 + 1]) / 2 }
+sort "$dir/all" | awk -v order="${list[*]}" "$statistics"'
 	{ n[$1]++; base[$1, n[$1]] = $2; with[$1, n[$1]] = $3; cpu[$1, n[$1]] = $4 }
 	END {
 		m = split(order, names, " ")
@@ -139,8 +76,7 @@ sort "$dir/all" | awk -v order="${list[*]}" '
 			if (!n[x]) continue
 			for (i = 1; i <= n[x]; i++) { a[i] = with[x, i] - base[x, i]; b[i] = base[x, i]; c[i] = cpu[x, i]; all[++total] = base[x, i] }
 			sorted(a, n[x]); sorted(b, n[x]); sorted(c, n[x])
-			# ranks of a sign test at 95 %: for 9 rounds the 2nd and the 8th
-			lo = int((n[x] - 1.96 * sqrt(n[x])) / 2 + 0.5); if (lo < 1) lo = 1
+			lo = low(n[x])
 			printf "  %-14s %10.0f %+10.0f %10.0f to %8.0f %12.0f\n", x, median(b, n[x]) + median(a, n[x]), median(a, n[x]), a[lo], a[n[x] + 1 - lo], median(c, n[x])
 		}
 		sorted(all, total)
@@ -151,10 +87,7 @@ switch() {
 	local o=$dir/ovs
 	mkdir -p "$o"
 	export OVS_RUNDIR=$o OVS_LOGDIR=$o OVS_DBDIR=$o OVS_SYSCONFDIR=$o
-	for n in o e f m; do
-		ip netns add "$id$n"
-		at $n sysctl -qw net.ipv6.conf.default.disable_ipv6=1 net.ipv6.conf.all.disable_ipv6=1
-	done
+	space o e f m
 	for n in e f m; do
 		at o ip link add "s$n" type veth peer name eth0 netns "$id$n"
 		at o ip link set "s$n" up
@@ -188,9 +121,7 @@ if [[ ovs =~ ^($only) ]] && command -v ovs-vswitchd >/dev/null; then
 		echo "$(mirrored no) $(mirrored yes)" >>"$dir/ovs.all"
 	done
 	for name in vswitchd ovsdb; do kill "$(cat "$dir/ovs/$name.pid")" 2>/dev/null || true; done
-	awk '
-		function sorted(a, n,   i, j, t) { for (i = 2; i <= n; i++) { t = a[i]; for (j = i - 1; j > 0 && a[j] > t; j--) a[j + 1] = a[j]; a[j + 1] = t } }
-		function median(a, n) { return n % 2 ? a[(n + 1) / 2] : (a[n / 2] + a[n / 2 + 1]) / 2 }
+	awk "$statistics"'
 		{ n++; base[n] = $1; d[n] = $2 - $1 }
 		END { sorted(base, n); sorted(d, n); printf "\n  Open vSwitch (user space), all packets mirrored to a port: ovs-vswitchd %.2f us a packet, and %+.2f us with the mirror (%.2f to %.2f)\n", median(base, n), median(d, n), d[1], d[n] }' "$dir/ovs.all"
 fi

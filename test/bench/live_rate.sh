@@ -6,55 +6,27 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-rounds=${ROUNDS:-5} long=${LONG:-3} flows=${FLOWS:-1000} sizes=${SIZES:-64 0} only=${ONLY:-.}
-crosstap=$(realpath "${CROSSTAP:-bin/crosstap}")
-[ "$(id -u)" = 0 ] || { echo "live_rate: must run as root (network namespaces)" >&2; exit 1; }
-[ "$(nproc)" -ge 2 ] || { echo "live_rate: needs 2 processors: one sends, one taps" >&2; exit 1; }
-dir=$(mktemp -d)
-id=xlr$$
-pid=
-cleanup() {
-	if [ -n "$pid" ]; then kill -TERM "$pid" 2>/dev/null || true; wait "$pid" 2>/dev/null || true; fi
-	for n in a b; do ip netns del "$id$n" 2>/dev/null || true; done
-	rm -rf "$dir"
-}
-trap cleanup EXIT
-go build -o "$dir/livegen" ./test/bench/livegen
-for n in a b; do
-	ip netns add "$id$n"
-	ip netns exec "$id$n" sysctl -qw net.ipv6.conf.default.disable_ipv6=1 net.ipv6.conf.all.disable_ipv6=1
-	ip netns exec "$id$n" ip link set lo up
-done
-ip netns exec "${id}a" ip link add eth0 type veth peer name eth0 address 02:00:00:00:09:09 netns "${id}b"
-for n in a b; do ip netns exec "$id$n" ip link set eth0 up; done
+source test/bench/live_lab.sh
 
-tap="$crosstap tap -i eth0 --ingress-only"
+rounds=${ROUNDS:-5} long=${LONG:-3} flows=${FLOWS:-1000} sizes=${SIZES:-64 0} only=${ONLY:-.}
+[ "$(nproc)" -ge 2 ] || { echo "live_rate: needs 2 processors: one sends, one taps" >&2; exit 1; }
+space a b
+at a ip link add eth0 type veth peer name eth0 address 02:00:00:00:09:09 netns "${id}b"
+for n in a b; do at $n ip link set eth0 up; done
+
 start() { # NAME
+	local ring="-i eth0 --ingress-only --ring 32MiB"
 	case $1 in
-	none) exec sleep 1000 ;;
-	ring) exec ip netns exec "${id}b" $tap --path ring --ring 32MiB --to null:frames ;;
-	ring-flows) exec ip netns exec "${id}b" $tap --path ring --ring 32MiB --to null: ;;
-	headers) exec ip netns exec "${id}b" $tap --path tcx --snap 112 --ring 32MiB --to null:frames ;;
-	headers-flows) exec ip netns exec "${id}b" $tap --path tcx --snap 160 --ring 32MiB --to null: ;;
-	kernel-flows) exec ip netns exec "${id}b" $tap --path tcx --to null: ;;
+	none) echo 'listening on nothing' >&2; exec sleep 1000 ;;
+	ring) tap b $ring --path ring --to null:frames ;;
+	ring-flows) tap b $ring --path ring --to null: ;;
+	headers) tap b $ring --path tcx --snap 112 --to null:frames ;;
+	headers-flows) tap b $ring --path tcx --snap 160 --to null: ;;
+	kernel-flows) tap b -i eth0 --ingress-only --path tcx --to null: ;;
 	tcpdump) exec ip netns exec "${id}b" tcpdump -i eth0 -Q in -B 32768 -w /dev/null ;;
 	tcpdump-96) exec ip netns exec "${id}b" tcpdump -i eth0 -Q in -s 96 -B 32768 -w /dev/null ;;
-	softflowd) exec ip netns exec "${id}b" softflowd -d -i eth0 -n 127.0.0.1:9 -p "$dir/sf.pid" -c "$dir/sf.ctl" ;;
+	*) peer b eth0 "$1" ;;
 	esac
-}
-ready() { # NAME
-	local i
-	for i in $(seq 200); do
-		case $1 in
-		none) return ;;
-		tcpdump*) if grep -q 'listening on' "$dir/err"; then return; fi ;;
-		softflowd) sleep 0.5; return ;;
-		*) if grep -Eq 'msg=("program attached"|capturing)' "$dir/err"; then sleep 0.3; return; fi ;;
-		esac
-		sleep 0.05
-	done
-	cat "$dir/err" >&2
-	exit 1
 }
 seen() { # NAME: frames that the tap took, as it says itself at its end
 	case $1 in
@@ -66,25 +38,21 @@ seen() { # NAME: frames that the tap took, as it says itself at its end
 	esac
 }
 measure() { # NAME SIZE: Mpps sent, share taken, sender ns, reader ns
-	start "$1" >"$dir/out" 2>"$dir/err" &
-	pid=$!
-	ready "$1"
-	local before after sent took
-	before=$(awk '{print $14 + $15}' "/proc/$pid/stat")
+	begin "$1" start "$1"
+	local before after sent took pid=${monitors[0]}
+	before=$(ticks "$pid")
 	"$dir/livegen" -netns "/run/netns/${id}a" -size "$2" -rate 0 -flows "$flows" -for "${long}s" -core 0 >"$dir/gen"
 	sleep 0.3
-	after=$(awk '{print $14 + $15}' "/proc/$pid/stat")
+	after=$(ticks "$pid")
 	if [ "$1" = softflowd ]; then took=$(softflowctl -c "$dir/sf.ctl" statistics 2>/dev/null | awk '/[Pp]ackets processed/ {print $NF}'); fi
-	kill -TERM "$pid"
-	wait "$pid" 2>/dev/null || true
-	pid=
+	stop_all
 	sent=$(jq .sent "$dir/gen")
 	took=${took:-$(seen "$1" "$sent")}
 	jq -r --argjson took "${took:-0}" --argjson t $((after - before)) --argjson hz "$(getconf CLK_TCK)" \
 		'"\(.sent / .seconds / 1e6) \($took / .sent * 100) \(.ns_per_packet) \($t / $hz * 1e9 / .sent)"' "$dir/gen"
 }
 list=(none ring ring-flows headers headers-flows kernel-flows tcpdump tcpdump-96 softflowd)
-echo "live rate: $flows flows, $rounds rounds of $long s, $(nproc) processors, $(uname -r), load$(uptime | sed 's/.*average//')"
+echo "live rate: $flows flows, $rounds rounds of $long s, $(machine)"
 for size in $sizes; do
 	: >"$dir/all"
 	for round in $(seq "$rounds"); do
@@ -95,9 +63,7 @@ for size in $sizes; do
 	done
 	if [ "$size" = 0 ]; then label='IMIX 7:4:1 of 64, 570 and 1518 bytes'; else label="$size bytes"; fi
 	printf '\n  %-44s %8s %16s %10s %10s\n' "$label" 'Mpps' 'interval' 'taken %' 'reader ns'
-	awk -v order="${list[*]}" '
-		function sorted(a, n,   i, j, t) { for (i = 2; i <= n; i++) { t = a[i]; for (j = i - 1; j > 0 && a[j] > t; j--) a[j + 1] = a[j]; a[j + 1] = t } }
-		function median(a, n) { return n % 2 ? a[(n + 1) / 2] : (a[n / 2] + a[n / 2 + 1]) / 2 }
+	awk -v order="${list[*]}" "$statistics"'
 		{ n[$1]++; r[$1, n[$1]] = $2; s[$1, n[$1]] = $3; c[$1, n[$1]] = $5 }
 		END {
 			m = split(order, names, " ")
