@@ -103,6 +103,10 @@ func ours(l netlink.Link) bool {
 
 // ensureDevice makes a device or completes it. One that it made and cannot complete goes again.
 func (p *Platform) ensureDevice(d *device) error {
+	return raced(func() error { return p.makeDevice(d) })
+}
+
+func (p *Platform) makeDevice(d *device) error {
 	l, err := p.link(d.Name)
 	if err != nil {
 		return err
@@ -110,6 +114,9 @@ func (p *Platform) ensureDevice(d *device) error {
 	switch {
 	case l == nil:
 		err := p.socket.do(d.create()...)
+		if errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("%w: %w", errRaced, err)
+		}
 		if err == nil {
 			err = p.complete(d)
 		}
@@ -214,8 +221,25 @@ func (f *tcFilter) same(text string) bool {
 	return ours && have.owner == want.owner && have.session == want.session
 }
 
+// errRaced says that somebody else has made at the same time what a step makes.
+var errRaced = fmt.Errorf("%w: somebody else works on it at the same time", platform.ErrChanged)
+
+// raced does something again that somebody else has done a moment before, a few times.
+func raced(f func() error) (err error) {
+	for range attempts {
+		if err = f(); !errors.Is(err, errRaced) {
+			return err
+		}
+	}
+	return err
+}
+
 // applyPort changes the filters of a port: all of them or none.
 func (p *Platform) applyPort(s *portStep, policy string) error {
+	return raced(func() error { return p.changePort(s, policy) })
+}
+
+func (p *Platform) changePort(s *portStep, policy string) error {
 	now, err := p.port(s)
 	if err != nil {
 		if errors.Is(err, platform.ErrGone) && len(s.Set) == 0 {
@@ -240,7 +264,11 @@ func (p *Platform) applyPort(s *portStep, policy string) error {
 	if len(all) == 0 {
 		return nil
 	}
-	if err := p.socket.do(all...); err != nil {
+	err = p.socket.do(all...)
+	if errors.Is(err, unix.EEXIST) && now.qdisc == "" {
+		return fmt.Errorf("%w: %w", errRaced, err)
+	}
+	if err != nil {
 		return errors.Join(err, p.restore(s, now))
 	}
 	p.note(s, policy)
