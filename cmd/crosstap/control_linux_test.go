@@ -16,6 +16,7 @@ import (
 
 	"crosstap/internal/ovsdb/ovstest"
 	"crosstap/internal/tap/testns"
+	"crosstap/internal/testkit"
 )
 
 // command runs one command line, and returns what it writes and its exit code.
@@ -126,12 +127,7 @@ func TestPoliciesOfServer(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := fmt.Sprintf("127.0.0.1:%d", testkit.Port(t))
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {

@@ -22,7 +22,7 @@ import (
 )
 
 // firstPairTimeout is how long the demo waits for the first stored pair.
-const firstPairTimeout = 30 * time.Second
+const firstPairTimeout = time.Minute
 
 // endTimeout bounds the orderly end, all waits together.
 const endTimeout = 90 * time.Second

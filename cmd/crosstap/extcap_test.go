@@ -136,7 +136,7 @@ func TestTshark(t *testing.T) {
 	inside(c.Start)
 	done := make(chan error, 1)
 	go func() { done <- c.Wait() }()
-	deadline := time.After(15 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for ended := false; !ended; {
 		select {
 		case err := <-done:

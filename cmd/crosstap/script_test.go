@@ -3,23 +3,25 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"testing"
 	"time"
 
 	"crosstap/internal/collect/store/segment"
 	"crosstap/internal/flow"
+	"crosstap/internal/testkit"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -32,6 +34,7 @@ func TestMain(m *testing.M) {
 		"get":      get,
 		"ready":    ready,
 		"pause":    pause,
+		"until":    until,
 	})
 }
 
@@ -70,7 +73,7 @@ func get() {
 
 // ready URL waits until a server answers.
 func ready() {
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if res, err := http.Get(os.Args[1] + "/healthz"); err == nil {
 			_ = res.Body.Close()
 			return
@@ -89,42 +92,36 @@ func pause() {
 	time.Sleep(d)
 }
 
-// freePort returns a loopback address that nobody listens on, for network "tcp" or "udp".
-func freePort(network string) (string, error) {
-	if network == "udp" {
-		c, err := net.ListenPacket("udp", "127.0.0.1:0")
-		if err != nil {
-			return "", err
+// until PATTERN COMMAND ARGS... runs a command again and again until what it prints matches, and passes that on.
+func until() {
+	pattern := regexp.MustCompile(os.Args[1])
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		var out, errs bytes.Buffer
+		cmd := exec.Command(os.Args[2], os.Args[3:]...)
+		cmd.Stdout, cmd.Stderr = &out, &errs
+		err := cmd.Run()
+		matched := pattern.MatchString(out.String() + errs.String())
+		if !matched && time.Now().Before(end) {
+			continue
 		}
-		return c.LocalAddr().String(), c.Close()
+		fmt.Fprint(os.Stdout, out.String())
+		fmt.Fprint(os.Stderr, errs.String())
+		if !matched {
+			fmt.Fprintf(os.Stderr, "never %s; %v\n", pattern, err)
+			os.Exit(1)
+		}
+		return
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
 
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
 		Setup: func(env *testscript.Env) error {
-			httpAddr, err := freePort("tcp")
-			if err != nil {
-				return err
+			for _, name := range []string{"AGENTS", "HTTP", "FLOWS"} { // addresses where nobody listens
+				env.Setenv(name, fmt.Sprintf("127.0.0.1:%d", testkit.Port(t)))
 			}
-			flows, err := freePort("udp")
-			if err != nil {
-				return err
-			}
-			agents, err := freePort("tcp")
-			if err != nil {
-				return err
-			}
-			env.Setenv("AGENTS", agents)
-			env.Setenv("HTTP", httpAddr)
-			env.Setenv("FLOWS", flows)
-			env.Setenv("URL", "http://"+httpAddr)
+			env.Setenv("URL", "http://"+env.Getenv("HTTP"))
 			env.Setenv("TZ", "UTC")
 			if err := os.WriteFile(filepath.Join(env.WorkDir, "ping.pcap"), pingCapture(), 0o644); err != nil {
 				return err
