@@ -97,7 +97,7 @@ const nobody = 65534
 // start starts crosstap with those arguments. credential nil stands for this user.
 func start(t *testing.T, credential *syscall.Credential, args ...string) *run {
 	t.Helper()
-	return startFor(t, patience, credential, args...)
+	return startFor(t, 3*patience, credential, args...)
 }
 
 // startFor is start for a process that may live longer.

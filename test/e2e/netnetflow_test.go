@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -112,12 +113,12 @@ func TestNetNetflow(t *testing.T) {
 	nfcapd, nfdump := testkit.Tool(t, "nfcapd"), testkit.Tool(t, "nfdump")
 	s := newSwitches(t)
 	dir := t.TempDir()
-	collector := exec.Command(nfcapd, "-b", "127.0.0.1", "-p", "2055", "-w", dir, "-I", "test")
+	collector := exec.Command(nfcapd, "-b", "127.0.0.1", "-p", "2055", "-w", dir, "-t", oneFile, "-I", "test")
 	must(t, s.host.Do(collector.Start))
 	t.Cleanup(testkit.Guard(t, collector.Process.Pid))
 	t.Cleanup(func() { _ = collector.Process.Kill() })
 	waitUDP(t, s.host, 2055)
-	r := s.run("-e", "br0,br-int", "-p", "-v", "-s", "100", "--idle", "300ms", "--switch-id", "br0=1", "--switch-id", "br-int=3", "127.0.0.1")
+	r := s.run("-e", "br0,br-int", "-p", "-v", "-s", "100", "--idle", "2s", "--switch-id", "br0=1", "--switch-id", "br-int=3", "127.0.0.1")
 	eventually(t, "a running instance", func() bool {
 		return exec.Command(binary(t), append([]string{"net-netflow", "--status"}, s.args...)...).Run() == nil
 	})
@@ -157,15 +158,10 @@ func TestNetNetflow(t *testing.T) {
 // waitUDP waits until something listens on a port in a namespace.
 func waitUDP(t *testing.T, space *testns.Space, port int) {
 	t.Helper()
+	var table []byte
 	eventually(t, "a collector", func() bool {
-		err := space.Do(func() error {
-			c, err := net.ListenPacket("udp4", "127.0.0.1:"+strconv.Itoa(port))
-			if err == nil {
-				c.Close()
-			}
-			return err
-		})
-		return err != nil
+		must(t, space.Do(func() (err error) { table, err = os.ReadFile("/proc/thread-self/net/udp"); return err }))
+		return strings.Contains(string(table), fmt.Sprintf(":%04X ", port))
 	})
 }
 

@@ -65,6 +65,7 @@ func TestRestart(t *testing.T) {
 	answered(t, ask(t, console, "status", &status))
 	accepted := bookIn(t, &status, "append")
 	time.Sleep(durability + 200*time.Millisecond)
+	eventually(t, "what had been accepted is durable", func() bool { return ask(t, console, "status", &status) && status.Store.Rows >= accepted })
 	killed := time.Now()
 	before := oldRows(t, console, killed)
 	must(t, syscall.Kill(memberOf(t, r.cmd.Process.Pid, "crosstap serve"), syscall.SIGKILL))

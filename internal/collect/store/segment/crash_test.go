@@ -298,7 +298,7 @@ func TestDiskFull(t *testing.T) {
 	n := 0
 	until := func(what string, done func(store.Stats) bool) {
 		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); !done(s.Stats()); n += 1000 {
+		for deadline := time.Now().Add(time.Minute); !done(s.Stats()); n += 1000 {
 			if time.Now().After(deadline) {
 				t.Fatalf("%s does not come: %+v", what, s.Stats())
 			}
