@@ -36,9 +36,13 @@ func DefaultConfig() Config {
 type Hub struct {
 	cfg Config
 
+	saving sync.Mutex // held by who saves what several have edited; before mu
+
 	mu      sync.Mutex
 	agents  map[string]*entry
 	changes chan struct{} // closed, and made anew, when something changes
+	edited  uint64        // edits in memory
+	saved   uint64        // of those, how many are in the file
 }
 
 // entry is what is known of one agent, or of one that is expected.

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"crosstap/internal/agentapi"
 	"crosstap/internal/control/platform"
 	agentplatform "crosstap/internal/control/platform/agent"
@@ -240,4 +242,36 @@ func must[T any](v T, err error) T {
 		panic(err)
 	}
 	return v
+}
+
+// BenchmarkGive gives a tap to each of 1,000 agents that are away, 64 at a time, as a control line does.
+func BenchmarkGive(b *testing.B) {
+	dir := b.TempDir()
+	c := agent.DefaultConfig()
+	c.Dir = filepath.Join(dir, "agents")
+	hub, err := agent.New(c)
+	if err != nil {
+		b.Fatal(err)
+	}
+	d := desk.New(hub)
+	for n := range 1000 {
+		if err := hub.Put(fmt.Sprintf("agent-%04d", n), nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	spec := tapspec.Spec{Name: "web/eth0", Source: tapspec.Source{Interfaces: []string{"eth0"}}, Filter: "tcp port 80", To: []tapspec.To{{URL: "vxlan://10.0.0.9?vni=7"}}}
+	for b.Loop() {
+		var g errgroup.Group
+		g.SetLimit(64)
+		spec.Filter += " or udp"
+		taps := []tapspec.Spec{spec}
+		for n := range 1000 {
+			g.Go(func() error {
+				return d.Edit(fmt.Sprintf("agent-%04d", n), func([]tapspec.Spec) ([]tapspec.Spec, bool, error) { return taps, true, nil })
+			})
+		}
+		if err := g.Wait(); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
