@@ -95,7 +95,7 @@ func (c *custom) add(e *Element) error {
 	if old, ok := c.byID[k]; ok {
 		return fmt.Errorf("it is defined twice, as %s too", old.Name)
 	}
-	if _, ok := byName[e.Name]; ok || c.byName[e.Name] != nil {
+	if _, ok := byName()[e.Name]; ok || c.byName[e.Name] != nil {
 		return errors.New("another element has this name")
 	}
 	c.byID[k], c.byName[e.Name] = e, e
@@ -109,7 +109,7 @@ func builtin(k key) (*Element, bool) {
 		}
 		return nil, false
 	}
-	e, ok := byID[k]
+	e, ok := byID()[k]
 	return e, ok
 }
 

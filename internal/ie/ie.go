@@ -3,7 +3,10 @@
 // 5103. A lookup allocates nothing.
 package ie
 
-import "iter"
+import (
+	"iter"
+	"sync"
+)
 
 // Enterprise numbers that the code speaks of by name.
 const (
@@ -51,9 +54,11 @@ type book struct {
 	rows map[uint16]row
 }
 
+// The elements of other enterprises than IANA, and the names of all. They are made when they are first asked for: a program that only reads a capture
+// starts without them.
 var (
-	byID   = index()
-	byName = nameIndex()
+	byID   = sync.OnceValue(index)
+	byName = sync.OnceValue(nameIndex)
 )
 
 type key struct {
@@ -69,7 +74,7 @@ func Lookup(pen uint32, id uint16) (*Element, bool) {
 		}
 		return lookupCustom(pen, id)
 	}
-	if e, ok := byID[key{pen, id}]; ok {
+	if e, ok := byID()[key{pen, id}]; ok {
 		return e, true
 	}
 	return lookupCustom(pen, id)
@@ -78,7 +83,7 @@ func Lookup(pen uint32, id uint16) (*Element, bool) {
 // ByName returns the element with that name. IANA's names come first; among enterprises names may
 // repeat, then the lowest enterprise number wins.
 func ByName(name string) (*Element, bool) {
-	if e, ok := byName[name]; ok {
+	if e, ok := byName()[name]; ok {
 		return e, true
 	}
 	return customByName(name)
@@ -108,7 +113,7 @@ func All() iter.Seq[*Element] {
 				return
 			}
 		}
-		for _, e := range byID {
+		for _, e := range byID() {
 			if !yield(e) {
 				return
 			}
@@ -146,7 +151,7 @@ func index() map[key]*Element {
 
 func nameIndex() map[string]*Element {
 	m := make(map[string]*Element)
-	for _, e := range byID {
+	for _, e := range byID() {
 		if old, ok := m[e.Name]; !ok || e.PEN < old.PEN || e.PEN == old.PEN && e.ID < old.ID {
 			m[e.Name] = e
 		}
