@@ -20,7 +20,7 @@ func inClickHouse(t *testing.T, srv *chtest.Server, database string, recs []flow
 
 func storedIn(t *testing.T, cfg clickhouse.Config, recs []flow.Record, settled bool) *report.Reports {
 	t.Helper()
-	cfg.RollAfter, cfg.FlushInterval, cfg.SettleWait = -1, time.Hour, 100*time.Millisecond
+	cfg.RollAfter, cfg.FlushInterval, cfg.SettleWait, cfg.QueryThreads = -1, time.Hour, 100*time.Millisecond, 1
 	s, err := clickhouse.Open(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
