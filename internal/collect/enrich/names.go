@@ -10,7 +10,11 @@ import (
 const maxNames = 1 << 14
 
 // names makes the names of tunnel ports, each once.
-type names struct{ tunnels map[place]string }
+type names struct {
+	tunnels map[place]string
+	last    place // met last, with its name
+	name    string
+}
 
 type place struct {
 	observer string
@@ -24,7 +28,14 @@ func (n *names) tunnel(r *flow.Record) string {
 	if p.observer == "" {
 		p.exporter, p.domain = r.Exporter, r.Domain
 	}
-	if s, ok := n.tunnels[p]; ok {
+	if n.name == "" || p != n.last {
+		n.last, n.name = p, n.find(&p)
+	}
+	return n.name
+}
+
+func (n *names) find(p *place) string {
+	if s, ok := n.tunnels[*p]; ok {
 		return s
 	}
 	s := p.observer
@@ -35,6 +46,6 @@ func (n *names) tunnel(r *flow.Record) string {
 	if n.tunnels == nil || len(n.tunnels) >= maxNames {
 		n.tunnels = make(map[place]string)
 	}
-	n.tunnels[p] = s
+	n.tunnels[*p] = s
 	return s
 }

@@ -208,7 +208,7 @@ func latency(o options) error {
 
 var questions = []string{
 	"SELECT src, dst, sum(octets) AS o FROM %s GROUP BY ALL ORDER BY o DESC LIMIT 10",
-	"SELECT time_bucket(INTERVAL '10 seconds', t_end) AS at, segment, sum(octets) FROM %s GROUP BY ALL ORDER BY at LIMIT 100",
+	"SELECT time_bucket(INTERVAL '10 seconds', t_end) AS moment, segment, sum(octets) FROM %s GROUP BY ALL ORDER BY moment LIMIT 100",
 	"SELECT dst_port, count(*), sum(packets) FROM %s WHERE src BETWEEN '00000000-0000-0000-0000-ffff0a000000' AND '00000000-0000-0000-0000-ffff0a00ffff' GROUP BY ALL",
 }
 

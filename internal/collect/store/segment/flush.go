@@ -44,6 +44,7 @@ func (s *Store) flushLoop() {
 			_ = s.flush(asked)
 		case <-tick.C:
 			_ = s.flushAll()
+			s.dropSpare()
 		}
 	}
 }
@@ -97,10 +98,22 @@ func (s *Store) settle(batch []flow.Record) {
 	s.book.Hold(-len(batch))
 	s.book.Out(len(batch))
 	s.usual = len(batch)
-	if len(s.spare) < 2 { // what it holds is few strings, and will be overwritten
+	if len(s.spare) < max(s.cfg.MaxPending/s.cfg.FlushRows, keepSpare) { // what it holds is few strings, and will be overwritten
 		s.spare = append(s.spare, batch[:0])
 	}
 	s.room.FreeLocked()
+}
+
+// keepSpare is how many batches' memory is kept; more only for a while after they were in use.
+const keepSpare = 2
+
+func (s *Store) dropSpare() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.spare); n > keepSpare {
+		s.spare[n-1] = nil
+		s.spare = s.spare[:n-1]
+	}
 }
 
 // afterFlush tells those who wait and saves the notes.

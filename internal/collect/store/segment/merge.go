@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 
 	"github.com/google/uuid"
 
@@ -52,6 +53,7 @@ func (c *cursor) next() (ok bool, err error) {
 		return true, nil
 	}
 	for !c.eof {
+		runtime.Gosched() // what arrives, and who asks, comes first
 		n, err := c.r.read(c.buf)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return false, err

@@ -136,28 +136,13 @@ func (e *end) hash() uint64 {
 	return bits.RotateLeft64(e.segment*hashMul, 32)*hashMul2 + e.high*hashMul + e.low*hashMul2
 }
 
-func (e *end) compare(o *end) int {
-	switch {
-	case e.segment != o.segment:
-		return cmp.Compare(e.segment, o.segment)
-	case e.high != o.high:
-		return cmp.Compare(e.high, o.high)
-	}
-	return cmp.Compare(e.low, o.low)
-}
-
 // ranker numbers different ends in their order.
 type ranker struct {
-	known  table
-	ends   []rankedEnd // as they came
-	sorted []rankedEnd
-	rank   []int32
-	out    []int32 // number of each one's end as it came; ranks puts the rank there
-}
-
-type rankedEnd struct {
-	end
-	n int32
+	known       table
+	ends        []end // as they came
+	keys, spare []sortKey
+	rank        []int32
+	out         []int32 // number of each one's end as it came; ranks puts the rank there
 }
 
 func (k *ranker) reset() {
@@ -171,27 +156,46 @@ func (k *ranker) add(e end) {
 	}
 	at := e.hash() >> k.known.shift
 	for ; k.known.slots[at] != 0; at = k.known.after(at) {
-		if n := k.known.slots[at] - 1; k.ends[n].end == e {
+		if n := k.known.slots[at] - 1; k.ends[n] == e {
 			k.out = append(k.out, int32(n))
 			return
 		}
 	}
 	n := int32(len(k.ends))
-	k.ends = append(k.ends, rankedEnd{e, n})
+	k.ends = append(k.ends, e)
 	k.known.slots[at] = uint32(n) + 1
 	k.out = append(k.out, n)
 }
 
 // ranks gives the rank of each end that was added.
 func (k *ranker) ranks() []int32 {
-	k.sorted = append(k.sorted[:0], k.ends...)
-	slices.SortFunc(k.sorted, func(a, b rankedEnd) int { return a.compare(&b.end) })
-	k.rank = slices.Grow(k.rank[:0], len(k.ends))[:len(k.ends)]
-	for i := range k.sorted {
-		k.rank[k.sorted[i].n] = int32(i)
+	n := len(k.ends)
+	k.keys, k.spare = slices.Grow(k.keys[:0], n)[:n], slices.Grow(k.spare[:0], n)[:n]
+	for i := range k.keys {
+		k.keys[i] = sortKey{k.ends[i].low, int32(i)}
 	}
-	for i, n := range k.out {
-		k.out[i] = k.rank[n]
+	k.sort()
+	for i := range k.keys {
+		k.keys[i].n = k.ends[k.keys[i].index].high
+	}
+	k.sort()
+	for i := range k.keys {
+		k.keys[i].n = k.ends[k.keys[i].index].segment
+	}
+	k.sort()
+	k.rank = slices.Grow(k.rank[:0], n)[:n]
+	for i := range k.keys {
+		k.rank[k.keys[i].index] = int32(i)
+	}
+	for i, at := range k.out {
+		k.out[i] = k.rank[at]
 	}
 	return k.out
+}
+
+// sort sorts the keys; equal ones stay as they are.
+func (k *ranker) sort() {
+	if sorted := sortKeys(k.keys, k.spare); len(sorted) > 0 && &sorted[0] != &k.keys[0] {
+		k.keys, k.spare = k.spare, k.keys
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 
 	"crosstap/internal/flow"
@@ -81,5 +82,37 @@ func TestRecordsDoNotAllocate(t *testing.T) {
 	write()
 	if n := testkit.Allocs(3, write); n > 0 {
 		t.Errorf("%v allocations for %d records", n, len(recs))
+	}
+}
+
+// TestSorter: one sorter puts batches of every size into the order that comparing rows gives.
+func TestSorter(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(10, 11))
+	var s sorter
+	for _, n := range []int{3000, 1, 2, 500, 0, 4000} {
+		recs := make([]flow.Record, n)
+		for i := range recs {
+			r := &recs[i]
+			r.Segment = flow.Segment(rnd.Uint64() >> (rnd.IntN(2) * 60) << 3)
+			r.Src, r.Dst = flow.V4([]byte{10, 0, byte(rnd.IntN(3)), byte(rnd.IntN(9))}), flow.V4([]byte{byte(rnd.Uint32()), 0, 0, byte(rnd.Uint32())})
+			if rnd.IntN(4) == 0 {
+				r.Src[0], r.Dst[7] = byte(rnd.Uint32()), byte(rnd.Uint32())
+			}
+			r.EndNS, r.FlowID, r.ObserverID = base+rnd.Int64N(5e9)-rnd.Int64N(2)*7200e9, rnd.Uint64N(5), rnd.Uint64N(3)
+		}
+		rows := make([]row, n)
+		for i, at := range s.sort(recs) {
+			rows[i].fill(&recs[at])
+		}
+		if !slices.IsSortedFunc(rows, func(a, b row) int { return compareRows(&a, &b) }) {
+			t.Errorf("%d records are not in order", n)
+		}
+		seen := map[int32]bool{}
+		for _, at := range s.order {
+			seen[at] = true
+		}
+		if len(seen) != n || len(s.order) != n {
+			t.Errorf("%d different indexes, %d in all, for %d records", len(seen), len(s.order), n)
+		}
 	}
 }
