@@ -59,10 +59,7 @@ func (w counter) assemble() {
 	c := w.c
 	begin := c.name("begin")
 	c.add(asm.Mov.Imm(asm.R9, 0))
-	for at := int16(keyAt); at < 0; at += 8 {
-		c.add(asm.StoreMem(asm.RFP, at, asm.R9, asm.DWord))
-	}
-	for at := int16(zeroAt); at < valAt+valLen; at += 8 {
+	for _, at := range []int16{zeroAt, valAt + valFlags, valAt + valFlags + 8} { // all else of the value is filled in
 		c.add(asm.StoreMem(asm.RFP, at, asm.R9, asm.DWord))
 	}
 	c.at(begin)
@@ -173,6 +170,7 @@ func (w counter) rest(keyLen int, proto int16, icmp int32, length int16, extra i
 		transport, tail = wire.EthernetLen+wire.IPv6Len, keyAt+32
 	}
 	udp, ping, known := c.name("udp"), c.name("ping"), c.name("known")
+	c.add(asm.Mov.Imm(asm.R1, 0), asm.StoreMem(asm.RFP, tail+keyPorts, asm.R1, asm.DWord)) // what has no ports and no tag
 	w.moveByte(proto, tail+keyProto)
 	c.add(asm.JEq.Imm(asm.R1, wire.ProtoUDP, udp), asm.JEq.Imm(asm.R1, icmp, ping), asm.JNE.Imm(asm.R1, wire.ProtoTCP, toUser))
 	w.tcp(transport, tail, known)
