@@ -82,3 +82,57 @@ func TestDriftNamesWho(t *testing.T) {
 		})
 	})
 }
+
+// unwilling is a center that refuses what it is asked for once it is told to.
+type unwilling struct {
+	*center
+	no *bool
+}
+
+func (u unwilling) Steps(now *platform.Snapshot, want platform.Want) ([]platform.Step, []platform.Refusal) {
+	if !*u.no || len(want.Sessions) == 0 {
+		return u.center.Steps(now, want)
+	}
+	return nil, []platform.Refusal{{Policy: want.Sessions[0].Mark.Policy, Reason: platform.ReasonCapability, Message: "no", Fix: "ask later"}}
+}
+
+// What a platform refuses says that copies which exist go on.
+func TestRefusalTellsKept(t *testing.T) {
+	st, err := state.Open(t.Context(), filepath.Join(t.TempDir(), "s.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	c, no := newCenter("center"), false
+	c.fill(1, 1)
+	line, err := control.New(control.Config{Store: st, Connect: func(*policy.Platform) (platform.Platform, error) { return unwilling{c, &no}, nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer line.Close()
+	plan := func(more string) *control.Plan {
+		t.Helper()
+		set, err := policy.Parse("test", []byte("apiVersion: crosstap/v1\nkind: Platform\nmetadata: {name: center}\nspec: {kind: ovs, address: x}\n"+
+			destination("ids", "url: 'vxlan://10.0.0.9?vni=1'")+tap("web", `select: 'vm = vm-000000', destinations: [ids]`+more)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := line.Plan(t.Context(), control.Wanted{Set: set})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	no = true
+	if r := plan("").Refusals; len(r) != 1 || r[0].Kept || r[0].Fix != "ask later" {
+		t.Errorf("before there is anything: %+v", r)
+	}
+	no = false
+	if out, err := line.Apply(t.Context(), plan(""), control.Author{Who: "alice", Action: "apply"}); err != nil || out.State != state.Done {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	no = true
+	if r := plan(", filter: udp").Refusals; len(r) != 1 || !r[0].Kept || r[0].Fix != "ask later; until then the copies that exist go on as they are" {
+		t.Errorf("%+v", r)
+	}
+}

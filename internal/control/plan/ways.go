@@ -18,6 +18,9 @@ func (p *place) ofAgent() bool { return p.Switch != nil && p.Switch.Kind == plat
 
 // ways joins the interfaces of agents with the ports that they are.
 func (b *builder) ways() {
+	if !slices.ContainsFunc(b.places, func(p place) bool { return p.ofAgent() }) {
+		return
+	}
 	hosts, inside, beside := map[string]bool{}, map[flow.MAC]*place{}, map[[2]string]*place{}
 	for i := range b.places {
 		if p := &b.places[i]; !p.ofAgent() {
