@@ -16,9 +16,12 @@ import (
 	"crosstap/internal/testkit"
 )
 
+// pairLease is long enough for a process that waits for a processor to renew it.
+const pairLease = 4 * time.Second
+
 // pairVictim is a process that joins i1 and i2, and is killed.
 func pairVictim(space, fail string) string {
-	x, err := NewInline(InlineConfig{A: "i1", B: "i2", NetNS: space, Closed: fail == FailClosed, Lease: MinPairLease, Keeper: []string{os.Args[0]}})
+	x, err := NewInline(InlineConfig{A: "i1", B: "i2", NetNS: space, Closed: fail == FailClosed, Lease: pairLease, Keeper: []string{os.Args[0]}})
 	if err == nil {
 		_ = os.Setenv("KERNEL_TEST_KEEP", "1") // for the keeper that is started
 		err = x.Open()

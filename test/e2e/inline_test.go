@@ -152,7 +152,7 @@ func TestInlineOpen(t *testing.T) {
 // kept meanwhile, and the tap is in the words of a document, too.
 func TestInlineClosed(t *testing.T) {
 	w := newPairLab(t)
-	r := w.tap("/fail=closed/lease=1s", "--to", "flows:-", "--budget", "cpu=50%")
+	r := w.tap("/fail=closed/lease=4s", "--to", "flows:-", "--budget", "cpu=50%")
 	w.a.Stream(w.b, "10.9.0.2", make([]byte, 300_000))
 	must(t, r.cmd.Process.Kill())
 	<-r.done
