@@ -169,6 +169,7 @@ func storeStatus(dir string, st store.Stats) api.Store {
 	return api.Store{
 		Dir: dir, Rows: st.Rows, Pending: uint64(st.PendingRows), Segments: uint64(st.Files), SizeBytes: st.Bytes,
 		DataFrom: moment(st.OldestNS), DataUntil: moment(st.NewestNS), RollupRows: st.RollupRows, RollupBytes: st.RollupBytes,
+		UnmergedRollups: st.UnmergedRollups,
 	}
 }
 

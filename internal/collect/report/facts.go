@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"crosstap/internal/collect/report/filter"
+	"crosstap/internal/collect/store"
 )
 
 // Reports that sum up between workloads read facts: one row for each canonical row, or for what an hour of them adds up to. The
@@ -71,6 +72,34 @@ func (a *ask) rollup(fromMS, toMS int64) string {
 	return a.view.Rollup(time.Hour, clampNS(fromMS), clampNS(toMS))
 }
 
+// sumsOf is the table expression of the roll-up for a range as far as the question is about it.
+func (a *ask) sumsOf(fromMS, toMS int64) string {
+	p := store.Part{Links: a.linked && !a.cond.expr.Addressed(), Segments: a.segments}
+	if p.Segments == "" {
+		p.Segments, p.Numbers = a.cond.expr.Certain()
+	}
+	return a.rollupPart(p, fromMS, toMS)
+}
+
+// rollupPart is the table expression of a part of the roll-up for a range.
+func (a *ask) rollupPart(p store.Part, fromMS, toMS int64) string {
+	p.FromNS, p.ToNS = clampNS(fromMS), clampNS(toMS)
+	if v, ok := a.view.(store.PartView); ok {
+		return v.RollupPart(p)
+	}
+	return a.rollup(fromMS, toMS)
+}
+
+// ofSums is the condition of the filter that leaves out most of a roll-up, where the store does not do that by itself.
+func (a *ask) ofSums() string {
+	if _, ok := a.view.(store.PartView); ok {
+		if cond, _ := a.cond.expr.Certain(); cond != "" {
+			return ""
+		}
+	}
+	return and(a.cond.expr.Sums(a.target("r")))
+}
+
 // span is a time range in milliseconds, half open.
 type span struct{ from, to int64 }
 
@@ -99,13 +128,13 @@ x AS NOT MATERIALIZED (SELECT *, ` + cur.ends("t_end") + ` AS cur, if(turn, src_
 }
 
 func (a *ask) rollupFacts(cur, base span) string {
-	cond, where := "", " WHERE rows > 0"+and(a.cond.expr.Sums(a.target("r")))
+	cond, where := "", " WHERE rows > 0"+a.ofSums()
 	if !a.cond.expr.Empty() {
 		cond = a.cond.expr.Flows(a.target("r"))
 	}
-	table := "(SELECT *, true AS cur FROM " + a.rollup(cur.from, cur.to) + where + ")"
+	table := "(SELECT *, true AS cur FROM " + a.sumsOf(cur.from, cur.to) + where + ")"
 	if base != (span{}) {
-		table = "(SELECT *, true AS cur FROM " + a.rollup(cur.from, cur.to) + where + " UNION ALL SELECT *, false FROM " + a.rollup(base.from, base.to) + where + ")"
+		table = "(SELECT *, true AS cur FROM " + a.sumsOf(cur.from, cur.to) + where + " UNION ALL SELECT *, false FROM " + a.sumsOf(base.from, base.to) + where + ")"
 	}
 	return "WITH " + a.seenSteps() + fmt.Sprintf(`u AS NOT MATERIALIZED (SELECT *, CASE WHEN client = 1 THEN false WHEN client = 2 THEN true WHEN port_votes <> 0 THEN port_votes < 0 ELSE (%[4]s) END AS turn,
   if(turn, service_port, 0)::USMALLINT AS src_port, if(turn, 0, service_port)::USMALLINT AS dst_port, first_seen AS first, last_seen AS last

@@ -158,6 +158,7 @@ func checkMap(q Query, limit int) (*mapAsk, error) {
 	if m.before, err = a.base(false); err != nil {
 		return nil, err
 	}
+	a.linked = len(q.Expand) == 0
 	return m, a.useRollup(true)
 }
 

@@ -46,7 +46,7 @@ func (a *ask) storedRows(ctx context.Context) (n uint64, err error) {
 	a.args = nil
 	query := fmt.Sprintf("SELECT count(*) FROM %s WHERE t_end >= %s AND t_end < %s", a.view.Table(), ts(a.sinceMS), ts(a.untilMS))
 	if a.step != 0 { // the rows may be gone
-		query = fmt.Sprintf("SELECT coalesce(sum(rows) + sum(other_rows), 0)::UBIGINT FROM %s", a.rollup(a.sinceMS, a.untilMS))
+		query = fmt.Sprintf("SELECT coalesce(sum(rows) + sum(other_rows), 0)::UBIGINT FROM %s", a.rollupPart(store.Part{Count: true}, a.sinceMS, a.untilMS))
 	}
 	err = a.each(ctx, query, func(rows *sql.Rows) error { return rows.Scan(&n) })
 	return n, err

@@ -66,6 +66,8 @@ type ask struct {
 	rows             []string      // columns of rows that are read beside the filter's; nil for all
 	need             []string      // columns to fill in; nil for all
 	only             string        // a condition that rows which matter fulfil, to read less
+	segments         string        // roll-ups: a condition on the segment that rows which matter fulfil, not for segment 0
+	linked           bool          // roll-ups: neither hours nor the addresses of workloads without a name matter
 	step             time.Duration // of the roll-up that answers; 0 for the rows themselves
 	notes            []string
 }

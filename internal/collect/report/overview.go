@@ -64,9 +64,11 @@ func (a *ask) overview(ctx context.Context, r *Reports, order string) (Overview,
 	return out, nil
 }
 
-// sums gives the steps to what sums read in the time range, and its name.
+// sums gives the steps to what sums read in the time range, and its name; addresses of unknown workloads are not in it.
 func (a *ask) sums() (steps, table string) {
 	if a.step != 0 {
+		a.linked = true
+		defer func() { a.linked = false }()
 		return a.facts(a.sinceMS, a.untilMS), "x"
 	}
 	return a.logical(a.sinceMS, a.untilMS) + ",\nx AS NOT MATERIALIZED (SELECT * FROM l WHERE " + canonical + ")", "x"

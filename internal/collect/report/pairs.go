@@ -219,11 +219,12 @@ func (a *ask) pairsSQL(order string) string {
 	var steps, from string
 	totals := totalColumns
 	if a.step != 0 {
-		steps, from = a.rolledPairs(a.sinceMS, a.untilMS, order)+a.sparks(order)+a.rolledOthers(a.sinceMS, a.untilMS), "tops"
+		rolled, rows := a.rolledPairs(a.sinceMS, a.untilMS, order)
+		steps, from = rolled+a.sparks(order, rows)+a.rolledOthers(a.sinceMS, a.untilMS), "tops"
 		totals = strings.ReplaceAll(totals, "FROM q)", "FROM k)")
 	} else {
 		a.rows, a.need, a.twice = pairRows, pairFills, true
-		steps, from = a.grouped(a.sinceMS, a.untilMS, false)+a.sparks(order), "topq"
+		steps, from = a.grouped(a.sinceMS, a.untilMS, false)+a.sparks(order, "o"), "topq"
 		a.rows, a.need, a.twice = nil, nil, false
 	}
 	return steps + "\nSELECT " + endsColumns + ", " + countsColumns + ", conversations, to_json(apps)::VARCHAR, to_json(spark)::VARCHAR, " + totals +
@@ -234,8 +235,8 @@ func (a *ask) pairsSQL(order string) string {
 const sparkParts = 24
 
 // sparks gives the steps topq (the rows of the answer, numbered) and spark (their octets in equal
-// parts of the time range). Most rows lie within one part; only the others are spread.
-func (a *ask) sparks(order string) string {
+// parts of the time range, from the step rows). Most rows lie within one part; only the others are spread.
+func (a *ask) sparks(order, rows string) string {
 	span := a.untilMS - a.sinceMS
 	edge := func(i string) string {
 		return fmt.Sprintf("(%d + %d::HUGEINT * (%s) // %d)::BIGINT", a.sinceMS, span, i, sparkParts)
@@ -245,7 +246,7 @@ func (a *ask) sparks(order string) string {
 	}
 	return fmt.Sprintf(`,
 topq AS MATERIALIZED (SELECT *, row_number() OVER (ORDER BY %[1]s) AS pair FROM q ORDER BY %[1]s LIMIT %[2]d),
-sp0 AS NOT MATERIALIZED (SELECT pair, o.octets AS n, epoch_ms(o.t_start) AS s, epoch_ms(o.t_end) AS e FROM o JOIN topq
+sp0 AS NOT MATERIALIZED (SELECT pair, o.octets AS n, epoch_ms(o.t_start) AS s, epoch_ms(o.t_end) AS e FROM %[10]s o JOIN topq
   ON o.fabric = topq.fabric AND o.segment = topq.segment AND o.a = topq.a AND o.a_who = topq.a_who AND o.b = topq.b AND o.b_who = topq.b_who WHERE o.can),
 sp1 AS MATERIALIZED (SELECT pair, n, s, e, %[3]s AS p, %[4]s AS p1, p = p1 AND s >= %[9]d AS one FROM sp0),
 sp2 AS NOT MATERIALIZED (SELECT pair, n, s, e, unnest(range(p, p1 + 1)) AS i FROM sp1 WHERE NOT one),
@@ -253,5 +254,5 @@ sp3 AS NOT MATERIALIZED (SELECT pair, p AS i, n::HUGEINT AS n FROM sp1 WHERE one
   UNION ALL SELECT pair, i, (%[5]s) - (%[6]s) FROM (SELECT pair, n, s, e, i, %[7]s AS lo, %[8]s AS hi FROM sp2)),
 sp4 AS NOT MATERIALIZED (SELECT pair, i, sum(n) AS n FROM sp3 GROUP BY pair, i),
 spark AS NOT MATERIALIZED (SELECT pair, list([i, n::HUGEINT] ORDER BY i) AS spark FROM sp4 GROUP BY pair)`,
-		order, a.Limit, part("s"), part("e"), spread("n", "hi"), spread("n", "lo"), edge("i"), edge("i + 1"), a.sinceMS)
+		order, a.Limit, part("s"), part("e"), spread("n", "hi"), spread("n", "lo"), edge("i"), edge("i + 1"), a.sinceMS, rows)
 }

@@ -25,15 +25,15 @@ func (a *ask) rollPairs() error {
 var byNumbers = []string{"octets", "octets_fwd", "octets_rev", "packets", "packets_fwd", "packets_rev", "first_seen", "last_seen", "share", "spark"}
 
 // rolledPairs gives the steps o and q as grouped does, and k, which has all pairs with their sums. When sums decide the order q has the
-// first ones only: names and lists are worked out for these alone, since there may be millions; not so of one segment or machine.
-func (a *ask) rolledPairs(fromMS, toMS int64, order string) string {
+// first ones only: names and lists are worked out for these alone, since there may be millions. It also names the step with the rows of these pairs.
+func (a *ask) rolledPairs(fromMS, toMS int64, order string) (steps, rows string) {
 	vote := "CASE client WHEN 1 THEN if(sw, -1, 1) WHEN 2 THEN if(sw, 1, -1) ELSE 0 END"
 	if a.oriented() {
 		vote = "if(sw = turn, 1, -1)" // what the filter went by
 	}
 	pick, from, all := "", "o", ",\nk AS NOT MATERIALIZED (SELECT * FROM q)"
-	if name, _ := strings.CutPrefix(a.Sort, "-"); slices.Contains(byNumbers, name) && !a.cond.expr.Narrow() {
-		pick, from, all = a.pickPairs(strings.TrimSuffix(order, ", "+pairTie)), "o JOIN kt USING ("+pairGroup+")", ""
+	if name, _ := strings.CutPrefix(a.Sort, "-"); slices.Contains(byNumbers, name) {
+		pick, from, all = a.pickPairs(strings.TrimSuffix(order, ", "+pairTie)), "ot", ""
 	}
 	return a.facts(fromMS, toMS) + `,
 o0 AS NOT MATERIALIZED (SELECT *, ` + swappedEnds + ` OR src = dst AND ` + srcWho + ` = ` + dstWho + ` AND port_votes > 0 AS sw FROM x),
@@ -48,19 +48,24 @@ o AS NOT MATERIALIZED (SELECT fabric, segment, tenant, app, sw, sw = turn AS ope
   min(t_start) AS first_seen, max(t_end) AS last_seen, list_sort(list_distinct(flatten(list(DISTINCT string_split(seen_by, chr(10)))))) AS seen_canonical, bit_or(marks) AS marks,
   sum(vote) AS votes, sum(port_vote) AS port_votes, sum(sampled_rows) AS sampled_rows, sum(ambiguous_rows) AS ambiguous_rows FROM ` + from + ` GROUP BY ` + pairGroup + `),
 q0 AS NOT MATERIALIZED (SELECT *, CASE WHEN votes <> 0 THEN votes > 0 ELSE port_votes >= 0 END AS fwd, [] AS seen_other, 0::UBIGINT AS duplicates FROM g),
-` + pairsOut(", flows AS conversations, coalesce(apps, []) AS apps") + all
+` + pairsOut(", flows AS conversations, coalesce(apps, []) AS apps") + all, from
 }
 
 // rolledFlows are the flows of a pair: of those that one end opened, the greater number of both directions.
 const rolledFlows = `greatest(coalesce(sum(flows) FILTER (opened AND NOT sw), 0), coalesce(sum(flows) FILTER (opened AND sw), 0)) + greatest(coalesce(sum(flows) FILTER (NOT opened AND NOT sw), 0), coalesce(sum(flows) FILTER (NOT opened AND sw), 0)) AS flows`
 
-// pickPairs gives the steps k and kt, the first pairs.
+// pickPairs gives the steps k, kt, the first pairs, and ot, their rows.
 func (a *ask) pickPairs(order string) string {
+	keep := "MATERIALIZED" // for names and sparks
+	if a.Limit > defaultLimit {
+		keep = "NOT MATERIALIZED" // that may be many rows
+	}
 	return `k AS MATERIALIZED (SELECT ` + pairGroup + `, sum(octets)::UBIGINT AS octets, sum(packets)::UBIGINT AS packets, coalesce(sum(octets) FILTER (NOT sw), 0)::UBIGINT AS octets_ab, coalesce(sum(packets) FILTER (NOT sw), 0)::UBIGINT AS packets_ab,
   ` + rolledFlows + `, min(t_start) AS first_seen, max(t_end) AS last_seen, sum(vote)::BIGINT AS votes, sum(port_vote)::BIGINT AS port_votes, sum(sampled_rows)::UBIGINT AS sampled_rows, sum(ambiguous_rows)::UBIGINT AS ambiguous_rows FROM o GROUP BY ` + pairGroup + `),
 kq AS NOT MATERIALIZED (SELECT *, CASE WHEN votes <> 0 THEN votes > 0 ELSE port_votes >= 0 END AS fwd, if(fwd, octets_ab, octets - octets_ab) AS octets_fwd, octets - octets_fwd AS octets_rev, if(fwd, packets_ab, packets - packets_ab) AS packets_fwd,
   packets - packets_fwd AS packets_rev, if(fwd, a, b) AS src_addr, if(fwd, b, a) AS dst_addr, if(fwd, a_who, b_who) AS src_who, if(fwd, b_who, a_who) AS dst_who FROM k),
 kt AS MATERIALIZED (SELECT ` + pairGroup + ` FROM kq ORDER BY ` + order + `, fabric, segment, src_addr, src_who, dst_addr, dst_who LIMIT ` + fmt.Sprint(a.Limit) + `),
+ot AS ` + keep + ` (SELECT o.* FROM o JOIN kt USING (` + pairGroup + `)),
 `
 }
 
@@ -81,7 +86,7 @@ func latestRolled(columns ...string) string {
 func (a *ask) rolledOthers(fromMS, toMS int64) string {
 	return `,
 w0 AS NOT MATERIALIZED (SELECT fabric, segment, duplicates, seen_other, if(` + swappedEnds + `, dst, src) AS a, if(` + swappedEnds + `, src, dst) AS b,
-  if(` + swappedEnds + `, ` + dstWho + `, ` + srcWho + `) AS a_who, if(` + swappedEnds + `, ` + srcWho + `, ` + dstWho + `) AS b_who FROM ` + a.rollup(fromMS, toMS) + ` WHERE other_rows > 0` + and(a.cond.expr.Sums(a.target("r"))) + `),
+  if(` + swappedEnds + `, ` + dstWho + `, ` + srcWho + `) AS a_who, if(` + swappedEnds + `, ` + srcWho + `, ` + dstWho + `) AS b_who FROM ` + a.sumsOf(fromMS, toMS) + ` WHERE other_rows > 0` + a.ofSums() + `),
 w AS MATERIALIZED (SELECT pair, sum(w0.duplicates)::UBIGINT AS duplicates, list_sort(list_distinct(flatten(list(DISTINCT string_split(w0.seen_other, chr(10)))))) AS seen_other
   FROM w0 JOIN topq ON w0.segment = topq.segment AND w0.a = topq.a AND w0.b = topq.b AND w0.fabric = topq.fabric AND w0.a_who = topq.a_who AND w0.b_who = topq.b_who GROUP BY pair),
 tops AS NOT MATERIALIZED (SELECT topq.* REPLACE (coalesce(w.duplicates, 0)::UBIGINT AS duplicates, coalesce(w.seen_other, []) AS seen_other) FROM topq LEFT JOIN w USING (pair))`

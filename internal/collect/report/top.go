@@ -119,6 +119,7 @@ func checkTop(q Query) (*topAsk, error) {
 		return nil, err
 	}
 	can := !t.observed && q.Metric != "flows" && (q.Metric != "rtt" || q.Resolution == "1h") && (t.periodMS == 0 || t.periodMS%time.Hour.Milliseconds() == 0)
+	t.linked = t.periodMS == 0 && !slices.ContainsFunc(t.fields, (*filter.Field).Addressed)
 	return t, t.useRollup(can, t.fields...)
 }
 

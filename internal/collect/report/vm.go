@@ -2,11 +2,13 @@ package report
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"strings"
 	"time"
 
 	"crosstap/internal/collect/report/filter"
+	"crosstap/internal/collect/store"
 )
 
 // Side is the traffic of one direction.
@@ -111,6 +113,7 @@ type vmAsk struct {
 	before span
 	me     identityOf
 	stepMS int64
+	in     string // roll-ups: a condition that rows which matter fulfil
 	page   *VMPage
 }
 
@@ -194,31 +197,71 @@ func (v *vmAsk) answer(ctx context.Context, r *Reports) (VMPage, error) {
 
 // identify finds the machine, its addresses and places.
 func (v *vmAsk) identify(ctx context.Context) error {
+	name, byAddr := filter.AddrText(filter.DuckDB, v.Name)
+	if !byAddr {
+		name = v.Name
+	}
+	if err := v.findSegments(ctx, name, byAddr); err != nil {
+		return err
+	}
 	v.args = nil
+	name = v.arg(name)
+	at := name + "::UUID"
 	table, first, last := v.view.Table(), "t_start", "t_end"
 	when := fmt.Sprintf("t_end >= %s AND t_end < %s", ts(v.before.from), ts(v.untilMS))
 	if v.step != 0 {
-		table, first, last, when = v.rollup(v.before.from, v.untilMS), "first_seen", "last_seen", "rows > 0"
+		table, first, last, when = v.rollupPart(store.Part{Links: !byAddr, Segments: v.segments}, v.before.from, v.untilMS), "first_seen", "last_seen", "rows > 0"+and(v.in)
 	}
-	end := func(side, cond string) string {
-		return fmt.Sprintf("SELECT fabric, segment, tenant, %[1]s AS addr, %[1]s_vm AS name, %[1]s_vm_id AS id, %[1]s_host AS host, %[2]s AS first, %[3]s AS last FROM %[4]s WHERE %[5]s AND %[6]s",
-			side, first, last, table, when, cond)
-	}
-	var ends []string // each asks for one column: that reads little else
+	fits := map[string]string{} // condition that an end is the machine's
 	for _, side := range []string{"src", "dst"} {
-		if p, ok := filter.AddrText(filter.DuckDB, v.Name); ok {
-			ends = append(ends, end(side, side+" = "+v.arg(p)+"::UUID"))
-			continue
+		if fits[side] = side + " = " + at; !byAddr {
+			fits[side] = name + " IN (" + side + "_vm, " + side + "_vm_id)"
 		}
-		ends = append(ends, end(side, side+"_vm = "+v.arg(v.Name)), end(side, side+"_vm_id = "+v.arg(v.Name)))
 	}
-	query := "SELECT fabric, segment, tenant, addr::VARCHAR, name, id, host, min(first), max(last) FROM (" + strings.Join(ends, " UNION ALL ") +
+	end := func(side string) string {
+		return fmt.Sprintf("SELECT fabric, segment, tenant, %[1]s AS addr, %[1]s_vm AS name, %[1]s_vm_id AS id, %[1]s_host AS host, first, last FROM e WHERE %[2]s", side, fits[side])
+	}
+	query := fmt.Sprintf("WITH e AS MATERIALIZED (SELECT fabric, segment, tenant, src, src_vm, src_vm_id, src_host, dst, dst_vm, dst_vm_id, dst_host, %s AS first, %s AS last FROM %s WHERE %s AND (%s OR %s)) ", first, last, table, when, fits["src"], fits["dst"]) +
+		"SELECT fabric, segment, tenant, addr::VARCHAR, name, id, host, min(first), max(last) FROM (" + end("src") + " UNION ALL " + end("dst") +
 		") GROUP BY fabric, segment, tenant, addr, name, id, host ORDER BY max(last) DESC, fabric, segment, tenant, addr, name, id, host"
 	found := newFinder(v)
 	if err := v.each(ctx, query, found.row); err != nil {
 		return err
 	}
 	return found.choose()
+}
+
+// maxSegments is in how many segments the machine's rows are looked for by the segment.
+const maxSegments = 64
+
+// findSegments tells in which segments an address is, or the addresses that a name or id was seen at: what lies elsewhere need not be read.
+func (v *vmAsk) findSegments(ctx context.Context, name string, byAddr bool) error {
+	v.args, v.segments, v.in = nil, "", ""
+	if _, ok := v.view.(store.PartView); !ok || v.step == 0 {
+		return nil
+	}
+	name = v.arg(name)
+	at := name + "::UUID"
+	if !byAddr {
+		at = "SELECT src FROM e WHERE " + name + " IN (src_vm, src_vm_id) UNION ALL SELECT dst FROM e WHERE " + name + " IN (dst_vm, dst_vm_id)"
+	}
+	query := fmt.Sprintf("WITH e AS NOT MATERIALIZED (SELECT segment, src, src_vm, src_vm_id, dst, dst_vm, dst_vm_id FROM %s) SELECT DISTINCT segment FROM e WHERE src IN (%[2]s) OR dst IN (%[2]s) ORDER BY segment LIMIT %d",
+		v.rollupPart(store.Part{Links: !byAddr, Bare: true}, v.before.from, v.untilMS), at, maxSegments+1)
+	var all []uint64
+	err := v.each(ctx, query, func(rows *sql.Rows) error {
+		var n uint64
+		err := rows.Scan(&n)
+		all = append(all, n)
+		return err
+	})
+	if len(all) == 0 || len(all) > maxSegments {
+		return err
+	}
+	v.in = "segment IN (" + numbers(all) + ")"
+	if all[0] != 0 {
+		v.segments = v.in
+	}
+	return err
 }
 
 // me is a condition: the machine is at that end.
@@ -232,12 +275,8 @@ func (v *vmAsk) isMe(side, who string) string {
 // traffic reads all sections in one go: the machine's facts are worked out once.
 func (v *vmAsk) traffic(ctx context.Context) (Total, uint64, uint64, error) {
 	v.args = nil
-	var in []string
-	for _, a := range v.me.addrs {
-		in = append(in, v.arg(a)+"::UUID")
-	}
-	list := strings.Join(in, ", ")
-	v.only = "src IN (" + list + ") OR dst IN (" + list + ")"
+	list := v.addrList()
+	v.only = "(src IN (" + list + ") OR dst IN (" + list + "))" + and(v.in)
 	at := "epoch_ms(t_end)"
 	if v.step != 0 {
 		at = "greatest(epoch_ms(bucket), if(cur, " + fmt.Sprint(v.sinceMS) + ", " + fmt.Sprint(v.before.from) + "))"
@@ -256,4 +295,22 @@ func (v *vmAsk) traffic(ctx context.Context) (Total, uint64, uint64, error) {
 	s := vmScan{v: v}
 	err := v.each(ctx, query, s.row)
 	return s.total, s.sampled, s.ambiguous, err
+}
+
+// addrList binds the machine's addresses.
+func (v *vmAsk) addrList() string {
+	var in []string
+	for _, a := range v.me.addrs {
+		in = append(in, v.arg(a)+"::UUID")
+	}
+	return strings.Join(in, ", ")
+}
+
+// numbers is a list of numbers in SQL.
+func numbers(all []uint64) string {
+	text := make([]string, len(all))
+	for i, n := range all {
+		text[i] = fmt.Sprintf("%d::UBIGINT", n)
+	}
+	return strings.Join(text, ", ")
 }

@@ -38,8 +38,21 @@ const pairKey = "segment, src, dst, bucket, fabric, src_who, dst_who"
 // RollupRows gives what the rows of a table expression add up to. A row's knowledge is filled from the latest row of its flow in the hour
 // that has it, of equally late ones from the one with the greatest observer.
 func RollupRows(table, where string, step time.Duration) string {
+	return rollupRows("NOT MATERIALIZED", "*", table, where, step)
+}
+
+// RollupFewRows is RollupRows for rows of which a condition leaves few: they are read once, and kept meanwhile.
+func RollupFewRows(table, where string, step time.Duration) string {
+	return rollupRows("MATERIALIZED", strings.Join(rolledFrom, ", "), table, where, step)
+}
+
+// rolledFrom are the columns that a roll-up is made from.
+var rolledFrom = []string{"segment", "src", "dst", "t_start", "t_end", "flow_id", "observer_id", "observer", "exporter", "domain", "fabric", "tenant", "src_tenant", "dst_tenant", "src_vm", "src_vm_id", "src_host", "dst_vm", "dst_vm_id", "dst_host",
+	"app", "proto", "src_port", "dst_port", "client", "marks", "tcp_flags", "packets", "octets", "l2_octets", "sampling", "min_len", "max_len", "fragments", "retransmits", "zero_windows", "rtt_us", "outer_src", "outer_dst"}
+
+func rollupRows(keep, columns, table, where string, step time.Duration) string {
 	key := strings.Join(rollupKey, ", ")
-	return fmt.Sprintf(`(WITH r AS NOT MATERIALIZED (SELECT *, (epoch_ms(t_end) - (epoch_ms(t_end) %% 3600000 + 3600000) %% 3600000) AS at_hour FROM %[1]s WHERE %[2]s),
+	return fmt.Sprintf(`(WITH r AS %[12]s (SELECT %[13]s, (epoch_ms(t_end) - (epoch_ms(t_end) %% 3600000 + 3600000) %% 3600000) AS at_hour FROM %[1]s WHERE %[2]s),
 f AS MATERIALIZED (SELECT flow_id, at_hour%[3]s FROM r WHERE flow_id <> 0 GROUP BY flow_id, at_hour HAVING %[4]s),
 l0 AS NOT MATERIALIZED (SELECT r.* REPLACE (%[5]s) FROM r LEFT JOIN f ON r.flow_id = f.flow_id AND r.at_hour = f.at_hour),
 l AS NOT MATERIALIZED (SELECT *, (marks & 1) <> 0 AS can, make_timestamp_ms(epoch_ms(t_end) - (epoch_ms(t_end) %% %[6]d + %[6]d) %% %[6]d) AS bucket,
@@ -65,7 +78,7 @@ c1 AS NOT MATERIALIZED (SELECT *, row_number() OVER (PARTITION BY %[9]s ORDER BY
 n1 AS NOT MATERIALIZED (SELECT *, true AS first FROM n)
 SELECT %[11]s FROM (SELECT * FROM c1 FULL OUTER JOIN n1 USING (%[9]s, first)) LEFT JOIN v
   USING (segment, src, dst, bucket, fabric, src_host, dst_host))`,
-		table, where, rollupKnown(), rollupLacks(), rollupFilled(), step.Milliseconds(), rollupRecency, key, pairKey, zeroAddr, rollupOut())
+		table, where, rollupKnown(), rollupLacks(), rollupFilled(), step.Milliseconds(), rollupRecency, key, pairKey, zeroAddr, rollupOut(), keep, columns)
 }
 
 // rollupRecency is greater the later a row ended; of equally late ones the observer decides.
@@ -137,3 +150,63 @@ func zeroOf(c Column) string {
 }
 
 const zeroAddr = "'00000000-0000-0000-0000-000000000000'::UUID"
+
+// LinkRows gives canonical rows one by one in the form of a roll-up, each filled by what other observers of its flow told in the hour, for questions that add them up
+// by themselves and ask for no different flows, VTEPs or observers. Who is the client each row tells by itself.
+func LinkRows(table string) string {
+	var lacks []string
+	for _, c := range rollupFills {
+		lacks = append(lacks, c.Name+" = "+zeroOf(c))
+	}
+	return fmt.Sprintf(`(WITH r AS NOT MATERIALIZED (SELECT %[1]s, (epoch_ms(t_end) - (epoch_ms(t_end) %% 3600000 + 3600000) %% 3600000) AS at_hour FROM %[2]s),
+lack AS MATERIALIZED (SELECT flow_id AS id, at_hour AS hr FROM r WHERE flow_id <> 0 GROUP BY flow_id, at_hour HAVING count(*) > 1 AND bool_or(%[3]s)),
+f AS MATERIALIZED (SELECT flow_id, at_hour%[4]s FROM r JOIN lack ON flow_id = id AND at_hour = hr GROUP BY flow_id, at_hour HAVING %[5]s),
+l AS NOT MATERIALIZED (SELECT r.* REPLACE (%[6]s) FROM r LEFT JOIN f ON r.flow_id = f.flow_id AND r.at_hour = f.at_hour)
+SELECT %[7]s FROM l WHERE (marks & 1) <> 0)`,
+		strings.Join(rolledFrom, ", "), table, strings.Join(lacks, " OR "), rollupKnown(), rollupLacks(), rollupFilled(), linkOut())
+}
+
+// BareRows gives the rows of all observers in that form, as they told them.
+func BareRows(table string) string {
+	return fmt.Sprintf("(SELECT %s FROM (SELECT %s, 0::BIGINT AS at_hour FROM %s))", linkOut(), strings.Join(rolledFrom, ", "), table)
+}
+
+func linkOut() string {
+	var out []string
+	for _, c := range RollupColumns {
+		expr, ok := linkFrom[c.Name]
+		switch {
+		case !ok:
+			expr = c.Name
+		case expr == "":
+			expr = zeroOf(c) + "::" + c.Type
+		}
+		out = append(out, expr+" AS "+c.Name)
+	}
+	return strings.Join(out, ", ")
+}
+
+// linkFrom are the columns of a roll-up that are not those of a row; "" for what is left out.
+var linkFrom = map[string]string{
+	"bucket": "make_timestamp_ms(at_hour)", "service_port": "CASE client WHEN 1 THEN dst_port WHEN 2 THEN src_port ELSE least(src_port, dst_port) END", "rows": "1::UBIGINT", "flows": "1::UINTEGER",
+	"first_seen": "t_start", "last_seen": "t_end", "port_votes": "sign(src_port::INTEGER - dst_port::INTEGER)::BIGINT",
+	"variance":     "if(sampling > 1, octets::DOUBLE * octets::DOUBLE * (sampling - 1)::DOUBLE / greatest(packets, 1)::DOUBLE, 0)::DOUBLE",
+	"sampled_rows": "((marks & 2) <> 0)::UINTEGER", "ambiguous_rows": "((marks & 8) <> 0)::UINTEGER", "fragments": "fragments::UBIGINT", "retransmits": "retransmits::UBIGINT", "zero_windows": "zero_windows::UBIGINT",
+	"rtt_n": "(rtt_us > 0)::UINTEGER", "rtt_sum": "rtt_us::UBIGINT", "rtt_max": "rtt_us", "outer_src": "", "outer_dst": "", "seen_by": "", "other_rows": "", "duplicates": "", "seen_other": "",
+}
+
+// CountRows gives all rows in the form of a roll-up, of which nothing is told but their number.
+func CountRows(table string) string {
+	var out []string
+	for _, c := range RollupColumns {
+		value := "NULL"
+		if c.Name == "rows" || c.Name == "other_rows" {
+			value = zeroOf(c)
+		}
+		if c.Name == "rows" {
+			value = "1"
+		}
+		out = append(out, value+"::"+c.Type+" AS "+c.Name)
+	}
+	return "(SELECT " + strings.Join(out, ", ") + " FROM " + table + ")"
+}

@@ -47,13 +47,15 @@ type Stats struct {
 	Files       int              `json:"files"`        // of rows
 	RollupRows  uint64           `json:"rollup_rows"`  // of stored roll-ups
 	RollupBytes uint64           `json:"rollup_bytes"` // beside Bytes
-	SealedFiles int              `json:"sealed_files"` // of Files: sorted, with the canonical rows settled
-	PendingRows int              `json:"pending_rows"` // appended, not yet durable
-	SetAside    uint64           `json:"set_aside"`    // files found damaged since the store was opened
-	OldestNS    int64            `json:"oldest_ns"`    // oldest stored t_end, 0 for an empty store
-	NewestNS    int64            `json:"newest_ns"`    // newest stored t_end
-	FreeBytes   uint64           `json:"free_bytes"`   // left on the file system
-	LastError   string           `json:"last_error"`   // of the last flush, "" when it went well
+	// UnmergedRollups are the roll-ups of single hours: those of hours that are over for long are merged in the background.
+	UnmergedRollups int    `json:"unmerged_rollups"`
+	SealedFiles     int    `json:"sealed_files"` // of Files: sorted, with the canonical rows settled
+	PendingRows     int    `json:"pending_rows"` // appended, not yet durable
+	SetAside        uint64 `json:"set_aside"`    // files found damaged since the store was opened
+	OldestNS        int64  `json:"oldest_ns"`    // oldest stored t_end, 0 for an empty store
+	NewestNS        int64  `json:"newest_ns"`    // newest stored t_end
+	FreeBytes       uint64 `json:"free_bytes"`   // left on the file system
+	LastError       string `json:"last_error"`   // of the last flush, "" when it went well
 }
 
 // ErrStale says that a file of a View is no longer there; a new View has the same rows in another one.
@@ -106,4 +108,26 @@ type View interface {
 	// Pending returns the number of records appended but not yet stored.
 	Pending() int
 	Close() error
+}
+
+// Part says which of a roll-up's rows a question is about, to read less. Rows that are not of the part may be given too.
+type Part struct {
+	FromNS, ToNS int64
+	// Segments is a condition in SQL on the column segment alone that the rows fulfil; "" for all. It is false for segment 0. Numbers are those of the
+	// segments, whatever their kind, when that is all that it says.
+	Segments string
+	Numbers  []uint64
+	// Links: neither hours nor the addresses of workloads without a name matter. Instead of hours, rows may be of longer times, bucket being the start of
+	// one. src and dst may be zero where the workload has neither id nor name; client then is what the row's own client, port_votes and ends told.
+	// Rows without canonical rows may lack.
+	Links bool
+	// Count: only rows and other_rows matter, and they all.
+	Count bool
+	// Bare: only segment, addresses, names and ids matter, and each observer's as it told them.
+	Bare bool
+}
+
+// PartView is a View that can read less than all for a roll-up by the hour.
+type PartView interface {
+	RollupPart(p Part) string
 }

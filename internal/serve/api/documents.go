@@ -57,6 +57,8 @@ type Store struct {
 
 	RollupRows  uint64 `json:"rollup_rows"` // of sealed hours
 	RollupBytes uint64 `json:"rollup_bytes"`
+
+	UnmergedRollups int `json:"-"` // roll-ups of single hours; in the metrics only
 }
 
 // Inventory is the state of the inventory file.

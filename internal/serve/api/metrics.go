@@ -106,6 +106,7 @@ var (
 	segments = define("gauge", "store_segments", "Files of the store.")
 	rolls    = define("gauge", "store_rollup_rows", "Rows of roll-ups by the hour.")
 	rollSize = define("gauge", "store_rollup_size_bytes", "Size of the roll-ups on disk.")
+	unmerged = define("gauge", "store_unmerged_rollups", "Roll-ups of single hours; those of hours that are over for a day are merged in the background.")
 	newest   = define("gauge", "store_newest_timestamp_seconds", "Newest stored end of a flow, Unix time.")
 )
 
@@ -146,6 +147,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(segments, float64(s.Store.Segments))
 	gauge(rolls, float64(s.Store.RollupRows))
 	gauge(rollSize, float64(s.Store.RollupBytes))
+	gauge(unmerged, float64(s.Store.UnmergedRollups))
 	if m.agents != nil {
 		n := m.agents()
 		for state, count := range n.Agents {

@@ -78,6 +78,47 @@ func (e *Expr) Narrow() bool {
 	})
 }
 
+// Certain gives a condition on the segment alone, without values to bind, that every matching row fulfils and rows without a segment do not, and the numbers
+// that it asks for; "" when there is none.
+func (e *Expr) Certain() (cond string, numbers []uint64) {
+	if e.Empty() {
+		return "", nil
+	}
+	for _, n := range topTerms(e.root) {
+		c, ok := n.(*compare)
+		if !ok || c.field.Kind != VNI || c.op != "=" && c.op != "in" || len(c.values) > manySegments || slices.ContainsFunc(c.values, func(v value) bool { return !single(c.field, v) || v.lo == 0 }) {
+			continue
+		}
+		for _, v := range c.values {
+			numbers = append(numbers, v.lo)
+		}
+		g := gen{Target: Target{Dialect: DuckDB}}
+		return g.segments(c), numbers
+	}
+	return "", nil
+}
+
+// Addressed reports whether the filter reads inner addresses.
+func (e *Expr) Addressed() bool {
+	if e.Empty() {
+		return false
+	}
+	found := false
+	walkNodes(e.root, func(n node) {
+		switch n.(type) {
+		case *family, *newPair:
+			found = true
+		}
+	})
+	return found || slices.ContainsFunc(e.Fields(), (*Field).Addressed)
+}
+
+// Addressed reports whether a field is, or depends on, an inner address.
+func (f *Field) Addressed() bool {
+	stored := f.Stored()
+	return slices.Contains(stored, "src") || slices.Contains(stored, "dst")
+}
+
 // usualKinds are those that segments mostly are of, in order.
 var usualKinds = []flow.SegmentKind{flow.KindNone, flow.KindVXLAN, flow.KindNVGRE, flow.KindVLAN, flow.KindGeneve, flow.KindGRE}
 

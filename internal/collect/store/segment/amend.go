@@ -250,10 +250,7 @@ func (s *Store) rewrite(f file, version uint64, moved moves) (out []file, err er
 	if err != nil {
 		return out, err
 	}
-	s.mu.Lock()
-	old := s.man.rollsOf([]file{f})
-	s.mu.Unlock()
-	return out, s.swap([]file{f}, change{Add: out, Del: old})
+	return out, s.swap([]file{f}, s.uncover([]file{f}, change{Add: out}))
 }
 
 // identityColumns are what identity reads.

@@ -38,6 +38,13 @@ type file struct {
 	Known  uint64 `json:"known,omitempty"`  // version of the inventory that the rows go by, 0 for not known
 
 	Of []string `json:"of,omitempty"` // roll-ups: the files whose rows it adds up
+
+	Span   int64   `json:"span,omitempty"`   // merged roll-ups: the time that it is of, ms; 0 for an hour
+	Except []int64 `json:"except,omitempty"` // merged roll-ups: hours whose rows in it no longer count
+
+	Kinds []int `json:"kinds,omitempty"` // roll-ups: kinds of the segments in it; nil for not known
+
+	byHour map[int64][]string // of Of, by the hour of the file
 }
 
 // hour is the start of the hour in whose folder the file is, in milliseconds.
@@ -58,6 +65,8 @@ type footer struct {
 	Columns  int      `json:"columns"`
 	Replaces []string `json:"replaces,omitempty"` // names of the files whose rows these are
 	Of       []string `json:"of,omitempty"`       // roll-ups: names of the files whose rows it adds up
+	Span     int64    `json:"span,omitempty"`     // merged roll-ups: as in file
+	Kinds    []int    `json:"kinds,omitempty"`    // roll-ups: as in file
 	Group    string   `json:"group,omitempty"`    // the files of one merge belong together:
 	Part     int      `json:"part,omitempty"`     // they replace only when all Parts are there
 	Parts    int      `json:"parts,omitempty"`
@@ -91,7 +100,7 @@ func fileName(level int, minMS, maxMS int64, id string) string {
 // validName reports whether name is one that fileName can have made: what is in a manifest or a
 // footer is not to be trusted with a path.
 func validName(name string) bool {
-	part := strings.Split(strings.TrimPrefix(name, rollupDir+"/"), "/")
+	part := strings.Split(belowKind(name), "/")
 	if len(part) != 3 || len(part[0]) < 8 || len(part[1]) != 2 || !strings.HasSuffix(part[2], ".parquet") {
 		return false
 	}
@@ -295,7 +304,7 @@ func verify(path string, want file) (err error) {
 	}
 	var n int64
 	if want.isRollup() {
-		err = verifyRollup(f, func(*rollup) error { n++; return nil })
+		err = eachRollup(f, func(*rollup) error { n++; return nil })
 	} else {
 		err = readRows(f, func(*row) error { n++; return nil })
 	}
@@ -316,7 +325,7 @@ func readRows(f *os.File, each func(*row) error, names ...string) (err error) {
 			err = fmt.Errorf("damaged: %v", p)
 		}
 	}()
-	s, err := newScanner(f, names...)
+	s, err := newScanner[row](f, names...)
 	if err != nil {
 		return err
 	}

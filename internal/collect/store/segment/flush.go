@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -277,7 +276,7 @@ func (s *Store) create(encode func(io.Writer) error, name func(id string) string
 	var to string
 	if err == nil {
 		to = name(id.String())
-		err = makeDirs(s.root(to), filepath.ToSlash(filepath.Dir(strings.TrimPrefix(to, rollupDir+"/"))))
+		err = makeDirs(s.root(to), filepath.ToSlash(filepath.Dir(belowKind(to))))
 	}
 	if err != nil {
 		tmp.Close()
@@ -285,14 +284,6 @@ func (s *Store) create(encode func(io.Writer) error, name func(id string) string
 		return "", 0, err
 	}
 	return to, size.n, publish(tmp, s.path(to))
-}
-
-// root is the folder that a file's name is below of.
-func (s *Store) root(name string) string {
-	if isRollup(name) {
-		return s.rollups
-	}
-	return s.table
 }
 
 // countingWriter counts the bytes written.

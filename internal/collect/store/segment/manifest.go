@@ -114,6 +114,7 @@ func (m *manifest) take(c change) {
 			m.live[f.Name] = f
 			continue
 		}
+		f.groupByHour()
 		m.rolls[f.Name] = f
 		for _, n := range f.Of {
 			m.sums[n]++

@@ -16,7 +16,7 @@ import (
 // cursor reads one sorted file row by row.
 type cursor struct {
 	f    *os.File
-	r    *scanner
+	r    *scanner[row]
 	buf  []row
 	i, n int
 	at   int // number of the current row in the file
@@ -32,7 +32,7 @@ func openCursor(path string, number int, columns ...string) (*cursor, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := newScanner(f, columns...)
+	r, err := newScanner[row](f, columns...)
 	if err != nil {
 		f.Close()
 		return nil, err

@@ -29,7 +29,7 @@ func (s *Store) openForWriting() (err error) {
 	if s.lock, err = lockDir(filepath.Join(s.cfg.Dir, "LOCK")); err != nil {
 		return err
 	}
-	for _, dir := range []string{s.table, s.rollups} {
+	for _, dir := range []string{s.table, s.rollups, s.root(linksDir + "/")} {
 		if err := os.MkdirAll(dir, 0o750); err != nil {
 			return err
 		}
@@ -142,9 +142,10 @@ func (s *Store) adopt(unknown map[string]footer, size map[string]int64, complete
 	return replaced
 }
 
-// adoptRollups decides about roll-ups once the segment files are settled. One that the manifest does not know is listed when all files that it adds
-// up are live, or, when the manifest is lost, when they have expired: none of them is there, nor damaged, nor replaced. One of which
-// a file was replaced adds up rows that are in another file now; it goes, and the hour's is made again.
+// adoptRollups decides about roll-ups once the segment files are settled, hour by hour. An hour of one that the manifest does not know counts when all
+// files that it adds up are live, or, when the manifest is lost, when they have expired: none of them is there, nor damaged, nor replaced. Where
+// a file was replaced, the hour's rows are in another file now; it is made again. A roll-up without hours goes, and links
+// that are not of a whole roll-up.
 func (s *Store) adoptRollups(unknown map[string]footer, size map[string]int64, replaced map[string]bool, complete bool, c *change) {
 	live := maps.Clone(s.man.live)
 	for _, f := range c.Add {
@@ -153,29 +154,63 @@ func (s *Store) adoptRollups(unknown map[string]footer, size map[string]int64, r
 	for _, n := range c.Del {
 		delete(live, n)
 	}
-	older := map[string]bool{}
-	for _, foot := range unknown {
-		for _, n := range foot.Replaces {
-			older[n] = true
-		}
-	}
 	isLive := func(n string) bool { _, ok := live[n]; return ok }
 	gone := func(n string) bool { return !isLive(n) && !replaced[n] && !s.isAside(n) }
+	rolls := map[string]file{}
+	for name, foot := range unknown {
+		f := file{Name: name, Rows: foot.Rows, Bytes: size[name], Columns: foot.Columns, MinMS: foot.MinMS, MaxMS: foot.MaxMS,
+			StartMS: foot.StartMS, Level: foot.Level, Sealed: foot.Sealed, Schema: foot.Schema, Of: foot.Of, Span: foot.Span, Kinds: foot.Kinds}
+		f.groupByHour()
+		rolls[name] = f.counting(func(_ int64, names []string) bool {
+			whole := !slices.ContainsFunc(names, func(n string) bool { return !isLive(n) })
+			return whole || !complete && !slices.ContainsFunc(names, func(n string) bool { return !gone(n) })
+		})
+	}
+	older := map[string][]int64{} // hours that others stand for
+	for name, foot := range unknown {
+		f := rolls[name]
+		for _, n := range foot.Replaces {
+			older[n] = append(older[n], f.hours()...)
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(unknown)) {
-		foot := unknown[name]
-		whole := !slices.ContainsFunc(foot.Of, func(n string) bool { return !isLive(n) })
-		expired := !complete && !slices.ContainsFunc(foot.Of, func(n string) bool { return !gone(n) })
-		if older[name] || !whole && !expired || len(foot.Of) == 0 {
-			os.Remove(s.path(name))
+		if isLinks(name) {
 			continue
 		}
-		c.Add = append(c.Add, file{Name: name, Rows: foot.Rows, Bytes: size[name], Columns: foot.Columns, MinMS: foot.MinMS, MaxMS: foot.MaxMS,
-			StartMS: foot.StartMS, Level: foot.Level, Sealed: foot.Sealed, Schema: foot.Schema, Of: foot.Of})
-	}
-	for name, f := range s.man.rolls {
-		if !slices.Contains(c.Del, name) && (older[name] || slices.ContainsFunc(f.Of, func(n string) bool { return replaced[n] })) {
+		f := rolls[name]
+		rolls[name] = f.counting(func(h int64, _ []string) bool { return !slices.Contains(older[name], h) })
+		if len(rolls[name].Of) == 0 {
 			os.Remove(s.path(name))
-			c.Del = append(c.Del, name)
+			delete(rolls, name)
+			continue
+		}
+		c.Add = append(c.Add, rolls[name])
+	}
+	for _, was := range sortedFiles(s.man.rolls) {
+		if isLinks(was.Name) || slices.Contains(c.Del, was.Name) {
+			continue
+		}
+		f := was.counting(func(h int64, names []string) bool {
+			return !slices.Contains(older[was.Name], h) && !slices.ContainsFunc(names, func(n string) bool { return replaced[n] })
+		})
+		switch {
+		case len(f.Of) == 0:
+			os.Remove(s.path(f.Name))
+			c.Del = append(c.Del, f.Name)
+			continue
+		case len(f.Of) < len(was.Of):
+			c.Add = append(c.Add, f)
+		}
+		rolls[f.Name] = f
+	}
+	for _, name := range slices.Sorted(maps.Keys(unknown)) {
+		if !isLinks(name) {
+			continue
+		}
+		if of, there := rolls[rollupOf(name)]; there && len(of.Except) == 0 {
+			c.Add = append(c.Add, rolls[name])
+		} else {
+			os.Remove(s.path(name))
 		}
 	}
 }
@@ -187,10 +222,14 @@ func (s *Store) isAside(name string) bool {
 }
 
 func (s *Store) asidePath(name string) string {
-	if isRollup(name) {
-		return filepath.Join(s.cfg.Dir, "aside", rollupDir+"-"+filepath.Base(name))
+	base := filepath.Base(name)
+	switch {
+	case isLinks(name):
+		base = linksDir + "-" + base
+	case isRollup(name):
+		base = rollupDir + "-" + base
 	}
-	return filepath.Join(s.cfg.Dir, "aside", filepath.Base(name))
+	return filepath.Join(s.cfg.Dir, "aside", base)
 }
 
 // anyKey reports whether one of the names is in the map.
@@ -206,8 +245,10 @@ func (s *Store) scan() (map[string]int64, error) {
 	}
 	onDisk := map[string]int64{}
 	err := scanDir(s.table, "", onDisk)
-	if err == nil {
-		err = scanDir(s.rollups, rollupDir+"/", onDisk)
+	for _, kind := range []string{rollupDir + "/", linksDir + "/"} {
+		if err == nil {
+			err = scanDir(s.root(kind), kind, onDisk)
+		}
 	}
 	return onDisk, err
 }
@@ -254,15 +295,29 @@ func (s *Store) putAside(f file, why error) {
 	s.loseFile(f, "file damaged")
 }
 
-// loseFile counts a file whose rows are gone. A roll-up whose rows are there is made again.
+// loseFile counts a file whose rows are gone. A roll-up whose rows are there is made again, and so are links.
 func (s *Store) loseFile(f file, reason string) {
 	s.setAside++
-	if f.isRollup() && s.man.anyLive(f.Of) {
+	if isLinks(f.Name) {
 		return
 	}
 	from, to := f.MinMS, f.MaxMS
 	if f.Rows == 0 {
 		from, to = timesOfName(f.Name)
+	}
+	if f.isRollup() {
+		var lost []int64 // hours without rows
+		for h, names := range f.byHour {
+			if !s.man.anyLive(names) {
+				lost = append(lost, h)
+			}
+		}
+		switch {
+		case len(lost) == 0 && len(f.byHour) > 0:
+			return
+		case len(lost) < len(f.byHour): // how many rows are of these hours is not known
+			from, to, f.Rows = slices.Min(lost), slices.Max(lost)+hourMS-1, 0
+		}
 	}
 	_ = s.gaps.note(store.Gap{FromNS: from * 1e6, ToNS: (to + 1) * 1e6, Scope: "store", Reason: reason, LostRecords: uint64(f.Rows)})
 }

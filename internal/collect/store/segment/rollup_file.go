@@ -2,6 +2,7 @@ package segment
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -10,27 +11,48 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/parquet-go/parquet-go"
+
+	"crosstap/internal/flow"
 )
 
-// rollupDir is the folder of roll-ups by the hour, and what their names begin with.
-const rollupDir = "r1h"
+// The folders of roll-ups and of links, and what their names begin with. Links are made from a merged roll-up and have its name.
+const (
+	rollupDir = "r1h"
+	linksDir  = "links"
+)
 
 // rollupStep is the bucket of stored roll-ups. It is the unit of sealing.
 const rollupStep = time.Hour
 
-// isRollup reports whether the file is a roll-up.
+// isRollup reports whether the file is a roll-up, or the links of one.
 func (f *file) isRollup() bool { return isRollup(f.Name) }
 
-func isRollup(name string) bool { return strings.HasPrefix(name, rollupDir+"/") }
+func isRollup(name string) bool { return strings.HasPrefix(name, rollupDir+"/") || isLinks(name) }
+
+func isLinks(name string) bool { return strings.HasPrefix(name, linksDir+"/") }
+
+// belowKind is a name without the folder of its kind.
+func belowKind(name string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(name, rollupDir+"/"), linksDir+"/")
+}
+
+// linksOf is the name of a roll-up's links, rollupOf that of the roll-up.
+func linksOf(name string) string   { return linksDir + "/" + belowKind(name) }
+func rollupOf(links string) string { return rollupDir + "/" + belowKind(links) }
+
+// root is the folder that a file's name is below of.
+func (s *Store) root(name string) string {
+	switch {
+	case isLinks(name):
+		return filepath.Join(s.cfg.Dir, linksDir, "v1")
+	case isRollup(name):
+		return s.rollups
+	}
+	return s.table
+}
 
 // path is where a file of that name is.
-func (s *Store) path(name string) string {
-	if rest, ok := strings.CutPrefix(name, rollupDir+"/"); ok {
-		return filepath.Join(s.rollups, rest)
-	}
-	return filepath.Join(s.table, name)
-}
+func (s *Store) path(name string) string { return filepath.Join(s.root(name), belowKind(name)) }
 
 // rollupWriter writes a roll-up file.
 type rollupWriter struct {
@@ -39,9 +61,9 @@ type rollupWriter struct {
 	foot footer
 }
 
-func newRollupWriter(out io.Writer) *rollupWriter {
+func newRollupWriter(out io.Writer, groupRows int) *rollupWriter {
 	sorted, level := []string{"segment", "src", "dst", "bucket"}, zstd.SpeedBetterCompression
-	w := newRowWriter[rollup](&level, rollGroupRows, pageRows, sorted, slices.Concat(sorted, prunedSorted))
+	w := newRowWriter[rollup](&level, groupRows, pageRows, sorted, slices.Concat(sorted, prunedSorted))
 	w.reset(out)
 	return &rollupWriter{w: w, foot: footer{Schema: schemaVersion, Level: 1, Sealed: true, Columns: len(storedRollup)}}
 }
@@ -54,6 +76,9 @@ func (w *rollupWriter) add(r *rollup) error {
 	}
 	f.MinMS, f.MaxMS, f.StartMS = min(f.MinMS, r.LastSeen), max(f.MaxMS, r.LastSeen), min(f.StartMS, r.FirstSeen)
 	f.Rows++
+	if kind := int(flow.Segment(r.Segment).Kind()); len(f.Kinds) == 0 || f.Kinds[len(f.Kinds)-1] != kind { // they ascend
+		f.Kinds = append(f.Kinds, kind)
+	}
 	if w.buf = append(w.buf, *r); len(w.buf) < 256 {
 		return nil
 	}
@@ -83,7 +108,7 @@ func (s *Store) createRollup(hour int64, known map[uint64]*knowledge, replaces [
 	var w *rollupWriter
 	var of []string
 	name, size, err := s.create(func(out io.Writer) error {
-		w = newRollupWriter(out)
+		w = newRollupWriter(out, rollGroupRows)
 		b := newRollupBuilder(rollupStep.Milliseconds(), known, w.add)
 		from, err := fill(b)
 		if err != nil {
@@ -106,8 +131,15 @@ func (s *Store) createRollup(hour int64, known map[uint64]*knowledge, replaces [
 	if err != nil {
 		return nil, err
 	}
+	f := w.describe(name, size)
+	f.MaxMS = max(f.MaxMS, hour)
+	return []file{f}, nil
+}
+
+// describe says what the manifest should know of the file just finished.
+func (w *rollupWriter) describe(name string, bytes int64) file {
 	f := w.foot
-	return []file{{Name: name, Rows: f.Rows, Bytes: size, MinMS: f.MinMS, MaxMS: max(f.MaxMS, hour), StartMS: f.StartMS, Level: 1, Sealed: true, Columns: f.Columns, Schema: schemaVersion, Of: of}}, nil
+	return file{Name: name, Rows: f.Rows, Bytes: bytes, MinMS: f.MinMS, MaxMS: f.MaxMS, StartMS: f.StartMS, Level: 1, Sealed: true, Columns: f.Columns, Schema: schemaVersion, Of: f.Of, Span: f.Span, Kinds: f.Kinds}
 }
 
 // eachRow calls each with the rows of sorted files, in order.
@@ -139,17 +171,21 @@ var rollupNeeds = []string{
 	"min_len", "max_len", "fragments", "rtt_us", "retransmits", "zero_windows",
 }
 
-// verifyRollup reads a whole roll-up.
-func verifyRollup(f *os.File, each func(*rollup) error) error {
-	pf, _, err := openParquet(f)
+// eachRollup calls each with the rows of a roll-up, in order; the row is used again.
+func eachRollup(f *os.File, each func(*rollup) error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("damaged: %v", p)
+		}
+	}()
+	s, err := newScanner[rollup](f)
 	if err != nil {
 		return err
 	}
-	r := parquet.NewGenericReader[rollup](pf)
-	defer r.Close()
-	buf := make([]rollup, 256)
+	defer s.close()
+	buf := make([]rollup, cursorRows)
 	for {
-		n, err := r.Read(buf)
+		n, err := s.read(buf)
 		for i := range n {
 			if err := each(&buf[i]); err != nil {
 				return err

@@ -127,8 +127,8 @@ func TestRollupsOfSealedHours(t *testing.T) {
 					t.Errorf("%s, %v: no rows", when, r)
 				}
 			}
-			if n := len(s.man.rolls); n != rolls {
-				t.Errorf("%s: %d roll-ups, want %d", when, n, rolls)
+			if n := rolledHours(s); n != rolls {
+				t.Errorf("%s: %d hours are rolled up, want %d", when, n, rolls)
 			}
 		}
 		late := recs[1000:]

@@ -2,17 +2,30 @@ package segment
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
+
+	"crosstap/internal/collect/store"
+	"crosstap/internal/flow"
 )
 
 // rolled says which of a view's files give its roll-ups. Late rows that are not rolled up yet may change which rows of their hour are
 // canonical, so that hour is worked out from its rows.
 type rolled struct {
-	sums  []file // roll-ups whose rows are stored too
-	only  []file // roll-ups whose rows have expired
-	edges []file // segment files that sums add up: for the part of an hour
-	rows  []file // segment files of hours that are not wholly rolled up
+	sums   []file // roll-ups whose rows are stored too
+	only   []file // roll-ups whose rows have expired
+	merged []mergedHours
+	edges  []file // segment files that sums add up: for the part of an hour
+	rows   []file // segment files of hours that are not wholly rolled up
+}
+
+// mergedHours is a merged roll-up with what each of its hours is: of rows that are stored too, or that have expired.
+type mergedHours struct {
+	file       file
+	sums, only []int64
+	links      *file // nil for none
 }
 
 func (s *Store) rolledLocked(v *view) (r rolled) {
@@ -31,6 +44,9 @@ func (s *Store) rolledLocked(v *view) (r rolled) {
 	}
 	for _, f := range v.rolls {
 		switch {
+		case isLinks(f.Name):
+		case f.Span > 0:
+			r.merged = append(r.merged, s.mergedLocked(f, open))
 		case !s.man.anyLive(f.Of):
 			r.only = append(r.only, f)
 		case !open[f.hour()]:
@@ -40,32 +56,95 @@ func (s *Store) rolledLocked(v *view) (r rolled) {
 	return r
 }
 
+func (s *Store) mergedLocked(f file, open map[int64]bool) mergedHours {
+	m := mergedHours{file: f}
+	for _, h := range f.hours() {
+		switch {
+		case !s.man.anyLive(f.byHour[h]):
+			m.only = append(m.only, h)
+		case !open[h]:
+			m.sums = append(m.sums, h)
+		}
+	}
+	if links, there := s.man.rolls[linksOf(f.Name)]; there && len(f.Except) == 0 {
+		m.links = &links
+	}
+	return m
+}
+
+// in gives the hours of which a range takes the sums: it has them whole, or their rows have expired. all says that these are all rows of the file.
+func (m *mergedHours) in(from, to, first, last int64) (hours []int64, all bool) {
+	for _, h := range m.sums {
+		if h >= first && h < last {
+			hours = append(hours, h)
+		}
+	}
+	for _, h := range m.only {
+		if h >= from && h < to {
+			hours = append(hours, h)
+		}
+	}
+	return hours, len(hours) == len(m.file.byHour) && len(m.file.Except) == 0
+}
+
 // Rollup implements store.View. Of hours whose rows have expired each bucket counts whole when it begins in the range.
 func (v *view) Rollup(step time.Duration, fromNS, toNS int64) string {
 	from, to := ceilMS(fromNS), ceilMS(toNS)
 	if step != rollupStep {
 		return rollupRows(v.Table(), endsIn(from, to), step)
 	}
+	return v.RollupPart(store.Part{FromNS: fromNS, ToNS: toNS})
+}
+
+// RollupPart implements store.PartView. Links are taken where they are of the same hours as a merged roll-up that the range has whole.
+func (v *view) RollupPart(p store.Part) string {
+	from, to := ceilMS(p.FromNS), ceilMS(p.ToNS)
 	first, last := -hourOf(-from), hourOf(to) // the whole hours of the range
 	if first > last {
 		first, last = to, to
 	}
 	var parts []string
+	take := func(files []file, where string) {
+		if len(files) > 0 {
+			parts = append(parts, "SELECT "+rollupProjection+" FROM "+v.s.tableOf(files, storedRollup)+" WHERE "+where+ofPart(files, p))
+		}
+	}
 	add := func(files []file, from, to int64) {
-		if len(files) > 0 && from < to {
-			parts = append(parts, fmt.Sprintf("SELECT %s FROM %s WHERE bucket >= make_timestamp_ms(%d) AND bucket < make_timestamp_ms(%d)",
-				rollupProjection, v.s.tableOf(files, storedRollup), from, to))
+		if from < to {
+			take(files, fmt.Sprintf("bucket >= make_timestamp_ms(%d) AND bucket < make_timestamp_ms(%d)", from, to))
 		}
 	}
 	add(v.rolled.sums, first, last)
 	add(v.rolled.only, from, to)
+	var whole []file
+	for i := range v.rolled.merged {
+		m := &v.rolled.merged[i]
+		switch hours, all := m.in(from, to, first, last); {
+		case all && p.Links && m.links != nil:
+			whole = append(whole, *m.links)
+		case all:
+			whole = append(whole, m.file)
+		case len(hours) > 0:
+			take([]file{m.file}, "bucket IN ("+timestamps(hours)+")")
+		}
+	}
+	take(whole, "true")
 	if rows := v.unrolled(from, to, first, last); rows != "" {
-		parts = append(parts, "SELECT * FROM "+rollupRows(rows, "true", step))
+		parts = append(parts, "SELECT * FROM "+partOf(rows, p))
 	}
 	if len(parts) == 0 {
 		return emptyTable(rollupColumns)
 	}
 	return "(" + strings.Join(parts, "\nUNION ALL ") + ")"
+}
+
+// timestamps is a list of times in SQL.
+func timestamps(ms []int64) string {
+	all := make([]string, len(ms))
+	for i, t := range ms {
+		all[i] = fmt.Sprintf("make_timestamp_ms(%d)", t)
+	}
+	return strings.Join(all, ", ")
 }
 
 // unrolled is a table expression for the rows of the range that roll-ups do not give, "" for none.
@@ -89,6 +168,52 @@ func (v *view) unrolled(from, to, first, last int64) string {
 		return ""
 	}
 	return "(" + strings.Join(parts, " UNION ALL ") + ")"
+}
+
+// ofPart is a condition for the segments of a part. Row groups are left out by single values only, so that numbers are spelled out in the kinds that the
+// files have.
+func ofPart(files []file, p store.Part) string {
+	if p.Segments == "" {
+		return ""
+	}
+	kinds := map[int]bool{}
+	for _, f := range files {
+		if f.Kinds == nil && f.Rows > 0 || len(p.Numbers) == 0 {
+			return " AND (" + p.Segments + ")"
+		}
+		for _, k := range f.Kinds {
+			kinds[k] = true
+		}
+	}
+	in := []string{"0"} // the list is never empty
+	for _, k := range slices.Sorted(maps.Keys(kinds)) {
+		for _, n := range p.Numbers {
+			in = append(in, fmt.Sprintf("%d", uint64(flow.NewSegment(flow.SegmentKind(k), uint32(n)))))
+		}
+	}
+	return " AND segment IN (" + strings.Join(in, ", ") + ")"
+}
+
+// partOf adds up the part of rows that matters.
+func partOf(rows string, p store.Part) string {
+	switch {
+	case p.Count:
+		return store.CountRows(rows)
+	case p.Bare:
+		return store.BareRows(rows)
+	case p.Segments != "":
+		return store.RollupFewRows(ofSegments(rows, p.Segments), "true", rollupStep)
+	case p.Links:
+		return store.LinkRows(rows)
+	}
+	return rollupRows(rows, "true", rollupStep)
+}
+
+// ofSegments gives those of the rows that matter for the roll-up of some segments: theirs, those that may turn out to be theirs, and all of a flow
+// that has rows in several segments, since what is known of it may be of any.
+func ofSegments(rows, cond string) string {
+	return fmt.Sprintf(`(SELECT * FROM %[1]s WHERE segment = 0 OR (%[2]s) UNION ALL
+  SELECT * FROM %[1]s WHERE segment <> 0 AND NOT (%[2]s) AND flow_id IN (SELECT flow_id FROM %[1]s WHERE flow_id <> 0 AND segment <> 0 GROUP BY flow_id HAVING min(segment) <> max(segment)))`, rows, cond)
 }
 
 func endsIn(from, to int64) string {

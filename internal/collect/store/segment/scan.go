@@ -12,15 +12,15 @@ import (
 	"github.com/parquet-go/parquet-go"
 )
 
-// scanner reads a segment file column by column into rows: several times faster than the library's way
+// scanner reads a file column by column into rows of one of our structs: several times faster than the library's way
 // through one value at a time. A damaged file gives an error or panics; callers turn that into an error.
-type scanner struct {
-	pf     *parquet.File
-	fields []rowField
-	group  int   // next row group
-	left   int64 // rows left in the current one
-	cols   []columnScan
-	old    bool // of schema 1: what is stored as a difference now stands there itself
+type scanner[T any] struct {
+	pf      *parquet.File
+	fields  []rowField
+	group   int   // next row group
+	left    int64 // rows left in the current one
+	cols    []columnScan
+	convert func([]T) // of schema 1: what is stored as a difference now stands there itself; nil for none
 }
 
 // oldNames are the columns of schema 1 that are read into fields of other names, and what converting them needs.
@@ -61,16 +61,19 @@ type columnScan struct {
 }
 
 // newScanner reads the columns named, all without names. The others stay zero.
-func newScanner(f *os.File, names ...string) (*scanner, error) {
+func newScanner[T any](f *os.File, names ...string) (*scanner[T], error) {
 	pf, _, err := openParquet(f)
 	if err != nil {
 		return nil, err
 	}
-	s := &scanner{pf: pf}
-	t := reflect.TypeFor[row]()
+	s := &scanner[T]{pf: pf}
+	t := reflect.TypeFor[T]()
 	columns := pf.Root().Columns()
-	s.old = slices.ContainsFunc(columns, func(c *parquet.Column) bool { return c.Name() == "flow_id" })
-	if s.old && len(names) > 0 {
+	old := slices.ContainsFunc(columns, func(c *parquet.Column) bool { return c.Name() == "flow_id" })
+	if old {
+		s.convert, _ = any(convert).(func([]T))
+	}
+	if old && len(names) > 0 {
 		names = slices.Concat(names, oldNeeds)
 	}
 	for i := range t.NumField() {
@@ -78,8 +81,8 @@ func newScanner(f *os.File, names ...string) (*scanner, error) {
 		if len(names) > 0 && !slices.Contains(names, name) {
 			continue
 		}
-		if old := oldNames[name]; s.old && old != "" {
-			name = old
+		if was := oldNames[name]; old && was != "" {
+			name = was
 		}
 		at := slices.IndexFunc(columns, func(c *parquet.Column) bool { return c.Name() == name })
 		if at < 0 {
@@ -91,7 +94,7 @@ func newScanner(f *os.File, names ...string) (*scanner, error) {
 }
 
 // read fills rows from the start of buf and returns how many; io.EOF at the end.
-func (s *scanner) read(buf []row) (int, error) {
+func (s *scanner[T]) read(buf []T) (int, error) {
 	for s.left == 0 {
 		if s.group == len(s.pf.RowGroups()) {
 			return 0, io.EOF
@@ -107,19 +110,20 @@ func (s *scanner) read(buf []row) (int, error) {
 	}
 	n := int(min(int64(len(buf)), s.left))
 	for i := range s.cols {
-		if err := s.cols[i].fill(buf[:n]); err != nil {
-			return 0, fmt.Errorf("column %s: %w", s.cols[i].name, err)
+		c := &s.cols[i]
+		if err := c.fill(places{unsafe.Add(unsafe.Pointer(unsafe.SliceData(buf)), c.offset), unsafe.Sizeof(buf[0]), n}); err != nil {
+			return 0, fmt.Errorf("column %s: %w", c.name, err)
 		}
 	}
-	if s.old {
-		convert(buf[:n])
+	if s.convert != nil {
+		s.convert(buf[:n])
 	}
 	s.left -= int64(n)
 	return n, nil
 }
 
 // close lets go of the pages of the current row group.
-func (s *scanner) close() {
+func (s *scanner[T]) close() {
 	for i := range s.cols {
 		parquet.Release(s.cols[i].page)
 		s.cols[i].pages.Close()
@@ -127,19 +131,37 @@ func (s *scanner) close() {
 	s.cols = s.cols[:0]
 }
 
+// places are the same field of some rows, a struct's size apart.
+type places struct {
+	first  unsafe.Pointer
+	stride uintptr
+	n      int
+}
+
+// from leaves the first ones out.
+func (p places) from(i int) places {
+	return places{unsafe.Add(p.first, uintptr(i)*p.stride), p.stride, p.n - i}
+}
+
+// at is one of them.
+func at[V any](p places, i int) *V { return (*V)(unsafe.Add(p.first, uintptr(i)*p.stride)) }
+
 // fill sets the column in all rows.
-func (c *columnScan) fill(rows []row) error {
-	for len(rows) > 0 {
+func (c *columnScan) fill(to places) error {
+	for to.n > 0 {
 		if c.at == c.n {
 			if err := c.nextPage(); err != nil {
 				return err
 			}
 			continue
 		}
-		n := min(len(rows), c.n-c.at)
-		c.copy(rows[:n])
+		n := min(to.n, c.n-c.at)
+		c.copy(places{to.first, to.stride, n})
 		c.at += n
-		rows = rows[n:]
+		if to.n == n {
+			return nil // what is behind the last row is not ours to point at
+		}
+		to = to.from(n)
 	}
 	return nil
 }
@@ -176,6 +198,9 @@ func (c *columnScan) take(p parquet.Page) {
 	switch c.kind {
 	case reflect.Uint64, reflect.Int64:
 		c.u64 = data.Uint64()
+	case reflect.Float64:
+		floats := data.Double()
+		c.u64 = unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(floats))), len(floats))
 	case reflect.Uint8, reflect.Uint16, reflect.Uint32:
 		c.u32 = data.Uint32()
 	case reflect.Array:
@@ -192,27 +217,27 @@ func (c *columnScan) take(p parquet.Page) {
 }
 
 // copy sets the column in rows from the current place of the page.
-func (c *columnScan) copy(rows []row) {
+func (c *columnScan) copy(to places) {
 	switch c.kind {
-	case reflect.Uint64, reflect.Int64:
-		spreadOut(rows, c.offset, c.u64, c.index, c.at)
+	case reflect.Uint64, reflect.Int64, reflect.Float64:
+		spreadOut(to, c.u64, c.index, c.at)
 	case reflect.Uint32:
-		spreadOut(rows, c.offset, c.u32, c.index, c.at)
+		spreadOut(to, c.u32, c.index, c.at)
 	case reflect.Uint16:
-		for i := range rows {
-			*at[uint16](&rows[i], c.offset) = uint16(c.u32[c.number(i)])
+		for i := range to.n {
+			*at[uint16](to, i) = uint16(c.u32[c.number(i)])
 		}
 	case reflect.Uint8:
-		for i := range rows {
-			*at[uint8](&rows[i], c.offset) = uint8(c.u32[c.number(i)])
+		for i := range to.n {
+			*at[uint8](to, i) = uint8(c.u32[c.number(i)])
 		}
 	case reflect.Array:
-		for i := range rows {
+		for i := range to.n {
 			n := 16 * c.number(i)
-			*at[[16]byte](&rows[i], c.offset) = [16]byte(c.fixed[n : n+16])
+			*at[[16]byte](to, i) = [16]byte(c.fixed[n : n+16])
 		}
 	case reflect.String:
-		spreadOut(rows, c.offset, c.text, c.index, c.at)
+		spreadOut(to, c.text, c.index, c.at)
 	}
 }
 
@@ -224,18 +249,15 @@ func (c *columnScan) number(i int) int {
 	return c.at + i
 }
 
-// at is the field of a row at an offset that reflect gave.
-func at[T any](r *row, offset uintptr) *T { return (*T)(unsafe.Add(unsafe.Pointer(r), offset)) }
-
 // spreadOut copies values into a field of the same size.
-func spreadOut[T any](rows []row, offset uintptr, values []T, index []int32, from int) {
+func spreadOut[V any](to places, values []V, index []int32, from int) {
 	if index == nil {
-		for i, v := range values[from : from+len(rows)] {
-			*at[T](&rows[i], offset) = v
+		for i, v := range values[from : from+to.n] {
+			*at[V](to, i) = v
 		}
 		return
 	}
-	for i, n := range index[from : from+len(rows)] {
-		*at[T](&rows[i], offset) = values[n]
+	for i, n := range index[from : from+to.n] {
+		*at[V](to, i) = values[n]
 	}
 }

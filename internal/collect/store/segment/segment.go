@@ -11,7 +11,8 @@
 //	DIR/MANIFEST                  list of live files, a log
 //	DIR/GAPS                      notes about missing records, JSON lines
 //	DIR/flows/v1/YYYYMMDD/HH/     segment files, by the hour of their newest t_end (UTC)
-//	DIR/r1h/v1/YYYYMMDD/HH/       roll-ups of sealed hours
+//	DIR/r1h/v1/YYYYMMDD/HH/       roll-ups of sealed hours, merged for six hours and for days
+//	DIR/links/v1/YYYYMMDD/HH/     what merged roll-ups add up to without hours
 //	DIR/aside/                    files found damaged
 package segment
 
@@ -330,9 +331,12 @@ func (s *Store) Stats() store.Stats {
 	defer s.mu.Unlock()
 	st := store.Stats{Book: s.book.Read(), PendingRows: s.pending, SetAside: s.setAside, Files: len(s.man.live), FreeBytes: free}
 	for _, f := range s.man.rolls {
-		st.RollupRows += uint64(f.Rows)
+		if !isLinks(f.Name) {
+			st.RollupRows += uint64(f.Rows)
+		}
 		st.RollupBytes += uint64(f.Bytes)
 	}
+	st.UnmergedRollups = s.unmergedLocked()
 	for _, f := range s.man.live {
 		st.Rows += uint64(f.Rows)
 		st.Bytes += uint64(f.Bytes)

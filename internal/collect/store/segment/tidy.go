@@ -63,7 +63,13 @@ func (s *Store) Tidy() error {
 			return err
 		}
 	}
-	return nil
+	err := s.mergeRollups()
+	var bad *damagedError
+	if errors.As(err, &bad) {
+		s.checkFiles([]file{bad.file})
+		err = nil
+	}
+	return err
 }
 
 // Settle flushes and seals every hour that is over, without waiting for late rows.
@@ -192,7 +198,7 @@ func (s *Store) seal(hour int64, files, beside []file) error {
 		s.removeFiles(out)
 		return err
 	}
-	return s.swap(in, change{Add: slices.Concat(stay, out, roll), Del: old})
+	return s.swap(in, s.uncover(files, change{Add: slices.Concat(stay, out, roll)}))
 }
 
 // toRewrite says which files of an hour are merged into new ones; the others stay, as sealed ones.
@@ -222,10 +228,7 @@ func (s *Store) replace(in []file, level int, sealed bool, bits []bitmap) error 
 	if err != nil {
 		return err
 	}
-	s.mu.Lock()
-	old := s.man.rollsOf(in)
-	s.mu.Unlock()
-	return s.swap(in, change{Add: out, Del: old})
+	return s.swap(in, s.uncover(in, change{Add: out}))
 }
 
 // swap makes a change that also takes out the files that were merged. When that fails the new files go.
@@ -245,7 +248,7 @@ func (s *Store) swap(in []file, c change) error {
 		err = s.man.append(c)
 	}
 	if err != nil {
-		s.removeFiles(slices.DeleteFunc(c.Add, func(f file) bool { _, live := s.man.live[f.Name]; return live }))
+		s.removeFiles(slices.DeleteFunc(c.Add, func(f file) bool { return s.man.has(f.Name) }))
 		return err
 	}
 	s.doomLocked(c.Del)
@@ -270,9 +273,12 @@ func (s *Store) expire() error {
 		going[n] = true
 	}
 	for name, f := range s.man.rolls {
-		if s.cfg.KeepRollups > 0 && f.hour()+hourMS <= now.Add(-s.cfg.KeepRollups).UnixMilli() &&
+		if !isLinks(name) && s.cfg.KeepRollups > 0 && f.hour()+hourMS <= now.Add(-s.cfg.KeepRollups).UnixMilli() &&
 			!slices.ContainsFunc(f.Of, func(n string) bool { _, live := s.man.live[n]; return live && !going[n] }) {
 			c.Del = append(c.Del, name)
+			if _, there := s.man.rolls[linksOf(name)]; there {
+				c.Del = append(c.Del, linksOf(name))
+			}
 		}
 	}
 	if len(c.Del) == 0 {

@@ -1,0 +1,440 @@
+package segment
+
+import (
+	"bytes"
+	"cmp"
+	"container/heap"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"time"
+)
+
+// Roll-ups of hours are merged into one for six hours and then for the day, rows as they are: what lies together in one file is read at once instead of
+// from many. Beside a merged one lie its links. When an hour of it is sealed again, the manifest says that the hour no longer counts there.
+
+// rollSpan is a time that merged roll-ups are of.
+type rollSpan struct {
+	ms    int64
+	after time.Duration // its end they are made
+}
+
+// rollSpans are the spans, the longest first. A day is merged when the inventory no longer corrects it.
+var rollSpans = []rollSpan{{24 * hourMS, amendFor + 2*time.Hour}, {6 * hourMS, 10 * time.Minute}}
+
+const (
+	// mergedGroupRows are the rows of a row group: a segment has some ten thousand rows in a day.
+	mergedGroupRows = 1 << 14
+	// remergeAfter is how long the files of a span that was merged before must have been as they are.
+	remergeAfter = 15 * time.Minute
+)
+
+// start is where the span begins that a time is in.
+func (p rollSpan) start(ms int64) int64 { return bucketOf(ms, p.ms) }
+
+// groupByHour sets byHour.
+func (f *file) groupByHour() {
+	f.byHour = map[int64][]string{}
+	for _, n := range f.Of {
+		_, last := timesOfName(n)
+		hour := hourOf(last)
+		f.byHour[hour] = append(f.byHour[hour], n)
+	}
+}
+
+// hours are those of the rows that a roll-up adds up.
+func (f *file) hours() []int64 { return slices.Sorted(maps.Keys(f.byHour)) }
+
+// counting gives the roll-up with those of its hours only that count.
+func (f file) counting(counts func(hour int64, names []string) bool) file {
+	var of []string
+	except := slices.Clone(f.Except)
+	for _, h := range f.hours() {
+		if names := f.byHour[h]; counts(h, names) {
+			of = append(of, names...)
+		} else {
+			except = append(except, h)
+		}
+	}
+	slices.Sort(except)
+	f.Of, f.Except = of, slices.Compact(except)
+	f.groupByHour()
+	return f
+}
+
+// uncover adds to a change that the hours of segment files are no longer rolled up: their roll-ups go, merged ones lose the hours.
+func (s *Store) uncover(files []file, c change) change {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var hours []int64
+	for _, f := range files {
+		hours = append(hours, f.hour())
+	}
+	for _, name := range s.man.rollsOf(files) {
+		f := s.man.rolls[name].counting(func(h int64, _ []string) bool { return !slices.Contains(hours, h) })
+		if len(f.Of) > 0 {
+			c.Add = append(c.Add, f)
+		} else {
+			c.Del = append(c.Del, name)
+		}
+	}
+	return c
+}
+
+// mergeRollups merges what can be merged, one span unless the store is being settled: hours are to be sealed meanwhile.
+func (s *Store) mergeRollups() error {
+	if err := s.dropStaleLinks(); err != nil {
+		return err
+	}
+	for n, w := range s.mergeable() {
+		if n > 0 && !s.hasty.Load() {
+			return nil
+		}
+		if err := s.mergeSpan(w); err != nil {
+			return err
+		}
+	}
+	return s.mendLinks()
+}
+
+// mendLinks makes links again that were lost.
+func (s *Store) mendLinks() error {
+	var lack []file
+	s.mu.Lock()
+	for _, f := range sortedFiles(s.man.rolls) {
+		if _, there := s.man.rolls[linksOf(f.Name)]; !there && f.Span > 0 && len(f.Except) == 0 {
+			lack = append(lack, f)
+		}
+	}
+	s.mu.Unlock()
+	for _, f := range lack {
+		if err := s.checkFree(); err != nil {
+			return err
+		}
+		links, err := s.createLinks(f)
+		switch {
+		case errors.Is(err, errStopped) || isDiskFull(err):
+			return err
+		case err != nil:
+			return &damagedError{f, err}
+		}
+		s.mu.Lock()
+		err = s.man.append(change{Add: []file{links}})
+		s.mu.Unlock()
+		if err != nil {
+			s.removeFiles([]file{links})
+			return err
+		}
+	}
+	return nil
+}
+
+// dropStaleLinks takes out links whose roll-up is no longer there as a whole.
+func (s *Store) dropStaleLinks() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var c change
+	for name := range s.man.rolls {
+		if of, there := s.man.rolls[rollupOf(name)]; isLinks(name) && (!there || len(of.Except) > 0) {
+			c.Del = append(c.Del, name)
+		}
+	}
+	if len(c.Del) == 0 {
+		return nil
+	}
+	slices.Sort(c.Del)
+	if err := s.man.append(c); err != nil {
+		return err
+	}
+	s.doomLocked(c.Del)
+	return nil
+}
+
+// spanWork are the roll-ups of a span, to be merged.
+type spanWork struct {
+	span  rollSpan
+	start int64
+	in    []file
+}
+
+// mergeable lists the spans to merge, oldest first.
+func (s *Store) mergeable() []spanWork {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now, hasty := s.cfg.Now().UnixMilli(), s.hasty.Load()
+	open := map[int64]bool{} // hours that are not sealed and rolled up
+	for _, f := range s.man.live {
+		if !f.Sealed || s.man.sums[f.Name] == 0 {
+			open[f.hour()] = true
+		}
+	}
+	var work []spanWork
+	taken := map[string]bool{}
+	for _, span := range rollSpans {
+		by := map[int64][]file{}
+		for _, f := range sortedFiles(s.man.rolls) {
+			if !isLinks(f.Name) && !taken[f.Name] {
+				by[span.start(f.hour())] = append(by[span.start(f.hour())], f)
+			}
+		}
+		for _, start := range slices.Sorted(maps.Keys(by)) {
+			w := spanWork{span, start, by[start]}
+			if end := start + span.ms; now < end || !hasty && now < end+span.after.Milliseconds() || !s.fitsLocked(w, open) || !hasty && !s.atRest(w) {
+				continue
+			}
+			work = append(work, w)
+			for _, f := range w.in {
+				taken[f.Name] = true
+			}
+		}
+	}
+	slices.SortStableFunc(work, func(a, b spanWork) int { return cmp.Compare(a.start, b.start) })
+	return work
+}
+
+// fitsLocked reports whether the roll-ups of a span can be one: each hour is in one of them, and its rows are all stored or all expired.
+func (s *Store) fitsLocked(w spanWork, open map[int64]bool) bool {
+	for h := w.start; h < w.start+w.span.ms; h += hourMS {
+		if open[h] {
+			return false
+		}
+	}
+	seen := map[int64]bool{}
+	for _, f := range w.in {
+		if f.Schema < 2 || f.Span > w.span.ms || f.Span == 0 && f.MinMS < f.hour() { // the last: rows of other hours, from broken clocks
+			return false
+		}
+		for h, names := range f.byHour {
+			live := 0
+			for _, n := range names {
+				if _, ok := s.man.live[n]; ok {
+					live++
+				}
+			}
+			if seen[h] || live != 0 && live != len(names) || w.span.start(h) != w.start {
+				return false
+			}
+			seen[h] = true
+		}
+	}
+	return len(w.in) > 1
+}
+
+// atRest reports whether a span that was merged before is not about to change again.
+func (s *Store) atRest(w spanWork) bool {
+	if !slices.ContainsFunc(w.in, func(f file) bool { return f.Span == w.span.ms }) {
+		return true
+	}
+	return !slices.ContainsFunc(w.in, func(f file) bool {
+		st, err := os.Stat(s.path(f.Name))
+		return err != nil || time.Since(st.ModTime()) < remergeAfter
+	})
+}
+
+// mergeSpan makes one roll-up of several, with its links, and swaps it in with one change of the manifest.
+func (s *Store) mergeSpan(w spanWork) error {
+	if err := s.checkFree(); err != nil {
+		return err
+	}
+	merged, err := s.createMerged(w)
+	if err != nil {
+		return err
+	}
+	out := []file{merged}
+	links, err := s.createLinks(merged)
+	if err != nil {
+		s.removeFiles(out)
+		return err
+	}
+	out = append(out, links)
+	c := change{Add: out}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range w.in {
+		c.Del = append(c.Del, f.Name)
+		if _, there := s.man.rolls[linksOf(f.Name)]; there {
+			c.Del = append(c.Del, linksOf(f.Name))
+		}
+		if !s.man.has(f.Name) {
+			err = errors.New("a roll-up was set aside during a merge")
+		}
+	}
+	if err == nil {
+		err = s.man.append(c)
+	}
+	if err != nil {
+		s.removeFiles(out)
+		return err
+	}
+	s.doomLocked(c.Del)
+	s.cfg.Log.Info("roll-ups were merged", "from", time.UnixMilli(w.start).UTC(), "hours", len(merged.byHour), "files", len(w.in), "rows", merged.Rows)
+	return nil
+}
+
+// createMerged writes the rows of a span's roll-ups as one file.
+func (s *Store) createMerged(w spanWork) (file, error) {
+	var out *rollupWriter
+	last := w.start
+	name, size, err := s.create(func(to io.Writer) error {
+		out = newRollupWriter(to, mergedGroupRows)
+		out.foot.Span = w.span.ms
+		for _, f := range w.in {
+			out.foot.Of, out.foot.Replaces = append(out.foot.Of, f.Of...), append(out.foot.Replaces, f.Name)
+			last = max(last, slices.Max(f.hours()))
+		}
+		if err := s.mergeRolls(w.in, out); err != nil {
+			return err
+		}
+		if out.foot.Rows == 0 {
+			out.foot.MinMS, out.foot.StartMS = w.start, w.start
+		}
+		out.foot.MaxMS = max(out.foot.MaxMS, last)
+		return out.finish()
+	}, func(id string) string {
+		return rollupDir + "/" + fileName(1, out.foot.MinMS, out.foot.MaxMS, id)
+	})
+	if err != nil {
+		return file{}, err
+	}
+	f := out.describe(name, size)
+	f.groupByHour()
+	return f, nil
+}
+
+// rollCursor reads one roll-up row by row.
+type rollCursor struct {
+	f    *os.File
+	r    *scanner[rollup]
+	buf  []rollup
+	i, n int
+	of   *file
+}
+
+func (s *Store) openRollCursor(f *file) (*rollCursor, error) {
+	in, err := os.Open(s.path(f.Name))
+	if err != nil {
+		return nil, err
+	}
+	r, err := newScanner[rollup](in)
+	if err != nil {
+		in.Close()
+		return nil, err
+	}
+	return &rollCursor{f: in, r: r, buf: make([]rollup, cursorRows), of: f}, nil
+}
+
+// next moves to the following row that counts; false at the end.
+func (c *rollCursor) next() (ok bool, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			ok, err = false, fmt.Errorf("damaged: %v", p)
+		}
+	}()
+	for {
+		c.i++
+		if c.i >= c.n {
+			if c.n, err = c.r.read(c.buf); err != nil && err != io.EOF {
+				return false, err
+			}
+			if c.i = 0; c.n == 0 {
+				return false, nil
+			}
+		}
+		if !slices.Contains(c.of.Except, c.buf[c.i].Bucket) {
+			return true, nil
+		}
+	}
+}
+
+func (c *rollCursor) row() *rollup { return &c.buf[c.i] }
+
+func (c *rollCursor) close() {
+	c.r.close()
+	c.f.Close()
+}
+
+// rollCursors is a heap by current row.
+type rollCursors []*rollCursor
+
+func (h rollCursors) Len() int           { return len(h) }
+func (h rollCursors) Less(i, j int) bool { return compareRollups(h[i].row(), h[j].row()) < 0 }
+func (h rollCursors) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *rollCursors) Push(x any)        { *h = append(*h, x.(*rollCursor)) }
+func (h *rollCursors) Pop() any {
+	old := *h
+	c := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return c
+}
+
+// compareRollups is the order of a roll-up's file between hours.
+func compareRollups(a, b *rollup) int {
+	if c := cmp.Compare(a.Segment, b.Segment); c != 0 {
+		return c
+	}
+	if c := bytes.Compare(a.Src[:], b.Src[:]); c != 0 {
+		return c
+	}
+	if c := bytes.Compare(a.Dst[:], b.Dst[:]); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.Bucket, b.Bucket)
+}
+
+// mergeRolls writes the rows of sorted roll-ups in order.
+func (s *Store) mergeRolls(in []file, out *rollupWriter) error {
+	var h rollCursors
+	var all []*rollCursor
+	defer func() {
+		for _, c := range all {
+			c.close()
+		}
+	}()
+	for i := range in {
+		c, err := s.openRollCursor(&in[i])
+		if err != nil {
+			return &damagedError{in[i], err}
+		}
+		all = append(all, c)
+		ok, err := c.next()
+		if err != nil {
+			return &damagedError{in[i], err}
+		}
+		if ok {
+			h = append(h, c)
+		}
+	}
+	heap.Init(&h)
+	for n := 0; len(h) > 0; n++ {
+		if n%4096 == 0 && s.stopped() {
+			return errStopped
+		}
+		c := h[0]
+		if err := out.add(c.row()); err != nil {
+			return err
+		}
+		ok, err := c.next()
+		switch {
+		case err != nil:
+			return &damagedError{*c.of, err}
+		case ok:
+			heap.Fix(&h, 0)
+		default:
+			heap.Pop(&h)
+		}
+	}
+	return nil
+}
+
+// unmergedLocked counts the roll-ups of hours that are not in a merged one.
+func (s *Store) unmergedLocked() (n int) {
+	for _, f := range s.man.rolls {
+		if !isLinks(f.Name) && f.Span == 0 {
+			n++
+		}
+	}
+	return n
+}
