@@ -131,22 +131,21 @@ func (s *snapshot) snapshot() *platform.Snapshot {
 	if s.Lost != "" {
 		out.Lost = errors.New(s.Lost)
 	}
-	if s.Hosts != nil {
-		out.Hosts = s.Hosts
-	}
-	if s.Switches != nil {
-		out.Switches = s.Switches
-	}
-	if s.VMs != nil {
-		out.VMs = s.VMs
-	}
-	if s.Ports != nil {
-		out.Ports = s.Ports
-	}
-	if s.Objects != nil {
-		out.Objects = s.Objects
-	}
+	put(out.Hosts, s.Hosts)
+	put(out.Switches, s.Switches)
+	put(out.VMs, s.VMs)
+	put(out.Ports, s.Ports)
+	put(out.Objects, s.Objects)
 	return out
+}
+
+// put copies the records that are there.
+func put[T any](to, from map[string]*T) {
+	for id, record := range from {
+		if record != nil {
+			to[id] = record
+		}
+	}
 }
 
 type stepsIn struct {
