@@ -41,8 +41,9 @@ type Flows struct {
 	cache   map[flowKey]*flowState
 	last    counts
 	lastGov counts
-	rate    int      // one conversation in so many, for the budget, in the records that are made now
-	asked   chan int // the rate of those that follow
+	rate    int               // one conversation in so many, for the budget, in the records that are made now
+	asked   chan int          // the rate of those that follow
+	were    map[uint32]uint32 // last interface indexes of points
 	evicted atomic.Uint64
 	packets atomic.Uint64
 	octets  atomic.Uint64
@@ -68,7 +69,7 @@ func NewFlows(c FlowsConfig) (*Flows, error) {
 	case c.RingBytes < minRing || c.RingBytes > maxRing:
 		return nil, fmt.Errorf("kernel: ring of %d bytes: want %d to %d", c.RingBytes, minRing, maxRing)
 	}
-	f := &Flows{conf: c, keep: flowsKeep, tunnels: c.Tunnels, book: newBook(), records: ledger.New("kernel_flows", ledger.Records), cache: map[flowKey]*flowState{}, asked: make(chan int, 1)}
+	f := &Flows{conf: c, keep: flowsKeep, tunnels: c.Tunnels, book: newBook(), records: ledger.New("kernel_flows", ledger.Records), cache: map[flowKey]*flowState{}, asked: make(chan int, 1), were: map[uint32]uint32{}}
 	f.feed = feed{book: f.book, size: c.RingBytes, entry: entryHead + flowsKeep}
 	err := f.init(c.Config, "xt_flows", func(c *code, k *hook) { counter{f, k, c}.assemble() })
 	if err != nil {
@@ -323,10 +324,21 @@ func (f *Flows) emit(k *flowKey, s *flowState, why flow.EndReason, offset int64)
 		r.Marks |= flow.MarkSampled
 	}
 	if f.conf.Point != nil {
-		p := f.conf.Point(binary.NativeEndian.Uint32(k.tail()[keyPoint:]))
+		p := f.point(binary.NativeEndian.Uint32(k.tail()[keyPoint:]))
 		p.put(r)
 	}
 	s.packets, s.octets, s.l2Octets = 0, 0, 0
+}
+
+// point describes a point. What was counted before its interface went away, or was let go of, came in by that.
+func (f *Flows) point(n uint32) Point {
+	p := f.conf.Point(n)
+	if p.IfIndex == 0 {
+		p.IfIndex = f.were[n]
+	} else {
+		f.were[n] = p.IfIndex
+	}
+	return p
 }
 
 // recordsPerSlice is how many records travel together.

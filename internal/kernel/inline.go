@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -72,7 +73,7 @@ type Inline struct {
 	sides [2]side
 	stats *pairStats
 	beat  *lease
-	keep  *keeperPipe
+	keep  atomic.Pointer[keeperPipe]
 
 	mu    sync.Mutex
 	base  pairReading // when the pair was taken over
@@ -84,6 +85,9 @@ type Inline struct {
 	raise time.Time // when that side was let go
 	final bool      // another pair of this process counts from here on
 	up    [2]bool
+
+	portBefore uint64 // refused by interfaces that are no more
+	trouble    string // why the interfaces are not joined, of Run alone
 }
 
 // side is one interface of a pair.
@@ -218,13 +222,22 @@ func (x *Inline) join(before [2]inherited) (err error) {
 	x.tellInherited(before)
 	x.up = [2]bool{true, true}
 	x.raise = time.Now()
-	if len(x.cfg.Keeper) > 0 {
-		if x.keep, err = startKeeper(x); err != nil {
-			x.log.Warn("no keeper: should this process be killed, links that are held down stay so", "error", err)
-		}
-	}
+	x.startKeeper()
 	x.log.Info("inline pair joined", "a", x.cfg.A, "b", x.cfg.B, "fail", x.fail(), "lease", x.cfg.Lease)
 	return nil
+}
+
+// startKeeper starts the keeper, when there is to be one.
+func (x *Inline) startKeeper() {
+	x.keep.Store(nil)
+	if len(x.cfg.Keeper) == 0 {
+		return
+	}
+	k, err := startKeeper(x)
+	x.keep.Store(k)
+	if err != nil {
+		x.log.Warn("no keeper: should this process be killed, links that are held down stay so", "error", err)
+	}
 }
 
 func (x *Inline) fail() string {
@@ -270,7 +283,7 @@ func (x *Inline) beats(ctx context.Context) {
 		if err := x.beat.renew(); err != nil {
 			x.log.Error("inline: lease not renewed", "error", err)
 		}
-		x.keep.tell("beat")
+		x.keep.Load().tell("beat")
 	})
 }
 
@@ -293,8 +306,8 @@ func (x *Inline) Close() {
 		}
 		return nil
 	})
-	x.keep.tell("quit")
-	x.keep.wait()
+	x.keep.Load().tell("quit")
+	x.keep.Load().wait()
 	x.release()
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"crosstap/internal/frame"
 	"crosstap/internal/netns"
 )
 
@@ -36,9 +37,86 @@ func (x *Inline) follow(ctx context.Context) {
 			}
 		case <-tick.C:
 			x.account()
+			x.rejoin()
 		}
 		x.look()
 	}
+}
+
+// missing returns the sides whose interfaces are gone.
+func (x *Inline) missing() (gone []int) {
+	for i := range x.sides {
+		if l, err := x.h.LinkByIndex(x.sides[i].index); err != nil || l.Attrs().Name != x.sides[i].name {
+			gone = append(gone, i)
+		}
+	}
+	return gone
+}
+
+// rejoin joins the interfaces again when one that was gone is back, as after a VM's restart.
+func (x *Inline) rejoin() {
+	gone := x.missing()
+	if len(gone) == 0 {
+		return
+	}
+	err := netns.Do(x.cfg.NetNS, func() error {
+		links, err := checkPair(x.h, x.cfg.A, x.cfg.B)
+		if err != nil {
+			return err
+		}
+		return x.again(links, gone)
+	})
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text == x.trouble {
+		return
+	}
+	if x.trouble = text; text != "" {
+		x.log.Warn("inline: interface is gone: nothing passes until both are there", "a", x.cfg.A, "b", x.cfg.B, "reason", text)
+		return
+	}
+	x.log.Info("inline: interface is back: joined again", "a", x.cfg.A, "b", x.cfg.B)
+}
+
+// again attaches the programs to interfaces of which some are new. The counters go on.
+func (x *Inline) again(links [2]netlink.Link, gone []int) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, i := range gone {
+		s := &x.sides[i]
+		x.portBefore += x.now.side[i].refused - min(x.base.side[i].refused, x.now.side[i].refused)
+		s.promisc, s.lro, s.at = false, false, [2]*pairFilter{}
+	}
+	if err := x.prepare(links, x.notes()); err != nil {
+		return err
+	}
+	for _, dir := range []frame.Direction{frame.Egress, frame.Ingress} {
+		for i := range x.sides {
+			if err := x.attach(i, dir); err != nil {
+				return fmt.Errorf("interface %s: %w", x.sides[i].name, err)
+			}
+		}
+	}
+	fresh := x.now
+	x.portDrops(&fresh)
+	for _, i := range gone {
+		x.base.side[i].refused, x.now.side[i].refused = fresh.side[i].refused, fresh.side[i].refused
+	}
+	x.held, x.raise = -1, time.Now()
+	x.keep.Load().tell("quit")
+	x.keep.Load().wait()
+	x.startKeeper()
+	return nil
+}
+
+// notes returns what was set for the interfaces that are still there.
+func (x *Inline) notes() (all [2]inherited) {
+	for i := range x.sides {
+		all[i].note = pairNote{promisc: x.sides[i].promisc, lro: x.sides[i].lro}
+	}
+	return all
 }
 
 // look has the links follow each other: while one has no signal the other one is held down, so that whoever is there notices.
@@ -84,7 +162,7 @@ func (x *Inline) inOffice() bool {
 // hold notes which side is held down. The caller holds mu.
 func (x *Inline) hold(side int) {
 	x.held = side
-	x.keep.tell(fmt.Sprintf("held %d", side))
+	x.keep.Load().tell(fmt.Sprintf("held %d", side))
 }
 
 // notice notes the signals. The caller holds mu.
@@ -178,7 +256,7 @@ func (x *Inline) count(now pairReading, last bool) {
 		a.lost = min(missing, slices.Min(x.gaps[:]))
 	}
 	a.held = missing - a.lost
-	a.port = min(a.port, passed)
+	a.port = min(a.port+x.portBefore, passed)
 	a.out = a.in - a.closed - a.lost - a.held - a.port
 	x.post(a)
 }

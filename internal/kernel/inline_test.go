@@ -210,6 +210,30 @@ func TestInlineLinks(t *testing.T) {
 	must(t, RemovePair(l.host.Path(), "i1", "i2", false))
 }
 
+// An interface that went away, as that of a VM which is started again, is joined again when it is back. The counts go on.
+func TestInlineComesBack(t *testing.T) {
+	l := newPairLab(t)
+	x, stop := l.join(InlineConfig{})
+	l.exchange(7000, 10)
+	l.host.Sh("ip link del i1")
+	await(t, "it is noticed", func() bool { return !x.State().Up[0] })
+	l.host.Sh("ip link add i1 type veth peer name eth0 netns NS; ip link set i1 addrgenmode none; ip link set i1 up", l.a)
+	l.a.Sh("ip link set eth0 addrgenmode none; ip link set eth0 up; ip addr add 10.9.0.1/24 dev eth0")
+	await(t, "both are joined", func() bool { p := l.pairs(); return len(p) == 1 && p[0].B == "i2" && p[0].Up[0] && p[0].Up[1] })
+	l.host.Up("i1", "i2")
+	l.a.Up("eth0")
+	l.b.Up("eth0")
+	l.arp4()
+	l.exchange(7000, 10)
+	if s := stop(); s.Out != 40 || s.In != 40 {
+		t.Errorf("%+v", s)
+	}
+	must(t, RemovePair(l.host.Path(), "i1", "i2", false))
+	if left := l.left(); left != nil {
+		t.Errorf("left: %v", left)
+	}
+}
+
 // What would be a loop, lose frames, or cut the host off is refused.
 func TestInlineRefuses(t *testing.T) {
 	l := newPairLab(t)
