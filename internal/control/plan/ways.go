@@ -21,47 +21,60 @@ func (b *builder) ways() {
 	if !slices.ContainsFunc(b.places, func(p place) bool { return p.ofAgent() }) {
 		return
 	}
-	hosts, inside, beside := map[string]bool{}, map[flow.MAC]*place{}, map[[2]string]*place{}
-	for i := range b.places {
-		if p := &b.places[i]; !p.ofAgent() {
-			hosts[strings.ToLower(p.hostName())] = true
-		}
-	}
+	in, by := b.agentPlaces()
+	hosts := map[string]bool{}
 	for i := range b.places {
 		p := &b.places[i]
-		if !p.ofAgent() || p.Port.Kind != platform.PortVM {
+		if p.ofAgent() {
 			continue
 		}
-		if p.Port.MAC == 0 {
-			beside[[2]string{strings.ToLower(p.hostName()), p.Port.Name}] = p
-			continue
+		hosts[strings.ToLower(p.hostName())] = true
+		if p.Port.Kind == platform.PortVM {
+			p.seenBy(in[p.Port.MAC], by[hostPort(p)])
 		}
-		if _, twice := inside[p.Port.MAC]; twice {
-			inside[p.Port.MAC] = nil // two machines of one address: which of them a port is cannot be told
-			continue
-		}
-		inside[p.Port.MAC] = p
 	}
+	b.uplinks(hosts)
+}
+
+// hostPort names a port on its host, as an agent there sees it.
+func hostPort(p *place) [2]string { return [2]string{strings.ToLower(p.hostName()), p.Port.Name} }
+
+// agentPlaces are the interfaces of agents: of machines that they are in, by address, and of machines on their hosts. An address that two
+// machines have tells neither.
+func (b *builder) agentPlaces() (inside map[flow.MAC]*place, beside map[[2]string]*place) {
+	inside, beside = map[flow.MAC]*place{}, map[[2]string]*place{}
 	for i := range b.places {
 		p := &b.places[i]
-		if p.ofAgent() || p.Port.Kind != platform.PortVM {
-			continue
-		}
-		in, by := inside[p.Port.MAC], beside[[2]string{strings.ToLower(p.hostName()), p.Port.Name}]
-		if p.Port.MAC == 0 {
-			in = nil
-		}
-		for _, w := range []*place{in, by} {
-			if w != nil {
-				w.shadow = true
-			}
-		}
-		if p.agent = in; by != nil && (in == nil || in.down() && !by.down()) {
-			p.agent = by
+		switch _, twice := inside[p.Port.MAC]; {
+		case !p.ofAgent() || p.Port.Kind != platform.PortVM:
+		case p.Port.MAC == 0:
+			beside[hostPort(p)] = p
+		case twice:
+			inside[p.Port.MAC] = nil
+		default:
+			inside[p.Port.MAC] = p
 		}
 	}
-	for i := range b.places { // an adapter of a hypervisor carries everybody's packets
-		if p := &b.places[i]; p.ofAgent() && !p.shadow && p.Port.MAC != 0 && p.Port.Kind == platform.PortVM && hosts[strings.ToLower(p.hostName())] {
+	return inside, beside
+}
+
+// seenBy notes the agents that see a port, in its machine and on its host, and takes the one in the machine unless it alone is away.
+func (p *place) seenBy(in, by *place) {
+	for _, w := range []*place{in, by} {
+		if w != nil {
+			w.shadow = true
+		}
+	}
+	if p.agent = in; by != nil && (in == nil || in.down() && !by.down()) {
+		p.agent = by
+	}
+}
+
+// uplinks makes the adapters of agents on hypervisors uplinks: they carry everybody's packets.
+func (b *builder) uplinks(hosts map[string]bool) {
+	for i := range b.places {
+		p := &b.places[i]
+		if p.ofAgent() && !p.shadow && p.Port.MAC != 0 && p.Port.Kind == platform.PortVM && hosts[strings.ToLower(p.hostName())] {
 			port := *p.Port
 			port.Kind, port.VM = platform.PortUplink, ""
 			p.Port, p.VM = &port, nil
