@@ -118,7 +118,7 @@ func (s *Store) correctSome(ctx context.Context, hours []hour, set []string, wor
 	if err := s.noteCorrection(ctx, k.gen, k.hours, inForce); err != nil {
 		return n, nil, err
 	}
-	if err := s.pause(ctx); err != nil { // views that do not know of it may still ask
+	if err := wait(ctx, s.cfg.grace()); err != nil { // views that do not know of it may still ask; one that is older looks again (view.fresh)
 		return n, nil, err
 	}
 	s.cfg.Log.Info("rows are corrected", "store", s.cfg.String(), "rows", k.staged, "hours", len(k.hours))
@@ -129,16 +129,6 @@ func (s *Store) correctSome(ctx context.Context, hours []hour, set []string, wor
 func (s *Store) nextGen(after uint64) uint64 {
 	s.lastGen = max(uint64(s.cfg.Now().UnixNano()), s.lastGen+1, after+1)
 	return s.lastGen
-}
-
-// pause waits until no view that was made before asks any more: a view that is older looks again (view.fresh).
-func (s *Store) pause(ctx context.Context) error {
-	select {
-	case <-time.After(s.cfg.grace()):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // grace is how long a view may ask without looking whether corrections have come into force.

@@ -16,7 +16,7 @@ import (
 func TestServerKilled(t *testing.T) {
 	srv := chtest.Start(t)
 	s := open(t, srv, nil)
-	const per, batches = 60, 60
+	const per, batches, rounds = 60, 60, 2
 	batch := func(seq uint64) []flow.Record {
 		recs := records(int(seq)*per, per)
 		for i := range recs {
@@ -30,8 +30,8 @@ func TestServerKilled(t *testing.T) {
 	}
 	rnd := rand.New(rand.NewPCG(7, 8))
 	var confirmed atomic.Uint64
-	for round := range uint64(3) {
-		upTo := (round + 1) * batches / 3
+	for round := range uint64(rounds) {
+		upTo := (round + 1) * batches / rounds
 		begun, failed := make(chan bool), make(chan error)
 		go func() {
 			close(begun)

@@ -137,7 +137,7 @@ func TestSettleAsSegment(t *testing.T) {
 	}
 	defer dir.Close()
 	s := open(t, srv, func(c *Config) { c.Inventory, c.Now, c.SettleWait = &inv, clock, 200*time.Millisecond })
-	recs := observed(rand.New(rand.NewPCG(3, 4)), 600)
+	recs := observed(rand.New(rand.NewPCG(3, 4)), 400)
 	put := func(recs []flow.Record) { // when nothing is known yet
 		t.Helper()
 		known := inv.version.Swap(0)
@@ -209,7 +209,7 @@ func viewOf(t *testing.T, s *Store) store.View {
 // watch asks over and over: there are always n rows. It returns the sums that it saw.
 func watch(ctx context.Context, s *Store, n int) map[string]int {
 	seen := map[string]int{}
-	for ctx.Err() == nil {
+	for ; ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
 		v, err := s.View(ctx, 0, 1<<62)
 		if err != nil {
 			continue
@@ -282,39 +282,38 @@ func TestSettleGoesOn(t *testing.T) {
 	}
 }
 
-// TestTurns: of several who want a turn one gets it.
+// TestTurns: of several who want a turn one has it at a time, and each gets one.
 func TestTurns(t *testing.T) {
 	srv := chtest.Start(t)
-	var all []*Store
-	for range 3 {
-		all = append(all, open(t, srv, func(c *Config) { c.SettleWait = time.Second }))
-	}
-	taken := make(chan *turn)
-	for _, s := range all {
+	var having atomic.Int32
+	done := make(chan error)
+	const stores = 3
+	for range stores {
+		s := open(t, srv, func(c *Config) { c.SettleWait = 20 * time.Millisecond })
 		go func() {
-			one, err := s.takeTurn(t.Context())
-			if err != nil {
-				t.Error(err)
+			for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(time.Duration(rand.IntN(100)) * time.Millisecond) {
+				one, err := s.takeTurn(t.Context())
+				if err != nil {
+					done <- err
+					return
+				}
+				if one == nil {
+					continue
+				}
+				if n := having.Add(1); n != 1 {
+					t.Errorf("%d have the turn", n)
+				}
+				time.Sleep(50 * time.Millisecond)
+				having.Add(-1)
+				done <- one.end(t.Context())
+				return
 			}
-			taken <- one
+			done <- errors.New("no turn in two minutes")
 		}()
 	}
-	var have []*turn
-	for range all {
-		if one := <-taken; one != nil {
-			have = append(have, one)
+	for range stores {
+		if err := <-done; err != nil {
+			t.Error(err)
 		}
-	}
-	if len(have) != 1 {
-		t.Fatalf("%d have the turn", len(have))
-	}
-	if one, err := all[0].takeTurn(t.Context()); one != nil || err != nil {
-		t.Errorf("a second one: %v", err)
-	}
-	if err := have[0].end(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if one, err := all[1].takeTurn(t.Context()); one == nil || err != nil {
-		t.Errorf("no turn when nobody has one: %v", err)
 	}
 }

@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -35,27 +36,63 @@ func (t *turn) write(ctx context.Context, step int) error {
 	return nil
 }
 
-// takeTurn gives a turn, nil when another process has one.
+// takeTurn gives a turn, nil when another process has one. Two who take one at a time both read after they have written: at least one of them sees the other, and
+// who sees another gives up.
 func (s *Store) takeTurn(ctx context.Context) (*turn, error) {
 	t := &turn{s, uuid.NewString()}
 	if err := t.write(ctx, turnAsked); err != nil {
 		return nil, err
 	}
-	select {
-	case <-time.After(s.cfg.visible()):
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := wait(ctx, s.cfg.visible()); err != nil {
+		return nil, err
 	}
-	var first string
-	err := s.db.QueryRowContext(ctx, fmt.Sprintf(`SELECT id FROM (SELECT id, max(step) AS last, min(at) AS asked FROM %s GROUP BY id)
-WHERE last < %d AND asked > now64(3) - toIntervalSecond(%d) ORDER BY last DESC, asked, id LIMIT 1`, s.ddl.table(turnsTable), turnOver, int(turnFor/time.Second))).Scan(&first)
+	first, err := t.others(ctx, "ORDER BY last DESC, asked, id LIMIT 1")
+	if err != nil {
+		return nil, err
+	}
+	if len(first) == 0 || first[0] != t.id {
+		return nil, t.write(ctx, turnOver)
+	}
+	if err := t.write(ctx, turnTaken); err != nil {
+		return nil, err
+	}
+	if s.cfg.Replicated {
+		if err := wait(ctx, s.cfg.visible()); err != nil {
+			return nil, errors.Join(err, t.end(ctx))
+		}
+	}
+	taken, err := t.others(ctx, fmt.Sprintf("AND last = %d", turnTaken))
+	if err != nil || len(taken) != 1 || taken[0] != t.id {
+		return nil, errors.Join(err, t.end(ctx))
+	}
+	return t, nil
+}
+
+// others gives who has a turn or asked for one, and did not give it back.
+func (t *turn) others(ctx context.Context, which string) (ids []string, err error) {
+	rows, err := t.s.db.QueryContext(ctx, fmt.Sprintf(`SELECT id FROM (SELECT id, max(step) AS last, min(at) AS asked FROM %s GROUP BY id) WHERE last < %d AND asked > now64(3) - toIntervalSecond(%d) %s`,
+		t.s.ddl.table(turnsTable), turnOver, int(turnFor/time.Second), which))
 	if err != nil {
 		return nil, fmt.Errorf("turn: %w", err)
 	}
-	if first != t.id {
-		return nil, t.write(ctx, turnOver)
+	defer rows.Close()
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, fmt.Errorf("turn: %w", err)
+		}
+		ids = append(ids, id)
 	}
-	return t, t.write(ctx, turnTaken)
+	return ids, rows.Err()
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // end gives the turn back; when that fails it ends by itself after turnFor.
