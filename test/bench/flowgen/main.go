@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"crosstap/internal/collect/report"
+	"crosstap/internal/collect/store"
 	"crosstap/internal/collect/store/segment"
 	"crosstap/internal/flow"
 
@@ -31,16 +32,18 @@ func main() {
 	dir := flag.String("data", "", "store directory; filled when it is empty")
 	memory := flag.Int64("memory", 512, "memory of the query engine, MiB")
 	rounds := flag.Int("rounds", 3, "times that each question is asked")
+	settle := flag.Bool("settle", false, "have a store that is there bring its files up to date first")
+	only := flag.String("only", "", "ask only questions with that in their name")
 	other := flag.Bool("clickhouse", false, "ask ClickHouse beside the store directory, over the same rows")
 	flag.Parse()
 	if *other {
-		if err := beside(*dir, *rows, *days, *observers, *seed, *memory<<20, *rounds, ""); err != nil {
+		if err := beside(*dir, *rows, *days, *observers, *seed, *memory<<20, *rounds, *only); err != nil {
 			fmt.Fprintln(os.Stderr, "flowgen:", err)
 			os.Exit(1)
 		}
 		return
 	}
-	if err := run(*dir, *rows, *days, *observers, *seed, *memory<<20, *rounds); err != nil {
+	if err := run(*dir, *rows, *days, *observers, *seed, *memory<<20, *rounds, *settle, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "flowgen:", err)
 		os.Exit(1)
 	}
@@ -49,7 +52,7 @@ func main() {
 // end is when the last row ends: 2026-11-01 00:00 UTC.
 const end = int64(1_793_491_200) * 1e9
 
-func run(dir string, rows int, days float64, observers int, seed uint64, memory int64, rounds int) error {
+func run(dir string, rows int, days float64, observers int, seed uint64, memory int64, rounds int, update bool, only string) error {
 	if dir == "" || observers < 1 || observers > 2 {
 		return fmt.Errorf("--data and 1 or 2 --observers are needed")
 	}
@@ -58,13 +61,25 @@ func run(dir string, rows int, days float64, observers int, seed uint64, memory 
 		if err := fill(dir, newWorld(seed, observers, end-span, span/int64(rows)), rows); err != nil {
 			return err
 		}
+	} else if update {
+		s, err := openToWrite(dir)
+		if err != nil {
+			return err
+		}
+		if err := settle(dir, s, s.Stats()); err != nil {
+			return err
+		}
 	}
-	return ask(dir, span, memory, rounds)
+	return ask(dir, span, memory, rounds, only)
+}
+
+func openToWrite(dir string) (*segment.Store, error) {
+	return segment.Open(segment.Config{Dir: dir, SealGrace: 1e6 * time.Hour, AppendWait: time.Hour, MergeFiles: 1 << 30, SealRows: 500_000})
 }
 
 // fill makes the rows and stores them.
 func fill(dir string, w *world, rows int) error {
-	s, err := segment.Open(segment.Config{Dir: dir, SealGrace: 1e6 * time.Hour, AppendWait: time.Hour, MergeFiles: 1 << 30, SealRows: 500_000})
+	s, err := openToWrite(dir)
 	if err != nil {
 		return err
 	}
@@ -80,19 +95,24 @@ func fill(dir string, w *world, rows int) error {
 	if err := s.Flush(context.Background()); err != nil {
 		return err
 	}
-	stored := cpu()
+	fmt.Printf("%d observers of each flow: durable %.2f M rows/CPU-s\n", w.observers, float64(s.Stats().Rows)/(cpu()-before).Seconds()/1e6)
+	return settle(dir, s, store.Stats{})
+}
+
+// settle sorts, rolls up and merges what is to be, tells what that cost, and closes the store.
+func settle(dir string, s *segment.Store, was store.Stats) error {
+	before := cpu()
 	if err := s.Settle(context.Background()); err != nil {
 		return err
 	}
-	sealed, st := cpu(), s.Stats()
+	used, st := cpu()-before, s.Stats()
 	n := float64(st.Rows)
-	fmt.Printf("%d rows, %d observers of each flow: durable %.2f M rows/CPU-s, sorted and rolled up %.2f M, both %.2f M\n", st.Rows, w.observers,
-		n/(stored-before).Seconds()/1e6, n/(sealed-stored).Seconds()/1e6, n/(sealed-before).Seconds()/1e6)
+	fmt.Printf("%d rows: sorted, rolled up and merged %.2f M rows/CPU-s (%.1f s); roll-ups of single hours: %d, before %d\n", st.Rows, n/used.Seconds()/1e6, used.Seconds(), st.UnmergedRollups, was.UnmergedRollups)
 	fmt.Printf("%.2f B/row, with roll-ups %.2f; %.1f rows to one of a roll-up\n", float64(st.Bytes)/n, float64(st.Bytes+st.RollupBytes)/n, n/float64(max(st.RollupRows, 1)))
 	if err := s.Close(); err != nil { // replaced files go
 		return err
 	}
-	for _, kind := range []string{"flows", "r1h"} {
+	for _, kind := range []string{"flows", "r1h", "links"} {
 		if err := columns(filepath.Join(dir, kind), kind, n); err != nil {
 			return err
 		}
@@ -166,27 +186,39 @@ func questions(s *segment.Store, to time.Time, span time.Duration) (all []questi
 	graph := func(q report.Query) error { _, err := r.Map(ctx, q); return err }
 	top := func(q report.Query) error { _, err := r.Top(ctx, q); return err }
 	page := func(q report.Query) error { _, err := r.VM(ctx, q); return err }
+	cut := func(name string, back time.Duration, q report.Query, ask func(report.Query) error) { // neither from nor to the hour
+		until := to.Add(-5*hour - 1234567*time.Millisecond)
+		q.Since, q.Until = until.Add(-back), until
+		all = append(all, question{fmt.Sprintf("%s, %s to 18:39", name, spanText(back)), 0, false, func() error { return ask(q) }})
+	}
 	vni := report.Query{Filter: "vni = 5017", Limit: 10}
 	add("top pairs of a VNI", hour, 20*time.Millisecond, vni, pairs)
 	add("top pairs of a VNI", day, 100*time.Millisecond, vni, pairs)
 	add("top pairs of a VNI", 7*day, 500*time.Millisecond, vni, pairs)
-	add("page of a VM", day, 300*time.Millisecond, report.Query{Name: "web-0512"}, page)
+	add("page of a VM", day, 300*time.Millisecond, report.Query{Name: "mq-0512"}, page)
 	add("map", day, 500*time.Millisecond, report.Query{}, graph)
 	add("map", 7*day, 400*time.Millisecond, report.Query{}, graph)
+	cut("top pairs of a VNI", day, vni, pairs)
+	cut("top pairs of a VNI", 6*day, vni, pairs)
+	cut("page of a VM", day, report.Query{Name: "mq-0512"}, page)
+	cut("map", day, report.Query{}, graph)
+	cut("map", 6*day, report.Query{}, graph)
 	add("top machines", hour, 0, report.Query{By: []string{"vm"}}, top)
 	add("top machines", 7*day, 0, report.Query{By: []string{"vm"}}, top)
 	add("pairs, all", hour, 0, report.Query{Limit: 100}, pairs)
 	add("pairs, all", day, 0, report.Query{Limit: 100}, pairs)
 	add("pairs, all", 7*day, 0, report.Query{Limit: 100}, pairs)
-	add("conversations of a VM", hour, 0, report.Query{Filter: "vm = web-0512", Limit: 100}, func(q report.Query) error { _, err := r.Conversations(ctx, q); return err })
-	add("flows of a VM", hour, 0, report.Query{Filter: "vm = web-0512", Limit: 100}, func(q report.Query) error { _, err := r.Flows(ctx, q); return err })
+	add("conversations of a VM", hour, 0, report.Query{Filter: "vm = mq-0512", Limit: 100}, func(q report.Query) error { _, err := r.Conversations(ctx, q); return err })
+	add("flows of a VM", hour, 0, report.Query{Filter: "vm = mq-0512", Limit: 100}, func(q report.Query) error { _, err := r.Flows(ctx, q); return err })
 	add("series by tenant", hour, 0, report.Query{By: []string{"tenant"}}, func(q report.Query) error { _, err := r.Series(ctx, q); return err })
 	add("networks", day, 0, report.Query{}, func(q report.Query) error { _, err := r.Networks(ctx, q); return err })
 	add("networks", 7*day, 0, report.Query{}, func(q report.Query) error { _, err := r.Networks(ctx, q); return err })
 	add("first page", hour, 0, report.Query{}, func(q report.Query) error { _, err := r.Overview(ctx, q); return err })
 	add("first page", day, 0, report.Query{}, func(q report.Query) error { _, err := r.Overview(ctx, q); return err })
 	add("completion of a name", hour, 100*time.Millisecond, report.Query{}, func(report.Query) error { _, err := r.Complete(ctx, "src.vm = web", 12, to); return err })
-	return slices.DeleteFunc(all, func(q question) bool { return strings.HasSuffix(q.name, spanText(7*day)) && span < 7*day })
+	return slices.DeleteFunc(all, func(q question) bool {
+		return (strings.HasSuffix(q.name, spanText(7*day)) || strings.Contains(q.name, "6 d to")) && span < 7*day
+	})
 }
 
 func spanText(d time.Duration) string {
@@ -197,7 +229,7 @@ func spanText(d time.Duration) string {
 }
 
 // ask asks the questions, and prints the first time, the least of the others with its processor time, and the time with nothing in memory.
-func ask(dir string, span, memory int64, rounds int) error {
+func ask(dir string, span, memory int64, rounds int, only string) error {
 	open := func() (*segment.Store, error) {
 		return segment.Open(segment.Config{Dir: dir, ReadOnly: true, QueryMemory: memory, QueryThreads: 2})
 	}
@@ -211,6 +243,9 @@ func ask(dir string, span, memory int64, rounds int) error {
 	all := questions(s, to, time.Duration(span))
 	for i := range all {
 		q := &all[i]
+		if !strings.Contains(q.name, only) {
+			continue
+		}
 		var first, best, used time.Duration
 		for n := range rounds {
 			at, before := time.Now(), cpu()
@@ -246,8 +281,10 @@ func ask(dir string, span, memory int64, rounds int) error {
 		}
 		fmt.Printf("%-36s %7.3f s  %7.3f s %7.3f s %9s %9s\n", q.name, first.Seconds(), best.Seconds(), used.Seconds(), cold, bar)
 	}
-	if err := scans(s, time.Duration(span)); err != nil {
-		return err
+	if only == "" {
+		if err := scans(s, time.Duration(span)); err != nil {
+			return err
+		}
 	}
 	var u syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // does not fail
