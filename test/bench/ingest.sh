@@ -9,7 +9,7 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 go build -o "$dir/ingest" ./test/bench/ingest
 echo "ingest: $(nproc) cores with the sender, load $(cut -d' ' -f1-3 /proc/loadavg), $(uname -r), $(go env GOVERSION)"
-TMPDIR=${TMPDIR:-$dir} "$dir/ingest" -records "${RECORDS:-2000000}" -rate "${RATE:-15000}" -shape "${SHAPE:-vxlan}" -askers "${ASKERS:-2}" ${PROFILE:+-cpuprofile "$PROFILE"}
+TMPDIR=${TMPDIR:-$dir} "$dir/ingest" -records "${RECORDS:-2000000}" -rate "${RATE:-15000}" -shape "${SHAPE:-vxlan}" -askers "${ASKERS:-1}" ${PROFILE:+-cpuprofile "$PROFILE"}
 cat <<'END'
 
 Method: user + system time of the collecting process alone; another process sends IPFIX of a distributed switch, nearly every record of a flow never seen before

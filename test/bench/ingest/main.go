@@ -34,7 +34,7 @@ func main() {
 	o := options{}
 	flag.IntVar(&o.records, "records", 2_000_000, "flow records to send")
 	flag.IntVar(&o.rate, "rate", 15_000, "datagrams in a second")
-	flag.IntVar(&o.askers, "askers", 2, "questions asked at one time while latency is measured")
+	flag.IntVar(&o.askers, "askers", 1, "questions asked at one time while latency is measured")
 	shape := flag.String("shape", "vxlan", "plain (template 256) or vxlan (template 260)")
 	flag.StringVar(&o.profile, "cpuprofile", "", "file for a profile of the first part")
 	part := flag.String("part", "all", "rate, latency or all")
