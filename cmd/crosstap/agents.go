@@ -185,6 +185,12 @@ func tapText(line func(string, ...any), t *agentapi.Tap, now time.Time) {
 	if t.Gap > 0 {
 		line("           nothing was captured for %s when it took another's place", t.Gap)
 	}
+	if t.Path != "" {
+		line("           path %s: %s", t.Path, t.PathWhy)
+	}
+	if p := t.Inline; p != nil {
+		pairText(line, p)
+	}
 	for _, s := range t.Steps {
 		line("           %s %s → %s: %s", s.Time.Local().Format(time.TimeOnly), s.From, s.To, s.Why)
 	}
@@ -196,6 +202,16 @@ func tapText(line func(string, ...any), t *agentapi.Tap, now time.Time) {
 	}
 	for _, w := range t.Warnings {
 		line("           warning: %s", w)
+	}
+}
+
+// pairText says how the inline pair of a tap is.
+func pairText(line func(string, ...any), p *agentapi.Inline) {
+	line("           inline %s ⇄ %s, fail %s, links %s/%s: %s frames to %s, %s to %s; %s lost, %s refused, %s while closed, %s not watched",
+		p.A, p.B, p.Fail, upDown(p.Up[0]), upDown(p.Up[1]), answer.Count(p.Frames[0]), p.B, answer.Count(p.Frames[1]), p.A,
+		answer.Count(p.Lost), answer.Count(p.Refused), answer.Count(p.Closed), answer.Count(p.Unwatched))
+	if p.Held != "" {
+		line("           %s is held down until the other one has a signal", p.Held)
 	}
 }
 
