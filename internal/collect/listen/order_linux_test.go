@@ -2,17 +2,62 @@ package listen
 
 import (
 	"encoding/binary"
+	"net"
 	"net/netip"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"crosstap/internal/flowproto"
 )
+
+// stamped returns when the kernel gives datagrams their time when they come, not when they are read: it begins with that a while after the first
+// socket has asked for it.
+func stamped(t *testing.T) {
+	t.Helper()
+	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	raw, err := c.SyscallConn()
+	if err == nil {
+		_ = raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1) })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(patience); ; {
+		if _, err := c.WriteTo([]byte{0}, c.LocalAddr()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Millisecond)
+		b, read := make([]byte, 100), time.Now()
+		_, n, _, _, err := c.ReadMsgUDP(nil, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := unix.ParseSocketControlMessage(b[:n])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range list {
+			if m.Header.Type == unix.SCM_TIMESTAMPNS && time.Unix(int64(binary.NativeEndian.Uint64(m.Data)), int64(binary.NativeEndian.Uint64(m.Data[8:]))).Before(read) {
+				return
+			}
+		}
+		if time.Now().After(end) {
+			t.Fatal("the kernel stamps nothing")
+		}
+	}
+}
 
 // Datagrams of one exporter over several sockets come out in the order in which they were sent, and every socket got its
 // part of them though one exporter sent all.
 func TestSpreadKeepsOrder(t *testing.T) {
+	stamped(t)
 	cfg := DefaultConfig()
 	cfg.Addr, cfg.Sockets, cfg.Batch = "127.0.0.1:0", 4, 8
 	out := make(chan Batch, 64)
