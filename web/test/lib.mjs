@@ -10,7 +10,7 @@ const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', 
 export async function browse() {
   const profile = mkdtempSync(join(tmpdir(), 'crosstap-web-'))
   const context = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: flags, viewport: { width: 1280, height: 900 }, locale: 'en-GB', timezoneId: 'Europe/Berlin', permissions: ['clipboard-read', 'clipboard-write'],
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: flags, viewport: { width: 1280, height: 900 }, locale: 'en-GB', timezoneId: 'Europe/Berlin', permissions: ['clipboard-read', 'clipboard-write'], timeout: 120_000,
   })
   return { context, close: async () => (await context.close(), rmSync(profile, { recursive: true, force: true })) }
 }
@@ -18,14 +18,14 @@ export async function browse() {
 /** open loads a page and notes what must never happen: a request to another origin, a refused resource, an error. */
 export async function open(context, base, path, { theme = 'light', width = 1280, height = 900 } = {}) {
   const page = await context.newPage()
-  page.setDefaultTimeout(25_000) // a busy machine is slow, and not wrong
+  page.setDefaultTimeout(60_000) // a busy machine is slow, and not wrong
   const faults = []
   const origin = new URL(base).origin
   page.on('request', (r) => !r.url().startsWith(origin) && !r.url().startsWith('blob:') && faults.push('foreign request ' + r.url()))
   page.on('pageerror', (e) => faults.push('error ' + e.stack))
   page.on('console', (m) => m.type() === 'error' && !/Failed to load resource/.test(m.text()) && faults.push('console ' + m.text()))
   await page.addInitScript(() => document.addEventListener('securitypolicyviolation', (e) => console.error('policy', e.violatedDirective, e.blockedURI)))
-  await page.emulateMedia({ colorScheme: theme })
+  await page.emulateMedia({ colorScheme: theme, reducedMotion: 'reduce' }) // what moves has other colours at other times
   await page.setViewportSize({ width, height })
   await page.goto(base + path)
   page.faults = faults
@@ -42,7 +42,7 @@ export function equal(got, want, what) {
 }
 
 /** until waits for a condition, with its name in the error. */
-export async function until(what, condition, ms = 25_000) {
+export async function until(what, condition, ms = 60_000) {
   const end = Date.now() + ms
   for (;;) {
     if (await condition()) return
