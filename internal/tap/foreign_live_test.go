@@ -110,7 +110,7 @@ func (r *reception) in() uint64 { return r.line.Statements()[0].In }
 func (r *reception) warm(what string, send func()) {
 	r.l.t.Helper()
 	before := r.in()
-	for end := time.Now().Add(30 * time.Second); r.in() == before; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); r.in() == before; time.Sleep(20 * time.Millisecond) {
 		if send(); time.Now().After(end) {
 			r.l.t.Fatalf("%s: nothing comes", what)
 		}
@@ -121,7 +121,7 @@ func (r *reception) warm(what string, send func()) {
 // rest waits until n more frames have come since before, and none for a while.
 func (r *reception) rest(want uint64) {
 	still, last := 0, r.in()
-	for end := time.Now().Add(30 * time.Second); (last < want || still < 8) && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); (last < want || still < 8) && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if still++; r.in() != last {
 			still, last = 0, r.in()
 		}
@@ -190,7 +190,7 @@ func TestListenOpenVSwitch(t *testing.T) {
 	db := ovstest.New(t, l.mirror.Do)
 	db.Switch()
 	db.Vsctl("add-br br-phy -- set bridge br-phy datapath_type=netdev -- add-port br-phy eth0 -- add-br br-int -- set bridge br-int datapath_type=netdev -- add-port br-int in0")
-	l.mirror.Sh("ip link set br-phy mtu 1600 up; ip addr add 10.7.0.1/24 dev br-phy; ip addr add fd07::1/64 dev br-phy nodad; ping -c1 -w9 -i0.2 10.7.0.9 >/dev/null; ping -c1 -w9 -i0.2 fd07::9 >/dev/null")
+	l.mirror.Sh("ip link set br-phy mtu 1600 up; ip addr add 10.7.0.1/24 dev br-phy; ip addr add fd07::1/64 dev br-phy nodad; ping -c1 -w60 -i0.2 10.7.0.9 >/dev/null; ping -c1 -w60 -i0.2 fd07::9 >/dev/null")
 	r := l.listen("udp or ip proto 47 or ip6 proto 47", "vxlan://", "vxlan://:4790?vni=7,5002", "geneve://", "gre://", "erspan://")
 	const each = 24
 	want, wire := map[string][]string{}, map[string]string{}
@@ -256,7 +256,7 @@ func decoded(t *testing.T, path, as string, fields ...string) (all []string) {
 // TestListenKernelDevices receives what the kernel's own tunnel devices send, as far as the kernel has them.
 func TestListenKernelDevices(t *testing.T) {
 	l := newListener(t)
-	l.mirror.Sh("ip addr add 10.7.0.1/24 dev eth0; ping -c1 -w9 -i0.2 10.7.0.9 >/dev/null")
+	l.mirror.Sh("ip addr add 10.7.0.1/24 dev eth0; ping -c1 -w60 -i0.2 10.7.0.9 >/dev/null")
 	r := l.listen("udp or proto 47", "vxlan://", "vxlan://:8472", "geneve://", "gre://", "erspan://")
 	const each = 24
 	want := map[string][]string{}
@@ -295,7 +295,7 @@ func TestListenKernelDevices(t *testing.T) {
 // TestListenTZSP receives TZSP as access points and routers send it; tshark reads the same frames on the wire.
 func TestListenTZSP(t *testing.T) {
 	l := newListener(t)
-	l.mirror.Sh("ip addr add 10.7.0.1/24 dev eth0; ping -c1 -w9 -i0.2 10.7.0.9 >/dev/null")
+	l.mirror.Sh("ip addr add 10.7.0.1/24 dev eth0; ping -c1 -w60 -i0.2 10.7.0.9 >/dev/null")
 	headers := []string{ // version 1, type 0 (received) or 1 (for transmit), Ethernet; tags up to the end (1)
 		"01 00 0001 01",
 		"01 00 0001 00 0a01c4 00 01",                         // padding, signal strength
