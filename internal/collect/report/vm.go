@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -240,13 +241,31 @@ func (v *vmAsk) findSegments(ctx context.Context, name string, byAddr bool) erro
 	if _, ok := v.view.(store.PartView); !ok || v.step == 0 {
 		return nil
 	}
-	name = v.arg(name)
-	at := name + "::UUID"
+	table := v.rollupPart(store.Part{Links: !byAddr, Bare: true}, v.before.from, v.untilMS)
+	at := []string{name}
 	if !byAddr {
-		at = "SELECT src FROM e WHERE " + name + " IN (src_vm, src_vm_id) UNION ALL SELECT dst FROM e WHERE " + name + " IN (dst_vm, dst_vm_id)"
+		at = nil
+		n := v.arg(name)
+		query := fmt.Sprintf("SELECT DISTINCT if(%[1]s IN (src_vm, src_vm_id), src::VARCHAR, ''), if(%[1]s IN (dst_vm, dst_vm_id), dst::VARCHAR, '') FROM %[2]s WHERE %[1]s IN (src_vm, src_vm_id, dst_vm, dst_vm_id)", n, table)
+		if err := v.each(ctx, query, func(rows *sql.Rows) error {
+			var src, dst string
+			err := rows.Scan(&src, &dst)
+			at = append(at, src, dst)
+			return err
+		}); err != nil {
+			return err
+		}
 	}
-	query := fmt.Sprintf("WITH e AS NOT MATERIALIZED (SELECT segment, src, src_vm, src_vm_id, dst, dst_vm, dst_vm_id FROM %s) SELECT DISTINCT segment FROM e WHERE src IN (%[2]s) OR dst IN (%[2]s) ORDER BY segment LIMIT %d",
-		v.rollupPart(store.Part{Links: !byAddr, Bare: true}, v.before.from, v.untilMS), at, maxSegments+1)
+	slices.Sort(at)
+	at = slices.DeleteFunc(slices.Compact(at), func(a string) bool { return a == "" })
+	if len(at) == 0 || len(at) > maxSegments {
+		return nil
+	}
+	v.args = nil
+	for i := range at {
+		at[i] = v.arg(at[i]) + "::UUID"
+	}
+	query := fmt.Sprintf("SELECT DISTINCT segment FROM %[1]s WHERE src IN (%[2]s) OR dst IN (%[2]s) ORDER BY segment LIMIT %[3]d", table, strings.Join(at, ", "), maxSegments+1)
 	var all []uint64
 	err := v.each(ctx, query, func(rows *sql.Rows) error {
 		var n uint64

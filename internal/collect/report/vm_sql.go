@@ -279,5 +279,7 @@ func (v *vmAsk) changes() {
 	if before > 0 && (now >= 2*before || now <= before/2) {
 		p.Changes = append(p.Changes, Change{"volume", msTime(v.untilMS), fmt.Sprintf("%d octets, %d in the period before", now, before)})
 	}
-	slices.SortStableFunc(p.Changes, func(a, b Change) int { return b.At.Compare(a.At) })
+	slices.SortStableFunc(p.Changes, func(a, b Change) int {
+		return cmp.Or(b.At.Compare(a.At), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Text, b.Text))
+	})
 }
