@@ -136,15 +136,15 @@ func documents(to time.Time, span time.Duration) (all []asked) {
 		add("top pairs of a VNI", back, report.Query{Filter: "vni = 5017", Limit: 10}, func(r *report.Reports, q report.Query) (any, error) { return r.Pairs(ctx, q) })
 	}
 	for _, back := range []time.Duration{day, 7 * day} {
-		add("page of a VM", back, report.Query{Name: "web-0512"}, func(r *report.Reports, q report.Query) (any, error) { return r.VM(ctx, q) })
+		add("page of a VM", back, report.Query{Name: "mq-0512"}, func(r *report.Reports, q report.Query) (any, error) { return r.VM(ctx, q) })
 		add("map", back, report.Query{}, func(r *report.Reports, q report.Query) (any, error) { return r.Map(ctx, q) })
 		add("networks", back, report.Query{}, func(r *report.Reports, q report.Query) (any, error) { return r.Networks(ctx, q) })
 		add("top machines", back, report.Query{By: []string{"vm"}}, func(r *report.Reports, q report.Query) (any, error) { return r.Top(ctx, q) })
 	}
 	add("pairs, all", hour, report.Query{Limit: 100}, func(r *report.Reports, q report.Query) (any, error) { return r.Pairs(ctx, q) })
 	add("pairs, all", day, report.Query{Limit: 100}, func(r *report.Reports, q report.Query) (any, error) { return r.Pairs(ctx, q) })
-	add("conversations of a VM", hour, report.Query{Filter: "vm = web-0512", Limit: 100}, func(r *report.Reports, q report.Query) (any, error) { return r.Conversations(ctx, q) })
-	add("flows of a VM", hour, report.Query{Filter: "vm = web-0512", Limit: 100}, func(r *report.Reports, q report.Query) (any, error) { return r.Flows(ctx, q) })
+	add("conversations of a VM", hour, report.Query{Filter: "vm = mq-0512", Limit: 100}, func(r *report.Reports, q report.Query) (any, error) { return r.Conversations(ctx, q) })
+	add("flows of a VM", hour, report.Query{Filter: "vm = mq-0512", Limit: 100}, func(r *report.Reports, q report.Query) (any, error) { return r.Flows(ctx, q) })
 	add("series by tenant", hour, report.Query{By: []string{"tenant"}}, func(r *report.Reports, q report.Query) (any, error) { return r.Series(ctx, q) })
 	add("first page", hour, report.Query{}, func(r *report.Reports, q report.Query) (any, error) { return r.Overview(ctx, q) })
 	return all
