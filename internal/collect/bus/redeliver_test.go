@@ -34,8 +34,8 @@ func (d *dying) AppendPlaced(ctx context.Context, recs []flow.Record, p store.Pl
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.after--; d.after <= 0 && d.die != nil {
-
-		d.die() // whatever it would tell the bus now fails: the records are stored, and the bus does not know
+		d.die()
+		return context.Canceled // the records are stored, and the bus does not know
 	}
 	return nil
 }
