@@ -153,6 +153,9 @@ func (s *Server) all(stop context.Context, ln net.Listener, a *api.API) error {
 func (s *Server) collectConfig(st store.Store) (collect.Config, error) {
 	cfg := collect.DefaultConfig()
 	cfg.Store, cfg.Dir, cfg.Log = st, s.cfg.Data, s.cfg.Log
+	if n := s.cfg.FlowsRemembered; n != 0 {
+		cfg.Enrich.MaxFlows = int(n)
+	}
 	var err error
 	if err = s.sources(&cfg); err != nil {
 		return cfg, err

@@ -52,6 +52,11 @@ func (s *Server) collecting(out *api.Status) {
 	if s.http != nil {
 		out.Listeners = append(out.Listeners, api.Listener{Name: "http", Network: "tcp", Address: s.http.String()})
 	}
+	out.Flows = api.FlowTable{Known: c.Flows.Flows, Forgotten: c.Flows.Evicted, Ambiguous: c.Flows.Ambiguous}
+	if n := c.Flows.Evicted; n > 0 {
+		out.Findings = append(out.Findings, api.Finding{Level: "warn", What: "flows", Why: fmt.Sprintf("%d were forgotten to make room; what came of them later may be counted twice", n),
+			Action: fmt.Sprintf("raise --flows-remembered above %d; each takes some 350 bytes", s.cfg.FlowsRemembered)})
+	}
 	out.Stages = merged(c.Books)
 	out.Outputs = outputRows(&c)
 	out.Findings = append(out.Findings, outputFindings(out.Outputs)...)

@@ -283,6 +283,7 @@ function status(c) {
   return {
     schema: 1, version: '0.1.0-mock', healthy: true, now, started_at: new Date(c.now - 3 * 36e5).toISOString(), process: { pid: 4711, resident_bytes: 231e6, cpu_seconds: 812, goroutines: 41 },
     listeners: [{ name: 'flows', address: '127.0.0.1:4739', network: 'udp', datagrams: 171234, dropped_datagrams: 12, buffer_bytes: 4194304, sockets: 2, connections: 0, refused: 3, error: '' }, { name: 'http', address: '127.0.0.1:8474', network: 'tcp', datagrams: 0, dropped_datagrams: 0, buffer_bytes: 0, sockets: 1, connections: 0, refused: 0, error: '' }],
+    flows: { known: 48211, forgotten: 0, ambiguous: 0 },
     stages: [book('listen', 'datagrams', 171234, [{ reason: 'queue_full', n: 0 }]), book('session', 'datagrams', 171234, [{ reason: 'truncated', n: 3 }]), book('enrich', 'records', 2104112, []), book('store', 'records', 2104112, [{ reason: 'too_old', n: 17 }])],
     store: { dir: '/var/lib/crosstap', rows: 2104095, pending_rows: 211, segments: 38, size_bytes: 47e6, data_from: new Date(c.now - 3 * DAY).toISOString(), data_until: now },
     inventory: { path: 'inventory.yaml', loaded_at: now, vnics: 480, hosts: 24, observers: 48, tenants: 6, error: '' }, exporters: exporters(c),

@@ -16,6 +16,7 @@ type Status struct {
 	Process   Process            `json:"process"`
 	Listeners []Listener         `json:"listeners"`
 	Stages    []ledger.Statement `json:"stages"` // the books of the collect line
+	Flows     FlowTable          `json:"flows"`
 	Store     Store              `json:"store"`
 	Inventory *Inventory         `json:"inventory"` // null without an inventory file
 	Exporters []Exporter         `json:"exporters"`
@@ -43,6 +44,13 @@ type Listener struct {
 	Connections      int    `json:"connections"` // open now
 	Refused          uint64 `json:"refused"`     // datagrams and connections of exporters that may not send, or beyond a bound
 	Error            string `json:"error"`       // why new certificates are not in use, "" when they are
+}
+
+// FlowTable is the flows that are remembered to find out which observer of each one counts.
+type FlowTable struct {
+	Known     uint64 `json:"known"`     // directions
+	Forgotten uint64 `json:"forgotten"` // to make room, since the start: what comes of them next may be counted twice
+	Ambiguous uint64 `json:"ambiguous"` // records that fitted two flows or segments
 }
 
 // Store is the state of the embedded store.

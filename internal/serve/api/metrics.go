@@ -17,7 +17,7 @@ const exporterLabels = 200
 
 // catalog is every metric that a scrape reads from the state.
 var catalog = []*metric{
-	build, healthy, stageIn, stageOut, stageHeld, stageDrop, socket, received, datagrams, records, lost, missing, failures, templates, skew, exporters, outputIn, outputSent, outputHeld, outputDrop, outputLag, outputBytes, outputRetries, rows, pending, size, segments, newest, agents, agentTaps,
+	build, healthy, stageIn, stageOut, stageHeld, stageDrop, socket, received, datagrams, records, lost, missing, failures, templates, skew, exporters, outputIn, outputSent, outputHeld, outputDrop, outputLag, outputBytes, outputRetries, flowsKnown, flowsForgotten, rows, pending, size, segments, rolls, rollSize, unmerged, newest, agents, agentTaps,
 }
 
 // metrics reads a snapshot of the state at each scrape; only query times are kept here.
@@ -100,6 +100,9 @@ var (
 	outputBytes   = define("counter", "output_bytes_total", "Bytes sent, before compression.", "output", "to")
 	outputRetries = define("counter", "output_retries_total", "Messages sent again, and connections tried again.", "output", "to")
 
+	flowsKnown     = define("gauge", "flows_known", "Directions of flows that are remembered to find out which observer of each one counts.")
+	flowsForgotten = define("counter", "flows_forgotten_total", "Directions forgotten to make room; what comes of them next may be counted twice.")
+
 	rows     = define("gauge", "store_rows", "Rows stored and not yet expired.")
 	pending  = define("gauge", "store_pending_rows", "Rows accepted and not yet durable.")
 	size     = define("gauge", "store_size_bytes", "Size of the store on disk.")
@@ -124,6 +127,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(build, 1, s.Version)
 	gauge(healthy, float64(b2i(s.Healthy)))
+	gauge(flowsKnown, float64(s.Flows.Known))
+	counter(flowsForgotten, s.Flows.Forgotten)
 	for _, st := range s.Stages {
 		unit := string(st.Unit)
 		counter(stageIn, st.In, st.Stage, unit)

@@ -30,14 +30,15 @@ type Settings struct {
 	Outputs    string   // file of where records and datagrams go beside the store, "" for none
 	OutputList []Output // the same, from the settings' own file
 
-	FlowsAllow    []string // exporters that may send, addresses and networks; none for all
-	FlowsCert     string   // PEM files of TLS and DTLS
-	FlowsKey      string
-	FlowsClientCA string   // exporters must then show a certificate of these issuers
-	FlowsSockets  int64    // sockets on each UDP port; 0 for as many as it takes
-	FlowsBuffer   int64    // receive buffer of each UDP port, bytes; 0 for the default
-	Exporters     string   // file with what exporters do not say of themselves, "" for none
-	Elements      []string // files with definitions of elements that the tables do not name
+	FlowsAllow      []string // exporters that may send, addresses and networks; none for all
+	FlowsCert       string   // PEM files of TLS and DTLS
+	FlowsKey        string
+	FlowsClientCA   string   // exporters must then show a certificate of these issuers
+	FlowsSockets    int64    // sockets on each UDP port; 0 for as many as it takes
+	FlowsRemembered int64    // directions of flows of all observers remembered at once
+	FlowsBuffer     int64    // receive buffer of each UDP port, bytes; 0 for the default
+	Exporters       string   // file with what exporters do not say of themselves, "" for none
+	Elements        []string // files with definitions of elements that the tables do not name
 
 	Agents      string // address that agents come to, "" for none
 	AgentsCert  string // PEM files of TLS there; "" for a certificate of the server's own authority
@@ -59,7 +60,7 @@ type Settings struct {
 func Default() Settings {
 	return Settings{
 		Role: RoleAll, BusSize: 10_000_000_000, Data: "/var/lib/crosstap", HTTP: "127.0.0.1:8474", Flows: []string{"127.0.0.1:4739", "tcp://127.0.0.1:4739", "127.0.0.1:2055", "127.0.0.1:6343"},
-		AgentsLease: 5 * time.Minute, ControlOwner: "crosstap", QueryTimeout: 30 * time.Second, Flush: 2 * time.Second, KeepRollups: 400 * 24 * time.Hour,
+		FlowsRemembered: 1 << 18, AgentsLease: 5 * time.Minute, ControlOwner: "crosstap", QueryTimeout: 30 * time.Second, Flush: 2 * time.Second, KeepRollups: 400 * 24 * time.Hour,
 	}
 }
 
@@ -93,6 +94,7 @@ func All() []Setting {
 		text("flows-client-ca", "issuers of the certificates that exporters must show, PEM", func(s *Settings) *string { return &s.FlowsClientCA }),
 		number("flows-sockets", "sockets on each UDP port, 0 for as many as its receive buffer takes", func(s *Settings) *int64 { return &s.FlowsSockets }),
 		size("flows-buffer", "receive buffer of each UDP port, such as 64MiB (default 32MiB)", func(s *Settings) *int64 { return &s.FlowsBuffer }),
+		number("flows-remembered", "directions of flows that are remembered to count each one once, some 350 bytes each; beyond it the oldest are forgotten and told", func(s *Settings) *int64 { return &s.FlowsRemembered }),
 		text("exporters", "file with sampling rates, switches and ports that exporters do not tell themselves; watched", func(s *Settings) *string { return &s.Exporters }),
 		list("elements", "file with definitions of information elements without a name, .yaml or .csv; watched; repeatable", func(s *Settings) *[]string { return &s.Elements }),
 		text("outputs", "file with where records and datagrams go beside the store; in the settings file also the list itself", func(s *Settings) *string { return &s.Outputs }),
@@ -133,6 +135,9 @@ func (s Settings) Check() error {
 	}
 	if s.FlowsSockets < 0 || s.FlowsSockets > 64 {
 		return fmt.Errorf("flows-sockets: %d: expected 0 to 64", s.FlowsSockets)
+	}
+	if s.FlowsRemembered != 0 && (s.FlowsRemembered < 1<<10 || s.FlowsRemembered > 1<<28) {
+		return fmt.Errorf("flows-remembered: %d: expected %d to %d", s.FlowsRemembered, 1<<10, 1<<28)
 	}
 	if err := s.checkRole(); err != nil {
 		return err

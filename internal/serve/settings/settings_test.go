@@ -43,7 +43,7 @@ verbose: true
 	want := Settings{
 		Data: "/srv/flows", HTTP: "127.0.0.1:2", HTTPHosts: []string{"a", "b", "c"}, Flows: []string{"127.0.0.1:2055", "[::1]:4739"},
 		QueryMemory: 128 << 20, QueryTimeout: 9 * time.Second, Flush: 3 * time.Second, KeepRollups: 9600 * time.Hour, KeepSize: 1000, Verbose: true,
-		AgentsLease: 5 * time.Minute, ControlOwner: "crosstap", Role: RoleAll, BusSize: 10e9,
+		FlowsRemembered: 1 << 18, AgentsLease: 5 * time.Minute, ControlOwner: "crosstap", Role: RoleAll, BusSize: 10e9,
 	}
 	if diff := cmp.Diff(want, s); diff != "" {
 		t.Errorf("settings (-want +got):\n%s", diff)
@@ -52,7 +52,7 @@ verbose: true
 		"data": path + ":2", "http": "CROSSTAP_HTTP", "http-host": "--http-host", "flows": path + ":4", "inventory": "default", "query-memory": path + ":8",
 		"query-timeout": "CROSSTAP_QUERY_TIMEOUT", "flush": "--flush", "keep": "default", "keep-rollups": "default", "keep-size": path + ":9", "verbose": path + ":10",
 		"exporters": "default", "flows-allow": "default", "flows-buffer": "default", "flows-cert": "default", "flows-client-ca": "default", "flows-key": "default",
-		"flows-sockets": "default", "outputs": "default", "elements": "default",
+		"flows-sockets": "default", "flows-remembered": "default", "outputs": "default", "elements": "default",
 		"agents": "default", "agents-cert": "default", "agents-key": "default", "agents-lease": "default", "control-owner": "default", "role": "default", "store": "default",
 		"bus": "default", "bus-listen": "default", "bus-size": "default",
 	}
@@ -92,6 +92,7 @@ func TestMistakes(t *testing.T) {
 	f("flows: upd://127.0.0.1:1\n", `transport "upd": expected one of udp, tcp, tls, dtls; did you mean "udp"?`)
 	f("flows: tls://127.0.0.1:4740\n", "a certificate and its key are needed")
 	f("flows-allow: [10.0.0.0/8, 10.0.0]\n", `flows-allow: "10.0.0": expected an address or a network`)
+	f("flows-remembered: 100\n", "flows-remembered: 100: expected 1024 to 268435456")
 	f("flows-sockets: 65\n", "flows-sockets: 65: expected 0 to 64")
 	f("flows-sockets: x\n", "expected a number")
 	f("flows-buffer: 1KiB\n", "expected 4KiB to 1GiB")
