@@ -130,26 +130,7 @@ func (l *line) takeOver(point uint32, name string, old *line) error {
 		if err != nil {
 			return err
 		}
-		if err := l.promiscuous(point, index); err != nil {
-			return err
-		}
-		for _, dir := range directions {
-			if dir == frame.Egress && l.cfg.IngressOnly {
-				continue
-			}
-			k := &hook{point: point, dir: dir, link: link}
-			if err := l.replace(k, index, old.release(name, dir)); err != nil {
-				l.leave(point)
-				return fmt.Errorf("interface %q: %w", name, err)
-			}
-			l.mu.Lock()
-			l.hooks = append(l.hooks, k)
-			l.mu.Unlock()
-		}
-		l.mu.Lock()
-		l.index[point], l.link[point] = index, link
-		l.mu.Unlock()
-		return nil
+		return l.hookUp(point, index, link, func(k *hook) error { return l.replace(k, index, old.release(name, k.dir)) })
 	})
 }
 

@@ -192,28 +192,36 @@ func (l *line) join(point uint32) error {
 		if err != nil {
 			return err
 		}
-		if err := l.promiscuous(point, a.Index); err != nil {
+		if err := l.hookUp(point, a.Index, link, func(k *hook) error { return l.attach(k, a.Index) }); err != nil {
 			return err
 		}
-		for _, dir := range directions {
-			if dir == frame.Egress && l.cfg.IngressOnly {
-				continue
-			}
-			k := &hook{point: point, dir: dir, link: link}
-			if err := l.attach(k, a.Index); err != nil {
-				l.leave(point)
-				return fmt.Errorf("interface %q: %w", name, err)
-			}
-			l.mu.Lock()
-			l.hooks = append(l.hooks, k)
-			l.mu.Unlock()
-		}
-		l.mu.Lock()
-		l.index[point], l.link[point] = a.Index, link
-		l.mu.Unlock()
 		l.log.Info("program attached", "interface", name, "ifindex", a.Index, "way", l.cfg.Way.String(), "program", l.name)
 		return nil
 	})
+}
+
+// hookUp gives a point its hooks on an interface, each put in place by put; after an error it has none.
+func (l *line) hookUp(point uint32, index int, link frame.LinkType, put func(*hook) error) error {
+	if err := l.promiscuous(point, index); err != nil {
+		return err
+	}
+	for _, dir := range directions {
+		if dir == frame.Egress && l.cfg.IngressOnly {
+			continue
+		}
+		k := &hook{point: point, dir: dir, link: link}
+		if err := put(k); err != nil {
+			l.leave(point)
+			return fmt.Errorf("interface %q: %w", l.cfg.Interfaces[point], err)
+		}
+		l.mu.Lock()
+		l.hooks = append(l.hooks, k)
+		l.mu.Unlock()
+	}
+	l.mu.Lock()
+	l.index[point], l.link[point] = index, link
+	l.mu.Unlock()
+	return nil
 }
 
 // attach loads and attaches the program of a hook.
