@@ -110,3 +110,12 @@ const (
 	ReasonNoMAC       Reason = "ambiguous"          // exactly once cannot be kept: two ports have one address, or none is known
 	ReasonExpired     Reason = "expired"
 )
+
+// MustJSON writes what a step does or was before it, in a platform's own plain types: they always can be written.
+func MustJSON(v any) json.RawMessage {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -170,20 +169,11 @@ func (l *planner) session(s *platform.Session) {
 
 func (l *planner) step(m platform.Mark, agent string, s platform.Step, do doing, was *tapspec.Spec) {
 	s.Platform, s.Host, s.Switch, s.Policy, s.Session = l.now.Platform, agent, agent, m.Policy, m.Key()
-	s.Do = mustJSON(do)
+	s.Do = platform.MustJSON(do)
 	if was != nil {
-		s.Before = mustJSON(was)
+		s.Before = platform.MustJSON(was)
 	}
 	l.steps = append(l.steps, s)
-}
-
-// mustJSON writes values of our own types, which always can be written.
-func mustJSON(v any) json.RawMessage {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(err)
-	}
-	return b
 }
 
 // set makes or changes a tap, unless it is as it shall be.

@@ -4,7 +4,6 @@ package linux
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -109,20 +108,11 @@ func (l *planner) spare(policies map[string]bool) {
 
 func (l *planner) step(m platform.Mark, s platform.Step, do doing, was *before) {
 	s.Platform, s.Host, s.Policy, s.Session = l.now.Platform, l.p.host, m.Policy, m.Key()
-	s.Do = mustJSON(do)
+	s.Do = platform.MustJSON(do)
 	if was != nil {
-		s.Before = mustJSON(was)
+		s.Before = platform.MustJSON(was)
 	}
 	l.steps = append(l.steps, s)
-}
-
-// mustJSON writes values of our own types, which always can be written.
-func mustJSON(v any) json.RawMessage {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(err)
-	}
-	return b
 }
 
 // device returns the object of a device, nil when there is none of ours.

@@ -46,7 +46,7 @@ func merge(list []platform.Session) (out []platform.Session, first map[string]st
 // digest is of a session's content, where the host of a port says nothing.
 func digest(s platform.Session) string {
 	s.Mark, s.Lease.Expires = platform.Mark{}, time.Time{}
-	sum := sha256.Sum256(mustJSON(s))
+	sum := sha256.Sum256(platform.MustJSON(s))
 	return hex.EncodeToString(sum[:6])
 }
 
@@ -60,5 +60,5 @@ func mergeKey(s *platform.Session) (key, part string, ok bool) {
 	c := *s
 	part = words[0] + "." + words[2]
 	c.Host, c.Sources, c.Mark.Part, c.Mark.Digest = "", nil, part, ""
-	return string(mustJSON(c)), part, true
+	return string(platform.MustJSON(c)), part, true
 }

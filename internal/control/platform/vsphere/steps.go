@@ -2,7 +2,6 @@ package vsphere
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -277,27 +276,18 @@ func (b *stepper) stays(o *platform.Object) bool {
 func (b *stepper) add(w *wanted, before fields, action platform.Action) {
 	s := platform.Step{
 		Platform: b.set.Name, Host: w.Host, Switch: w.Switch, Policy: w.mark.Policy, Session: cmp.Or(b.first[w.mark.Key()], w.mark.Key()), Phase: w.phase, Action: action,
-		Object: w.Kind + " " + w.Name, Summary: w.about, Do: mustJSON(w.change),
+		Object: w.Kind + " " + w.Name, Summary: w.about, Do: platform.MustJSON(w.change),
 	}
 	was := w.change
 	was.Fields = before
 	if before != nil {
-		s.Before = mustJSON(was)
+		s.Before = platform.MustJSON(was)
 	}
 	if action == platform.Change {
 		s.Why = explainDiff(before, w.Fields)
 	}
 	s.Commands = commands(was, w.change)
 	b.steps = append(b.steps, s)
-}
-
-// mustJSON writes our own plain types, which cannot fail.
-func mustJSON(v any) json.RawMessage {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(err)
-	}
-	return b
 }
 
 // remove adds the step that takes an object away.
