@@ -11,11 +11,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 
 	"crosstap/internal/flow"
+	"crosstap/internal/yamltext"
 )
 
 // The header of an inventory file.
@@ -130,7 +129,7 @@ func Parse(name string, text []byte) (Inventory, error) {
 		return Inventory{}, &FileError{Path: name, Message: "the file is empty", Suggestion: `begin with "apiVersion: ` + FileVersion + `"`}
 	}
 	var doc fileDoc
-	if err := decodeStrict(text, &doc); err != nil {
+	if err := yamltext.Decode(text, &doc); err != nil {
 		return Inventory{}, c.syntax(err)
 	}
 	inv := c.convert(&doc)
@@ -143,39 +142,23 @@ func Parse(name string, text []byte) (Inventory, error) {
 	return inv, nil
 }
 
-// decodeStrict is yaml.UnmarshalWithOptions; a panic of the library on a strange document becomes an error.
-func decodeStrict(text []byte, doc *fileDoc) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("not readable as YAML: %v", r)
-		}
-	}()
-	return yaml.UnmarshalWithOptions(text, doc, yaml.Strict())
-}
-
 // converter turns the text of a file into an Inventory and remembers the first mistake.
 type converter struct {
 	name string
 	text []byte
-	file *ast.File // parsed again, only to find the line of a mistake
+	root ast.Node // parsed again, only to find the line of a mistake
 	err  error
 }
 
 // syntax translates an error of the YAML decoder.
 func (c *converter) syntax(err error) error {
 	e := &FileError{Path: c.name, Message: err.Error(), Err: err}
-	var y yaml.Error
+	var y *yamltext.Error
 	if errors.As(err, &y) {
-		e.Message = y.GetMessage()
-		if tk := y.GetToken(); tk != nil && tk.Position != nil {
-			e.Line, e.Column = tk.Position.Line, tk.Position.Column
+		e.Message, e.Line, e.Column = y.Message, y.Line, y.Column
+		if y.Near != "" {
+			e.Suggestion = didYouMean(y.Near)
 		}
-	}
-	var unknown *yaml.UnknownFieldError
-	if errors.As(err, &unknown) && unknown.Token != nil {
-		key := unknown.Token.Value
-		e.Message = fmt.Sprintf("unknown key %q", key)
-		e.Suggestion = suggest(key, fileKeys)
 	}
 	return e
 }
@@ -190,42 +173,18 @@ func (c *converter) fail(path, suggestion, format string, args ...any) {
 	c.err = e
 }
 
-// position finds the line and column of a place, 0, 0 when the library cannot say.
+// position finds the line and column of a place, 0, 0 when nobody can say.
 func (c *converter) position(path string) (line, column int) {
-	defer func() {
-		if recover() != nil {
-			line, column = 0, 0
-		}
-	}()
-	if c.file == nil {
-		f, err := parser.ParseBytes(c.text, 0)
+	if c.root == nil {
+		f, err := yamltext.Parse(c.text)
 		if err != nil {
 			return 0, 0
 		}
-		c.file = f
-	}
-	for path != "$" && path != "" {
-		p, err := yaml.PathString(path)
-		if err == nil {
-			if node, err := p.FilterFile(c.file); err == nil && node != nil && node.GetToken() != nil {
-				return firstPosition(node)
-			}
+		if c.root, err = yamltext.Root(f); c.root == nil || err != nil {
+			return 0, 0
 		}
-		path = path[:max(strings.LastIndexAny(path, ".["), 0)] // the enclosing item
 	}
-	return 1, 1
-}
-
-// firstPosition is where a node's text begins; a mapping's own token is its first colon.
-func firstPosition(node ast.Node) (line, column int) {
-	if m, ok := node.(*ast.MappingNode); ok && len(m.Values) > 0 {
-		node = m.Values[0].Key
-	}
-	if m, ok := node.(*ast.MappingValueNode); ok {
-		node = m.Key
-	}
-	at := node.GetToken().Position
-	return at.Line, at.Column
+	return yamltext.Position(c.root, path)
 }
 
 func (c *converter) convert(doc *fileDoc) Inventory {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"crosstap/internal/flow"
+	"crosstap/internal/nearest"
 )
 
 // kinds lists the kinds of segment that a file can name, with the bits of their numbers.
@@ -49,54 +50,12 @@ func roleNames() []string {
 	return out
 }
 
-// fileKeys are the keys of an inventory file, for suggestions.
-var fileKeys = []string{
-	"apiVersion", "kind", "hosts", "tenants", "vms", "observers", "from", "to", "name", "vteps", "segments", "fabric",
-	"id", "tenant", "nics", "mac", "addrs", "host", "port", "segment", "role", "exporter", "domain", "point",
-}
-
-// suggest names the candidate that was probably meant, "" when none is near.
-func suggest(word string, candidates []string) string {
-	best, least := "", max(len(word)/3, 1)+1
-	for _, c := range candidates {
-		if d := distance(strings.ToLower(word), strings.ToLower(c)); d < least {
-			best, least = c, d
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf("did you mean %q?", best)
-}
-
 // suggestOr lists the candidates when none is near.
 func suggestOr(word string, candidates []string) string {
-	if s := suggest(word, candidates); s != "" {
-		return s
+	if near := nearest.Of(word, candidates); near != "" {
+		return didYouMean(near)
 	}
 	return "one of: " + strings.Join(candidates, ", ")
 }
 
-// distance is the number of single-byte edits between two words (Levenshtein). Long words are
-// not worth it.
-func distance(a, b string) int {
-	if len(a) > 32 || len(b) > 32 {
-		return 64
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = min(diagonal, row[j], row[j+1]) + 1
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
-}
+func didYouMean(word string) string { return fmt.Sprintf("did you mean %q?", word) }

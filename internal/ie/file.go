@@ -2,14 +2,13 @@ package ie
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 
-	"github.com/goccy/go-yaml"
+	"crosstap/internal/yamltext"
 )
 
 // maxFile bounds a file of definitions, in bytes.
@@ -61,7 +60,7 @@ func load(path string) ([]Definition, error) {
 // ParseYAML reads definitions from a YAML list of entries with the keys pen, id, name, type and unit; the last two may be missing.
 func ParseYAML(b []byte) ([]Definition, error) {
 	var all []Definition
-	if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(&all); err != nil && !errors.Is(err, io.EOF) {
+	if err := yamltext.Decode(b, &all); err != nil {
 		return nil, fmt.Errorf("ie: definitions: %w", err)
 	}
 	return all, nil

@@ -1,6 +1,8 @@
 // Package nearest guesses what a mistyped word was meant to be.
 package nearest
 
+import "strings"
+
 // Of returns the word that was probably meant: the one with the smallest edit distance to
 // got, if at most a third of its letters differ. "" means that none is near.
 func Of(got string, words []string) string {
@@ -10,12 +12,13 @@ func Of(got string, words []string) string {
 	return Within(got, words, 1+max(1, len(got)/3))
 }
 
-// Within returns the word with the smallest edit distance to got, if that is below limit; the first of several. "" means
-// that there is none.
+// Within returns the word with the smallest edit distance to got, if that is below limit; the first of several. Capitals count as
+// small letters. "" means that there is none.
 func Within(got string, words []string, limit int) string {
 	best, bestDistance := "", limit
+	got = strings.ToLower(got)
 	for _, w := range words {
-		if d := distance(got, w, bestDistance); d < bestDistance {
+		if d := distance(got, strings.ToLower(w), bestDistance); d < bestDistance {
 			best, bestDistance = w, d
 		}
 	}

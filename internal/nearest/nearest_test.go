@@ -16,6 +16,7 @@ func TestOf(t *testing.T) {
 	f("conversation", "conversations")
 	f("htp", "http")
 	f("http-hots", "http-host")
+	f("HTTP", "http")
 	f("xyz", "")
 	f("", "")
 	f("zzzzzzzzzzzzzzzzzzzzz", "")

@@ -5,8 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
+
+	"crosstap/internal/yamltext"
 
 	"github.com/goccy/go-yaml"
 )
@@ -50,43 +51,38 @@ func ParseYAML(text []byte) ([]Spec, error) {
 	if len(text) > MaxDocument {
 		return nil, fmt.Errorf("tapspec: document of %d bytes: at most %d", len(text), MaxDocument)
 	}
-	var probe struct {
-		Taps any `yaml:"taps"`
-	}
-	if err := guarded(func() error { return yaml.Unmarshal(text, &probe) }); err != nil {
-		return nil, fmt.Errorf("tapspec: %w", err)
-	}
-	doc := Document{Taps: []Spec{}}
-	var err error
-	if probe.Taps != nil {
-		err = strictYAML(text, &doc)
-	} else {
-		doc.Taps = make([]Spec, 1)
-		err = strictYAML(text, &doc.Taps[0])
-	}
+	specs, err := parseYAML(text)
 	if err != nil {
 		return nil, fmt.Errorf("tapspec: %w", err)
 	}
-	return doc.Taps, Validate(doc.Taps)
+	return specs, Validate(specs)
 }
 
-func strictYAML(text []byte, v any) error {
-	err := guarded(func() error { return yaml.NewDecoder(bytes.NewReader(text), yaml.Strict()).Decode(v) })
-	if errors.Is(err, io.EOF) {
-		return errors.New("the document is empty")
+func parseYAML(text []byte) ([]Spec, error) {
+	f, err := yamltext.Parse(text)
+	if err != nil {
+		return nil, err
 	}
-	return err
-}
-
-// guarded runs f, and makes an error of its panic: the YAML library panics at some documents that are none, such as a tag without a value in
-// a list's place.
-func guarded(f func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("this is no YAML that can be read: %v", p)
-		}
-	}()
-	return f()
+	root, err := yamltext.Root(f)
+	if err != nil {
+		return nil, err
+	}
+	if root == nil {
+		return nil, errors.New("the document is empty")
+	}
+	var probe struct {
+		Taps any `yaml:"taps"`
+	}
+	if err := yamltext.DecodeNode(root, &probe, false); err != nil {
+		return nil, err
+	}
+	if probe.Taps == nil {
+		specs := make([]Spec, 1)
+		return specs, yamltext.DecodeNode(root, &specs[0], true)
+	}
+	doc := Document{Taps: []Spec{}}
+	err = yamltext.DecodeNode(root, &doc, true)
+	return doc.Taps, err
 }
 
 // ParseJSON reads one spec. Unknown names are mistakes.

@@ -100,7 +100,7 @@ func TestMistakes(t *testing.T) {
 		}
 	}
 	const rest = "source: {interfaces: [a]}\nto: [{url: 'null:'}]\n"
-	f("name: a\n"+rest+"fliter: tcp\n", `unknown field "fliter"`)
+	f("name: a\n"+rest+"fliter: tcp\n", `4:1: unknown key "fliter"; did you mean "filter"?`)
 	f(rest, "needs a name")
 	f("name: 'a b'\n"+rest, "' ' in the name")
 	f("name: a\nto: [{url: 'null:'}]\n", "nothing to tap")

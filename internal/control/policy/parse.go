@@ -1,18 +1,16 @@
 package policy
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 
 	"crosstap/internal/nearest"
+	"crosstap/internal/yamltext"
 )
 
 // Limits of a file.
@@ -60,7 +58,7 @@ func Parse(name string, text []byte) (*Set, error) {
 	if len(text) > maxFileBytes {
 		return nil, &Error{File: name, Message: fmt.Sprintf("%d bytes, the limit is %d", len(text), maxFileBytes), Suggestion: "split it"}
 	}
-	file, err := parseYAML(text)
+	file, err := yamltext.Parse(text)
 	if err != nil {
 		return nil, syntax(name, err, nil)
 	}
@@ -93,16 +91,6 @@ func Parse(name string, text []byte) (*Set, error) {
 	return (&Set{}).Merged(set), nil
 }
 
-// parseYAML is the library's parser; a panic of it on a strange document becomes an error.
-func parseYAML(text []byte) (f *ast.File, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("not readable as YAML: %v", r)
-		}
-	}()
-	return parser.ParseBytes(text, 0)
-}
-
 func documentText(doc *ast.DocumentNode) string { return strings.TrimSpace(doc.Body.String()) + "\n" }
 
 // reader reads one document and remembers its first mistake.
@@ -122,37 +110,7 @@ func (r *reader) fail(place, suggestion, format string, args ...any) {
 		message = p + ": " + message
 	}
 	r.err = &Error{File: r.file, Message: message, Suggestion: suggestion}
-	r.err.Line, r.err.Column = r.position(place)
-}
-
-// position finds a place, or the nearest thing around it that is there.
-func (r *reader) position(place string) (line, column int) {
-	defer func() {
-		if recover() != nil {
-			line, column = 0, 0
-		}
-	}()
-	for place != "$" && place != "" {
-		if p, err := yaml.PathString(place); err == nil {
-			if node, err := p.FilterNode(r.node); err == nil && node != nil && node.GetToken() != nil {
-				return begin(node)
-			}
-		}
-		place = place[:max(strings.LastIndexAny(place, ".["), 0)]
-	}
-	return begin(r.node)
-}
-
-// begin is where a node's text begins; a mapping's own token is its first colon.
-func begin(node ast.Node) (line, column int) {
-	if m, ok := node.(*ast.MappingNode); ok && len(m.Values) > 0 {
-		node = m.Values[0].Key
-	}
-	if m, ok := node.(*ast.MappingValueNode); ok {
-		node = m.Key
-	}
-	at := node.GetToken().Position
-	return at.Line, at.Column
+	r.err.Line, r.err.Column = yamltext.Position(r.node, place)
 }
 
 // header is what all documents have.
@@ -183,7 +141,7 @@ var nameForm = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,46}[a-z0-9])?$`)
 // resource reads the document into the set.
 func (r *reader) resource(set *Set, text string) (kind, name string) {
 	var h header
-	if err := decode(r.node, &h, false); err != nil {
+	if err := yamltext.DecodeNode(r.node, &h, false); err != nil {
 		r.err = syntax(r.file, err, nil)
 		return "", ""
 	}
@@ -213,54 +171,36 @@ func (r *reader) resource(set *Set, text string) (kind, name string) {
 	return h.Kind, h.Metadata.Name
 }
 
-// decode reads a node. A panic of the library becomes an error.
-func decode(node ast.Node, v any, strict bool) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("not readable as YAML: %v", r)
-		}
-	}()
-	opts := []yaml.DecodeOption{}
-	if strict {
-		opts = append(opts, yaml.Strict())
-	}
-	return yaml.NewDecoder(&bytes.Buffer{}, opts...).DecodeFromNode(node, v)
-}
-
 // spec reads the specification of a kind, strictly.
 func spec[T any](r *reader, keys []string) (s T) {
 	var d document[T]
 	if r.err != nil {
 		return s
 	}
-	if err := decode(r.node, &d, true); err != nil {
+	if err := yamltext.DecodeNode(r.node, &d, true); err != nil {
 		r.err = syntax(r.file, err, keys)
 	}
 	return d.Spec
 }
 
-// syntax translates an error of the YAML library.
+// syntax makes an Error of what the reader says.
 func syntax(file string, err error, keys []string) *Error {
 	e := &Error{File: file, Message: err.Error()}
-	var y yaml.Error
-	if errors.As(err, &y) {
-		e.Message = y.GetMessage()
-		if tk := y.GetToken(); tk != nil && tk.Position != nil {
-			e.Line, e.Column = tk.Position.Line, tk.Position.Column
-		}
+	var y *yamltext.Error
+	if !errors.As(err, &y) {
+		return e
 	}
-	var unknown *yaml.UnknownFieldError
-	if errors.As(err, &unknown) && unknown.Token != nil {
-		key := unknown.Token.Value
-		e.Message = fmt.Sprintf("unknown key %q", key)
-		others := append(slices.Clone(keys), "apiVersion", "kind", "metadata", "spec", "name", "labels", "owner", "reason")
-		elsewhere := slices.Contains(others, key)
-		others = slices.DeleteFunc(others, func(k string) bool { return k == key })
-		if near := nearest.Of(key, others); near != "" {
-			e.Suggestion = fmt.Sprintf("did you mean %q?", near)
-		} else if elsewhere {
-			e.Suggestion = "it stands elsewhere in the document"
-		}
+	e.Message, e.Line, e.Column = y.Message, y.Line, y.Column
+	if y.Key == "" {
+		return e
+	}
+	others := append(slices.Clone(keys), "apiVersion", "kind", "metadata", "spec", "name", "labels", "owner", "reason")
+	elsewhere := slices.Contains(others, y.Key)
+	others = slices.DeleteFunc(others, func(k string) bool { return k == y.Key })
+	if near := nearest.Of(y.Key, others); near != "" {
+		e.Suggestion = fmt.Sprintf("did you mean %q?", near)
+	} else if elsewhere {
+		e.Suggestion = "it stands elsewhere in the document"
 	}
 	return e
 }

@@ -1,7 +1,6 @@
 package settings
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +8,7 @@ import (
 	"os"
 
 	"crosstap/internal/collect/session"
+	"crosstap/internal/yamltext"
 
 	"github.com/goccy/go-yaml"
 )
@@ -66,14 +66,14 @@ func LoadExporters(path string) ([]session.Rule, error) {
 	}
 	rules, err := parseExporters(b)
 	if err != nil {
-		return nil, place(path, err)
+		return nil, yamltext.In(path, err)
 	}
 	return rules, nil
 }
 
 func parseExporters(b []byte) ([]session.Rule, error) {
 	var doc exportersFile
-	if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
+	if err := yamltext.Decode(b, &doc); err != nil {
 		return nil, err
 	}
 	var out []session.Rule

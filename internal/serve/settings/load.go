@@ -8,11 +8,10 @@ import (
 	"strings"
 
 	"crosstap/internal/nearest"
+	"crosstap/internal/yamltext"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
-	"github.com/goccy/go-yaml/token"
 )
 
 // Sources are where settings come from, the strongest last.
@@ -100,7 +99,7 @@ func (s *Settings) file(path string, from Origins) []error {
 	}
 	pairs, err := mapping(b)
 	if err != nil {
-		return []error{place(path, err)}
+		return []error{yamltext.In(path, err)}
 	}
 	var errs []error
 	seen := map[string]int{}
@@ -125,7 +124,7 @@ func (s *Settings) entry(path string, p *ast.MappingValueNode, seen map[string]i
 		from[key] = at
 		s.Outputs = inlineOutputs
 		if s.OutputList, err = outputsNode(list); err != nil {
-			return fmt.Errorf("outputs: %w", place(path, err))
+			return fmt.Errorf("outputs: %w", yamltext.In(path, err))
 		}
 		return nil
 	}
@@ -146,23 +145,19 @@ func keys() []string {
 
 // mapping returns the entries of the document. An empty file is an empty mapping.
 func mapping(b []byte) ([]*ast.MappingValueNode, error) {
-	f, err := parser.ParseBytes(b, 0, parser.AllowDuplicateMapKey()) // duplicates are reported with both lines
+	f, err := yamltext.Parse(b, parser.AllowDuplicateMapKey()) // duplicates are reported with both lines
 	if err != nil {
 		return nil, err
 	}
-	if len(f.Docs) > 1 {
-		return nil, errors.New("more than one document")
+	root, err := yamltext.Root(f)
+	if root == nil || err != nil {
+		return nil, err
 	}
-	if len(f.Docs) == 0 || f.Docs[0].Body == nil {
-		return nil, nil
-	}
-	switch n := f.Docs[0].Body.(type) {
+	switch n := root.(type) {
 	case *ast.MappingNode:
 		return n.Values, nil
 	case *ast.MappingValueNode:
 		return []*ast.MappingValueNode{n}, nil
-	case *ast.CommentGroupNode, *ast.NullNode:
-		return nil, nil
 	}
 	return nil, errors.New("expected keys and values, such as http: 127.0.0.1:8474")
 }
@@ -190,17 +185,4 @@ func scalars(n ast.Node, many bool) ([]string, error) {
 		return nil, errors.New("expected a value or a list of values")
 	}
 	return nil, errors.New("expected one value")
-}
-
-// place puts file and line before an error of the YAML parser.
-func place(path string, err error) error {
-	var ye yaml.Error
-	var tok *token.Token
-	if errors.As(err, &ye) {
-		tok = ye.GetToken()
-	}
-	if tok == nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return fmt.Errorf("%s:%d:%d: %s", path, tok.Position.Line, tok.Position.Column, ye.GetMessage())
 }

@@ -1,7 +1,6 @@
 package settings
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -17,8 +16,8 @@ import (
 	"crosstap/internal/collect/replicate"
 	"crosstap/internal/flowproto"
 	"crosstap/internal/tap/export"
+	"crosstap/internal/yamltext"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 )
 
@@ -136,12 +135,12 @@ func LoadOutputs(path string) ([]Output, error) {
 		return nil, cmp.Or(err, fmt.Errorf("%s has more than %d bytes", path, maxExportersFile))
 	}
 	var doc outputsFile
-	if err := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
-		return nil, place(path, err)
+	if err := yamltext.Decode(b, &doc); err != nil {
+		return nil, yamltext.In(path, err)
 	}
 	out, err := outputs(doc.Outputs)
 	if err != nil {
-		return nil, place(path, err)
+		return nil, yamltext.In(path, err)
 	}
 	return out, nil
 }
@@ -149,7 +148,7 @@ func LoadOutputs(path string) ([]Output, error) {
 // outputsNode reads the list that stands in the settings' own file.
 func outputsNode(n ast.Node) ([]Output, error) {
 	var list []outputEntry
-	if err := yaml.NodeToValue(n, &list, yaml.Strict()); err != nil {
+	if err := yamltext.DecodeNode(n, &list, true); err != nil {
 		return nil, err
 	}
 	return outputs(list)

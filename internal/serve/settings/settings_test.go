@@ -104,7 +104,7 @@ func TestMistakes(t *testing.T) {
 	f("- a\n", "expected keys and values")
 	f("just text", "expected keys and values")
 	f("a: b: c\n", "crosstap.yaml:1:")
-	f("data: x\n---\ndata: y\n", "more than one document")
+	f("data: x\n---\ndata: y\n", "2 documents, want one")
 	f("data: \"\"\n", "data: a store directory is needed")
 	if _, _, _, err := Load(Sources{File: "absent.yaml"}); err == nil {
 		t.Error("an absent file is no error")

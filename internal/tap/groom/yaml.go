@@ -3,24 +3,26 @@ package groom
 import (
 	"fmt"
 
+	"crosstap/internal/yamltext"
+
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 )
 
 // ParseYAML reads a spec in the form of YAML: a mapping of steps. The error is an *Error or names the step.
 func ParseYAML(text []byte) (Spec, error) {
 	var s Spec
-	file, err := parser.ParseBytes(text, 0)
+	file, err := yamltext.Parse(text)
 	if err != nil {
 		return s, fmt.Errorf("groom: %w", err)
 	}
-	if len(file.Docs) > 1 {
-		return s, fmt.Errorf("groom: %d YAML documents: must be one", len(file.Docs))
+	root, err := yamltext.Root(file)
+	if err != nil {
+		return s, fmt.Errorf("groom: %w", err)
 	}
-	if len(file.Docs) == 0 || file.Docs[0].Body == nil {
+	if root == nil {
 		return s, nil
 	}
-	if err := s.UnmarshalYAML(file.Docs[0].Body); err != nil {
+	if err := s.UnmarshalYAML(root); err != nil {
 		return Spec{}, err
 	}
 	return s, nil

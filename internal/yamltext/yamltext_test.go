@@ -1,0 +1,155 @@
+package yamltext
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+type doc struct {
+	Name  string            `yaml:"name"`
+	List  []string          `yaml:"list"`
+	Inner map[string]string `yaml:"inner"`
+}
+
+func TestDecode(t *testing.T) {
+	read := func(text string, want doc) {
+		t.Helper()
+		var got doc
+		if err := Decode([]byte(text), &got); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%q (-want +got):\n%s", text, d)
+		}
+	}
+	read("", doc{})
+	read("# nothing\n", doc{})
+	read("---\n", doc{})
+	read("name: a\nlist: [b, c]\ninner: {d: e}\n", doc{"a", []string{"b", "c"}, map[string]string{"d": "e"}})
+	read(`{"name": "a", "list": ["b"]}`, doc{Name: "a", List: []string{"b"}})
+	read("name: &n a\nlist: [*n, *n]\n", doc{Name: "a", List: []string{"a", "a"}})
+}
+
+func TestMistakes(t *testing.T) {
+	refused := func(text string, want Error) {
+		t.Helper()
+		var e *Error
+		if err := Decode([]byte(text), &doc{}); !errors.As(err, &e) {
+			t.Fatalf("%q: %v, want an *Error", text, err)
+		}
+		if want.Message == "" {
+			want.Message = e.Message
+		}
+		if d := cmp.Diff(want, *e); d != "" {
+			t.Errorf("%q (-want +got):\n%s", text, d)
+		}
+	}
+	refused("name: a\nnome: b\n", Error{Line: 2, Column: 1, Message: `unknown key "nome"`, Key: "nome", Near: "name"})
+	refused("name: a\nzzzzzz: b\n", Error{Line: 2, Column: 1, Message: `unknown key "zzzzzz"`, Key: "zzzzzz"})
+	refused("name: a\n---\nname: b\n", Error{Message: "2 documents, want one"})
+	refused("name: [a\n", Error{Line: 1, Column: 7})
+	refused("name: a\nlist: b\n", Error{Line: 2, Column: 7})
+	refused("list: *nobody\n", Error{Line: 1, Column: 8})
+}
+
+// TestDepth has what the library's memory or stack would grow by.
+func TestDepth(t *testing.T) {
+	deep := func(name, text string) {
+		t.Helper()
+		_, err := Parse([]byte(text))
+		if err == nil || !strings.Contains(err.Error(), "stand in each other") {
+			t.Errorf("%s: %v, want a refusal for its depth", name, err)
+		}
+	}
+	for name, sign := range map[string]string{"lists": "[", "mappings": "{a: ", "entries": "- ", "keys": "? ", "tags": "!a ", "anchors": "&a ", "values": "a: ", "in a list": "[a: ", "pairs": "[? "} {
+		deep(name, strings.Repeat(sign, 1_000_000/len(sign)))
+	}
+	var lines strings.Builder
+	for i := range 1000 {
+		lines.WriteString(strings.Repeat(" ", i) + "a:\n")
+	}
+	deep("columns", lines.String())
+
+	read := func(name, text string) {
+		t.Helper()
+		if _, err := Parse([]byte(text)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	read("60 lists", strings.Repeat("[", 60)+strings.Repeat("]", 60))
+	read("a long list", "a: ["+strings.Repeat("{b: [c], d: e}, ", 5000)+"f]\n")
+	read("a long list in lines", "a:\n"+strings.Repeat("  - b: !!str c\n    d: &e f\n    # g\n", 5000))
+	read("brackets in texts", "a: '"+strings.Repeat("[", 500)+"'\nb: \""+strings.Repeat("{", 500)+"\"\nc: |\n  "+strings.Repeat("- ", 500)+"\n")
+	read("comments", strings.Repeat("#", 500)+"\na: 1 "+strings.Repeat("# - ", 500)+"\n")
+}
+
+// TestAliases: texts that are short and mean much stay cheap, or are refused.
+func TestAliases(t *testing.T) {
+	text := "a0: &a0 [x, x, x, x, x, x, x, x, x]\n"
+	for i := 1; i < 40; i++ {
+		p := "*a" + strconv.Itoa(i-1)
+		text += "a" + strconv.Itoa(i) + ": &a" + strconv.Itoa(i) + " [" + strings.Repeat(p+", ", 8) + p + "]\n"
+	}
+	for _, v := range []any{new(any), new(map[string][]string), new(doc)} {
+		_ = Decode([]byte(text), v)
+	}
+	_ = Decode([]byte("name: &a [*a, *a]\nlist: *a\n"), new(any))
+	_ = Decode([]byte("name: &a [*a, *a]\nlist: *a\n"), new(doc))
+}
+
+func TestPosition(t *testing.T) {
+	f, err := Parse([]byte("name: a\nspec:\n  budget:\n    cpu: 1\n  list:\n    - b: 1\n    - b: 2\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := Root(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := func(place string, wantLine, wantColumn int) {
+		t.Helper()
+		if line, column := Position(root, place); line != wantLine || column != wantColumn {
+			t.Errorf("%s: %d:%d, want %d:%d", place, line, column, wantLine, wantColumn)
+		}
+	}
+	at("$.name", 1, 7)
+	at("$.spec.budget.cpu", 4, 10)
+	at("$.spec.budget.mirror", 4, 5) // not there: what is around it
+	at("$.spec.list[1].b", 7, 10)
+	at("$.nothing.at.all", 1, 1)
+	at("$[", 1, 1)
+}
+
+func TestIn(t *testing.T) {
+	says := func(err error, want string) {
+		t.Helper()
+		if got := In("f.yaml", err).Error(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	says(&Error{Line: 2, Column: 3, Message: "m"}, "f.yaml:2:3: m")
+	says(&Error{Line: 2, Column: 3, Message: "m", Key: "a", Near: "b"}, `f.yaml:2:3: m; did you mean "b"?`)
+	says(&Error{Message: "m"}, "f.yaml: m")
+	says(errors.New("m"), "f.yaml: m")
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte("name: a\nlist: [b, &c d, *c]\ninner:\n  e: f\n"))
+	f.Add([]byte("{\"name\": \"a\"}"))
+	f.Add([]byte("- ? !!a &b [*b]\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var d doc
+		_ = Decode(text, &d)
+		var v any
+		_ = Decode(text, &v)
+		if file, err := Parse(text); err == nil {
+			if n, err := Root(file); err == nil && n != nil {
+				Position(n, "$.list[1]")
+			}
+		}
+	})
+}
