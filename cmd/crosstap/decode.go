@@ -137,20 +137,12 @@ func (d *decoder) files(ctx context.Context, names []string, stdin io.Reader) er
 	return errors.Join(errs...)
 }
 
-func (d *decoder) file(ctx context.Context, name string, in io.Reader) error {
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		in = f
-	}
-	r := bufio.NewReaderSize(in, 1<<17)
-	magic, err := r.Peek(4)
-	if err != nil && !errors.Is(err, io.EOF) {
+func (d *decoder) file(ctx context.Context, name string, stdin io.Reader) error {
+	r, magic, done, err := begin(name, stdin)
+	if err != nil {
 		return err
 	}
+	defer done()
 	switch {
 	case isCapture(magic):
 		return d.capture(ctx, name, r)
@@ -158,6 +150,24 @@ func (d *decoder) file(ctx context.Context, name string, in io.Reader) error {
 		return d.messages(name, r)
 	}
 	return fmt.Errorf("%s: neither a capture file nor an export payload: it starts with % x", name, magic)
+}
+
+// begin opens a file, "-" for standard input, and returns its first four bytes, or fewer when there are no more; they are read again by r.
+func begin(name string, stdin io.Reader) (r *bufio.Reader, magic []byte, done func(), err error) {
+	in, done := stdin, func() {}
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		in, done = f, func() { f.Close() }
+	}
+	r = bufio.NewReaderSize(in, 1<<17)
+	if magic, err = r.Peek(4); err != nil && !errors.Is(err, io.EOF) {
+		done()
+		return nil, nil, nil, err
+	}
+	return r, magic, done, nil
 }
 
 // isCapture reports whether a file starts like a capture or a compressed file.

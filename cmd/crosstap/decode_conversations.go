@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
 	"strings"
 	"time"
 
@@ -105,20 +104,11 @@ func (s *fileSource) Run(ctx context.Context, out chan<- listen.Batch) error {
 }
 
 func (s *fileSource) file(ctx context.Context, name string, out chan<- listen.Batch) error {
-	in := s.stdin
-	if name != "-" {
-		f, err := os.Open(name)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		in = f
-	}
-	r := bufio.NewReaderSize(in, 1<<17)
-	magic, err := r.Peek(4)
-	if err != nil && !errors.Is(err, io.EOF) {
+	r, magic, closeFile, err := begin(name, s.stdin)
+	if err != nil {
 		return err
 	}
+	defer closeFile()
 	if !isCapture(magic) {
 		return s.payload(ctx, r, out)
 	}

@@ -2,7 +2,6 @@ package tap
 
 import (
 	"fmt"
-	"strings"
 
 	"crosstap/internal/tap/deliver"
 	"crosstap/internal/tap/deliver/tunnel"
@@ -24,28 +23,7 @@ func (t *Tap) Deliveries() (all []string) {
 
 // account returns the sum of one branch.
 func (b *branch) account() string {
-	all := b.statements()
-	in, made, out := all[0].In, uint64(0), all[len(all)-1].Out
-	var parts []string
-	rest := int64(in)
-	for _, s := range all {
-		made += s.Made
-		rest += int64(s.Made)
-		for _, d := range s.Dropped {
-			if d.N > 0 {
-				parts = append(parts, fmt.Sprintf("%d %s", d.N, reasonText(s.Stage, d.Reason)))
-				rest -= int64(d.N)
-			}
-		}
-	}
-	if rest -= int64(out); rest != 0 {
-		parts = append(parts, fmt.Sprintf("%d under way", rest))
-	}
-	text := fmt.Sprintf("%s: %d frames", b.to, in)
-	if made > 0 {
-		text += fmt.Sprintf(" + %d made", made)
-	}
-	text += " = " + strings.Join(append(parts, fmt.Sprintf("%d delivered", out)), " + ")
+	text := b.to + ": " + equation(b.statements(), "frames", "under way")
 	for _, n := range b.notes() {
 		text += "; " + n
 	}

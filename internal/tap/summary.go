@@ -167,28 +167,32 @@ func (t *Tap) Ledger() string {
 	if t.sieve == nil && t.groom == nil && t.limit == nil || t.path.copies.Load() != nil {
 		return ""
 	}
-	common := t.common()
-	read, made, delivered := common[0].In, uint64(0), common[len(common)-1].Out
+	return equation(t.common(), "frames read", "left when the line broke off")
+}
+
+// equation writes the accounts of stages that follow each other as one sum that adds up: what came in, what was made on the way, what each
+// reason took, what is in none of the stages' hands yet (rest), and what came out of the last.
+func equation(all []ledger.Statement, in, rest string) string {
+	out, made := all[len(all)-1].Out, uint64(0)
+	missing := int64(all[0].In - out)
 	var parts []string
-	rest := int64(read)
-	for _, s := range common {
+	for _, s := range all {
 		made += s.Made
-		rest += int64(s.Made)
 		for _, d := range s.Dropped {
 			if d.N > 0 {
 				parts = append(parts, fmt.Sprintf("%d %s", d.N, reasonText(s.Stage, d.Reason)))
-				rest -= int64(d.N)
+				missing -= int64(d.N)
 			}
 		}
 	}
-	if rest -= int64(delivered); rest != 0 {
-		parts = append(parts, fmt.Sprintf("%d left when the line broke off", rest))
+	if missing += int64(made); missing != 0 {
+		parts = append(parts, fmt.Sprintf("%d %s", missing, rest))
 	}
-	sum := fmt.Sprintf("%d frames read", read)
+	sum := fmt.Sprintf("%d %s", all[0].In, in)
 	if made > 0 {
 		sum += fmt.Sprintf(" + %d made", made)
 	}
-	return sum + " = " + strings.Join(append(parts, fmt.Sprintf("%d delivered", delivered)), " + ")
+	return sum + " = " + strings.Join(append(parts, fmt.Sprintf("%d delivered", out)), " + ")
 }
 
 // common returns the statements of the stages that every frame goes through, with the destination when it is the only one.

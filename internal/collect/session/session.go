@@ -210,18 +210,22 @@ func (t *Table) Close(k Key) {
 
 // Shed counts a datagram that was dropped before it was decoded.
 func (t *Table) Shed(k Key) {
+	if last := t.lastOf(k); last != nil {
+		last.shed()
+	}
+}
+
+// lastOf returns the exporter of the last datagram of a session; nil when there was none.
+func (t *Table) lastOf(k Key) *exporter {
 	t.mu.Lock()
 	s := t.sessions[k]
 	t.mu.Unlock()
 	if s == nil {
-		return
+		return nil
 	}
 	s.mu.Lock()
-	last := s.last
-	s.mu.Unlock()
-	if last != nil {
-		last.shed()
-	}
+	defer s.mu.Unlock()
+	return s.last
 }
 
 // open makes the state of a session.
@@ -269,16 +273,7 @@ func finish(recs []flow.Record, exporter flow.Addr, shiftNS int64) {
 func (t *Table) reject(k Key, err error) {
 	reason := reasonOf(err)
 	t.book.Drop(int(reason), 1)
-	t.mu.Lock()
-	s := t.sessions[k]
-	t.mu.Unlock()
-	if s == nil {
-		return
-	}
-	s.mu.Lock()
-	last := s.last
-	s.mu.Unlock()
-	if last != nil {
+	if last := t.lastOf(k); last != nil {
 		last.reject(reason)
 	}
 }
