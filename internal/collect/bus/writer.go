@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -305,65 +304,75 @@ func (w *Writer) shared(ctx context.Context, st jetstream.Stream, name string) e
 		return fmt.Errorf("bus: consumer: %w", err)
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	var purge sync.Mutex
-	var gone uint64
 	for range w.cfg.Workers {
-		g.Go(func() error {
-			texts := &message.Texts{}
-			var recs []flow.Record
-			for ctx.Err() == nil {
-				b, err := c.Fetch(1, jetstream.FetchMaxWait(fetchWait))
-				if err != nil {
-					return fmt.Errorf("bus: read: %w", err)
-				}
-				for msg := range b.Messages() {
-					place, err := w.place(msg, name)
-					if err != nil {
-						return err
-					}
-					done := w.keep(msg)
-					recs, err = w.take(ctx, msg, place, recs[:0], texts)
-					close(done)
-					if err != nil {
-						_ = msg.NakWithDelay(retryFirst)
-						return err
-					}
-					if err := msg.DoubleAck(ctx); err != nil {
-						return fmt.Errorf("bus: confirm %d: %w", place.Seq, err)
-					}
-					w.fail(nil)
-				}
-				if err := b.Error(); err != nil && !errors.Is(err, nats.ErrTimeout) {
-					return fmt.Errorf("bus: read: %w", err)
-				}
-			}
-			return nil
-		})
+		g.Go(func() error { return w.takeShared(ctx, c, name) })
 	}
-	g.Go(func() error {
-		tick := time.NewTicker(flushEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-tick.C:
-			}
-			info, err := c.Info(ctx)
-			if err != nil {
-				return fmt.Errorf("bus: consumer: %w", err)
-			}
-			purge.Lock()
-			if floor := info.AckFloor.Stream; floor > gone {
-				if err := st.Purge(ctx, jetstream.WithPurgeSequence(floor+1)); err != nil {
-					purge.Unlock()
-					return fmt.Errorf("bus: let go of messages up to %d: %w", floor, err)
-				}
-				gone = floor
-			}
-			purge.Unlock()
-			w.behind.Store(info.NumPending + uint64(info.NumAckPending))
-		}
-	})
+	g.Go(func() error { return w.letGo(ctx, st, c) })
 	return g.Wait()
+}
+
+// takeShared takes messages one by one until ctx ends.
+func (w *Writer) takeShared(ctx context.Context, c jetstream.Consumer, name string) error {
+	texts := &message.Texts{}
+	var recs []flow.Record
+	for ctx.Err() == nil {
+		b, err := c.Fetch(1, jetstream.FetchMaxWait(fetchWait))
+		if err != nil {
+			return fmt.Errorf("bus: read: %w", err)
+		}
+		for msg := range b.Messages() {
+			if recs, err = w.takeOne(ctx, msg, name, recs, texts); err != nil {
+				return err
+			}
+		}
+		if err := b.Error(); err != nil && !errors.Is(err, nats.ErrTimeout) {
+			return fmt.Errorf("bus: read: %w", err)
+		}
+	}
+	return nil
+}
+
+// takeOne stores the records of a message and confirms it.
+func (w *Writer) takeOne(ctx context.Context, msg jetstream.Msg, name string, recs []flow.Record, texts *message.Texts) ([]flow.Record, error) {
+	place, err := w.place(msg, name)
+	if err != nil {
+		return recs, err
+	}
+	done := w.keep(msg)
+	recs, err = w.take(ctx, msg, place, recs[:0], texts)
+	close(done)
+	if err != nil {
+		_ = msg.NakWithDelay(retryFirst)
+		return recs, err
+	}
+	if err := msg.DoubleAck(ctx); err != nil {
+		return recs, fmt.Errorf("bus: confirm %d: %w", place.Seq, err)
+	}
+	w.fail(nil)
+	return recs, nil
+}
+
+// letGo removes from the stream what all have confirmed, and notes how much is waiting, until ctx ends.
+func (w *Writer) letGo(ctx context.Context, st jetstream.Stream, c jetstream.Consumer) error {
+	tick := time.NewTicker(flushEvery)
+	defer tick.Stop()
+	gone := uint64(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		info, err := c.Info(ctx)
+		if err != nil {
+			return fmt.Errorf("bus: consumer: %w", err)
+		}
+		if floor := info.AckFloor.Stream; floor > gone {
+			if err := st.Purge(ctx, jetstream.WithPurgeSequence(floor+1)); err != nil {
+				return fmt.Errorf("bus: let go of messages up to %d: %w", floor, err)
+			}
+			gone = floor
+		}
+		w.behind.Store(info.NumPending + uint64(info.NumAckPending))
+	}
 }
