@@ -193,21 +193,20 @@ func (d *device) close() {
 	}
 }
 
-// shed returns the packets that the kernel dropped between the two ends: its queue of received packets was full.
-func (d *device) shed(space string, own *os.File) (n uint64) {
-	count := func(name string) func() error {
+// shed returns the packets that the kernel counts as dropped between the two ends: its queue of received packets was full, for example. Such a loss stands
+// both in the counters of the end that sent it and of the end that was to receive it; of segments that are lost together it counts one.
+func (d *device) shed(space string, own *os.File) uint64 {
+	var near, far netlink.LinkStatistics
+	read := func(name string, into *netlink.LinkStatistics) func() error {
 		return func() error {
 			l, err := netlink.LinkByName(name)
-			if err != nil {
-				return err
+			if err == nil && l.Attrs().Statistics != nil {
+				*into = *l.Attrs().Statistics
 			}
-			if s := l.Attrs().Statistics; s != nil {
-				n += s.RxDropped + s.TxDropped
-			}
-			return nil
+			return err
 		}
 	}
-	_ = netns.Do(space, count(d.name))
-	_ = inSpace(own, count(d.peer))
-	return n
+	_ = netns.Do(space, read(d.name, &near))
+	_ = inSpace(own, read(d.peer, &far))
+	return max(near.TxDropped, far.RxDropped) + max(far.TxDropped, near.RxDropped)
 }

@@ -31,8 +31,9 @@ type Mirror struct {
 	told    error     // about the way out
 	tripped bool      // the end of a loop was told
 
-	last account
-	sent atomic.Uint64 // bytes
+	last  account
+	moved time.Time     // when segments went into a device or came back
+	sent  atomic.Uint64 // bytes
 }
 
 // NewMirror returns a mirror. All mistakes of its configuration are found here.
@@ -42,7 +43,9 @@ func NewMirror(c MirrorConfig) (*Mirror, error) {
 		return nil, err
 	}
 	m := &Mirror{outer: c.Outer, book: newBook()}
-	err := m.init(c.Config, "xt_mirror", func(c *code, k *hook) { cloneTo(c, k, m.devices[k.point].index) })
+	err := m.init(c.Config, "xt_mirror", func(c *code, k *hook) {
+		cloneTo(c, k, m.devices[k.point].index, cutter{m.outer.cuts(), m.orders})
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -170,12 +173,19 @@ func (m *Mirror) follow() {
 }
 
 // account is the state of the books at a moment.
-type account struct{ in, out, filtered, sampled, shed, lost, big, over, made, held uint64 }
+type account struct {
+	in, out, filtered, sampled, shed, lost, big, over, made, held uint64
+	back, cut                                                     uint64 // segments behind the device, super-frames in front of it
+}
+
+// waitSegments is how long segments may be on their way through a device in which nothing moves.
+const waitSegments = 400 * time.Millisecond
 
 // account reads all counters and books the difference to the last time.
 //
 // A clone is either wrapped at once, or goes through the device and comes back in segments. What the programs at the interfaces
-// call lost includes what the wrapper refused at once.
+// call lost includes what the wrapper refused at once. Of the segments that have not come back those are lost that the kernel dropped between the ends
+// of the device, and all of them when nothing moves there any more; the others are held.
 func (m *Mirror) account() {
 	var direct, back counts
 	var shed uint64
@@ -185,23 +195,31 @@ func (m *Mirror) account() {
 		if err1 != nil || err2 != nil {
 			return
 		}
-		for i := range a {
-			direct[i] += a[i]
-			back[i] += b[i]
-		}
-		if a[statUp] > 0 {
+		direct.add(a)
+		back.add(b)
+		if m.last.cut > 0 {
 			shed += d.shed(m.cfg.NetNS, m.own)
 		}
 	}
 	c, gov := m.read(-1), m.readGov()
-	up, came := direct[statUp], back.seen()+back[statOver]+shed
+	came := back.seen() + back[statOver]
+	segments := max(c[statSegments], came)
+	waiting := segments - came
+	if came != m.last.back || c[statUp] != m.last.cut {
+		m.moved = time.Now()
+	}
+	if time.Since(m.moved) > waitSegments {
+		shed = waiting
+	}
+	gone := min(shed, waiting)
 	refused := direct[statTooBig] + direct[statOver]
 	now := account{
 		in: c.seen() + gov[govShed], filtered: c[statFiltered], sampled: c[statSampled], shed: gov[govShed], big: direct[statTooBig] + back[statTooBig],
 		over: direct[statOver] + back[statOver],
-		lost: c[statLost] - min(c[statLost], refused) + c[statLapsed] + back[statLost] + shed,
-		out:  c[statOut] - min(c[statOut], up) + back[statOut],
-		made: came - min(came, up), held: up - min(came, up),
+		lost: c[statLost] - min(c[statLost], refused) + c[statLapsed] + back[statLost] + gone,
+		out:  c[statOut] + back[statOut],
+		made: segments - c[statUp], held: waiting - gone,
+		back: came, cut: c[statUp],
 	}
 	head := uint64(m.outer.length())
 	m.sent.Store(direct[statBytes] - min(direct[statBytes], direct[statOut]*head) + back[statBytes] - min(back[statBytes], back[statOut]*head))

@@ -39,44 +39,6 @@ const (
 	portShift    = 2     // 2^14 of them
 )
 
-// cloneMark stands in the scratch memory beside a clone, so that the wrapper knows it from what the kernel sends by itself; behind it stands
-// the direction of the frame.
-const (
-	cloneMark = 0x78746170
-	cloneDir  = skbCB + 4
-)
-
-// cloneTo is the body of the program at a tapped interface: the frame is cloned to a device, and counted.
-func cloneTo(c *code, k *hook, device int) {
-	lost := c.name("lost")
-	c.add(
-		asm.Mov.Imm(asm.R1, cloneMark),
-		asm.StoreMem(regCtx, skbCB, asm.R1, asm.Word),
-		asm.Mov.Imm(asm.R1, int32(k.dir)),
-		asm.StoreMem(regCtx, cloneDir, asm.R1, asm.Word),
-		asm.Mov.Reg(asm.R1, regCtx),
-		asm.Mov.Imm(asm.R2, int32(device)),
-		asm.Mov.Imm(asm.R3, 0),
-		asm.FnCloneRedirect.Call(),
-		asm.JNE.Imm(asm.R0, 0, lost),
-	)
-	k.stats.count(c, statOut)
-	c.result(actNext)
-	c.at(lost)
-	k.stats.count(c, statLost)
-	c.result(actNext)
-}
-
-// bounce sends what arrives back out of the interface that it came in by.
-func bounce() asm.Instructions {
-	return asm.Instructions{
-		asm.LoadMem(asm.R1, asm.R1, skbIfindex, asm.Word),
-		asm.Mov.Imm(asm.R2, 0),
-		asm.FnRedirect.Call(),
-		asm.Return(),
-	}
-}
-
 // wrapper assembles the program that wraps copies.
 type wrapper struct {
 	o       *Outer
@@ -88,17 +50,27 @@ type wrapper struct {
 	point   uint32
 	limit   int  // most bytes of a frame
 	tooLong bool // drop what is longer; else it is cut
-	cuts    bool // super-frames go through the device
 }
 
-// newWrapper decides what happens to long frames and to super-frames.
+// newWrapper decides what happens to long frames.
 func newWrapper(o *Outer, w *wayOut, point uint32) wrapper {
-	x := wrapper{o: o, way: w, point: point, limit: o.Fits, tooLong: !o.Slice}
-	if o.Keep != 0 && o.Keep <= o.Fits {
-		x.limit, x.tooLong = o.Keep, false
-	}
-	x.cuts = !x.tooLong || o.Seq >= 0
+	x := wrapper{o: o, way: w, point: point}
+	x.limit, x.tooLong = o.limit()
 	return x
+}
+
+// limit returns the most bytes of a frame, and whether longer ones are dropped instead of cut.
+func (o *Outer) limit() (most int, drop bool) {
+	if o.Keep != 0 && o.Keep <= o.Fits {
+		return o.Keep, false
+	}
+	return o.Fits, !o.Slice
+}
+
+// cuts reports whether all super-frames go through the device: each of their segments is cut, or has a number.
+func (o *Outer) cuts() bool {
+	_, drop := o.limit()
+	return !drop || o.Seq >= 0
 }
 
 // Registers of the wrapper besides the context: the length of the tags beside the frame, and whether it was cut.
@@ -112,7 +84,6 @@ func (w *wrapper) assemble() asm.Instructions {
 	c := &code{}
 	c.add(asm.Mov.Reg(regCtx, asm.R1))
 	w.clonesOnly(c)
-	w.superFrames(c)
 	w.template(c)
 	w.sourcePort(c)
 	w.nested(c)
@@ -145,28 +116,16 @@ func (w *wrapper) assemble() asm.Instructions {
 	return c.ins
 }
 
-// clonesOnly drops what the kernel sends through the device by itself.
+// clonesOnly drops what the kernel sends through the device by itself, and lets pass what is cut on the way through it.
 func (w *wrapper) clonesOnly(c *code) {
-	if w.dir == frame.Egress {
-		c.add(asm.LoadMem(asm.R1, regCtx, skbCB, asm.Word), asm.JNE.Imm(asm.R1, cloneMark, "foreign"))
-	}
-}
-
-// superFrames sends what has to be cut into wire segments through the device.
-func (w *wrapper) superFrames(c *code) {
-	if !w.cuts && w.orders == nil || w.dir == frame.Ingress {
+	if w.dir == frame.Ingress {
 		return
 	}
 	whole := c.name("whole")
-	c.add(asm.LoadMem(asm.R1, regCtx, skbGSOSize, asm.Word), asm.JEq.Imm(asm.R1, 0, whole))
-	if !w.cuts {
-		w.orders.load(c, asm.R1, orderKeep)
-		c.add(asm.JEq.Imm(asm.R1, 0, whole))
-	}
+	c.add(asm.LoadMem(asm.R1, regCtx, skbCB, asm.Word), asm.JEq.Imm(asm.R1, markWhole, whole), asm.JNE.Imm(asm.R1, markCut, "foreign"))
 	if w.o.Stamp != NoStamp { // the scratch memory does not come back from the way through the device, the priority does
 		c.add(asm.LoadMem(asm.R1, regCtx, cloneDir, asm.Word), asm.StoreMem(regCtx, skbPriority, asm.R1, asm.Word))
 	}
-	w.stats.count(c, statUp)
 	c.result(actPass)
 	c.at(whole)
 }

@@ -24,6 +24,8 @@ const (
 	statTurn   = 7          // frames since the last one of the sample
 	statOver   = statTurn   // at wrappers, which draw no sample: above the rate
 	statSlots  = 8          // one cache line
+
+	statSegments = statFull // at the interfaces of mirrors: of the super-frames that went through the device
 )
 
 // counts are the sums over all processors.
