@@ -237,7 +237,7 @@ func (i *irregularAsk) links(base span, each bool) string {
 	}
 	return i.factsOf(span{i.sinceMS, i.untilMS}, base) + `,
 e0 AS NOT MATERIALIZED (SELECT fabric, segment, tenant, ` + side("c", "src", "dst") + `, ` + side("s", "dst", "src") + `, proto, service_port, app, turn, cur, octets, packets, rows, first, last FROM x),
-e AS MATERIALIZED (SELECT fabric, segment, c_who, c_addr, s_who, s_addr, proto, service_port AS port, max(tenant) AS tenant, arg_max(c_vm, last) AS c_vm, arg_max(s_vm, last) AS s_vm, max(app) AS app,
+e AS MATERIALIZED (SELECT fabric, segment, c_who, c_addr, s_who, s_addr, proto, service_port AS port, max(tenant) AS tenant, arg_max(c_vm, (last, c_vm)) AS c_vm, arg_max(s_vm, (last, s_vm)) AS s_vm, max(app) AS app,
   coalesce(sum(octets) FILTER (cur AND NOT turn), 0) AS o_fwd, coalesce(sum(octets) FILTER (cur AND turn), 0) AS o_rev, coalesce(sum(packets) FILTER (cur AND NOT turn), 0) AS p_fwd,
   coalesce(sum(packets) FILTER (cur AND turn), 0) AS p_rev, bool_or(cur) AS now, bool_or(NOT cur) AS was, min(first) FILTER (cur) AS first, max(last) FILTER (cur) AS last
   FROM e0 GROUP BY fabric, segment, c_who, c_addr, s_who, s_addr, proto, service_port)`
@@ -293,8 +293,8 @@ func (i *irregularAsk) periods() string {
 	}
 	return i.factsOf(span{i.sinceMS, i.untilMS}, span{i.before.to - n*length, i.before.to}) + `,
 y AS NOT MATERIALIZED (` + end("src", srcWho) + " UNION ALL " + end("dst", dstWho) + fmt.Sprintf(`),
-m0 AS MATERIALIZED (SELECT fabric, who, cur, if(cur, -1, p) AS p, sum(octets)::DOUBLE AS n, max(tenant) AS tenant, arg_max(vm, last) AS vm, min(first) AS first, max(last) AS last FROM y GROUP BY fabric, who, cur, if(cur, -1, p)),
-m AS MATERIALIZED (SELECT fabric, who, max(tenant) AS tenant, arg_max(vm, last) AS vm, coalesce(sum(n) FILTER (cur), 0) AS octets, (max(p) + 1)::DOUBLE AS k, coalesce(sum(n) FILTER (NOT cur), 0) AS s1, coalesce(sum(n * n) FILTER (NOT cur), 0) AS s2,
+m0 AS MATERIALIZED (SELECT fabric, who, cur, if(cur, -1, p) AS p, sum(octets)::DOUBLE AS n, max(tenant) AS tenant, arg_max(vm, (last, vm)) AS vm, min(first) AS first, max(last) AS last FROM y GROUP BY fabric, who, cur, if(cur, -1, p)),
+m AS MATERIALIZED (SELECT fabric, who, max(tenant) AS tenant, arg_max(vm, (last, vm)) AS vm, coalesce(sum(n) FILTER (cur), 0) AS octets, (max(p) + 1)::DOUBLE AS k, coalesce(sum(n) FILTER (NOT cur), 0) AS s1, coalesce(sum(n * n) FILTER (NOT cur), 0) AS s2,
   min(first) FILTER (cur) AS first, max(last) AS last FROM m0 GROUP BY fabric, who HAVING k >= %d),
 u2 AS NOT MATERIALIZED (SELECT *, s1 / k AS mean, sqrt(greatest(s2 / k - (s1 / k) * (s1 / k), 0)) AS sd FROM m)`, volumePeriods)
 }

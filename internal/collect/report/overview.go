@@ -169,7 +169,8 @@ func (a *ask) topSegments(ctx context.Context, out *Overview) error {
 	steps, sums := a.sums()
 	tenant := latest("tenant", "''")
 	if a.step != 0 {
-		tenant = "arg_max(tenant, last) FILTER (WHERE tenant <> '')"
+		tenant = "arg_max(tenant, (last, tenant)) FILTER (WHERE tenant <> '')"
+		sums = "(SELECT fabric, segment, tenant, max(last) AS last, sum(octets) AS octets, sum(packets) AS packets FROM " + sums + " GROUP BY fabric, segment, tenant)"
 	}
 	query := steps + `
 SELECT segment, ` + tenant + `, sum(octets)::UBIGINT AS o, sum(packets)::UBIGINT FROM ` + sums + `

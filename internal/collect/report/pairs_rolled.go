@@ -72,11 +72,11 @@ ot AS ` + keep + ` (SELECT o.* FROM o JOIN kt USING (` + pairGroup + `)),
 // pairGroup are the columns that tell pairs apart.
 const pairGroup = "fabric, segment, a, a_who, b, b_who"
 
-// latestRolled gives the value that each column had last, of those that have one: column, zero, …
+// latestRolled gives the value that each column had last, the greatest of equally late ones, of those that have one: column, zero, …
 func latestRolled(columns ...string) string {
 	var all []string
 	for c := range slices.Chunk(columns, 2) {
-		all = append(all, "arg_max("+c[0]+", seen_at) FILTER (WHERE "+c[0]+" <> "+c[1]+") AS "+c[0])
+		all = append(all, "arg_max("+c[0]+", (seen_at, "+c[0]+")) FILTER (WHERE "+c[0]+" <> "+c[1]+") AS "+c[0])
 	}
 	return strings.Join(all, ", ")
 }

@@ -258,7 +258,7 @@ func TestBothStores(t *testing.T) {
 }
 
 // elected settles the canonical rows, slowly and obviously: of each flow the rows of the best observer count, and of every other one those that
-// canonical rows of better ones, a second longer at both ends, cover for less than half of their time.
+// canonical rows of better ones, a second longer at both ends, cover for less than half of their time, and of which they count less than half of the packets.
 func elected(recs []flow.Record) []flow.Record {
 	recs = slices.Clone(recs)
 	place := func(r *flow.Record) [4]uint64 {
@@ -276,10 +276,23 @@ func elected(recs []flow.Record) []flow.Record {
 		slices.SortFunc(rows, func(a, b *flow.Record) int { x, y := place(a), place(b); return slices.Compare(x[:], y[:]) })
 		for _, r := range rows {
 			from, to, covered := ms(r.StartNS), ms(r.EndNS), int64(0)
+			better := func(o *flow.Record) bool {
+				p, mine := place(o), place(r)
+				return slices.Compare(p[:], mine[:]) < 0 && canon(o)
+			}
+			counted := 0.0 // packets
+			for _, o := range rows {
+				switch both := min(to, ms(o.EndNS)) - max(from, ms(o.StartNS)); {
+				case !better(o) || both < 0:
+				case o.StartNS == o.EndNS:
+					counted += float64(o.Packets)
+				default:
+					counted += float64(o.Packets) * float64(both) / float64(ms(o.EndNS)-ms(o.StartNS))
+				}
+			}
 			in := func(x int64) bool {
 				return slices.ContainsFunc(rows, func(o *flow.Record) bool {
-					p, mine := place(o), place(r)
-					return slices.Compare(p[:], mine[:]) < 0 && canon(o) && x >= ms(o.StartNS)-1000 && (x < ms(o.EndNS)+1000 || from == to && x == ms(o.EndNS)+1000)
+					return better(o) && x >= ms(o.StartNS)-1000 && (x < ms(o.EndNS)+1000 || from == to && x == ms(o.EndNS)+1000)
 				})
 			}
 			for x := from; x < to; x++ {
@@ -288,7 +301,7 @@ func elected(recs []flow.Record) []flow.Record {
 				}
 			}
 			r.Marks |= flow.MarkCanonical
-			if from == to && in(from) || from < to && 2*covered >= to-from {
+			if from == to && in(from) || from < to && (2*covered >= to-from || 2*counted >= float64(r.Packets)) {
 				r.Marks &^= flow.MarkCanonical
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"crosstap/internal/collect/report/filter"
+	"crosstap/internal/collect/store"
 )
 
 // The SQL of every report starts with the same steps:
@@ -204,9 +205,8 @@ func latestOf(col, cond string) string {
 	return fmt.Sprintf("arg_max(%s, recent) FILTER (WHERE %s)", col, cond)
 }
 
-// recency, of which the rows have the column recent, is greater the later a row ended. Equal times are decided by flow and observer, so that the answer does not depend
-// on the order of reading. It is one expression for all columns, so that it is worked out once for each row.
-const recency = "(least(greatest(epoch_ms(t_end), 0), 8000000000000) * 1048576 + (hash(flow_id, observer_id) & 1048575)::BIGINT)"
+// recency, of which the rows have the column recent, is one number for all columns, so that it is worked out once for each row.
+const recency = store.Recency
 
 // spread is the part of n that falls into the time before ms, when n is spread evenly over a row's
 // time: whole numbers, so that the parts of a row add up to n exactly. A row without duration counts at its end.

@@ -36,7 +36,7 @@ var rollupKey = []string{
 const pairKey = "segment, src, dst, bucket, fabric, src_who, dst_who"
 
 // RollupRows gives what the rows of a table expression add up to. A row's knowledge is filled from the latest row of its flow in the hour
-// that has it, of equally late ones from the one with the greatest observer.
+// that has it (Recency).
 func RollupRows(table, where string, step time.Duration) string {
 	return rollupRows("NOT MATERIALIZED", "*", table, where, step)
 }
@@ -48,17 +48,17 @@ func RollupFewRows(table, where string, step time.Duration) string {
 
 // rolledFrom are the columns that a roll-up is made from.
 var rolledFrom = []string{"segment", "src", "dst", "t_start", "t_end", "flow_id", "observer_id", "observer", "exporter", "domain", "fabric", "tenant", "src_tenant", "dst_tenant", "src_vm", "src_vm_id", "src_host", "dst_vm", "dst_vm_id", "dst_host",
-	"app", "proto", "src_port", "dst_port", "client", "marks", "tcp_flags", "packets", "octets", "l2_octets", "sampling", "min_len", "max_len", "fragments", "retransmits", "zero_windows", "rtt_us", "outer_src", "outer_dst"}
+	"app", "proto", "src_port", "dst_port", "client", "marks", "tcp_flags", "packets", "octets", "l2_octets", "direction", "sampling", "min_len", "max_len", "fragments", "retransmits", "zero_windows", "rtt_us", "outer_src", "outer_dst"}
 
 func rollupRows(keep, columns, table, where string, step time.Duration) string {
 	key := strings.Join(rollupKey, ", ")
-	return fmt.Sprintf(`(WITH r AS %[12]s (SELECT %[13]s, (epoch_ms(t_end) - (epoch_ms(t_end) %% 3600000 + 3600000) %% 3600000) AS at_hour FROM %[1]s WHERE %[2]s),
+	return fmt.Sprintf(`(WITH r AS %[12]s (SELECT %[13]s, (epoch_ms(t_end) - (epoch_ms(t_end) %% 3600000 + 3600000) %% 3600000) AS at_hour, %[7]s AS recency FROM %[1]s WHERE %[2]s),
 f AS MATERIALIZED (SELECT flow_id, at_hour%[3]s FROM r WHERE flow_id <> 0 GROUP BY flow_id, at_hour HAVING %[4]s),
 l0 AS NOT MATERIALIZED (SELECT r.* REPLACE (%[5]s) FROM r LEFT JOIN f ON r.flow_id = f.flow_id AND r.at_hour = f.at_hour),
 l AS NOT MATERIALIZED (SELECT *, (marks & 1) <> 0 AS can, make_timestamp_ms(epoch_ms(t_end) - (epoch_ms(t_end) %% %[6]d + %[6]d) %% %[6]d) AS bucket,
   CASE client WHEN 1 THEN dst_port WHEN 2 THEN src_port ELSE least(src_port, dst_port) END AS service_port,
   if(src_vm_id <> '', src_vm_id, src_vm) AS src_who, if(dst_vm_id <> '', dst_vm_id, dst_vm) AS dst_who,
-  if(observer <> '', observer, concat(chr(31), exporter::VARCHAR, '/', domain)) AS seen, %[7]s AS recency FROM l0),
+  if(observer <> '', observer, concat(chr(31), exporter::VARCHAR, '/', domain)) AS seen FROM l0),
 c AS MATERIALIZED (SELECT %[8]s, any_value(src_who) AS src_who, any_value(dst_who) AS dst_who,
   sum(packets)::UBIGINT AS packets, sum(octets)::UBIGINT AS octets, sum(l2_octets)::UBIGINT AS l2_octets, count(*)::UBIGINT AS rows,
   count(DISTINCT (src_port, dst_port))::UINTEGER AS flows, min(t_start) AS first_seen, max(t_end) AS last_seen,
@@ -78,11 +78,12 @@ c1 AS NOT MATERIALIZED (SELECT *, row_number() OVER (PARTITION BY %[9]s ORDER BY
 n1 AS NOT MATERIALIZED (SELECT *, true AS first FROM n)
 SELECT %[11]s FROM (SELECT * FROM c1 FULL OUTER JOIN n1 USING (%[9]s, first)) LEFT JOIN v
   USING (segment, src, dst, bucket, fabric, src_host, dst_host))`,
-		table, where, rollupKnown(), rollupLacks(), rollupFilled(), step.Milliseconds(), rollupRecency, key, pairKey, zeroAddr, rollupOut(), keep, columns)
+		table, where, rollupKnown(), rollupLacks(), rollupFilled(), step.Milliseconds(), Recency, key, pairKey, zeroAddr, rollupOut(), keep, columns)
 }
 
-// rollupRecency is greater the later a row ended; of equally late ones the observer decides.
-const rollupRecency = "epoch_ms(t_end)::HUGEINT * 18446744073709551616 + observer_id::HUGEINT"
+// Recency is greater the later a row ended. Of equally late rows that of the greatest observer is the latest; of those of one observer, flow, packets
+// and direction decide, by their lowest 20 bits (elect.Rank). It is plain arithmetic, so that every engine gives the same number.
+const Recency = "(least(greatest(epoch_ms(t_end), 0), 8000000000000)::HUGEINT * 19342813113834066795298816 + observer_id::HUGEINT * 1048576 + (xor(xor(flow_id, packets), direction::UBIGINT * 65536) & 1048575)::HUGEINT)"
 
 // rollupFills are the columns that one observer may know and another not.
 var rollupFills = []Column{{"segment", "UBIGINT"}, {"fabric", "VARCHAR"}, {"tenant", "VARCHAR"}, {"src_vm", "VARCHAR"}, {"dst_vm", "VARCHAR"},
@@ -94,10 +95,10 @@ var rollupFillIDs = []struct{ name, with string }{{"src_vm_id", "src_vm"}, {"dst
 func rollupKnown() string {
 	var b strings.Builder
 	for _, c := range rollupFills {
-		fmt.Fprintf(&b, ", arg_max(%[1]s, %[2]s) FILTER (%[1]s <> %[3]s) AS %[1]s", c.Name, rollupRecency, zeroOf(c))
+		fmt.Fprintf(&b, ", arg_max(%[1]s, recency) FILTER (%[1]s <> %[2]s) AS %[1]s", c.Name, zeroOf(c))
 	}
 	for _, c := range rollupFillIDs {
-		fmt.Fprintf(&b, ", arg_max(%[1]s, %[2]s) FILTER (%[3]s <> '') AS %[1]s", c.name, rollupRecency, c.with)
+		fmt.Fprintf(&b, ", arg_max(%[1]s, recency) FILTER (%[2]s <> '') AS %[1]s", c.name, c.with)
 	}
 	return b.String()
 }
@@ -158,12 +159,12 @@ func LinkRows(table string) string {
 	for _, c := range rollupFills {
 		lacks = append(lacks, c.Name+" = "+zeroOf(c))
 	}
-	return fmt.Sprintf(`(WITH r AS NOT MATERIALIZED (SELECT %[1]s, (epoch_ms(t_end) - (epoch_ms(t_end) %% 3600000 + 3600000) %% 3600000) AS at_hour FROM %[2]s),
+	return fmt.Sprintf(`(WITH r AS NOT MATERIALIZED (SELECT %[1]s, (epoch_ms(t_end) - (epoch_ms(t_end) %% 3600000 + 3600000) %% 3600000) AS at_hour, %[8]s AS recency FROM %[2]s),
 lack AS MATERIALIZED (SELECT flow_id AS id, at_hour AS hr FROM r WHERE flow_id <> 0 GROUP BY flow_id, at_hour HAVING count(*) > 1 AND bool_or(%[3]s)),
 f AS MATERIALIZED (SELECT flow_id, at_hour%[4]s FROM r JOIN lack ON flow_id = id AND at_hour = hr GROUP BY flow_id, at_hour HAVING %[5]s),
 l AS NOT MATERIALIZED (SELECT r.* REPLACE (%[6]s) FROM r LEFT JOIN f ON r.flow_id = f.flow_id AND r.at_hour = f.at_hour)
 SELECT %[7]s FROM l WHERE (marks & 1) <> 0)`,
-		strings.Join(rolledFrom, ", "), table, strings.Join(lacks, " OR "), rollupKnown(), rollupLacks(), rollupFilled(), linkOut())
+		strings.Join(rolledFrom, ", "), table, strings.Join(lacks, " OR "), rollupKnown(), rollupLacks(), rollupFilled(), linkOut(), Recency)
 }
 
 // BareRows gives the rows of all observers in that form, as they told them.

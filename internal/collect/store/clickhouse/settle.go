@@ -176,7 +176,7 @@ func (s *Store) electHour(ctx context.Context, h hour, k *correction) error {
 	}
 	beside := fmt.Sprintf("((%s) OR (%s)) AND bitAnd(marks, 1) = 1 AND t_end >= fromUnixTimestamp64Milli(toInt64(%d), 'UTC')", serverHour(h.atMS-hourMS), serverHour(h.atMS+hourMS), from-elect.SlackMS)
 	which := fmt.Sprintf("flow_id <> 0 AND ((%s) OR (%s))", serverHour(h.atMS), beside)
-	rows, err := s.db.QueryContext(ctx, fmt.Sprintf(`SELECT flow_id, %[1]s AS row_key, observer_id, toUnixTimestamp64Milli(t_start), toUnixTimestamp64Milli(t_end), sampling, marks, direction, role FROM %[2]s
+	rows, err := s.db.QueryContext(ctx, fmt.Sprintf(`SELECT flow_id, %[1]s AS row_key, observer_id, toUnixTimestamp64Milli(t_start), toUnixTimestamp64Milli(t_end), packets, sampling, marks, direction, role FROM %[2]s
 WHERE %[3]s AND flow_id IN (SELECT flow_id FROM %[2]s WHERE %[3]s GROUP BY flow_id HAVING uniqExact(observer_id, direction, role, sampling > 1) > 1 OR min(bitAnd(marks, 1)) = 0)
 ORDER BY flow_id SETTINGS max_bytes_before_external_sort = 1073741824`, rowKey, table, which))
 	if err != nil {
@@ -199,7 +199,7 @@ ORDER BY flow_id SETTINGS max_bytes_before_external_sort = 1073741824`, rowKey, 
 	for rows.Next() {
 		var r elect.Row
 		var b ballot
-		if err := rows.Scan(&r.FlowID, &b.key, &r.ObserverID, &r.TStart, &r.TEnd, &r.Sampling, &b.marks, &r.Direction, &r.Role); err != nil {
+		if err := rows.Scan(&r.FlowID, &b.key, &r.ObserverID, &r.TStart, &r.TEnd, &r.Packets, &r.Sampling, &b.marks, &r.Direction, &r.Role); err != nil {
 			return err
 		}
 		if len(all) > 0 && all[0].FlowID != r.FlowID {

@@ -13,6 +13,7 @@ type Row struct {
 	ObserverID uint64
 	TStart     int64
 	TEnd       int64
+	Packets    uint64
 	Sampling   uint32
 	Marks      uint16
 	Direction  uint8
@@ -36,6 +37,9 @@ type place struct {
 func (c *Row) place() place {
 	return place{c.Sampling > 1, roleRank(c.Role), directionRank(c.Direction), c.ObserverID}
 }
+
+// same reports whether one observer looked at one direction in both places: such rows never cover each other.
+func (p place) same(q place) bool { return p.observer == q.observer && p.direction == q.direction }
 
 // comparePlaces: unsampled first, then the best role, ingress before egress.
 func comparePlaces(a, b place) int {
@@ -78,6 +82,7 @@ func Flow(rows []Row, decide func(*Row, bool)) {
 	})
 	var settled map[place]cover // by place, without what samples differently
 	var elected cover
+	var better []Row // canonical, of other places
 	for len(rows) > 0 {
 		n := 1
 		for n < len(rows) && (rows[n].File < 0) == (rows[0].File < 0) && rows[n].place() == rows[0].place() {
@@ -88,19 +93,28 @@ func Flow(rows []Row, decide func(*Row, bool)) {
 				settled = map[place]cover{}
 			}
 			settled[rows[0].place()] = cover(nil).with(rows[:n])
-		} else if kept := electPlace(rows[:n], elected.and(settled, rows[0].place()), decide); n < len(rows) {
-			elected = elected.with(kept)
+			better = append(better, rows[:n]...)
+		} else if kept := electPlace(rows[:n], elected.and(settled, rows[0].place()), better, decide); n < len(rows) {
+			elected, better = elected.with(kept), append(better, kept...)
 		}
 		rows = rows[n:]
 	}
 }
 
-// electPlace keeps the rows of one place that better ones have not covered, and returns them.
-func electPlace(rows []Row, covered cover, decide func(*Row, bool)) []Row {
+// electPlace keeps the rows of one place that better ones have not covered, and returns them. A row is covered when better observers' rows cover half of its time or more,
+// or count half of its packets or more in its time: who cuts records where a flow pauses covers less time than who does not, with the same packets.
+func electPlace(rows []Row, covered cover, better []Row, decide func(*Row, bool)) []Row {
 	kept := rows[:0:0]
+	var sums counter // made when a row needs it
 	for i := range rows {
 		c := &rows[i]
 		canonical := !covered.mostOf(c.TStart, c.TEnd)
+		if canonical && len(better) > 0 && c.TEnd > c.TStart {
+			if sums == nil {
+				sums = countOf(better, c.place())
+			}
+			canonical = !sums.mostOf(c)
+		}
 		if canonical {
 			kept = append(kept, *c)
 		}
@@ -130,7 +144,7 @@ func (v cover) and(settled map[place]cover, own place) cover {
 	}
 	all := slices.Clone(v)
 	for p, c := range settled {
-		if p.observer != own.observer || p.direction != own.direction {
+		if !p.same(own) {
 			all = append(all, c...)
 		}
 	}
@@ -163,4 +177,88 @@ func (v cover) mostOf(from, to int64) bool {
 		sum += min(to, v[i].to) - max(from, v[i].from)
 	}
 	return from < to && 2*sum >= to-from
+}
+
+// counter says how many packets of a flow are counted by a time: the packets of each row are spread evenly over its time.
+type counter []counted
+
+// counted are the packets up to a time, and those of rows that end right then.
+type counted struct {
+	at     int64
+	sum    float64
+	single float64
+}
+
+// countOf adds up rows, without those of a place itself; it is never nil.
+func countOf(rows []Row, own place) counter {
+	type change struct {
+		at           int64
+		rate, single float64
+	}
+	var changes []change
+	for i := range rows {
+		switch r := &rows[i]; {
+		case r.place().same(own):
+		case r.TEnd <= r.TStart:
+			changes = append(changes, change{at: r.TStart, single: float64(r.Packets)})
+		default:
+			rate := float64(r.Packets) / float64(r.TEnd-r.TStart)
+			changes = append(changes, change{at: r.TStart, rate: rate}, change{at: r.TEnd, rate: -rate})
+		}
+	}
+	slices.SortFunc(changes, func(a, b change) int { return cmp.Compare(a.at, b.at) })
+	out := make(counter, 0, len(changes))
+	rate := 0.0
+	for _, c := range changes {
+		n := len(out)
+		if n == 0 || out[n-1].at != c.at {
+			next := counted{at: c.at}
+			if n > 0 {
+				next.sum = out[n-1].sum + out[n-1].single + rate*float64(c.at-out[n-1].at)
+			}
+			out, n = append(out, next), n+1
+		}
+		out[n-1].single += c.single
+		rate += c.rate
+	}
+	return out
+}
+
+// by is how many packets are counted before a time, or with it.
+func (v counter) by(at int64, with bool) float64 {
+	i, found := slices.BinarySearchFunc(v, at, func(c counted, t int64) int { return cmp.Compare(c.at, t) })
+	switch {
+	case found && with:
+		return v[i].sum + v[i].single
+	case found:
+		return v[i].sum
+	case i == 0:
+		return 0
+	case i == len(v):
+		return v[i-1].sum + v[i-1].single
+	}
+	a, b := v[i-1], v[i]
+	return a.sum + a.single + (b.sum-a.sum-a.single)*float64(at-a.at)/float64(b.at-a.at)
+}
+
+// mostOf reports whether half or more of a row's packets are counted in its time.
+func (v counter) mostOf(r *Row) bool {
+	return len(v) > 0 && 2*(v.by(r.TEnd, true)-v.by(r.TStart, false)) >= float64(max(r.Packets, 1))
+}
+
+// Rank orders the rows of which one tells what is known, as store.Recency does.
+type Rank struct {
+	TEnd     int64
+	Observer uint64
+	Rest     uint64
+}
+
+// RankOf is the rank of a row.
+func RankOf(tEnd int64, observer, flow, packets uint64, direction uint8) Rank {
+	return Rank{min(max(tEnd, 0), 8e12), observer, (flow ^ packets ^ uint64(direction)<<16) & (1<<20 - 1)}
+}
+
+// After reports whether a is the later row.
+func (a Rank) After(b Rank) bool {
+	return cmp.Or(cmp.Compare(a.TEnd, b.TEnd), cmp.Compare(a.Observer, b.Observer), cmp.Compare(a.Rest, b.Rest)) > 0
 }

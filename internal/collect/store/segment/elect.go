@@ -83,7 +83,7 @@ func (s *Store) electHour(files, context []file) (bits []bitmap, flips []int, kn
 
 // electColumns decide, knownColumns tell what a row knows.
 var (
-	electColumns = []string{"flow_key", "src_port", "dst_port", "observer_id", "span_ms", "t_end", "sampling", "marks", "direction", "role"}
+	electColumns = []string{"flow_key", "src_port", "dst_port", "observer_id", "span_ms", "t_end", "packets", "sampling", "marks", "direction", "role"}
 	knownColumns = []string{"segment", "fabric", "tenant", "src_tenant", "dst_tenant", "app", "src_vm", "src_vm_id", "src_host", "dst_vm", "dst_vm_id", "dst_host"}
 )
 
@@ -102,7 +102,7 @@ func (s *Store) readElection(f file, fill *fills, each func(int, *candidate)) er
 		if at >= int(f.Rows) {
 			return errors.New("more rows than its footer says")
 		}
-		e := candidate{FlowID: r.flowID(), ObserverID: r.ObserverID, TStart: r.tStart(), TEnd: r.TEnd, Sampling: r.Sampling, Marks: r.Marks,
+		e := candidate{FlowID: r.flowID(), ObserverID: r.ObserverID, TStart: r.tStart(), TEnd: r.TEnd, Packets: r.Packets, Sampling: r.Sampling, Marks: r.Marks,
 			Direction: r.Direction, Role: r.Role}
 		if fill != nil {
 			e.Known = fill.add(r)

@@ -1,5 +1,7 @@
 package segment
 
+import "crosstap/internal/collect/store/elect"
+
 // knowledge is what one observer of a flow may know and another not.
 type knowledge struct {
 	segment                 uint64
@@ -82,14 +84,12 @@ func (f *fills) see(rows []candidate) {
 	}
 }
 
-// flow decides about the rows of one flow: of each field the latest row's that has it, of equally late ones the one with the
-// greatest observer.
+// flow decides about the rows of one flow: of each field the latest row's that has it (elect.Rank).
 func (f *fills) flow(rows []candidate) {
 	var best knowledge
 	var from [segmentField + 1]*candidate // whose the fields of best are
 	later := func(i int, c *candidate) bool {
-		b := from[i]
-		if b != nil && (b.TEnd > c.TEnd || b.TEnd == c.TEnd && b.ObserverID >= c.ObserverID) {
+		if b := from[i]; b != nil && !rankOf(c).After(rankOf(b)) {
 			return false
 		}
 		from[i] = c
@@ -130,6 +130,10 @@ func (f *fills) flow(rows []candidate) {
 			return
 		}
 	}
+}
+
+func rankOf(c *candidate) elect.Rank {
+	return elect.RankOf(c.TEnd, c.ObserverID, c.FlowID, c.Packets, c.Direction)
 }
 
 // lacks reports whether filling k from best changes it.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"crosstap/internal/collect/store/elect"
 	"crosstap/internal/flow"
 )
 
@@ -66,17 +67,7 @@ type vteps struct {
 	bucket                   int64
 	fabric, srcHost, dstHost string
 	src, dst                 [16]byte
-	srcAt, dstAt             recency
-}
-
-// recency orders rows by their end, then by their observer.
-type recency struct {
-	tEnd     int64
-	observer uint64
-}
-
-func (a recency) after(b recency) bool {
-	return a.tEnd > b.tEnd || a.tEnd == b.tEnd && a.observer > b.observer
+	srcAt, dstAt             elect.Rank
 }
 
 func newRollupBuilder(stepMS int64, flows map[uint64]*knowledge, emit func(*rollup) error) *rollupBuilder {
@@ -305,11 +296,11 @@ func (b *run) seeVTEPs(r *row, k *knowledge, bucket int64) {
 		v = &vteps{bucket: bucket, fabric: k.fabric, srcHost: k.srcHost, dstHost: k.dstHost}
 		b.vteps = append(b.vteps, v)
 	}
-	at := recency{r.TEnd, r.ObserverID}
-	if r.OuterSrc != [16]byte{} && (v.src == [16]byte{} || at.after(v.srcAt)) {
+	at := elect.RankOf(r.TEnd, r.ObserverID, r.flowID(), r.Packets, r.Direction)
+	if r.OuterSrc != [16]byte{} && (v.src == [16]byte{} || at.After(v.srcAt)) {
 		v.src, v.srcAt = r.OuterSrc, at
 	}
-	if r.OuterDst != [16]byte{} && (v.dst == [16]byte{} || at.after(v.dstAt)) {
+	if r.OuterDst != [16]byte{} && (v.dst == [16]byte{} || at.After(v.dstAt)) {
 		v.dst, v.dstAt = r.OuterDst, at
 	}
 }
