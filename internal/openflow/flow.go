@@ -25,7 +25,8 @@ type Action struct {
 	MaxLen    uint32  `json:"max_len,omitempty"` // of Output: bytes that leave; 0 for all
 	Sample    *Sample `json:"sample,omitempty"`
 	StripVLAN bool    `json:"strip_vlan,omitempty"`
-	Goto      uint8   `json:"goto,omitempty"` // table; the last action
+	PushVLAN  uint16  `json:"push_vlan,omitempty"` // 1 to 4094: puts an 802.1Q tag outside those that are there
+	Goto      uint8   `json:"goto,omitempty"`      // table; the last action
 }
 
 // Sample tells the packet to a collector set: the switch exports flow records of it.
@@ -73,6 +74,8 @@ func (a Action) String() string {
 		return fmt.Sprintf("sample(probability=%d,collector_set_id=%d,obs_domain_id=%d,obs_point_id=%d)", a.Sample.Probability, a.Sample.Set, a.Sample.Domain, a.Sample.Point)
 	case a.StripVLAN:
 		return "strip_vlan"
+	case a.PushVLAN != 0:
+		return fmt.Sprintf("push_vlan:%#04x,set_field:%d->vlan_vid", dot1q, vidPresent|a.PushVLAN)
 	}
 	return fmt.Sprintf("goto_table:%d", a.Goto)
 }
@@ -165,11 +168,21 @@ func (f Flow) instructions(ports map[string]uint32) (apply, next []byte, err err
 // Types of actions; the extensions of Open vSwitch are experimenter actions of Nicira.
 const (
 	actOutput       = 0
+	actPushVLAN     = 17
 	actPopVLAN      = 18
+	actSetField     = 25
 	actExperimenter = 0xffff
 	nicira          = 0x2320
 	nxSample2       = 38
 	nxOutputTrunc   = 39
+)
+
+// A VLAN tag: its EtherType (IEEE 802.1Q, table 9-1), and the bit of the field vlan_vid that says that there is one (OpenFlow 1.4, section
+// 7.2.3.7).
+const (
+	dot1q      = 0x8100
+	vidPresent = 0x1000
+	oxmVLAN    = 6
 )
 
 func (a Action) encode(ports map[string]uint32) ([]byte, error) {
@@ -187,6 +200,11 @@ func (a Action) encode(ports map[string]uint32) ([]byte, error) {
 		return append(b, 0, 0, 0, 0, 0, 0), nil
 	case a.StripVLAN:
 		return append(head(actPopVLAN, 8), 0, 0, 0, 0), nil
+	case a.PushVLAN != 0:
+		b := append(be.AppendUint16(head(actPushVLAN, 8), dot1q), 0, 0)
+		b = append(b, head(actSetField, 16)...)
+		b = be.AppendUint16(append(b, oxmHeader(classBasic, oxmVLAN, false, 2)...), vidPresent|a.PushVLAN)
+		return append(b, 0, 0, 0, 0, 0, 0), nil
 	}
 	n, ok := ports[a.Output]
 	if !ok {

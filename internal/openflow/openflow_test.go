@@ -28,6 +28,7 @@ func TestFlowText(t *testing.T) {
 		"cookie=0x10,table=0,priority=7,in_port=p1,dl_type=0x0800,nw_proto=6,actions=output(port=t1,max_len=128),output:t2")
 	f(Flow{Table: 1, HardTimeout: 90}, "cookie=0x0,table=1,priority=0,hard_timeout=90,actions=drop")
 	f(Flow{Actions: []Action{{StripVLAN: true}, {Goto: 1}}}, "cookie=0x0,table=0,priority=0,actions=strip_vlan,goto_table:1")
+	f(Flow{Actions: []Action{{PushVLAN: 99}, {Output: "eth1"}, {StripVLAN: true}}}, "cookie=0x0,table=0,priority=0,actions=push_vlan:0x8100,set_field:4195->vlan_vid,output:eth1,strip_vlan")
 	f(Flow{Actions: []Action{{Sample: &Sample{1023, 7, 8, 9}}}}, "cookie=0x0,table=0,priority=0,actions=sample(probability=1023,collector_set_id=7,obs_domain_id=8,obs_point_id=9)")
 }
 
@@ -41,6 +42,10 @@ func TestEncode(t *testing.T) {
 		"0001" + "0008" + "02" + "000000"
 	if got := hex.EncodeToString(b); err != nil || got != want {
 		t.Errorf("%v\n%s\n%s", err, got, want)
+	}
+	tag, err := Action{PushVLAN: 99}.encode(nil)
+	if got := hex.EncodeToString(tag); err != nil || got != "0011"+"0008"+"8100"+"0000"+"0019"+"0010"+"80000c02"+"1063"+"000000000000" {
+		t.Errorf("%v\n%s", err, got)
 	}
 	for _, bad := range []string{"nosuch=1", "dl_type=x", "tp_dst=5", "dl_src=zz", "nw_src=fd00::1"} {
 		if _, err := encodeMatch(bad); err == nil {
