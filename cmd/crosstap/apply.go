@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"crosstap/internal/control"
 	"crosstap/internal/control/policy"
@@ -89,7 +90,8 @@ func printOutcome(w io.Writer, a *applied) {
 	case a.Outcome.Change == 0:
 		fmt.Fprintln(w, "nothing to do")
 	default:
-		fmt.Fprintf(w, "change %d: %s, %d steps\n", a.Outcome.Change, a.Outcome.State, a.Outcome.Steps)
+		took := time.Duration(a.Outcome.TookMS) * time.Millisecond
+		fmt.Fprintf(w, "change %d: %s, %d steps in %v\n", a.Outcome.Change, a.Outcome.State, a.Outcome.Steps, took)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"crosstap/internal/answer"
+	"crosstap/internal/control/platform"
 	"crosstap/internal/control/policy"
 	"crosstap/internal/serve/controlapi"
 
@@ -143,22 +144,37 @@ func printTapPage(w io.Writer, doc *controlapi.Taps, t *controlapi.TapState, own
 	}
 	for _, r := range doc.Refusals {
 		if r.Policy == t.Name {
-			fmt.Fprintf(w, "  refused: %s: %s\n", r.Reason, r.Message)
+			fmt.Fprintf(w, "  refused: %s\n", refusalText(&r))
 		}
 	}
 	for _, f := range doc.Findings {
 		if f.Policy == t.Name {
-			fmt.Fprintf(w, "  not as wanted on %s: %s: %s\n", f.Platform, f.Object, f.What)
+			by := ""
+			if f.By != "" {
+				by = ", changed by " + f.By
+			}
+			fmt.Fprintf(w, "  not as wanted on %s since %s: %s: %s%s\n", f.Platform, f.Since.Local().Format(time.RFC3339), f.Object, f.What, by)
 		}
 	}
 	for _, g := range doc.Gaps {
 		if g.Policy == t.Name {
-			fmt.Fprintf(w, "  followed to %s port %s after %s, %d packets missed\n", g.Platform, g.Port, g.After.Round(time.Millisecond), g.Packets)
+			fmt.Fprintf(w, "  followed to %s port %s after %s, %s\n", g.Platform, g.Port, g.After.Round(time.Millisecond), missedText(&g))
 		}
 	}
 	for _, r := range own {
 		fmt.Fprintf(w, "applied %s by %s, change %d, generation %d\n\n%s", r.Applied.Local().Format(time.RFC3339), r.By, r.Change, r.Generation, strings.TrimLeft(r.Text, "\n"))
 	}
+}
+
+// missedText says what a tool has missed of a machine that moved.
+func missedText(g *platform.Gap) string {
+	switch {
+	case g.Packets >= 0:
+		return fmt.Sprintf("%d packets missed", g.Packets)
+	case g.Why != "":
+		return "packets missed not counted: " + g.Why
+	}
+	return "packets missed not counted"
 }
 
 func sorted[V any](m map[string]V) (out []string) {

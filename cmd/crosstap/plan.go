@@ -217,16 +217,23 @@ func stepsOf(all []platform.Step, choose func(*platform.Step) bool) (out []platf
 }
 
 func printTap(w io.Writer, p *planned, t *plan.Tap, commands bool) {
-	fmt.Fprintf(w, "tap/%s  %s, %d ports of %d VMs match  %s\n", t.Name, t.State, t.Ports, t.VMs, t.Select)
+	if t.From != "" {
+		fmt.Fprintf(w, "tap/%s  %s, what comes in on %s\n", t.Name, t.State, t.From)
+	} else {
+		fmt.Fprintf(w, "tap/%s  %s, %d ports of %d VMs match  %s\n", t.Name, t.State, t.Ports, t.VMs, t.Select)
+	}
 	for _, place := range t.Places {
-		on := place.Host
+		on, what := place.Host, fmt.Sprintf("%d ports", place.Count)
 		if place.Switch != "" {
 			on += " " + place.Switch
 		}
-		fmt.Fprintf(w, "  %s: %s of %d ports > %s\n", on, place.Method, place.Count, strings.Join(place.To, ", "))
+		if t.From != "" {
+			what = t.From
+		}
+		fmt.Fprintf(w, "  %s: %s of %s > %s\n", on, place.Method, what, strings.Join(place.To, ", "))
 	}
 	printSteps(w, stepsOf(p.Steps, func(s *platform.Step) bool { return s.Policy == t.Name }), commands)
-	if t.State == plan.Active {
+	if t.State == plan.Active && t.From == "" { // of what others mirror into a VLAN nothing is known here
 		fmt.Fprintf(w, "  copies: %s\n", copiesText(t.Copies))
 		fmt.Fprintf(w, "  cost: %s\n", costText(t.Cost))
 	}
@@ -278,12 +285,20 @@ func printRefusals(w io.Writer, list []platform.Refusal) {
 		if who != "" {
 			who = "tap/" + who + ": "
 		}
-		fix := r.Fix
-		if fix != "" {
-			fix = "; " + fix
-		}
-		fmt.Fprintf(w, "refused: %s%s: %s%s\n", who, r.Reason, r.Message, fix)
+		fmt.Fprintf(w, "refused: %s%s\n", who, refusalText(&r))
 	}
+}
+
+// refusalText is a refusal for people: the reason, what and why, the way out, and whether copies that exist go on.
+func refusalText(r *platform.Refusal) string {
+	text := fmt.Sprintf("%s: %s", r.Reason, r.Message)
+	if r.Fix != "" {
+		text += "; " + r.Fix
+	}
+	if r.Kept {
+		text += " (kept)"
+	}
+	return text
 }
 
 // kindWords are words for kinds of resources.

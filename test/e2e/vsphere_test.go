@@ -316,6 +316,10 @@ func TestVSphereMirrorFlowsAndCapture(t *testing.T) {
 		v.t = t
 		file := v.tap("local", `select: {vms: ["`+vm0+`", "`+vm1+`"]}, method: mirror, direction: ingress, destinations: [tool]`, `port: {vm: "`+vm2+`"}`)
 		v.crosstap(0, "apply", "-f", file)
+		v.crosstap(0, "diff") // also now that the tool's port is a session's
+		if out := v.crosstap(0, "apply", "-f", file); !strings.Contains(out, "nothing to do") {
+			t.Errorf("a second time:\n%s", out)
+		}
 		v.send(vm0, vm1, 10)
 		v.send(vm1, vm0, 10)
 		frames := v.sim.Received(vm2, 0)

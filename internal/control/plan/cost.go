@@ -285,7 +285,7 @@ func (m *maker) mtuAt(g *group, longest int) {
 	const ethernet = 14
 	for _, name := range m.tap.Destinations {
 		d := m.in.Set.Destination(name)
-		if d == nil || d.Output.Encap == "" {
+		if d == nil || d.Output.Encap == "" || d.Output.Encap == platform.EncapVLAN { // a tag stands outside of the MTU
 			continue
 		}
 		path := d.MTU

@@ -31,21 +31,17 @@ func (g *group) can() platform.Capability {
 
 // tap plans one tap.
 func (b *builder) tap(t *policy.Tap) (Tap, map[string][]platform.Session) {
-	doc := Tap{Name: t.Name, Owner: t.Owner, Reason: t.Meta.Reason, Select: t.Select.Text, Method: t.Method, State: Active, Places: []Place{}}
-	applied, ok := b.in.Applied[t.Name]
-	if !ok {
-		applied = b.in.Now
-	}
-	if t.TTL > 0 {
-		doc.Expires = applied.Add(t.TTL)
-	}
+	doc := Tap{Name: t.Name, Owner: t.Owner, Reason: t.Meta.Reason, Select: t.Chosen(), Method: t.Method, State: Active, Places: []Place{}}
+	doc.Expires = b.expires(t)
 	switch {
 	case t.Paused:
 		doc.State = Paused
 		return doc, nil
-	case t.TTL > 0 && !b.in.Now.Before(doc.Expires):
+	case b.expired(t):
 		doc.State = Expired
 		return doc, nil
+	case t.FromVLAN != 0:
+		return b.land(t, doc)
 	}
 	refused := len(b.out.Refusals)
 	tools := b.tools(t)
@@ -75,6 +71,20 @@ func (b *builder) tap(t *policy.Tap) (Tap, map[string][]platform.Session) {
 	doc.Copies = m.copies()
 	return doc, m.made
 }
+
+// expires returns when a tap ends, zero for never.
+func (b *builder) expires(t *policy.Tap) time.Time {
+	if t.TTL == 0 {
+		return time.Time{}
+	}
+	applied, ok := b.in.Applied[t.Name]
+	if !ok {
+		applied = b.in.Now
+	}
+	return applied.Add(t.TTL)
+}
+
+func (b *builder) expired(t *policy.Tap) bool { return t.TTL > 0 && !b.in.Now.Before(b.expires(t)) }
 
 func machines(chosen []*place) int {
 	vms := map[string]bool{}
@@ -158,14 +168,25 @@ func (m *maker) local(g *group, d *policy.Destination) {
 	switch {
 	case len(ids) == 0:
 		m.refuse(m.tap, g.places[0], platform.ReasonCapability, "put a tool on each host, or use a destination with an address",
-			"destination %s (%s) has no port on switch %s", d.Name, d.Port, g.places[0].switchName())
+			"destination %s (%s) has no port on switch %s%s", d.Name, d.Port, g.places[0].switchAt(), m.elsewhere(d))
 	case len(ids) > 1:
-		m.refuse(m.tap, g.places[0], platform.ReasonConflict, "name the port too", "destination %s (%s) has %d ports on switch %s", d.Name, d.Port, len(ids), g.places[0].switchName())
+		m.severalPorts(g, d, len(ids))
 	default:
 		out := d.Output
 		out.Port = ids[0]
 		m.session(g, method, d.Name, []platform.Output{out}, nil)
 	}
+}
+
+// elsewhere says where a tool has a port.
+func (m *maker) elsewhere(d *policy.Destination) string {
+	for i := range m.places {
+		p := &m.places[i]
+		if m.tools.ports[p.key][p.Port.ID] == d {
+			return "; it has one on " + p.switchAt()
+		}
+	}
+	return "; no machine of that name has one anywhere"
 }
 
 // toolPorts are the ports of a tool on a group's switch.
@@ -219,26 +240,31 @@ func (m *maker) session(g *group, method platform.Method, part string, outputs [
 	for _, src := range g.places {
 		s.Sources = append(s.Sources, platform.Source{Port: src.Port.ID, Dir: dir})
 	}
-	s.Mark = platform.Mark{Owner: m.in.Owner, Policy: m.tap.Name, Part: word(p.switchName()) + "." + word(p.hostName()) + "." + part}
-	if m.doc.Expires.After(time.Time{}) {
-		s.Mark.ExpiresS = m.doc.Expires.Unix()
-	}
-	s.Mark.Digest = Digest(&s)
-	m.made[p.snap.Platform] = append(m.made[p.snap.Platform], s)
-	m.note(g, &s, outputs, export)
+	m.put(g, &s, word(p.switchName())+"."+word(p.hostName())+"."+part)
 }
 
-func (m *maker) note(g *group, s *platform.Session, outputs []platform.Output, export *platform.Export) {
+// put marks a session and takes it into the plan.
+func (m *maker) put(g *group, s *platform.Session, part string) {
+	s.Mark = platform.Mark{Owner: m.in.Owner, Policy: m.tap.Name, Part: part}
+	if !m.doc.Expires.IsZero() {
+		s.Mark.ExpiresS = m.doc.Expires.Unix()
+	}
+	s.Mark.Digest = Digest(s)
+	m.made[g.key.platform] = append(m.made[g.key.platform], *s)
+	m.note(g, s)
+}
+
+func (m *maker) note(g *group, s *platform.Session) {
 	p := g.places[0]
 	doc := Place{Platform: p.snap.Platform, Host: p.hostName(), Switch: p.switchName(), Method: s.Method, Count: len(s.Sources), Session: s.Mark.Key(), To: []string{}}
-	for _, src := range g.places[:min(len(g.places), maxNames)] {
+	for _, src := range g.places[:min(len(g.places), len(s.Sources), maxNames)] {
 		doc.Ports = append(doc.Ports, src.Port.Name)
 	}
-	for _, o := range outputs {
+	for _, o := range s.Outputs {
 		doc.To = append(doc.To, o.Name)
 	}
-	if export != nil {
-		doc.To = append(doc.To, export.Protocol+"://"+export.To.String())
+	if f := s.Flows; f != nil && s.Method == platform.MethodFlowsOnly {
+		doc.To = append(doc.To, f.Protocol+"://"+f.To.String())
 	}
 	m.doc.Places = append(m.doc.Places, doc)
 }
@@ -280,11 +306,14 @@ func (m *maker) method(g *group, natural platform.Method, outputs []platform.Out
 	if has && encaps {
 		return natural, true
 	}
-	what := string(natural)
+	what, fix := string(natural), "it can: "+able(can)
 	if has {
 		what = "encapsulate as " + encapsOf(outputs)
 	}
-	m.refuse(m.tap, g.places[0], platform.ReasonCapability, "it can: "+able(can), "switch %s cannot %s", g.places[0].switchName(), what)
+	if i := slices.IndexFunc(outputs, func(o platform.Output) bool { return o.Encap == platform.EncapVLAN }); i >= 0 && !slices.Contains(can.Encaps, platform.EncapVLAN) {
+		what, fix = fmt.Sprintf("put copies into VLAN %d (RSPAN)", outputs[i].VLAN), fix+wayIntoVLAN(g, outputs[i])
+	}
+	m.refuse(m.tap, g.places[0], platform.ReasonCapability, fix, "switch %s cannot %s", g.places[0].switchName(), what)
 	return "", false
 }
 

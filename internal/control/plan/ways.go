@@ -207,19 +207,13 @@ func (m *maker) byAgents(g *group) {
 			src.Quiet = m.quiet(p)
 		}
 		s.Sources = []platform.Source{src}
-		m.add(g, &s, p, outputs)
+		m.add(g, &s, p)
 	}
 }
 
 // add notes the session of one interface of an agent.
-func (m *maker) add(g *group, s *platform.Session, p *place, outputs []platform.Output) {
-	s.Mark = platform.Mark{Owner: m.in.Owner, Policy: m.tap.Name, Part: agentPart(p)}
-	if !m.doc.Expires.IsZero() {
-		s.Mark.ExpiresS = m.doc.Expires.Unix()
-	}
-	s.Mark.Digest = Digest(s)
-	m.made[p.snap.Platform] = append(m.made[p.snap.Platform], *s)
-	m.note(&group{key: g.key, places: []*place{p}}, s, outputs, nil)
+func (m *maker) add(g *group, s *platform.Session, p *place) {
+	m.put(&group{key: g.key, places: []*place{p}}, s, agentPart(p))
 }
 
 // quiet reports whether broadcasts of others are copied at another port of the same switch and segment: each of its ports gets them.
@@ -249,6 +243,9 @@ func (m *maker) agentOutputs(g *group) (out []platform.Output, frames bool) {
 		case d == nil:
 		case !d.Port.IsZero():
 			m.refuse(m.tap, g.places[0], platform.ReasonCapability, "give the tool a url", "destination %s is a port of a switch, which an agent does not reach", d.Name)
+		case d.Output.Encap == platform.EncapVLAN:
+			m.refuse(m.tap, g.places[0], platform.ReasonCapability, "give the tool an address, such as vxlan://10.0.0.9?vni=9001, or let the switch copy (method: remote-mirror)",
+				"destination %s: an agent puts no VLAN tag around copies", d.Name)
 		case d.Output.DSCP != 0:
 			m.refuse(m.tap, g.places[0], platform.ReasonCapability, "leave dscp out", "destination %s: an agent sets no DSCP", d.Name)
 		case m.tap.Method == platform.MethodFlowsOnly && !flowsTo(d.URL):

@@ -55,6 +55,7 @@ type Capability struct {
 	VLANs        bool     `json:"vlans,omitempty"`         // Session.VLANs
 	OncePerPair  bool     `json:"once_per_pair,omitempty"` // a packet from one source of a session to another is copied once, not twice
 	UplinkSource bool     `json:"uplink_source,omitempty"` // uplinks and tunnels may be sources
+	FromVLAN     bool     `json:"from_vlan,omitempty"`     // a session of MethodMirror without sources takes what comes in on its VLANs (RSPAN)
 	Follows      bool     `json:"follows,omitempty"`       // sessions move with their VM without us
 	MaxSessions  int      `json:"max_sessions,omitempty"`  // of all owners; 0 for no limit that matters
 }

@@ -127,8 +127,9 @@ type Gap struct {
 	VM       string        `json:"vm,omitempty"`
 	Port     string        `json:"port"`
 	At       time.Time     `json:"at"`
-	After    time.Duration `json:"after_ns"` // from when the platform told of the port until its copies had begun
-	Packets  int64         `json:"packets"`  // in and out; -1 when nobody counts them
+	After    time.Duration `json:"after_ns"`      // from when the platform told of the port until its copies had begun
+	Packets  int64         `json:"packets"`       // in and out; -1 when nobody counts them
+	Why      string        `json:"why,omitempty"` // nobody counts them, and what the operator can do
 }
 
 // Gapper is a Platform that measures gaps.

@@ -133,7 +133,7 @@ type Session struct {
 	Method  Method   `json:"method"`
 	Host    string   `json:"host,omitempty"` // ID; "" for a session of a distributed switch that is not bound to a host
 	Switch  string   `json:"switch,omitempty"`
-	Sources []Source `json:"sources,omitempty"` // sorted by Port
+	Sources []Source `json:"sources,omitempty"` // sorted by Port; none for what comes in on VLANs (Capability.FromVLAN)
 	VLANs   []uint16 `json:"vlans,omitempty"`   // only these; nil for all
 	Filter  string   `json:"filter,omitempty"`  // packet filter on the tenant's frame, internal/filter; "" for everything
 	// ExceptFrom holds the MACs whose packets are copied elsewhere: of what leaves the switch through a source, the frames from these
@@ -164,7 +164,7 @@ type Budget struct {
 // Output is where copies go: to a port of the switch or to an address.
 type Output struct {
 	Name  string     `json:"name"`            // of the Destination resource
-	Port  string     `json:"port,omitempty"`  // ID, of MethodMirror
+	Port  string     `json:"port,omitempty"`  // ID, of MethodMirror; of RSPAN the name of the uplink
 	Encap Encap      `json:"encap,omitempty"` // of MethodRemoteMirror
 	Addr  netip.Addr `json:"addr,omitzero"`
 	UDP   uint16     `json:"udp,omitempty"`  // destination port of VXLAN and Geneve; 0 for the registered one
@@ -174,7 +174,7 @@ type Output struct {
 	URL   string     `json:"url"` // as "crosstap tap --to" has it: what an agent gets
 }
 
-// Overhead returns the bytes that an output adds to each copy at the IP layer of the underlay.
+// Overhead returns the bytes that an output adds to each copy at the IP layer of the underlay; the tag of RSPAN stands outside of it.
 func (o Output) Overhead() int {
 	ip := 20
 	if o.Addr.Is6() && !o.Addr.Is4In6() {

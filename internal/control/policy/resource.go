@@ -42,6 +42,7 @@ type Meta struct {
 type Tap struct {
 	Meta
 	Select       Selector
+	FromVLAN     uint16   // in place of Select: what comes in on this VLAN from switches that mirror into it (RSPAN); 0 for none
 	Exclude      Selector // matches of Select that are left out; nothing when it is empty
 	Method       platform.Method
 	Direction    platform.Direction // as seen by the machine when it was written; Ingress is what it sends
@@ -82,6 +83,14 @@ func Allowances() []Allowance {
 
 // Allows reports whether the tap says that it may.
 func (t *Tap) Allows(a Allowance) bool { return slices.Contains(t.Allow, a) }
+
+// Chosen says what the tap sees, as it was written.
+func (t *Tap) Chosen() string {
+	if t.FromVLAN != 0 {
+		return fmt.Sprintf("%s:%d", schemeRSPAN, t.FromVLAN)
+	}
+	return t.Select.Text
+}
 
 // Flows is what a tap of the method flows-only exports.
 type Flows struct {
@@ -297,6 +306,9 @@ func (s *Set) Check() error {
 
 // fits reports whether a destination can take what a tap gives.
 func fits(t *Tap, d *Destination) error {
+	if t.FromVLAN != 0 && d.Port.IsZero() {
+		return fmt.Errorf("what comes in on VLAN %d goes to a port of the switch that it comes to: give the tool as port: {vm: NAME}", t.FromVLAN)
+	}
 	if t.Method == platform.MethodFlowsOnly && d.Export == nil && !d.Records {
 		return fmt.Errorf("flows-only needs a collector of flow records: ipfix://HOST, netflow5://HOST or sflow://HOST")
 	}

@@ -67,6 +67,8 @@ func (r *reader) where(d *Destination) {
 	switch u.Scheme {
 	case "vxlan", "geneve", "gre", "erspan2", "erspan3":
 		r.tunnel(d, u, options)
+	case schemeRSPAN:
+		r.rspan(d, u.Opaque, options)
 	case "ipfix", "netflow5", "sflow":
 		to := r.addrPort(place, u, map[string]uint16{"ipfix": 4739, "netflow5": 2055, "sflow": 6343}[u.Scheme])
 		d.Export = &platform.Export{Protocol: u.Scheme, To: to}
@@ -85,7 +87,7 @@ func (r *reader) where(d *Destination) {
 }
 
 var schemes = []string{
-	"vxlan", "geneve", "gre", "erspan2", "erspan3", "ipfix", "netflow5", "sflow", "iface", "ipfix+tcp", "ipfix+tls", "netflow9", "udp", "tls", "pcapng", "pcap",
+	"vxlan", "geneve", "gre", "erspan2", "erspan3", schemeRSPAN, "ipfix", "netflow5", "sflow", "iface", "ipfix+tcp", "ipfix+tls", "netflow9", "udp", "tls", "pcapng", "pcap",
 }
 
 // keys of tunnels: the option that names the copies, and how many bits it has.

@@ -15,6 +15,7 @@ import (
 // tapSpec is the specification of a Tap as it is written.
 type tapSpec struct {
 	Select       selectSpec   `yaml:"select"`
+	From         string       `yaml:"from"`
 	Exclude      selectSpec   `yaml:"exclude"`
 	Method       string       `yaml:"method"`
 	Direction    string       `yaml:"direction"`
@@ -57,7 +58,7 @@ type captureSpec struct {
 
 // keysTap are the keys of a Tap, for suggestions; the schema has them too.
 var keysTap = []string{
-	"select", "exclude", "method", "direction", "filter", "vlans", "slice", "sample", "groom", "destinations", "flows", "budget", "ttl", "lease",
+	"select", "from", "exclude", "method", "direction", "filter", "vlans", "slice", "sample", "groom", "destinations", "flows", "budget", "ttl", "lease",
 	"drift", "tenant", "allow", "paused", "capture", "protocol", "sampling", "active", "idle", "domain", "mirror", "cpu", "onExceed", "vm", "image",
 	"group", "vms", "hosts", "tenants", "segments", "groups", "switches", "ports", "platforms", "tags", "where",
 }
@@ -84,10 +85,13 @@ func (r *reader) tap(meta Meta) *Tap {
 		Tenant: s.Tenant, Paused: s.Paused, Enforce: true, Direction: platform.Both,
 	}
 	t.Select, t.Exclude = r.selector("$.spec.select", s.Select), r.selector("$.spec.exclude", s.Exclude)
-	if t.Select.Empty() {
+	if t.Select.Empty() && s.From == "" {
 		r.fail("$.spec.select", `say what is to be seen, such as select: 'vm = "web-1"'; everything is select: {vms: ["*"]}`, "is missing")
 	}
 	t.Method = platform.Method(r.word("$.spec.method", s.Method, methods))
+	if s.From != "" {
+		r.from(t, &s)
+	}
 	if s.Direction != "" {
 		r.check("$.spec.direction", t.Direction.UnmarshalText([]byte(r.word("$.spec.direction", s.Direction, []string{"both", "ingress", "egress"}))))
 	}
@@ -120,8 +124,8 @@ func (r *reader) numbers(t *Tap, vlans []int) {
 		r.fail("$.spec.sample", "leave it out for all packets", "%d: one packet in 1 to %d", t.Sample, maxSample)
 	}
 	for i, v := range vlans {
-		if v < 1 || v > 4094 {
-			r.fail(at("$.spec.vlans", i), "", "VLAN %d: must be 1 to 4094", v)
+		if v < 1 || v > maxVLAN {
+			r.fail(at("$.spec.vlans", i), "", "VLAN %d: must be 1 to %d", v, maxVLAN)
 			continue
 		}
 		t.VLANs = append(t.VLANs, uint16(v))

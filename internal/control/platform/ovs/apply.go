@@ -44,6 +44,14 @@ func (p *Platform) ensure(ctx context.Context, s *platform.Step, from, to json.R
 	case !bytes.Equal(now, before.Spec) && !p.repairable(want.Kind, now, before.Spec):
 		return fmt.Errorf("ovs: %s: %s: %w: %s", p.cfg.Name, s.Object, platform.ErrChanged, why(orEmpty(before.Spec), orEmpty(now)))
 	}
+	var fresh []string
+	var counts *meter
+	if want.Kind == kindMirror {
+		if fresh = p.arrived(now, want.Spec); len(fresh) > 0 {
+			counts = p.meter(ctx, d, read[mirrorSpec](want.Spec).Bridge)
+			defer counts.Close()
+		}
+	}
 	if err := p.set(ctx, d, owner, want.Kind, now, want.Spec); err != nil {
 		return fmt.Errorf("%w (%s)", err, s.Object)
 	}
@@ -52,7 +60,7 @@ func (p *Platform) ensure(ctx context.Context, s *platform.Step, from, to json.R
 	}
 	switch want.Kind {
 	case kindMirror:
-		p.gaps(ctx, s, now, want.Spec)
+		p.gaps(ctx, s, fresh, counts)
 	case kindOutput:
 		p.greet(ctx, want.Spec)
 	}

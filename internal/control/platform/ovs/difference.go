@@ -170,6 +170,9 @@ func short(b json.RawMessage) string {
 // sentence tells what a mirror does.
 func (o *objects) sentence(s *platform.Session, m *mirrorSpec) string {
 	what := "everything of " + m.Bridge
+	if len(s.Sources) == 0 && len(m.VLANs) > 0 {
+		what = fmt.Sprintf("VLAN %d of %s", m.VLANs[0], m.Bridge)
+	}
 	if !m.All {
 		ports := slices.Concat(m.Src, m.Dst)
 		slices.Sort(ports)
@@ -189,7 +192,10 @@ func (o *objects) sentence(s *platform.Session, m *mirrorSpec) string {
 		var names []string
 		for _, out := range s.Outputs {
 			name := out.Name
-			if out.Encap != "" {
+			switch {
+			case out.Encap == platform.EncapVLAN:
+				name = fmt.Sprintf("VLAN %d of %s", out.VLAN, out.Port)
+			case out.Encap != "":
 				name = fmt.Sprintf("%s %s", out.Encap, out.Addr)
 			}
 			names = append(names, name)

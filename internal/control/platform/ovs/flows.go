@@ -42,6 +42,9 @@ func (s *feedSpec) flows() ([]openflow.Flow, error) {
 	if s.What.Strip {
 		add(tableChoose, priorityStrip, "vlan_tci=0x1000/0x1000", openflow.Action{StripVLAN: true}, openflow.Action{Goto: tablePass})
 	}
+	for _, vlan := range s.What.Untag {
+		add(tableChoose, priorityStrip, fmt.Sprintf("vlan_tci=%#04x/0x1fff", 0x1000|vlan), openflow.Action{StripVLAN: true}, openflow.Action{Goto: tablePass})
+	}
 	add(tableChoose, priorityPlain, "", openflow.Action{Goto: tablePass})
 	f, err := filter.Compile(s.What.Filter, frame.LinkEthernet, filter.Options{})
 	if err != nil {
@@ -62,7 +65,7 @@ func (s *feedSpec) flows() ([]openflow.Flow, error) {
 	return out, nil
 }
 
-// actions are what happens to a copy that passes.
+// actions are what happens to a copy that passes. Tags come last: they are on the copy from there on. Open vSwitch cuts before it tags.
 func (c *feedContent) actions() (out []openflow.Action) {
 	for _, port := range c.To {
 		out = append(out, openflow.Action{Output: port, MaxLen: uint32(c.Slice)})
@@ -72,6 +75,9 @@ func (c *feedContent) actions() (out []openflow.Action) {
 		out = append(out, openflow.Action{Sample: &openflow.Sample{
 			Probability: uint16(max(all/max(e.Sampling, 1), 1)), Set: e.ID, Domain: e.Domain, Point: e.Point,
 		}})
+	}
+	for _, t := range c.Tagged {
+		out = append(out, openflow.Action{PushVLAN: t.VLAN}, openflow.Action{Output: t.Port, MaxLen: uint32(c.Slice)}, openflow.Action{StripVLAN: true})
 	}
 	return out
 }

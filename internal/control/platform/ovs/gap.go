@@ -1,12 +1,19 @@
 package ovs
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"fmt"
+	"net"
+	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"crosstap/internal/control/platform"
+	"crosstap/internal/openflow"
 )
 
 // gapFor is how long after it came a port's first copies are about its coming.
@@ -42,44 +49,133 @@ func (p *Platform) arrivals(before map[string]bool, u *platform.Update, first bo
 	return now
 }
 
-// gaps tells what passed the ports that a mirror has begun to copy and that have just come.
-func (p *Platform) gaps(ctx context.Context, s *platform.Step, before, after json.RawMessage) {
+// arrived returns those of a mirror's ports that have just come and that it has not copied before, in their order.
+func (p *Platform) arrived(before, after json.RawMessage) (out []string) {
 	old, now := read[mirrorSpec](before), read[mirrorSpec](after)
 	copied := slices.Concat(old.Src, old.Dst)
-	fresh := slices.Concat(now.Src, now.Dst)
-	slices.Sort(fresh)
-	for _, port := range slices.Compact(fresh) {
+	p.gapMu.Lock()
+	defer p.gapMu.Unlock()
+	for _, port := range slices.Concat(now.Src, now.Dst) {
+		if _, came := p.came[port]; came && p.onGap != nil && !slices.Contains(copied, port) {
+			out = append(out, port)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// gaps tells what passed the ports of a mirror that have just come before it began to copy them. m was made before it began, so that nothing
+// but the question takes time now.
+func (p *Platform) gaps(ctx context.Context, s *platform.Step, fresh []string, m *meter) {
+	for _, port := range fresh {
+		n, why := m.passed(ctx, port)
 		p.gapMu.Lock()
-		at, came := p.came[port]
-		tell := p.onGap
+		at, tell := p.came[port], p.onGap
 		delete(p.came, port)
 		p.gapMu.Unlock()
-		if !came || tell == nil || slices.Contains(copied, port) {
-			continue
-		}
-		g := platform.Gap{Platform: p.cfg.Name, Policy: s.Policy, Port: port, At: time.Now(), After: time.Since(at), Packets: p.passed(ctx, now.Bridge, port)}
-		p.log.Info("a machine that has come is copied", "port", port, "after", g.After, "packets_missed", g.Packets)
+		g := platform.Gap{Platform: p.cfg.Name, Policy: s.Policy, Port: port, At: time.Now(), After: time.Since(at), Packets: n, Why: why}
+		p.log.Info("a machine that has come is copied", "port", port, "after", g.After, "packets_missed", g.Packets, "why", why)
 		tell(g)
 	}
 }
 
-// passed returns how many packets have passed a port so far, -1 when the switch does not tell.
-func (p *Platform) passed(ctx context.Context, bridge, port string) int64 {
-	if !p.hasOpenFlow() || p.cfg.networked() { // a tenants' bridge is not made to listen
-		return -1
+// meter asks what has passed the ports of one bridge. Without a connection it says why nothing can be asked.
+type meter struct {
+	conn  *openflow.Conn
+	ports map[string]uint32
+	why   string
+}
+
+func (m *meter) Close() {
+	if m.conn != nil {
+		_ = m.conn.Close()
 	}
-	d, err := p.read(ctx, false)
+}
+
+// passed returns how many packets have passed a port so far; -1 and the reason when the switch does not tell.
+func (m *meter) passed(ctx context.Context, port string) (int64, string) {
+	if m.conn == nil {
+		return -1, m.why
+	}
+	n, known := m.ports[port]
+	if !known {
+		return -1, "the switch has given port " + port + " no number"
+	}
+	in, out, err := m.conn.PortPackets(ctx, n)
 	if err != nil {
-		return -1
+		return -1, err.Error()
 	}
-	c, err := p.openflow(ctx, bridge)
+	return int64(in + out), ""
+}
+
+// meter connects to a tenants' bridge to ask it, and nothing else: at its socket beside the database, or where its operator lets it listen
+// (a Controller row of its own with a target such as pssl:6654). Statistics in the database are no use: they are some seconds old.
+func (p *Platform) meter(ctx context.Context, d *db, bridge string) *meter {
+	ctx, cancel := context.WithTimeout(ctx, probeWait)
+	defer cancel()
+	m := &meter{ports: d.ofports(bridge)}
+	var err error
+	if p.hasOpenFlow() && !p.cfg.networked() {
+		m.conn, err = p.openflow(ctx, bridge)
+	} else {
+		m.conn, err = p.listener(ctx, d, bridge)
+	}
 	if err != nil {
-		return -1
+		m.why = steady(err)
 	}
-	defer c.Close()
-	in, out, err := c.PortPackets(ctx, d.ofports(bridge)[port])
-	if err != nil {
-		return -1
+	return m
+}
+
+// listener connects to a bridge that listens by itself.
+func (p *Platform) listener(ctx context.Context, d *db, bridge string) (*openflow.Conn, error) {
+	_, row, _ := d.find("Bridge", bridge)
+	targets := strings.Fields(d.listening(row))
+	err := fmt.Errorf("bridge %s takes no OpenFlow over the network, and the database counts packets some seconds late; to have gaps counted let it listen: %s",
+		bridge, p.vsctl("--id=@c", "create", "controller", `target="pssl:6654"`, "--", "add", "bridge", bridge, "controller", "@c"))
+	for _, t := range targets {
+		scheme, at, passive := p.passive(t)
+		if !passive || scheme == "ssl" && p.cfg.TLS == nil {
+			continue
+		}
+		host, _, _ := net.SplitHostPort(at)
+		var conf *tls.Config
+		if scheme == "ssl" {
+			conf = p.cfg.protect(host)
+		}
+		var c *openflow.Conn
+		if c, err = openflow.Dial(ctx, "tcp", at, conf); err == nil {
+			return c, nil
+		}
 	}
-	return int64(in + out)
+	return nil, err
+}
+
+// passive reads the target of a Controller row that has the bridge listen (ovs-vswitchd.conf.db(5), Controller): ptcp:[PORT][:HOST], or pssl.
+func (p *Platform) passive(target string) (scheme, address string, ok bool) {
+	kind, rest, _ := strings.Cut(target, ":")
+	if kind != "ptcp" && kind != "pssl" {
+		return "", "", false
+	}
+	port, on, _ := strings.Cut(rest, ":")
+	host := p.reachedAt()
+	if a, err := netip.ParseAddr(strings.Trim(on, "[]")); err == nil && !a.IsUnspecified() {
+		host = a.String()
+	}
+	return kind[1:], net.JoinHostPort(host, cmp.Or(port, flowPort)), host != ""
+}
+
+// reachedAt is where the switch is, as the database or our bridge is reached.
+func (p *Platform) reachedAt() string {
+	if p.cfg.networked() {
+		host, _ := p.cfg.flowHost()
+		return host
+	}
+	scheme, address, _ := strings.Cut(p.cfg.Address, ":")
+	if scheme == "unix" {
+		return "127.0.0.1"
+	}
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		return host
+	}
+	return strings.Trim(address, "[]")
 }

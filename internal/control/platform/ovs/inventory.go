@@ -85,10 +85,11 @@ func (p *Platform) capability() platform.Capability {
 	c := platform.Capability{
 		Methods: []platform.Method{platform.MethodMirror, platform.MethodRemoteMirror, platform.MethodPromiscuous, platform.MethodFlowsOnly},
 		Encaps:  []platform.Encap{platform.EncapGRE, platform.EncapERSPAN2, platform.EncapERSPAN3, platform.EncapVXLAN, platform.EncapGeneve},
-		VLANs:   true, OncePerPair: true, UplinkSource: true, MaxSessions: maxMirrors,
+		VLANs:   true, FromVLAN: true, OncePerPair: true, UplinkSource: true, MaxSessions: maxMirrors,
 	}
 	if p.hasOpenFlow() { // whether it answers is another matter: Host.Tags, and a refusal of what needs it
 		c.Filter, c.ExceptMACs, c.Slice = platform.FilterTuple, true, true
+		c.Encaps = append(c.Encaps, platform.EncapVLAN)
 	}
 	return c
 }

@@ -25,7 +25,7 @@ import (
 //
 // A bridge of Open vSwitch takes OpenFlow at a socket beside the database's. Over the network it takes none, unless the database has a
 // Controller row that lets it listen. For our own bridge, and for no other, we make that row (bridgeSpec.Listen). Tenants' bridges are never
-// made to listen, so nothing is asked of them: what passed a port before its copies began is then not known.
+// made to listen; one that does by itself is asked what passed a port before its copies began (meter), of others that is not known.
 
 // noFlows is the value of OpenFlow for a switch that is to be reached by its database alone.
 const noFlows = "none"

@@ -53,12 +53,20 @@ type feedSpec struct {
 // feedContent is what the flows do.
 type feedContent struct {
 	Strip   bool     `json:"strip,omitempty"` // the VLAN tag that the tenants' switch puts on copies of its access ports
+	Untag   []uint16 `json:"untag,omitempty"` // the VLANs of access ports among others: their tags alone are taken off
 	Filter  string   `json:"filter,omitempty"`
 	Except  []string `json:"except,omitempty"` // MAC addresses
 	Slice   int      `json:"slice,omitempty"`
 	To      []string `json:"to,omitempty"` // ports
+	Tagged  []tagged `json:"tagged,omitempty"`
 	Export  *setSpec `json:"export,omitempty"`
 	Timeout int      `json:"timeout,omitempty"` // seconds that the flows live without us
+}
+
+// tagged is an output that gets copies with a VLAN tag around them (RSPAN).
+type tagged struct {
+	Port string `json:"port"`
+	VLAN uint16 `json:"vlan"`
 }
 
 // setSpec is a collector set, to which flows tell what they see.

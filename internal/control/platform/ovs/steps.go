@@ -122,7 +122,7 @@ func (o *objects) session(s *platform.Session) {
 func (o *objects) datapath(bridge string) string { return o.now.Switches[bridge].Type }
 
 func (m *mirrorSpec) select_(s *platform.Session) {
-	m.All = s.Method == platform.MethodPromiscuous
+	m.All = s.Method == platform.MethodPromiscuous || len(s.Sources) == 0 && len(s.VLANs) > 0 // RSPAN: whatever is in the VLAN
 	for _, src := range s.Sources {
 		if m.All {
 			break
@@ -231,7 +231,8 @@ func (o *objects) through(s *platform.Session, m *mirrorSpec, ours string) bool 
 	}
 	id := hash(o.owner, s.Mark.Key())
 	f := feedSpec{Name: feedPrefix + id, Bridge: ours, Peer: patchPrefix + id, Mark: s.Mark.Text()}
-	f.What = feedContent{Filter: s.Filter, Slice: s.Slice, Timeout: timeout(s.Lease.TTL.Seconds()), Strip: o.access(s)}
+	f.What = feedContent{Filter: s.Filter, Slice: s.Slice, Timeout: timeout(s.Lease.TTL.Seconds())}
+	f.What.Strip, f.What.Untag = o.access(s)
 	for _, mac := range s.ExceptFrom {
 		f.What.Except = append(f.What.Except, mac.String())
 	}
@@ -241,6 +242,7 @@ func (o *objects) through(s *platform.Session, m *mirrorSpec, ours string) bool 
 		}
 	}
 	slices.Sort(f.What.To)
+	slices.SortFunc(f.What.Tagged, func(a, b tagged) int { return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.VLAN, b.VLAN)) })
 	if s.Flows != nil {
 		f.What.Export = collectorSet(s, id)
 	}
@@ -253,26 +255,42 @@ func (o *objects) through(s *platform.Session, m *mirrorSpec, ours string) bool 
 	return true
 }
 
-// access reports whether all sources are access ports: their frames have no VLAN tag, and copies should have none.
-func (o *objects) access(s *platform.Session) bool {
+// access reports whether all sources are access ports: their machines' frames have no VLAN tag, and copies should have none. Where only some
+// are it returns their VLANs.
+func (o *objects) access(s *platform.Session) (all bool, some []uint16) {
+	all = len(s.Sources) > 0
 	for _, src := range s.Sources {
-		if p := o.now.Ports[src.Port]; p == nil || p.VLAN == 0 || len(p.Trunk) > 0 {
-			return false
+		if p := o.now.Ports[src.Port]; p != nil && p.VLAN != 0 && len(p.Trunk) == 0 {
+			some = append(some, p.VLAN)
+		} else {
+			all = false
 		}
 	}
-	return len(s.Sources) > 0
+	slices.Sort(some)
+	if all || len(some) == 0 {
+		return all, nil
+	}
+	return false, slices.Compact(some)
 }
 
 // output puts one output into our bridge.
 func (o *objects) output(s *platform.Session, f *feedSpec, out platform.Output, ours string) bool {
 	mark := platform.Mark{Owner: o.owner, Policy: platform.Shared}.Text()
-	if out.Encap == "" {
-		if p := o.now.Ports[out.Port]; p != nil && p.Switch != ours {
-			o.no(s, platform.ReasonConflict, "name an interface that is on no bridge", "interface %s is on bridge %s", out.Port, p.Switch)
-			return false
-		}
+	switch p := o.now.Ports[out.Port]; {
+	case out.Encap == platform.EncapVLAN && p != nil && p.Switch != ours:
+		o.no(s, platform.ReasonCapability, "name an adapter that is on no bridge, or send the copies in a tunnel (vxlan://, gre://, erspan2://)",
+			"uplink %s is on bridge %s: only that bridge can send through it, and it would flood copies in VLAN %d to every port that takes the VLAN and learn addresses from them", out.Port, p.Switch, out.VLAN)
+		return false
+	case out.Encap == "" && p != nil && p.Switch != ours:
+		o.no(s, platform.ReasonConflict, "name an interface that is on no bridge", "interface %s is on bridge %s", out.Port, p.Switch)
+		return false
+	case out.Encap == "" || out.Encap == platform.EncapVLAN:
 		o.put(kindOutput, out.Port, portSpec{Name: out.Port, Bridge: ours, Mark: mark}, s, "output to interface "+out.Port)
-		f.What.To = append(f.What.To, out.Port)
+		if out.Encap == "" {
+			f.What.To = append(f.What.To, out.Port)
+		} else {
+			f.What.Tagged = append(f.What.Tagged, tagged{out.Port, out.VLAN})
+		}
 		return true
 	}
 	if !o.reachable(s, out) || !o.apart(s, out) {

@@ -192,6 +192,7 @@ func (s *dvSwitch) can(set *settings) platform.Capability {
 		if c.RemoteSourceSupported {
 			out.Encaps = append(out.Encaps, platform.EncapVLAN)
 		}
+		out.FromVLAN = c.RemoteDestSupported
 		if len(out.Encaps) > 0 {
 			out.Methods = append(out.Methods, platform.MethodRemoteMirror)
 		}

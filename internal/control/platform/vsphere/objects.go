@@ -54,13 +54,19 @@ func (m *model) sessionObject(s *dvSwitch, vs *types.VMwareVspanSession) platfor
 func aboutSession(f fields) string {
 	var b strings.Builder
 	b.WriteString(f["type"])
-	for _, part := range []string{"received", "transmitted", "vlans"} {
+	for _, part := range []string{"received", "transmitted"} {
 		if n := len(split(f[part])); n > 0 {
 			fmt.Fprintf(&b, ", %s of %d", part, n)
 		}
 	}
-	if to := cmp.Or(f["to-addresses"], f["to-uplinks"]); to != "" {
+	if vlans := f["vlans"]; vlans != "" {
+		b.WriteString(", from VLAN " + vlans)
+	}
+	if to := f["to-addresses"]; to != "" {
 		fmt.Fprintf(&b, " > %s %s", f["encapsulation"], to)
+	}
+	if to := f["to-uplinks"]; to != "" {
+		fmt.Fprintf(&b, " > VLAN %s of %s", f["to-vlan"], strings.Join(splitNames(to), ", "))
 	}
 	if to := f["to-ports"]; to != "" {
 		fmt.Fprintf(&b, " > ports %s", to)

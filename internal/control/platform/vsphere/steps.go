@@ -40,6 +40,7 @@ type stepper struct {
 	planned  map[string]fields  // what is already wanted of groups, by kind, switch or host, and name
 	sessions map[string]int     // by switch, mirror sessions that will be there
 	flows    map[string]*wanted // by switch
+	claimed  map[string]string  // port that copies go to → Mark.Key of the session that has it
 	first    map[string]string  // see merge
 }
 
@@ -48,7 +49,7 @@ func (v *VSphere) Steps(now *platform.Snapshot, all platform.Want) ([]platform.S
 	want, first := merge(all.Sessions)
 	b := &stepper{
 		set: &v.set, now: now, ids: keys(now.Objects), owner: all.Owner, keep: all.Keep, taken: map[string]bool{}, kept: map[string]bool{}, planned: map[string]fields{}, sessions: map[string]int{},
-		flows: map[string]*wanted{}, first: first,
+		flows: map[string]*wanted{}, claimed: map[string]string{}, first: first,
 	}
 	for _, o := range now.Objects {
 		if o.Kind == kindSession {

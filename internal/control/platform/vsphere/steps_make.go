@@ -224,6 +224,15 @@ func (b *stepper) checkDestination(s *platform.Session, o *platform.Output, p *p
 		b.refuse(s, r)
 		return
 	}
+	if other := b.claimed[p.ID]; other != "" {
+		name, _, _ := strings.Cut(other, "/")
+		b.refuse(s, platform.Refusal{
+			Reason: platform.ReasonConflict, Port: p.Name, Message: fmt.Sprintf("destination %s: port %s is the destination of tap %s, and a port is that of one session only", o.Name, p.Name, name),
+			Fix: "give the tool's machine another adapter, or put what both taps see into one",
+		})
+		return
+	}
+	b.claimed[p.ID] = s.Mark.Key()
 	for _, id := range b.ids {
 		if x := b.now.Objects[id]; x.Kind == kindSession && x.Mark.Owner != b.owner && slices.Contains(x.Outputs, p.ID) {
 			b.refuse(s, platform.Refusal{
@@ -253,7 +262,7 @@ func (b *stepper) remote(s *platform.Session, sw *platform.Switch, o *platform.O
 		return fields{}
 	}
 	if o.Encap == platform.EncapVLAN {
-		return b.remoteVLAN(o, no)
+		return b.remoteVLAN(sw, o, no)
 	}
 	f := fields{"type": encapsulated, "encapsulation": string(o.Encap), "to-addresses": o.Addr.WithZone("").String(), "netstack": b.set.Options["netstack"]}
 	switch {
@@ -278,16 +287,35 @@ func (b *stepper) remote(s *platform.Session, sw *platform.Switch, o *platform.O
 	return f
 }
 
-func (b *stepper) remoteVLAN(o *platform.Output, no func(platform.Reason, string, string, ...any)) fields {
+// remoteVLAN returns the session that tags copies with a VLAN and sends them out through an uplink (RSPAN). The VLAN must be one that
+// nothing else on the switch uses: copies would come to whoever does.
+func (b *stepper) remoteVLAN(sw *platform.Switch, o *platform.Output, no func(platform.Reason, string, string, ...any)) fields {
 	name := o.Port
 	if p := b.now.Ports[o.Port]; p != nil && p.Kind == platform.PortUplink {
 		name = p.Name
 	}
+	var uplinks []string
+	var user *platform.Port
+	for _, p := range platform.Sorted(b.now.Ports) {
+		switch {
+		case p.Switch != sw.ID:
+		case p.Kind == platform.PortUplink:
+			uplinks = append(uplinks, p.Name)
+		case p.VLAN == o.VLAN && p.Kind != platform.PortMirror:
+			user = p
+		}
+	}
+	slices.Sort(uplinks)
+	uplinks = slices.Compact(uplinks)
 	switch {
 	case name == "":
 		no(platform.ReasonNoMatch, "name the uplink, such as dvUplink1", "copies on a VLAN need an uplink to leave through")
+	case len(uplinks) > 0 && !slices.Contains(uplinks, name):
+		no(platform.ReasonNoMatch, "name one of: "+strings.Join(uplinks, ", "), "the switch has no uplink %q", name)
 	case o.VLAN == 0 || o.VLAN > 4094:
 		no(platform.ReasonCapability, "choose a VLAN from 1 to 4094 that nothing else uses", "VLAN %d", o.VLAN)
+	case user != nil:
+		no(platform.ReasonLoop, "choose a VLAN that nothing else uses", "VLAN %d is that of port group %q: copies would come to its ports", o.VLAN, user.Group)
 	}
 	return fields{"type": remoteSource, "to-uplinks": joinNames([]string{name}), "to-vlan": number(int32(o.VLAN))}
 }
