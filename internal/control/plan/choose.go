@@ -72,6 +72,8 @@ func (b *builder) source(t *policy.Tap, p *place, tools *tools) bool {
 		b.refuse(t, p, platform.ReasonDestination, "add it to exclude", "machine %s is a destination of this tap: its copies would be copied again", p.vmName())
 	case p.Port.Kind == platform.PortMirror || b.copied[p.snap.Platform][p.Port.ID]:
 		b.refuse(t, p, platform.ReasonMirrorPort, "select other ports", "port %s carries the copies of a mirror session: they would be copied again", p.Port.Name)
+	case b.toolOf(p) != "":
+		b.refuse(t, p, platform.ReasonDestination, "add it to exclude", "machine %s is a destination of tap %s: the copies that come to it would be copied again", p.vmName(), b.toolOf(p))
 	case p.Port.Kind == platform.PortKernel:
 		b.refuse(t, p, platform.ReasonKernelPort, "select ports of machines", "port %s is the host's own (management, storage, tunnels): it is never a source", p.Port.Name)
 	case p.Port.Kind == platform.PortUplink || p.Port.Kind == platform.PortTunnel:
@@ -143,22 +145,31 @@ func (b *builder) ofTenant(t *policy.Tap, p *place, tenants map[string]string) b
 
 // tools are the ports and addresses that a tap's copies go to.
 type tools struct {
-	ports map[groupKey]map[string]*policy.Destination // switch → port ID → destination
-	ids   map[string]map[string]bool                  // platform → port ID
-	addrs map[string]bool
-	found map[string]int // destination → ports
+	ports  map[groupKey]map[string]*policy.Destination // switch → port ID → destination
+	ids    map[string]map[string]bool                  // platform → port ID
+	addrs  map[string]bool
+	copies []string       // of addrs, those that copies go to and not records
+	found  map[string]int // destination → ports
 }
 
-// tools finds the destinations of a tap in the inventory.
+// tools finds the destinations of a tap in the inventory, once for all who ask.
 func (b *builder) tools(t *policy.Tap) *tools {
+	if b.found[t] == nil {
+		b.found[t] = b.findTools(t)
+	}
+	return b.found[t]
+}
+
+func (b *builder) findTools(t *policy.Tap) *tools {
 	out := &tools{ports: map[groupKey]map[string]*policy.Destination{}, ids: map[string]map[string]bool{}, addrs: map[string]bool{}, found: map[string]int{}}
 	for _, name := range t.Destinations {
 		d := b.in.Set.Destination(name)
 		if d == nil {
 			continue
 		}
-		if d.Output.Addr.IsValid() {
-			out.addrs[d.Output.Addr.String()] = true
+		if a := d.Output.Addr; a.IsValid() {
+			out.addrs[a.String()] = true
+			out.copies = append(out.copies, a.String())
 		}
 		if d.Export != nil {
 			out.addrs[d.Export.To.Addr().String()] = true
@@ -200,9 +211,41 @@ func (t *tools) is(p *place) bool {
 	return false
 }
 
-// matches reports whether a port is the one that a destination names.
+// allTools notes the machines that the taps in force copy to, so that no other tap copies those copies.
+func (b *builder) allTools() {
+	for _, t := range b.in.Set.Taps {
+		if t.Paused || b.expired(t) {
+			continue
+		}
+		tools := b.tools(t)
+		for on, ids := range tools.ids {
+			for id := range ids {
+				b.toolPorts[[2]string{on, id}] = append(b.toolPorts[[2]string{on, id}], t.Name)
+			}
+		}
+		for _, a := range tools.copies {
+			b.toolAddrs[a] = append(b.toolAddrs[a], t.Name)
+		}
+	}
+}
+
+// toolOf returns the first tap whose copies come to a port, "" for none.
+func (b *builder) toolOf(p *place) string {
+	if names := b.toolPorts[[2]string{p.snap.Platform, p.Port.ID}]; len(names) > 0 {
+		return names[0]
+	}
+	for _, a := range p.Port.Addrs {
+		if names := b.toolAddrs[a.String()]; len(names) > 0 {
+			return names[0]
+		}
+	}
+	return ""
+}
+
+// matches reports whether a port is the one that a destination names. A tool's port that carries copies already is still its machine's.
 func matches(r policy.PortRef, p *place) bool {
 	one := func(want, got string) bool { return want == "" || want == got }
+	machine := p.Port.Kind == platform.PortVM || p.Port.Kind == platform.PortMirror && p.Port.VM != ""
 	return one(r.Platform, p.snap.Platform) && one(r.Host, p.hostName()) && one(r.Switch, p.switchName()) && one(r.Port, p.Port.Name) &&
-		(r.VM == "" || r.VM == p.vmName()) && (r.Port != "" || p.Port.Kind == platform.PortVM)
+		(r.VM == "" || r.VM == p.vmName()) && (r.Port != "" || machine)
 }

@@ -64,7 +64,8 @@ type Tap struct {
 	Owner    string          `json:"owner,omitempty"`
 	Reason   string          `json:"reason,omitempty"`
 	State    State           `json:"state"`
-	Select   string          `json:"select"`
+	Select   string          `json:"select"`         // of a tap from a VLAN the same as From
+	From     string          `json:"from,omitempty"` // what it takes in place of machines, such as rspan:99
 	Ports    int             `json:"ports"`
 	VMs      int             `json:"vms"`
 	Expires  time.Time       `json:"expires,omitzero"`
@@ -118,10 +119,15 @@ type builder struct {
 	held   map[string]map[string]hold // platform → policy: what a refusal means for what exists
 	spared map[string]map[string]bool // platform → Mark.Key of sessions that were refused
 	at     []spot                     // where each of the plan's refusals is
+
+	found     map[*policy.Tap]*tools
+	toolPorts map[[2]string][]string // platform and port → taps that copy to it
+	toolAddrs map[string][]string    // address → taps that copy to it
 }
 
 func newBuilder(in Input) *builder {
-	return &builder{in: in, out: &Plan{Want: map[string]platform.Want{}}, uplink: map[groupKey]int{}, remote: map[groupKey]bool{}, copied: map[string]map[string]bool{}, held: map[string]map[string]hold{}, spared: map[string]map[string]bool{}}
+	return &builder{in: in, out: &Plan{Want: map[string]platform.Want{}}, uplink: map[groupKey]int{}, remote: map[groupKey]bool{}, copied: map[string]map[string]bool{}, held: map[string]map[string]hold{}, spared: map[string]map[string]bool{},
+		found: map[*policy.Tap]*tools{}, toolPorts: map[[2]string][]string{}, toolAddrs: map[string][]string{}}
 }
 
 // Build makes the plan.
@@ -129,6 +135,7 @@ func Build(in Input) *Plan {
 	b := newBuilder(in)
 	b.look()
 	b.ways()
+	b.allTools()
 	sessions := map[string][]platform.Session{}
 	after := map[string]map[string]bool{} // ports seen
 	for _, t := range in.Set.Taps {
