@@ -36,6 +36,7 @@ func Find(in Input, t *policy.Tap, most int) Matches {
 	b := newBuilder(in)
 	b.look()
 	b.ways()
+	b.allTools()
 	f := finder{builder: b, tap: t, tools: b.tools(t), tenants: b.tenantsFor(t), hosts: map[groupKey]bool{}, vms: map[[2]string]bool{}, most: most}
 	b.wanted(t, f.visit)
 	f.out.VMs, f.out.Hosts = len(f.vms), len(f.hosts)
