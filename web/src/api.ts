@@ -584,7 +584,7 @@ export interface SQLAnswer { columns: { name: string; type: string }[] | null; r
 /** Session copies of a switch, as it counts them. */
 export interface CopyCounter { packets: number; bytes: number; drops: number; at: string }
 
-export interface Refusal { policy: string; host?: string; switch?: string; port?: string; vm?: string; reason: string; message: string; fix?: string }
+export interface Refusal { policy: string; host?: string; switch?: string; port?: string; vm?: string; reason: string; message: string; fix?: string; kept?: boolean }
 
 export interface TapPlace { platform: string; host: string; switch: string; method: string; ports: string[] | null; count: number; session: string; to: string[] | null }
 
@@ -614,18 +614,32 @@ export interface PlanCoverage { ports: number; before: number; after: number; ho
 
 export interface TapPlan { taps: PlannedTap[] | null; refusals: Refusal[] | null; coverage: PlanCoverage; steps: PlanStep[] | null; edits: { kind: string; name: string; before?: string; after?: string }[] | null; removed?: string[] | null }
 
-export interface Outcome { change?: number; state: string; steps: number; platforms: { platform: string; steps: number; state: string; error?: string }[] | null; refusals: Refusal[] | null }
+export interface Outcome { change?: number; state: string; steps: number; took_ms: number; platforms: { platform: string; steps: number; state: string; error?: string }[] | null; refusals: Refusal[] | null }
 
 export interface Applied { plan: TapPlan; outcome: Outcome }
 
 /** ControlledTap is a tap in force, with what switches have copied for it. */
 export interface ControlledTap extends PlannedTap { applied: string; by: string; pending_steps: number; counters?: Record<string, CopyCounter>; copied: CopyCounter }
 
-export interface ControlledTaps { rows: ControlledTap[] | null; pending_steps: number; refusals: Refusal[] | null; findings: { platform: string; policy: string; object: string; what: string; by?: string; since: string }[] | null; coverage: PlanCoverage }
+export interface ControlledTaps { rows: ControlledTap[] | null; pending_steps: number; refusals: Refusal[] | null; findings: { platform: string; policy: string; object: string; what: string; by?: string; since: string }[] | null; coverage: PlanCoverage; gaps: MoveGap[] | null }
+
+/** MoveGap is what was not seen of a machine that has moved; packets is -1 when nobody counts them. */
+export interface MoveGap { platform: string; policy?: string; vm?: string; port: string; at: string; after_ns: number; packets: number }
 
 export interface ControlResource { kind: string; name: string; owner?: string; reason?: string; applied: string; by: string; generation: number; change: number; text: string }
 
 export interface ControlChange { id: number; at: string; end?: string; who: string; why?: string; action: string; state: string; resources?: string[] | null }
+
+/** JournalStep is a step of a change as its journal has it; step is the JSON of a PlanStep. */
+export interface JournalStep { change: number; n: number; platform: string; policy: string; step: string; state: string; error?: string; at: string }
+
+/** ChangeDoc is a change with its journal; report is the JSON of its Outcome, once it has ended. */
+export interface ChangeDoc extends ControlChange { report?: string; steps: JournalStep[] | null }
+
+/** TapMatch is a port that a selector finds; with a reason it would not be copied. */
+export interface TapMatch { platform: string; host: string; switch: string; port: string; group?: string; segment?: string; vm: string; tenant?: string; mac?: string; reason?: string; message?: string; fix?: string }
+
+export interface TapMatches { vms: number; ports: number; hosts: number; refused: number; rows: TapMatch[] | null; lost: string[] | null }
 
 /** AgentTap is a tap of an agent as the agent reports it, with the books of its stages in the order of the data. */
 export interface AgentTap {

@@ -11,6 +11,7 @@ export interface Part {
   value?: string | number
   vm?: string // id or name of the machine whose page it leads to
   to?: Partial<View> // where else it leads to
+  act?: () => void // what a click does
   look?: string // name whose colour and shape stand before the text
   mono?: boolean
   faint?: boolean

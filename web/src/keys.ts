@@ -32,6 +32,11 @@ const acts: Record<string, () => void> = {
 
 export function pressed(e: KeyboardEvent): void {
   const at = e.target as HTMLElement
+  if ((e.ctrlKey || e.metaKey) && !e.altKey && !e.shiftKey && e.key === 'k' && !document.querySelector('dialog[open]')) {
+    app.palette = true
+    e.preventDefault()
+    return
+  }
   if (e.ctrlKey || e.metaKey || e.altKey || e.defaultPrevented) return
   if (at.closest('input, textarea, select, [contenteditable], dialog')) return
   if (at.closest('[popover]') && e.key !== 'i' && e.key !== 'x') return
@@ -51,7 +56,7 @@ function focus(id: string): void {
 }
 
 function firstRow(): void {
-  document.querySelector<HTMLElement>('main table .open')?.focus()
+  (document.querySelector<HTMLElement>('main table .open') ?? document.querySelector<HTMLElement>('main table .val[tabindex="0"]'))?.focus()
 }
 
 /** value filters by the focused or pointed-at value, or the one whose menu is open. */

@@ -8,6 +8,7 @@ export const m = {
   skip: 'Skip to content',
   close: 'Close',
   back: 'Back',
+  find: 'Find',
   none: '–',
 
   nav: { label: 'Pages', overview: 'Overview', tenants: 'Tenants', map: 'Map', explore: 'Explore', vms: 'VMs', flows: 'Flows', coverage: 'Coverage', irregular: 'Irregular', exporters: 'Exporters', topology: 'Topology', inventory: 'Inventory', taps: 'Taps', filters: 'Filters', sql: 'SQL' },
@@ -259,7 +260,7 @@ export const m = {
       ['Go', [['g o', 'Overview'], ['g t', 'Tenants: pairs'], ['g c', 'Tenants: conversations'], ['g n', 'Tenants: networks'], ['g m', 'Map'], ['g e', 'Explore'], ['g v', 'VMs'], ['g f', 'Flows'], ['g b', 'Coverage (blind spots)'], ['g r', 'What is irregular'], ['g x', 'Exporters'], ['g p', 'Topology'], ['g i', 'Inventory'], ['g a', 'Taps'], ['g k', 'Packet filters'], ['g q', 'SQL']]],
       ['Ask', [['/', 'Filter'], ['Enter', 'Run the filter'], ['Ctrl Space', 'Completions'], ['[ ]', 'Earlier, later'], ['- =', 'Wider, narrower'], ['l', 'Live on or off'], ['r', 'Ask again']]],
       ['Rows', [['j k', 'Next, previous row'], ['Enter', 'Details'], ['← →', 'Values of the row'], ['i', 'Only this value'], ['x', 'Not this value'], ['Esc', 'Back']]],
-      ['View', [['t', 'Chart or table'], ['d', 'Dark or light'], ['u', 'UTC or local time'], ['e', 'Export'], ['y', 'Copy link'], ['?', 'This help']]],
+      ['View', [['t', 'Chart or table'], ['d', 'Dark or light'], ['u', 'UTC or local time'], ['e', 'Export'], ['y', 'Copy link'], ['Ctrl K', 'Find: pages, machines, hosts, tenants, taps'], ['?', 'This help']]],
     ] as [string, [string, string][]][],
     language: 'Filter',
     examples: ['vni = 5001', 'vm = "web-1"', 'ip in 10.1.0.0/16 and not port in (53, 123)', 'octets > 10 MB and seen_by = agent', 'host 10.0.0.1 and port 443'],

@@ -39,6 +39,7 @@ class App {
   zone = $state<Zone>(stored('zone', ['local', 'utc'], 'local'))
   dark = $state(false)
   help = $state(false)
+  palette = $state(false)
   said = $state('')
   /** reading holds who is pointed at or focused: live updates wait until it is empty. */
   reading = new SvelteSet<string>()

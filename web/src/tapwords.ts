@@ -1,5 +1,5 @@
 // The sentences of the pages about taps.
-import { count, duration, rate } from './format'
+import { count, duration, percent, rate } from './format'
 
 const plural = (n: number, one: string, many = one + 's') => `${count(n)} ${n === 1 ? one : many}`
 
@@ -27,16 +27,31 @@ export const t = {
     pause: (n: string) => `Pause ${n}?`, resume: (n: string) => `Resume ${n}?`, remove: (n: string) => `Remove ${n}?`, removeText: 'Its copies end, and the tap is taken out of force. The history keeps it.', pauseText: 'Copies end and what was made for them is removed; the policy stays.', resumeText: 'Copies begin again.', pauseAll: 'Pause all taps?', resumeAll: 'Resume all taps?',
     who: 'Who you are', why: 'Why', whyHint: 'such as a ticket’s number', yes: 'Yes', no: 'Cancel', working: 'Working…',
   },
+  changing: {
+    label: 'Hosts that are done', hosts: 'Host by host', steps: 'Steps', took: 'Took', what: 'What', whole: 'the whole platform', noSteps: 'Nothing had to be done on any platform.',
+    states: { waiting: 'waits', doing: 'at it', done: 'done', failed: 'failed', undone: 'taken back' } as Record<string, string>,
+    ends: { done: 'Done', partly: 'Done in part', failed: 'Failed, and taken back', interrupted: 'Interrupted: the server completes it' } as Record<string, string>, platformStates: { 'rolled-back': 'did not do it, and is as before', failed: 'did not do it, and not all could be taken back' } as Record<string, string>,
+    making: (n: number, all: number) => (all ? `being made: ${count(n)} of ${plural(all, 'host')} done` : 'being made'), summary: (steps: number, n: number, all: number) => `${plural(steps, 'step')}, ${count(n)} of ${plural(all, 'host')}`, tookAll: (ms: number) => `took ${duration(ms)}`,
+    toTap: 'To the tap', toTaps: 'To the taps', again: 'Back to the plan', refused: 'The change was not made', title: (id: number) => `Change ${id}`,
+  },
+  rollbackOf: (id: number) => `Change ${id}`, kept: 'copies go on', keptTitle: 'what an earlier form of the tap has begun goes on until this one is possible',
+  gaps: 'Gaps of machines that moved', gapsNote: 'what was not copied from when the platform told of the new place until copies had begun there', gapAfter: 'After', gapPackets: 'Packets missed', gapUnknown: 'nobody counts them', machine: 'Machine', port: 'Port',
+  coverage: (ratio: number, ports: number) => `Taps see ${percent(ratio)} of the bytes of ${plural(ports, 'port')}.`, blind: 'What is not seen',
+  notOut: 'could not leave', captured: 'Captured', filtered: 'Filtered', groomed: 'Groomed', deliveredShort: 'Delivered', hostsOf: (n: number, all: number) => (n < all ? `${count(n)} / ${count(all)}` : count(n)), hostsTitle: 'hosts that copy, of those that it asks for',
+
   outcome: (state: string, steps: number, change?: number) => `${change ? `Change ${change}: ` : ''}${({ done: 'done', partly: 'done in part', failed: 'failed, and taken back' } as Record<string, string>)[state] ?? state}, ${plural(steps, 'step')}`, outcomeOn: (p: string, s: string, e?: string) => `${p}: ${s}${e ? `, ${e}` : ''}`, nothing: 'Nothing had to be done.',
 
   editor: {
     title: (name: string) => (name ? `Tap ${name}` : 'New tap'), steps: { select: '1 Select', shape: '2 Shape', deliver: '3 Deliver', plan: 'Plan' } as Record<string, string>, stepsLabel: 'Steps', back: 'All taps', next: 'Next', planNow: 'Plan', previous: 'Back',
     name: 'Name', nameHint: 'blue-db', owner: 'Owner', reason: 'Reason', select: 'What shall be seen', selectHint: 'tenant = "blue" and vm like "db-%"', selectHelp: 'By vm, host, tenant, segment, group, switch, port, platform or tag.NAME, with =, !=, like, in, and, or, not.', exclude: 'Without', excludeHint: 'vm = "db-9"', direction: 'Direction', directions: { both: 'both ways', ingress: 'what the machine sends', egress: 'what it receives' } as Record<string, string>,
-    add: 'Choose a machine', tenant: 'Only machines of tenant', tenantHint: 'no bound',
+    condition: 'Add a condition', conditionField: 'Field', conditionValue: 'Value', conditionAdd: 'And', conditionOr: 'Or', fields: { vm: 'machine', host: 'host', tenant: 'tenant', segment: 'segment', switch: 'switch', group: 'port group', port: 'port', platform: 'platform' } as Record<string, string>,
+    matches: 'What it finds now', matchesStart: 'The machines appear here while you write.', matchesNone: 'Nothing there is like that. A tap may wait for machines that come later.', matchesMore: (n: number, all: number) => `${count(n)} of ${plural(all, 'port')} are shown.`, adapter: 'Adapter', segment: 'Segment', outcome: 'A tap would', copied1: 'copy it', leave: 'Leave', leaveOut: 'leave out', leaveTitle: (vm: string) => `leave out ${vm}`,
+    refused: (n: number) => `, ${count(n)} refused`, lost: (p: string[]) => `${p.join(', ')} ${p.length > 1 ? 'do' : 'does'} not answer: what is there may be old, or missing.`, beyond: (keys: string[]) => `Only in the YAML: ${keys.join(', ')}.`, unread: (why: string) => `The YAML cannot be read: ${why}. Mend it there; the form waits.`,
+ tenant: 'Only machines of tenant', tenantHint: 'no bound',
     filter: 'Packet filter', filterHint: 'tcp port 5432', filterHelp: 'On the tenant’s frame. Empty copies everything.', explain: 'What becomes of it', slice: 'Bytes of each packet', sliceHint: 'all', sample: 'One packet in', sampleHint: 'every one', groom: 'Groom', groomHint: 'dedup, strip …', groomHelp: 'Steps of an agent, separated by commas.',
     destinations: 'Destinations', destinationsNone: 'No destination is in force. Make one below.', newDestination: 'New destination', destName: 'Name', destURL: 'URL', destURLHint: 'vxlan://10.0.0.9?vni=9001', addDestination: 'Add', method: 'Method', mirror: 'Mirror budget', mirrorHint: '200Mbit/s', cpu: 'CPU budget', cpuHint: '3%', onExceed: 'When it costs more', ttl: 'Ends after', ttlHint: 'never', lease: 'Without a controller', leaseHint: 'goes on', drift: 'When others change it', allow: 'Allow',
     drifts: { enforce: 'set it right', report: 'report it' } as Record<string, string>, exceeds: { refuse: 'refuse', warn: 'warn', sample: 'sample', slice: 'cut the copies' } as Record<string, string>,
-    yaml: 'YAML', yamlNote: 'what is applied', manual: 'Written by hand: the form does not change it.', toForm: 'Back to the form', copyYAML: 'Copy', copied: 'YAML copied',
+    yaml: 'YAML', yamlNote: 'what is applied', copyYAML: 'Copy', copied: 'YAML copied',
     unnamed: 'Give the tap a name.', unchosen: 'Say what shall be seen.', undelivered: 'Choose where it goes.', mistake: 'The YAML has a mistake', planning: 'Planning…', stale: 'The YAML has changed since this plan.',
     matched: (v: number, p: number, h: number) => `${plural(v, 'machine')}, ${plural(p, 'port')} on ${plural(h, 'place')}`, plan: 'Plan', planOf: (n: number) => (n ? plural(n, 'step') : 'nothing to do'), apply: 'Apply', cost: 'Cost', unknownCost: 'Not known: no flows of these machines are stored.', cost2: (avg: string, peak: string) => `${avg} of copies, ${peak} in the busiest minute`, cpuCost: (c: number) => `${(c * 100).toFixed(c < 0.1 ? 1 : 0)} % of a core on the busiest host`, once: 'Copied once', onceYes: 'each packet once', onceNo: 'some packets twice', coverage: 'Coverage', coverageChange: (b: string, a: string) => `${b} → ${a} of the machines’ bytes`, expires: 'Ends', mtu: 'MTU', mtuText: (h: string, d: string, l: number, p: number) => `${h} to ${d}: copies of up to ${count(l)} bytes on a path of ${count(p)}`, warnings: 'Warnings', budgetFits: 'within the budget of', edits: 'Resources', editWords: { create: 'new', change: 'changed', remove: 'removed' } as Record<string, string>, phase: 'Phase', phases: ['', 'prepare', 'switch over', 'clean up'], summary: 'What', commands: 'Commands', object: 'Object', stepsNone: 'The platforms are already as this wants them.', showCommands: 'The same as commands', ends: (n: string) => `${n} ends`,
   },

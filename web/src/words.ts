@@ -81,6 +81,11 @@ export const w = {
 export const v = {
   outputs: { title: 'Outputs', note: 'who gets records and datagrams beside the store; in = sent + dropped + held', name: 'Output', to: 'To', in: 'Offered', sent: 'Sent', held: 'Held', dropped: 'Dropped', lag: 'Lag', lagTitle: 'how long the oldest of those held has waited', error: 'State', well: 'well', retries: (n: number) => plural(n, 'retry', 'retries') },
 
+  palette: {
+    title: 'Find', hint: 'A page, machine, address, host, tenant, tap, range or filter', none: 'Nothing is called that.', page: 'Page', action: 'Do', machine: 'Machine', host: 'Host', tenant: 'Tenant', segment: 'Segment', tap: 'Tap', filter: 'Filter by', range: 'Time range', only: 'only its traffic',
+    newTap: 'New tap', zone: 'UTC or local time', live: 'Follow new flows, or stop', again: 'Ask again',
+  },
+
   tapThis: 'Tap this',
   fix: 'Fix', fixTitle: 'Plan a tap for it; nothing is changed before you apply',
   search: 'Search', searchHint: 'name, address, host, tenant…',

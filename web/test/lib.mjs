@@ -4,6 +4,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { chromium } from 'playwright-core'
 
+/** patience is how many milliseconds anything may take: a busy machine is slow, and not wrong. */
+const patience = Number(process.env.PATIENCE ?? 60) * 1000
+
 const flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
 
 /** browse starts Chromium with a fresh profile; close removes it. */
@@ -18,7 +21,7 @@ export async function browse() {
 /** open loads a page and notes what must never happen: a request to another origin, a refused resource, an error. */
 export async function open(context, base, path, { theme = 'light', width = 1280, height = 900 } = {}) {
   const page = await context.newPage()
-  page.setDefaultTimeout(60_000) // a busy machine is slow, and not wrong
+  page.setDefaultTimeout(patience)
   const faults = []
   const origin = new URL(base).origin
   page.on('request', (r) => !r.url().startsWith(origin) && !r.url().startsWith('blob:') && faults.push('foreign request ' + r.url()))
@@ -42,7 +45,7 @@ export function equal(got, want, what) {
 }
 
 /** until waits for a condition, with its name in the error. */
-export async function until(what, condition, ms = 60_000) {
+export async function until(what, condition, ms = patience) {
   const end = Date.now() + ms
   for (;;) {
     if (await condition()) return

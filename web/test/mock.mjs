@@ -57,9 +57,10 @@ function control(state, req, res) {
 
 function controlled(state, path, req, q, res) {
   let body = ''
-  req.on('data', (b) => (body += b)).on('end', () => {
+  req.on('data', (b) => (body += b)).on('end', async () => {
     if (state.scenario === 'offline') return res.destroy()
-    const { doc, status, detail } = taps.control(state, path, req.method, q, JSON.parse(body || '{}'))
+    if (state.scenario === 'denied' && req.method === 'POST') return problem(res, 403, 'Forbidden', 'changes are taken on a loopback address only, because there is no login: ask from the server\'s own machine, such as through ssh -L')
+    const { doc, status, detail } = await taps.control(state, path, req.method, q, JSON.parse(body || '{}'))
     if (doc) json(res, doc)
     else problem(res, status, status === 404 ? 'Not Found' : 'Unprocessable Entity', detail)
   })

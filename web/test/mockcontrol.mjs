@@ -1,4 +1,7 @@
-// What the mock knows of taps, in the shapes of internal/serve/controlapi and internal/serve/agent. Applying changes its list.
+// What the mock knows of taps, in the shapes of internal/serve/controlapi and internal/serve/agent. Applying changes its list. A change takes
+// three looks at its journal in the scenario "slowapply", and one host of it fails in "partial".
+import { machines } from './mockplaces.mjs'
+
 const iso = (ms) => new Date(ms).toISOString()
 
 const first = {
@@ -10,7 +13,7 @@ const yaml = (name, t) => `apiVersion: crosstap/v1\nkind: Tap\nmetadata:\n  name
 const destination = 'apiVersion: crosstap/v1\nkind: Destination\nmetadata:\n  name: ids-1\nspec:\n  url: vxlan://10.0.0.9?vni=9001\n'
 
 /** fresh is the control line before a test. */
-export const fresh = () => ({ taps: structuredClone(first), changes: [{ id: 1, at: iso(Date.now() - 36e5), end: iso(Date.now() - 36e5 + 900), who: 'ana', why: 'INC-7', action: 'apply', state: 'done', resources: ['Tap blue-db', 'Destination ids-1'] }], started: Date.now() - 36e5, requests: [] })
+export const fresh = () => ({ taps: structuredClone(first), changes: [{ id: 1, at: iso(Date.now() - 36e5), end: iso(Date.now() - 36e5 + 900), who: 'ana', why: 'INC-7', action: 'apply', state: 'done', resources: ['Tap blue-db', 'Destination ids-1'], report: JSON.stringify({ change: 1, state: 'done', steps: 3, took_ms: 900, platforms: [{ platform: 'kvm', steps: 3, state: 'done' }], refusals: [] }), steps: [] }], started: Date.now() - 36e5, requests: [] })
 
 function planned(name, t, now) {
   const paused = t.paused
@@ -36,7 +39,7 @@ function plan(control, body, now) {
     doc: {
       taps: Object.entries(taps).map(([n, t]) => planned(n, t, now)), coverage: { ports: 480, before: 0.62, after: 0.71, hosts: [] }, removed: (body.delete ?? []).map((d) => d.name),
       edits: name ? [{ kind: 'Tap', name, before: before ? yaml(name, before) : '', after: text }] : [],
-      refusals: name ? [{ policy: name, host: 'kvm-04', port: 'vmk0', reason: 'kernel-port', message: 'vmk0 is the host’s own port', fix: 'leave it out of select' }] : [],
+      refusals: name ? [{ policy: name, host: 'kvm-04', port: 'vmk0', reason: 'kernel-port', message: 'vmk0 is the host’s own port', fix: 'leave it out of select' }, ...(before ? [{ policy: name, host: 'kvm-05', port: 'vnet9', vm: 'db-blue-09', reason: 'capability', message: 'the bridge cannot do it', fix: 'until then the copies that exist go on as they are', kept: true }] : [])] : [],
       steps: name ? ['kvm-01', 'kvm-02', 'kvm-03'].map((host, i) => ({ platform: 'kvm', host, switch: 'br-int', policy: name, session: `${name}/${host}`, phase: i ? 2 : 1, action: 'create', object: `Mirror crosstap-${name}`, summary: `mirror vnet${i + 1}, vnet${i + 21} > vxlan 10.0.0.9`, commands: [`ovs-vsctl -- --id=@m create Mirror name=crosstap-${name} -- add Bridge br-int mirrors @m`] })) : [],
     },
   }
@@ -73,14 +76,21 @@ export function control(state, path, method, q, body) {
       return { doc: { rows: all.filter((r) => (!q.get('kind') || r.kind === q.get('kind')) && (!q.get('name') || r.name === q.get('name'))).map((r) => ({ ...r, applied: iso(line.started), by: 'ana', generation: 1, change: 1 })) } }
     }
     case 'control/taps': {
+      const moved = [{ platform: 'kvm', policy: 'blue-db', vm: 'db-blue-03', port: 'vnet900', at: iso(now - 25 * 6e4), after_ns: 41e6, packets: 3 }, { platform: 'kvm', policy: 'blue-db', vm: 'db-blue-05', port: 'vnet905', at: iso(now - 5 * 6e4), after_ns: 12e6, packets: -1 }]
       const rows = Object.entries(line.taps).map(([name, t]) => ({ ...planned(name, t, now), applied: iso(line.started), by: 'ana', pending_steps: 0, counters: {}, copied: t.paused ? { packets: 0, bytes: 0, drops: 0, at: iso(now) } : { packets: Math.round(seconds * 900), bytes: Math.round(seconds * 650000), drops: 12, at: iso(now) } }))
-      return { doc: { rows, pending_steps: 0, refusals: [], findings: line.taps['blue-db'] ? [{ platform: 'kvm', policy: 'blue-db', object: 'Mirror crosstap-blue-db', what: 'select_dst_port differs', by: '', since: iso(now - 4e4) }] : [], coverage: { ports: 480, before: 0.62, after: 0.62, hosts: [] } } }
+      return { doc: { rows, pending_steps: 0, refusals: line.taps['blue-db'] ? [{ policy: 'blue-db', host: 'kvm-05', port: 'vnet9', vm: 'db-blue-09', reason: 'capability', message: 'the bridge cannot do it', fix: 'until then the copies that exist go on as they are', kept: true }] : [], findings: line.taps['blue-db'] ? [{ platform: 'kvm', policy: 'blue-db', object: 'Mirror crosstap-blue-db', what: 'select_dst_port differs', by: '', since: iso(now - 4e4) }] : [], coverage: { ports: 480, before: 0.62, after: 0.62, hosts: [] }, gaps: line.taps['blue-db'] ? moved : [] } }
     }
-    case 'control/history': return { doc: { rows: line.changes } }
+    case 'control/history': return { doc: { rows: line.changes.slice(0, Number(q.get('limit') || 100)).map(({ steps, looks, ...c }) => c) } }
+    case 'control/match': return match(state, q, now)
     case 'control/plan': {
       const p = plan(line, body, now)
       return p.doc ? { doc: p.doc } : p
     }
+  }
+  const of = /^control\/history\/(\d+)$/.exec(path)
+  if (of) {
+    const change = line.changes.find((c) => c.id === Number(of[1]))
+    return change ? { doc: look(state, change) } : { status: 404, detail: 'there is none' }
   }
   const did = { 'control/apply': 'apply', 'control/stop': 'stop', 'control/pause': 'pause', 'control/resume': 'resume', 'control/rollback': 'rollback' }[path]
   if (!did) return { status: 404, detail: 'no such path' }
@@ -93,6 +103,57 @@ export function control(state, path, method, q, body) {
     if (did === 'resume' && (!body.names || body.names.includes(name))) t.paused = false
   }
   const id = line.changes[0].id + 1
-  line.changes.unshift({ id, at: iso(now), end: iso(now + 40), who: body.who ?? 'unknown', why: body.why ?? '', action: did, state: 'done', resources: p.name ? ['Tap ' + p.name] : [] })
-  return { doc: { plan: p.doc, outcome: { change: id, state: 'done', steps: p.doc.steps.length || 3, platforms: [{ platform: 'kvm', steps: 3, state: 'done' }], refusals: [] } } }
+  const change = { id, at: iso(now), who: body.who ?? 'unknown', why: body.why ?? '', action: did, state: 'running', resources: p.name ? ['Tap ' + p.name] : [], looks: 0, steps: [] }
+  change.all = p.doc.steps.length ? p.doc.steps : ['kvm-01', 'kvm-02'].map((host) => ({ platform: 'kvm', host, switch: 'br-int', policy: 'blue-db', session: `blue-db/${host}`, phase: 3, action: 'remove', object: 'Mirror crosstap-blue-db', summary: 'remove the mirror', commands: [] }))
+  line.changes.unshift(change)
+  const answer = () => ({ doc: { plan: p.doc, outcome: JSON.parse(change.report) } })
+  if (!state.scenario.includes('slowapply')) return finish(state, change), answer()
+  return new Promise((done) => (change.over = () => done(answer())))
+}
+
+/** look tells a change with its journal. Each look at a running one finds one more host done. */
+function look(state, change) {
+  if (change.state === 'running') {
+    const n = change.looks++
+    change.steps = change.all.slice(0, n + 1).map((s, i) => entry(change, s, i, i < n ? 'done' : 'doing'))
+    if (n >= change.all.length) finish(state, change)
+  }
+  const { looks, all, over, ...doc } = change
+  return doc
+}
+
+const entry = (change, s, i, is, error = '') => ({ change: change.id, n: i + 1, platform: s.platform, policy: s.policy, step: JSON.stringify(s), state: is, error, at: iso(Date.parse(change.at) + 300 * (i + 1)) })
+
+function finish(state, change) {
+  const bad = state.scenario.includes('partial') ? 1 : -1
+  const why = 'kvm-02: bridge br-int: no room for another mirror'
+  change.steps = change.all.map((s, i) => entry(change, s, i, i === bad ? 'failed' : 'done', i === bad ? why : ''))
+  change.state = bad < 0 ? 'done' : 'partly'
+  change.end = iso(Date.parse(change.at) + 1240)
+  const platforms = [{ platform: 'kvm', steps: change.all.length - (bad < 0 ? 0 : 1), state: 'done' }, ...(bad < 0 ? [] : [{ platform: 'kvm/kvm-02', steps: 0, state: 'rolled-back', error: why }])]
+  change.report = JSON.stringify({ change: change.id, state: change.state, steps: platforms[0].steps, took_ms: 1240, platforms, refusals: [] })
+  change.over?.()
+}
+
+/** match answers for "field = value", "field like pattern" and both joined by and; what it does not know is a mistake. */
+function match(state, q, now) {
+  const names = { vm: 'vm', host: 'host', tenant: 'tenant', segment: 'segment', switch: 'switch', port: 'port' }
+  const read = (text) => text.split(/ and /).map((c) => {
+    const [, field, op, value] = /^\s*\(?([\w.]+)\s*(=|!=|like)\s*"?([^"]*?)"?\)?\s*$/.exec(c) ?? []
+    if (!names[field]) throw new Error(`column ${Math.max(1, text.indexOf(field ?? c) + 1)}, at "${field ?? c}": unknown field${field?.startsWith('ten') ? '; did you mean "tenant"?' : ''}`)
+    const re = new RegExp('^' + value.replaceAll('%', '.*') + '$')
+    return (r) => (op === '!=') !== (op === 'like' ? re.test(r[names[field]]) : r[names[field]] === value)
+  })
+  let select, exclude
+  try {
+    select = read(q.get('select') ?? '')
+    exclude = q.get('exclude') ? q.get('exclude').split(/ or /).map((x) => read(x)) : []
+  } catch (e) {
+    return { status: 422, detail: 'select: ' + e.message }
+  }
+  const all = machines(now).filter((r) => r.until === null && select.every((f) => f(r)) && !exclude.some((x) => x.every((f) => f(r))))
+  const rows = all.map((r, i) => ({ platform: 'kvm', host: r.host, switch: r.switch, port: r.port, segment: r.segment, vm: r.vm, tenant: r.tenant, mac: r.mac, ...(i % 7 === 3 && { reason: 'foreign-tenant', message: `machine ${r.vm} is of no known tenant`, fix: "select the tenant's machines alone, or write allow: [other-tenants]" }) }))
+  rows.sort((a, b) => Number(Boolean(b.reason)) - Number(Boolean(a.reason)))
+  const good = rows.filter((r) => !r.reason)
+  return { doc: { vms: new Set(good.map((r) => r.vm)).size, ports: good.length, hosts: new Set(good.map((r) => r.host)).size, refused: rows.length - good.length, rows: rows.slice(0, Number(q.get('limit') || 200)), lost: state.scenario === 'lost' ? ['vc-2'] : [] } }
 }

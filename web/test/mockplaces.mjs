@@ -4,7 +4,7 @@ import * as data from './data.mjs'
 const iso = (ms) => new Date(ms).toISOString()
 
 /** machines are all virtual machines with their ports; some moved, some were renamed. */
-function machines(now) {
+export function machines(now) {
   const out = []
   data.tenants.forEach((tenant, t) => data.tiers.forEach((tier, k) => {
     for (let n = 1; n <= 16; n++) {

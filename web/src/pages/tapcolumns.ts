@@ -1,6 +1,6 @@
 // The columns of the tables about taps, and small reckonings for them.
-import type { Agent, AgentSpec, AgentTap, ControlChange, ControlledTap, CopyCounter, PlanStep, Refusal, TapPlace } from '../api'
-import { exactBytes, moment, num, type Column, type Part } from '../columns'
+import type { Agent, AgentSpec, AgentTap, ControlChange, ControlledTap, CopyCounter, MoveGap, PlanStep, Refusal, Statement, TapPlace } from '../api'
+import { exactBytes, machine, moment, num, type Column, type Part } from '../columns'
 import { bytes, count, duration, rate, type Zone } from '../format'
 import { m } from '../messages'
 import { t } from '../tapwords'
@@ -33,21 +33,60 @@ const budget = (r: ControlledTap): Part[] => {
   return [{ text: rate(all, 'bit/s'), title: known ? t.ofBudget(used, all) : m.notKnown, ...(known && { bar: Math.min(1, used / all), bad: used > all }) }]
 }
 
-export function tapColumns(zone: Zone, now: number): Column<Rated>[] {
+/** Passed is what went through the stages of a tap, on all its hosts; null is what nobody counts. */
+export interface Passed { captured: number | null; filtered: number | null; groomed: number | null; delivered: number | null; dropped: { reason: string; n: number }[] }
+
+/** passedBy sums up the books of the agents that work for a tap; without any, what switches have counted. */
+export function passedBy(tap: ControlledTap, own: AgentTap[]): Passed {
+  if (own.length) {
+    const sum = (names: string[], side: 'in' | 'out') => own.map((x) => stage(x, names, side)).reduce<number | null>((s, n) => (n === null ? s : (s ?? 0) + n), null)
+    return { captured: sum(['capture'], 'in'), filtered: sum(['sift', 'filter'], 'out'), groomed: sum(['groom'], 'out'), delivered: sum(['deliver', 'export'], 'out'), dropped: reasonsOf(own.flatMap((x) => x.books ?? [])) }
+  }
+  const { packets, drops } = tap.copied
+  return { captured: packets + drops, filtered: null, groomed: null, delivered: packets, dropped: drops ? [{ reason: t.notOut, n: drops }] : [] }
+}
+
+/** reasonsOf adds up what stages have dropped, the most first. */
+export function reasonsOf(books: Statement[]): { reason: string; n: number }[] {
+  const all = new Map<string, number>()
+  for (const d of books.flatMap((b) => b.dropped ?? [])) all.set(d.reason, (all.get(d.reason) ?? 0) + d.n)
+  return [...all].map(([reason, n]) => ({ reason, n })).filter((d) => d.n > 0).sort((x, y) => y.n - x.n)
+}
+
+const droppedParts = (list: { reason: string; n: number }[]): Part[] => {
+  const lost = list.filter((d) => isLoss(d.reason))
+  const text = (lost.length ? lost : list).map((d) => `${d.reason.replaceAll('_', ' ')} ${count(d.n)}`).join(', ')
+  return text ? [{ text, title: list.map((d) => `${d.reason.replaceAll('_', ' ')} ${count(d.n)}`).join('\n'), bad: lost.length > 0, faint: lost.length === 0 }] : [{ text: '0' }]
+}
+
+/** hostsOf tells how many hosts copy, and what keeps the others from it. */
+function hostsOf(r: ControlledTap, refused: Refusal[]): Part[] {
+  const good = new Set((r.places ?? []).map((p) => p.platform + p.host))
+  const bad = new Set(refused.filter((x) => x.host && !(r.places ?? []).some((p) => p.host === x.host)).map((x) => x.host!))
+  return [{ text: t.hostsOf(good.size, good.size + bad.size), bad: bad.size > 0, title: refused.map((x) => `${x.host ?? ''}: ${x.message}`).join('\n') }]
+}
+
+/** Listed is a tap with all that its line in the list tells. */
+export interface Listed extends Rated { passed: Passed; refused: Refusal[] }
+
+export function tapColumns(zone: Zone, now: number): Column<Listed>[] {
+  const kept = (r: Listed): Part[] => (r.refused.some((x) => x.kept) ? [{ text: t.kept, title: t.keptTitle, faint: true, keep: true }] : [])
   return [
-    { id: 'name', label: t.name, width: 120, grow: 1, cell: (r) => [{ text: r.name, to: { page: 'taps', step: 'select', name: r.name } }] },
-    { id: 'state', label: t.state, width: 92, cell: (r) => [stateOf(r.state), ...(r.pending_steps ? [{ text: `+${r.pending_steps}`, title: t.pending(r.pending_steps), bad: true, keep: true }] : [])] },
-    { id: 'method', label: t.method, width: 104, cell: (r) => [{ text: r.method }] },
-    { id: 'select', label: t.select, width: 150, grow: 2, cell: (r) => [{ text: r.select, title: r.select, mono: true }] },
-    { id: 'vms', label: t.machines, width: 46, num: true, cell: (r) => num(count(r.vms), `${count(r.ports)} ${t.ports.toLowerCase()}`) },
-    { id: 'hosts', label: t.hosts, width: 52, num: true, cell: (r) => num(count(new Set((r.places ?? []).map((p) => p.platform + p.host)).size)) },
-    { id: 'copied', label: t.copied, width: 84, num: true, cell: (r) => [{ text: bytes(r.copied.bytes), title: `${count(r.copied.bytes)} B, ${t.packets(r.copied.packets)}` }] },
-    { id: 'rate', label: t.rate, width: 92, num: true, cell: (r) => (Number.isFinite(r.bps) ? [{ text: rate(r.bps, 'bit/s'), title: t.perSecond(r.pps) }] : [{ text: m.none, faint: true }]) },
-    { id: 'drops', label: t.drops, title: t.dropsTitle, width: 78, num: true, cell: (r) => [{ text: count(r.copied.drops), bad: r.copied.drops > 0 }] },
-    { id: 'expected', label: t.expected, title: t.expectedTitle, width: 88, num: true, cell: (r) => (r.cost.known ? num(rate(r.cost.mirror_bps, 'bit/s'), r.cost.rate.of) : [{ text: m.notKnown, faint: true }]) },
-    { id: 'budget', label: t.budget, width: 88, num: true, cell: budget },
-    { id: 'ttl', label: t.ttl, width: 108, cell: (r) => ending(r.expires, now, zone) },
-    { id: 'owner', label: t.owner, width: 76, grow: 0.5, cell: (r) => [{ text: r.owner || r.by || m.none, title: [r.owner, r.reason, r.by && `${t.by} ${r.by}`].filter(Boolean).join(' · ') }] },
+    { id: 'name', label: t.name, width: 116, grow: 1, cell: (r) => [{ text: r.name, to: { page: 'taps', step: 'select', name: r.name } }] },
+    { id: 'state', label: t.state, width: 92, grow: 0.5, cell: (r) => [stateOf(r.state), ...kept(r), ...(r.pending_steps ? [{ text: `+${r.pending_steps}`, title: t.pending(r.pending_steps), bad: true, keep: true }] : [])] },
+    { id: 'select', label: t.select, width: 130, grow: 2, cell: (r) => [{ text: r.select, title: r.select, mono: true }] },
+    { id: 'method', label: t.method, width: 92, cell: (r) => [{ text: r.method }] },
+    { id: 'vms', label: t.machines, width: 42, num: true, cell: (r) => num(count(r.vms), `${count(r.ports)} ${t.ports.toLowerCase()}`) },
+    { id: 'hosts', label: t.hosts, title: t.hostsTitle, width: 50, num: true, cell: (r) => hostsOf(r, r.refused) },
+    { id: 'captured', label: t.captured, width: 78, num: true, cell: (r) => figure(r.passed.captured) },
+    { id: 'filtered', label: t.filtered, width: 70, num: true, cell: (r) => figure(r.passed.filtered) },
+    { id: 'groomed', label: t.groomed, width: 74, num: true, cell: (r) => figure(r.passed.groomed) },
+    { id: 'delivered', label: t.deliveredShort, width: 78, num: true, cell: (r) => [{ ...figure(r.passed.delivered)[0]!, title: `${bytes(r.copied.bytes)}, ${t.packets(r.copied.packets)}` }] },
+    { id: 'drops', label: t.drops, title: t.dropsTitle, width: 92, grow: 1, cell: (r) => droppedParts(r.passed.dropped) },
+    { id: 'rate', label: t.rate, width: 80, num: true, cell: (r) => (Number.isFinite(r.bps) ? [{ text: rate(r.bps, 'bit/s'), title: `${t.perSecond(r.pps)}; ${t.expected.toLowerCase()} ${r.cost.known ? rate(r.cost.mirror_bps, 'bit/s') : m.notKnown}` }] : [{ text: m.none, faint: true }]) },
+    { id: 'budget', label: t.budget, width: 78, num: true, cell: budget },
+    { id: 'ttl', label: t.ttl, width: 96, cell: (r) => ending(r.expires, now, zone) },
+    { id: 'owner', label: t.owner, width: 62, grow: 0.5, cell: (r) => [{ text: r.owner || r.by || m.none, title: [r.owner, r.reason, r.by && `${t.by} ${r.by}`].filter(Boolean).join(' · ') }] },
   ]
 }
 
@@ -111,7 +150,7 @@ export function placeColumns(counters: Record<string, CopyCounter> = {}): Column
 export const refusalColumns: Column<Refusal>[] = [
   { id: 'policy', label: t.name, width: 90, grow: 0.5, cell: (r) => [{ text: r.policy || m.none }] },
   { id: 'what', label: t.refusedWhat, width: 130, grow: 1, cell: (r) => [{ text: [r.host, r.switch, r.vm || r.port].filter(Boolean).join(' › ') || m.none }] },
-  { id: 'reason', label: t.reason, width: 128, cell: (r) => [{ text: t.reasons[r.reason] ?? r.reason, bad: true }] },
+  { id: 'reason', label: t.reason, width: 128, cell: (r) => [{ text: t.reasons[r.reason] ?? r.reason, bad: true }, ...(r.kept ? [{ text: t.kept, title: t.keptTitle, faint: true, keep: true }] : [])] },
   { id: 'message', label: t.refusedWhy, width: 220, grow: 3, cell: (r) => [{ text: r.message, title: r.message }] },
   { id: 'fix', label: t.fix, width: 160, grow: 2, cell: (r) => (r.fix ? [{ text: r.fix, title: r.fix }] : []) },
 ]
@@ -123,6 +162,17 @@ export const stepColumns: Column<PlanStep>[] = [
   { id: 'object', label: t.editor.object, width: 150, grow: 1, cell: (s) => [{ text: s.object, title: s.object }] },
   { id: 'summary', label: t.editor.summary, width: 200, grow: 3, cell: (s) => [{ text: s.summary, title: [s.summary, s.why, ...(s.commands ?? [])].filter(Boolean).join('\n') }, ...(s.why ? [{ text: s.why, faint: true }] : [])] },
 ]
+
+export function gapColumns(zone: Zone): Column<MoveGap>[] {
+  return [
+    { id: 'at', label: t.when, width: 96, grow: 0.5, cell: (g) => moment(g.at, zone) },
+    { id: 'vm', label: t.machine, width: 130, grow: 2, cell: (g) => (g.vm ? [machine(g.vm, '')] : [{ text: m.notKnown, faint: true }]) },
+    { id: 'policy', label: t.name, width: 100, grow: 1, cell: (g) => [{ text: g.policy || m.none }] },
+    { id: 'port', label: t.port, width: 120, grow: 1, cell: (g) => [{ text: `${g.platform} › ${g.port}` }] },
+    { id: 'after', label: t.gapAfter, width: 90, num: true, cell: (g) => num(duration(g.after_ns / 1e6)) },
+    { id: 'packets', label: t.gapPackets, width: 110, num: true, cell: (g) => (g.packets < 0 ? [{ text: t.gapUnknown, faint: true }] : [{ text: count(g.packets), bad: g.packets > 0 }]) },
+  ]
+}
 
 export function changeColumns(zone: Zone): Column<ControlChange>[] {
   return [

@@ -12,6 +12,9 @@ const t = v.topology
 /** tapOf is the editor of taps with a machine chosen. */
 export const tapOf = (selector: string): Partial<View> => ({ page: 'taps', step: 'select', q: selector })
 
+/** fixOf is the plan of a tap for what a selector finds, as far as it can be made without being told more. */
+export const fixOf = (selector: string): Partial<View> => ({ page: 'taps', step: 'plan', q: selector })
+
 const host = (name: string): Part => (name ? { text: name, field: 'host', value: name } : { text: t.unknownHost, faint: true })
 
 export function portColumns(): Column<TopologyPort>[] {
