@@ -17,17 +17,15 @@ func asKeys[T any](b []byte) []T {
 }
 
 // flowKey is the key of a flow of either IP version; the rest of a shorter one is 0.
-type flowKey struct {
-	b  [key6Len]byte
-	v6 bool
-}
+type flowKey [key6Len]byte
 
-// tail returns what stands behind the addresses.
-func (k *flowKey) tail() []byte {
-	if k.v6 {
-		return k.b[32:]
+// set makes k the key that b begins with.
+func (k *flowKey) set(b []byte) {
+	n := key4Len
+	if b[keyWhere]&whereV6 != 0 {
+		n = key6Len
 	}
-	return k.b[8:]
+	clear(k[copy(k[:], b[:n]):])
 }
 
 // flowState is a flow of which the record is not out yet.
@@ -66,20 +64,20 @@ const tcpSYN, tcpACK, tcpFIN, tcpRST = 0x02, 0x10, 0x01, 0x04
 
 // record fills in a record, but where it was observed.
 func (s *flowState) record(r *flow.Record, k *flowKey, offset int64) {
-	be, tail := binary.BigEndian, k.tail()
+	be, addresses := binary.BigEndian, k[keyAddresses:]
 	r.EtherType = wire.TypeIPv4
-	if k.v6 {
-		r.EtherType, r.Src, r.Dst = wire.TypeIPv6, flow.V6(k.b[:16]), flow.V6(k.b[16:32])
+	if k[keyWhere]&whereV6 != 0 {
+		r.EtherType, r.Src, r.Dst = wire.TypeIPv6, flow.V6(addresses[:16]), flow.V6(addresses[16:32])
 	} else {
-		r.Src, r.Dst = flow.V4(k.b[:4]), flow.V4(k.b[4:8])
+		r.Src, r.Dst = flow.V4(addresses[:4]), flow.V4(addresses[4:8])
 	}
-	r.Proto, r.Direction, r.VLAN = tail[keyProto], tail[keyDir], binary.NativeEndian.Uint16(tail[keyVLAN:])
+	r.Proto, r.Direction, r.VLAN = k[keyProto], k[keyWhere]&^whereV6, binary.NativeEndian.Uint16(k[keyVLAN:])
 	if r.Proto == wire.ProtoICMP || r.Proto == wire.ProtoICMPv6 {
-		r.ICMPTypeCode = be.Uint16(tail[keyPorts+2:])
+		r.ICMPTypeCode = be.Uint16(k[keyPorts+2:])
 	} else {
-		r.SrcPort, r.DstPort = be.Uint16(tail[keyPorts:]), be.Uint16(tail[keyPorts+2:])
+		r.SrcPort, r.DstPort = be.Uint16(k[keyPorts:]), be.Uint16(k[keyPorts+2:])
 	}
-	r.DstMAC, r.SrcMAC = flow.MACFrom(tail[keyMACs:]), flow.MACFrom(tail[keyMACs+6:])
+	r.DstMAC, r.SrcMAC = flow.MACFrom(k[keyMACs:]), flow.MACFrom(k[keyMACs+6:])
 	r.StartNS, r.EndNS = int64(s.first)+offset, int64(s.last)+offset
 	r.Packets, r.Octets, r.L2Octets = s.packets, s.octets, s.l2Octets
 	r.TCPFlags, r.ToS, r.MinTTL, r.MaxTTL = s.flags, s.tos, s.minTTL, s.maxTTL

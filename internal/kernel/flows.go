@@ -36,9 +36,10 @@ type Flows struct {
 	records *ledger.Book
 	ring    *ring
 	feed    feed
-	tables  [2]*table
+	tables  *tables
 	clock   *clock
 	cache   map[flowKey]*flowState
+	key     flowKey // of the flow that is taken over
 	last    counts
 	lastGov counts
 	rate    int               // one conversation in so many, for the budget, in the records that are made now
@@ -104,11 +105,7 @@ func (f *Flows) Open() (err error) {
 	if f.clock, err = newClock(); err != nil {
 		return fmt.Errorf("kernel: %w", err)
 	}
-	flows := min(f.conf.MaxFlows, tableFlows)
-	if f.tables[0], err = newTable(key4Len, flows); err == nil {
-		f.tables[1], err = newTable(key6Len, max(flows/4, 1))
-	}
-	if err != nil {
+	if f.tables, err = newTables(f.conf.MaxFlows); err != nil {
 		return fmt.Errorf("kernel: %w", err)
 	}
 	if err = f.open(); err != nil {
@@ -125,11 +122,9 @@ func (f *Flows) Open() (err error) {
 // Close detaches the programs.
 func (f *Flows) Close() {
 	f.close()
-	for i, t := range f.tables {
-		if t != nil {
-			t.close()
-			f.tables[i] = nil
-		}
+	if f.tables != nil {
+		f.tables.close()
+		f.tables = nil
 	}
 	if f.clock != nil {
 		f.clock.close()
@@ -243,29 +238,23 @@ func (f *Flows) drain(ctx context.Context, out chan<- []flow.Record, all bool) e
 	if err := f.clock.read(); err != nil {
 		return fmt.Errorf("kernel: %w", err)
 	}
-	for i, t := range f.tables {
-		key := flowKey{v6: i == 1}
-		err := t.drain(func(k, v []byte) { f.take(&key, k, v, offset) })
-		if err != nil {
-			return fmt.Errorf("kernel: %w", err)
-		}
-		if err := f.send(ctx, out, false); err != nil {
-			return err
-		}
+	if err := f.tables.drain(func(k, v []byte) { f.take(k, v, offset) }); err != nil {
+		return fmt.Errorf("kernel: %w", err)
 	}
 	f.expire(offset, all)
 	return f.send(ctx, out, true)
 }
 
 // take adds the value of one processor to its flow.
-func (f *Flows) take(key *flowKey, k, v []byte, offset int64) {
+func (f *Flows) take(k, v []byte, offset int64) {
 	packets := binary.NativeEndian.Uint64(v[valPackets:])
 	if packets == 0 {
 		return
 	}
 	f.packets.Add(packets)
 	f.octets.Add(binary.NativeEndian.Uint64(v[valOctets:]))
-	copy(key.b[:], k)
+	key := &f.key
+	key.set(k)
 	s, ok := f.cache[*key]
 	if !ok && len(f.cache) >= f.conf.MaxFlows { // the packets become a record at once
 		var one flowState
@@ -324,7 +313,7 @@ func (f *Flows) emit(k *flowKey, s *flowState, why flow.EndReason, offset int64)
 		r.Marks |= flow.MarkSampled
 	}
 	if f.conf.Point != nil {
-		p := f.point(binary.NativeEndian.Uint32(k.tail()[keyPoint:]))
+		p := f.point(binary.NativeEndian.Uint32(k[keyPoint:]))
 		p.put(r)
 	}
 	s.packets, s.octets, s.l2Octets = 0, 0, 0

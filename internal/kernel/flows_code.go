@@ -1,18 +1,20 @@
 package kernel
 
 import (
+	"encoding/binary"
+
 	"github.com/cilium/ebpf/asm"
 
 	"crosstap/internal/wire"
 )
 
-// Keys of the flow table, ports and addresses in network order: addresses, ports (of ICMP type and code in place of the second),
-// protocol, direction, VLAN, MAC addresses (destination first), point.
+// Keys of the flow table, ports and addresses in network order: ports (of ICMP type and code in place of the second), protocol, where (the
+// direction, and a bit for IPv6), VLAN, MAC addresses (destination first), point, addresses.
 const (
-	key4Len, key6Len = 32, 56
-
-	keyPorts, keyProto, keyDir, keyVLAN = 0, 4, 5, 6 // behind the addresses
-	keyMACs, keyPoint                   = 8, 20
+	keyPorts, keyProto, keyWhere, keyVLAN       = 0, 4, 5, 6
+	keyMACs, keyPoint, keyAddresses             = 8, 20, 24
+	key4Len, key6Len                            = 32, 56
+	whereV6                               uint8 = 1 << 1
 )
 
 // Values of the flow table.
@@ -25,9 +27,11 @@ const (
 
 // Places on the stack.
 const (
-	keyAt  = -key6Len - 8
-	valAt  = keyAt - valLen - 8
-	zeroAt = valAt - 8
+	keyAt   = -key6Len - 8
+	valAt   = keyAt - valLen
+	indexAt = valAt - 4 // u32, of a line
+	halfAt  = valAt - 8 // u32
+	lineAt  = valAt - 12
 )
 
 // pullBytes is what a frame's headers may need of its linear part.
@@ -49,25 +53,29 @@ const (
 	counted = "counted"
 )
 
-// Registers: the frame's bytes and their end; R9 holds what lasts from step to step.
+// Registers: the frame's bytes and their end, and, up to the first call, whether the headers were made linear. R9 holds what lasts from step to step.
 const (
-	regData = asm.R7
-	regEnd  = asm.R8
+	regData   = asm.R7
+	regEnd    = asm.R8
+	regPulled = asm.R0
 )
 
 func (w counter) assemble() {
 	c := w.c
 	begin := c.name("begin")
-	c.add(asm.Mov.Imm(asm.R9, 0))
-	for _, at := range []int16{zeroAt, valAt + valFlags, valAt + valFlags + 8} { // all else of the value is filled in
-		c.add(asm.StoreMem(asm.RFP, at, asm.R9, asm.DWord))
+	c.add(asm.Mov.Imm(regPulled, 0))
+	for _, at := range []int16{valAt + valFlags, valAt + valFlags + 8} { // all else of the value is filled in
+		c.add(asm.StoreMem(asm.RFP, at, regPulled, asm.DWord))
 	}
 	c.at(begin)
 	c.add(asm.LoadMem(regData, regCtx, skbData, asm.Word), asm.LoadMem(regEnd, regCtx, skbDataEnd, asm.Word))
 	w.has(wire.EthernetLen + wire.IPv4Len)
 	v6 := c.name("ipv6")
-	w.packetBE(asm.R1, 12)
-	c.add(asm.JEq.Imm(asm.R1, wire.TypeIPv6, v6), asm.JNE.Imm(asm.R1, wire.TypeIPv4, toUser))
+	c.add(
+		asm.LoadMem(asm.R1, regData, 12, asm.Half),
+		asm.JEq.Imm(asm.R1, netOrder(wire.TypeIPv6), v6),
+		asm.JNE.Imm(asm.R1, netOrder(wire.TypeIPv4), toUser),
+	)
 	w.ipv4()
 	c.at(v6)
 	w.ipv6()
@@ -80,12 +88,51 @@ func (w counter) assemble() {
 	c.result(actNext)
 }
 
+// netOrder returns what a load of 16 bits that hold v in network order gives.
+func netOrder(v uint16) int32 {
+	var b [2]byte
+	binary.BigEndian.PutUint16(b[:], v)
+	return int32(binary.NativeEndian.Uint16(b[:]))
+}
+
+// lane shifts what is to lie in a word of 64 bits at a byte, n bytes wide, to its place.
+func (w counter) lane(r asm.Register, at, n int32) {
+	shift := 8 * at
+	if netOrder(1) == 1 { // big endian
+		shift = 64 - 8*(at+n)
+	}
+	if shift > 0 {
+		w.c.add(asm.LSh.Imm(r, shift))
+	}
+}
+
+// laneOf returns a number as it lies in a word of 64 bits at a byte, n bytes wide.
+func laneOf(v uint64, at, n int) int64 {
+	shift := 8 * at
+	if netOrder(1) == 1 {
+		shift = 64 - 8*(at+n)
+	}
+	return int64(v << shift)
+}
+
+// with adds bits to a register. R1 is lost.
+func (w counter) with(r asm.Register, bits int64) {
+	if bits != 0 {
+		w.c.add(asm.LoadImm(asm.R1, bits, asm.DWord), asm.Or.Reg(r, asm.R1))
+	}
+}
+
+// key stores a word of the key.
+func (w counter) key(at int16, r asm.Register) {
+	w.c.add(asm.StoreMem(asm.RFP, keyAt+at, r, asm.DWord))
+}
+
 // pull makes the headers linear where they are not, and begins anew once.
 func (w counter) pull(begin string) {
 	c, long := w.c, w.c.name("long")
 	c.at(tooFew)
 	c.add(
-		asm.JNE.Imm(asm.R9, 0, toUser),
+		asm.JNE.Imm(regPulled, 0, toUser),
 		asm.LoadMem(asm.R2, regCtx, skbLen, asm.Word),
 		asm.JLE.Imm(asm.R2, pullBytes, long),
 		asm.Mov.Imm(asm.R2, pullBytes),
@@ -95,7 +142,7 @@ func (w counter) pull(begin string) {
 		asm.Mov.Reg(asm.R1, regCtx),
 		asm.FnSkbPullData.Call(),
 		asm.JNE.Imm(asm.R0, 0, toUser),
-		asm.Mov.Imm(asm.R9, 1),
+		asm.Mov.Imm(regPulled, 1),
 		asm.Ja.Label(begin),
 	)
 }
@@ -105,43 +152,47 @@ func (w counter) has(n int32) {
 	w.c.add(asm.Mov.Reg(asm.R1, regData), asm.Add.Imm(asm.R1, n), asm.JGT.Reg(asm.R1, regEnd, tooFew))
 }
 
+// header is has for the n bytes of a transport header, which have to be of the packet, too.
+func (w counter) header(transport int16, n int32) {
+	w.c.add(asm.JLT.Imm(asm.R9, int32(transport)-wire.EthernetLen+n, toUser))
+	w.has(int32(transport) + n)
+}
+
 // packetBE reads 16 bits of the frame.
 func (w counter) packetBE(r asm.Register, off int16) {
 	w.c.add(asm.LoadMem(r, regData, off, asm.Half), asm.HostTo(asm.BE, r, asm.Half))
 }
 
-// move copies words of the frame to the stack.
-func (w counter) move(from, to, n int16) {
-	for i := int16(0); i < n; i += 4 {
-		w.c.add(asm.LoadMem(asm.R1, regData, from+i, asm.Word), asm.StoreMem(asm.RFP, to+i, asm.R1, asm.Word))
+// whole goes on to user space when the packet, of R9 bytes, is longer than the frame.
+func (w counter) whole() {
+	w.c.add(asm.LoadMem(asm.R2, regCtx, skbLen, asm.Word), asm.Sub.Imm(asm.R2, wire.EthernetLen), asm.JGT.Reg(asm.R9, asm.R2, toUser))
+}
+
+// addresses moves the addresses to the key.
+func (w counter) addresses(from, n int16) {
+	for i := int16(0); i < n; i += 8 {
+		w.c.add(asm.LoadMem(asm.R1, regData, from+i, asm.DWord))
+		w.key(keyAddresses+i, asm.R1)
 	}
 }
 
-// moveByte copies a byte of the frame to the stack.
-func (w counter) moveByte(from, to int16) {
-	w.c.add(asm.LoadMem(asm.R1, regData, from, asm.Byte), asm.StoreMem(asm.RFP, to, asm.R1, asm.Byte))
-}
-
-// whole goes on to user space when the packet, of R1 bytes, is longer than the frame.
-func (w counter) whole() {
-	w.c.add(asm.LoadMem(asm.R2, regCtx, skbLen, asm.Word), asm.Sub.Imm(asm.R2, wire.EthernetLen), asm.JGT.Reg(asm.R1, asm.R2, toUser))
-}
-
+// ipv4 reads an IPv4 header; R9 holds the packet's length from here on.
 func (w counter) ipv4() {
 	const ip, tos, length, frag, ttl, proto, addresses = 14, 15, 16, 20, 22, 23, 26
 	c := w.c
-	c.add(asm.LoadMem(asm.R1, regData, ip, asm.Byte), asm.JNE.Imm(asm.R1, plainIPv4, toUser))
-	w.packetBE(asm.R1, frag)
-	c.add(asm.And.Imm(asm.R1, fragBits), asm.JNE.Imm(asm.R1, 0, toUser))
-	w.packetBE(asm.R1, length)
-	c.add(asm.JLT.Imm(asm.R1, wire.IPv4Len, toUser))
+	c.add(
+		asm.LoadMem(asm.R1, regData, ip, asm.Byte), asm.JNE.Imm(asm.R1, plainIPv4, toUser),
+		asm.LoadMem(asm.R1, regData, frag, asm.Half), asm.JSet.Imm(asm.R1, netOrder(fragBits), toUser),
+	)
+	w.packetBE(asm.R9, length)
 	w.whole()
-	w.moveByte(tos, valAt+valToS)
+	c.add(asm.LoadMem(asm.R1, regData, tos, asm.Byte), asm.StoreMem(asm.RFP, valAt+valToS, asm.R1, asm.Byte))
 	w.ttl(ttl)
-	w.move(addresses, keyAt, 8)
-	w.rest(key4Len, proto, wire.ProtoICMP, length, 0)
+	w.addresses(addresses, 8)
+	w.rest(key4Len, proto, wire.ProtoICMP)
 }
 
+// ipv6 is ipv4 for IPv6.
 func (w counter) ipv6() {
 	const ip, length, proto, hops, addresses = 14, 18, 20, 21, 22
 	c := w.c
@@ -149,92 +200,103 @@ func (w counter) ipv6() {
 	w.packetBE(asm.R1, ip)
 	c.add(asm.Mov.Reg(asm.R2, asm.R1), asm.RSh.Imm(asm.R2, 12), asm.JNE.Imm(asm.R2, 6, toUser),
 		asm.RSh.Imm(asm.R1, 4), asm.StoreMem(asm.RFP, valAt+valToS, asm.R1, asm.Byte))
-	w.packetBE(asm.R1, length)
-	c.add(asm.JEq.Imm(asm.R1, 0, toUser), asm.Add.Imm(asm.R1, wire.IPv6Len))
+	w.packetBE(asm.R9, length)
+	c.add(asm.JEq.Imm(asm.R9, 0, toUser), asm.Add.Imm(asm.R9, wire.IPv6Len))
 	w.whole()
 	w.ttl(hops)
-	w.move(addresses, keyAt, 32)
-	w.rest(key6Len, proto, wire.ProtoICMPv6, length, wire.IPv6Len)
+	w.addresses(addresses, 32)
+	w.rest(key6Len, proto, wire.ProtoICMPv6)
 }
 
 func (w counter) ttl(from int16) {
-	w.moveByte(from, valAt+valMinTTL)
-	w.c.add(asm.StoreMem(asm.RFP, valAt+valMaxTTL, asm.R1, asm.Byte))
+	w.c.add(
+		asm.LoadMem(asm.R1, regData, from, asm.Byte),
+		asm.StoreMem(asm.RFP, valAt+valMinTTL, asm.R1, asm.Byte), asm.StoreMem(asm.RFP, valAt+valMaxTTL, asm.R1, asm.Byte),
+	)
 }
 
 // rest does what is left for a packet of one IP version: its transport header, the rest of the key, sizes, and the table.
-func (w counter) rest(keyLen int, proto int16, icmp int32, length int16, extra int32) {
-	c := w.c
-	transport, tail := int16(wire.EthernetLen+wire.IPv4Len), int16(keyAt+8)
+func (w counter) rest(keyLen int, proto int16, icmp int32) {
+	c, transport := w.c, int16(wire.EthernetLen+wire.IPv4Len)
 	if keyLen == key6Len {
-		transport, tail = wire.EthernetLen+wire.IPv6Len, keyAt+32
+		transport = wire.EthernetLen + wire.IPv6Len
 	}
 	udp, ping, known := c.name("udp"), c.name("ping"), c.name("known")
-	c.add(asm.Mov.Imm(asm.R1, 0), asm.StoreMem(asm.RFP, tail+keyPorts, asm.R1, asm.DWord)) // what has no ports and no tag
-	w.moveByte(proto, tail+keyProto)
-	c.add(asm.JEq.Imm(asm.R1, wire.ProtoUDP, udp), asm.JEq.Imm(asm.R1, icmp, ping), asm.JNE.Imm(asm.R1, wire.ProtoTCP, toUser))
-	w.tcp(transport, tail, known)
+	c.add(asm.LoadMem(asm.R5, regData, proto, asm.Byte),
+		asm.JEq.Imm(asm.R5, wire.ProtoUDP, udp), asm.JEq.Imm(asm.R5, icmp, ping), asm.JNE.Imm(asm.R5, wire.ProtoTCP, toUser))
+	w.tcp(transport)
+	c.add(asm.Ja.Label(known))
 	c.at(udp)
-	w.udp(transport, tail, known)
+	w.udp(transport)
+	c.add(asm.Ja.Label(known))
 	c.at(ping)
-	w.has(int32(transport) + 4)
-	c.add(asm.LoadMem(asm.R1, regData, transport, asm.Half), asm.StoreMem(asm.RFP, tail+keyPorts+2, asm.R1, asm.Half), asm.Mov.Imm(asm.R3, wire.UDPLen))
+	w.header(transport, 4)
+	c.add(asm.LoadMem(asm.R4, regData, transport, asm.Half), asm.Mov.Imm(asm.R3, wire.UDPLen))
+	w.lane(asm.R4, keyPorts+2, 2)
 	c.at(known)
-	w.place(tail)
-	w.packetBE(asm.R9, length)
-	if extra != 0 {
-		c.add(asm.Add.Imm(asm.R9, extra))
-	}
+	w.place(keyLen)
 	w.sizes(int32(transport) - wire.EthernetLen)
-	w.table(keyLen)
+	w.near(keyLen)
 }
 
-// tcp reads ports and flags and leaves the length of the header in R3.
-func (w counter) tcp(transport, tail int16, known string) {
-	w.has(int32(transport) + wire.TCPLen)
-	w.move(transport, tail+keyPorts, 4)
+// tcp reads ports and flags: R4 holds the ports as they lie in the key, and R3 the length of the header.
+func (w counter) tcp(transport int16) {
+	w.header(transport, wire.TCPLen)
 	w.packetBE(asm.R1, transport+12)
 	w.c.add(
 		asm.Mov.Reg(asm.R3, asm.R1), asm.RSh.Imm(asm.R3, 12), asm.LSh.Imm(asm.R3, 2),
 		asm.JLT.Imm(asm.R3, wire.TCPLen, toUser),
 		asm.And.Imm(asm.R1, 0x1ff),
 		asm.StoreMem(asm.RFP, valAt+valFlags, asm.R1, asm.Half), asm.StoreMem(asm.RFP, valAt+valFirstFlags, asm.R1, asm.Byte),
-		asm.Ja.Label(known),
+		asm.LoadMem(asm.R4, regData, transport, asm.Word),
 	)
+	w.lane(asm.R4, keyPorts, 4)
 }
 
-// udp reads the ports. A packet to a tunnel's port has another one inside.
-func (w counter) udp(transport, tail int16, known string) {
-	w.has(int32(transport) + wire.UDPLen)
-	w.move(transport, tail+keyPorts, 4)
+// udp is tcp for UDP. A packet to a tunnel's port has another one inside.
+func (w counter) udp(transport int16) {
+	w.header(transport, wire.UDPLen)
 	if len(w.f.tunnels) > 0 {
-		w.packetBE(asm.R1, transport+2)
+		w.c.add(asm.LoadMem(asm.R1, regData, transport+2, asm.Half))
 		for _, port := range w.f.tunnels {
-			w.c.add(asm.JEq.Imm(asm.R1, int32(port), toUser))
+			w.c.add(asm.JEq.Imm(asm.R1, netOrder(port), toUser))
 		}
 	}
-	w.c.add(asm.Mov.Imm(asm.R3, wire.UDPLen), asm.Ja.Label(known))
+	w.c.add(asm.LoadMem(asm.R4, regData, transport, asm.Word), asm.Mov.Imm(asm.R3, wire.UDPLen))
+	w.lane(asm.R4, keyPorts, 4)
 }
 
-// place fills in the parts of the key that say where the packet is seen, and the length of the frame.
-func (w counter) place(tail int16) {
+// place fills in the key, of which R4 holds the ports and R5 the protocol, and leaves the length of the frame in R4 and that of its link header
+// in R5.
+func (w counter) place(keyLen int) {
 	const dmac, vlanID = 0, 0x0fff
 	c, untagged := w.c, w.c.name("untagged")
-	w.move(dmac, tail+keyMACs, 12)
+	where := uint8(w.k.dir)
+	if keyLen == key6Len {
+		where |= whereV6
+	}
+	w.lane(asm.R5, keyProto, 1)
+	c.add(asm.Or.Reg(asm.R4, asm.R5))
+	w.with(asm.R4, laneOf(uint64(where), keyWhere, 1))
 	c.add(
-		asm.StoreImm(asm.RFP, tail+keyDir, int64(w.k.dir), asm.Byte),
-		asm.StoreImm(asm.RFP, tail+keyPoint, int64(w.k.point), asm.Word),
-		asm.LoadMem(asm.R4, regCtx, skbLen, asm.Word),
+		asm.LoadMem(asm.R2, regCtx, skbLen, asm.Word),
 		asm.Mov.Imm(asm.R5, wire.EthernetLen),
 		asm.LoadMem(asm.R1, regCtx, skbVLANPresent, asm.Word),
 		asm.JEq.Imm(asm.R1, 0, untagged),
 		asm.LoadMem(asm.R1, regCtx, skbVLANTCI, asm.Word),
 		asm.And.Imm(asm.R1, vlanID),
-		asm.StoreMem(asm.RFP, tail+keyVLAN, asm.R1, asm.Half),
-		asm.Add.Imm(asm.R4, wire.VLANLen),
-		asm.Add.Imm(asm.R5, wire.VLANLen),
 	)
+	w.lane(asm.R1, keyVLAN, 2)
+	c.add(asm.Or.Reg(asm.R4, asm.R1), asm.Add.Imm(asm.R2, wire.VLANLen), asm.Add.Imm(asm.R5, wire.VLANLen))
 	c.at(untagged)
+	w.key(0, asm.R4)
+	c.add(asm.LoadMem(asm.R1, regData, dmac, asm.DWord))
+	w.key(keyMACs, asm.R1)
+	c.add(asm.LoadMem(asm.R4, regData, dmac+8, asm.Word))
+	w.lane(asm.R4, 0, 4)
+	w.with(asm.R4, laneOf(uint64(w.k.point), 4, 4))
+	w.key(keyMACs+8, asm.R4)
+	c.add(asm.Mov.Reg(asm.R4, asm.R2))
 }
 
 // sizes fills in packets and octets. R9 holds the IP length, R3 that of the transport header, R4 the length of the frame, R5 that of the
@@ -271,56 +333,4 @@ func (w counter) sizes(ipHeader int32) {
 	c.add(asm.FnJiffies64.Call())
 	store(valFirst, asm.R0, asm.DWord)
 	store(valLast, asm.R0, asm.DWord)
-}
-
-// table adds the packet to its flow. The table in use stands in another one, so that user space can change it for an empty one.
-func (w counter) table(keyLen int) {
-	c, found, full := w.c, w.c.name("found"), w.c.name("full")
-	outer := w.f.tables[0].outer
-	if keyLen == key6Len {
-		outer = w.f.tables[1].outer
-	}
-	key := func(r asm.Register, at int32) { c.add(asm.Mov.Reg(r, asm.RFP), asm.Add.Imm(r, at)) }
-	c.add(asm.LoadMapPtr(asm.R1, outer.FD()))
-	key(asm.R2, zeroAt)
-	c.add(asm.FnMapLookupElem.Call(), asm.JEq.Imm(asm.R0, 0, toUser), asm.Mov.Reg(asm.R9, asm.R0), asm.Mov.Reg(asm.R1, asm.R9))
-	key(asm.R2, keyAt)
-	c.add(asm.FnMapLookupElem.Call(), asm.JNE.Imm(asm.R0, 0, found), asm.Mov.Reg(asm.R1, asm.R9))
-	key(asm.R2, keyAt)
-	key(asm.R3, valAt)
-	c.add(asm.Mov.Imm(asm.R4, 0), asm.FnMapUpdateElem.Call(), asm.JEq.Imm(asm.R0, 0, counted))
-	c.at(full)
-	w.k.stats.count(c, statFull)
-	c.add(asm.Ja.Label(toUser))
-	c.at(found)
-	w.merge()
-	c.add(asm.Ja.Label(counted))
-}
-
-// merge adds the value on the stack to the one that R0 points to.
-func (w counter) merge() {
-	c, fresh := w.c, w.c.name("fresh")
-	c.add(asm.LoadMem(asm.R3, asm.R0, valPackets, asm.DWord), asm.JEq.Imm(asm.R3, 0, fresh))
-	for _, at := range []int16{valPackets, valOctets, valL2} {
-		c.add(asm.LoadMem(asm.R1, asm.R0, at, asm.DWord), asm.LoadMem(asm.R2, asm.RFP, valAt+at, asm.DWord), asm.Add.Reg(asm.R1, asm.R2),
-			asm.StoreMem(asm.R0, at, asm.R1, asm.DWord))
-	}
-	c.add(asm.LoadMem(asm.R1, asm.RFP, valAt+valLast, asm.DWord), asm.StoreMem(asm.R0, valLast, asm.R1, asm.DWord))
-	c.add(asm.LoadMem(asm.R1, asm.R0, valFlags, asm.Half), asm.LoadMem(asm.R2, asm.RFP, valAt+valFlags, asm.Half), asm.Or.Reg(asm.R1, asm.R2),
-		asm.StoreMem(asm.R0, valFlags, asm.R1, asm.Half))
-	for _, x := range []struct {
-		at   int16
-		size asm.Size
-		keep asm.JumpOp
-	}{{valMinTTL, asm.Byte, asm.JLE}, {valMaxTTL, asm.Byte, asm.JGE}, {valMinLen, asm.Half, asm.JLE}, {valMaxLen, asm.Half, asm.JGE}} {
-		stays := c.name("stays")
-		c.add(asm.LoadMem(asm.R1, asm.R0, x.at, x.size), asm.LoadMem(asm.R2, asm.RFP, valAt+x.at, x.size), x.keep.Reg(asm.R1, asm.R2, stays),
-			asm.StoreMem(asm.R0, x.at, asm.R2, x.size))
-		c.at(stays)
-	}
-	c.add(asm.Ja.Label(counted))
-	c.at(fresh) // another processor has made the flow
-	for at := int16(0); at < valLen; at += 8 {
-		c.add(asm.LoadMem(asm.R1, asm.RFP, valAt+at, asm.DWord), asm.StoreMem(asm.R0, at, asm.R1, asm.DWord))
-	}
 }

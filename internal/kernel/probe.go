@@ -41,10 +41,8 @@ func TryFlows() error {
 		return err
 	}
 	f.feed.ring = f.ring
-	for i, n := range []int{key4Len, key6Len} {
-		if f.tables[i], err = newTable(n, 16); err != nil {
-			return err
-		}
+	if f.tables, err = newTables(16); err != nil {
+		return err
 	}
 	return f.check()
 }
