@@ -53,6 +53,19 @@ bridge() { # MAC MAC: a host h with a bridge, VMs a and b at its ports p1 and p2
 	at t ip addr add 10.7.0.9/24 dev eth0
 	at h ip neigh replace 10.7.0.9 dev up0 nud permanent lladdr "$(at t cat /sys/class/net/eth0/address)"
 }
+# second adds to bridge another one in the same host that nobody taps: VMs c and d at its ports q1 and q2.
+second() { # MAC MAC
+	space c d
+	at h ip link add br1 type bridge mcast_snooping 0
+	at h ip link set br1 up
+	local n=0 vm
+	for vm in c d; do
+		n=$((n + 1))
+		at h ip link add "q$n" type veth peer name eth0 address "${!n}" netns "$id$vm"
+		at h ip link set "q$n" master br1 up
+		at $vm ip link set eth0 up
+	done
+}
 to_tool='vxlan://10.7.0.9?vni=77&probe=no'
 tap() { # SPACE ARGUMENT…: a tap of ours, in place of this process
 	exec ip netns exec "$id$1" "$crosstap" tap "${@:2}"
@@ -68,6 +81,7 @@ peer() { # SPACE INTERFACE NAME: a program that others use for the same; false w
 # at_port runs a tap or a peer of the port p1 of bridge.
 at_port() { # NAME
 	case $1 in
+	hook) exec ip netns exec "${id}h" "$dir/livegen" -hook p1 ;;
 	filter) tap h -i p1 --path tcx -f 'tcp port 9999' --to "$to_tool" ;;
 	metering) tap h -i p1 --path tcx --to null: ;;
 	headers) tap h -i p1 --path tcx --snap 112 --to null:frames ;;
@@ -94,6 +108,9 @@ begin() { # NAME COMMAND…: starts a tap, and returns when it captures
 }
 ticks() { # PID: processor time of a process
 	awk '{print $14 + $15}' "/proc/$1/stat" 2>/dev/null || echo 0
+}
+cputime() { # PID: processor time of a process and its threads, in nanoseconds
+	cat "/proc/$1/task/"*/schedstat 2>/dev/null | awk '{ n += $1 } END { printf "%d\n", n }'
 }
 machine() { echo "$(nproc) processors, $(uname -r), load$(uptime | sed 's/.*average//')"; }
 # Functions of awk: sorted sorts, median is of what is sorted, low is the rank of the lower end of the interval that a sign test gives the median

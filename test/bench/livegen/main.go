@@ -2,6 +2,9 @@
 
 // Command livegen sends UDP packets out of an interface at a steady rate, or as fast as it can, and says what each cost the sender:
 // processor time of the sending thread, in which on virtual links all the work of the receiving end and of its taps is done.
+//
+// With -beside it sends to a second network namespace in turn, a slice of packets to each, and says what both cost and how much they differ: what
+// the machine does besides falls on both alike. With -hook it sends nothing, but has an empty program at the TCX hooks of an interface until it is ended.
 package main
 
 import (
@@ -24,8 +27,9 @@ import (
 // options are the flags.
 type options struct {
 	iface, space, dst string
+	beside, hook      string
 	size, flows, rate int
-	dur               time.Duration
+	dur, slice        time.Duration
 	core              int
 }
 
@@ -40,7 +44,16 @@ func main() {
 	flag.IntVar(&o.rate, "rate", 200000, "packets each second; 0 for as many as go")
 	flag.DurationVar(&o.dur, "for", 2*time.Second, "how long")
 	flag.IntVar(&o.core, "core", -1, "processor to send on")
+	flag.StringVar(&o.beside, "beside", "", "file of a second network namespace, to send from in turn")
+	flag.DurationVar(&o.slice, "slice", 10*time.Millisecond, "how long in each of the two")
+	flag.StringVar(&o.hook, "hook", "", "interface to put an empty program at, instead of sending")
 	flag.Parse()
+	if o.hook != "" {
+		if err := hook(o.hook); err != nil {
+			log.Fatal("livegen: ", err)
+		}
+		return
+	}
 	r, err := o.run()
 	if err != nil {
 		log.Fatal("livegen: ", err)
@@ -56,6 +69,8 @@ type result struct {
 	Octets  uint64  `json:"octets"` // of frames without their check sequence
 	Seconds float64 `json:"seconds"`
 	NS      float64 `json:"ns_per_packet"` // processor time
+
+	Beside *beside `json:"beside,omitempty"`
 }
 
 const (
@@ -107,11 +122,17 @@ func (o *options) run() (r result, err error) {
 	if err != nil {
 		return r, err
 	}
-	var fd int
-	if err := netns.Do(o.space, func() (err error) { fd, err = open(o.iface); return err }); err != nil {
-		return r, err
+	ways := []*way{{}}
+	spaces := []string{o.space}
+	if o.beside != "" {
+		ways, spaces = append(ways, &way{}), append(spaces, o.beside)
 	}
-	defer unix.Close(fd)
+	for i, space := range spaces {
+		if err := netns.Do(space, func() (err error) { ways[i].fd, err = open(o.iface); return err }); err != nil {
+			return r, err
+		}
+		defer unix.Close(ways[i].fd)
+	}
 	runtime.LockOSThread()
 	if o.core >= 0 {
 		var set unix.CPUSet
@@ -129,7 +150,33 @@ func (o *options) run() (r result, err error) {
 		messages[i].hdr.Iov = &iovs[i]
 		messages[i].hdr.SetIovlen(1)
 	}
-	return o.send(fd, messages, sizes)
+	for _, w := range ways {
+		w.messages, w.sizes = messages, sizes
+	}
+	if len(ways) == 2 {
+		return o.alternate(ways[0], ways[1])
+	}
+	w := ways[0]
+	start := time.Now()
+	if err := o.send(w, o.dur); err != nil {
+		return r, err
+	}
+	return w.result(time.Since(start)), nil
+}
+
+// way is where packets go out, and what has gone out there.
+type way struct {
+	fd       int
+	messages []message
+	sizes    []uint64
+	at       int
+	sent     uint64
+	octets   uint64
+	cpu      time.Duration
+}
+
+func (w *way) result(took time.Duration) result {
+	return result{Sent: w.sent, Octets: w.octets, Seconds: took.Seconds(), NS: float64(w.cpu) / float64(max(w.sent, 1))}
 }
 
 func open(name string) (int, error) {
@@ -155,38 +202,37 @@ func used() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-func (o *options) send(fd int, messages []message, sizes []uint64) (r result, err error) {
-	start, cpu := time.Now(), used()
-	at := 0
+// send sends for a while.
+func (o *options) send(w *way, dur time.Duration) error {
+	start, cpu, sent := time.Now(), used(), 0
+	defer func() { w.cpu += used() - cpu }()
 	for {
 		gone := time.Since(start)
-		if gone >= o.dur {
-			break
+		if gone >= dur {
+			return nil
 		}
 		n := atOnce
 		if o.rate > 0 {
-			due := int(gone.Seconds()*float64(o.rate)) - int(r.Sent)
+			due := int(gone.Seconds()*float64(o.rate)) - sent
 			if due <= 0 {
 				time.Sleep(50 * time.Microsecond)
 				continue
 			}
 			n = min(n, due)
 		}
-		n = min(n, len(messages)-at)
-		done, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&messages[at])), uintptr(n), 0, 0, 0)
+		n = min(n, len(w.messages)-w.at)
+		done, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(w.fd), uintptr(unsafe.Pointer(&w.messages[w.at])), uintptr(n), 0, 0, 0)
 		if errno != 0 && errno != unix.ENOBUFS && errno != unix.EAGAIN {
-			return r, fmt.Errorf("send: %w", errno)
+			return fmt.Errorf("send: %w", errno)
 		}
 		if errno != 0 {
 			continue
 		}
 		for i := range int(done) {
-			r.Octets += sizes[at+i]
+			w.octets += w.sizes[w.at+i]
 		}
-		r.Sent += uint64(done)
-		at = (at + int(done)) % len(messages)
+		sent += int(done)
+		w.sent += uint64(done)
+		w.at = (w.at + int(done)) % len(w.messages)
 	}
-	r.Seconds = time.Since(start).Seconds()
-	r.NS = float64(used()-cpu) / float64(max(r.Sent, 1))
-	return r, nil
 }
