@@ -53,6 +53,7 @@ type Agent struct {
 	governor *tap.Governor
 	manager  *manager
 	started  time.Time
+	unswept  string // why interfaces could not be swept, when that was told
 
 	mu       sync.Mutex
 	state    state
@@ -108,15 +109,7 @@ func (a *Agent) Run(stop context.Context) error {
 			return err
 		}
 	}
-	if a.cfg.Sweep != nil {
-		gone, err := a.cfg.Sweep()
-		for _, what := range gone {
-			a.cfg.Log.Warn("removed what an agent that was killed had left", "what", what)
-		}
-		if err != nil {
-			a.cfg.Log.Warn("not all interfaces could be swept", "error", err)
-		}
-	}
+	a.sweep()
 	a.contact = a.state.Contact
 	a.last, a.lastAt = readUsage(), time.Now()
 	ctx, cancel := context.WithCancel(stop)
@@ -132,6 +125,7 @@ func (a *Agent) Run(stop context.Context) error {
 	g.Go(func() error { a.ask(ctx); return nil })
 	g.Go(func() error { a.tell(ctx); return nil })
 	g.Go(func() error { a.watchLease(ctx); return nil })
+	g.Go(func() error { a.sweepNowAndThen(ctx); return nil })
 	<-ctx.Done()
 	a.cfg.Log.Info("stopping")
 	a.manager.stop()

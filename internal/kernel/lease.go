@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -20,19 +21,34 @@ const leaseName = "xt_lease"
 // lease is a moment of the monotonic clock in a map, after which the programs that look at it do nothing.
 type lease struct {
 	m      *ebpf.Map
+	id     ebpf.MapID // of one that living has
 	length time.Duration
 }
 
-func newLease() (*lease, error) { return newLeaseOf(leaseName, leaseLength) }
+// newLease returns the lease of a process that renews it as long as it lives, which Sweep knows.
+func newLease() (*lease, error) {
+	l, err := newLeaseOf(leaseName, leaseLength)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := l.m.Info(); err == nil {
+		l.id, _ = info.ID()
+		living.Store(l.id, true)
+	}
+	return l, nil
+}
 
 func newLeaseOf(name string, length time.Duration) (*lease, error) {
 	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: name, Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
 	if err != nil {
 		return nil, fmt.Errorf("lease: %w", err)
 	}
-	l := &lease{m, length}
+	l := &lease{m: m, length: length}
 	return l, l.renew()
 }
+
+// living are the maps of leases of this process: they are not stale even when it was stopped for longer than they last.
+var living sync.Map
 
 // renew moves the end of the lease.
 func (l *lease) renew() error {
@@ -40,6 +56,7 @@ func (l *lease) renew() error {
 }
 
 func (l *lease) close() {
+	living.Delete(l.id)
 	_ = l.m.Put(uint32(0), uint64(0))
 	_ = l.m.Close()
 }

@@ -226,6 +226,25 @@ func TestKilledClsact(t *testing.T) {
 	_ = foreign
 }
 
+// What starts right after a process was killed finds its filters within their lease, and removes them once that has ended.
+func TestSuccessorSweeps(t *testing.T) {
+	l := newLab(t)
+	l.arp()
+	l.victim(Clsact, "10.7.0.9")()
+	stop := l.mirror(MirrorConfig{Config: Config{Interfaces: []string{"p2"}, Filter: "udp dst port 7000", Way: Clsact}, Outer: l.vxlan(1)})
+	if left := fmt.Sprint(l.left()); !strings.Contains(left, "of p1") {
+		t.Errorf("the lease has ended before the test began: %s", left)
+	}
+	await(t, "the filters of the killed process are gone", func() bool { return !strings.Contains(fmt.Sprint(l.left()), "of p1") })
+	l.datagrams(9, 100, 7000)
+	if s := stop(); s.Out != 9 {
+		t.Errorf("%+v", s)
+	}
+	if left := l.left(); left != nil {
+		t.Error(left)
+	}
+}
+
 // foreign attaches a filter of somebody else.
 func (l *lab) foreign(iface string) *netlink.BpfFilter {
 	l.t.Helper()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -102,8 +103,9 @@ type line struct {
 	body func(c *code, h *hook) // what happens to a frame that matched and is of the sample; ends with one of the results
 	name string                 // of the programs
 
-	lease  *lease  // nil with TCX
-	orders *orders // nil without a budget
+	lease  *lease    // nil with TCX
+	late   time.Time // by then leases of processes that were killed before have ended; zero when their filters are gone
+	orders *orders   // nil without a budget
 
 	change sync.Mutex // of what is attached: held while programs come and go
 	shed   Shed
@@ -158,6 +160,7 @@ func (l *line) open() (err error) {
 		if l.lease, err = newLease(); err != nil {
 			return fmt.Errorf("kernel: %w", permission(err))
 		}
+		l.late = time.Now().Add(Lease + lookInterval)
 	}
 	if err := l.openOrders(); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -13,6 +14,9 @@ import (
 func ownSpace() (file *os.File, err error) {
 	err = netns.OnThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			if errors.Is(err, unix.EPERM) {
+				return fmt.Errorf("%w: copies in the kernel need a network namespace of their own: CAP_SYS_ADMIN, or root", os.ErrPermission)
+			}
 			return fmt.Errorf("network namespace of our own: %w", err)
 		}
 		file, err = os.Open("/proc/thread-self/ns/net")

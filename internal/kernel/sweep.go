@@ -105,7 +105,8 @@ func stale(id ebpf.ProgramID) bool {
 	}
 	for _, id := range maps {
 		if end, ok := leaseEnd(id); ok {
-			return monotonic() > end
+			_, own := living.Load(id)
+			return !own && monotonic() > end
 		}
 	}
 	return false

@@ -15,6 +15,7 @@ func (l *line) look() {
 		if err := l.lease.renew(); err != nil {
 			l.log.Error("lease not renewed", "error", err)
 		}
+		l.sweepLate()
 	}
 	if l.waits || l.off || l.ended {
 		return
@@ -34,6 +35,21 @@ func (l *line) look() {
 				l.log.Warn("interface is back, but the program cannot be attached", "interface", name, "error", err)
 			}
 		}
+	}
+}
+
+// sweepLate removes, once, the filters of a process that was killed so shortly before this one began that their lease had not ended.
+func (l *line) sweepLate() {
+	if l.late.IsZero() || time.Now().Before(l.late) {
+		return
+	}
+	l.late = time.Time{}
+	gone, err := Sweep(l.cfg.NetNS)
+	for _, g := range gone {
+		l.log.Info("removed what a process that was killed had left", "interface", g.Interface)
+	}
+	if err != nil {
+		l.log.Warn("filters of processes that were killed stay", "error", err)
 	}
 }
 
