@@ -5,12 +5,9 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"slices"
-	"strings"
 
 	"crosstap/internal/ask"
 	"crosstap/internal/doctor"
@@ -74,7 +71,7 @@ doctor exits 1. Without a name it is asked for serve and tap.`,
 			opt.Probe = []string{self, "doctor", "--probe"}
 		}
 		list := doctor.Examine(cmd.Context(), opt)
-		return printFindings(cmd.OutOrStdout(), output, quiet, list)
+		return printFindings(cmd.OutOrStdout(), output, quiet, list, printDocument)
 	}
 	return cmd
 }
@@ -95,57 +92,4 @@ func askServer(ctx context.Context, src *source, opt *doctor.Options) error {
 		return err
 	}
 	return nil
-}
-
-// findings is the document of "doctor".
-type findings struct {
-	Healthy bool            `json:"healthy"`
-	Rows    []doctor.Result `json:"rows"`
-}
-
-func printFindings(w io.Writer, format string, quiet bool, list []doctor.Result) error {
-	doc := findings{Healthy: !doctor.Failed(list), Rows: list}
-	if quiet {
-		doc.Rows = slices.DeleteFunc(slices.Clone(list), func(r doctor.Result) bool { return r.Level == doctor.OK })
-	}
-	var err error
-	if format == "table" {
-		_, err = io.WriteString(w, findingsText(doc.Rows)+tally(list))
-	} else {
-		err = printDocument(w, format, doc)
-	}
-	if err == nil && !doc.Healthy {
-		return exit(exitFinding, nil)
-	}
-	return err
-}
-
-// findingsText gives a line for each finding, and a second one with the way out.
-func findingsText(rows []doctor.Result) string {
-	var b strings.Builder
-	area := ""
-	for _, r := range rows {
-		if r.Area != area {
-			fmt.Fprintln(&b, r.Area)
-			area = r.Area
-		}
-		fmt.Fprintf(&b, "  %-4s  %s: %s\n", r.Level, r.Check, r.Found)
-		if r.Level != doctor.OK {
-			fmt.Fprintf(&b, "        for %s", r.For)
-			if r.Action != "" {
-				fmt.Fprintf(&b, ": %s", r.Action)
-			}
-			fmt.Fprintln(&b)
-		}
-	}
-	return b.String()
-}
-
-// tally counts all findings, shown or not.
-func tally(list []doctor.Result) string {
-	counts := map[doctor.Level]int{}
-	for _, r := range list {
-		counts[r.Level]++
-	}
-	return fmt.Sprintf("%d ok, %d warn, %d fail\n", counts[doctor.OK], counts[doctor.Warn], counts[doctor.Fail])
 }

@@ -39,7 +39,7 @@ type Result struct {
 // Options say what to look at.
 type Options struct {
 	For       []string       // purposes that must work; none means that nothing is needed
-	HTTP      netip.AddrPort // address the console will have
+	HTTP      netip.AddrPort // address the console will have; none unless valid
 	Flows     []Address      // of the collector
 	Data      string         // store directory
 	Inventory string         // file, "" for none
@@ -98,7 +98,9 @@ func Failed(list []Result) bool {
 }
 
 func (r *report) ports() {
-	r.port("tcp", r.opt.HTTP, "console and API", "http")
+	if r.opt.HTTP.IsValid() {
+		r.port("tcp", r.opt.HTTP, "console and API", "http")
+	}
 	for _, a := range r.opt.Flows {
 		r.port(a.Network, a.AddrPort, "collecting flows", "flows")
 	}
