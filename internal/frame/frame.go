@@ -2,6 +2,8 @@
 // seen and when.
 package frame
 
+import "unsafe"
+
 // LinkType is a link-layer header type as registered for pcap files
 // (https://www.tcpdump.org/linktypes.html).
 type LinkType uint16
@@ -113,6 +115,10 @@ func (f *Frame) Truncated() bool { return len(f.Data) < f.OrigLen }
 // when it no longer needs any of the bytes.
 type Batch struct {
 	Frames []Frame
+	// Records is the stretch of a capture file, as it is stored there, that bytes of the frames are in; nil when they come from
+	// elsewhere. It is valid as long as they are. A stage may leave out, change or copy frames without regard to it: Stored tells
+	// which are still there.
+	Records []byte
 	// Free gives the memory back to the source; nil when there is nothing to do.
 	Free func()
 }
@@ -123,5 +129,14 @@ func (b *Batch) Release() {
 		b.Free()
 		b.Free = nil
 	}
-	b.Frames = nil
+	b.Frames, b.Records = nil, nil
+}
+
+// Stored returns where in records the bytes of f begin, -1 when they are not there, or are not all in it.
+func (f *Frame) Stored(records []byte) int {
+	at := uintptr(unsafe.Pointer(unsafe.SliceData(f.Data))) - uintptr(unsafe.Pointer(unsafe.SliceData(records)))
+	if at > uintptr(len(records)) || uintptr(len(f.Data)) > uintptr(len(records))-at { // what is in front of them is as far behind as can be
+		return -1
+	}
+	return int(at)
 }

@@ -34,7 +34,11 @@ func (t *Tap) Run(stop context.Context) error {
 		return err
 	}
 	stop, end := t.pair.watch(stop)
-	err := t.run(stop)
+	run := t.run
+	if sink := t.straight(); sink != nil {
+		run = func(stop context.Context) error { return t.runStraight(stop, sink) }
+	}
+	err := run(stop)
 	return errors.Join(err, end())
 }
 
@@ -203,7 +207,7 @@ func split(ctx context.Context, in <-chan frame.Batch, outs []chan<- frame.Batch
 		}
 		for i, out := range outs {
 			select {
-			case out <- frame.Batch{Frames: b.Frames, Free: free}:
+			case out <- frame.Batch{Frames: b.Frames, Records: b.Records, Free: free}:
 			case <-ctx.Done():
 				for range outs[i:] {
 					free()

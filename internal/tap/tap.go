@@ -274,6 +274,9 @@ func (t *Tap) describe(c *deliver.FileConfig) {
 	if t.live != nil {
 		c.Quiet = t.links
 	}
+	if t.file != nil {
+		c.Unit = t.file.Unit
+	}
 	if t.groom != nil {
 		if labels := t.groom.Labels(); len(labels) > 0 {
 			c.Label = func(tag uint16) string {

@@ -27,4 +27,4 @@ const MaxFrame = 262144
 
 // batchFrames is the number of frames in a full batch: enough to make the hand-over
 // cheap, few enough that a batch's bytes stay in the second-level cache.
-const batchFrames = 256
+const batchFrames = 1024

@@ -45,6 +45,7 @@ type File struct {
 
 	read atomic.Int64 // bytes of the file
 	size atomic.Int64 // 0 when not known
+	unit atomic.Int64 // nanoseconds
 
 	mu    sync.Mutex
 	names map[uint32]string // of the interfaces, by point
@@ -81,6 +82,10 @@ func (f *File) named(point uint32, name string) {
 // concurrent use.
 func (f *File) Progress() (read, size int64) { return f.read.Load(), f.size.Load() }
 
+// Unit returns the unit of all time stamps of the capture; 0 when it is not known yet, or each interface has its own. It is known when
+// the first batch comes, and safe for concurrent use.
+func (f *File) Unit() time.Duration { return time.Duration(f.unit.Load()) }
+
 // counted is a reader that says how far it is.
 type counted struct {
 	r io.Reader
@@ -97,6 +102,19 @@ func (c counted) Read(b []byte) (int, error) {
 // damaged, the frames before that point have been sent, and the error names the offset
 // (in the uncompressed capture). When ctx ends, Run stops without an error. Run does not close out.
 func (f *File) Run(ctx context.Context, out chan<- frame.Batch) error {
+	return f.Each(ctx, func(b frame.Batch) bool {
+		select {
+		case out <- b:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	})
+}
+
+// Each is Run for one who takes the batches where they are made. When take reports false, it has not taken the batch over, and Each
+// stops as when ctx ends.
+func (f *File) Each(ctx context.Context, take func(frame.Batch) bool) error {
 	r, closeInput, err := f.open(ctx)
 	if err != nil {
 		return fmt.Errorf("capture: %w", err)
@@ -105,9 +123,9 @@ func (f *File) Run(ctx context.Context, out chan<- frame.Batch) error {
 	r, done, err := uncompressed(counted{r, &f.read})
 	if err == nil {
 		defer done()
-		err = f.decode(ctx, r, out)
+		err = f.decode(ctx, r, take)
 	}
-	if err == nil || ctx.Err() != nil {
+	if err == nil || ctx.Err() != nil || errors.Is(err, context.Canceled) {
 		return nil
 	}
 	return fmt.Errorf("capture: %s: %w", f.name(), err)
@@ -189,80 +207,49 @@ func sniff(b []byte) (format, int, error) {
 
 // decode is the loop from bytes to batches: fill a chunk, decode what is whole in it, carry the rest
 // over to the next chunk.
-func (f *File) decode(ctx context.Context, r io.Reader, out chan<- frame.Batch) error {
-	c := f.pool.get(chunkBytes)
-	defer func() { c.free() }()
-	have, readErr := fill(r, c.buf, 0, minFill)
-	format, pos, err := sniff(c.buf[:have])
-	if p, ok := format.(*pcapng); ok {
-		p.named = f.named
-	}
+func (f *File) decode(ctx context.Context, r io.Reader, take func(frame.Batch) bool) error {
+	s := newStretch(r, &f.pool)
+	defer func() { s.c.free() }()
+	format, n, err := sniff(s.rest())
 	if err != nil {
-		if readErr != nil && !errors.Is(readErr, io.EOF) {
-			return fmt.Errorf("offset %d: %w", have, readErr)
+		if s.err != nil && !errors.Is(s.err, io.EOF) {
+			return fmt.Errorf("offset %d: %w", len(s.rest()), s.err)
 		}
 		return err
 	}
-	offset := int64(0) // of c.buf[0] in the capture
+	f.begin(format)
+	s.pos += n
 	for {
-		start := len(c.frames)
-		if cap(c.frames)-start < batchFrames {
-			c.frames, start = make([]frame.Frame, 0, chunkFrames), 0
-		}
-		frames, n, need, skip, err := format.decode(c.buf[pos:have], c.frames[start:start:start+batchFrames])
-		c.frames = c.frames[:start+len(frames)]
-		pos += n
-		if e := f.send(ctx, c, frames, out); e != nil {
+		rest := s.rest()
+		frames, n, need, skip, err := format.decode(rest, s.c.room())
+		s.pos += n
+		if e := f.send(ctx, s.c, frame.Batch{Frames: frames, Records: rest[:n:n]}, take); e != nil {
 			return e
 		}
-		if err != nil {
-			return fmt.Errorf("offset %d: %w", offset+int64(pos), err)
-		}
-		if len(frames) == batchFrames {
-			continue
-		}
-		if skip > int64(have-pos) {
-			if offset, err = f.skip(r, offset, have, pos, skip); err != nil {
+		switch {
+		case err != nil:
+			return fmt.Errorf("offset %d: %w", s.at(), err)
+		case len(frames) == batchFrames: // there is no room for more
+		case skip > 0:
+			if err := s.skip(skip); err != nil {
 				return err
 			}
-			pos, have = 0, 0
-			c, have, readErr = f.next(c, c.buf[:0], 0, r)
-			continue
+		case s.err != nil:
+			return ending(s.err, s.at(), len(s.rest()), need)
+		default:
+			s.more(need)
 		}
-		if skip > 0 {
-			pos += int(skip)
-			continue
-		}
-		rest := c.buf[pos:have]
-		if readErr != nil {
-			return ending(readErr, offset+int64(pos), len(rest), need)
-		}
-		offset += int64(pos)
-		c, have, readErr = f.next(c, rest, need, r)
-		pos = 0
 	}
 }
 
-// next gives c back, and returns a chunk that begins with rest and is filled from r. A record larger than a
-// chunk gets its room in steps, as its bytes arrive: its length may be a lie.
-func (f *File) next(c *chunk, rest []byte, need int, r io.Reader) (*chunk, int, error) {
-	size := max(chunkBytes, min(need, 2*len(rest)))
-	n := f.pool.get(size)
-	have := copy(n.buf, rest)
-	c.free()
-	have, err := fill(r, n.buf, have, max(minFill, min(need, size)))
-	return n, have, err
-}
-
-// skip reads over bytes that reach beyond the chunk and returns the offset after them.
-func (f *File) skip(r io.Reader, offset int64, have, pos int, skip int64) (int64, error) {
-	at := offset + int64(pos)
-	beyond := skip - int64(have-pos)
-	n, err := io.CopyN(io.Discard, r, beyond)
-	if err != nil {
-		return 0, ending(err, at, int(int64(have-pos)+n), int(skip))
+// begin takes over what the beginning of the capture says.
+func (f *File) begin(x format) {
+	switch x := x.(type) {
+	case *pcapng:
+		x.named = f.named
+	case *pcap:
+		f.unit.Store(x.unitNS)
 	}
-	return at + skip, nil
 }
 
 // ending says why reading ended with n bytes left over: nothing, a cut capture or a read error.
@@ -282,46 +269,34 @@ func ending(err error, offset int64, n, need int) error {
 // ErrCut says that the capture ends in the middle of a record.
 var ErrCut = errors.New("the capture is cut short")
 
-// fill reads into b from have on until there are least bytes or r ends. It takes what a pipe has to
-// give and does not hold frames back to fill the chunk.
-func fill(r io.Reader, b []byte, have, least int) (int, error) {
-	for have < least {
-		n, err := r.Read(b[have:])
-		have += n
-		if err != nil {
-			return have, err
-		}
-	}
-	return have, nil
-}
-
-// minFill is enough for every fixed header, so that decoding makes progress.
-const minFill = 64
-
-// send passes frames on as a batch that holds the chunk.
-func (f *File) send(ctx context.Context, c *chunk, frames []frame.Frame, out chan<- frame.Batch) error {
-	if len(frames) == 0 {
+// send passes a batch on, which holds the chunk.
+func (f *File) send(ctx context.Context, c *chunk, b frame.Batch, take func(frame.Batch) bool) error {
+	n := len(b.Frames)
+	if n == 0 {
 		return nil
 	}
+	c.frames = c.frames[:len(c.frames)+n]
 	if f.cfg.SnapLen > 0 {
-		for i := range frames {
-			if d := frames[i].Data; len(d) > f.cfg.SnapLen {
-				frames[i].Data = d[:f.cfg.SnapLen:f.cfg.SnapLen]
+		for i := range b.Frames {
+			if d := b.Frames[i].Data; len(d) > f.cfg.SnapLen {
+				b.Frames[i].Data = d[:f.cfg.SnapLen:f.cfg.SnapLen]
 			}
 		}
 	}
 	c.refs.Add(1)
-	f.book.In(len(frames))
-	f.book.Hold(len(frames))
-	select {
-	case out <- frame.Batch{Frames: frames, Free: c.free}:
-		f.book.Hold(-len(frames))
-		f.book.Out(len(frames))
-		return nil
-	case <-ctx.Done():
-		f.book.Hold(-len(frames))
-		f.book.Drop(DropStopped, len(frames))
-		c.free()
-		return ctx.Err()
+	b.Free = c.free
+	f.book.In(n)
+	f.book.Hold(n)
+	err := ctx.Err()
+	if err == nil && !take(b) {
+		err = context.Canceled
 	}
+	f.book.Hold(-n)
+	if err != nil {
+		f.book.Drop(DropStopped, n)
+		c.free()
+		return err
+	}
+	f.book.Out(n)
+	return nil
 }

@@ -114,11 +114,25 @@ func (d *Discard) Run(ctx context.Context, in <-chan frame.Batch) error {
 			if !ok {
 				return nil
 			}
-			d.book.In(len(b.Frames))
-			d.book.Out(len(b.Frames))
-			b.Release()
+			d.Take(b)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
+
+// Begin, Take and End are Run for one who has the batches where they are made.
+func (d *Discard) Begin() error { return nil }
+
+// Take takes and releases a batch.
+func (d *Discard) Take(b frame.Batch) {
+	d.book.In(len(b.Frames))
+	d.book.Out(len(b.Frames))
+	b.Release()
+}
+
+// Look does nothing.
+func (d *Discard) Look(time.Time) {}
+
+// End returns why.
+func (d *Discard) End(why error) error { return why }

@@ -50,6 +50,9 @@ type FileConfig struct {
 	Interface func(point uint32) string
 	// Quiet returns the link types of the points, from 0 on, that are to be described also without a frame; nil for none.
 	Quiet func() []frame.LinkType
+	// Unit returns the unit of all times when it is known; nil or 0 for nanoseconds. A pcap file of microseconds is not made one of
+	// nanoseconds by passing through.
+	Unit func() time.Duration
 	// Counts returns what is known of an interface when the file ends; nil for nothing.
 	Counts func(point uint32) Counts
 	// Label returns the text of a frame's tag; nil when there are no tags.
@@ -97,6 +100,7 @@ type File struct {
 	written int64 // bytes of complete blocks that out has taken
 	frames  uint64
 	err     error
+	flushed time.Time // by Look
 }
 
 // compressor is what gzip and zstd writers have in common.
@@ -110,6 +114,8 @@ type encoder interface {
 	head(b []byte) []byte
 	frame(b []byte, f *frame.Frame) ([]byte, error)
 	foot(b []byte) []byte
+	// stored returns how many of the first frames stand in records one after the other as frame would write them, and those bytes.
+	stored(records []byte, frames []frame.Frame) (n int, same []byte)
 	// whole returns the number of frames and bytes of the complete blocks at the start of b.
 	whole(b []byte) (frames, n int)
 }
@@ -155,56 +161,112 @@ const (
 // When writing fails, it goes on taking batches, which it drops and counts, so that the stages before it can end in
 // order, and returns the error at the end.
 func (f *File) Run(ctx context.Context, in <-chan frame.Batch) error {
-	if err := f.open(); err != nil {
-		return fmt.Errorf("deliver: %s: %w", f.cfg.Format, err)
+	if err := f.Begin(); err != nil {
+		return err
 	}
-	f.buf = f.enc.head(make([]byte, 0, bufferBytes+maxBlockRoom))
-	every := flushStdout
-	if f.regular {
-		every = flushFile
-	}
-	tick := time.NewTicker(every)
+	tick := time.NewTicker(f.every())
 	defer tick.Stop()
 	for {
 		select {
 		case b, ok := <-in:
 			if !ok {
-				return f.finish(nil)
+				return f.End(nil)
 			}
-			f.batch(b.Frames)
-			b.Release()
+			f.Take(b)
 		case <-tick.C:
 			f.flush(true)
 		case <-ctx.Done():
-			return f.finish(ctx.Err())
+			return f.End(ctx.Err())
 		}
 	}
 }
 
-func (f *File) batch(frames []frame.Frame) {
-	f.book.In(len(frames))
-	f.book.Hold(len(frames))
-	for i := range frames {
+// Begin, Take and End are Run for one who has the batches where they are made, and more of them without a wait.
+func (f *File) Begin() error {
+	if err := f.open(); err != nil {
+		return fmt.Errorf("deliver: %s: %w", f.cfg.Format, err)
+	}
+	f.buf = f.enc.head(make([]byte, 0, bufferBytes+maxBlockRoom))
+	f.flushed = time.Now()
+	return nil
+}
+
+// Take writes a batch, which it releases.
+func (f *File) Take(b frame.Batch) {
+	f.batch(b)
+	b.Release()
+}
+
+// Look is called from time to time when nobody runs Run, so that what was taken does not wait.
+func (f *File) Look(now time.Time) {
+	if now.Sub(f.flushed) >= f.every() {
+		f.flushed = now
+		f.flush(true)
+	}
+}
+
+// every is how long a frame may wait for others.
+func (f *File) every() time.Duration {
+	if f.regular {
+		return flushFile
+	}
+	return flushStdout
+}
+
+func (f *File) batch(b frame.Batch) {
+	f.book.In(len(b.Frames))
+	f.book.Hold(len(b.Frames))
+	for rest := b.Frames; len(rest) > 0; {
 		if f.err != nil {
-			f.drop(DropWrite, len(frames)-i)
+			f.drop(DropWrite, len(rest))
 			return
 		}
-		if len(frames[i].Data) > MaxFrame {
-			f.drop(DropTooLong, 1)
+		if n, same := f.enc.stored(b.Records, rest); n > 0 {
+			f.pass(same, n)
+			rest = rest[n:]
 			continue
 		}
-		b, err := f.enc.frame(f.buf, &frames[i])
-		if err != nil {
-			f.flush(true)
-			f.fail(err)
-			f.drop(DropLink, 1)
-			continue
-		}
-		f.buf = b
-		f.pending++
-		if len(f.buf) >= bufferBytes {
-			f.flush(false)
-		}
+		f.frame(&rest[0])
+		rest = rest[1:]
+	}
+}
+
+// directBytes is what is worth a write of its own, from where it is.
+const directBytes = 16 << 10
+
+// pass writes frames that are already as they shall be.
+func (f *File) pass(same []byte, frames int) {
+	if len(same) >= directBytes {
+		f.flush(false)
+		f.pending += frames
+		f.write(same, false)
+		return
+	}
+	f.pending += frames
+	f.append(append(f.buf, same...))
+}
+
+// frame writes a frame.
+func (f *File) frame(x *frame.Frame) {
+	if len(x.Data) > MaxFrame {
+		f.drop(DropTooLong, 1)
+		return
+	}
+	b, err := f.enc.frame(f.buf, x)
+	if err != nil {
+		f.flush(true)
+		f.fail(err)
+		f.drop(DropLink, 1)
+		return
+	}
+	f.pending++
+	f.append(b)
+}
+
+// append takes over a buffer with more in it.
+func (f *File) append(b []byte) {
+	if f.buf = b; len(b) >= bufferBytes {
+		f.flush(false)
 	}
 }
 
@@ -215,22 +277,31 @@ func (f *File) drop(reason, n int) {
 
 // flush writes the buffer; through also what a compressor keeps.
 func (f *File) flush(through bool) {
-	if f.err != nil || len(f.buf) == 0 {
+	if len(f.buf) > 0 {
+		f.write(f.buf, through)
+		f.buf = f.buf[:0]
+	}
+}
+
+// write writes blocks with all frames that are pending.
+func (f *File) write(b []byte, through bool) {
+	if f.err != nil {
+		f.drop(DropWrite, f.pending)
+		f.pending = 0
 		return
 	}
-	n, err := f.out.Write(f.buf)
+	n, err := f.out.Write(b)
 	if err == nil && through && f.stream != nil {
 		err = f.stream.Flush()
 	}
-	frames, whole := f.pending, len(f.buf)
+	frames, whole := f.pending, len(b)
 	if err != nil {
-		frames, whole = f.enc.whole(f.buf[:n])
+		frames, whole = f.enc.whole(b[:n])
 	}
 	f.book.Hold(-frames)
 	f.book.Out(frames)
 	f.frames += uint64(frames)
 	f.written += int64(whole)
-	f.buf = f.buf[:0]
 	if err != nil {
 		f.drop(DropWrite, f.pending-frames)
 		if f.regular && f.stream == nil {
@@ -295,8 +366,8 @@ func (f *File) create() error {
 	return nil
 }
 
-// finish ends the file and returns why writing failed, else why.
-func (f *File) finish(why error) error {
+// End ends the file and returns why writing failed, else why.
+func (f *File) End(why error) error {
 	if f.err == nil {
 		f.buf = f.enc.foot(f.buf)
 		f.flush(false)

@@ -2,7 +2,6 @@ package deliver
 
 import (
 	"encoding/binary"
-	"fmt"
 	"slices"
 	"time"
 
@@ -134,16 +133,20 @@ func (p *pcapng) describe(b []byte, l link) []byte {
 	return end(b, at)
 }
 
+const (
+	blockFixed = 28 // bytes of an enhanced packet block before the data
+	flagsLen   = 8
+)
+
 // frame appends an enhanced packet block. Times before 1970 become 1970.
 func (p *pcapng) frame(b []byte, f *frame.Frame) ([]byte, error) {
-	const fixed = 28 // bytes before the data
 	if l := (link{f.Point, f.Link}); l != p.last || !p.known {
 		b = p.describe(b, l)
 	}
 	p.all[p.id].frames++
 	at, n := len(b), len(f.Data)
-	b = slices.Grow(b, fixed+n+3+12+12+4)
-	h := b[at : at+fixed]
+	b = slices.Grow(b, blockFixed+n+3+12+12+4)
+	h := b[at : at+blockFixed]
 	le := binary.LittleEndian
 	ns := uint64(max(f.TimeNS, 0))
 	le.PutUint32(h, blockEnhanced)
@@ -152,7 +155,7 @@ func (p *pcapng) frame(b []byte, f *frame.Frame) ([]byte, error) {
 	le.PutUint32(h[16:], uint32(ns))
 	le.PutUint32(h[20:], uint32(n))
 	le.PutUint32(h[24:], uint32(f.OrigLen))
-	b = pad(append(b[:at+fixed], f.Data...), n)
+	b = pad(append(b[:at+blockFixed], f.Data...), n)
 	options := len(b)
 	if f.Tag != 0 && p.cfg.Label != nil {
 		b = text(b, optComment, p.cfg.Label(f.Tag))
@@ -168,6 +171,57 @@ func (p *pcapng) frame(b []byte, f *frame.Frame) ([]byte, error) {
 	total := uint32(len(b) - at + 4)
 	le.PutUint32(b[at+4:], total)
 	return le.AppendUint32(b, total), nil
+}
+
+// stored implements encoder.
+func (p *pcapng) stored(records []byte, frames []frame.Frame) (n int, same []byte) {
+	if !p.known || p.missing > 0 {
+		return 0, nil
+	}
+	from, to := 0, 0
+	for i := range frames {
+		f := &frames[i]
+		at := f.Stored(records) - blockFixed
+		if at < 0 || n > 0 && at != to || (link{f.Point, f.Link}) != p.last || f.Tag != 0 && p.cfg.Label != nil {
+			break
+		}
+		size := p.same(records[at:], f)
+		if size == 0 {
+			break
+		}
+		if n == 0 {
+			from = at
+		}
+		n, to = n+1, at+size
+	}
+	p.all[p.id].frames += uint64(n)
+	return n, records[from:to]
+}
+
+// same returns the length of the block at the start of b, which has the bytes of f in their place; 0 when frame would write another.
+func (p *pcapng) same(b []byte, f *frame.Frame) int {
+	n := len(f.Data)
+	options := blockFixed + n + -n&3
+	size := options + 4
+	if f.Dir <= frame.Egress {
+		size += flagsLen + 4
+	}
+	if size > len(b) {
+		return 0
+	}
+	le := binary.LittleEndian
+	if le.Uint32(b) != blockEnhanced || le.Uint32(b[4:]) != uint32(size) || le.Uint32(b[8:]) != p.id ||
+		uint64(le.Uint32(b[12:]))<<32|uint64(le.Uint32(b[16:])) != uint64(max(f.TimeNS, 0)) ||
+		le.Uint32(b[20:]) != uint32(n) || le.Uint32(b[24:]) != uint32(f.OrigLen) || le.Uint32(b[size-4:]) != uint32(size) {
+		return 0
+	}
+	if fill := uint(-n & 3); fill > 0 && le.Uint32(b[options-4:])>>(32-8*fill) != 0 {
+		return 0
+	}
+	if o := b[options:]; f.Dir <= frame.Egress && (le.Uint32(o) != optFlags|4<<16 || le.Uint32(o[4:]) != uint32(f.Dir)+1 || le.Uint32(o[8:]) != 0) {
+		return 0
+	}
+	return size
 }
 
 // flags appends the direction: 1 inbound, 2 outbound; nothing when it is not known.
@@ -224,74 +278,6 @@ func (p *pcapng) whole(b []byte) (frames, n int) {
 			frames++
 		}
 		n += size
-	}
-	return frames, n
-}
-
-// pcap writes a classic capture file with times in nanoseconds.
-type pcap struct {
-	cfg     *FileConfig
-	started bool
-	kind    frame.LinkType
-	frames  uint64
-}
-
-const (
-	pcapHeaderLen = 24
-	pcapRecordLen = 16
-)
-
-func (p *pcap) head(b []byte) []byte { return b } // the first frame decides the link type
-
-func (p *pcap) begin(b []byte, kind frame.LinkType) []byte {
-	p.started, p.kind = true, kind
-	le := binary.LittleEndian
-	b = le.AppendUint32(b, 0xa1b23c4d)
-	b = le.AppendUint32(b, 4<<16|2) // version 2.4
-	b = le.AppendUint64(b, 0)
-	b = le.AppendUint32(b, uint32(p.cfg.SnapLen))
-	return le.AppendUint32(b, uint32(kind))
-}
-
-// frame appends a record. Times outside of 1970 to 2106 become the nearest inside.
-func (p *pcap) frame(b []byte, f *frame.Frame) ([]byte, error) {
-	if !p.started {
-		b = p.begin(b, f.Link)
-	}
-	if f.Link != p.kind {
-		return b, fmt.Errorf("frame %d has link type %d, the ones before have %d, and a pcap file has one: write pcapng: instead", p.frames+1, f.Link, p.kind)
-	}
-	p.frames++
-	at, n := len(b), len(f.Data)
-	b = slices.Grow(b, pcapRecordLen+n)
-	h := b[at : at+pcapRecordLen]
-	ns := min(max(f.TimeNS, 0), (1<<32-1)*1e9)
-	le := binary.LittleEndian
-	le.PutUint32(h, uint32(ns/1e9))
-	le.PutUint32(h[4:], uint32(ns%1e9))
-	le.PutUint32(h[8:], uint32(n))
-	le.PutUint32(h[12:], uint32(f.OrigLen))
-	return append(b[:at+pcapRecordLen], f.Data...), nil
-}
-
-// foot completes a file without frames.
-func (p *pcap) foot(b []byte) []byte {
-	if !p.started {
-		b = p.begin(b, frame.LinkEthernet)
-	}
-	return b
-}
-
-func (p *pcap) whole(b []byte) (frames, n int) {
-	if len(b) >= pcapHeaderLen && binary.LittleEndian.Uint32(b) == 0xa1b23c4d && binary.LittleEndian.Uint32(b[4:]) == 4<<16|2 {
-		n = pcapHeaderLen
-	}
-	for len(b)-n >= pcapRecordLen {
-		size := pcapRecordLen + int(binary.LittleEndian.Uint32(b[n+8:]))
-		if size > len(b)-n {
-			break
-		}
-		frames, n = frames+1, n+size
 	}
 	return frames, n
 }

@@ -152,7 +152,7 @@ const lookAtDisk = 5 // flush intervals between looks at the disk
 func (r *Rotating) Run(ctx context.Context, in <-chan frame.Batch) error {
 	r.closing <- nil
 	if err := r.begin(time.Now()); err != nil {
-		return fmt.Errorf("deliver: %s: %w", r.cfg.Format, err)
+		return err
 	}
 	tick := time.NewTicker(flushFile)
 	defer tick.Stop()
@@ -162,7 +162,7 @@ func (r *Rotating) Run(ctx context.Context, in <-chan frame.Batch) error {
 			if !ok {
 				return r.finish(nil)
 			}
-			r.batch(b.Frames)
+			r.batch(b)
 			b.Release()
 		case now := <-tick.C:
 			r.tick(now)
@@ -192,7 +192,8 @@ func (r *Rotating) due(now time.Time) bool {
 }
 
 // batch writes frames, a part to each file.
-func (r *Rotating) batch(frames []frame.Frame) {
+func (r *Rotating) batch(b frame.Batch) {
+	frames := b.Frames
 	if now := time.Now(); r.due(now) {
 		r.turn(now)
 	}
@@ -206,7 +207,7 @@ func (r *Rotating) batch(frames []frame.Frame) {
 			r.turn(time.Now())
 			continue
 		}
-		r.now.batch(frames[:n])
+		r.now.batch(frame.Batch{Frames: frames[:n], Records: b.Records})
 		r.n += uint64(n)
 		r.bytes += bytes
 		frames = frames[n:]
@@ -250,11 +251,11 @@ func (r *Rotating) turn(now time.Time) {
 		if err := <-r.closing; err != nil && r.err == nil {
 			r.fail(err)
 		}
-		go func() { r.closing <- old.finish(nil) }()
+		go func() { r.closing <- old.End(nil) }()
 	}
 	if r.err == nil {
 		if err := r.begin(now); err != nil {
-			r.fail(fmt.Errorf("deliver: %s: %w", r.cfg.Format, err))
+			r.fail(err)
 		}
 	}
 }
@@ -283,10 +284,9 @@ func (r *Rotating) begin(now time.Time) error {
 		return err
 	}
 	f.book = r.book
-	if err := f.open(); err != nil {
+	if err := f.Begin(); err != nil {
 		return err
 	}
-	f.buf = f.enc.head(make([]byte, 0, bufferBytes+maxBlockRoom))
 	r.now, r.name, r.began, r.n, r.bytes = f, c.Path, now, 0, 0
 	r.bound()
 	return nil
@@ -303,7 +303,7 @@ func (f *File) notice(r *Rotating) {
 func (r *Rotating) finish(why error) error {
 	err := <-r.closing
 	if r.now != nil {
-		err = errors.Join(err, r.now.finish(nil))
+		err = errors.Join(err, r.now.End(nil))
 	}
 	r.bound()
 	switch {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"crosstap/internal/frame"
 )
 
 // rotating returns a sink that writes PATH with options, in a folder of its own.
@@ -96,7 +98,7 @@ func TestRotateByNumberAndTime(t *testing.T) {
 	r := rotating(t, dir, "every=1h")
 	must(t, r.begin(time.Date(2026, 3, 1, 12, 59, 50, 0, time.UTC)))
 	r.closing <- nil
-	r.now.batch(numbered(2, 100))
+	r.now.batch(frame.Batch{Frames: numbered(2, 100)})
 	r.n = 2
 	r.tick(time.Date(2026, 3, 1, 12, 59, 59, 0, time.UTC))
 	r.tick(time.Date(2026, 3, 1, 13, 0, 1, 0, time.UTC))

@@ -89,3 +89,14 @@ func (h *hasher) glance(b []byte) uint64 {
 	z := h.fold(h[1], (*[pieceLen]byte)(b[min(80, end):]), 5)
 	return u + v + w + x + y + z + uint64(n)*h[3] + h.fold(h[2], (*[pieceLen]byte)(b[end:]), 7)
 }
+
+// blink returns a hash of the length of b and of 32 of its first bytes: of IPv4, identification, checksum, addresses, ports and TCP sequence
+// numbers behind Ethernet are there.
+func (h *hasher) blink(b []byte) uint64 {
+	if len(b) < 3*pieceLen {
+		return h.short(b)
+	}
+	p := (*[3 * pieceLen]byte)(b)
+	le := binary.LittleEndian
+	return mulFold(le.Uint64(p[16:])^h[0], le.Uint64(p[24:])^h[1]) + mulFold(le.Uint64(p[32:])^h[2], le.Uint64(p[40:])^h[3]^uint64(len(b)))
+}

@@ -14,31 +14,45 @@ import (
 // bytes are still there. Of those in older batches there is the hash of the whole frame; it is computed at a batch's end, and only of the
 // few that the window reaches from the next one. So frames are taken for one no more often than in the table of dedup, and none is forgotten early.
 type nearby struct {
-	acc      account
-	spec     Dedup
-	window   int64
-	points   *pointSet
-	hash     hasher
-	glancing bool
-	number   uint32     // of the last frame
-	first    uint32     // of the batch under way
-	last     []uint32   // the number of the last frame with these low bits of the key: most frames are seen to be new by it alone
-	ring     []sighting // by the low bits of a frame's number
+	acc    account
+	spec   Dedup
+	window int64
+	points *pointSet
+	hash   hasher
+	look   look
+	number uint32     // of the last frame
+	first  uint32     // of the batch under way
+	last   []uint32   // the number of the last frame with these low bits of the key: most frames are seen to be new by it alone
+	ring   []sighting // by the low bits of a frame's number
+	full   []uint64   // hashes of those in older batches; nil when each key is one
+
+	// The bytes of the batch under way: all its frames, of which the first has the number first, or, when these are not all looked at, a ring
+	// of the bytes of those that are.
+	batch []frame.Frame
+	bytes [][]byte
 }
 
 // sighting is a frame that passed.
 type sighting struct {
-	key  uint64 // a glance or the hash; 0 for none, or one whose place another frame has taken
+	key  uint64 // 0 for none, or one whose place another frame has taken
 	at   int64  // time, nanoseconds
 	seen uint64 // bit set of points
-	full uint64 // hash, when key is a glance and the batch has ended
-	data []byte // when it has not
 	prev uint32 // number of the frame before with these low bits of the key
 }
+
+// look is how much of a frame its key is made of.
+type look uint8
+
+const (
+	whole  look = iota // all of it
+	glance             // its length, its first and its last bytes
+	blink              // its length and a few bytes
+)
 
 const (
 	maxNearby  = 1 << 12 // frames of the longest window
 	maxGlances = 1 << 7  // of the longest for which glances pay
+	maxBlinks  = 1 << 3  // of the longest in which few enough can agree by chance to compare them all
 )
 
 // near reports whether nearby can do it.
@@ -49,31 +63,54 @@ func (d *Dedup) near() bool {
 // newNearby returns a step for frames that keep their bytes until the end of their batch, at which finish is called.
 func newNearby(s Dedup, points *pointSet) *nearby {
 	n := powerOfTwo(max(s.Packets, maxGlances))
-	return &nearby{
-		acc: dedupAccount(), spec: s, window: int64(s.Window), points: points, hash: newHasher(), glancing: s.Packets <= maxGlances,
+	d := &nearby{
+		acc: dedupAccount(), spec: s, window: int64(s.Window), points: points, hash: newHasher(),
 		number: uint32(n), first: uint32(n) + 1, last: make([]uint32, 8*n), ring: make([]sighting, n),
 	}
+	switch {
+	case s.Packets <= maxBlinks:
+		d.look = blink
+	case s.Packets <= maxGlances:
+		d.look = glance
+	}
+	if d.look != whole {
+		d.full, d.bytes = make([]uint64, n), make([][]byte, n)
+	}
+	return d
 }
 
 func (d *nearby) account() *account { return &d.acc }
 
 func (d *nearby) key(data []byte) uint64 {
-	if d.glancing {
+	switch d.look {
+	case blink:
+		return max(d.hash.blink(data), 1)
+	case glance:
 		return max(d.hash.glance(data), 1)
 	}
 	return max(d.hash.sum(data), 1)
 }
 
-func (d *nearby) apply(it *item) bool { return d.see(&it.f, it.origin) }
+// begin announces a batch of which every frame is looked at, by pass.
+func (d *nearby) begin(frames []frame.Frame) { d.batch = frames }
 
-// pass looks at frames until one is to be dropped, and returns how many pass.
-func (d *nearby) pass(frames []frame.Frame) int {
-	for i := range frames {
-		if f := &frames[i]; !d.see(f, uint64(f.Point)) {
-			return i
+// pass looks at frames of the batch, from the next one on, until one is to be dropped, and returns how many pass.
+func (d *nearby) pass() int {
+	from := int(d.number + 1 - d.first)
+	for i := from; i < len(d.batch); i++ {
+		if f := &d.batch[i]; !d.see(f, uint64(f.Point)) {
+			return i - from
 		}
 	}
-	return len(frames)
+	return len(d.batch) - from
+}
+
+// apply looks at a frame of a batch that was not announced.
+func (d *nearby) apply(it *item) bool {
+	if d.look != whole {
+		d.bytes[(d.number+1)&uint32(len(d.ring)-1)] = it.f.Data
+	}
+	return d.see(&it.f, it.origin)
 }
 
 // see reports whether a frame passes.
@@ -91,7 +128,7 @@ func (d *nearby) see(f *frame.Frame, origin uint64) bool {
 			return d.acc.duplicate(d.spec.CountOnly)
 		}
 	}
-	s.key, s.at, s.seen, s.data, s.prev = key, f.TimeNS, point, f.Data, prev
+	s.key, s.at, s.seen, s.prev = key, f.TimeNS, point, prev
 	return true
 }
 
@@ -102,7 +139,7 @@ func (d *nearby) repeats(o, s *sighting, f *frame.Frame, point uint64) {
 	s.key = 0 // s may be o, if that is the last that the window reached
 	if d.spec.SamePoint {
 		o.key = 0
-		s.key, s.at, s.seen, s.data = key, f.TimeNS, seen, f.Data
+		s.key, s.at, s.seen = key, f.TimeNS, seen
 	}
 }
 
@@ -112,7 +149,7 @@ func (d *nearby) find(key uint64, n uint32, f *frame.Frame, point uint64) (found
 	for age := uint32(0); d.number-n > age && d.number-n <= uint32(d.spec.Packets); {
 		age = d.number - n
 		s := &d.ring[n&uint32(len(d.ring)-1)]
-		if s.key == key && (d.spec.SamePoint || s.seen&point == 0) && (found == nil || s.at <= found.at) && d.recent(s, f) && d.same(n, s, f.Data, &full) {
+		if s.key == key && (d.spec.SamePoint || s.seen&point == 0) && (found == nil || s.at <= found.at) && d.recent(s, f) && d.same(n, f.Data, &full) {
 			found = s
 		}
 		n = s.prev
@@ -127,25 +164,33 @@ func (d *nearby) recent(s *sighting, f *frame.Frame) bool {
 
 // same reports whether a frame has the bytes of that with number n, as both have the same key. full is the frame's hash, 0 when that is not
 // known yet.
-func (d *nearby) same(n uint32, s *sighting, data []byte, full *uint64) bool {
+func (d *nearby) same(n uint32, data []byte, full *uint64) bool {
 	switch {
-	case !d.glancing:
+	case d.look == whole:
 		return true
 	case int32(n-d.first) >= 0:
-		return bytes.Equal(s.data, data)
+		return bytes.Equal(d.data(n), data)
 	case *full == 0:
 		*full = d.hash.sum(data)
 	}
-	return s.full == *full
+	return d.full[n&uint32(len(d.ring)-1)] == *full
+}
+
+// data returns the bytes of a frame of the batch under way.
+func (d *nearby) data(n uint32) []byte {
+	if d.batch != nil {
+		return d.batch[n-d.first].Data
+	}
+	return d.bytes[n&uint32(len(d.ring)-1)]
 }
 
 // finish is called at the end of a batch, while its frames are still there.
 func (d *nearby) finish() {
 	next := d.number + 1
-	for n := d.number; d.glancing && int32(n-d.first) >= 0 && next-n <= uint32(d.spec.Packets); n-- {
-		if s := &d.ring[n&uint32(len(d.ring)-1)]; s.key != 0 {
-			s.full = d.hash.sum(s.data)
+	for n := d.number; d.look != whole && int32(n-d.first) >= 0 && next-n <= uint32(d.spec.Packets); n-- {
+		if i := n & uint32(len(d.ring)-1); d.ring[i].key != 0 {
+			d.full[i] = d.hash.sum(d.data(n))
 		}
 	}
-	d.first = next
+	d.first, d.batch = next, nil
 }

@@ -167,7 +167,7 @@ func (p *Pipeline) Warnings() (all []string) {
 	return all
 }
 
-// Apply grooms a batch, which it takes over, and hands the frames that remain to emit: batches of at most 512
+// Apply grooms a batch, which it takes over, and hands the frames that remain to emit: that batch, or batches of at most 512
 // frames for each output, in order. Whoever takes a batch releases it; the memory of the batch that came in is given back
 // with the last of them. When emit reports false, the batch was not taken and its frames are counted as stopped.
 func (p *Pipeline) Apply(in frame.Batch, emit func(output int, b frame.Batch) bool) {
@@ -184,7 +184,7 @@ func (p *Pipeline) Apply(in frame.Batch, emit func(output int, b frame.Batch) bo
 // whole passes a batch on as it came when all its frames pass. Otherwise it reports false, with p.passed of them decided upon.
 func (p *Pipeline) whole(in frame.Batch) bool {
 	n := len(in.Frames)
-	if p.passed = p.leading(in.Frames); p.passed < n || n == 0 || n > batchFrames {
+	if p.passed = p.leading(in.Frames); p.passed < n || n == 0 {
 		return false
 	}
 	p.settle()
@@ -195,11 +195,9 @@ func (p *Pipeline) whole(in frame.Batch) bool {
 
 // leading returns how many frames pass until one does not.
 func (p *Pipeline) leading(frames []frame.Frame) int {
-	if p.nearby != nil && p.filter == nil && len(p.steps) == 1 {
-		n := p.nearby.pass(frames)
-		p.nearby.acc.in += min(n+1, len(frames))
-		p.nearby.acc.out += n
-		return n
+	if p.alone() {
+		p.nearby.begin(frames)
+		return p.nearbyPass(len(frames))
 	}
 	for i := range frames {
 		if !p.matches(&frames[i]) {
@@ -213,6 +211,17 @@ func (p *Pipeline) leading(frames []frame.Frame) int {
 	return len(frames)
 }
 
+// alone reports whether nearby is all that there is to do.
+func (p *Pipeline) alone() bool { return p.nearby != nil && p.filter == nil && len(p.steps) == 1 }
+
+// nearbyPass has nearby look at what is left of a batch, n frames, and returns how many pass until one does not.
+func (p *Pipeline) nearbyPass(n int) int {
+	passed := p.nearby.pass()
+	p.nearby.acc.in += min(passed+1, n)
+	p.nearby.acc.out += passed
+	return passed
+}
+
 // frames grooms the frames of a batch one by one. Of those that p.whole has seen the last one, if any, does not pass.
 func (p *Pipeline) frames(in frame.Batch) {
 	p.it.group = p.pool.begin(in)
@@ -224,6 +233,13 @@ func (p *Pipeline) frames(in frame.Batch) {
 		from = min(p.passed+1, len(in.Frames))
 	}
 	p.passed = 0
+	for p.alone() && from < len(in.Frames) {
+		n := p.nearbyPass(len(in.Frames) - from)
+		for i := range n {
+			p.put(0, &in.Frames[from+i])
+		}
+		from = min(from+n+1, len(in.Frames))
+	}
 	for i := range in.Frames[from:] {
 		f := &in.Frames[from+i]
 		if !p.matches(f) {
@@ -306,7 +322,7 @@ func (p *Pipeline) send(output int) {
 		return
 	}
 	p.parcels[output] = nil
-	p.hand(output, frame.Batch{Frames: c.frames, Free: c.free})
+	p.hand(output, frame.Batch{Frames: c.frames, Records: c.group.src.batch.Records, Free: c.free})
 }
 
 // hand gives a batch to an output.

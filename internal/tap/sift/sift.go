@@ -122,6 +122,13 @@ func Compile(expr string, link frame.LinkType, r filter.Resolver) (Kernel, error
 // everything is more bytes than any frame has.
 const everything = 262144
 
+// Each returns what sifts batches one after the other where they are made: it leaves in a batch the frames that match. It fails when the
+// expression does not fit the link type of a frame.
+func (s *Sieve) Each() func(*frame.Batch) error {
+	m := &matcher{sieve: s}
+	return m.sift
+}
+
 // Run sifts every batch from in and passes on what remains, until in is closed. It does not close out. It returns
 // early when ctx ends, and when the expression does not fit the link type of a frame.
 func (s *Sieve) Run(ctx context.Context, in <-chan frame.Batch, out chan<- frame.Batch) error {
