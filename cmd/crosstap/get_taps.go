@@ -169,6 +169,8 @@ func printTapPage(w io.Writer, doc *controlapi.Taps, t *controlapi.TapState, own
 // missedText says what a tool has missed of a machine that moved.
 func missedText(g *platform.Gap) string {
 	switch {
+	case g.Packets > g.Least:
+		return fmt.Sprintf("%d to %d packets missed", g.Least, g.Packets)
 	case g.Packets >= 0:
 		return fmt.Sprintf("%d packets missed", g.Packets)
 	case g.Why != "":

@@ -70,6 +70,9 @@ func (l *Line) Apply(ctx context.Context, p *Plan, by Author) (*Outcome, error) 
 	from := l.cfg.Now()
 	r.all(ctx)
 	r.summary(out)
+	l.mu.Lock()
+	l.changed = time.Now()
+	l.mu.Unlock()
 	out.TookMS = l.cfg.Now().Sub(from).Milliseconds()
 	report, err := json.Marshal(out)
 	if err != nil {
@@ -86,11 +89,14 @@ var errStale = errors.New("control: another change has been made meanwhile")
 // renew plans again when another change was made since. It is called with the store's lock, so that the plan stays new.
 func (l *Line) renew(ctx context.Context, p *Plan) error {
 	latest, err := l.cfg.Store.Latest(ctx)
-	if err != nil || latest == p.latest {
+	if err != nil {
 		return err
 	}
-	if p.wanted == nil {
+	switch {
+	case p.wanted == nil && (latest != p.latest || l.overtaken(p)):
 		return errStale
+	case latest == p.latest:
+		return nil
 	}
 	next, err := l.Plan(ctx, *p.wanted)
 	if err != nil {

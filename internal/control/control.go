@@ -46,6 +46,7 @@ type Line struct {
 	findings  map[string]Finding   // by platform and object
 	poke      chan struct{}        // of Run
 	gaps      []platform.Gap       // the newest last
+	changed   time.Time            // when the last change of this process ended
 }
 
 // New returns a line. It opens nothing.
@@ -169,6 +170,7 @@ type Plan struct {
 	set       *policy.Set // that will be in force
 	list      []*attached
 	snapshots []*platform.Snapshot
+	readAt    map[string]time.Time // platforms that were read for the plan, of one that nobody asked for
 	input     plan.Input
 }
 

@@ -119,7 +119,7 @@ func (lo *loop) once(ctx, watching context.Context) error {
 	}
 	l.detach(set)
 	lo.watch(watching, list)
-	p := &Plan{latest: latest, set: set}
+	p := &Plan{latest: latest, set: set, readAt: map[string]time.Time{}}
 	for _, a := range list {
 		seen := a.seen()
 		if seen == nil && time.Since(lo.began) < startFor {
@@ -135,7 +135,52 @@ func (lo *loop) once(ctx, watching context.Context) error {
 		return err
 	}
 	l.work(p)
+	l.refresh(ctx, p)
 	return lo.settle(ctx, p, set)
+}
+
+// refresh reads those platforms anew whose inventory is older than the last change and where something seems to be left to do: what that
+// change did may not have been told yet.
+func (l *Line) refresh(ctx context.Context, p *Plan) {
+	again := false
+	for i, a := range p.list {
+		if !l.overtakenOn(p, i) {
+			continue
+		}
+		limited, cancel := context.WithTimeout(ctx, readWait)
+		now, err := a.Read(limited)
+		cancel()
+		if err == nil {
+			p.snapshots[i], again = now, true
+			p.readAt[a.Name()] = time.Now()
+		}
+	}
+	if again {
+		l.work(p)
+	}
+}
+
+// overtaken reports whether a plan has steps on any platform that it knows from before the end of the last change.
+func (l *Line) overtaken(p *Plan) bool {
+	for i := range p.list {
+		if l.overtakenOn(p, i) {
+			return true
+		}
+	}
+	return false
+}
+
+// overtakenOn is overtaken for one platform. Platforms may have other clocks:
+// of what was read here, our own counts.
+func (l *Line) overtakenOn(p *Plan, i int) bool {
+	l.mu.Lock()
+	changed := l.changed
+	l.mu.Unlock()
+	s := p.snapshots[i]
+	if s.Lost != nil || s.AtNS >= changed.UnixNano() || p.readAt[s.Platform].After(changed) {
+		return false
+	}
+	return slices.ContainsFunc(p.Steps, func(st platform.Step) bool { return st.Platform == s.Platform })
 }
 
 // watch follows the inventory of platforms that are not followed yet.

@@ -6,15 +6,10 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
-	"slices"
-	"time"
 
-	"crosstap/internal/collect/report"
 	"crosstap/internal/control"
 	"crosstap/internal/control/plan"
-	"crosstap/internal/control/platform"
 	agentplatform "crosstap/internal/control/platform/agent"
-	"crosstap/internal/flow"
 	"crosstap/internal/serve/controlapi"
 	"crosstap/internal/serve/desk"
 	"crosstap/internal/state"
@@ -67,61 +62,4 @@ func (c *controls) close() error {
 		return nil
 	}
 	return errors.Join(c.line.Close(), c.store.Close())
-}
-
-// rates tells what machines send and receive from stored flows.
-type rates struct{ reports report.Reporter }
-
-// ratesFrom is how far back rates are looked for, and ratesWait how long one may take.
-const (
-	ratesFrom = 24 * time.Hour
-	ratesWait = 10 * time.Second
-)
-
-// Expect implements plan.Rates: the machines' flows of the last day, those under the filter when the flow language can say it.
-func (r rates) Expect(vms []string, _ []flow.MAC, _ platform.Direction, packets string) (plan.Rate, bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), ratesWait)
-	defer cancel()
-	filter := vmFilter(vms)
-	if packets != "" {
-		filter += " and (" + packets + ")"
-		if report.CheckFilter(filter) != nil {
-			return plan.Rate{}, false // said in words that flows have not
-		}
-	}
-	now := time.Now()
-	q := report.Query{Since: now.Add(-ratesFrom), Until: now, Filter: filter, By: []string{"proto"}, Limit: 100}
-	t, err := r.reports.Top(ctx, q)
-	if err != nil || len(t.Rows) == 0 {
-		return plan.Rate{}, false
-	}
-	out := plan.Rate{Of: "flows of the last 24 h"}
-	for _, row := range t.Rows {
-		out.BPS += 8 * float64(max(row.L2Octets, row.Octets)) / ratesFrom.Seconds()
-		out.PPS += float64(row.Packets) / ratesFrom.Seconds()
-	}
-	out.Peak = out.BPS
-	q.By, q.Step, q.Metric, q.Limit = nil, time.Minute, "l2_octets", 0
-	if series, err := r.reports.Series(ctx, q); err == nil {
-		for _, line := range series.Lines {
-			out.Peak = max(out.Peak, line.Max)
-		}
-	}
-	return out, true
-}
-
-// vmFilter is the flow filter for machines by name. Many are asked for as they are few: a filter has its limits, and the first stand for all.
-func vmFilter(vms []string) string {
-	const most = 200
-	names := slices.Clone(vms)
-	slices.Sort(names)
-	names = slices.Compact(names)
-	text := "vm in ("
-	for i, n := range names[:min(len(names), most)] {
-		if i > 0 {
-			text += ", "
-		}
-		text += fmt.Sprintf("%q", n)
-	}
-	return text + ")"
 }

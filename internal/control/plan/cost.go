@@ -100,28 +100,46 @@ func (m *maker) allCan(f func(platform.Capability) bool) bool {
 	return !slices.ContainsFunc(m.groups, func(g *group) bool { return !f(g.can()) })
 }
 
-// price fills in the cost; false when nothing is known.
+// price fills in the cost; false when nothing is known. What machines of two switches say to each other is in the rates of both, and is copied
+// once: so all are asked for together too, and each switch has its part of that.
 func (m *maker) price() bool {
 	c := &m.doc.Cost
 	if len(m.groups) > maxAsked {
 		return m.priceAll()
 	}
-	var busiest float64
-	for _, g := range m.groups {
-		vms, macs := []string{}, []flow.MAC{}
-		for _, p := range g.places {
-			vms, macs = append(vms, p.vmName()), append(macs, p.Port.MAC)
-		}
-		r, ok := m.in.Rates.Expect(vms, macs, m.tap.Direction, m.tap.Filter)
+	rates, sum := make([]Rate, len(m.groups)), Rate{}
+	for i, g := range m.groups {
+		r, ok := m.expect(g.places)
 		if !ok {
 			continue
 		}
 		c.Known = true
-		c.Rate.BPS, c.Rate.Peak, c.Rate.PPS, c.Rate.Of = c.Rate.BPS+r.BPS, c.Rate.Peak+r.Peak, c.Rate.PPS+r.PPS, r.Of
-		busiest = max(busiest, m.priceAt(g, r))
+		rates[i] = r
+		sum.BPS, sum.Peak, sum.PPS, sum.Of = sum.BPS+r.BPS, sum.Peak+r.Peak, sum.PPS+r.PPS, r.Of
 	}
-	c.CPU = busiest
+	c.Rate = sum
+	if len(m.groups) > 1 && !m.twice {
+		if all, ok := m.expect(m.chosen); ok {
+			c.Rate = Rate{BPS: min(sum.BPS, all.BPS), Peak: min(sum.Peak, all.Peak), PPS: min(sum.PPS, all.PPS), Of: sum.Of}
+		}
+	}
+	for i, g := range m.groups {
+		r := rates[i]
+		r.BPS, r.Peak, r.PPS = r.BPS*ratio(c.Rate.BPS, sum.BPS), r.Peak*ratio(c.Rate.Peak, sum.Peak), r.PPS*ratio(c.Rate.PPS, sum.PPS)
+		if r.PPS > 0 {
+			c.CPU = max(c.CPU, m.priceAt(g, r))
+		}
+	}
 	return c.Known
+}
+
+// expect asks for the rate of the machines of some places.
+func (m *maker) expect(places []*place) (Rate, bool) {
+	vms, macs := []string{}, []flow.MAC{}
+	for _, p := range places {
+		vms, macs = append(vms, p.vmName()), append(macs, p.Port.MAC)
+	}
+	return m.in.Rates.Expect(vms, macs, m.tap.Direction, m.tap.Filter)
 }
 
 // maxAsked is for how many switches rates are asked one by one.
@@ -129,12 +147,8 @@ const maxAsked = 16
 
 // priceAll prices many switches by one question: each has an equal part.
 func (m *maker) priceAll() bool {
-	vms, macs := []string{}, []flow.MAC{}
-	for _, p := range m.chosen {
-		vms, macs = append(vms, p.vmName()), append(macs, p.Port.MAC)
-	}
 	c := &m.doc.Cost
-	r, ok := m.in.Rates.Expect(vms, macs, m.tap.Direction, m.tap.Filter)
+	r, ok := m.expect(m.chosen)
 	if !ok {
 		return false
 	}

@@ -393,3 +393,27 @@ func BenchmarkPlan100kVMs5kHosts(b *testing.B) {
 	runtime.ReadMemStats(&m)
 	b.ReportMetric(float64(m.HeapAlloc)/(1<<20), "heap-MiB")
 }
+
+// between tells 100 packets each second between two machines on two hosts, which is the rate of each and of both.
+type between struct{}
+
+func (between) Expect(vms []string, _ []flow.MAC, _ platform.Direction, _ string) (Rate, bool) {
+	return Rate{BPS: 800e3, Peak: 1600e3, PPS: 100, Of: "test"}, len(vms) > 0
+}
+
+// What two tapped machines say to each other costs once, as it is copied once.
+func TestCostOnce(t *testing.T) {
+	w := &world{}
+	w.port(w.host("h1", capable), "a", platform.PortVM, 1)
+	w.port(w.host("h2", capable), "b", platform.PortVM, 1)
+	f := func(more string, bps, mirror, peak float64) {
+		t.Helper()
+		c := w.build(t, ids+"Tap x destinations: [ids], select: {vms: [a, b]}"+more, func(in *Input) { in.Rates = between{} }).Taps[0].Cost
+		if c.Rate.BPS != bps || c.Mirror != mirror || c.Peak != peak {
+			t.Errorf("%s: %+v", more, c)
+		}
+	}
+	// 100 packets of 1,000 bytes each second, with 50 bytes of VXLAN: 840 kbit/s
+	f("", 800e3, 840e3, 1680e3)
+	f(", slice: 100", 800e3, 120e3, 240e3)
+}

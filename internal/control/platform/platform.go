@@ -128,7 +128,8 @@ type Gap struct {
 	Port     string        `json:"port"`
 	At       time.Time     `json:"at"`
 	After    time.Duration `json:"after_ns"`      // from when the platform told of the port until its copies had begun
-	Packets  int64         `json:"packets"`       // in and out; -1 when nobody counts them
+	Packets  int64         `json:"packets"`       // in and out, at most: when the copies had begun; -1 when nobody counts them
+	Least    int64         `json:"packets_least"` // at least: when they were asked for
 	Why      string        `json:"why,omitempty"` // nobody counts them, and what the operator can do
 }
 

@@ -264,6 +264,7 @@ func (p *Platform) changePort(s *portStep, policy string) error {
 	if len(all) == 0 {
 		return nil
 	}
+	before := p.passed(s.Port)
 	err = p.socket.do(all...)
 	if errors.Is(err, unix.EEXIST) && now.qdisc == "" {
 		return fmt.Errorf("%w: %w", errRaced, err)
@@ -271,7 +272,7 @@ func (p *Platform) changePort(s *portStep, policy string) error {
 	if err != nil {
 		return errors.Join(err, p.restore(s, now))
 	}
-	p.note(s, policy)
+	p.note(s, policy, before)
 	return p.check(s)
 }
 

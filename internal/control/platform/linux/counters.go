@@ -83,16 +83,23 @@ func (p *Platform) OnGap(f func(platform.Gap)) {
 	p.onGap = f
 }
 
-// note tells what passed an interface that has just come before its copies began: both ways, since the interface exists.
-func (p *Platform) note(s *portStep, policy string) {
+// passed returns how many packets have passed an interface both ways since it exists, -1 when the kernel does not tell.
+func (p *Platform) passed(name string) int64 {
+	l, err := p.link(name)
+	if err != nil || l == nil || l.Attrs().Statistics == nil {
+		return -1
+	}
+	return int64(l.Attrs().Statistics.RxPackets + l.Attrs().Statistics.TxPackets)
+}
+
+// note tells what passed an interface that has just come before its copies began. before is what had passed when they were asked for.
+func (p *Platform) note(s *portStep, policy string, before int64) {
 	at, fresh := p.fresh.LoadAndDelete(s.Index)
 	if !fresh || len(s.Set) == 0 || time.Since(at.(time.Time)) > arrivalFor {
 		return
 	}
-	g := platform.Gap{Platform: p.cfg.Name, Policy: policy, VM: s.VM, Port: s.Port, At: time.Now(), After: time.Since(at.(time.Time)), Packets: -1}
-	if l, err := p.link(s.Port); err == nil && l != nil && l.Attrs().Statistics != nil {
-		g.Packets = int64(l.Attrs().Statistics.RxPackets + l.Attrs().Statistics.TxPackets)
-	}
+	g := platform.Gap{Platform: p.cfg.Name, Policy: policy, VM: s.VM, Port: s.Port, At: time.Now(), After: time.Since(at.(time.Time)), Packets: p.passed(s.Port)}
+	g.Least = max(min(before, g.Packets), 0)
 	p.log.Info("copies follow an interface that came", "platform", p.cfg.Name, "port", g.Port, "missed_packets_at_most", g.Packets, "after", g.After)
 	p.mu.Lock()
 	tell := p.onGap

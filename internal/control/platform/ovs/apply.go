@@ -48,7 +48,7 @@ func (p *Platform) ensure(ctx context.Context, s *platform.Step, from, to json.R
 	var counts *meter
 	if want.Kind == kindMirror {
 		if fresh = p.arrived(now, want.Spec); len(fresh) > 0 {
-			counts = p.meter(ctx, d, read[mirrorSpec](want.Spec).Bridge)
+			counts = p.meter(ctx, d, read[mirrorSpec](want.Spec).Bridge, fresh)
 			defer counts.Close()
 		}
 	}

@@ -69,21 +69,23 @@ func (p *Platform) arrived(before, after json.RawMessage) (out []string) {
 func (p *Platform) gaps(ctx context.Context, s *platform.Step, fresh []string, m *meter) {
 	for _, port := range fresh {
 		n, why := m.passed(ctx, port)
+		least := max(min(m.before[port], n), 0)
 		p.gapMu.Lock()
 		at, tell := p.came[port], p.onGap
 		delete(p.came, port)
 		p.gapMu.Unlock()
-		g := platform.Gap{Platform: p.cfg.Name, Policy: s.Policy, Port: port, At: time.Now(), After: time.Since(at), Packets: n, Why: why}
-		p.log.Info("a machine that has come is copied", "port", port, "after", g.After, "packets_missed", g.Packets, "why", why)
+		g := platform.Gap{Platform: p.cfg.Name, Policy: s.Policy, Port: port, At: time.Now(), After: time.Since(at), Packets: n, Least: least, Why: why}
+		p.log.Info("a machine that has come is copied", "port", port, "after", g.After, "packets_missed_at_most", g.Packets, "at_least", g.Least, "why", why)
 		tell(g)
 	}
 }
 
 // meter asks what has passed the ports of one bridge. Without a connection it says why nothing can be asked.
 type meter struct {
-	conn  *openflow.Conn
-	ports map[string]uint32
-	why   string
+	conn   *openflow.Conn
+	ports  map[string]uint32
+	before map[string]int64 // what had passed when copies were asked for
+	why    string
 }
 
 func (m *meter) Close() {
@@ -108,12 +110,12 @@ func (m *meter) passed(ctx context.Context, port string) (int64, string) {
 	return int64(in + out), ""
 }
 
-// meter connects to a tenants' bridge to ask it, and nothing else: at its socket beside the database, or where its operator lets it listen
+// meter connects to a tenants' bridge to ask it, now and when copies have begun, what has passed some of its ports, and nothing else: at its socket beside the database, or where its operator lets it listen
 // (a Controller row of its own with a target such as pssl:6654). Statistics in the database are no use: they are some seconds old.
-func (p *Platform) meter(ctx context.Context, d *db, bridge string) *meter {
+func (p *Platform) meter(ctx context.Context, d *db, bridge string, fresh []string) *meter {
 	ctx, cancel := context.WithTimeout(ctx, probeWait)
 	defer cancel()
-	m := &meter{ports: d.ofports(bridge)}
+	m := &meter{ports: d.ofports(bridge), before: map[string]int64{}}
 	var err error
 	if p.hasOpenFlow() && !p.cfg.networked() {
 		m.conn, err = p.openflow(ctx, bridge)
@@ -122,6 +124,9 @@ func (p *Platform) meter(ctx context.Context, d *db, bridge string) *meter {
 	}
 	if err != nil {
 		m.why = steady(err)
+	}
+	for _, port := range fresh {
+		m.before[port], _ = m.passed(ctx, port)
 	}
 	return m
 }

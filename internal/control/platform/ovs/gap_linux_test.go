@@ -59,7 +59,7 @@ func TestGapOverNetwork(t *testing.T) {
 	}
 	in, _ := strconv.Atoi(number[1])
 	out, _ := strconv.Atoi(number[2])
-	if g.Port != v.port || g.Why != "" || g.Packets < 10 || g.Packets > int64(in+out) {
+	if g.Port != v.port || g.Why != "" || g.Least < 10 || g.Packets < g.Least || g.Packets > int64(in+out) {
 		t.Errorf("%+v; ovs-ofctl counts %d and %d since", g, in, out)
 	}
 	l.converge(p)
