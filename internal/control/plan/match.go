@@ -11,6 +11,7 @@ type Matches struct {
 	Ports   int     `json:"ports"`   // of them
 	Hosts   int     `json:"hosts"`   // that they are on
 	Refused int     `json:"refused"` // ports that the selector names and that would not be copied
+	Known   int     `json:"known"`   // ports of machines that there are, whatever the selector says
 	Rows    []Match `json:"rows"`    // those that are refused first
 }
 
@@ -39,6 +40,11 @@ func Find(in Input, t *policy.Tap, most int) Matches {
 	b.allTools()
 	f := finder{builder: b, tap: t, tools: b.tools(t), tenants: b.tenantsFor(t), hosts: map[groupKey]bool{}, vms: map[[2]string]bool{}, most: most}
 	b.wanted(t, f.visit)
+	for i := range b.places {
+		if p := &b.places[i]; p.Port.Kind == platform.PortVM && !p.shadow {
+			f.out.Known++
+		}
+	}
 	f.out.VMs, f.out.Hosts = len(f.vms), len(f.hosts)
 	f.out.Rows = append(f.refused, f.good[:min(len(f.good), most-len(f.refused))]...)
 	return f.out

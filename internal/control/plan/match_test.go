@@ -33,6 +33,9 @@ func TestFind(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := Find(Input{Set: set, Snapshots: w.snaps, Now: at}, tap, most)
+		if m.Known != 4 {
+			t.Errorf("%d ports of machines, there are 4", m.Known)
+		}
 		got := []string{fmt.Sprintf("%d %d %d %d", m.VMs, m.Ports, m.Hosts, m.Refused)}
 		for _, r := range m.Rows {
 			got = append(got, strings.TrimSpace(fmt.Sprintf("%s/%s/%s %s", r.Host, r.Switch, r.Port, r.Reason)))

@@ -59,7 +59,7 @@ func TestAPI(t *testing.T) {
 	file := request(Request{Files: []File{{"f.yaml", resources}}, Who: "alice", Why: "INC-1"})
 	f(http.MethodGet, "control/schema", "", 200, "crosstap resource")
 	f(http.MethodGet, "schema/resources.json", "", 200, "crosstap resource")
-	f(http.MethodGet, "control/match?select=vm+%3D+web-1", "", 200, `{"vms":0,"ports":0,"hosts":0,"refused":0,"rows":[],"lost":[]}`)
+	f(http.MethodGet, "control/match?select=vm+%3D+web-1", "", 200, `{"vms":0,"ports":0,"hosts":0,"refused":0,"known":0,"rows":[],"lost":[]}`)
 	f(http.MethodGet, "control/match?select=tenent+%3D+blue", "", 422, "select: column 1")
 	f(http.MethodGet, "control/match?select=vm+%3D+a&exclude=vm+%3D", "", 422, "exclude: column")
 	f(http.MethodGet, "control/match?select=vm+%3D+a&limit=0", "", 422, "limit=0: want a number")
