@@ -639,7 +639,7 @@ export interface ChangeDoc extends ControlChange { report?: string; steps: Journ
 /** TapMatch is a port that a selector finds; with a reason it would not be copied. */
 export interface TapMatch { platform: string; host: string; switch: string; port: string; group?: string; segment?: string; vm: string; tenant?: string; mac?: string; reason?: string; message?: string; fix?: string }
 
-export interface TapMatches { vms: number; ports: number; hosts: number; refused: number; rows: TapMatch[] | null; lost: string[] | null }
+export interface TapMatches { vms: number; ports: number; hosts: number; refused: number; known: number; rows: TapMatch[] | null; lost: string[] | null }
 
 /** AgentTap is a tap of an agent as the agent reports it, with the books of its stages in the order of the data. */
 export interface AgentTap {

@@ -1,4 +1,5 @@
 // What the journal of a change says of each host.
+import { hostNames } from './pages/tapcolumns'
 import type { ChangeDoc, Outcome, PlannedTap, PlanStep } from './api'
 
 /** HostProgress is how far one host of a platform is, or the platform itself where a step is of no host. */
@@ -17,10 +18,10 @@ export interface HostProgress {
 
 /** progress joins what a plan expects with what the journal tells. Hosts have an id in steps; a tap's places tell their names. */
 export function progress(change: ChangeDoc | null, expected: PlanStep[], taps: PlannedTap[] | null, ended: boolean): HostProgress[] {
-  const named = new Map((taps ?? []).flatMap((t) => (t.places ?? []).map((p) => [`${p.platform}|${p.session}`, p.host] as const)))
+  const nameOf = hostNames(taps)
   const all = new Map<string, HostProgress>()
   const of = (s: { platform: string; host?: string; session: string }): HostProgress => {
-    const host = named.get(`${s.platform}|${s.session}`) || s.host || ''
+    const host = nameOf(s)
     const key = `${s.platform}|${host}`
     const one = all.get(key) ?? { key, platform: s.platform, host, state: 'waiting', done: 0, all: 0, what: '', error: '', from: 0, to: 0 }
     all.set(key, one)

@@ -43,6 +43,9 @@ export function percent(ratio: number): string {
   return p.toLocaleString(locale, { minimumFractionDigits: decimals, maximumFractionDigits: decimals }) + '\u202f%'
 }
 
+/** plainReason is why a share is unknown, beside a word that says so already. */
+export const plainReason = (text: string): string => text.replace(/^unknown: /, '')
+
 /** signed writes a difference with its sign: "−1.2 kB", "+3 B", "0 B". */
 export function signed(n: number, write: (n: number) => string): string {
   return n > 0 ? '+' + write(n) : write(n)

@@ -43,6 +43,7 @@ export const m = {
   filter: {
     label: 'Flow filter',
     placeholder: 'vni = 5001 and src.vm like "web-%"',
+    unused: 'This page is not filtered',
     run: 'Run',
     clear: 'Clear the filter',
     suggestions: 'Completions',

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { before, bounds, firstRange, instant, last, parseRange, parseSpan, parseTime, relativeSpan, scale, shift, spanText, type Range } from './time'
+import { before, bounds, firstRange, instant, last, parseRange, parseSpan, parseTime, relativeSpan, scale, shift, spanText, type Range, ticks } from './time'
 
 const now = Date.UTC(2026, 8, 21, 12, 0, 0)
 const at = (h: number, min = 0) => new Date(now).setHours(h, min, 0, 0) // local, as people write it
@@ -47,3 +47,11 @@ describe('moving', () => {
 })
 
 test.each<[number, string]>([[10e3, 'now-5m'], [400e3, 'now-15m'], [1800e3, 'now-1h'], [36e5, 'now-1h']])('a store of %d ms', (age, from) => expect(firstRange(now - age, now).from).toBe(from))
+
+test('ticks stand at full times of the zone', () => {
+  const at = (list: number[]) => list.map((t) => new Date(t).toISOString().slice(11, 19))
+  const t = Date.parse('2026-03-01T10:07:31Z')
+  expect(at(ticks(t, t + 5 * 60e3, 6))).toEqual(['10:08:00', '10:09:00', '10:10:00', '10:11:00', '10:12:00'])
+  expect(at(ticks(t, t + 3600e3, 8))).toEqual(['10:10:00', '10:20:00', '10:30:00', '10:40:00', '10:50:00', '11:00:00'])
+  expect(ticks(t, t + 30 * 86400e3, 8, 3600e3).map((x) => new Date(x).toISOString().slice(5, 16))).toEqual(['03-03T23:00', '03-07T23:00', '03-11T23:00', '03-15T23:00', '03-19T23:00', '03-23T23:00', '03-27T23:00'])
+})

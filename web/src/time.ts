@@ -163,3 +163,13 @@ export function firstRange(dataFrom: number, now: number): Range {
   const age = now - dataFrom
   return last(presets.find((p) => p >= age) ?? HOUR)
 }
+
+const steps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200].map((s) => s * SECOND)
+
+/** ticks gives at most so many instants between two, at full seconds, minutes, hours or days of a zone that is offset milliseconds ahead of UTC. */
+export function ticks(from: number, to: number, most: number, offset = 0): number[] {
+  const step = steps.find((s) => (to - from) / s <= most) ?? Math.ceil((to - from) / most / DAY) * DAY
+  const out: number[] = []
+  for (let t = Math.ceil((from + offset) / step) * step - offset; t <= to; t += step) out.push(t)
+  return out
+}

@@ -37,7 +37,7 @@ function plan(control, body, now) {
   return {
     name, taps,
     doc: {
-      taps: Object.entries(taps).map(([n, t]) => planned(n, t, now)), coverage: { ports: 480, before: 0.62, after: 0.71, hosts: [] }, removed: (body.delete ?? []).map((d) => d.name),
+      taps: Object.entries(taps).map(([n, t]) => planned(n, t, now)), coverage: { ports: 480, before: 0.62, after: 0.71, hosts: [{ platform: 'kvm', host: 'kvm-17', ports: 22, before: 0, after: 0 }, { platform: 'kvm', host: 'kvm-01', ports: 19, before: 0.31, after: 0.84 }] }, removed: (body.delete ?? []).map((d) => d.name),
       edits: name ? [{ kind: 'Tap', name, before: before ? yaml(name, before) : '', after: text }] : [],
       refusals: name ? [{ policy: name, host: 'kvm-04', port: 'vmk0', reason: 'kernel-port', message: 'vmk0 is the host’s own port', fix: 'leave it out of select' }, ...(before ? [{ policy: name, host: 'kvm-05', port: 'vnet9', vm: 'db-blue-09', reason: 'capability', message: 'the bridge cannot do it', fix: 'until then the copies that exist go on as they are', kept: true }] : [])] : [],
       steps: name ? ['kvm-01', 'kvm-02', 'kvm-03'].map((host, i) => ({ platform: 'kvm', host, switch: 'br-int', policy: name, session: `${name}/${host}`, phase: i ? 2 : 1, action: 'create', object: `Mirror crosstap-${name}`, summary: `mirror vnet${i + 1}, vnet${i + 21} > vxlan 10.0.0.9`, commands: [`ovs-vsctl -- --id=@m create Mirror name=crosstap-${name} -- add Bridge br-int mirrors @m`] })) : [],
@@ -155,5 +155,5 @@ function match(state, q, now) {
   const rows = all.map((r, i) => ({ platform: 'kvm', host: r.host, switch: r.switch, port: r.port, segment: r.segment, vm: r.vm, tenant: r.tenant, mac: r.mac, ...(i % 7 === 3 && { reason: 'foreign-tenant', message: `machine ${r.vm} is of no known tenant`, fix: "select the tenant's machines alone, or write allow: [other-tenants]" }) }))
   rows.sort((a, b) => Number(Boolean(b.reason)) - Number(Boolean(a.reason)))
   const good = rows.filter((r) => !r.reason)
-  return { doc: { vms: new Set(good.map((r) => r.vm)).size, ports: good.length, hosts: new Set(good.map((r) => r.host)).size, refused: rows.length - good.length, rows: rows.slice(0, Number(q.get('limit') || 200)), lost: state.scenario === 'lost' ? ['vc-2'] : [] } }
+  return { doc: { vms: new Set(good.map((r) => r.vm)).size, ports: good.length, hosts: new Set(good.map((r) => r.host)).size, refused: rows.length - good.length, known: 480, rows: rows.slice(0, Number(q.get('limit') || 200)), lost: state.scenario === 'lost' ? ['vc-2'] : [] } }
 }

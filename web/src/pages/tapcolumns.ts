@@ -1,7 +1,7 @@
 // The columns of the tables about taps, and small reckonings for them.
-import type { Agent, AgentSpec, AgentTap, ControlChange, ControlledTap, CopyCounter, MoveGap, PlanStep, Refusal, Statement, TapPlace } from '../api'
+import type { Agent, AgentSpec, AgentTap, ControlChange, ControlledTap, CopyCounter, MoveGap, PlanCoverage, PlanStep, Refusal, Statement, TapPlace } from '../api'
 import { exactBytes, machine, moment, num, type Column, type Part } from '../columns'
-import { bytes, count, duration, rate, type Zone } from '../format'
+import { bytes, count, duration, percent, rate, type Zone } from '../format'
 import { m } from '../messages'
 import { t } from '../tapwords'
 
@@ -55,8 +55,8 @@ export function reasonsOf(books: Statement[]): { reason: string; n: number }[] {
 
 const droppedParts = (list: { reason: string; n: number }[]): Part[] => {
   const lost = list.filter((d) => isLoss(d.reason))
-  const text = (lost.length ? lost : list).map((d) => `${d.reason.replaceAll('_', ' ')} ${count(d.n)}`).join(', ')
-  return text ? [{ text, title: list.map((d) => `${d.reason.replaceAll('_', ' ')} ${count(d.n)}`).join('\n'), bad: lost.length > 0, faint: lost.length === 0 }] : [{ text: '0' }]
+  const text = (lost.length ? lost : list).map((d) => `${count(d.n)} ${d.reason.replaceAll('_', ' ')}`).join(', ')
+  return text ? [{ text, title: list.map((d) => `${count(d.n)} ${d.reason.replaceAll('_', ' ')}`).join('\n'), bad: lost.length > 0, faint: lost.length === 0 }] : [{ text: '0' }]
 }
 
 /** hostsOf tells how many hosts copy, and what keeps the others from it. */
@@ -73,9 +73,9 @@ export function tapColumns(zone: Zone, now: number): Column<Listed>[] {
   const kept = (r: Listed): Part[] => (r.refused.some((x) => x.kept) ? [{ text: t.kept, title: t.keptTitle, faint: true, keep: true }] : [])
   return [
     { id: 'name', label: t.name, width: 116, grow: 1, cell: (r) => [{ text: r.name, to: { page: 'taps', step: 'select', name: r.name } }] },
-    { id: 'state', label: t.state, width: 92, grow: 0.5, cell: (r) => [stateOf(r.state), ...kept(r), ...(r.pending_steps ? [{ text: `+${r.pending_steps}`, title: t.pending(r.pending_steps), bad: true, keep: true }] : [])] },
+    { id: 'state', label: t.state, width: 100, grow: 0.5, cell: (r) => [{ ...stateOf(r.state), keep: true }, ...kept(r), ...(r.pending_steps ? [{ text: `+${r.pending_steps}`, title: t.pending(r.pending_steps), bad: true, keep: true }] : [])] },
     { id: 'select', label: t.select, width: 130, grow: 2, cell: (r) => [{ text: r.select, title: r.select, mono: true }] },
-    { id: 'method', label: t.method, width: 92, cell: (r) => [{ text: r.method }] },
+    { id: 'method', label: t.method, width: 100, cell: (r) => [{ text: r.method }] },
     { id: 'vms', label: t.machines, width: 42, num: true, cell: (r) => num(count(r.vms), `${count(r.ports)} ${t.ports.toLowerCase()}`) },
     { id: 'hosts', label: t.hosts, title: t.hostsTitle, width: 50, num: true, cell: (r) => hostsOf(r, r.refused) },
     { id: 'captured', label: t.captured, width: 78, num: true, cell: (r) => figure(r.passed.captured) },
@@ -105,7 +105,6 @@ const figure = (n: number | null): Part[] => (n === null ? [{ text: m.none, fain
 /** isLoss tells reasons that nobody chose from those that a filter or a groom step gives. */
 export const isLoss = (reason: string): boolean => /dropped|full|fail|lost|shed|away|stopped|error|bad|could not|too_long/.test(reason)
 
-const lost = (tap: AgentTap) => (tap.books ?? []).flatMap((b) => (b.dropped ?? []).filter((d) => d.n > 0 && d.reason !== 'filtered'))
 
 export function agentColumns(zone: Zone): Column<AgentRow>[] {
   return [
@@ -113,11 +112,11 @@ export function agentColumns(zone: Zone): Column<AgentRow>[] {
     { id: 'tap', label: t.name, width: 110, grow: 1, cell: ({ tap, spec }) => [{ text: tap.name, title: (spec?.source?.interfaces ?? []).join(', ') }] },
     { id: 'state', label: t.state, width: 88, cell: ({ tap }) => [{ ...stateOf(tap.state), ...(tap.error && { title: tap.error }) }] },
     { id: 'level', label: t.level, title: t.levelTitle, width: 80, cell: ({ tap }) => [{ text: tap.level || m.none, bad: Boolean(tap.level) && tap.level !== 'full' }] },
-    { id: 'captured', label: t.stages.capture!, width: 92, num: true, cell: ({ tap }) => figure(stage(tap, ['capture'], 'in')) },
-    { id: 'filtered', label: t.stages.sift!, width: 92, num: true, cell: ({ tap }) => figure(stage(tap, ['sift', 'filter'], 'out')) },
-    { id: 'groomed', label: t.stages.groom!, width: 92, num: true, cell: ({ tap }) => figure(stage(tap, ['groom'], 'out')) },
-    { id: 'delivered', label: t.stages.deliver!, width: 92, num: true, cell: ({ tap }) => figure(stage(tap, ['deliver', 'export'], 'out')) },
-    { id: 'dropped', label: t.drops, width: 90, grow: 1, cell: ({ tap }) => (lost(tap).length ? [{ text: lost(tap).map((d) => `${d.reason.replaceAll('_', ' ')} ${count(d.n)}`).join(', '), bad: lost(tap).some((d) => isLoss(d.reason)) }] : [{ text: '0' }]) },
+    { id: 'captured', label: t.captured, width: 92, num: true, cell: ({ tap }) => figure(stage(tap, ['capture'], 'in')) },
+    { id: 'filtered', label: t.filtered, width: 92, num: true, cell: ({ tap }) => figure(stage(tap, ['sift', 'filter'], 'out')) },
+    { id: 'groomed', label: t.groomed, width: 92, num: true, cell: ({ tap }) => figure(stage(tap, ['groom'], 'out')) },
+    { id: 'delivered', label: t.deliveredShort, width: 92, num: true, cell: ({ tap }) => figure(stage(tap, ['deliver', 'export'], 'out')) },
+    { id: 'dropped', label: t.drops, width: 90, grow: 1, cell: ({ tap }) => droppedParts(reasonsOf(tap.books ?? []).filter((d) => d.reason !== 'filtered')) },
     { id: 'frames', label: t.frames, width: 76, num: true, cell: ({ tap }) => num(t.perSecond(tap.frames_per_second)) },
     { id: 'cpu', label: t.cpu, width: 62, num: true, cell: ({ tap, spec }) => num(`${(tap.cpu * 100).toFixed(1)} %`, spec?.budget?.cpu ? `${t.budget} ${spec.budget.cpu}` : undefined) },
     { id: 'mirror', label: t.mirror, width: 80, num: true, cell: ({ tap, spec }) => num(rate(tap.mirror_bits_per_second, 'bit/s'), spec?.budget?.mirror ? `${t.budget} ${spec.budget.mirror}` : undefined) },
@@ -155,8 +154,23 @@ export const refusalColumns: Column<Refusal>[] = [
   { id: 'fix', label: t.fix, width: 160, grow: 2, cell: (r) => (r.fix ? [{ text: r.fix, title: r.fix }] : []) },
 ]
 
-export const stepColumns: Column<PlanStep>[] = [
-  { id: 'platform', label: t.platform, width: 90, grow: 0.5, cell: (s) => [{ text: s.platform }] },
+/** hostNames gives the names of the hosts that steps are for: a step has the id that its platform knows. */
+export const hostNames = (taps: { places: TapPlace[] | null }[] | null) => {
+  const named = new Map((taps ?? []).flatMap((x) => (x.places ?? []).map((p) => [`${p.platform}|${p.session}`, p.host] as const)))
+  return (s: { platform: string; host?: string; session: string }): string => named.get(`${s.platform}|${s.session}`) || s.host || ''
+}
+
+export const coverageColumns: Column<NonNullable<PlanCoverage['hosts']>[number]>[] = [
+  { id: 'host', label: t.host, width: 110, grow: 1, cell: (h) => [{ text: h.host || m.none }] },
+  { id: 'platform', label: t.platform, width: 90, grow: 1, cell: (h) => [{ text: h.platform }] },
+  { id: 'ports', label: t.ports, width: 60, num: true, cell: (h) => num(count(h.ports)) },
+  { id: 'before', label: t.editor.before, width: 80, num: true, cell: (h) => num(percent(h.before)) },
+  { id: 'after', label: t.editor.after, width: 110, num: true, cell: (h) => [{ text: percent(h.after), bar: Math.min(1, h.after) }] },
+]
+
+export const stepColumns = (hostOf: (s: PlanStep) => string): Column<PlanStep>[] => [
+  { id: 'host', label: t.host, width: 96, grow: 1, cell: (s) => [{ text: hostOf(s) || s.switch || m.none, title: [s.platform, hostOf(s), s.switch].filter(Boolean).join(' › ') }] },
+  { id: 'platform', label: t.platform, width: 80, grow: 0.5, cell: (s) => [{ text: s.platform }] },
   { id: 'phase', label: t.editor.phase, width: 88, cell: (s) => [{ text: t.editor.phases[s.phase] ?? String(s.phase), faint: true }] },
   { id: 'action', label: t.action, width: 70, cell: (s) => [{ text: { create: '+', change: '~', remove: '−' }[s.action] ?? '', mono: true }, { text: s.action }] },
   { id: 'object', label: t.editor.object, width: 150, grow: 1, cell: (s) => [{ text: s.object, title: s.object }] },
