@@ -56,7 +56,8 @@ const (
 	flowsKeep     = 256     // bytes of frames that go to user space: the headers inside tunnels, and a little more
 	tableFlows    = 1 << 16 // that the kernel's table holds between two drains
 	drainInterval = time.Second
-	closeLinger   = time.Second // of TCP flows after FIN or RST
+	latest        = 250 * time.Millisecond // that frames which come up reach the meter
+	closeLinger   = time.Second            // of TCP flows after FIN or RST
 )
 
 // NewFlows returns a source. All mistakes of its configuration are found here.
@@ -102,6 +103,10 @@ func (f *Flows) Open() (err error) {
 		return fmt.Errorf("kernel: %w", err)
 	}
 	f.feed.ring, f.feed.line = f.ring, &f.line
+	if f.feed.bell, err = newBell(f.ring); err != nil {
+		return fmt.Errorf("kernel: %w", err)
+	}
+	f.feed.late = min(f.interval()/4, latest)
 	if f.clock, err = newClock(); err != nil {
 		return fmt.Errorf("kernel: %w", err)
 	}

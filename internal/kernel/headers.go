@@ -55,7 +55,7 @@ func NewHeaders(c HeadersConfig) (*Headers, error) {
 	h := &Headers{keep: c.Keep, ready: c.Ready, book: newBook()}
 	h.feed = feed{book: h.book, size: c.RingBytes, entry: entryHead + c.Keep}
 	err := h.init(c.Config, "xt_headers", func(c *code, k *hook) {
-		toRing(c, k, h.ring.m, h.keep)
+		toRing(c, k, h.ring.m, h.keep, false)
 		c.result(actNext)
 	})
 	if err != nil {
@@ -95,8 +95,11 @@ const (
 )
 
 // patience returns the time between looks at the ring: while frames come, a quarter of what it takes at the greatest rate to fill it, and up to
-// half while none come. Each look wakes a thread, which costs more than many frames do.
+// half while none come. Each look wakes a thread, which costs more than many frames do. With a bell the ring does not fill unseen.
 func (f *feed) patience() (busy, idle time.Duration) {
+	if f.bell != nil {
+		return f.late, f.late
+	}
 	full := time.Duration(float64(f.size) / float64(f.entry+ringHeader) / ringRate * float64(time.Second))
 	return max(full/4, ringInterval), max(full/2, ringInterval)
 }
@@ -145,7 +148,9 @@ type feed struct {
 	line  *line
 	book  *ledger.Book
 	size  int
-	entry int // bytes of a full one
+	entry int           // bytes of a full one
+	bell  *bell         // nil for none
+	late  time.Duration // how late frames may be taken, with a bell
 
 	offset    int64            // of the wall clock, for the batch that is being read
 	links     []frame.LinkType // of the points, likewise
@@ -162,6 +167,10 @@ func (f *feed) run(ctx context.Context, out chan<- frame.Batch) {
 	wait := busy
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
+	var rung <-chan struct{}
+	if f.bell != nil {
+		rung = f.bell.rung
+	}
 	for ctx.Err() == nil {
 		came := false
 		for b, n := f.batch(); n > 0; b, n = f.batch() {
@@ -178,6 +187,7 @@ func (f *feed) run(ctx context.Context, out chan<- frame.Batch) {
 		select {
 		case <-ctx.Done():
 		case <-timer.C:
+		case <-rung:
 		}
 	}
 }
@@ -286,6 +296,8 @@ func (f *feed) kind(x *frame.Frame) uint8 {
 
 // end gives the ring back when the last batch has come home, at the latest after a while: then its memory stays.
 func (f *feed) end() {
+	f.bell.close()
+	f.bell = nil
 	for end := time.Now().Add(ringLinger); f.ring.out(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			return

@@ -21,8 +21,9 @@ const (
 )
 
 // toRing hands the first keep bytes of the frame to user space and counts it under statUp, or under statLost when the ring is full. A
-// tag that lies beside the frame is put back into it. It goes on behind; R0 to R5, R7 to R9 are lost.
-func toRing(c *code, k *hook, ring *ebpf.Map, keep int) {
+// tag that lies beside the frame is put back into it. The reader is woken when that makes the ring half full, if it has a bell. It goes on behind; R0 to
+// R5, R7 to R9 are lost.
+func toRing(c *code, k *hook, ring *ebpf.Map, keep int, bell bool) {
 	full, drop, done := c.name("full"), c.name("drop"), c.name("rung")
 	c.add(
 		asm.LoadMapPtr(asm.R1, ring.FD()), asm.Mov.Imm(asm.R2, int32(entryHead+keep)), asm.Mov.Imm(asm.R3, 0),
@@ -56,13 +57,35 @@ func toRing(c *code, k *hook, ring *ebpf.Map, keep int) {
 	k.stats.count(c, statLost)
 	c.add(asm.Ja.Label(out))
 	c.at(done)
-	c.add(asm.Mov.Reg(asm.R1, asm.R7), asm.Mov.Imm(asm.R2, noWakeup), asm.FnRingbufSubmit.Call())
+	c.add(asm.Mov.Imm(asm.R2, noWakeup))
+	if bell {
+		wakeHalfFull(c, ring, keep)
+	}
+	c.add(asm.Mov.Reg(asm.R1, asm.R7), asm.FnRingbufSubmit.Call())
 	k.stats.count(c, statUp)
 	c.at(out)
 }
 
 // noWakeup leaves the reader asleep; it looks by itself. Waking it would cost the sender of the frame more than all else (BPF_RB_NO_WAKEUP).
-const noWakeup = 1
+const (
+	noWakeup    = 1
+	forceWakeup = 2 // BPF_RB_FORCE_WAKEUP
+	available   = 0 // BPF_RB_AVAIL_DATA
+)
+
+// wakeHalfFull leaves forceWakeup in R2 when the entry is one of the few that make the ring half full, else noWakeup.
+func wakeHalfFull(c *code, ring *ebpf.Map, keep int) {
+	const few = 4 // entries of other processors come between
+	quiet := c.name("quiet")
+	c.add(
+		asm.LoadMapPtr(asm.R1, ring.FD()), asm.Mov.Imm(asm.R2, available), asm.FnRingbufQuery.Call(),
+		asm.Mov.Imm(asm.R2, noWakeup),
+		asm.Sub.Imm(asm.R0, int32(ring.MaxEntries()/2)),
+		asm.JGE.Imm(asm.R0, int32(few*(ringHeader+entryHead+keep)), quiet),
+		asm.Mov.Imm(asm.R2, forceWakeup),
+	)
+	c.at(quiet)
+}
 
 // copyBytes copies n bytes, which R4 holds, from the frame to the entry.
 func copyBytes(c *code, from, to int32, drop string) {
@@ -73,9 +96,37 @@ func copyBytes(c *code, from, to int32, drop string) {
 	)
 }
 
+// inPlace bounds the bytes of an entry that are copied by the program itself.
+const inPlace = 256
+
+// wholeEntry fills an entry of frames whose linear part has all of the bytes, and goes on at otherwise for the others. R8 holds the length of the frame.
+func wholeEntry(c *code, keep int, otherwise string) {
+	c.add(
+		asm.LoadMem(asm.R2, regCtx, skbData, asm.Word),
+		asm.LoadMem(asm.R3, regCtx, skbDataEnd, asm.Word),
+		asm.Mov.Reg(asm.R1, asm.R2), asm.Add.Imm(asm.R1, int32(keep)), asm.JGT.Reg(asm.R1, asm.R3, otherwise),
+		asm.StoreMem(asm.R7, entryLen, asm.R8, asm.Word),
+		asm.StoreImm(asm.R7, entryTagged, 0, asm.Byte),
+		asm.StoreImm(asm.R7, entryKept, int64(keep), asm.Word),
+	)
+	at := int16(0)
+	for _, size := range []asm.Size{asm.DWord, asm.Word, asm.Half, asm.Byte} {
+		for n := int16(size.Sizeof()); at+n <= int16(keep); at += n {
+			c.add(asm.LoadMem(asm.R1, asm.R2, at, size), asm.StoreMem(asm.R7, entryHead+at, asm.R1, size))
+		}
+	}
+}
+
 // plainEntry fills an entry with the bytes as they are. R8 holds the length of the frame.
 func plainEntry(c *code, keep int, drop string) {
-	fits := c.name("fits")
+	fits, done := c.name("fits"), c.name("filled")
+	if keep <= inPlace {
+		otherwise := c.name("otherwise")
+		wholeEntry(c, keep, otherwise)
+		c.add(asm.Ja.Label(done))
+		c.at(otherwise)
+	}
+	defer c.at(done)
 	c.add(
 		asm.StoreMem(asm.R7, entryLen, asm.R8, asm.Word),
 		asm.StoreImm(asm.R7, entryTagged, 0, asm.Byte),

@@ -3,7 +3,9 @@ package kernel
 import (
 	"bytes"
 	"encoding/binary"
+	"strconv"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -44,9 +46,15 @@ func ringed(t testing.TB, keep, size int) (*feed, func(data []byte)) {
 
 // Frames come out of the ring as they went in, cut to what is kept; memory that is lent out of order is given back in order.
 func TestRing(t *testing.T) {
-	f, put := ringed(t, 96, 1<<16)
+	for _, keep := range []int{MinKeep, 96, 111, inPlace, inPlace + 1} {
+		t.Run(strconv.Itoa(keep), func(t *testing.T) { ringKeeps(t, keep) })
+	}
+}
+
+func ringKeeps(t *testing.T, keep int) {
+	f, put := ringed(t, keep, 1<<16)
 	number := func(n int) []byte {
-		return binary.BigEndian.AppendUint32(bytes.Repeat([]byte{byte(n)}, 56+n%200), uint32(n))
+		return binary.BigEndian.AppendUint32(bytes.Repeat([]byte{byte(n)}, 56+n%260), uint32(n))
 	}
 	var lent []frame.Batch
 	n, read := 0, 0
@@ -58,7 +66,7 @@ func TestRing(t *testing.T) {
 		b, got := f.batch()
 		for i, x := range b.Frames {
 			want := number(read + i)
-			if diff := cmp.Diff(want[:min(len(want), 96)], x.Data); diff != "" || x.OrigLen != len(want) || x.Dir != frame.Egress || x.TimeNS == 0 {
+			if diff := cmp.Diff(want[:min(len(want), keep)], x.Data); diff != "" || x.OrigLen != len(want) || x.Dir != frame.Egress || x.TimeNS == 0 {
 				t.Fatalf("frame %d: %+v\n%s", read+i, x, diff)
 			}
 		}
@@ -95,6 +103,34 @@ func TestRingFull(t *testing.T) {
 	put(make([]byte, 600))
 	if _, got := f.batch(); got != 1 {
 		t.Errorf("%d frames after it was emptied", got)
+	}
+}
+
+// The reader of a ring is woken when it is half full, and not before.
+func TestBell(t *testing.T) {
+	c := newCounting(t, nearLeast, 1)
+	b, err := newBell(c.f.ring)
+	fail(t, err)
+	t.Cleanup(b.close)
+	half, entry := uint64(c.f.ring.mask+1)/2, uint64((ringHeader+entryHead+flowsKeep+7)&^7)
+	other := make([]byte, 300) // not IP
+	for filled := uint64(0); filled+entry < half; filled += entry {
+		c.send(other)
+	}
+	select {
+	case <-b.rung:
+		t.Fatal("woken too early")
+	default:
+	}
+	for range 3 {
+		c.send(other)
+	}
+	select {
+	case <-b.rung:
+	case <-time.After(time.Minute):
+		t.Fatal("not woken")
+	}
+	for _, n := c.f.feed.batch(); n > 0; _, n = c.f.feed.batch() {
 	}
 }
 

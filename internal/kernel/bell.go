@@ -1,0 +1,82 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// bell tells a reader that is asleep that its ring is half full: programs ring it (toRing). A thread waits for it in the kernel, where it costs nothing.
+type bell struct {
+	rung  chan struct{}
+	epoll int
+	stop  int // eventfd
+	done  chan struct{}
+}
+
+func newBell(r *ring) (b *bell, err error) {
+	b = &bell{rung: make(chan struct{}, 1), epoll: -1, stop: -1, done: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			b.release()
+			b, err = nil, fmt.Errorf("wake-up of the ring's reader: %w", err)
+		}
+	}()
+	if b.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return b, err
+	}
+	if b.stop, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return b, err
+	}
+	for _, x := range []struct {
+		fd     int
+		events uint32
+	}{{r.m.FD(), unix.EPOLLIN | unix.EPOLLET}, {b.stop, unix.EPOLLIN}} { // of the ring the moments at which it is rung, not whether something is in it
+		if err = unix.EpollCtl(b.epoll, unix.EPOLL_CTL_ADD, x.fd, &unix.EpollEvent{Events: x.events, Fd: int32(x.fd)}); err != nil {
+			return b, err
+		}
+	}
+	go b.listen()
+	return b, nil
+}
+
+// listen passes on that the bell was rung until close.
+func (b *bell) listen() {
+	defer close(b.done)
+	events := make([]unix.EpollEvent, 2)
+	for {
+		n, err := unix.EpollWait(b.epoll, events, -1)
+		if err != nil && err != unix.EINTR {
+			return // the reader looks from time to time
+		}
+		for _, e := range events[:max(n, 0)] {
+			if int(e.Fd) == b.stop {
+				return
+			}
+			select {
+			case b.rung <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+func (b *bell) close() {
+	if b == nil {
+		return
+	}
+	one := binary.NativeEndian.AppendUint64(nil, 1)
+	if _, err := unix.Write(b.stop, one); err == nil {
+		<-b.done
+	}
+	b.release()
+}
+
+func (b *bell) release() {
+	for _, fd := range []int{b.epoll, b.stop} {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
+	}
+}
