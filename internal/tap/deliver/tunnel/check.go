@@ -2,6 +2,7 @@ package tunnel
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +27,9 @@ func (s *Sink) check() error {
 	r.Largest = tapped.largest()
 	if err := tapped.loop(t, w); err != nil {
 		return err
+	}
+	if s.cfg.TappedNetNS == t.NetNS && slices.Contains(s.cfg.Tapped, w.route.name) {
+		s.log.Warn("the way to the tool leads through a tapped interface: our copies are kept out of the capture, and take their room on it", "to", s.Where(), "interface", w.route.name)
 	}
 	if err := s.fit(&r); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -146,11 +147,29 @@ func TestExclusion(t *testing.T) {
 			f("a copy to another tool", nested(t, url, inner, source, other), true)
 			f("the way back", nested(t, url, inner, tool, source), true)
 			f("the frame itself", inner, true)
+			f("the answer that nobody listens", icmpError(t, nested(t, url, inner, source, tool), tool, source), false)
+			f("what a router says of a copy", icmpError(t, nested(t, url, inner, source, tool), other, source), false)
+			f("an answer to another host", icmpError(t, nested(t, url, inner, source, tool), tool, other), true)
+			f("an error about what goes elsewhere", icmpError(t, nested(t, url, inner, source, other), other, source), true)
+			f("an error about the way back", icmpError(t, nested(t, url, inner, tool, source), tool, source), true)
 			if next := strings.NewReplacer("=5001", "=5002", "vni=7", "vni=6", "key=8", "key=9", "session=9", "session=8", ":999", ":998").Replace(url); next != url {
 				f("another number", nested(t, next, inner, source, tool), true)
 			}
 		}
 	}
+}
+
+// icmpError returns the frame with which a host says that what another one sent it did not arrive: destination unreachable, with the beginning of that.
+func icmpError(t *testing.T, about []byte, from, to netip.Addr) []byte {
+	t.Helper()
+	const ethernetLen, quoted = 14, 56
+	packet := about[ethernetLen:][:quoted]
+	if from.Is4() {
+		b := []byte{0x45, 0, 0, 84, 0, 0, 0, 0, 64, 1, 0, 0}
+		return slices.Concat(about[:ethernetLen], b, from.AsSlice(), to.AsSlice(), []byte{3, 3, 0, 0, 0, 0, 0, 0}, packet)
+	}
+	b := []byte{0x60, 0, 0, 0, 0, 64, 58, 64}
+	return slices.Concat(about[:ethernetLen], b, from.AsSlice(), to.AsSlice(), []byte{1, 4, 0, 0, 0, 0, 0, 0}, packet)
 }
 
 // TestBreaker recognises our own copies at any depth, and trips.

@@ -1,6 +1,7 @@
 package tunnel
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"sync/atomic"
@@ -12,10 +13,51 @@ import (
 	"crosstap/internal/wire"
 )
 
-// exclusion returns the expression that matches our own copies on their way: packets from us to the tool with our encapsulation. Fragments
-// of them have no header to tell by, and are all matched.
+// exclusion returns the expression that matches our own copies on their way, and the ICMP errors that hosts answer them with: each of those would be copied,
+// and answered, too.
 func (t *Target) exclusion(source, tool netip.Addr) string {
 	source, tool = source.WithZone(""), tool.WithZone("")
+	return fmt.Sprintf("(%s) or (%s)", t.excludeCopies(source, tool), t.excludeErrors(source, tool))
+}
+
+// Offsets of what an ICMP error quotes of the packet that it is about (RFC 792; RFC 4443, section 2.4), which has no options.
+const (
+	quoted4      = 8
+	quoted6      = ipv6Header + 8
+	icmp6NoError = 128 // and above
+)
+
+// excludeErrors matches ICMP errors about packets from us to the tool, over its transport.
+func (t *Target) excludeErrors(source, tool netip.Addr) string {
+	proto := wire.ProtoGRE
+	if t.Kind.overUDP() {
+		proto = wire.ProtoUDP
+	}
+	var body string
+	port := 0
+	if tool.Is4() {
+		to := tool.As4()
+		body = fmt.Sprintf("ip proto 1 and ip dst host %s and icmp[%d] = %d and icmp[%d:4] = 0x%x", source, quoted4+9, proto, quoted4+16, binary.BigEndian.Uint32(to[:]))
+		port = quoted4 + ipv4Header + 2
+	} else {
+		to := tool.As16()
+		body = fmt.Sprintf("ip6 proto 58 and ip6 dst host %s and ip6[%d] < %d and ip6[%d] = %d", source, ipv6Header, icmp6NoError, quoted6+6, proto)
+		for i := 0; i < len(to); i += 4 {
+			body += fmt.Sprintf(" and ip6[%d:4] = 0x%x", quoted6+24+i, binary.BigEndian.Uint32(to[i:]))
+		}
+		port = quoted6 + ipv6Header + 2
+	}
+	switch {
+	case !t.Kind.overUDP():
+		return body
+	case tool.Is4():
+		return fmt.Sprintf("%s and icmp[%d:2] = %d", body, port, t.Port)
+	}
+	return fmt.Sprintf("%s and ip6[%d:2] = %d", body, port, t.Port)
+}
+
+// excludeCopies matches packets from us to the tool with our encapsulation. Fragments of them have no header to tell by, and are all matched.
+func (t *Target) excludeCopies(source, tool netip.Addr) string {
 	const vxlanFlags = 0x08000000
 	ip, transport, fragment := "ip", "udp", "ip[6:2] & 0x1fff != 0"
 	if tool.Is6() {
