@@ -30,6 +30,8 @@ var capabilities = []struct {
 	{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN", "mirrors, promiscuous mode, large receive buffers", nil, "run as root, or setcap cap_net_admin+ep on the binary"},
 	{unix.CAP_BPF, "CAP_BPF", "in-kernel metering", nil, "run as root, or setcap cap_bpf,cap_perfmon+ep on the binary"},
 	{unix.CAP_PERFMON, "CAP_PERFMON", "in-kernel metering", nil, "run as root, or setcap cap_bpf,cap_perfmon+ep on the binary"},
+	{unix.CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "copies made in the kernel, interfaces of other network namespaces", nil,
+		"run as root, or add it to both lines of capabilities of the agent's unit; without it user space makes the copies"},
 }
 
 // effective returns the effective capabilities of this process.
