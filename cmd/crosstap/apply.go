@@ -8,11 +8,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"crosstap/internal/control"
+	"crosstap/internal/control/platform"
 	"crosstap/internal/control/policy"
 	"crosstap/internal/serve/controlapi"
 	"crosstap/internal/state"
@@ -24,6 +27,8 @@ import (
 type applied struct {
 	Plan    planned         `json:"plan"`
 	Outcome control.Outcome `json:"outcome"`
+
+	files []controlapi.File // of the request
 }
 
 func newApply() *cobra.Command {
@@ -56,7 +61,7 @@ could be done.
 
 // make sends a request that changes something, and tells what became of it.
 func (c *change) make(cmd *cobra.Command, path string, q *controlapi.Request) error {
-	var a applied
+	a := applied{files: q.Files}
 	raw, err := c.call(cmd.Context(), cmd.ErrOrStderr(), http.MethodPost, path, nil, q, &a)
 	if err != nil {
 		return err
@@ -69,7 +74,7 @@ func (c *change) make(cmd *cobra.Command, path string, q *controlapi.Request) er
 	if err != nil {
 		return err
 	}
-	return outcomeCode(&a.Outcome)
+	return outcomeCode(&a)
 }
 
 func printOutcome(w io.Writer, a *applied) {
@@ -77,12 +82,15 @@ func printOutcome(w io.Writer, a *applied) {
 		verb := map[[2]bool]string{{false, true}: "created", {true, true}: "changed", {true, false}: "deleted"}[[2]bool{e.Before != "", e.After != ""}]
 		fmt.Fprintf(w, "%s/%s %s\n", strings.ToLower(e.Kind), e.Name, verb)
 	}
+	about := a.about()
 	for _, t := range a.Plan.Taps {
 		for _, text := range t.Warnings {
-			fmt.Fprintf(w, "tap/%s: ! %s\n", t.Name, text)
+			if about(t.Name) {
+				fmt.Fprintf(w, "tap/%s: ! %s\n", t.Name, text)
+			}
 		}
 	}
-	printRefusals(w, a.Outcome.Refusals)
+	printRefusals(w, a.refusals())
 	for _, p := range a.Outcome.Platforms {
 		fmt.Fprintf(w, "%s: %s, %d steps%s\n", p.Platform, p.State, p.Steps, because(p.Error))
 	}
@@ -95,17 +103,51 @@ func printOutcome(w io.Writer, a *applied) {
 	}
 }
 
+// about tells which taps a change is about: those of its files, and those that it edits. All are when there are none, or when it edits what
+// taps use.
+func (a *applied) about() func(tap string) bool {
+	named := map[string]bool{}
+	for _, e := range a.Plan.Edits {
+		if e.Kind != policy.KindTap {
+			return func(string) bool { return true }
+		}
+		named[e.Name] = true
+	}
+	for _, f := range a.files {
+		if set, err := policy.Parse(f.Name, []byte(f.Text)); err == nil {
+			for _, t := range set.Taps {
+				named[t.Name] = true
+			}
+		}
+	}
+	return func(tap string) bool { return len(named) == 0 || named[tap] || tap == "" }
+}
+
+// refusals are those of the taps that the change is about.
+func (a *applied) refusals() []platform.Refusal {
+	about := a.about()
+	return slices.DeleteFunc(slices.Clone(a.Outcome.Refusals), func(r platform.Refusal) bool { return !about(r.Policy) })
+}
+
 // outcomeCode is the exit code of a change.
-func outcomeCode(o *control.Outcome) error {
+func outcomeCode(a *applied) error {
+	o := &a.Outcome
 	failed := strings.Join(o.Failed(), ", ")
+	left := "as it was there"
+	for _, p := range o.Platforms {
+		if p.State == "failed" {
+			left = "not all of it taken back on " + p.Platform + ": apply again when it answers, a server does by itself"
+			break
+		}
+	}
 	switch o.State {
 	case state.Partly:
-		return exit(exitPartly, fmt.Errorf("not done on %s; the others are done, and these are as they were", failed))
+		return exit(exitPartly, fmt.Errorf("not done on %s, %s; the others are done", failed, left))
 	case state.Failed:
-		return exit(exitFinding, fmt.Errorf("not done on %s; everything is as it was", failed))
+		return exit(exitFinding, fmt.Errorf("not done on %s, %s", failed, left))
 	}
-	if len(o.Refusals) > 0 {
-		return exit(exitRefused, fmt.Errorf("%d refused, the rest is done", len(o.Refusals)))
+	if n := len(a.refusals()); n > 0 {
+		return exit(exitRefused, fmt.Errorf("%d refused, the rest is done", n))
 	}
 	return nil
 }
@@ -130,9 +172,30 @@ them. "crosstap rollback" brings them back.`,
 			return err
 		}
 		q.Files = nil
+		if len(args) == 2 {
+			if err := c.there(cmd, q.Delete[0]); err != nil {
+				return err
+			}
+		}
 		return c.make(cmd, "apply", q)
 	}
 	return cmd
+}
+
+// there reports a resource that is not in force.
+func (c *change) there(cmd *cobra.Command, r policy.Resource) error {
+	var doc controlapi.Resources
+	if _, err := c.call(cmd.Context(), cmd.ErrOrStderr(), http.MethodGet, "resources", url.Values{"kind": {r.Kind}}, nil, &doc); err != nil {
+		return err
+	}
+	var names []string
+	for _, have := range doc.Rows {
+		names = append(names, have.Name)
+	}
+	if slices.Contains(names, r.Name) {
+		return nil
+	}
+	return exit(exitFinding, fmt.Errorf("delete: there is no %s %q%s", strings.ToLower(r.Kind), r.Name, didYouMean(r.Name, names)))
 }
 
 // toDelete names what a delete is about.

@@ -158,7 +158,7 @@ func (c *controller) call(ctx context.Context, stderr io.Writer, method, path st
 			err = wrapped.Err
 		}
 		switch {
-		case errors.Is(err, context.DeadlineExceeded):
+		case errors.Is(ctx.Err(), context.DeadlineExceeded):
 			return nil, exit(exitTimeout, context.Cause(ctx))
 		case ctx.Err() != nil:
 			return nil, exit(exitSignal, nil)
@@ -166,7 +166,9 @@ func (c *controller) call(ctx context.Context, stderr io.Writer, method, path st
 		return nil, exit(exitNoServer, fmt.Errorf("server %s does not answer: %w; start one with \"crosstap serve\", name another with --server URL, or work without one: --platform KIND=ADDRESS", base, err))
 	}
 	defer res.Body.Close()
-	if raw, err = io.ReadAll(res.Body); err != nil {
+	if raw, err = io.ReadAll(res.Body); errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return nil, exit(exitTimeout, context.Cause(ctx))
+	} else if err != nil {
 		return nil, exit(exitNoServer, err)
 	}
 	if res.StatusCode != http.StatusOK && errors.Is(ctx.Err(), context.Canceled) {

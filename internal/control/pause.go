@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/goccy/go-yaml"
+
 	"crosstap/internal/control/platform"
 	"crosstap/internal/control/policy"
 )
@@ -26,7 +28,7 @@ func (l *Line) Pause(ctx context.Context, names []string, paused bool) (Wanted, 
 		if len(names) > 0 && !slices.Contains(names, t.Name) || t.Paused == paused {
 			continue
 		}
-		one, err := policy.Parse("tap "+t.Name, []byte(withPaused(t.Text, paused)))
+		one, err := pausedTap(t, paused)
 		if err != nil {
 			return w, err
 		}
@@ -35,22 +37,68 @@ func (l *Line) Pause(ctx context.Context, names []string, paused bool) (Wanted, 
 	return w, nil
 }
 
-// withPaused sets spec.paused in the text of a tap: the line that has it goes, and one is added as the first of spec, with the indent of
+// pausedTap is a tap with another spec.paused. Its text is changed by a line where it is written in lines; otherwise it is written anew.
+func pausedTap(t *policy.Tap, paused bool) (*policy.Set, error) {
+	where := "tap " + t.Name
+	if set, err := policy.Parse(where, []byte(withPaused(t.Text, paused))); err == nil && set.Tap(t.Name) != nil && set.Tap(t.Name).Paused == paused {
+		return set, nil
+	}
+	text, err := rewritten(t.Text, paused)
+	if err != nil {
+		return nil, fmt.Errorf("control: %s: %w", where, err)
+	}
+	set, err := policy.Parse(where, text)
+	if err == nil && (set.Tap(t.Name) == nil || set.Tap(t.Name).Paused != paused) {
+		err = fmt.Errorf("control: %s: its text cannot be changed: write paused: %t into its spec and apply it", where, paused)
+	}
+	return set, err
+}
+
+// withPaused sets spec.paused in the text of a tap: the line of spec that has it goes, and one is added as the first of spec, with the indent of
 // the line that was the first.
 func withPaused(text string, paused bool) string {
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	var out []string
+	indent := -1 // of the keys of spec, -1 outside of it
 	for i, line := range lines {
-		if key, _, ok := strings.Cut(strings.TrimSpace(line), ":"); ok && key == "paused" {
+		depth := len(line) - len(strings.TrimLeft(line, " "))
+		key, _, _ := strings.Cut(strings.TrimSpace(line), ":")
+		switch {
+		case depth == 0 && key != "" && key[0] != '#':
+			indent = -1
+		case depth == indent && key == "paused":
 			continue
 		}
 		out = append(out, line)
-		if paused && strings.TrimRight(line, " ") == "spec:" && i+1 < len(lines) {
+		if strings.TrimRight(line, " ") == "spec:" && i+1 < len(lines) {
 			next := lines[i+1]
-			out = append(out, next[:len(next)-len(strings.TrimLeft(next, " "))]+"paused: true")
+			indent = len(next) - len(strings.TrimLeft(next, " "))
+			if paused {
+				out = append(out, next[:indent]+"paused: true")
+			}
 		}
 	}
 	return strings.Join(out, "\n") + "\n"
+}
+
+// rewritten writes a tap anew with another spec.paused, its keys in their order.
+func rewritten(text string, paused bool) ([]byte, error) {
+	var doc yaml.MapSlice
+	if err := yaml.UnmarshalWithOptions([]byte(text), &doc, yaml.UseOrderedMap()); err != nil {
+		return nil, err
+	}
+	for i := range doc {
+		spec, ok := doc[i].Value.(yaml.MapSlice)
+		if doc[i].Key != "spec" || !ok {
+			continue
+		}
+		spec = slices.DeleteFunc(spec, func(item yaml.MapItem) bool { return item.Key == "paused" })
+		if paused {
+			spec = append(spec, yaml.MapItem{Key: "paused", Value: true})
+		}
+		doc[i].Value = spec
+	}
+	return yaml.Marshal(doc)
 }
 
 // Counters returns what the sessions of each platform have copied; platforms that do not answer are missing.
