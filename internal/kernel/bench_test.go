@@ -77,13 +77,15 @@ func BenchmarkPrograms(b *testing.B) {
 	}
 	m.devices = []*device{{index: 1}}
 	f("filter", &m.line, 1_000_000, nil)
-	few := c
-	few.Sample = Sample{Rate: 1 << 20}
-	if m, err = NewMirror(MirrorConfig{Config: few, Outer: (&lab{}).vxlan(1)}); err != nil {
-		b.Fatal(err)
+	for _, mode := range []SampleMode{Every, Random, ByFlows} {
+		few := c
+		few.Sample = Sample{Rate: 1 << 20, Mode: mode}
+		if m, err = NewMirror(MirrorConfig{Config: few, Outer: (&lab{}).vxlan(1)}); err != nil {
+			b.Fatal(err)
+		}
+		m.devices = []*device{{index: 1}}
+		f([...]string{"sample", "sample/random", "sample/conversations"}[mode], &m.line, 1_000_000, nil)
 	}
-	m.devices = []*device{{index: 1}}
-	f("sample", &m.line, 1_000_000, nil)
 	x, err := NewFlows(FlowsConfig{Config: c, Idle: 1e9, Active: 1e9, MaxFlows: 100_000, RingBytes: minRing})
 	if err != nil {
 		b.Fatal(err)

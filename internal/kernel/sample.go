@@ -17,13 +17,38 @@ func (s Sample) draw(c *code, k *hook, aside string) {
 	threshold := int32(math.MaxUint32 / uint32(s.Rate))
 	switch s.Mode {
 	case Random:
-		c.add(asm.FnGetPrandomU32.Call(), asm.JGT.Imm32(asm.R0, threshold, aside))
+		chance(c, k)
+		c.add(asm.JGT.Imm32(asm.R2, threshold, aside))
 	case ByFlows:
 		conversation(c, k.link)
 		c.add(asm.JGT.Imm32(asm.R8, threshold, aside))
 	default:
 		s.every(c, k, aside)
 	}
+}
+
+// chance leaves 32 bits in R2, by a generator of each processor's own, which the kernel's begins (xorshift, Marsaglia 2003): asking that one each time
+// costs more than all else.
+func chance(c *code, k *hook) {
+	const state = statTurn * 8
+	begun := c.name("begun")
+	k.stats.line(c)
+	c.add(
+		asm.LoadMem(asm.R2, asm.R1, state, asm.DWord),
+		asm.JNE.Imm(asm.R2, 0, begun),
+		asm.FnGetPrandomU32.Call(),
+		asm.Mov.Reg(asm.R7, asm.R0),
+	)
+	k.stats.line(c)
+	c.add(asm.Mov.Reg(asm.R2, asm.R7), asm.LSh.Imm(asm.R2, 1), asm.Or.Imm(asm.R2, 1))
+	c.at(begun)
+	for _, x := range []struct {
+		op asm.ALUOp
+		n  int32
+	}{{asm.LSh, 13}, {asm.RSh, 7}, {asm.LSh, 17}} {
+		c.add(asm.Mov.Reg(asm.R3, asm.R2), x.op.Imm(asm.R3, x.n), asm.Xor.Reg(asm.R2, asm.R3))
+	}
+	c.add(asm.StoreMem(asm.R1, state, asm.R2, asm.DWord), asm.RSh.Imm(asm.R2, 32))
 }
 
 // every counts frames up to the rate. The first one is of the sample.
@@ -74,10 +99,7 @@ func conversation(c *code, link frame.LinkType) {
 	word := func(dst asm.Register, off int16) asm.Instruction {
 		return asm.LoadMem(dst, asm.RFP, hashAt+off, asm.Word)
 	}
-	loaded := func(n int32, otherwise string) {
-		c.add(asm.Mov.Reg(asm.R1, regCtx), asm.Mov.Imm(asm.R2, net), asm.Mov.Reg(asm.R3, asm.RFP), asm.Add.Imm(asm.R3, hashAt),
-			asm.Mov.Imm(asm.R4, n), asm.FnSkbLoadBytes.Call(), asm.JNE.Imm(asm.R0, 0, otherwise))
-	}
+	loaded := func(n int32, otherwise string) { toStack(c, net, n, hashAt, otherwise) }
 	c.add(
 		asm.Mov.Imm(asm.R8, 0),
 		asm.LoadMem(asm.R7, regCtx, skbProtocol, asm.Word),
@@ -113,6 +135,28 @@ func conversation(c *code, link frame.LinkType) {
 	}
 	c.add(asm.Mul.Imm32(asm.R8, golden))
 	c.at(done)
+}
+
+// toStack copies bytes of the frame, a multiple of 4, to the stack, and goes on at otherwise when it has not so many. R0 to R5 are lost.
+func toStack(c *code, from, n int32, to int16, otherwise string) {
+	far, there := c.name("far"), c.name("there")
+	c.add(
+		asm.LoadMem(asm.R2, regCtx, skbData, asm.Word), asm.LoadMem(asm.R3, regCtx, skbDataEnd, asm.Word),
+		asm.Mov.Reg(asm.R1, asm.R2), asm.Add.Imm(asm.R1, from+n), asm.JGT.Reg(asm.R1, asm.R3, far),
+	)
+	for at := int32(0); at < n; {
+		size := asm.DWord
+		if n-at < 8 {
+			size = asm.Word
+		}
+		c.add(asm.LoadMem(asm.R1, asm.R2, int16(from+at), size), asm.StoreMem(asm.RFP, to+int16(at), asm.R1, size))
+		at += int32(size.Sizeof())
+	}
+	c.add(asm.Ja.Label(there))
+	c.at(far)
+	c.add(asm.Mov.Reg(asm.R1, regCtx), asm.Mov.Imm(asm.R2, from), asm.Mov.Reg(asm.R3, asm.RFP), asm.Add.Imm(asm.R3, int32(to)),
+		asm.Mov.Imm(asm.R4, n), asm.FnSkbLoadBytes.Call(), asm.JNE.Imm(asm.R0, 0, otherwise))
+	c.at(there)
 }
 
 // sum adds the ports of TCP and UDP, whichever comes first, to R8. Other protocols have none.
