@@ -27,7 +27,8 @@ export class Applying {
       if (done.outcome.change) this.id = done.outcome.change
       return done.outcome
     } catch (e) {
-      this.error = e instanceof Failure ? e : new Failure(0, { detail: String(e) }, path)
+      const failed = e instanceof Failure ? e : new Failure(0, { detail: String(e) }, path)
+      if (failed.status !== 0 || this.id === 0) this.error = failed // else it goes on without us, and its journal tells
       return null
     } finally {
       this.running = false

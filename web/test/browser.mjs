@@ -16,7 +16,7 @@ const tests = []
 const test = (name, run) => tests.push({ name, run })
 
 async function scene(scenario, more = {}) {
-  await fetch(server.url + '_mock', { method: 'POST', body: JSON.stringify({ scenario, bump: 0, requests: [], few: false, control: null, ...more }) })
+  await fetch(server.url + '_mock', { method: 'POST', body: JSON.stringify({ scenario, bump: 0, requests: [], few: false, many: false, control: null, ...more }) })
 }
 
 const visit = (path, options) => open(context, server.url, path, options)
@@ -643,6 +643,40 @@ test('the topology: folded, opened, a machine’s menu, tables, files', async ()
   await ready(page)
   await rows(page).getByText('Tap this').first().waitFor()
   await rows(page).getByText('blue-db').first().waitFor()
+  return page
+})
+
+test('10,000 machines: tables draw what one sees, pictures fold, a search finds one', async () => {
+  await scene('normal', { many: true })
+  const page = await visit('topology?as=table')
+  await ready(page)
+  assert((await page.locator('section[aria-labelledby=rows] table').getAttribute('aria-rowcount')) > 10_000, 'rows')
+  assert((await rows(page).count()) < 120, 'only those that one sees are drawn')
+  await page.keyboard.press('j')
+  await page.keyboard.press('End')
+  await until('the last row', () => page.evaluate(() => Number(document.activeElement?.closest('tr')?.dataset.index) > 10_000))
+  await page.getByRole('button', { name: 'Picture' }).click()
+  await page.getByRole('button', { name: 'Show the ports of kvm-02' }).waitFor()
+  assert((await page.locator('section[aria-labelledby=rows] svg *').count()) < 3000, 'a picture that a browser can draw')
+  await page.getByRole('textbox', { name: 'Search' }).fill('db-rose-300')
+  await page.getByRole('textbox', { name: 'Search' }).press('Enter')
+  await until('one machine', async () => (await page.locator('g.row[aria-haspopup]').count()) === 1)
+  await page.getByRole('textbox', { name: 'Search' }).fill('nobody')
+  await page.getByRole('textbox', { name: 'Search' }).press('Enter')
+  await page.getByRole('button', { name: 'Clear the search' }).click()
+  await page.getByRole('button', { name: 'Show the ports of kvm-02' }).waitFor()
+  return page
+})
+
+test('a server that goes away: what is known stays, and it goes on by itself', async () => {
+  const page = await visit('taps')
+  await ready(page)
+  await scene('offline', { control: server.state.control })
+  await page.getByRole('alert').getByText('does not answer').waitFor()
+  equal(await rows(page).count(), 2, 'the last answer')
+  equal(await serious(page), [], 'axe')
+  await scene('normal', { control: server.state.control })
+  await until('well again', async () => (await page.locator('section[aria-labelledby=rows] [role=alert]').count()) === 0)
   return page
 })
 

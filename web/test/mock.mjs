@@ -145,7 +145,7 @@ function context(state, q, since, until, now) {
   const all = empty ? [] : data.pairs(state.pairs, now, until - since).filter(match)
   if (state.bump) for (const [i, p] of all.entries()) if ((i + state.bump) % 5 === 0) (p.octets_fwd += state.bump * 1e6), (p.octets += state.bump * 1e6)
   const conversations = () => data.conversations(all).filter(match)
-  return { q, since, until, now, all, conversations, empty, sort: q.get('sort') ?? '', limit: Number(q.get('limit') || 1000), counters: state.scenario !== 'nocounters', few: state.few, unknown: state.scenario === 'noinventory' }
+  return { q, since, until, now, all, conversations, empty, sort: q.get('sort') ?? '', limit: Number(q.get('limit') || 1000), counters: state.scenario !== 'nocounters', few: state.few, each: state.many ? 336 : 16, unknown: state.scenario === 'noinventory' }
 }
 
 function sorted(rows, sort, fallback) {

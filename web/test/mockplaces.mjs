@@ -4,13 +4,13 @@ import * as data from './data.mjs'
 const iso = (ms) => new Date(ms).toISOString()
 
 /** machines are all virtual machines with their ports; some moved, some were renamed. */
-export function machines(now) {
+export function machines(now, each = 16) {
   const out = []
   data.tenants.forEach((tenant, t) => data.tiers.forEach((tier, k) => {
-    for (let n = 1; n <= 16; n++) {
+    for (let n = 1; n <= each; n++) {
       const w = data.workload(tenant, tier, n)
-      const mac = `02:00:00:${String(t).padStart(2, '0')}:${String(k).padStart(2, '0')}:${String(n).padStart(2, '0')}`
-      out.push({ vm: w.vm, vm_id: `id-${w.vm}`, tenant, host: w.host, switch: 'br-int', port: `vnet${t * 80 + k * 16 + n}`, segment: `vxlan:${5001 + t}`, fabric: 'default', mac, addrs: [w.addr], from: null, until: null, source: 'inventory', change: '' })
+      const mac = `02:00:${(n >> 8).toString(16).padStart(2, '0')}:${String(t).padStart(2, '0')}:${String(k).padStart(2, '0')}:${(n & 255).toString(16).padStart(2, '0')}`
+      out.push({ vm: w.vm, vm_id: `id-${w.vm}`, tenant, host: w.host, switch: 'br-int', port: `vnet${(t * 5 + k) * each + n}`, segment: `vxlan:${5001 + t}`, fabric: 'default', mac, addrs: [w.addr], from: null, until: null, source: 'inventory', change: '' })
     }
   }))
   const at = (min) => iso(now - min * 6e4)
@@ -27,7 +27,7 @@ export function machines(now) {
 export function adapters(c) {
   const name = (c.q.get('name') ?? '').toLowerCase()
   const all = new Map()
-  for (const r of c.unknown ? [] : machines(c.now)) {
+  for (const r of c.unknown ? [] : machines(c.now, c.each)) {
     if ((r.from && Date.parse(r.from) >= c.until) || (r.until && Date.parse(r.until) <= c.since)) continue
     all.set(r.vm_id, [...(all.get(r.vm_id) ?? []), r])
   }
@@ -42,7 +42,7 @@ export function topology(c) {
   if (c.unknown) return { schema: 1, now: iso(c.now), since: iso(c.since), until: iso(c.until), sources: [], hosts: [], rows: [], arcs: [] }
   const few = c.few ? 3 : 24
   const hosts = Array.from({ length: few }, (_, i) => ({ name: data.host(i), platform: '', vteps: [`172.16.0.${i + 1}`], down: i === 5, observers: [{ name: `${data.host(i)} mirror`, role: 'mirror' }, { name: `${data.host(i)} vtep`, role: 'tunnel' }] }))
-  const rows = machines(c.now).filter((r) => r.until === null && hosts.some((h) => h.name === r.host)).map((r, i) => ({
+  const rows = machines(c.now, c.each).filter((r) => r.until === null && hosts.some((h) => h.name === r.host)).map((r, i) => ({
     host: r.host, platform: '', switch: r.switch, switch_kind: 'ovs', group: '', port: r.port, kind: 'vm', vm: r.vm, vm_id: r.vm_id, tenant: r.tenant, segment: r.segment, fabric: r.fabric, mac: r.mac, addrs: r.addrs, vlan: 0, up: i % 31 !== 7,
     taps: i % 11 === 2 ? ['blue-db'] : i % 29 === 5 ? ['(ids-span)'] : [], octets: null,
   }))

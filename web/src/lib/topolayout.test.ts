@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { Topology, TopologyPort } from '../api'
-import { BOX, FOLD, layout, route } from './topolayout'
+import { BOX, FOLD, HOSTS, layout, narrowed, route } from './topolayout'
 
 const port = (host: string, sw: string, name: string): TopologyPort => ({
   host, platform: '', switch: sw, switch_kind: 'ovs', group: '', port: name, kind: 'vm', vm: 'vm-' + name, vm_id: '', tenant: '', segment: '', fabric: '', mac: '', addrs: [], vlan: 0, up: null, taps: [], octets: null,
@@ -38,4 +38,15 @@ test('tunnels rise above their row, and go beside the boxes to another', () => {
   expect(route(a!, b!, 0)).toMatch(/^M134 74C134 \d/)
   expect(route(b!, a!, 0)).toBe(route(a!, b!, 0))
   expect(route(b!, c!, 0)).toContain('V')
+})
+test('a search keeps hosts by name with all their ports, and others with the ports that it finds', () => {
+  const all = doc(['h1', 'h2', 'web'], [port('h1', 'br0', 'web-a'), port('h1', 'br0', 'db-a'), port('h2', 'br0', 'db-b'), port('web', 'br0', 'x')])
+  const found = narrowed(all, ' WEB ')
+  expect([found.hosts!.map((h) => h.name), found.rows!.map((p) => p.port)]).toEqual([['h1', 'web'], ['web-a', 'x']])
+  expect(narrowed(all, '')).toBe(all)
+  expect(narrowed(all, 'nobody').hosts).toEqual([])
+})
+test('more hosts than a picture holds are counted', () => {
+  const d = layout(doc(Array.from({ length: HOSTS + 3 }, (_, i) => 'h' + i), []), 900, [])
+  expect([d.hosts.length, d.hiddenHosts]).toEqual([HOSTS, 3])
 })

@@ -5,7 +5,7 @@ import type { Topology, TopologyArc, TopologyHost, TopologyPort } from '../api'
 export interface SwitchBox { name: string; kind: string; ports: { port: TopologyPort; y: number }[]; y: number; height: number }
 export interface HostBox { id: string; host: TopologyHost; ports: TopologyPort[]; switches: SwitchBox[]; folded: boolean; x: number; y: number; width: number; height: number; row: number }
 export interface ArcLine { arc: TopologyArc; path: string; width: number; a: HostBox; b: HostBox }
-export interface Drawing { width: number; height: number; hosts: HostBox[]; arcs: ArcLine[]; hiddenArcs: number }
+export interface Drawing { width: number; height: number; hosts: HostBox[]; arcs: ArcLine[]; hiddenArcs: number; hiddenHosts: number }
 
 export const BOX = 268
 const GAP = 22 // between boxes of a row: tunnels to other rows pass here
@@ -20,11 +20,38 @@ export const FOLD = 120
 /** hostId names a host within all platforms. */
 export const hostId = (h: { host?: string; name?: string; platform: string }) => (h.platform ? h.platform + '/' : '') + (h.host ?? h.name ?? '')
 
+/** HOSTS is how many hosts a picture has room for. */
+export const HOSTS = 200
+
+/** byHost gives the ports of each host. */
+export function byHost(rows: TopologyPort[]): Map<string, TopologyPort[]> {
+  const out = new Map<string, TopologyPort[]>()
+  for (const p of rows) {
+    const key = hostId(p)
+    const list = out.get(key)
+    if (list) list.push(p)
+    else out.set(key, [p])
+  }
+  return out
+}
+
+/** narrowed keeps the hosts that have a text in their name, and those with ports that have it: of these only such ports. */
+export function narrowed(doc: Topology, text: string): Topology {
+  const q = text.trim().toLowerCase()
+  if (q === '') return doc
+  const has = (...list: (string | null)[]) => list.some((x) => x?.toLowerCase().includes(q))
+  const named = new Set((doc.hosts ?? []).filter((h) => has(h.name, h.platform, ...(h.vteps ?? []))).map(hostId))
+  const rows = (doc.rows ?? []).filter((p) => named.has(hostId(p)) || has(p.vm, p.vm_id, p.switch, p.group, p.port, p.tenant, p.segment, p.mac, ...(p.addrs ?? []), ...(p.taps ?? [])))
+  const kept = new Set([...named, ...rows.map(hostId)])
+  return { ...doc, hosts: (doc.hosts ?? []).filter((h) => kept.has(hostId(h))), rows }
+}
+
 /** layout draws what is known into a width. open are the hosts that are shown with their ports although there are many. */
 export function layout(doc: Topology, width: number, open: string[]): Drawing {
   const rows = doc.rows ?? []
   const many = rows.length > FOLD
-  const boxes = (doc.hosts ?? []).map((host) => boxOf(host, rows.filter((p) => p.host === host.name && p.platform === host.platform), many && !open.includes(hostId(host))))
+  const own = byHost(rows)
+  const boxes = (doc.hosts ?? []).slice(0, HOSTS).map((host) => boxOf(host, own.get(hostId(host)) ?? [], many && !open.includes(hostId(host))))
   const columns = Math.max(1, Math.min(boxes.length, Math.floor((width + GAP) / (BOX + GAP))))
   const used = columns * (BOX + GAP) - GAP
   const lane = doc.arcs?.length ? LANE : 14 // room for tunnels, where there are any
@@ -36,7 +63,7 @@ export function layout(doc: Topology, width: number, open: string[]): Drawing {
     y += Math.max(...line.map((b) => b.height))
   }
   const arcs = lines(doc.arcs ?? [], boxes)
-  return { width: Math.max(used, 1), height: y + 4, hosts: boxes, arcs: arcs.slice(0, ARCS), hiddenArcs: Math.max(0, arcs.length - ARCS) }
+  return { width: Math.max(used, 1), height: y + 4, hosts: boxes, arcs: arcs.slice(0, ARCS), hiddenArcs: Math.max(0, arcs.length - ARCS), hiddenHosts: Math.max(0, (doc.hosts?.length ?? 0) - HOSTS) }
 }
 
 function boxOf(host: TopologyHost, ports: TopologyPort[], folded: boolean): HostBox {

@@ -3,6 +3,7 @@ import type { TopologyArc, TopologyHost, TopologyPort } from '../api'
 import { exactBytes, machine, num, several, type Column, type Part } from '../columns'
 import { clause } from '../filter'
 import { count } from '../format'
+import { byHost, hostId } from '../lib/topolayout'
 import { m } from '../messages'
 import type { View } from '../url'
 import { v } from '../words'
@@ -45,7 +46,8 @@ export const arcColumns: Column<TopologyArc>[] = [
 const end = (vtep: string, name: string): Part[] => [...(name ? [host(name)] : []), { text: vtep, field: 'vtep', value: vtep, mono: name === '', faint: name !== '' }]
 
 export function hostColumns(ports: TopologyPort[]): Column<TopologyHost>[] {
-  const own = (h: TopologyHost) => ports.filter((p) => p.host === h.name && p.platform === h.platform)
+  const all = byHost(ports)
+  const own = (h: TopologyHost) => all.get(hostId(h)) ?? []
   return [
     { id: 'name', label: t.host, width: 96, grow: 1, cell: (h) => [host(h.name), ...(h.down ? [{ text: t.down, bad: true, keep: true }] : [])] },
     { id: 'platform', label: t.platform, width: 72, grow: 1, cell: (h) => [{ text: h.platform || m.none, faint: !h.platform }] },
