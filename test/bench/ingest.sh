@@ -1,7 +1,7 @@
 #!/bin/bash
 # test/bench/ingest.sh: what a flow record costs on its way from a UDP datagram to a durable file, what sorting and rolling up add, and how long a
 # batch takes from full to durable, alone and while questions are asked. RECORDS, RATE (datagrams in a second), SHAPE and ASKERS in the
-# environment change the size; PROFILE names a file for a processor profile of the first part.
+# environment change the size; PROFILE names a file for a processor profile of the first part, with .settle behind it for that of the second.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

@@ -36,7 +36,7 @@ func main() {
 	flag.IntVar(&o.rate, "rate", 15_000, "datagrams in a second")
 	flag.IntVar(&o.askers, "askers", 1, "questions asked at one time while latency is measured")
 	shape := flag.String("shape", "vxlan", "plain (template 256) or vxlan (template 260)")
-	flag.StringVar(&o.profile, "cpuprofile", "", "file for a profile of the first part")
+	flag.StringVar(&o.profile, "cpuprofile", "", "file for a profile of the first part, up to durable; that of sorting and rolling up goes to the same name with .settle")
 	part := flag.String("part", "all", "rate, latency or all")
 	to := flag.String("send", "", "only send, to this address")
 	flag.Parse()
@@ -158,22 +158,16 @@ func throughput(o options) error {
 	if err != nil {
 		return err
 	}
-	if o.profile != "" {
-		f, err := os.Create(o.profile)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		if err := pprof.StartCPUProfile(f); err != nil {
-			return err
-		}
+	stop, err := profile(o.profile)
+	if err != nil {
+		return err
 	}
 	before := used()
 	if err := errors.Join(l.feed(o), l.stop()); err != nil {
 		return err
 	}
 	durable := used() - before
-	pprof.StopCPUProfile()
+	stop()
 	st := l.store.Stats()
 	fmt.Printf("UDP, decode, enrich, durable: %d of %d records, %s, %.1f B/row, most memory %d MiB\n", st.Rows, o.records, perSecond(st.Rows, durable),
 		float64(st.Bytes)/float64(st.Rows), mostMemory()>>20)
@@ -185,15 +179,37 @@ func throughput(o options) error {
 	if err != nil {
 		return err
 	}
+	if o.profile != "" {
+		o.profile += ".settle"
+	}
+	if stop, err = profile(o.profile); err != nil {
+		return err
+	}
 	before = used()
 	if err := s.Settle(context.Background()); err != nil {
 		return err
 	}
 	settled := used() - before
+	stop()
 	st = s.Stats()
-	fmt.Printf("sorted, settled, rolled up: %s; all in %s, %.1f B/row with roll-ups\n", perSecond(st.Rows, settled), perSecond(st.Rows, durable+settled),
-		float64(st.Bytes+st.RollupBytes)/float64(st.Rows))
+	fmt.Printf("sorted, settled, rolled up: %s; all in %s, %.1f B/row with roll-ups (%.1f rows to one), most memory %d MiB\n", perSecond(st.Rows, settled), perSecond(st.Rows, durable+settled),
+		float64(st.Bytes+st.RollupBytes)/float64(st.Rows), float64(st.Rows)/float64(max(st.RollupRows, 1)), mostMemory()>>20)
 	return s.Close()
+}
+
+// profile starts a processor profile into a file, none without a name.
+func profile(name string) (stop func(), err error) {
+	if name == "" {
+		return func() {}, nil
+	}
+	f, err := os.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		f.Close()
+	}, pprof.StartCPUProfile(f)
 }
 
 // latency measures how long batches take from full to durable, with the store's own tidying, alone and while questions are asked.

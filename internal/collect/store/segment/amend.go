@@ -185,6 +185,7 @@ func (s *Store) rewrite(f file, version uint64, moved moves) (out []file, err er
 	if err != nil {
 		return nil, err
 	}
+	ends := s.endedBy([]file{f})
 	chunk := s.cfg.FlushRows
 	parts, part, stay := (moved.n+chunk-1)/chunk, 0, int64(moved.n) < f.Rows
 	if stay {
@@ -194,7 +195,7 @@ func (s *Store) rewrite(f file, version uint64, moved moves) (out []file, err er
 		n := part
 		part++
 		one, err := s.createFile(newEncoder(level), level, false, []string{f.Name}, func(e *encoder) error {
-			e.foot.Group, e.foot.Part, e.foot.Parts = group.String(), n, parts
+			e.foot.Group, e.foot.Part, e.foot.Parts, e.foot.Ends = group.String(), n, parts, ends
 			return fill(e)
 		})
 		if err == nil {

@@ -91,6 +91,7 @@ func copyStore(from, to string, link bool, progress func(done, all int)) (c Copi
 	}
 	for name := range have { // of an earlier try
 		if !man.has(name) {
+			step()
 			if err := os.Remove(dst.path(name)); err != nil {
 				return c, err
 			}
@@ -148,6 +149,7 @@ func copyFile(src, dst *Store, f file, link bool) (linked bool, err error) {
 	if err := os.MkdirAll(filepath.Dir(to), 0o750); err != nil {
 		return false, err
 	}
+	step()
 	if link && os.Link(src.path(f.Name), to) == nil {
 		return true, syncDir(filepath.Dir(to))
 	}

@@ -140,23 +140,26 @@ func TestRowsComeBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := openCursor(s.table+"/"+f.Name, 0)
+	m, err := openMerger(s, []file{f}, placeOfRow)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.close()
+	defer m.close()
 	for i := range want {
-		if ok, err := c.next(); !ok || err != nil {
-			t.Fatalf("row %d: %v %v", i, ok, err)
+		if m.first() == nil {
+			t.Fatalf("%d rows, want %d", i, len(want))
 		}
-		if diff := cmp.Diff(want[i], *c.row()); diff != "" {
+		if diff := cmp.Diff(want[i], *m.first().row()); diff != "" {
 			t.Fatalf("row %d: %s", i, diff)
 		}
 		if i > 0 && compareRows(&want[i-1], &want[i]) > 0 {
 			t.Fatalf("row %d is out of order", i)
 		}
+		if err := m.advance(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if ok, _ := c.next(); ok {
+	if m.first() != nil {
 		t.Error("more rows than were written")
 	}
 }

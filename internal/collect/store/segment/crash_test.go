@@ -24,10 +24,13 @@ import (
 	"crosstap/internal/testkit"
 )
 
-// TestMain runs the writer of TestKill when it is started as a program of its own.
+// TestMain runs what TestKill and TestKilledAtAStep start as programs of their own.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("SEGMENT_WRITE_TO"); dir != "" {
 		writeForEver(dir)
+	}
+	if name := os.Getenv("SEGMENT_DEED"); name != "" {
+		doDeed(name)
 	}
 	os.Exit(m.Run())
 }

@@ -1,7 +1,9 @@
 package segment
 
 import (
+	"cmp"
 	"errors"
+	mathbits "math/bits"
 	"os"
 	"slices"
 
@@ -38,11 +40,14 @@ func (s *Store) electHour(files, context []file) (bits []bitmap, flips []int, kn
 		all := make([]candidate, 0, total/int64(passes)+total/int64(passes)/16+16) // and those of hours beside
 		fill := newFills()
 		fill.flows = flows
+		mine := func(flow uint64) bool {
+			of, _ := mathbits.Mul64(flow*hashMul, passes)
+			return of == pass
+		}
 		take := func(number int, want func(*candidate) bool) func(int, *candidate) {
 			return func(at int, r *candidate) {
 				r.File, r.At, r.Was = int32(number), int32(at), r.Marks&uint16(flow.MarkCanonical) != 0
 				switch {
-				case r.FlowID%passes != pass:
 				case r.FlowID == 0:
 					bits[number].put(at, r.Was) // not merged with anything
 				case want(r):
@@ -51,7 +56,7 @@ func (s *Store) electHour(files, context []file) (bits []bitmap, flips []int, kn
 			}
 		}
 		for i, f := range files {
-			if err := s.readElection(f, fill, take(i, func(*candidate) bool { return true })); err != nil {
+			if err := s.readElection(f, fill, mine, take(i, func(*candidate) bool { return true })); err != nil {
 				return nil, nil, nil, err
 			}
 		}
@@ -60,7 +65,7 @@ func (s *Store) electHour(files, context []file) (bits []bitmap, flips []int, kn
 				return r.FlowID != 0 && r.Marks&uint16(flow.MarkCanonical) != 0 && r.TEnd >= from-elect.SlackMS
 			}
 			keep := take(-1, beside)
-			if err := s.readElection(f, nil, func(at int, r *candidate) {
+			if err := s.readElection(f, nil, mine, func(at int, r *candidate) {
 				if beside(r) {
 					keep(at, r)
 				}
@@ -87,8 +92,8 @@ var (
 	knownColumns = []string{"segment", "fabric", "tenant", "src_tenant", "dst_tenant", "app", "src_vm", "src_vm_id", "src_host", "dst_vm", "dst_vm_id", "dst_host"}
 )
 
-// readElection calls each with the deciding columns of every row, and numbers what the rows know when fill is given.
-func (s *Store) readElection(f file, fill *fills, each func(int, *candidate)) error {
+// readElection calls each with the deciding columns of every row of the flows that are asked for, and numbers what the rows know when fill is given.
+func (s *Store) readElection(f file, fill *fills, mine func(flow uint64) bool, each func(int, *candidate)) error {
 	in, err := os.Open(s.path(f.Name))
 	if err != nil {
 		return &damagedError{f, err}
@@ -98,9 +103,13 @@ func (s *Store) readElection(f file, fill *fills, each func(int, *candidate)) er
 	if fill != nil {
 		columns = slices.Concat(electColumns, knownColumns)
 	}
-	err = readRows(in, func(r *row) error {
+	err = readUnchanged(in, func(r *row) error {
 		if at >= int(f.Rows) {
 			return errors.New("more rows than its footer says")
+		}
+		if !mine(r.flowID()) {
+			at++
+			return nil
 		}
 		e := candidate{FlowID: r.flowID(), ObserverID: r.ObserverID, TStart: r.tStart(), TEnd: r.TEnd, Packets: r.Packets, Sampling: r.Sampling, Marks: r.Marks,
 			Direction: r.Direction, Role: r.Role}
@@ -119,18 +128,54 @@ func (s *Store) readElection(f file, fill *fills, each func(int, *candidate)) er
 
 // byFlow calls each with the rows of every flow; it may change their order, and does not keep them.
 func byFlow(all []candidate, each func([]candidate)) {
-	keys := make([]sortKey, len(all), 2*len(all))
+	keys := make([]uint64, len(all), 2*len(all)) // half a hash of the flow, and the index
 	for i := range all {
-		keys[i] = sortKey{all[i].FlowID, int32(i)}
+		keys[i] = all[i].FlowID*hashMul&^(1<<32-1) | uint64(i)
 	}
-	keys = sortKeys(keys, keys[len(keys):cap(keys)])
+	keys = sortHigh(keys, keys[len(keys):cap(keys)])
 	var rows []candidate
 	for len(keys) > 0 {
 		rows = rows[:0]
-		flow := keys[0].n
-		for len(keys) > 0 && keys[0].n == flow {
-			rows, keys = append(rows, all[keys[0].index]), keys[1:]
+		hash, several := keys[0]>>32, false
+		for len(keys) > 0 && keys[0]>>32 == hash {
+			rows, keys = append(rows, all[uint32(keys[0])]), keys[1:]
+			several = several || rows[len(rows)-1].FlowID != rows[0].FlowID
 		}
-		each(rows)
+		if !several {
+			each(rows)
+			continue
+		}
+		slices.SortStableFunc(rows, func(a, b candidate) int { return cmp.Compare(a.FlowID, b.FlowID) })
+		for rest := rows; len(rest) > 0; {
+			n := 1
+			for n < len(rest) && rest[n].FlowID == rest[0].FlowID {
+				n++
+			}
+			each(rest[:n])
+			rest = rest[n:]
+		}
 	}
+}
+
+// sortHigh sorts by the upper 32 bits, and returns keys or spare, which is as long.
+func sortHigh(keys, spare []uint64) []uint64 {
+	for shift := 32; shift < 64; shift += digitBits {
+		const mask = 1<<digitBits - 1
+		var from [mask + 1]int32
+		for _, k := range keys {
+			from[k>>shift&mask]++
+		}
+		var sum int32
+		for i, n := range from {
+			from[i] = sum
+			sum += n
+		}
+		for _, k := range keys {
+			at := &from[k>>shift&mask]
+			spare[*at] = k
+			*at++
+		}
+		keys, spare = spare, keys
+	}
+	return keys
 }

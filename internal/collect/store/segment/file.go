@@ -67,9 +67,12 @@ type footer struct {
 	Of       []string `json:"of,omitempty"`       // roll-ups: names of the files whose rows it adds up
 	Span     int64    `json:"span,omitempty"`     // merged roll-ups: as in file
 	Kinds    []int    `json:"kinds,omitempty"`    // roll-ups: as in file
-	Group    string   `json:"group,omitempty"`    // the files of one merge belong together:
-	Part     int      `json:"part,omitempty"`     // they replace only when all Parts are there
-	Parts    int      `json:"parts,omitempty"`
+	// Ends are the roll-ups of which some hours do not count any more, since their rows are here: without the manifest nothing else tells it once
+	// the files between are gone.
+	Ends  map[string][]int64 `json:"ends,omitempty"`
+	Group string             `json:"group,omitempty"` // the files of one merge belong together:
+	Part  int                `json:"part,omitempty"`  // they replace only when all Parts are there
+	Parts int                `json:"parts,omitempty"`
 }
 
 // count takes in a row's times.
@@ -117,6 +120,8 @@ type encoder struct {
 	w    *rowWriter[row]
 	buf  [256]row
 	n    int
+	from [blockRows]*row // taken and not yet written
+	held int
 	recs recordBlock
 	foot footer
 }
@@ -149,7 +154,7 @@ const (
 // reset starts a new file.
 func (e *encoder) reset(out io.Writer, level int, sealed bool) {
 	e.w.reset(out)
-	e.n, e.foot = 0, footer{Schema: schemaVersion, Level: level, Sealed: sealed, Columns: len(storedColumns)}
+	e.n, e.held, e.foot = 0, 0, footer{Schema: schemaVersion, Level: level, Sealed: sealed, Columns: len(storedColumns)}
 }
 
 // next returns the row to fill; call added after filling it.
@@ -165,9 +170,22 @@ func (e *encoder) added() error {
 	return e.drain()
 }
 
+// take takes a row that stays as it is until drain. What next returned must have been drained.
+func (e *encoder) take(r *row) error {
+	e.foot.count(r.tStart(), r.TEnd)
+	e.from[e.held] = r
+	if e.held++; e.held < len(e.from) {
+		return nil
+	}
+	return e.drain()
+}
+
 func (e *encoder) drain() error {
 	err := e.w.write(e.buf[:e.n])
-	e.n = 0
+	if err == nil {
+		err = e.w.writeFrom(e.from[:e.held])
+	}
+	e.n, e.held = 0, 0
 	return err
 }
 
@@ -198,12 +216,13 @@ func publish(tmp *os.File, final string) error {
 		err = e
 	}
 	if err == nil {
-		err = os.Rename(tmp.Name(), final)
+		err = rename(tmp.Name(), final)
 	}
 	if err != nil {
 		os.Remove(tmp.Name())
 		return err
 	}
+	step()
 	if err := syncDir(filepath.Dir(final)); err != nil {
 		os.Remove(final) // the caller will write these rows again
 		return err
@@ -329,8 +348,28 @@ func readRows(f *os.File, each func(*row) error, names ...string) (err error) {
 	if err != nil {
 		return err
 	}
+	return eachOf(s, each)
+}
+
+// readUnchanged is readRows for who does not change the rows.
+func readUnchanged(f *os.File, each func(*row) error, names ...string) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("damaged: %v", p)
+		}
+	}()
+	s, err := newScanner[row](f, names...)
+	if err != nil {
+		return err
+	}
+	s.frugal = true
+	return eachOf(s, each)
+}
+
+// eachOf calls each with every row; the row is reused.
+func eachOf[T any](s *scanner[T], each func(*T) error) error {
 	defer s.close()
-	buf := make([]row, 512)
+	buf := make([]T, cursorRows)
 	for {
 		n, err := s.read(buf)
 		for i := range n {

@@ -176,7 +176,7 @@ func (s *Store) writeBatch(recs []flow.Record) error {
 	known := s.agreed()
 	undo := func() {
 		for _, f := range added {
-			os.Remove(s.path(f.Name))
+			remove(s.path(f.Name))
 		}
 	}
 	order := s.sorter.sort(recs)
@@ -263,6 +263,7 @@ func (s *Store) createFile(e *encoder, level int, sealed bool, replaces []string
 
 // create makes what encode writes durable under the name that is asked for when it is known.
 func (s *Store) create(encode func(io.Writer) error, name func(id string) string) (string, int64, error) {
+	step()
 	tmp, err := os.CreateTemp(s.cfg.Dir, "segment-*.tmp")
 	if err != nil {
 		return "", 0, err

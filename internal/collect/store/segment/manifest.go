@@ -190,7 +190,9 @@ func (m *manifest) append(c change) error {
 	if err != nil {
 		return err
 	}
+	step()
 	if _, err = m.f.WriteAt(line, m.size); err == nil {
+		step()
 		err = m.f.Sync()
 	}
 	if err != nil {
@@ -215,7 +217,7 @@ func (m *manifest) rewrite() error {
 		err = tmp.Sync()
 	}
 	if err == nil {
-		err = os.Rename(tmp.Name(), m.path)
+		err = rename(tmp.Name(), m.path)
 	}
 	if err != nil {
 		tmp.Close()

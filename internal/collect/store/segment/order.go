@@ -1,7 +1,6 @@
 package segment
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/binary"
 	"math/bits"
@@ -13,18 +12,26 @@ import (
 // Rows lie in a file by segment, source, destination and end: what is asked for together lies together, and halves the
 // bytes. Behind that, flow and observer keep the observers of one flow together.
 
+// placeOfRow is where a row is in that order, placeOfRollup a row of a roll-up.
+func placeOfRow(p *place, r *row) {
+	p.of(r.Segment, &r.Src, &r.Dst, r.TEnd)
+	p.flow, p.observer = r.flowID(), r.ObserverID
+}
+
+func placeOfRollup(p *place, r *rollup) { p.of(r.Segment, &r.Src, &r.Dst, r.Bucket) }
+
+func (p *place) of(segment uint64, src, dst *[16]byte, at int64) {
+	p.segment, p.at = segment, at
+	p.srcHigh, p.srcLow = binary.BigEndian.Uint64(src[:8]), binary.BigEndian.Uint64(src[8:])
+	p.dstHigh, p.dstLow = binary.BigEndian.Uint64(dst[:8]), binary.BigEndian.Uint64(dst[8:])
+}
+
 // compareRows is that order for stored rows.
 func compareRows(a, b *row) int {
-	if c := cmp.Compare(a.Segment, b.Segment); c != 0 {
-		return c
-	}
-	if c := bytes.Compare(a.Src[:], b.Src[:]); c != 0 {
-		return c
-	}
-	if c := bytes.Compare(a.Dst[:], b.Dst[:]); c != 0 {
-		return c
-	}
-	return cmp.Or(cmp.Compare(a.TEnd, b.TEnd), cmp.Compare(a.flowID(), b.flowID()), cmp.Compare(a.ObserverID, b.ObserverID))
+	var p, q place
+	placeOfRow(&p, a)
+	placeOfRow(&q, b)
+	return p.compare(&q)
 }
 
 // compareSameEnds is the rest of the order for records with equal segment and addresses.

@@ -29,6 +29,7 @@ type rowWriter[T any] struct {
 	groupRows int
 	pageRows  int
 	compress  *zstd.Encoder // nil for none
+	quick     *zstd.Encoder // for columns that more effort does not make smaller
 	from      [blockRows]unsafe.Pointer
 	rows      int // of the row group that is being collected
 	all       int64
@@ -44,6 +45,7 @@ type fileColumn struct {
 	name    string
 	offset  uintptr
 	bounded bool // least and greatest value are kept
+	noisy   bool
 }
 
 // newRowWriter makes a writer. The sort columns are those the caller's rows are in the order of; level nil leaves the pages as they are.
@@ -52,13 +54,13 @@ func newRowWriter[T any](level *zstd.EncoderLevel, groupRows, pageRows int, sort
 	w := &rowWriter[T]{groupRows: groupRows, pageRows: pageRows}
 	w.schema, w.orders = schemaOf[T]()
 	if level != nil {
-		w.compress, _ = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(*level), zstd.WithZeroFrames(true), zstd.WithEncoderCRC(false)) // no such option fails
+		w.compress, w.quick = newCompressor(*level), newCompressor(zstd.SpeedFastest)
 	}
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name, options, _ := strings.Cut(f.Tag.Get("parquet"), ",")
 		dict := slices.Contains(strings.Split(options, ","), "dict")
-		w.columns = append(w.columns, fileColumn{newColumn(f.Type, dict, f.Type.Kind() == reflect.Int64, level == nil), name, f.Offset, slices.Contains(bounded, name)})
+		w.columns = append(w.columns, fileColumn{newColumn(f.Type, dict, f.Type.Kind() == reflect.Int64, level == nil), name, f.Offset, slices.Contains(bounded, name), slices.Contains(noisyColumns, name)})
 		if slices.Contains(sorted, name) {
 			w.sorting = append(w.sorting, format.SortingColumn{ColumnIdx: int32(i)})
 		}
@@ -66,6 +68,14 @@ func newRowWriter[T any](level *zstd.EncoderLevel, groupRows, pageRows int, sort
 	w.thrift = thrift.NewEncoder(new(thrift.CompactProtocol).NewWriter(&w.buf))
 	return w
 }
+
+func newCompressor(level zstd.EncoderLevel) *zstd.Encoder {
+	c, _ := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(level), zstd.WithZeroFrames(true), zstd.WithEncoderCRC(false)) // no such option fails
+	return c
+}
+
+// noisyColumns are those that say something else in each row, of which nothing repeats: a quick compression makes them as small as a thorough one.
+var noisyColumns = []string{"flow_key", "src_port", "dst_port", "octets"}
 
 // schemaOf has the library say what the tags mean.
 func schemaOf[T any]() ([]format.SchemaElement, []format.ColumnOrder) {
@@ -101,6 +111,26 @@ func (w *rowWriter[T]) write(rows []T) error {
 		n := min(len(rows), w.room())
 		for i := range n {
 			w.from[i] = unsafe.Pointer(&rows[i])
+		}
+		for i := range w.columns {
+			c := &w.columns[i]
+			c.add(w.from[:n], c.offset)
+		}
+		clear(w.from[:n])
+		rows = rows[n:]
+		if err := w.wrote(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeFrom is write for rows that lie apart.
+func (w *rowWriter[T]) writeFrom(rows []*T) error {
+	for len(rows) > 0 {
+		n := min(len(rows), w.room())
+		for i, r := range rows[:n] {
+			w.from[i] = unsafe.Pointer(r)
 		}
 		for i := range w.columns {
 			c := &w.columns[i]
@@ -164,18 +194,19 @@ func (w *rowWriter[T]) flush() error {
 // chunk appends the pages of a column to the row group's bytes.
 func (w *rowWriter[T]) chunk(c *fileColumn, kind format.Type) (format.ColumnChunk, error) {
 	m := format.ColumnMetaData{Type: kind, PathInSchema: []string{c.name}, NumValues: int64(w.rows), Codec: format.Uncompressed}
-	if w.compress != nil {
-		m.Codec = format.Zstd
-	}
 	if c.bounded {
 		m.Statistics.MinValue, m.Statistics.MaxValue = c.bounds()
 	}
 	start := len(w.out)
 	var different int
-	if w.raw, different = c.dictionary(w.raw[:0]); different >= 0 {
+	w.raw, different = c.dictionary(w.raw[:0])
+	if w.compress != nil && different != 1 { // of one value there is nothing to compress
+		m.Codec = format.Zstd
+	}
+	if different >= 0 {
 		m.DictionaryPageOffset = w.at + int64(start)
 		h := format.PageHeader{Type: format.DictionaryPage, DictionaryPageHeader: thrift.New(format.DictionaryPageHeader{NumValues: int32(different), Encoding: format.Plain})}
-		if err := w.page(&m, h, format.Plain); err != nil {
+		if err := w.page(c, &m, h, format.Plain); err != nil {
 			return format.ColumnChunk{}, err
 		}
 	}
@@ -185,8 +216,8 @@ func (w *rowWriter[T]) chunk(c *fileColumn, kind format.Type) (format.ColumnChun
 		var how format.Encoding
 		w.raw, how = c.page(w.raw[:0], from, to)
 		h := format.PageHeader{Type: format.DataPageV2, DataPageHeaderV2: thrift.New(format.DataPageHeaderV2{
-			NumValues: int32(to - from), NumRows: int32(to - from), Encoding: how, IsCompressed: thrift.New(w.compress != nil)})}
-		if err := w.page(&m, h, how); err != nil {
+			NumValues: int32(to - from), NumRows: int32(to - from), Encoding: how, IsCompressed: thrift.New(m.Codec == format.Zstd)})}
+		if err := w.page(c, &m, h, how); err != nil {
 			return format.ColumnChunk{}, err
 		}
 	}
@@ -196,11 +227,15 @@ func (w *rowWriter[T]) chunk(c *fileColumn, kind format.Type) (format.ColumnChun
 }
 
 // page appends a page whose bytes are in w.raw.
-func (w *rowWriter[T]) page(m *format.ColumnMetaData, h format.PageHeader, how format.Encoding) error {
+func (w *rowWriter[T]) page(c *fileColumn, m *format.ColumnMetaData, h format.PageHeader, how format.Encoding) error {
 	body := w.raw
-	if w.compress != nil {
+	if m.Codec == format.Zstd {
 		n := len(w.raw)
-		w.raw = w.compress.EncodeAll(w.raw, w.raw)
+		z := w.compress
+		if c.noisy {
+			z = w.quick
+		}
+		w.raw = z.EncodeAll(w.raw, w.raw)
 		body = w.raw[n:]
 		h.UncompressedPageSize = int32(n)
 	} else {

@@ -60,6 +60,7 @@ func (s *Store) reconcile(complete bool) error {
 		return err
 	}
 	var c change
+	var away []string // files that others stand for: they go once the manifest says so
 	for _, f := range slices.Concat(sortedFiles(s.man.live), sortedFiles(s.man.rolls)) {
 		size, there := onDisk[f.Name]
 		switch {
@@ -75,7 +76,7 @@ func (s *Store) reconcile(complete bool) error {
 	unknown, rolls := map[string]footer{}, map[string]footer{}
 	for _, name := range slices.Sorted(maps.Keys(onDisk)) {
 		if s.man.dead[name] {
-			os.Remove(s.path(name))
+			away = append(away, name)
 			continue
 		}
 		foot, size, err := readFooter(s.path(name))
@@ -88,19 +89,40 @@ func (s *Store) reconcile(complete bool) error {
 			unknown[name] = foot
 		}
 	}
-	replaced := s.adopt(unknown, onDisk, complete, &c)
-	s.adoptRollups(rolls, onDisk, replaced, complete, &c)
-	if len(c.Add)+len(c.Del) == 0 {
-		return nil
+	o := s.adopt(unknown, onDisk, complete, &c)
+	s.adoptRollups(rolls, onDisk, &o, complete, &c)
+	if len(c.Add)+len(c.Del) > 0 {
+		if err := s.man.append(c); err != nil {
+			return err
+		}
 	}
-	return s.man.append(c)
+	away = append(away, o.away...)
+	slices.SortFunc(away, func(a, b string) int { return cmp.Or(cmp.Compare(idOf(a), idOf(b)), cmp.Compare(a, b)) })
+	for _, name := range away { // a file never before the ones it replaced
+		remove(s.path(name))
+	}
+	return nil
+}
+
+// outcome is what adopting files has found.
+type outcome struct {
+	elsewhere map[string]bool    // files whose rows are in others, by name
+	ended     map[string][]int64 // roll-ups: hours that others stand for
+	away      []string           // to delete
+}
+
+// idOf is the part of a file's name that tells when it was made: names are ordered by it.
+func idOf(name string) string {
+	base := strings.TrimSuffix(name, ".parquet")
+	return base[max(len(base)-36, 0):]
 }
 
 // adopt decides about files that the manifest does not know: they are listed, unless their rows are in
-// a newer file, or they are parts of a merge that was not finished. It returns the names that others replace.
-func (s *Store) adopt(unknown map[string]footer, size map[string]int64, complete bool, c *change) map[string]bool {
+// a newer file, or they are parts of a merge that was not finished.
+func (s *Store) adopt(unknown map[string]footer, size map[string]int64, complete bool, c *change) outcome {
+	o := outcome{map[string]bool{}, map[string][]int64{}, nil}
 	if len(unknown) == 0 && complete {
-		return nil
+		return o
 	}
 	feet := maps.Clone(unknown)
 	for name := range s.man.live {
@@ -112,21 +134,27 @@ func (s *Store) adopt(unknown map[string]footer, size map[string]int64, complete
 	for _, foot := range feet {
 		parts[foot.Group]++
 	}
-	replaced, unfinished := map[string]bool{}, map[string]bool{}
 	for name, foot := range feet {
-		if parts[foot.Group] < foot.Parts && anyKey(feet, foot.Replaces) {
-			unfinished[name] = true
+		if parts[foot.Group] < foot.Parts && anyKey(feet, foot.Replaces) { // not finished
+			o.elsewhere[name] = true
 			continue
 		}
 		for _, n := range foot.Replaces {
-			replaced[n] = true
+			o.elsewhere[n] = true
+		}
+	}
+	for name, foot := range feet {
+		for roll, hours := range foot.Ends {
+			if !o.elsewhere[name] {
+				o.ended[roll] = append(o.ended[roll], hours...)
+			}
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(feet)) {
 		foot, orphan := unknown[name]
 		switch {
-		case replaced[name] || unfinished[name]:
-			os.Remove(s.path(name))
+		case o.elsewhere[name]:
+			o.away = append(o.away, name)
 			if !orphan {
 				c.Del = append(c.Del, name)
 			}
@@ -139,14 +167,14 @@ func (s *Store) adopt(unknown map[string]footer, size map[string]int64, complete
 	if !complete {
 		s.cfg.Log.Warn("the manifest was lost or damaged and has been rebuilt", "files", len(c.Add)+len(s.man.live))
 	}
-	return replaced
+	return o
 }
 
 // adoptRollups decides about roll-ups once the segment files are settled, hour by hour. An hour of one that the manifest does not know counts when all
-// files that it adds up are live, or, when the manifest is lost, when they have expired: none of them is there, nor damaged, nor replaced. Where
-// a file was replaced, the hour's rows are in another file now; it is made again. A roll-up without hours goes, and links
-// that are not of a whole roll-up.
-func (s *Store) adoptRollups(unknown map[string]footer, size map[string]int64, replaced map[string]bool, complete bool, c *change) {
+// files that it adds up are live, or, when the manifest is lost, when those that are not have expired: they are neither there nor damaged nor replaced,
+// and the hour has no others. Where a file was replaced, the hour's rows are in another file now; it is made again. A roll-up without
+// hours goes, and links that are not of a whole roll-up.
+func (s *Store) adoptRollups(unknown map[string]footer, size map[string]int64, o *outcome, complete bool, c *change) {
 	live := maps.Clone(s.man.live)
 	for _, f := range c.Add {
 		live[f.Name] = f
@@ -154,19 +182,15 @@ func (s *Store) adoptRollups(unknown map[string]footer, size map[string]int64, r
 	for _, n := range c.Del {
 		delete(live, n)
 	}
-	isLive := func(n string) bool { _, ok := live[n]; return ok }
-	gone := func(n string) bool { return !isLive(n) && !replaced[n] && !s.isAside(n) }
+	counts := s.countsIn(live, o, complete)
 	rolls := map[string]file{}
 	for name, foot := range unknown {
 		f := file{Name: name, Rows: foot.Rows, Bytes: size[name], Columns: foot.Columns, MinMS: foot.MinMS, MaxMS: foot.MaxMS,
 			StartMS: foot.StartMS, Level: foot.Level, Sealed: foot.Sealed, Schema: foot.Schema, Of: foot.Of, Span: foot.Span, Kinds: foot.Kinds}
 		f.groupByHour()
-		rolls[name] = f.counting(func(_ int64, names []string) bool {
-			whole := !slices.ContainsFunc(names, func(n string) bool { return !isLive(n) })
-			return whole || !complete && !slices.ContainsFunc(names, func(n string) bool { return !gone(n) })
-		})
+		rolls[name] = f.counting(counts)
 	}
-	older := map[string][]int64{} // hours that others stand for
+	older := o.ended
 	for name, foot := range unknown {
 		f := rolls[name]
 		for _, n := range foot.Replaces {
@@ -180,7 +204,7 @@ func (s *Store) adoptRollups(unknown map[string]footer, size map[string]int64, r
 		f := rolls[name]
 		rolls[name] = f.counting(func(h int64, _ []string) bool { return !slices.Contains(older[name], h) })
 		if len(rolls[name].Of) == 0 {
-			os.Remove(s.path(name))
+			o.away = append(o.away, name)
 			delete(rolls, name)
 			continue
 		}
@@ -191,11 +215,11 @@ func (s *Store) adoptRollups(unknown map[string]footer, size map[string]int64, r
 			continue
 		}
 		f := was.counting(func(h int64, names []string) bool {
-			return !slices.Contains(older[was.Name], h) && !slices.ContainsFunc(names, func(n string) bool { return replaced[n] })
+			return !slices.Contains(older[was.Name], h) && !slices.ContainsFunc(names, func(n string) bool { return o.elsewhere[n] })
 		})
 		switch {
 		case len(f.Of) == 0:
-			os.Remove(s.path(f.Name))
+			o.away = append(o.away, f.Name)
 			c.Del = append(c.Del, f.Name)
 			continue
 		case len(f.Of) < len(was.Of):
@@ -210,8 +234,45 @@ func (s *Store) adoptRollups(unknown map[string]footer, size map[string]int64, r
 		if of, there := rolls[rollupOf(name)]; there && len(of.Except) == 0 {
 			c.Add = append(c.Add, rolls[name])
 		} else {
-			os.Remove(s.path(name))
+			o.away = append(o.away, name)
 		}
+	}
+	summed := map[string]bool{}
+	for _, f := range rolls {
+		for _, n := range f.Of {
+			summed[n] = true
+		}
+	}
+	for i := range c.Add { // some are sealed by the manifest only
+		c.Add[i].Sealed = c.Add[i].Sealed || summed[c.Add[i].Name]
+	}
+}
+
+// countsIn says whether an hour of a roll-up that the manifest does not know counts, given the live files and the names of those that it adds up.
+func (s *Store) countsIn(live map[string]file, o *outcome, complete bool) func(hour int64, names []string) bool {
+	return func(hour int64, names []string) bool {
+		var there, gone int
+		for _, n := range names {
+			if _, ok := live[n]; ok {
+				there++
+			} else if !o.elsewhere[n] && !s.isAside(n) {
+				gone++
+			}
+		}
+		switch {
+		case there == len(names):
+			return true
+		case complete || there+gone < len(names):
+			return false
+		case there == 0:
+			return true
+		}
+		for n, f := range live { // a part has expired
+			if f.hour() == hour && !slices.Contains(names, n) {
+				return false
+			}
+		}
+		return true
 	}
 }
 

@@ -20,6 +20,7 @@ type rollupBuilder struct {
 	emit    func(*rollup) error
 	run     *run
 	waiting map[ends]*run
+	free    *run // to be used again
 	spare   []*tally
 }
 
@@ -36,7 +37,7 @@ type run struct {
 	last   *tally
 	find   map[uint64][]*tally // once there are many
 	others []*others
-	vteps  []*vteps
+	vteps  []vteps
 }
 
 // tally is a row that is being added up.
@@ -110,7 +111,17 @@ func (b *rollupBuilder) take(at ends) *run {
 	if r := b.waiting[at]; r != nil {
 		return r
 	}
+	if r := b.free; r != nil {
+		b.free, r.ends = nil, at
+		return r
+	}
 	return &run{ends: at}
+}
+
+// reset forgets all but the memory.
+func (b *run) reset() {
+	clear(b.vteps)
+	b.sums, b.last, b.find, b.others, b.vteps = b.sums[:0], nil, nil, b.others[:0], b.vteps[:0]
 }
 
 // finish gives out what is left.
@@ -293,8 +304,8 @@ func (b *run) seeVTEPs(r *row, k *knowledge, bucket int64) {
 	}
 	v := b.vtepsOf(bucket, k.fabric, k.srcHost, k.dstHost)
 	if v == nil {
-		v = &vteps{bucket: bucket, fabric: k.fabric, srcHost: k.srcHost, dstHost: k.dstHost}
-		b.vteps = append(b.vteps, v)
+		b.vteps = append(b.vteps, vteps{bucket: bucket, fabric: k.fabric, srcHost: k.srcHost, dstHost: k.dstHost})
+		v = &b.vteps[len(b.vteps)-1]
 	}
 	at := elect.RankOf(r.TEnd, r.ObserverID, r.flowID(), r.Packets, r.Direction)
 	if r.OuterSrc != [16]byte{} && (v.src == [16]byte{} || at.After(v.srcAt)) {
@@ -306,8 +317,8 @@ func (b *run) seeVTEPs(r *row, k *knowledge, bucket int64) {
 }
 
 func (b *run) vtepsOf(bucket int64, fabric, srcHost, dstHost string) *vteps {
-	for _, v := range b.vteps {
-		if v.bucket == bucket && v.fabric == fabric && v.srcHost == srcHost && v.dstHost == dstHost {
+	for i := range b.vteps {
+		if v := &b.vteps[i]; v.bucket == bucket && v.fabric == fabric && v.srcHost == srcHost && v.dstHost == dstHost {
 			return v
 		}
 	}
@@ -357,6 +368,8 @@ func (b *rollupBuilder) finishRun() error {
 			return err
 		}
 	}
+	r.reset()
+	b.free = r
 	return nil
 }
 

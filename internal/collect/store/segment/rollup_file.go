@@ -62,7 +62,7 @@ type rollupWriter struct {
 }
 
 func newRollupWriter(out io.Writer, groupRows int) *rollupWriter {
-	sorted, level := []string{"segment", "src", "dst", "bucket"}, zstd.SpeedBetterCompression
+	sorted, level := []string{"segment", "src", "dst", "bucket"}, zstd.SpeedDefault
 	w := newRowWriter[rollup](&level, groupRows, pageRows, sorted, slices.Concat(sorted, prunedSorted))
 	w.reset(out)
 	return &rollupWriter{w: w, foot: footer{Schema: schemaVersion, Level: 1, Sealed: true, Columns: len(storedRollup)}}
@@ -144,20 +144,19 @@ func (w *rollupWriter) describe(name string, bytes int64) file {
 
 // eachRow calls each with the rows of sorted files, in order.
 func (s *Store) eachRow(in []file, each func(*row) error) error {
-	h, closeAll, err := s.openCursors(in, rollupNeeds...)
-	defer closeAll()
+	m, err := openMerger(s, in, placeOfRow, rollupNeeds...)
+	defer m.close()
 	if err != nil {
 		return err
 	}
-	for n := 0; len(h) > 0; n++ {
+	for n := 0; m.first() != nil; n++ {
 		if n%4096 == 0 && s.stopped() {
 			return errStopped
 		}
-		c := h[0]
-		if err := each(c.row()); err != nil {
+		if err := each(m.first().row()); err != nil {
 			return err
 		}
-		if err := h.advance(in); err != nil {
+		if err := m.advance(); err != nil {
 			return err
 		}
 	}
@@ -182,20 +181,5 @@ func eachRollup(f *os.File, each func(*rollup) error) (err error) {
 	if err != nil {
 		return err
 	}
-	defer s.close()
-	buf := make([]rollup, cursorRows)
-	for {
-		n, err := s.read(buf)
-		for i := range n {
-			if err := each(&buf[i]); err != nil {
-				return err
-			}
-		}
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
+	return eachOf(s, each)
 }

@@ -1,11 +1,8 @@
 package segment
 
 import (
-	"bytes"
 	"cmp"
-	"container/heap"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -82,6 +79,33 @@ func (s *Store) uncover(files []file, c change) change {
 		}
 	}
 	return c
+}
+
+// endedBy tells which roll-ups do not count any more for hours of segment files once these are replaced: those that add them up, and merged ones
+// that had lost these hours before.
+func (s *Store) endedBy(files []file) map[string][]int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	hours := map[int64]bool{}
+	for _, f := range files {
+		hours[f.hour()] = true
+	}
+	ends := map[string][]int64{}
+	for _, name := range s.man.rollsOf(files) {
+		for h := range hours {
+			if s.man.rolls[name].byHour[h] != nil {
+				ends[name] = append(ends[name], h)
+			}
+		}
+	}
+	for name, r := range s.man.rolls {
+		for _, h := range r.Except {
+			if hours[h] {
+				ends[name] = append(ends[name], h)
+			}
+		}
+	}
+	return ends
 }
 
 // mergeRollups merges what can be merged, one span unless the store is being settled: hours are to be sealed meanwhile.
@@ -304,126 +328,25 @@ func (s *Store) createMerged(w spanWork) (file, error) {
 	return f, nil
 }
 
-// rollCursor reads one roll-up row by row.
-type rollCursor struct {
-	f    *os.File
-	r    *scanner[rollup]
-	buf  []rollup
-	i, n int
-	of   *file
-}
-
-func (s *Store) openRollCursor(f *file) (*rollCursor, error) {
-	in, err := os.Open(s.path(f.Name))
-	if err != nil {
-		return nil, err
-	}
-	r, err := newScanner[rollup](in)
-	if err != nil {
-		in.Close()
-		return nil, err
-	}
-	return &rollCursor{f: in, r: r, buf: make([]rollup, cursorRows), of: f}, nil
-}
-
-// next moves to the following row that counts; false at the end.
-func (c *rollCursor) next() (ok bool, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			ok, err = false, fmt.Errorf("damaged: %v", p)
-		}
-	}()
-	for {
-		c.i++
-		if c.i >= c.n {
-			if c.n, err = c.r.read(c.buf); err != nil && err != io.EOF {
-				return false, err
-			}
-			if c.i = 0; c.n == 0 {
-				return false, nil
-			}
-		}
-		if !slices.Contains(c.of.Except, c.buf[c.i].Bucket) {
-			return true, nil
-		}
-	}
-}
-
-func (c *rollCursor) row() *rollup { return &c.buf[c.i] }
-
-func (c *rollCursor) close() {
-	c.r.close()
-	c.f.Close()
-}
-
-// rollCursors is a heap by current row.
-type rollCursors []*rollCursor
-
-func (h rollCursors) Len() int           { return len(h) }
-func (h rollCursors) Less(i, j int) bool { return compareRollups(h[i].row(), h[j].row()) < 0 }
-func (h rollCursors) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *rollCursors) Push(x any)        { *h = append(*h, x.(*rollCursor)) }
-func (h *rollCursors) Pop() any {
-	old := *h
-	c := old[len(old)-1]
-	*h = old[:len(old)-1]
-	return c
-}
-
-// compareRollups is the order of a roll-up's file between hours.
-func compareRollups(a, b *rollup) int {
-	if c := cmp.Compare(a.Segment, b.Segment); c != 0 {
-		return c
-	}
-	if c := bytes.Compare(a.Src[:], b.Src[:]); c != 0 {
-		return c
-	}
-	if c := bytes.Compare(a.Dst[:], b.Dst[:]); c != 0 {
-		return c
-	}
-	return cmp.Compare(a.Bucket, b.Bucket)
-}
-
-// mergeRolls writes the rows of sorted roll-ups in order.
+// mergeRolls writes the rows of sorted roll-ups in order, but for hours that do not count.
 func (s *Store) mergeRolls(in []file, out *rollupWriter) error {
-	var h rollCursors
-	var all []*rollCursor
-	defer func() {
-		for _, c := range all {
-			c.close()
-		}
-	}()
-	for i := range in {
-		c, err := s.openRollCursor(&in[i])
-		if err != nil {
-			return &damagedError{in[i], err}
-		}
-		all = append(all, c)
-		ok, err := c.next()
-		if err != nil {
-			return &damagedError{in[i], err}
-		}
-		if ok {
-			h = append(h, c)
-		}
+	m, err := openMerger(s, in, placeOfRollup)
+	defer m.close()
+	if err != nil {
+		return err
 	}
-	heap.Init(&h)
-	for n := 0; len(h) > 0; n++ {
+	for n := 0; m.first() != nil; n++ {
 		if n%4096 == 0 && s.stopped() {
 			return errStopped
 		}
-		c := h[0]
-		if err := out.add(c.row()); err != nil {
-			return err
+		c := m.first()
+		if r := c.row(); !slices.Contains(in[c.file].Except, r.Bucket) {
+			if err := out.add(r); err != nil {
+				return err
+			}
 		}
-		ok, err := c.next()
-		switch {
-		case err != nil:
-			return &damagedError{*c.of, err}
-		case ok:
-			heap.Fix(&h, 0)
-		default:
-			heap.Pop(&h)
+		if err := m.advance(); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -21,7 +21,13 @@ type scanner[T any] struct {
 	left    int64 // rows left in the current one
 	cols    []columnScan
 	convert func([]T) // of schema 1: what is stored as a difference now stands there itself; nil for none
+	// frugal leaves fields alone that say the same in all rows and were set by an earlier read: the caller gives read one buffer again and again,
+	// and changes nothing in it.
+	frugal bool
 }
+
+// oneValue are the bytes of a column of a row group up to which it is looked at whether it has one value only.
+const oneValue = 512
 
 // oldNames are the columns of schema 1 that are read into fields of other names, and what converting them needs.
 var (
@@ -58,6 +64,9 @@ type columnScan struct {
 	fixed  []byte // 16 to a value
 	text   []string
 	filled parquet.Dictionary // whose values are in the slices
+	one    bool               // all rows of the row group say the same: there are no pages
+	in     unsafe.Pointer     // one: the buffer whose first rows have it,
+	done   int                // and how many
 }
 
 // newScanner reads the columns named, all without names. The others stay zero.
@@ -103,14 +112,25 @@ func (s *scanner[T]) read(buf []T) (int, error) {
 		s.group++
 		s.close()
 		s.left = g.NumRows()
-		chunks := g.ColumnChunks()
+		chunks, meta := g.ColumnChunks(), s.pf.Metadata().RowGroups[s.group-1].Columns
 		for _, f := range s.fields {
 			s.cols = append(s.cols, columnScan{rowField: f, pages: chunks[f.column].Pages()})
+			c := &s.cols[len(s.cols)-1]
+			if !s.frugal || s.convert != nil || meta[f.column].MetaData.TotalUncompressedSize > oneValue {
+				continue
+			}
+			if err := c.takeOne(); err != nil {
+				return 0, fmt.Errorf("column %s: %w", c.name, err)
+			}
 		}
 	}
 	n := int(min(int64(len(buf)), s.left))
 	for i := range s.cols {
 		c := &s.cols[i]
+		if c.one {
+			c.fillOne(places{unsafe.Add(unsafe.Pointer(unsafe.SliceData(buf)), c.offset), unsafe.Sizeof(buf[0]), n})
+			continue
+		}
 		if err := c.fill(places{unsafe.Add(unsafe.Pointer(unsafe.SliceData(buf)), c.offset), unsafe.Sizeof(buf[0]), n}); err != nil {
 			return 0, fmt.Errorf("column %s: %w", c.name, err)
 		}
@@ -126,7 +146,9 @@ func (s *scanner[T]) read(buf []T) (int, error) {
 func (s *scanner[T]) close() {
 	for i := range s.cols {
 		parquet.Release(s.cols[i].page)
-		s.cols[i].pages.Close()
+		if s.cols[i].pages != nil {
+			s.cols[i].pages.Close()
+		}
 	}
 	s.cols = s.cols[:0]
 }
@@ -164,6 +186,40 @@ func (c *columnScan) fill(to places) error {
 		to = to.from(n)
 	}
 	return nil
+}
+
+// takeOne looks whether the column has one value in the row group, and then reads no page.
+func (c *columnScan) takeOne() error {
+	p, ok := c.pages.(*parquet.FilePages)
+	if !ok {
+		return nil
+	}
+	d, err := p.ReadDictionary()
+	if err != nil || d == nil || d.Len() != 1 {
+		return err
+	}
+	c.take(d.Page())
+	c.u64, c.u32, c.fixed = slices.Clone(c.u64), slices.Clone(c.u32), slices.Clone(c.fixed)
+	c.one, c.pages = true, nil
+	return p.Close()
+}
+
+// firsts are indexes of the first value of a dictionary.
+var firsts [512]int32
+
+// fillOne sets the one value in all rows, unless they have it.
+func (c *columnScan) fillOne(to places) {
+	if c.in == to.first && to.n <= c.done {
+		return
+	}
+	c.in, c.done, c.at = to.first, to.n, 0
+	for to.n > len(firsts) {
+		c.index = firsts[:]
+		c.copy(places{to.first, to.stride, len(firsts)})
+		to = to.from(len(firsts))
+	}
+	c.index = firsts[:to.n]
+	c.copy(to)
 }
 
 func (c *columnScan) nextPage() error {

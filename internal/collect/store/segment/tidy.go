@@ -175,9 +175,7 @@ func (s *Store) seal(hour int64, files, beside []file) error {
 		return err
 	}
 	in, stay, inBits := s.toRewrite(files, bits, flips)
-	s.mu.Lock()
-	old := s.man.rollsOf(files)
-	s.mu.Unlock()
+	old := slices.Sorted(maps.Keys(s.endedBy(files)))
 	var out []file
 	roll, err := s.createRollup(hour, known, old, func(b *rollupBuilder) (of []file, err error) {
 		var each func(*row) error
@@ -255,9 +253,11 @@ func (s *Store) swap(in []file, c change) error {
 	return nil
 }
 
+// removeFiles deletes files that the manifest does not list, the last made first: what is left of them when that ends halfway does not
+// tell of one that is gone.
 func (s *Store) removeFiles(files []file) {
-	for _, f := range files {
-		os.Remove(s.path(f.Name))
+	for _, f := range slices.Backward(files) {
+		remove(s.path(f.Name))
 	}
 }
 
@@ -388,10 +388,12 @@ func (s *Store) unlinkDoomed(all bool) {
 			return
 		}
 		s.doomed = s.doomed[1:]
-		delete(s.man.dead, d.name)
 		s.mu.Unlock()
 		path := s.path(d.name)
-		os.Remove(path)
+		remove(path)
+		s.mu.Lock()
+		delete(s.man.dead, d.name)
+		s.mu.Unlock()
 		if _, newest := timesOfName(d.name); s.cfg.Now().UnixMilli()-newest > 24*hourMS {
 			os.Remove(filepath.Dir(path))               // the hour, when empty
 			os.Remove(filepath.Dir(filepath.Dir(path))) // the day
