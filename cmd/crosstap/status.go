@@ -79,6 +79,9 @@ func statusText(s *api.Status) string {
 		line("%s: %s: %s; %s", f.Level, f.What, f.Why, f.Action)
 	}
 	line("store      %s: %s rows, %s in %s files, data %s", s.Store.Dir, answer.Count(s.Store.Rows), answer.Bytes(s.Store.SizeBytes), answer.Count(s.Store.Segments), age(s))
+	if f := s.Store.Flushes; f != nil && f.Latest > 0 {
+		line("durable    %s after being full or due (p50), %s (p99), %s (longest); of the latest batches, %d", millis(f.P50Seconds), millis(f.P99Seconds), millis(f.MaxSeconds), f.Latest)
+	}
 	for _, l := range s.Listeners {
 		if l.Network == "tcp" {
 			line("%-10s %s %s", l.Name, l.Network, l.Address)
@@ -105,6 +108,9 @@ func statusText(s *api.Status) string {
 	line("exporters  %d active, %d silent, %s lost (crosstap exporters)", active, len(s.Exporters)-active, answer.Plural(lost, "record"))
 	return b.String()
 }
+
+// millis writes a short time.
+func millis(seconds float64) string { return fmt.Sprintf("%.1f ms", seconds*1e3) }
 
 // age says how old the newest stored flow is.
 func age(s *api.Status) string {

@@ -42,6 +42,7 @@ type Server struct {
 	inventory inventory
 	late      lateInventory
 	counters  counters
+	flushes   flushes
 	agents    agents
 	controls  controls
 	writer    *bus.Writer // nil unless it is one
@@ -174,7 +175,7 @@ func (s *Server) Ready() bool { return s.ready }
 func (s *Server) storeConfig() segment.Config {
 	return segment.Config{
 		Dir: s.cfg.Data, FlushInterval: s.cfg.Flush, KeepFor: s.cfg.Keep, KeepRollups: s.cfg.KeepRollups, KeepBytes: s.cfg.KeepSize, QueryMemory: s.cfg.QueryMemory, Log: s.cfg.Log,
-		Inventory: &s.late,
+		Inventory: &s.late, Wrote: s.flushes.wrote,
 	}
 }
 

@@ -32,7 +32,9 @@ func (s *Server) Status() api.Status {
 	}
 	s.writing(&out)
 	out.Stages = append(out.Stages, st.Book)
+	out.Store.Flushes = s.flushes.read()
 	out.Findings = append(out.Findings, storeFindings(st)...)
+	out.Findings = append(out.Findings, flushFindings(out.Store.Flushes)...)
 	out.Findings = append(out.Findings, s.agents.findings()...)
 	out.Healthy = !slices.ContainsFunc(out.Findings, func(f api.Finding) bool { return f.Level == "fail" })
 	return out

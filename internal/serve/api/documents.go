@@ -67,6 +67,23 @@ type Store struct {
 	RollupBytes uint64 `json:"rollup_bytes"`
 
 	UnmergedRollups int `json:"-"` // roll-ups of single hours; in the metrics only
+
+	Flushes *Flushes `json:"flushes"` // null when nothing was stored since the start, and for a store that does not tell
+}
+
+// FlushBuckets are the upper bounds of the buckets of Flushes, in seconds.
+var FlushBuckets = [...]float64{.005, .01, .02, .03, .05, .075, .1, .2, .5, 1, 2, 5, 10, 30}
+
+// Flushes is how long batches of records took from full, or due, to durable.
+type Flushes struct {
+	Batches    uint64  `json:"batches"`
+	Latest     int     `json:"latest"` // of Batches: those of the last ten minutes, 512 at most, that the following are of
+	P50Seconds float64 `json:"p50_seconds"`
+	P99Seconds float64 `json:"p99_seconds"`
+	MaxSeconds float64 `json:"max_seconds"`
+
+	SumSeconds float64                   `json:"-"` // of all
+	Below      [len(FlushBuckets)]uint64 `json:"-"` // of all: those that took no longer than each bound
 }
 
 // Inventory is the state of the inventory file.

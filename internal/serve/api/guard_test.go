@@ -106,6 +106,15 @@ func TestMetrics(t *testing.T) {
 		}
 		return w.Body.String()
 	}
+	flushed := testStatus()
+	flushed.Store.Flushes = &Flushes{Batches: 3, SumSeconds: .25}
+	for i, le := range FlushBuckets {
+		if le >= .03 {
+			flushed.Store.Flushes.Below[i] = 2
+		}
+	}
+	f(flushed, `crosstap_store_flush_seconds_bucket{le="0.02"} 0`, `crosstap_store_flush_seconds_bucket{le="0.03"} 2`, `crosstap_store_flush_seconds_bucket{le="+Inf"} 3`,
+		`crosstap_store_flush_seconds_sum 0.25`, `crosstap_store_flush_seconds_count 3`)
 	f(testStatus(), `crosstap_build_info{version="test"} 1`,
 		`crosstap_collector_records_total{domain="1",exporter="10.201.0.1",protocol="ipfix"} 40`,
 		`crosstap_collector_sequence_lost_records_total{domain="1",exporter="10.201.0.1",protocol="ipfix"} 2`,

@@ -17,7 +17,7 @@ const exporterLabels = 200
 
 // catalog is every metric that a scrape reads from the state.
 var catalog = []*metric{
-	build, healthy, stageIn, stageOut, stageHeld, stageDrop, socket, received, datagrams, records, lost, missing, failures, templates, skew, exporters, outputIn, outputSent, outputHeld, outputDrop, outputLag, outputBytes, outputRetries, flowsKnown, flowsForgotten, rows, pending, size, segments, rolls, rollSize, unmerged, newest, agents, agentTaps,
+	build, healthy, stageIn, stageOut, stageHeld, stageDrop, socket, received, datagrams, records, lost, missing, failures, templates, skew, exporters, outputIn, outputSent, outputHeld, outputDrop, outputLag, outputBytes, outputRetries, flowsKnown, flowsForgotten, rows, pending, size, segments, rolls, rollSize, unmerged, newest, flushTime, agents, agentTaps,
 }
 
 // metrics reads a snapshot of the state at each scrape; only query times are kept here.
@@ -103,14 +103,15 @@ var (
 	flowsKnown     = define("gauge", "flows_known", "Directions of flows that are remembered to find out which observer of each one counts.")
 	flowsForgotten = define("counter", "flows_forgotten_total", "Directions forgotten to make room; what comes of them next may be counted twice.")
 
-	rows     = define("gauge", "store_rows", "Rows stored and not yet expired.")
-	pending  = define("gauge", "store_pending_rows", "Rows accepted and not yet durable.")
-	size     = define("gauge", "store_size_bytes", "Size of the store on disk.")
-	segments = define("gauge", "store_segments", "Files of the store.")
-	rolls    = define("gauge", "store_rollup_rows", "Rows of roll-ups by the hour.")
-	rollSize = define("gauge", "store_rollup_size_bytes", "Size of the roll-ups on disk.")
-	unmerged = define("gauge", "store_unmerged_rollups", "Roll-ups of single hours; those of hours that are over for a day are merged in the background.")
-	newest   = define("gauge", "store_newest_timestamp_seconds", "Newest stored end of a flow, Unix time.")
+	rows      = define("gauge", "store_rows", "Rows stored and not yet expired.")
+	pending   = define("gauge", "store_pending_rows", "Rows accepted and not yet durable.")
+	size      = define("gauge", "store_size_bytes", "Size of the store on disk.")
+	segments  = define("gauge", "store_segments", "Files of the store.")
+	rolls     = define("gauge", "store_rollup_rows", "Rows of roll-ups by the hour.")
+	rollSize  = define("gauge", "store_rollup_size_bytes", "Size of the roll-ups on disk.")
+	unmerged  = define("gauge", "store_unmerged_rollups", "Roll-ups of single hours; those of hours that are over for a day are merged in the background.")
+	flushTime = define("histogram", "store_flush_seconds", "Time that batches of records took from full, or due, to durable.")
+	newest    = define("gauge", "store_newest_timestamp_seconds", "Newest stored end of a flow, Unix time.")
 )
 
 // Describe sends nothing: the set of lines depends on what the server runs (an unchecked collector).
@@ -161,6 +162,13 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		for state, count := range n.Taps {
 			gauge(agentTaps, float64(count), state)
 		}
+	}
+	if f := s.Store.Flushes; f != nil {
+		below := map[float64]uint64{}
+		for i, le := range FlushBuckets {
+			below[le] = f.Below[i]
+		}
+		ch <- prometheus.MustNewConstHistogram(flushTime.desc, f.Batches, f.SumSeconds, below)
 	}
 	if s.Store.DataUntil != nil {
 		gauge(newest, float64(s.Store.DataUntil.UnixMilli())/1000)
