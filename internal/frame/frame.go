@@ -111,6 +111,16 @@ type Frame struct {
 // Truncated reports whether the capture kept less than the frame had.
 func (f *Frame) Truncated() bool { return len(f.Data) < f.OrigLen }
 
+// Form is a form of records in capture files.
+type Form uint8
+
+// The forms that are told apart, of classic capture files in little-endian order.
+const (
+	OtherForm Form = iota
+	PcapMicro      // times in microseconds
+	PcapNano       // in nanoseconds
+)
+
 // Batch is a run of frames in capture order. Whoever receives a batch calls Release once
 // when it no longer needs any of the bytes.
 type Batch struct {
@@ -119,6 +129,10 @@ type Batch struct {
 	// elsewhere. It is valid as long as they are. A stage may leave out, change or copy frames without regard to it: Stored tells
 	// which are still there.
 	Records []byte
+	// Exact says that Records holds just these Frames, each in that form with all that a frame says, when Intact is their number. A
+	// stage that changes a frame in its place sets Intact to 0.
+	Exact  Form
+	Intact int
 	// Free gives the memory back to the source; nil when there is nothing to do.
 	Free func()
 }
@@ -129,7 +143,7 @@ func (b *Batch) Release() {
 		b.Free()
 		b.Free = nil
 	}
-	b.Frames, b.Records = nil, nil
+	b.Frames, b.Records, b.Intact = nil, nil, 0
 }
 
 // Stored returns where in records the bytes of f begin, -1 when they are not there, or are not all in it.

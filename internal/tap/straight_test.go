@@ -20,11 +20,13 @@ import (
 )
 
 // onProcessors runs a capture file through a tap with so many processors, which writes out, and returns what it wrote, its ledger and its error.
-func onProcessors(t *testing.T, n int, path, filter, steps, format, out string) (written []byte, ledger, failure string) {
+func onProcessors(t *testing.T, n int, path, filter, steps, format, out string, snap ...int) (written []byte, ledger, failure string) {
 	t.Helper()
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(n))
 	line, err := through(t, path, func(s *tap.Spec) {
 		s.Filter, s.To = filter, []string{format + ":" + out}
+		for _, s.SnapLen = range snap {
+		}
 		if steps != "" {
 			g, err := groom.Parse(steps)
 			if err != nil {
@@ -66,6 +68,27 @@ func TestOneProcessor(t *testing.T) {
 	})
 	if err != nil || n < 700 {
 		t.Errorf("%d captures: %v", n, err)
+	}
+}
+
+// TestPassedOnCut cuts frames of a large capture as it is read, or behind the filter, and finds what editcap writes.
+func TestPassedOnCut(t *testing.T) {
+	editcap := testkit.Tool(t, "editcap")
+	dir := t.TempDir()
+	in, want, out := testkit.Corpus(t, "collect/ovs-lab/underlay1.pcap"), filepath.Join(dir, "want.pcap"), filepath.Join(dir, "out.pcap")
+	for _, size := range []int{40, 100, 1500, 100000} {
+		if b, err := exec.Command(editcap, "-F", "pcap", "-s", fmt.Sprint(size), in, want).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, b)
+		}
+		wanted, _ := frames(t, want)
+		for _, filter := range []string{"", "greater 0"} {
+			for _, processors := range []int{1, 2} {
+				onProcessors(t, processors, in, filter, "", "pcap", out, size)
+				if got, _ := frames(t, out); !slices.EqualFunc(wanted, got, sameFrame) {
+					t.Errorf("%d bytes, -f %q, %d processors: %d frames, editcap leaves %d, or others", size, filter, processors, len(got), len(wanted))
+				}
+			}
+		}
 	}
 }
 

@@ -192,6 +192,8 @@ func uncompressed(r io.Reader) (io.Reader, func(), error) {
 // bytes from the consumed ones on that hold nothing of interest and may reach beyond b.
 type format interface {
 	decode(b []byte, fs []frame.Frame) (frames []frame.Frame, n, need int, skip int64, err error)
+	// form says what all records of the last call have in common.
+	form() frame.Form
 }
 
 // sniff returns the format that the first bytes of a capture announce, and the length of its header.
@@ -223,7 +225,7 @@ func (f *File) decode(ctx context.Context, r io.Reader, take func(frame.Batch) b
 		rest := s.rest()
 		frames, n, need, skip, err := format.decode(rest, s.c.room())
 		s.pos += n
-		if e := f.send(ctx, s.c, frame.Batch{Frames: frames, Records: rest[:n:n]}, take); e != nil {
+		if e := f.send(ctx, s.c, frame.Batch{Frames: frames, Records: rest[:n:n], Exact: format.form(), Intact: len(frames)}, take); e != nil {
 			return e
 		}
 		switch {
@@ -277,6 +279,7 @@ func (f *File) send(ctx context.Context, c *chunk, b frame.Batch, take func(fram
 	}
 	c.frames = c.frames[:len(c.frames)+n]
 	if f.cfg.SnapLen > 0 {
+		b.Intact = 0
 		for i := range b.Frames {
 			if d := b.Frames[i].Data; len(d) > f.cfg.SnapLen {
 				b.Frames[i].Data = d[:f.cfg.SnapLen:f.cfg.SnapLen]

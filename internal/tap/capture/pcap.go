@@ -29,7 +29,8 @@ type pcap struct {
 	link      frame.LinkType
 	fcsLen    int // bytes of frame check sequence at each frame's end
 	lengths   lengthOrder
-	count     int // frames so far, for error texts
+	count     int  // frames so far, for error texts
+	odd       bool // the last frames have a time that is not written like that
 }
 
 // lengthOrder says which of a record's two lengths comes first. Writers before format version 2.3 had them
@@ -108,6 +109,7 @@ func (p *pcap) u32(b []byte) uint32 {
 
 func (p *pcap) decode(b []byte, fs []frame.Frame) ([]frame.Frame, int, int, int64, error) {
 	off := 0
+	p.odd = false
 	for len(fs) < cap(fs) && len(b)-off >= p.recordLen {
 		h := b[off : off+p.recordLen : off+p.recordLen]
 		captured, original := p.recordLengths(h)
@@ -126,7 +128,9 @@ func (p *pcap) decode(b []byte, fs []frame.Frame) ([]frame.Frame, int, int, int6
 		*f = frame.Frame{}
 		f.Data = b[off+p.recordLen : end : end]
 		f.OrigLen = int(original)
-		f.TimeNS = int64(p.u32(h))*1e9 + int64(p.u32(h[4:]))*p.unitNS
+		part := int64(p.u32(h[4:])) * p.unitNS
+		f.TimeNS = int64(p.u32(h))*1e9 + part
+		p.odd = p.odd || part >= 1e9
 		f.Link = p.link
 		f.Dir = frame.Unknown
 		if p.recordLen == modifiedRecordLen {
@@ -139,6 +143,17 @@ func (p *pcap) decode(b []byte, fs []frame.Frame) ([]frame.Frame, int, int, int6
 	}
 	p.count += len(fs)
 	return fs, off, 0, 0, nil
+}
+
+// form implements format.
+func (p *pcap) form() frame.Form {
+	switch {
+	case p.odd, p.swapped, p.recordLen != pcapRecordLen, p.lengths != capturedFirst, p.fcsLen != 0:
+		return frame.OtherForm
+	case p.unitNS == 1:
+		return frame.PcapNano
+	}
+	return frame.PcapMicro
 }
 
 func (p *pcap) recordLengths(h []byte) (captured, original uint32) {

@@ -61,6 +61,9 @@ type iface struct {
 
 func newPcapng() *pcapng { return &pcapng{points: map[string]uint32{}} }
 
+// form implements format: blocks of other kinds, options and padding may be between frames.
+func (p *pcapng) form() frame.Form { return frame.OtherForm }
+
 func (p *pcapng) u32(b []byte) uint32 {
 	v := binary.LittleEndian.Uint32(b)
 	if p.swapped {

@@ -114,6 +114,8 @@ type encoder interface {
 	head(b []byte) []byte
 	frame(b []byte, f *frame.Frame) ([]byte, error)
 	foot(b []byte) []byte
+	// takes reports whether n frames of a link type are records of that form as frame would write them, and counts them then.
+	takes(form frame.Form, kind frame.LinkType, n int) bool
 	// stored returns how many of the first frames stand in records one after the other as frame would write them, and those bytes.
 	stored(records []byte, frames []frame.Frame) (n int, same []byte)
 	// whole returns the number of frames and bytes of the complete blocks at the start of b.
@@ -216,6 +218,10 @@ func (f *File) every() time.Duration {
 func (f *File) batch(b frame.Batch) {
 	f.book.In(len(b.Frames))
 	f.book.Hold(len(b.Frames))
+	if n := len(b.Frames); n > 0 && n == b.Intact && f.err == nil && f.enc.takes(b.Exact, b.Frames[0].Link, n) {
+		f.pass(b.Records, n)
+		return
+	}
 	for rest := b.Frames; len(rest) > 0; {
 		if f.err != nil {
 			f.drop(DropWrite, len(rest))

@@ -66,6 +66,15 @@ func (p *pcap) frame(b []byte, f *frame.Frame) ([]byte, error) {
 	return append(b[:at+pcapRecordLen], f.Data...), nil
 }
 
+// takes implements encoder.
+func (p *pcap) takes(form frame.Form, kind frame.LinkType, n int) bool {
+	if !p.started || kind != p.kind || !(form == frame.PcapMicro && p.unitNS == 1000 || form == frame.PcapNano && p.unitNS == 1) {
+		return false
+	}
+	p.frames += uint64(n)
+	return true
+}
+
 // stored implements encoder.
 func (p *pcap) stored(records []byte, frames []frame.Frame) (n int, same []byte) {
 	if !p.started {

@@ -173,6 +173,9 @@ func (p *pcapng) frame(b []byte, f *frame.Frame) ([]byte, error) {
 	return le.AppendUint32(b, total), nil
 }
 
+// takes implements encoder.
+func (p *pcapng) takes(frame.Form, frame.LinkType, int) bool { return false }
+
 // stored implements encoder.
 func (p *pcapng) stored(records []byte, frames []frame.Frame) (n int, same []byte) {
 	if !p.known || p.missing > 0 {

@@ -165,7 +165,7 @@ func (d *dedup) account() *account { return &d.acc }
 func (d *dedup) apply(it *item) bool {
 	h := max(d.key.of(it), 1)
 	d.number++
-	point := uint64(1) << d.points.index(it.origin)
+	point := d.points.bit(it.origin)
 	i := d.find(h, it.f.TimeNS, point)
 	if i < 0 {
 		d.remember(h, it.f.TimeNS, point)
@@ -244,20 +244,24 @@ func (d *dedup) stamp(i int, now int64) {
 // pointSet numbers the points that copies come from. A point is one of the source's, or what sent the copy to it in a
 // tunnel that was stripped.
 type pointSet struct {
-	known  map[uint64]uint8
-	last   uint64
-	number uint8
-	count  atomic.Int32 // of the points so far, for other goroutines
+	known map[uint64]uint8
+	last  uint64
+	one   uint64       // the bit of that; 0 for none yet
+	count atomic.Int32 // of the points so far, for other goroutines
 }
 
 // maxPoints is the number of points that are told apart; beyond it some share a number, and duplicates between those are not found.
 const maxPoints = 64
 
-// index returns the number of a point that frames come from.
-func (s *pointSet) index(o uint64) uint8 {
-	if s.known != nil && o == s.last {
-		return s.number
+// bit returns the bit of a point that frames come from.
+func (s *pointSet) bit(o uint64) uint64 {
+	if o == s.last && s.one != 0 {
+		return s.one
 	}
+	return s.look(o)
+}
+
+func (s *pointSet) look(o uint64) uint64 {
 	if s.known == nil {
 		s.known = make(map[uint64]uint8, maxPoints)
 	}
@@ -270,6 +274,6 @@ func (s *pointSet) index(o uint64) uint8 {
 			s.count.Store(int32(n + 1))
 		}
 	}
-	s.last, s.number = o, i
-	return i
+	s.last, s.one = o, 1<<(i&63)
+	return s.one
 }

@@ -90,13 +90,12 @@ func (h *hasher) glance(b []byte) uint64 {
 	return u + v + w + x + y + z + uint64(n)*h[3] + h.fold(h[2], (*[pieceLen]byte)(b[end:]), 7)
 }
 
-// blink returns a hash of the length of b and of 32 of its first bytes: of IPv4, identification, checksum, addresses, ports and TCP sequence
-// numbers behind Ethernet are there.
-func (h *hasher) blink(b []byte) uint64 {
-	if len(b) < 3*pieceLen {
-		return h.short(b)
-	}
-	p := (*[3 * pieceLen]byte)(b)
+// blinkLen is how many bytes at its start a frame needs for a blink.
+const blinkLen = 3 * pieceLen
+
+// blink returns a hash of a frame's length and of 32 of its first bytes: behind Ethernet, IPv4's identification, checksum and addresses, the ports and TCP
+// sequence numbers are there.
+func (h *hasher) blink(p *[blinkLen]byte, n int) uint64 {
 	le := binary.LittleEndian
-	return mulFold(le.Uint64(p[16:])^h[0], le.Uint64(p[24:])^h[1]) + mulFold(le.Uint64(p[32:])^h[2], le.Uint64(p[40:])^h[3]^uint64(len(b)))
+	return mulFold(le.Uint64(p[16:])+le.Uint64(p[32:])*h[0], le.Uint64(p[24:])+le.Uint64(p[40:])*h[1]+uint64(n))
 }

@@ -81,14 +81,15 @@ func newNearby(s Dedup, points *pointSet) *nearby {
 
 func (d *nearby) account() *account { return &d.acc }
 
+// key returns what a frame is looked for by.
 func (d *nearby) key(data []byte) uint64 {
-	switch d.look {
-	case blink:
-		return max(d.hash.blink(data), 1)
-	case glance:
-		return max(d.hash.glance(data), 1)
+	switch {
+	case d.look == blink && len(data) >= blinkLen:
+		return max(d.hash.blink((*[blinkLen]byte)(data), len(data)), 1)
+	case d.look == whole:
+		return max(d.hash.sum(data), 1)
 	}
-	return max(d.hash.sum(data), 1)
+	return max(d.hash.glance(data), 1)
 }
 
 // begin announces a batch of which every frame is looked at, by pass.
@@ -97,12 +98,28 @@ func (d *nearby) begin(frames []frame.Frame) { d.batch = frames }
 // pass looks at frames of the batch, from the next one on, until one is to be dropped, and returns how many pass.
 func (d *nearby) pass() int {
 	from := int(d.number + 1 - d.first)
-	for i := from; i < len(d.batch); i++ {
-		if f := &d.batch[i]; !d.see(f, uint64(f.Point)) {
-			return i - from
+	rest := d.batch[from:]
+	for i := range rest {
+		f := &rest[i]
+		key, point := uint64(0), d.points.bit(uint64(f.Point))
+		if d.look == blink && len(f.Data) >= blinkLen { // as key does, without a call
+			key = max(d.hash.blink((*[blinkLen]byte)(f.Data), len(f.Data)), 1)
+		} else {
+			key = d.key(f.Data)
 		}
+		d.number++
+		last := &d.last[key&uint64(len(d.last)-1)]
+		prev := *last
+		*last = d.number
+		if d.number-prev <= uint32(d.spec.Packets) {
+			if !d.suspect(f, key, point, prev) {
+				return i
+			}
+			continue
+		}
+		d.ring[d.number&uint32(len(d.ring)-1)] = sighting{key, f.TimeNS, point, prev}
 	}
-	return len(d.batch) - from
+	return len(rest)
 }
 
 // apply looks at a frame of a batch that was not announced.
@@ -110,16 +127,16 @@ func (d *nearby) apply(it *item) bool {
 	if d.look != whole {
 		d.bytes[(d.number+1)&uint32(len(d.ring)-1)] = it.f.Data
 	}
-	return d.see(&it.f, it.origin)
-}
-
-// see reports whether a frame passes.
-func (d *nearby) see(f *frame.Frame, origin uint64) bool {
-	key, point := d.key(f.Data), uint64(1)<<(d.points.index(origin)&63)
+	key, point := d.key(it.f.Data), d.points.bit(it.origin)
 	d.number++
 	last := &d.last[key&uint64(len(d.last)-1)]
 	prev := *last
 	*last = d.number
+	return d.suspect(&it.f, key, point, prev)
+}
+
+// suspect enters a frame and reports whether it passes; prev is the last with the same low bits of its key.
+func (d *nearby) suspect(f *frame.Frame, key, point uint64, prev uint32) bool {
 	s := &d.ring[d.number&uint32(len(d.ring)-1)]
 	if d.number-prev <= uint32(d.spec.Packets) {
 		if o := d.find(key, prev, f, point); o != nil {
@@ -128,7 +145,7 @@ func (d *nearby) see(f *frame.Frame, origin uint64) bool {
 			return d.acc.duplicate(d.spec.CountOnly)
 		}
 	}
-	s.key, s.at, s.seen, s.prev = key, f.TimeNS, point, prev
+	*s = sighting{key, f.TimeNS, point, prev}
 	return true
 }
 

@@ -192,7 +192,7 @@ func (m *matcher) sift(b *frame.Batch) error {
 			b.Frames[n] = *f
 		}
 		if d := b.Frames[n].Data; s.cfg.SnapLen > 0 && len(d) > s.cfg.SnapLen {
-			b.Frames[n].Data = d[:s.cfg.SnapLen:s.cfg.SnapLen]
+			b.Frames[n].Data, b.Intact = d[:s.cfg.SnapLen:s.cfg.SnapLen], 0
 		}
 		n++
 	}
