@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"crosstap/internal/control"
+	"crosstap/internal/control/platform"
 )
 
 // Copies to a tool's machine on the same bridge: each packet once, whichever ends are tapped, and none of others; when the tap goes they
@@ -106,5 +107,45 @@ func TestFlowsOnly(t *testing.T) {
 	got(enough, "cflow.version == 10 || erspan.version == 2", "cflow.srcaddr", "cflow.dstaddr", "cflow.dstport", "erspan.spanid", "udp.dstport")
 	if !strings.Contains(text, "10.1.0.1 10.1.0.2 5000") || strings.Contains(text, "5001  ") || strings.Contains(text, "10.1.0.3") || !strings.Contains(text, " 9 5001") {
 		t.Errorf("the collector got %s", text)
+	}
+}
+
+// Two tenants on the same switches, two tools with a policy each: each gets what its own machines say, on both hosts, each packet once, and
+// nothing of the other's, also when a policy asks for everybody.
+func TestTwoTenants(t *testing.T) {
+	l := newLab(t, 2)
+	blue := []*vm{l.hosts[0].vm("blue-1", 1, "tag=10"), l.hosts[0].vm("blue-2", 2, "tag=10"), l.hosts[1].vm("blue-3", 3, "tag=10")}
+	red := []*vm{l.hosts[0].vm("red-1", 4, "tag=20"), l.hosts[1].vm("red-2", 5, "tag=20")}
+	know(blue...)
+	know(red...)
+	l.learn(t, blue...)
+	l.learn(t, red...)
+	tenants := "---\napiVersion: crosstap/v1\nkind: Tenant\nmetadata: {name: blue}\nspec: {segments: ['vlan:10']}\n---\napiVersion: crosstap/v1\nkind: Tenant\nmetadata: {name: red}\nspec: {segments: ['vlan:20']}\n" +
+		destination("blue-ids", "url: 'vxlan://10.99.0.9?vni=9010', tenant: blue") + destination("red-ids", "url: 'vxlan://10.99.0.9?vni=9020', tenant: red")
+	l.apply(tenants + tap("blue", `select: 'tenant = blue', destinations: [blue-ids], filter: 'udp port 5000'`) + tap("red", `select: 'vm like "red-%"', destinations: [red-ids]`))
+	all := tap("blue", `select: {vms: ["*"]}, tenant: blue, destinations: [blue-ids], filter: 'udp port 5000'`)
+	p := l.plan(all)
+	foreign := 0
+	for _, r := range p.Refusals {
+		if r.Reason == platform.ReasonTenant && strings.HasPrefix(r.VM, "red-") {
+			foreign++
+		}
+	}
+	if foreign != 2 || len(p.Refusals) != 2 {
+		t.Fatalf("%+v", p.Refusals)
+	}
+	if _, err := l.line.Apply(t.Context(), p, control.Author{Who: "test", Action: "apply"}); err != nil {
+		t.Fatal(err)
+	}
+	l.revalidated()
+	got := listen(t, l.tool, "udp dst port 4789 and dst host 10.99.0.9")
+	for _, pair := range [][2]*vm{{blue[0], blue[1]}, {blue[1], blue[2]}, {blue[2], blue[0]}, {red[0], red[1]}, {red[1], red[0]}} {
+		pair[0].send(t, pair[1], 5000, 10)
+		pair[0].send(t, pair[1], 5001, 10) // not of blue's filter
+	}
+	const want = "10× 9010 10.1.0.1 10.1.0.2 5000; 10× 9010 10.1.0.2 10.1.0.3 5000; 10× 9010 10.1.0.3 10.1.0.1 5000; " +
+		"10× 9020 10.1.0.4 10.1.0.5 5000; 10× 9020 10.1.0.4 10.1.0.5 5001; 10× 9020 10.1.0.5 10.1.0.4 5000; 10× 9020 10.1.0.5 10.1.0.4 5001"
+	if all := tally(got(is(want), "vxlan.vni > 9000 && (udp.port == 5000 || udp.port == 5001)", "vxlan.vni", "ip.src", "ip.dst", "udp.dstport")); all != want {
+		t.Errorf("the tools got\n%s\nwant\n%s", all, want)
 	}
 }

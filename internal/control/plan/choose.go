@@ -5,6 +5,7 @@ import (
 
 	"crosstap/internal/control/platform"
 	"crosstap/internal/control/policy"
+	"crosstap/internal/flow"
 )
 
 // refuse notes a refusal of a port.
@@ -226,6 +227,31 @@ func (b *builder) allTools() {
 		for _, a := range tools.copies {
 			b.toolAddrs[a] = append(b.toolAddrs[a], t.Name)
 		}
+	}
+	b.toolHosts()
+}
+
+// toolHosts notes the hosts that copies come to in tunnels: those that have the address of a tool, or a machine that has.
+func (b *builder) toolHosts() {
+	if len(b.toolAddrs) == 0 {
+		return
+	}
+	note := func(on, host string, addrs []flow.Addr) {
+		for _, a := range addrs {
+			if len(b.toolAddrs[a.String()]) > 0 {
+				b.remote[groupKey{on, host, ""}] = true
+			}
+		}
+	}
+	for _, s := range b.in.Snapshots {
+		for id, h := range s.Hosts {
+			note(s.Platform, id, h.Addrs)
+			note(s.Platform, id, h.VTEPs)
+		}
+	}
+	for i := range b.places {
+		p := &b.places[i]
+		note(p.snap.Platform, p.Port.Host, p.Port.Addrs)
 	}
 }
 

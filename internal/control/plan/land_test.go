@@ -116,3 +116,30 @@ func TestOthersTools(t *testing.T) {
 	h1.Objects["m"] = &platform.Object{ID: "m", Kind: "mirror session", Outputs: []string{"p-tap"}, Mark: platform.Mark{Owner: "crosstap", Policy: "a"}}
 	f("Tap a destinations: [local], select: 'vm = web'", "h1: web↕ > local", "")
 }
+
+// Uplinks that copies pass on their way are no sources: those of the host that they leave, also when both taps are new, and of the host where
+// the tool is.
+func TestUplinksOfCopies(t *testing.T) {
+	w := &world{}
+	h1, h2, h3 := w.host("h1", capable), w.host("h2", capable), w.host("h3", capable)
+	for _, h := range []*platform.Snapshot{h1, h2, h3} {
+		w.port(h, "eth-"+h.Platform, platform.PortUplink, 0)
+		w.port(h, "spy-"+h.Platform, platform.PortVM, 1)
+	}
+	w.port(h1, "web", platform.PortVM, 1)
+	w.port(h2, "far", platform.PortVM, 1).Addrs = []flow.Addr{flow.V4([]byte{10, 0, 0, 9})}
+	f := func(taps, want, why string) {
+		t.Helper()
+		p := w.build(t, ids+"Destination spy port: {vm: spy-h1}\nDestination spy2 port: {vm: spy-h2}\nDestination spy3 port: {vm: spy-h3}\n"+taps)
+		if text(p) != want || reasons(p) != why {
+			t.Errorf("%s:\n%s\n%s\nwant\n%s\n%s\n%+v", taps, text(p), reasons(p), want, why, p.Refusals)
+		}
+	}
+	const web = "\nTap web destinations: [ids], select: 'vm = web'"
+	f("Tap a destinations: [spy], allow: [uplinks], select: 'port = p-eth-h1'", "h1: eth-h1↕ > spy", "")
+	f("Tap a destinations: [spy], allow: [uplinks], select: 'port = p-eth-h1'"+web, "h1: web↕ > ids", "loop p-eth-h1")
+	f("Tap a destinations: [spy2], allow: [uplinks], select: 'port = p-eth-h2'"+web, "h1: web↕ > ids", "loop p-eth-h2")
+	f("Tap a destinations: [spy3], allow: [uplinks], select: 'port = p-eth-h3'"+web, "h1: web↕ > ids\nh3: eth-h3↕ > spy3", "")
+	h3.Hosts["h3"].Addrs = []flow.Addr{flow.V4([]byte{10, 0, 0, 9})}
+	f("Tap a destinations: [spy3], allow: [uplinks], select: 'port = p-eth-h3'"+web, "h1: web↕ > ids", "loop p-eth-h3")
+}

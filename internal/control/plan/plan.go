@@ -114,7 +114,7 @@ type builder struct {
 	places []place // of platforms that answer, in a steady order
 	out    *Plan
 	uplink map[groupKey]int           // smallest MTU of the uplinks of each host, sw is ""
-	remote map[groupKey]bool          // hosts that copies of taps leave in tunnels, sw is ""
+	remote map[groupKey]bool          // hosts that copies of taps leave or come to over the network, sw is ""
 	copied map[string]map[string]bool // platform → ports that carry somebody's copies
 	held   map[string]map[string]hold // platform → policy: what a refusal means for what exists
 	spared map[string]map[string]bool // platform → Mark.Key of sessions that were refused
@@ -138,11 +138,17 @@ func Build(in Input) *Plan {
 	b.allTools()
 	sessions := map[string][]platform.Session{}
 	after := map[string]map[string]bool{} // ports seen
-	for _, t := range in.Set.Taps {
-		doc, made := b.tap(t)
-		b.out.Taps = append(b.out.Taps, doc)
+	b.out.Taps = make([]Tap, len(in.Set.Taps))
+	for _, i := range inOrder(in.Set.Taps) {
+		doc, made := b.tap(in.Set.Taps[i])
+		b.out.Taps[i] = doc
 		for p, list := range made {
 			sessions[p] = append(sessions[p], list...)
+			for _, s := range list {
+				if s.Method == platform.MethodRemoteMirror {
+					b.remote[groupKey{p, s.Host, ""}] = true
+				}
+			}
 		}
 	}
 	for _, s := range in.Snapshots {
@@ -157,6 +163,20 @@ func Build(in Input) *Plan {
 	b.tellKept()
 	b.coverage(after)
 	return b.out
+}
+
+// inOrder returns the order in which taps are planned: those that may have uplinks as sources come last, when it is known which hosts copies
+// leave.
+func inOrder(taps []*policy.Tap) []int {
+	var first, last []int
+	for i, t := range taps {
+		if t.Allows(policy.AllowUplinks) {
+			last = append(last, i)
+		} else {
+			first = append(first, i)
+		}
+	}
+	return append(first, last...)
 }
 
 // look gathers the ports of all platforms.
