@@ -112,3 +112,9 @@ func (l *line) Lost(point uint32) uint64 { return l.read(int(point))[statLost] }
 
 // Missed returns 0: what an interface drops before its hook is not known here.
 func (l *line) Missed(uint32) uint64 { return 0 }
+
+// loopback reports whether what leaves through an interface comes in there at once.
+func loopback(index int) bool {
+	i, err := net.InterfaceByIndex(index)
+	return err == nil && i.Flags&net.FlagLoopback != 0
+}

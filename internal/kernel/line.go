@@ -209,7 +209,7 @@ func (l *line) hookUp(point uint32, index int, link frame.LinkType, put func(*ho
 		return err
 	}
 	for _, dir := range directions {
-		if dir == frame.Egress && l.cfg.IngressOnly {
+		if dir == frame.Egress && (l.cfg.IngressOnly || loopback(index)) {
 			continue
 		}
 		k := &hook{point: point, dir: dir, link: link}

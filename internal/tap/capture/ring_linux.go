@@ -24,6 +24,7 @@ type ring struct {
 	ifindex   int
 	link      frame.LinkType
 	vnet      bool // a virtio header stands before each frame
+	loopback  bool
 	mem       []byte
 	blocks    int
 	blockSize int
@@ -107,7 +108,9 @@ func (r *ring) find() error {
 	if err := unix.IoctlIfreq(r.fd, unix.SIOCGIFHWADDR, req); err != nil {
 		return fmt.Errorf("interface %q: %w", r.name, err)
 	}
-	switch arphrd := req.Uint16(); arphrd { // sa_family of ifr_hwaddr
+	arphrd := req.Uint16() // sa_family of ifr_hwaddr
+	r.loopback = arphrd == unix.ARPHRD_LOOPBACK
+	switch arphrd {
 	case unix.ARPHRD_ETHER, unix.ARPHRD_LOOPBACK:
 		r.link = frame.LinkEthernet
 	case unix.ARPHRD_NONE, unix.ARPHRD_RAWIP, unix.ARPHRD_TUNNEL, unix.ARPHRD_TUNNEL6, unix.ARPHRD_SIT:
@@ -138,8 +141,8 @@ func (r *ring) setUp(cfg *LiveConfig) error {
 	if err := r.filter(cfg); err != nil {
 		return fail("filter", err)
 	}
-	if cfg.IngressOnly {
-		if err := unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil {
+	if cfg.IngressOnly || r.loopback { // what leaves through the loopback interface comes in there at once
+		if err := unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil && cfg.IngressOnly {
 			return fail("ingress only (Linux 4.20 or newer)", err)
 		}
 	}
