@@ -10,7 +10,7 @@ func commands() []*cobra.Command {
 		newDemo(), newServe(), newAgent(), newPlatform(), newTap(), newInline(), newCapture(), newNetNetflow(), newLab(),
 		newPairs(), newConversations(), newFlows(), newQuery(), newImport(), newBackup(), newRestore(), newTop(), newSeries(), newMap(), newNetworks(), newCoverage(), newIrregular(), newGet(), newDescribe(),
 		newPlan(), newDiff(), newApply(), newDelete(), newRollback(), newTaps(), newHistory(),
-		newStatus(), newDoctor(), newDestinations(), newExporters(), newDecode(), newFilter(), newConfig(),
+		newStatus(), newDoctor(), newDestinations(), newExporters(), newDecode(), newFilterCommands(), newConfig(),
 		newToken(), newExtcap(), newDocs(), newMan(), newVersion(),
 	}
 }

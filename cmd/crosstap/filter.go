@@ -74,10 +74,17 @@ and payload regex /…/.`,
 // pointed puts the expression with a marker under the mistake behind the error's text.
 func pointed(expr string, err error) error {
 	e, ok := err.(*filter.Error)
-	if !ok || strings.ContainsAny(expr, "\n\t") {
+	if !ok {
 		return err
 	}
-	return fmt.Errorf("%w\n  %s\n  %s%s", err, expr, strings.Repeat(" ", e.Pos), strings.Repeat("^", max(e.Len, 1)))
+	return pointedAt(expr, err, e.Pos, e.Len)
+}
+
+func pointedAt(expr string, err error, pos, length int) error {
+	if strings.ContainsAny(expr, "\n\t") {
+		return err
+	}
+	return fmt.Errorf("%w\n  %s\n  %s%s", err, expr, strings.Repeat(" ", pos), strings.Repeat("^", max(length, 1)))
 }
 
 func printExplanation(w io.Writer, x filter.Explanation) error {

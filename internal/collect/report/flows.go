@@ -55,8 +55,11 @@ func (a *ask) flows(ctx context.Context, r *Reports, order string) (Flows, error
 	out := Flows{Rows: []Flow{}}
 	var b strings.Builder
 	b.WriteString("WITH " + a.seenSteps())
-	fmt.Fprintf(&b, "r AS NOT MATERIALIZED (SELECT * FROM %s WHERE t_end >= %s AND t_end < %s),\n", a.view.Table(), ts(a.sinceMS), ts(a.untilMS))
-	from := "r"
+	columns, from := "*", "r"
+	if len(a.cond.expr.New()) > 0 {
+		columns = "*, " + recency + " AS recent"
+	}
+	fmt.Fprintf(&b, "r AS NOT MATERIALIZED (SELECT %s FROM %s WHERE t_end >= %s AND t_end < %s),\n", columns, a.view.Table(), ts(a.sinceMS), ts(a.untilMS))
 	if len(a.cond.expr.New()) > 0 { // whether a pair is new takes what all observers know of it
 		a.need = []string{"segment", "fabric", "src_vm", "dst_vm", "src_vm_id", "dst_vm_id"}
 		from = a.fillNames(&b, "r")

@@ -54,6 +54,11 @@ func Complete(text string, pos int) Hint {
 	for h.To < len(text) && wordByte(text[h.To]) {
 		h.To++
 	}
+	if n := len(tokens); n > 0 && h.From == pos && tokens[n-1].kind == tBang && tokens[n-1].end == pos { // the first half of an operator
+		if at, _ := walk(tokens[:n-1]); at == atOperator {
+			h.From, h.Prefix, tokens = tokens[n-1].pos, "!", tokens[:n-1]
+		}
+	}
 	at, field := walk(tokens)
 	if at == atOperator && h.Prefix != "" && h.Prefix[0] >= '0' && h.Prefix[0] <= '9' {
 		switch field { // the pcap words

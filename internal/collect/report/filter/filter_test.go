@@ -177,6 +177,13 @@ func TestToPacketFilter(t *testing.T) {
 	f("dscp = 46 and ip6", false, "(ip[1] & 0xfc = 184 or ip6[0:2] & 0xfc0 = 2944) and (ip6)")
 	f("icmp.type = 8", false, "icmp[0] = 8 or icmp6[0] = 8")
 	f("vtep = 10.200.0.1 and proto = 89", true, "(outer (host 10.200.0.1)) and (inner (ip proto 89 or ip6 proto 89))")
+	f("not (vni = 5001 or port 53)", false, "(not (port 53))", "vni = 5001")
+	f("not (app = dns and port 53) and tcp", false, "(tcp)", "app = dns")
+	f("not (app = dns or not udp)", false, "(udp)", "app = dns")
+	f("not (vm = web-1 or tcp)", false, "(not (tcp))", "vm = web-1")
+	f("vni = 16777216", true, "outer gre 16777216")
+	f("segment = vxlan:16777216 or gre 16777216", true, "", "segment = vxlan:16777216")
+	f("ethertype = 0x0800 or ethertype = 700", false, "", "ethertype = 700")
 	f("src.port < dst.port and new within 1h and udp", false, "(udp)", "src.port < dst.port", "new within 1h")
 }
 
@@ -213,6 +220,9 @@ func TestComplete(t *testing.T) {
 	f("tcp |", 4, "and", "or")
 	f("host 10.|", 5, "values of ip")
 	f("src |", 4, "vm")
+	f("vm !|", 3, "!=", "!~")
+	f("src.tenant ! |", 13, "values of src.tenant")
+	f("vni = 1 and !|", 13, "vm")
 }
 
 // FuzzParse: no panic, errors inside the expression, and what is accepted gives SQL whose values are

@@ -72,19 +72,16 @@ type said struct {
 func (c *packets) say(n node) said {
 	switch n := n.(type) {
 	case *andNode:
-		return c.all(n.terms)
+		return c.all(n.terms, c.say)
 	case *orNode:
-		return c.any(n.terms)
+		return c.any(n.terms, c.say)
 	case *notNode:
 		known := len(c.unsaid)
-		s := c.say(n.term)
-		if s.exact {
+		if s := c.say(n.term); s.exact {
 			return said{"not (" + s.text + ")", true}
 		}
-		if len(c.unsaid) == known {
-			c.unsay(n, "what it denies can be told only in part")
-		}
-		return said{}
+		c.unsaid = c.unsaid[:known]
+		return c.deny(n, n.term)
 	}
 	s, why := c.leaf(n)
 	if why != "" {
@@ -93,17 +90,40 @@ func (c *packets) say(n node) said {
 	return s
 }
 
+// deny says the contrary of a node that cannot be said exactly: of its parts what can. whole is what unsaid names for a part alone.
+func (c *packets) deny(whole, n node) said {
+	part := func(n node) said { return c.deny(n, n) }
+	switch n := n.(type) {
+	case *andNode:
+		return c.any(n.terms, part)
+	case *orNode:
+		return c.all(n.terms, part)
+	case *notNode:
+		return c.say(n.term)
+	}
+	s, why := c.leaf(n)
+	switch {
+	case s.exact:
+		return said{"not (" + s.text + ")", true}
+	case why == "":
+		c.unsay(whole, "what it denies can be told only in part")
+	default:
+		c.unsay(n, why)
+	}
+	return said{}
+}
+
 func (c *packets) unsay(n node, why string) {
 	pos, end := n.at()
 	c.unsaid = append(c.unsaid, Unsaid{pos, end - pos, c.text[pos:end], why})
 }
 
 // all: what can be said of any of the terms.
-func (c *packets) all(terms []node) said {
+func (c *packets) all(terms []node, say func(node) said) said {
 	out := said{exact: true}
 	var parts []string
 	for _, t := range terms {
-		s := c.say(t)
+		s := say(t)
 		out.exact = out.exact && s.exact
 		if s.text != "" {
 			parts = append(parts, "("+s.text+")")
@@ -114,11 +134,11 @@ func (c *packets) all(terms []node) said {
 }
 
 // any: all alternatives, or nothing when one of them cannot be said.
-func (c *packets) any(terms []node) said {
+func (c *packets) any(terms []node, say func(node) said) said {
 	out := said{exact: true}
 	var parts []string
 	for _, t := range terms {
-		s := c.say(t)
+		s := say(t)
 		out.exact = out.exact && s.exact
 		parts = append(parts, "("+s.text+")")
 	}
@@ -249,7 +269,8 @@ func portWords(lo, hi uint64) string {
 var tunnelWords = []struct {
 	kind flow.SegmentKind
 	word string
-}{{flow.KindVXLAN, "vxlan"}, {flow.KindGeneve, "geneve"}, {flow.KindGRE, "gre"}}
+	max  uint32
+}{{flow.KindVXLAN, "vxlan", maxVNI}, {flow.KindGeneve, "geneve", maxVNI}, {flow.KindGRE, "gre", max32}}
 
 func (c *packets) segments(values []value, kind flow.SegmentKind) (said, string) {
 	if !c.Inner {
@@ -266,7 +287,7 @@ func (c *packets) segments(values []value, kind flow.SegmentKind) (said, string)
 		}
 		known := len(parts)
 		for _, w := range tunnelWords {
-			if k == w.kind || k == flow.KindNone {
+			if (k == w.kind || k == flow.KindNone) && flow.Segment(v.lo).Number() <= w.max {
 				parts = append(parts, "outer "+w.word+number)
 			}
 		}
@@ -305,6 +326,8 @@ func (c *packets) numbers(n *compare) (said, string) {
 		return said{}, whyName
 	case !ok:
 		return said{}, whyFlow
+	case f.Name == "ethertype" && slices.ContainsFunc(n.values, func(v value) bool { return v.lo < 0x600 }):
+		return said{}, "types begin at 0x0600; less is a length"
 	case n.op != "=" && n.op != "in" || slices.ContainsFunc(n.values, func(v value) bool { return v.hi-v.lo > 64 }):
 		return said{}, whyOrder
 	}

@@ -23,6 +23,9 @@ var bareProtocols = map[string]bool{"tcp": true, "udp": true, "icmp": true, "icm
 // segmentWords: "vxlan" or "vxlan 5001".
 var segmentWords = map[string]flow.SegmentKind{"vxlan": flow.KindVXLAN, "geneve": flow.KindGeneve, "gre": flow.KindGRE, "nvgre": flow.KindNVGRE}
 
+// maxVNI is the greatest number of a segment in VXLAN, Geneve and NVGRE.
+const maxVNI = 1<<24 - 1
+
 // pcapNames are suggested beside fields.
 var pcapNames = []string{"host", "net", "port", "portrange", "tcp", "udp", "icmp", "icmp6", "sctp", "ip", "ip6", "vxlan", "geneve", "gre", "nvgre", "src", "dst", history}
 
@@ -139,7 +142,11 @@ func (p *parser) segmentWord(t token, k flow.SegmentKind) (node, error) {
 		return &present{span{t.pos, t.end}, f, uint64(flow.NewSegment(k, 0)), uint64(flow.NewSegment(k, max32))}, nil
 	}
 	p.take()
-	v, err := numberValue(next, Lookup("vni"), unit{})
+	of := Field{Name: t.text, Kind: VNI, Max: maxVNI}
+	if k == flow.KindGRE {
+		of.Max = max32
+	}
+	v, err := numberValue(next, &of, unit{})
 	if err != nil {
 		return nil, err
 	}

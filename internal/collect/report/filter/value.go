@@ -132,10 +132,11 @@ func segmentValue(t token) (value, error) {
 	return value{lo: s, hi: s}, nil
 }
 
-// unit is what a number is multiplied with. split is set when it came as a word of its own.
+// unit is what a number is multiplied with. bad is a word behind the number that is no unit.
 type unit struct {
 	factor float64
 	known  map[string]float64
+	bad    *token
 }
 
 var (
@@ -159,6 +160,8 @@ func (p *parser) scale(number token, units map[string]float64) unit {
 		if f, ok := units[strings.ToLower(next.text)]; ok {
 			p.take()
 			u.factor = f
+		} else if !next.is("and") && !next.is("or") {
+			u.bad = &next
 		}
 	}
 	return u
@@ -166,6 +169,9 @@ func (p *parser) scale(number token, units map[string]float64) unit {
 
 // numberValue reads "10", "1.5GB", "0x0800" or a range "1000-2000".
 func numberValue(t token, f *Field, u unit) (value, error) {
+	if u.bad != nil {
+		return value{}, fail(*u.bad, quote(u.bad.text)+" is no unit", "units: "+unitNames(u))
+	}
 	lo, hi, isRange := t.text, t.text, false
 	if a, b, found := strings.Cut(t.text, "-"); found && a != "" && b != "" {
 		lo, hi, isRange = a, b, true
@@ -217,10 +223,12 @@ func number(t token, s string, f *Field, u unit) (uint64, error) {
 func badNumber(t token, s string, f *Field, u unit) error {
 	hint := example(f)
 	if len(u.known) > 0 {
-		hint += "; units: " + strings.Join(slices.Sorted(maps.Keys(u.known)), ", ")
+		hint += "; units: " + unitNames(u)
 	}
 	return fail(t, quote(s)+" is no number", hint)
 }
+
+func unitNames(u unit) string { return strings.Join(slices.Sorted(maps.Keys(u.known)), ", ") }
 
 // namedValue reads a number, a range, or a name from a table.
 func namedValue(t token, f *Field, table map[string]uint64, what string) (value, error) {
