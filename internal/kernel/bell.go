@@ -12,11 +12,12 @@ type bell struct {
 	rung  chan struct{}
 	epoll int
 	stop  int // eventfd
+	ended chan struct{}
 	done  chan struct{}
 }
 
 func newBell(r *ring) (b *bell, err error) {
-	b = &bell{rung: make(chan struct{}, 1), epoll: -1, stop: -1, done: make(chan struct{})}
+	b = &bell{rung: make(chan struct{}), epoll: -1, stop: -1, ended: make(chan struct{}), done: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			b.release()
@@ -41,7 +42,7 @@ func newBell(r *ring) (b *bell, err error) {
 	return b, nil
 }
 
-// listen passes on that the bell was rung until close.
+// listen passes on that the bell was rung until close. It waits until that was heard: a reader that has no time is not called again.
 func (b *bell) listen() {
 	defer close(b.done)
 	events := make([]unix.EpollEvent, 2)
@@ -56,7 +57,8 @@ func (b *bell) listen() {
 			}
 			select {
 			case b.rung <- struct{}{}:
-			default:
+			case <-b.ended:
+				return
 			}
 		}
 	}
@@ -66,6 +68,7 @@ func (b *bell) close() {
 	if b == nil {
 		return
 	}
+	close(b.ended)
 	one := binary.NativeEndian.AppendUint64(nil, 1)
 	if _, err := unix.Write(b.stop, one); err == nil {
 		<-b.done

@@ -72,7 +72,7 @@ func NewFlows(c FlowsConfig) (*Flows, error) {
 		return nil, fmt.Errorf("kernel: ring of %d bytes: want %d to %d", c.RingBytes, minRing, maxRing)
 	}
 	f := &Flows{conf: c, keep: flowsKeep, tunnels: c.Tunnels, book: newBook(), records: ledger.New("kernel_flows", ledger.Records), cache: map[flowKey]*flowState{}, asked: make(chan int, 1), were: map[uint32]uint32{}}
-	f.feed = feed{book: f.book, size: c.RingBytes, entry: entryHead + flowsKeep}
+	f.feed = feed{book: f.book, size: c.RingBytes}
 	err := f.init(c.Config, "xt_flows", func(c *code, k *hook) { counter{f, k, c}.assemble() })
 	if err != nil {
 		return nil, err
@@ -102,11 +102,9 @@ func (f *Flows) Open() (err error) {
 	if f.ring, err = newRing(f.conf.RingBytes); err != nil {
 		return fmt.Errorf("kernel: %w", err)
 	}
-	f.feed.ring, f.feed.line = f.ring, &f.line
-	if f.feed.bell, err = newBell(f.ring); err != nil {
+	if err = f.feed.begin(f.ring, &f.line, min(f.interval()/4, latest)); err != nil {
 		return fmt.Errorf("kernel: %w", err)
 	}
-	f.feed.late = min(f.interval()/4, latest)
 	if f.clock, err = newClock(); err != nil {
 		return fmt.Errorf("kernel: %w", err)
 	}

@@ -81,7 +81,7 @@ func (w counter) assemble() {
 	w.ipv6()
 	w.pull(begin)
 	c.at(toUser)
-	toRing(c, w.k, w.f.ring.m, w.f.keep, true)
+	toRing(c, w.k, w.f.ring.m, w.f.keep)
 	c.result(actNext)
 	c.at(counted)
 	w.k.stats.count(c, statOut)

@@ -53,9 +53,9 @@ func NewHeaders(c HeadersConfig) (*Headers, error) {
 		return nil, fmt.Errorf("kernel: ring of %d bytes: want %d to %d", c.RingBytes, minRing, maxRing)
 	}
 	h := &Headers{keep: c.Keep, ready: c.Ready, book: newBook()}
-	h.feed = feed{book: h.book, size: c.RingBytes, entry: entryHead + c.Keep}
+	h.feed = feed{book: h.book, size: c.RingBytes}
 	err := h.init(c.Config, "xt_headers", func(c *code, k *hook) {
-		toRing(c, k, h.ring.m, h.keep, false)
+		toRing(c, k, h.ring.m, h.keep)
 		c.result(actNext)
 	})
 	if err != nil {
@@ -72,7 +72,10 @@ func (h *Headers) Open() (err error) {
 	if h.ring, err = newRing(h.feed.size); err != nil {
 		return fmt.Errorf("kernel: %w", err)
 	}
-	h.feed.ring, h.feed.line = h.ring, &h.line
+	if err = h.feed.begin(h.ring, &h.line, headersLate); err != nil {
+		h.Close()
+		return fmt.Errorf("kernel: %w", err)
+	}
 	if err = h.open(); err != nil {
 		h.Close()
 	}
@@ -89,20 +92,10 @@ func (h *Headers) Close() {
 }
 
 const (
-	ringInterval = 2 * time.Millisecond // between looks while the next stage is slow, and the least between looks at the ring
-	ringLinger   = time.Second          // for the next stage to take what is left
-	ringRate     = 2_500_000            // frames in a second that must not fill the ring between two looks
+	ringInterval = 2 * time.Millisecond  // between looks while the next stage is slow
+	ringLinger   = time.Second           // for the next stage to take what is left
+	headersLate  = 50 * time.Millisecond // that frames wait for a look at the ring, which wakes a thread and so costs more than many frames do
 )
-
-// patience returns the time between looks at the ring: while frames come, a quarter of what it takes at the greatest rate to fill it, and up to
-// half while none come. Each look wakes a thread, which costs more than many frames do. With a bell the ring does not fill unseen.
-func (f *feed) patience() (busy, idle time.Duration) {
-	if f.bell != nil {
-		return f.late, f.late
-	}
-	full := time.Duration(float64(f.size) / float64(f.entry+ringHeader) / ringRate * float64(time.Second))
-	return max(full/4, ringInterval), max(full/2, ringInterval)
-}
 
 // Run hands frames over until ctx ends. Near the VM nothing waits: what the next stage does not take in time is dropped and counted.
 func (h *Headers) Run(ctx context.Context, out chan<- frame.Batch) error {
@@ -144,13 +137,12 @@ func (h *Headers) account() {
 
 // feed turns entries of a ring into batches of frames.
 type feed struct {
-	ring  *ring
-	line  *line
-	book  *ledger.Book
-	size  int
-	entry int           // bytes of a full one
-	bell  *bell         // nil for none
-	late  time.Duration // how late frames may be taken, with a bell
+	ring *ring
+	line *line
+	book *ledger.Book
+	size int
+	bell *bell
+	late time.Duration // that frames may wait while the ring is not half full
 
 	offset    int64            // of the wall clock, for the batch that is being read
 	links     []frame.LinkType // of the points, likewise
@@ -158,36 +150,32 @@ type feed struct {
 	packet    dissect.Packet
 }
 
+// begin takes a ring.
+func (f *feed) begin(r *ring, l *line, late time.Duration) (err error) {
+	f.ring, f.line, f.late = r, l, late
+	f.bell, err = newBell(r)
+	return err
+}
+
 // feedFrames is the number of frames in a full batch.
 const feedFrames = 1024
 
 // run passes batches on until ctx ends.
 func (f *feed) run(ctx context.Context, out chan<- frame.Batch) {
-	busy, idle := f.patience()
-	wait := busy
-	timer := time.NewTimer(wait)
+	timer := time.NewTimer(f.late)
 	defer timer.Stop()
-	var rung <-chan struct{}
-	if f.bell != nil {
-		rung = f.bell.rung
-	}
 	for ctx.Err() == nil {
-		came := false
 		for b, n := f.batch(); n > 0; b, n = f.batch() {
-			came = true
 			f.pass(ctx, b, n, out)
 			if n < feedFrames {
 				break
 			}
 		}
-		if wait = busy; !came {
-			wait = min(2*wait, idle)
-		}
-		timer.Reset(wait)
+		timer.Reset(f.late)
 		select {
 		case <-ctx.Done():
 		case <-timer.C:
-		case <-rung:
+		case <-f.bell.rung:
 		}
 	}
 }

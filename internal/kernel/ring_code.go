@@ -21,9 +21,8 @@ const (
 )
 
 // toRing hands the first keep bytes of the frame to user space and counts it under statUp, or under statLost when the ring is full. A
-// tag that lies beside the frame is put back into it. The reader is woken when that makes the ring half full, if it has a bell. It goes on behind; R0 to
-// R5, R7 to R9 are lost.
-func toRing(c *code, k *hook, ring *ebpf.Map, keep int, bell bool) {
+// tag that lies beside the frame is put back into it. The reader is woken when the ring is half full. It goes on behind; R0 to R5, R7 to R9 are lost.
+func toRing(c *code, k *hook, ring *ebpf.Map, keep int) {
 	full, drop, done := c.name("full"), c.name("drop"), c.name("rung")
 	c.add(
 		asm.LoadMapPtr(asm.R1, ring.FD()), asm.Mov.Imm(asm.R2, int32(entryHead+keep)), asm.Mov.Imm(asm.R3, 0),
@@ -57,12 +56,9 @@ func toRing(c *code, k *hook, ring *ebpf.Map, keep int, bell bool) {
 	k.stats.count(c, statLost)
 	c.add(asm.Ja.Label(out))
 	c.at(done)
-	c.add(asm.Mov.Imm(asm.R2, noWakeup))
-	if bell {
-		wakeHalfFull(c, ring, keep)
-	}
-	c.add(asm.Mov.Reg(asm.R1, asm.R7), asm.FnRingbufSubmit.Call())
 	k.stats.count(c, statUp)
+	wakeHalfFull(c, ring)
+	c.add(asm.Mov.Reg(asm.R1, asm.R7), asm.FnRingbufSubmit.Call())
 	c.at(out)
 }
 
@@ -73,15 +69,18 @@ const (
 	available   = 0 // BPF_RB_AVAIL_DATA
 )
 
-// wakeHalfFull leaves forceWakeup in R2 when the entry is one of the few that make the ring half full, else noWakeup.
-func wakeHalfFull(c *code, ring *ebpf.Map, keep int) {
-	const few = 4 // entries of other processors come between
+// wakeHalfFull leaves forceWakeup in R2 when the ring is half full, else noWakeup. It looks at few entries, by their number in R2: each look is a call.
+func wakeHalfFull(c *code, ring *ebpf.Map) {
+	const oneOf = 32
 	quiet := c.name("quiet")
 	c.add(
+		asm.And.Imm(asm.R2, oneOf-1),
+		asm.Mov.Reg(asm.R3, asm.R2),
+		asm.Mov.Imm(asm.R2, noWakeup),
+		asm.JNE.Imm(asm.R3, 0, quiet),
 		asm.LoadMapPtr(asm.R1, ring.FD()), asm.Mov.Imm(asm.R2, available), asm.FnRingbufQuery.Call(),
 		asm.Mov.Imm(asm.R2, noWakeup),
-		asm.Sub.Imm(asm.R0, int32(ring.MaxEntries()/2)),
-		asm.JGE.Imm(asm.R0, int32(few*(ringHeader+entryHead+keep)), quiet),
+		asm.JLT.Imm(asm.R0, int32(ring.MaxEntries()/2), quiet),
 		asm.Mov.Imm(asm.R2, forceWakeup),
 	)
 	c.at(quiet)
