@@ -40,16 +40,16 @@ seen() { # NAME: frames that the tap took, as it says itself at its end
 measure() { # NAME SIZE: Mpps sent, share taken, sender ns, reader ns
 	begin "$1" start "$1"
 	local before after sent took pid=${monitors[0]}
-	before=$(ticks "$pid")
+	before=$(cputime "$pid")
 	"$dir/livegen" -netns "/run/netns/${id}a" -size "$2" -rate 0 -flows "$flows" -for "${long}s" -core 0 >"$dir/gen"
 	sleep 0.3
-	after=$(ticks "$pid")
+	after=$(cputime "$pid")
 	if [ "$1" = softflowd ]; then took=$(softflowctl -c "$dir/sf.ctl" statistics 2>/dev/null | awk '/[Pp]ackets processed/ {print $NF}'); fi
 	stop_all
 	sent=$(jq .sent "$dir/gen")
 	took=${took:-$(seen "$1" "$sent")}
-	jq -r --argjson took "${took:-0}" --argjson t $((after - before)) --argjson hz "$(getconf CLK_TCK)" \
-		'"\(.sent / .seconds / 1e6) \($took / .sent * 100) \(.ns_per_packet) \($t / $hz * 1e9 / .sent)"' "$dir/gen"
+	jq -r --argjson took "${took:-0}" --argjson t $((after - before)) \
+		'"\(.sent / .seconds / 1e6) \($took / .sent * 100) \(.ns_per_packet) \($t / .sent)"' "$dir/gen"
 }
 list=(none ring ring-flows headers headers-flows kernel-flows tcpdump tcpdump-96 softflowd)
 echo "live rate: $flows flows, $rounds rounds of $long s, $(machine)"
