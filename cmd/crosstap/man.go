@@ -4,7 +4,6 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
 )
 
 // newMan writes manual pages.
@@ -20,9 +19,7 @@ func newMan() *cobra.Command {
 			if err := os.MkdirAll(dir, 0o755); err != nil {
 				return usagef("man: %w", err)
 			}
-			root := cmd.Root()
-			root.DisableAutoGenTag = true
-			if err := doc.GenManTree(root, &doc.GenManHeader{Section: "1", Source: "crosstap"}, dir); err != nil {
+			if err := writeManPages(cmd.Root(), dir); err != nil {
 				return usagef("man: %w", err)
 			}
 			return nil

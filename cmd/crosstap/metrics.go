@@ -8,10 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-
 	"crosstap/internal/agentapi"
 	"crosstap/internal/tap/governor"
 )
@@ -22,10 +18,11 @@ func serveMetrics(addr string, taps func() []agentapi.Tap) (stop func(), err err
 	if err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(tapMetrics{taps}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 2}))
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", exposition)
+		_, _ = w.Write(scrape(taps()))
+	})
 	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute}
 	done := make(chan struct{})
 	go func() {
@@ -37,13 +34,9 @@ func serveMetrics(addr string, taps func() []agentapi.Tap) (stop func(), err err
 	return func() { _ = srv.Close(); <-done }, nil
 }
 
-// tapMetrics reads the books of taps at each scrape.
-type tapMetrics struct{ taps func() []agentapi.Tap }
-
 // tapMetric is a metric of a tap, for the scrape and for the reference page.
 type tapMetric struct {
-	desc       *prometheus.Desc
-	kind       prometheus.ValueType
+	kind       string // counter or gauge
 	name, help string
 	labels     []string
 }
@@ -51,14 +44,13 @@ type tapMetric struct {
 // tapCatalog is every metric of a tap.
 var tapCatalog []*tapMetric
 
-func tapDesc(kind prometheus.ValueType, name, help string, labels ...string) *tapMetric {
-	labels = append([]string{"tap"}, labels...)
-	m := &tapMetric{prometheus.NewDesc("crosstap_tap_"+name, help, labels, nil), kind, "crosstap_tap_" + name, help, labels}
+func tapDesc(kind, name, help string, labels ...string) *tapMetric {
+	m := &tapMetric{kind, "crosstap_tap_" + name, help, append([]string{"tap"}, labels...)}
 	tapCatalog = append(tapCatalog, m)
 	return m
 }
 
-const counter, gauge = prometheus.CounterValue, prometheus.GaugeValue
+const counter, gauge = "counter", "gauge"
 
 var (
 	tapRunning = tapDesc(gauge, "running", "1 while the tap captures.")
@@ -87,18 +79,6 @@ var (
 	tapPairHost     = tapDesc(counter, "inline_host_frames_total", "Frames that the host itself wanted to send into an inline pair, and that were held back.")
 	tapPairAlone    = tapDesc(counter, "inline_unwatched_frames_total", "Frames that an inline pair passed on while its lease was not renewed.")
 )
-
-// Describe sends nothing: the set of lines depends on the taps (an unchecked collector).
-func (tapMetrics) Describe(chan<- *prometheus.Desc) {}
-
-// Collect sends the lines of all taps.
-func (m tapMetrics) Collect(ch chan<- prometheus.Metric) {
-	for _, t := range m.taps() {
-		collectTap(&t, func(m *tapMetric, v float64, labels ...string) {
-			ch <- prometheus.MustNewConstMetric(m.desc, m.kind, v, append([]string{t.Name}, labels...)...)
-		})
-	}
-}
 
 func collectTap(t *agentapi.Tap, send func(*tapMetric, float64, ...string)) {
 	send(tapRunning, one(t.State == agentapi.StateRunning))

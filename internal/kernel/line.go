@@ -9,7 +9,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/rlimit"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -134,7 +133,7 @@ func (l *line) init(c Config, name string, body func(*code, *hook)) error {
 	}
 	l.index, l.link = make([]int, len(c.Interfaces)), make([]frame.LinkType, len(c.Interfaces))
 	l.past, l.modes = map[uint32]counts{}, map[uint32]int{}
-	_ = rlimit.RemoveMemlock() // kernels before 5.11 count maps as locked memory; what that forbids is told where it is asked for
+	unlimitMemory()
 	return nil
 }
 

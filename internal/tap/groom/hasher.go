@@ -71,23 +71,26 @@ func (h *hasher) short(b []byte) uint64 {
 	return mulFold(w^y^h[1], x^z^h[0]^uint64(n))
 }
 
-// glanceLen is how many bytes at its start glance looks at: Ethernet, IPv4 and TCP behind VXLAN end there.
-const glanceLen = 6 * pieceLen
+// Bounds of what glance looks at, besides the end.
+const (
+	glanceFrom = 1 * pieceLen
+	glanceTo   = 6 * pieceLen
+)
 
-// glance returns a hash of the length of b, of its first bytes and of its last 16.
+// glance returns a hash of the length of b, of its bytes from 16 to 96 and of its last 16: Ethernet, IPv4 and TCP behind VXLAN end there, and
+// Ethernet addresses, in front of them, tell few frames apart.
 func (h *hasher) glance(b []byte) uint64 {
 	n := len(b)
 	if n < pieceLen {
 		return h.short(b)
 	}
 	end := n - pieceLen
-	u := h.fold(h[4], (*[pieceLen]byte)(b), 0)
 	v := h.fold(h[5], (*[pieceLen]byte)(b[min(16, end):]), 1)
 	w := h.fold(h[6], (*[pieceLen]byte)(b[min(32, end):]), 2)
 	x := h.fold(h[7], (*[pieceLen]byte)(b[min(48, end):]), 3)
 	y := h.fold(h[0], (*[pieceLen]byte)(b[min(64, end):]), 4)
 	z := h.fold(h[1], (*[pieceLen]byte)(b[min(80, end):]), 5)
-	return u + v + w + x + y + z + uint64(n)*h[3] + h.fold(h[2], (*[pieceLen]byte)(b[end:]), 7)
+	return v + w + x + y + z + uint64(n)*h[3] + h.fold(h[2], (*[pieceLen]byte)(b[end:]), 7)
 }
 
 // blinkLen is how many bytes at its start a frame needs for a blink.

@@ -55,10 +55,24 @@ func TestHasherGlance(t *testing.T) {
 		g := h.glance(b)
 		for i := range b {
 			b[i] = 1
-			if differs, want := h.glance(b) != g, i < glanceLen || i >= n-pieceLen; differs != want {
+			if differs, want := h.glance(b) != g, i >= glanceFrom && i < glanceTo || i >= n-pieceLen || n < glanceFrom; differs != want {
 				t.Errorf("byte %d of %d: differs %v, want %v", i, n, differs, want)
 			}
 			b[i] = 0
+		}
+	}
+	for _, n := range []int{blinkLen, 100} {
+		b := (*[blinkLen]byte)(make([]byte, blinkLen))
+		g := h.blink(b, n)
+		for i := range b {
+			b[i] = 1
+			if differs, want := h.blink(b, n) != g, i >= pieceLen; differs != want {
+				t.Errorf("byte %d of %d: differs %v, want %v", i, n, differs, want)
+			}
+			b[i] = 0
+		}
+		if h.blink(b, n+1) == g {
+			t.Errorf("%d bytes and %d look the same", n, n+1)
 		}
 	}
 }

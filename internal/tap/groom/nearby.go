@@ -9,8 +9,8 @@ import (
 // nearby is dedup for whole frames in a window of not too many frames: it knows the last so many of them in their order, and nothing has to be
 // searched for a free place.
 //
-// In a window of up to half a batch it need not hash every byte of each frame either. A frame is then looked for by what differs in nearly
-// all: its length, its first and its last bytes. Frames of the batch under way that agree in that are compared byte by byte, as their
+// In a short window it need not hash every byte of each frame either. A frame is then looked for by what differs in nearly
+// all: its length, and bytes where headers are. Frames of the batch under way that agree in that are compared byte by byte, as their
 // bytes are still there. Of those in older batches there is the hash of the whole frame; it is computed at a batch's end, and only of the
 // few that the window reaches from the next one. So frames are taken for one no more often than in the table of dedup, and none is forgotten early.
 type nearby struct {
@@ -45,7 +45,7 @@ type look uint8
 
 const (
 	whole  look = iota // all of it
-	glance             // its length, its first and its last bytes
+	glance             // its length, many of its first bytes, and its last
 	blink              // its length and a few bytes
 )
 
@@ -65,7 +65,7 @@ func newNearby(s Dedup, points *pointSet) *nearby {
 	n := powerOfTwo(max(s.Packets, maxGlances))
 	d := &nearby{
 		acc: dedupAccount(), spec: s, window: int64(s.Window), points: points, hash: newHasher(),
-		number: uint32(n), first: uint32(n) + 1, last: make([]uint32, 8*n), ring: make([]sighting, n),
+		number: uint32(n), first: uint32(n) + 1, last: make([]uint32, max(8*n, 32*maxGlances)), ring: make([]sighting, n),
 	}
 	switch {
 	case s.Packets <= maxBlinks:
