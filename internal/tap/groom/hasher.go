@@ -100,5 +100,5 @@ const blinkLen = 3 * pieceLen
 // sequence numbers are there.
 func (h *hasher) blink(p *[blinkLen]byte, n int) uint64 {
 	le := binary.LittleEndian
-	return mulFold(le.Uint64(p[16:])+le.Uint64(p[32:])*h[0], le.Uint64(p[24:])+le.Uint64(p[40:])*h[1]+uint64(n))
+	return mulFold(le.Uint64(p[16:])+le.Uint64(p[32:])*(h[0]|1)+h[4], le.Uint64(p[24:])+le.Uint64(p[40:])*(h[1]|1)+h[5]+uint64(n))
 }
