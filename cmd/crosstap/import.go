@@ -97,6 +97,7 @@ func (im *importer) run(ctx context.Context, files []string) (err error) {
 		return fmt.Errorf("import: %w", err)
 	}
 	st := im.store.Stats()
+	im.say("")
 	_, err = fmt.Fprintf(im.err, "import: the store holds %s in %d bytes\n", plural(int(st.Rows), "record"), st.Bytes+st.RollupBytes)
 	return err
 }

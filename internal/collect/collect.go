@@ -124,8 +124,12 @@ func New(cfg Config) (*Collector, error) {
 	for range cap(c.spare) {
 		c.spare <- nil
 	}
+	shed := c.drop
+	if cfg.Import {
+		shed = nil
+	}
 	for range cfg.Workers {
-		c.queues = append(c.queues, newFairQueue(cfg.Queue, c.drop))
+		c.queues = append(c.queues, newFairQueue(cfg.Queue, shed))
 	}
 	var err error
 	for _, lc := range cfg.Listen {

@@ -333,12 +333,38 @@ func (s capture) Run(ctx context.Context, out chan<- listen.Batch) error {
 	return nil
 }
 
-// An import ends with its source, loses nothing however slow the store, and leaves no trace but the records.
+// atOnce gives all datagrams in one batch.
+type atOnce capture
+
+func (s atOnce) Run(ctx context.Context, out chan<- listen.Batch) error {
+	var all listen.Batch
+	one, done := make(chan listen.Batch), make(chan error, 1)
+	go func() {
+		defer close(one)
+		done <- capture(s).Run(ctx, one)
+	}()
+	for b := range one {
+		all.Datagrams = append(all.Datagrams, b.Datagrams...)
+	}
+	select {
+	case out <- all:
+	case <-ctx.Done():
+	}
+	return <-done
+}
+
+// An import ends with its source, loses nothing however slow the store and however large the batches, and leaves no trace but the records.
 func TestImport(t *testing.T) {
+	testImport(t, capture(labDatagrams(t)))
+	testImport(t, atOnce(labDatagrams(t)))
+}
+
+func testImport(t *testing.T, src Source) {
+	t.Helper()
 	dir := t.TempDir()
 	m := &memory{slow: time.Millisecond}
 	cfg := DefaultConfig()
-	cfg.Store, cfg.Sources, cfg.Import, cfg.Queue, cfg.Workers, cfg.Dir = m, []Source{capture(labDatagrams(t))}, true, 1, 2, dir
+	cfg.Store, cfg.Sources, cfg.Import, cfg.Queue, cfg.Workers, cfg.Dir = m, []Source{src}, true, 1, 2, dir
 	c, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -42,8 +42,8 @@ func (l *lane) len() int { return len(l.items) - l.first }
 // longest lane are shed, so that an exporter that sends more than is decoded loses its own datagrams and nobody else's.
 // What came over TCP is never shed: its connection waits instead, and bounds what it may have here.
 type fairQueue struct {
-	limit int // datagrams that may be shed, at once
-	shed  func([]waiting)
+	limit int             // datagrams that may be shed, at once
+	shed  func([]waiting) // nil when nothing is: who pushes waits before
 
 	mu     sync.Mutex
 	n      int // datagrams that may be shed
@@ -82,7 +82,7 @@ func (q *fairQueue) push(items []waiting, tight bool) {
 		q.put(&items[i])
 	}
 	var out []waiting
-	for q.n > q.limit || tight && q.n > 0 {
+	for q.shed != nil && (q.n > q.limit || tight && q.n > 0) {
 		out = q.cut(out)
 		tight = false
 	}
