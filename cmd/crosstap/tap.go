@@ -52,7 +52,7 @@ Destinations (--to, repeatable):
   pcapng:PATH           frames to a capture file with interfaces, directions and drop counts; .gz and .zst compress;
                         - is standard output. A file is written in place, at most a second behind, for its owner alone
                         with ?size=1GiB, every=1h, frames=N begins new files, files=N, budget=10GiB, free=5GiB remove the oldest
-  pcap:PATH             the same as a classic file with nanoseconds, one link type
+  pcap:PATH             the same as a classic file, one link type; nanoseconds, or the unit of the pcap file that is read
   vxlan://HOST[:4789]?vni=N, geneve://HOST[:6081]?vni=N, udp://HOST:PORT   copies of frames to a tool over UDP; ports=16 source ports
   gre://HOST[?key=N&seq=yes], erspan2://HOST?session=N, erspan3://HOST?session=N   the same in GRE packets
                         all: mtu=fragment|slice|refuse what is too long for the path, absent=send|pause, rate=500M, source=ADDR, dev=IFACE
