@@ -285,7 +285,7 @@ func TestKill(t *testing.T) {
 
 // spooled reports whether messages wait on the disk.
 func spooled(state string) bool {
-	files, _ := filepath.Glob(filepath.Join(state, "spool", "*", "*.ipfix"))
+	files, _ := filepath.Glob(filepath.Join(state, "spool", "*", "*", "*.ipfix"))
 	for _, name := range files {
 		if st, err := os.Stat(name); err == nil && st.Size() > 0 {
 			return true

@@ -3,6 +3,8 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"net/url"
 	"path/filepath"
 	"strings"
 
@@ -80,12 +82,28 @@ func (r *rules) spec(d *tapspec.Spec) (tap.Spec, error) {
 	if err != nil {
 		return s, err
 	}
-	s.Host, s.Program, s.SpoolDir, s.Keeper = r.host, r.program, r.spool, r.keeper
+	s.Host, s.Program, s.SpoolDir, s.Keeper = r.host, r.program, r.folder(d.Name), r.keeper
 	if len(s.To) == 0 {
 		return s, errors.New("no destination")
 	}
 	return s, nil
 }
+
+// folder is where flows of a tap wait: of one collector each tap has a spool of its own.
+func (r *rules) folder(tap string) string {
+	if r.spool == "" {
+		return ""
+	}
+	name := url.PathEscape(tap)
+	if len(name) > maxFolder {
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(tap))
+		name = fmt.Sprintf("%s-%016x", name[:maxFolder/2], h.Sum64())
+	}
+	return filepath.Join(r.spool, "tap-"+name)
+}
+
+const maxFolder = 200 // bytes of a name; file systems take 255
 
 // exclusive reports whether two taps need something that only one can have: a port that mirrors send to, or clients of remote capture
 // connect to, a file, or a remote host's interface. Then the one before ends first, and the gap is told.
