@@ -106,7 +106,7 @@ taps:
 END
 sed "s/active: 5s/active: 6s/; s/'udp/'ip and udp/" "$dir/h1.yaml" >"$dir/h1.other" # the same packets, by other specifications
 scrape() { at h curl -sS --max-time 20 "http://127.0.0.1:$1/metrics"; }
-listens() { at "$1" ss -Hltn "sport = :$2" | grep -q .; }
+listens() { [ -n "$(at "$1" ss -Hltn "sport = :$2")" ]; }
 given() { at s "$crosstap" agent taps "$1" --server https://10.8.0.9:8475 --token "$dir/operator" -f "$dir/$1.yaml" >/dev/null 2>"$dir/given.err"; }
 running() { [ "$(scrape "$1" 2>/dev/null | grep -c '^crosstap_tap_running.* 1$')" = "$2" ]; }
 dead() {
@@ -179,6 +179,10 @@ load() { # RATE SECONDS
 	"$dir/livegen" -netns "/run/netns/${id}a" -size 0 -rate "$1" -flows 1000 -for "${2}s" >"$dir/gen"
 	sent=$((sent + $(jq .sent "$dir/gen")))
 }
+has() { # WORDS COMMAND…: whether what it prints has them
+	local text
+	text=$("${@:2}") && [[ $text == *"$1"* ]]
+}
 resident() { awk '/VmRSS/ {printf "%d", $2 / 1024}' "/proc/${pids[$1]}/status" 2>/dev/null || echo 0; }
 
 rate=${RATE:-0} free=0
@@ -223,7 +227,7 @@ happen() { # WHAT…: something goes wrong, and comes right again
 }
 between() { echo "$(($1 + RANDOM % ($2 - $1 + 1))).$((RANDOM % 10))"; } # seconds
 single() { [ "$(at h tc filter show dev p1 ingress | grep -c 'bpf.* handle')" = 1 ]; } # those of the agent that lives
-gone() { ! at h ip -o link | grep -q " xt$1\."; }
+gone() { ! has " xt$1." at h ip -o link; }
 what=(server tool-link server-link receiver client collector agent upgrade)
 if at h tc qdisc add dev up1 root netem 2>/dev/null; then
 	at h tc qdisc del dev up1 root
@@ -302,13 +306,13 @@ for x in h1 h2; do
 done
 none() { [ "$("$dir/tcxcount" -netns "/run/netns/${id}h" -i p1)" = 0 ]; }
 eventually 30 none || fault 'programs of TCX are left'
-if ! at h tc filter show dev p1 ingress | grep -q bpf; then fault 'no filter of tc to look for'; fi
+if ! has bpf at h tc filter show dev p1 ingress; then fault 'no filter of tc to look for'; fi
 clean() { # the next start of ours removes them, once their lease has ended
 	timeout -s INT 1 ip netns exec "${id}h" "$crosstap" tap -i p2 --path clsact --to null: >/dev/null 2>&1 || true
-	! at h tc qdisc show dev p1 | grep -q clsact
+	! has clsact at h tc qdisc show dev p1
 }
 eventually 60 clean || fault "filters of tc are left: $(at h tc filter show dev p1 ingress)"
-at h tc qdisc show dev p2 | grep -q clsact && fault 'a qdisc of the tap that ended is left'
+has clsact at h tc qdisc show dev p2 && fault 'a qdisc of the tap that ended is left'
 
 echo "$memory" | awk 'NF { print "  " $0 }'
 grown=$(echo "$memory" | awk -F'[ ,]+' 'NF { for (i = 1; i <= NF; i++) if ($i == "agent" || $i == "tap" || $i == "server") { n[$i]++; m[$i, n[$i]] = $(i + 1) } }
