@@ -100,6 +100,10 @@ func TestFooter(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+	p.Meta.Notes = []string{"flows are counted by the hour"}
+	if diff := cmp.Diff(want+"note: flows are counted by the hour\n", Footer(&p.Meta, "pair", 2, o)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
 	m := report.Meta{Since: noon.Add(-90 * time.Minute), Until: noon, Empty: &report.Empty{Text: "no exporter has ever sent.", Action: "start a tap"}}
 	for range 8 {
 		m.Completeness.Gaps = append(m.Completeness.Gaps, report.Gap{From: noon, To: noon, Scope: "collector", Reason: "down"})

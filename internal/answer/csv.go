@@ -68,6 +68,9 @@ func comments(w io.Writer, v any) {
 	for _, g := range c.Gaps {
 		note("gap: %s to %s, %s", stamp(g.From), stamp(g.To), gapCause(g))
 	}
+	for _, n := range m.Notes {
+		note("note: %s", n)
+	}
 }
 
 func gapCause(g report.Gap) string {

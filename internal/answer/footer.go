@@ -8,7 +8,7 @@ import (
 )
 
 // Footer says what an answer stands for and what may be missing from it: a line with the totals, a line for
-// each gap, and for an answer without rows the cause and the way out. one is the name of a row ("pair").
+// each gap and each note, and for an answer without rows the cause and the way out. one is the name of a row ("pair").
 func Footer(m *report.Meta, one string, shown int, o Options) string {
 	var b strings.Builder
 	if m.Empty != nil {
@@ -20,6 +20,9 @@ func Footer(m *report.Meta, one string, shown int, o Options) string {
 		fmt.Fprintln(&b, strings.Join(totals(m, one, shown), " · "))
 	}
 	gaps(&b, m.Completeness.Gaps, &o)
+	for _, n := range m.Notes {
+		fmt.Fprintln(&b, "note: "+strings.Map(printable, n))
+	}
 	return b.String()
 }
 

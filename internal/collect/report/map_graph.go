@@ -6,8 +6,10 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"crosstap/internal/flow"
+	"crosstap/internal/nearest"
 )
 
 // answer asks for the edges, keeps what is in focus and within the limit, and lays it out.
@@ -23,15 +25,17 @@ func (m *mapAsk) answer(ctx context.Context, r *Reports) (Map, error) {
 		out.BaseSince, out.BaseUntil = &from, &to
 	}
 	s.finish(&out)
-	if m.Focus != "" && s.nodes[m.Focus] == nil {
-		m.notes = append(m.notes, "no node "+quoteName(m.Focus)+" in the range")
+	if m.Focus != "" && len(out.Edges) == 0 {
+		m.notes = append(m.notes, s.unfocused())
 	}
 	layout(&out)
 	if s.rows > maxEdgeRows {
 		m.notes = append(m.notes, strconv.FormatUint(s.rows-maxEdgeRows, 10)+" services of edges with the least traffic are left out")
 	}
 	m.notes = append(m.notes, "flows are not counted; addresses that inventory does not know are one member for each segment, unless their group is expanded")
-	s.total.Rows = uint64(len(s.edges))
+	if s.total.Rows = uint64(len(out.Edges)) + out.Hidden.Edges; s.total.Rows == 0 {
+		s.total.Rows = uint64(len(s.edges))
+	}
 	var err error
 	out.Meta, err = m.meta(ctx, r, "map", s.total, s.counts[0], s.counts[1])
 	return out, err
@@ -88,12 +92,29 @@ func (s *mapScan) tenant(id string) string {
 	return ""
 }
 
-// near are the nodes within some hops of the one in focus, in either direction; nil without a focus.
+// unfocused says why nothing is near the focus.
+func (s *mapScan) unfocused() string {
+	if s.nodes[s.m.Focus] != nil {
+		return "nothing talks to node " + quoteName(s.m.Focus) + " in the range"
+	}
+	hint := ""
+	if near := nearest.Of(s.m.Focus, slices.Sorted(maps.Keys(s.nodes))); near != "" {
+		hint = "; did you mean " + quoteName(near) + "?"
+	}
+	return "no node " + quoteName(s.m.Focus) + " in the range" + hint
+}
+
+// near are the nodes within some hops of the one in focus, or of the members of an expanded group, in either direction; nil without a focus.
 func (s *mapScan) near(edges []*MapEdge) map[string]bool {
 	if s.m.Focus == "" {
 		return nil
 	}
 	near := map[string]bool{s.m.Focus: true}
+	if slices.Contains(s.m.Expand, s.m.Focus) {
+		for id := range s.nodes {
+			near[id] = near[id] || strings.HasPrefix(id, s.m.Focus+"/")
+		}
+	}
 	for range s.m.Hops {
 		next := maps.Clone(near)
 		for _, e := range edges {

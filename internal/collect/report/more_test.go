@@ -182,6 +182,18 @@ func TestMapBaseline(t *testing.T) {
 	f(q, "blue/mq > blue/db new 1 0", "blue/web > blue/db active 0 0", "blue/web > blue/mq new 1 0")
 	q.Focus, q.Expand = "", []string{"blue/web"}
 	f(q, "blue/mq > blue/db new 1 0", "blue/web/web-1 > blue/db active 0 0", "blue/web/web-1 > blue/old gone 0 1", "blue/web/web-2 > blue/mq new 1 0")
+	q.Focus = "blue/web" // its members
+	f(q, "blue/mq > blue/db new 1 0", "blue/web/web-1 > blue/db active 0 0", "blue/web/web-1 > blue/old gone 0 1", "blue/web/web-2 > blue/mq new 1 0")
+	q.Focus = "blue/mqq"
+	f(q)
+	if got, err := r.Map(t.Context(), q); err != nil || !slices.Contains(got.Meta.Notes, `no node "blue/mqq" in the range; did you mean "blue/mq"?`) || got.Meta.Empty != nil {
+		t.Errorf("%v %+v", err, got.Meta)
+	}
+	q.Focus = "blue/mq"
+	if got, err := r.Map(t.Context(), q); err != nil || got.Meta.Total.Rows != 2 {
+		t.Errorf("%v %+v", err, got.Meta.Total)
+	}
+	q.Focus = ""
 	cross := rec(10, "web-1", "db-1", 5432, 9)
 	cross.SrcTenant, cross.DstTenant = "blue", "red"
 	for _, resolution := range []string{"raw", "1h"} {
