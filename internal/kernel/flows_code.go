@@ -34,9 +34,6 @@ const (
 	lineAt  = valAt - 12
 )
 
-// pullBytes is what a frame's headers may need of its linear part.
-const pullBytes = wire.EthernetLen + wire.IPv6Len + wire.TCPLen
-
 // counter assembles the body of the program that counts frames in the flow table. What it cannot count by itself goes to user space
 // through the ring: fragments, options and extension headers, packets in tunnels, other protocols, damaged packets, and flows for
 // which the table has no room.
@@ -49,26 +46,22 @@ type counter struct {
 // Labels of the program.
 const (
 	toUser  = "to_user"
-	tooFew  = "too_few"
 	counted = "counted"
 )
 
-// Registers: the frame's bytes and their end, and, up to the first call, whether the headers were made linear. R9 holds what lasts from step to step.
+// Registers: the frame's bytes and their end. R9 holds what lasts from step to step.
 const (
-	regData   = asm.R7
-	regEnd    = asm.R8
-	regPulled = asm.R0
+	regData = asm.R7
+	regEnd  = asm.R8
 )
 
 func (w counter) assemble() {
 	c := w.c
-	begin := c.name("begin")
-	c.add(asm.Mov.Imm(regPulled, 0))
+	c.add(asm.Mov.Imm(asm.R1, 0))
 	for _, at := range []int16{valAt + valFlags, valAt + valFlags + 8} { // all else of the value is filled in
-		c.add(asm.StoreMem(asm.RFP, at, regPulled, asm.DWord))
+		c.add(asm.StoreMem(asm.RFP, at, asm.R1, asm.DWord))
 	}
-	c.at(begin)
-	c.add(asm.LoadMem(regData, regCtx, skbData, asm.Word), asm.LoadMem(regEnd, regCtx, skbDataEnd, asm.Word))
+	w.linear(wire.EthernetLen + wire.IPv4Len + wire.TCPLen)
 	w.has(wire.EthernetLen + wire.IPv4Len)
 	v6 := c.name("ipv6")
 	c.add(
@@ -78,14 +71,32 @@ func (w counter) assemble() {
 	)
 	w.ipv4()
 	c.at(v6)
+	w.linear(wire.EthernetLen + wire.IPv6Len + wire.TCPLen)
 	w.ipv6()
-	w.pull(begin)
 	c.at(toUser)
 	toRing(c, w.k, w.f.ring.m, w.f.keep)
 	c.result(actNext)
 	c.at(counted)
 	w.k.stats.count(c, statOut)
 	c.result(actNext)
+}
+
+// linear leaves the frame's bytes and their end in registers, and has the kernel make the first n of them linear where they are not.
+func (w counter) linear(n int32) {
+	c, all, there := w.c, w.c.name("all"), w.c.name("linear")
+	load := asm.Instructions{asm.LoadMem(regData, regCtx, skbData, asm.Word), asm.LoadMem(regEnd, regCtx, skbDataEnd, asm.Word)}
+	c.add(load...)
+	c.add(
+		asm.Mov.Reg(asm.R1, regData), asm.Add.Imm(asm.R1, n), asm.JLE.Reg(asm.R1, regEnd, there),
+		asm.Mov.Reg(asm.R1, regCtx),
+		asm.LoadMem(asm.R2, regCtx, skbLen, asm.Word),
+		asm.JLE.Imm(asm.R2, n, all),
+		asm.Mov.Imm(asm.R2, n),
+	)
+	c.at(all)
+	c.add(asm.FnSkbPullData.Call(), asm.JNE.Imm(asm.R0, 0, toUser))
+	c.add(load...)
+	c.at(there)
 }
 
 // netOrder returns what a load of 16 bits that hold v in network order gives.
@@ -127,29 +138,9 @@ func (w counter) key(at int16, r asm.Register) {
 	w.c.add(asm.StoreMem(asm.RFP, keyAt+at, r, asm.DWord))
 }
 
-// pull makes the headers linear where they are not, and begins anew once.
-func (w counter) pull(begin string) {
-	c, long := w.c, w.c.name("long")
-	c.at(tooFew)
-	c.add(
-		asm.JNE.Imm(regPulled, 0, toUser),
-		asm.LoadMem(asm.R2, regCtx, skbLen, asm.Word),
-		asm.JLE.Imm(asm.R2, pullBytes, long),
-		asm.Mov.Imm(asm.R2, pullBytes),
-	)
-	c.at(long)
-	c.add(
-		asm.Mov.Reg(asm.R1, regCtx),
-		asm.FnSkbPullData.Call(),
-		asm.JNE.Imm(asm.R0, 0, toUser),
-		asm.Mov.Imm(regPulled, 1),
-		asm.Ja.Label(begin),
-	)
-}
-
-// has goes on at tooFew when the linear part ends before the frame's first n bytes do.
+// has goes on to user space when the linear part ends before the frame's first n bytes do.
 func (w counter) has(n int32) {
-	w.c.add(asm.Mov.Reg(asm.R1, regData), asm.Add.Imm(asm.R1, n), asm.JGT.Reg(asm.R1, regEnd, tooFew))
+	w.c.add(asm.Mov.Reg(asm.R1, regData), asm.Add.Imm(asm.R1, n), asm.JGT.Reg(asm.R1, regEnd, toUser))
 }
 
 // header is has for the n bytes of a transport header, which have to be of the packet, too.

@@ -16,6 +16,7 @@ import (
 
 	"crosstap/internal/dissect"
 	"crosstap/internal/frame"
+	"crosstap/internal/netns"
 	"crosstap/internal/testkit"
 )
 
@@ -314,4 +315,37 @@ func FuzzFlows(f *testing.F) {
 			t.Errorf("%s to user space: %t, want %t: (-want +got)\n%s", fmt.Sprintf("%x", b), up, !ok, diff)
 		}
 	})
+}
+
+// The programs load with the privileges that crosstap asks for, and none besides: without CAP_PERFMON the verifier looks more closely.
+func TestFewPrivileges(t *testing.T) {
+	testkit.Root(t)
+	fail(t, netns.OnThread(func() error {
+		caps := [2]unix.CapUserData{}
+		for _, c := range []uint{unix.CAP_BPF, unix.CAP_NET_ADMIN, unix.CAP_NET_RAW} {
+			caps[c/32].Effective |= 1 << (c % 32)
+			caps[c/32].Permitted |= 1 << (c % 32)
+		}
+		if err := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &caps[0]); err != nil {
+			return err
+		}
+		h, err := NewHeaders(HeadersConfig{Config: Config{Interfaces: []string{"none"}, Sample: Sample{Rate: 3, Mode: Random}}, Keep: 112, RingBytes: minRing})
+		if err != nil {
+			return err
+		}
+		if h.ring, err = newRing(minRing); err != nil {
+			return err
+		}
+		defer h.ring.close()
+		if err := h.check(); err != nil {
+			return fmt.Errorf("headers: %w", err)
+		}
+		if err := TryFlows(); err != nil {
+			return fmt.Errorf("flows: %w", err)
+		}
+		if err := TryMirror(); err != nil {
+			return fmt.Errorf("mirror: %w", err)
+		}
+		return nil
+	}))
 }
