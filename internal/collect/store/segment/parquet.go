@@ -194,16 +194,15 @@ func (w *rowWriter[T]) flush() error {
 // chunk appends the pages of a column to the row group's bytes.
 func (w *rowWriter[T]) chunk(c *fileColumn, kind format.Type) (format.ColumnChunk, error) {
 	m := format.ColumnMetaData{Type: kind, PathInSchema: []string{c.name}, NumValues: int64(w.rows), Codec: format.Uncompressed}
+	if w.compress != nil { // also where there is nothing to compress: readers take the codec of a column's first row group for that of all
+		m.Codec = format.Zstd
+	}
 	if c.bounded {
 		m.Statistics.MinValue, m.Statistics.MaxValue = c.bounds()
 	}
 	start := len(w.out)
 	var different int
-	w.raw, different = c.dictionary(w.raw[:0])
-	if w.compress != nil && different != 1 { // of one value there is nothing to compress
-		m.Codec = format.Zstd
-	}
-	if different >= 0 {
+	if w.raw, different = c.dictionary(w.raw[:0]); different >= 0 {
 		m.DictionaryPageOffset = w.at + int64(start)
 		h := format.PageHeader{Type: format.DictionaryPage, DictionaryPageHeader: thrift.New(format.DictionaryPageHeader{NumValues: int32(different), Encoding: format.Plain})}
 		if err := w.page(c, &m, h, format.Plain); err != nil {
@@ -216,7 +215,7 @@ func (w *rowWriter[T]) chunk(c *fileColumn, kind format.Type) (format.ColumnChun
 		var how format.Encoding
 		w.raw, how = c.page(w.raw[:0], from, to)
 		h := format.PageHeader{Type: format.DataPageV2, DataPageHeaderV2: thrift.New(format.DataPageHeaderV2{
-			NumValues: int32(to - from), NumRows: int32(to - from), Encoding: how, IsCompressed: thrift.New(m.Codec == format.Zstd)})}
+			NumValues: int32(to - from), NumRows: int32(to - from), Encoding: how, IsCompressed: thrift.New(w.compress != nil)})}
 		if err := w.page(c, &m, h, how); err != nil {
 			return format.ColumnChunk{}, err
 		}
@@ -229,7 +228,7 @@ func (w *rowWriter[T]) chunk(c *fileColumn, kind format.Type) (format.ColumnChun
 // page appends a page whose bytes are in w.raw.
 func (w *rowWriter[T]) page(c *fileColumn, m *format.ColumnMetaData, h format.PageHeader, how format.Encoding) error {
 	body := w.raw
-	if m.Codec == format.Zstd {
+	if w.compress != nil {
 		n := len(w.raw)
 		z := w.compress
 		if c.noisy {

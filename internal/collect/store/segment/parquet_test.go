@@ -158,3 +158,58 @@ func TestWriterKeeps(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// TestOneValueInSomeRowGroups: columns that say one thing in some row groups and several in others are read alike, by who reads pages of one value and by who does not.
+func TestOneValueInSomeRowGroups(t *testing.T) {
+	best := zstd.SpeedDefault
+	for _, level := range []*zstd.EncoderLevel{nil, &best} {
+		var want []row
+		for group := range 6 {
+			for i := range 1000 {
+				r := row{Segment: uint64(group / 2), TEnd: int64(group*1000 + i), Packets: 7, Tenant: "blue", Src: [16]byte{15: byte(group)}, Marks: uint16(group & 1)}
+				if group%2 == 1 {
+					r.Segment, r.Tenant, r.Src[0], r.Packets = uint64(group/2+i/500), fmt.Sprint("tenant-", i%5), byte(i%3), uint64(i%4)
+				}
+				want = append(want, r)
+			}
+		}
+		f, err := os.Create(filepath.Join(t.TempDir(), "x.parquet"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		w := newRowWriter[row](level, 1000, 400, sortColumns, pruned)
+		w.reset(f)
+		if err := w.write(want); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.close(footerKey, "{}"); err != nil {
+			t.Fatal(err)
+		}
+		for _, frugal := range []bool{false, true} {
+			for _, size := range []int{1, 128, 700} {
+				s, err := newScanner[row](f)
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.frugal = frugal
+				var got []row
+				buf := make([]row, size)
+				for {
+					n, err := s.read(buf)
+					got = append(got, buf[:n]...)
+					if err == io.EOF {
+						break
+					}
+					if err != nil {
+						t.Fatalf("frugal %v, %d rows: %v", frugal, size, err)
+					}
+				}
+				s.close()
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Fatalf("frugal %v, %d rows: %s", frugal, size, diff)
+				}
+			}
+		}
+	}
+}
