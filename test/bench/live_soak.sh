@@ -148,7 +148,7 @@ value() { # FILE NAME LABEL…: the sum of all lines that have the labels
 unbalanced() { # FILE: stages whose books do not add up
 	awk '/^crosstap_tap_stage_/ {
 			name = $1; sub(/\{.*/, "", name); sub(/^crosstap_tap_stage_/, "", name); sub(/_total$/, "", name)
-			label = $0; sub(/^[^{]*\{/, "", label); sub(/\} [^}]*$/, "", label); sub(/reason="[^"]*",/, "", label)
+			label = $0; sub(/^[^{]*\{/, "", label); sub(/\} [^}]*$/, "", label); sub(/,?reason="[^"]*"/, "", label); sub(/^,/, "", label)
 			sum[label] += name == "in" || name == "made" ? $NF : -$NF
 		}
 		END { for (l in sum) if (sum[l] != 0) printf "%s is off by %.0f\n", l, sum[l] }' "$1"
@@ -287,8 +287,8 @@ agree 'frames of the application at the first port' "$(stat h p1 rx_packets)" 'a
 if [ "$(stat h p1 rx_packets)" -lt "$sent" ]; then fault "the application sent $sent, the port has $(stat h p1 rx_packets)"; fi
 for x in "9474 tap" "9475 agent"; do
 	read -r file who <<<"$x"
-	echo "  $who, not passed on: $(awk '/^crosstap_tap_stage_dropped_total/ && $NF > 0 && match($0, /\{.*\}/) {
-		l = substr($0, RSTART + 1, RLENGTH - 2); gsub(/[a-z]+="|"/, "", l); split(l, w, ","); s = s sprintf(", %.0f %s (%s of %s)", $NF, w[1], w[2], w[3]) }
+	echo "  $who, not passed on: $(awk 'function label(name) { match($0, name "=\"[^\"]*"); return substr($0, RSTART + length(name) + 2, RLENGTH - length(name) - 2) }
+		/^crosstap_tap_stage_dropped_total/ && $NF > 0 { s = s sprintf(", %.0f %s (%s of %s)", $NF, label("reason"), label("stage"), label("tap")) }
 		END { print substr(s, 3) }' "$dir/$file")"
 done
 echo "  tcpdump, not taken: $(said tcpdump 'dropped by kernel') and $(said few 'dropped by kernel')"
