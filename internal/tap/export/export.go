@@ -88,6 +88,7 @@ func New(c Config) (*Exporter, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	e := &Exporter{cfg: c}
+	spools := map[string]int{}
 	for _, t := range c.Targets {
 		if t.Domain == 0 {
 			t.Domain = c.Domain
@@ -98,6 +99,11 @@ func New(c Config) (*Exporter, error) {
 		s, err := newSender(t, c)
 		if err != nil {
 			return nil, fmt.Errorf("export: %s: %w", t, err)
+		}
+		if w := s.stream; w != nil && w.dir != "" { // the same collector twice, with other records
+			if spools[w.dir]++; spools[w.dir] > 1 {
+				w.dir += fmt.Sprintf("-%d", spools[w.dir])
+			}
 		}
 		e.senders = append(e.senders, s)
 	}

@@ -430,3 +430,28 @@ func TestStreamContextEnds(t *testing.T) {
 		t.Errorf("books: %v %+v", s.Balance(), s)
 	}
 }
+
+// Targets of one collector have a spool each.
+func TestSpoolForEachTarget(t *testing.T) {
+	var targets []Target
+	for _, url := range []string{"ipfix+tcp://10.0.0.9?filter=tcp", "ipfix+tcp://10.0.0.9?filter=udp", "ipfix+tcp://10.0.0.8", "ipfix://10.0.0.9"} {
+		x, err := ParseTarget(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		targets = append(targets, x)
+	}
+	c := DefaultConfig()
+	c.Targets, c.SpoolDir = targets, t.TempDir()
+	e, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, s := range e.senders[:3] {
+		if s.stream.dir == "" || seen[s.stream.dir] {
+			t.Errorf("%s: spool %q", s.target, s.stream.dir)
+		}
+		seen[s.stream.dir] = true
+	}
+}
