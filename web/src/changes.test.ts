@@ -22,3 +22,7 @@ test('a report is read, and one that is not JSON is none', () => {
   expect(outcomeOf(change([], { report: '{"state":"partly","steps":2,"took_ms":41,"platforms":[],"refusals":[]}' }))?.took_ms).toBe(41)
   expect([outcomeOf(change([], { report: 'x' })), outcomeOf(change([])), outcomeOf(null)]).toEqual([null, null, null])
 })
+test('a session of a switch that several hosts have is one', () => {
+  const taps = [{ places: ['a', 'b', 'c'].map((host) => ({ platform: 'dc', session: 'a/h1', host, switch: 'DVS0' })) }] as unknown as PlannedTap[]
+  expect(short(null, false, taps)).toEqual(['DVS0, 3 hosts waiting 0/2', 'h2 waiting 0/1'])
+})

@@ -20,7 +20,7 @@ export interface HostProgress {
 export function progress(change: ChangeDoc | null, expected: PlanStep[], taps: PlannedTap[] | null, ended: boolean): HostProgress[] {
   const nameOf = hostNames(taps)
   const all = new Map<string, HostProgress>()
-  const of = (s: { platform: string; host?: string; session: string }): HostProgress => {
+  const of = (s: { platform: string; host?: string; switch?: string; session: string }): HostProgress => {
     const host = nameOf(s)
     const key = `${s.platform}|${host}`
     const one = all.get(key) ?? { key, platform: s.platform, host, state: 'waiting', done: 0, all: 0, what: '', error: '', from: 0, to: 0 }

@@ -46,7 +46,7 @@ const usual: Partial<Record<keyof TapForm, string>> = { method: 'auto', directio
 const must: (keyof TapForm)[] = ['name', 'select']
 const order: Record<string, string[]> = {
   metadata: ['name', 'labels', 'owner', 'reason'],
-  spec: ['select', 'exclude', 'method', 'direction', 'filter', 'vlans', 'slice', 'sample', 'groom', 'destinations', 'flows', 'budget', 'ttl', 'lease', 'tenant', 'drift', 'allow', 'paused', 'capture'],
+  spec: ['select', 'from', 'exclude', 'method', 'direction', 'filter', 'vlans', 'slice', 'sample', 'groom', 'destinations', 'flows', 'budget', 'ttl', 'lease', 'tenant', 'drift', 'allow', 'paused', 'capture'],
   budget: ['mirror', 'cpu', 'onExceed'],
 }
 

@@ -646,6 +646,23 @@ test('the topology: folded, opened, a machine’s menu, tables, files', async ()
   return page
 })
 
+test('every table is a file', async () => {
+  const page = await visit('')
+  for (const path of ['', 'tenants/pairs', 'tenants/networks', 'vms', 'vm?name=web-blue-01&as=table', 'flows', 'map?as=table', 'explore?as=table', 'coverage', 'irregular', 'exporters', 'topology?as=table', 'inventory?as=table', 'taps?sel=blue-db', 'taps?sel=kvm-09/uplink', 'taps?step=plan&name=blue-db', 'tenants/pairs?sel=']) {
+    await page.goto(server.url + path)
+    await until('tables of ' + path, async () => (await page.locator('main table').count()) > 0)
+    await page.waitForLoadState('networkidle')
+    if (path.endsWith('sel=')) await rows(page).first().locator('.open').click(), await page.locator('aside .open').first().waitFor()
+    const without = await page.evaluate(() => {
+      const exports = [...document.querySelectorAll('#export a')].some((a) => /format=csv/.test(a.href)) // of the rows of the page
+      const named = (box) => box?.querySelector('button[aria-label$="as CSV"]')
+      return [...document.querySelectorAll('main table:not(.figures), aside table:not(.figures)')].filter((t) => !named(t.closest('section, aside')) && !(exports && t.closest('section[aria-labelledby=rows]'))).map((t) => t.caption?.textContent)
+    })
+    equal(without, [], 'tables that are no files on ' + path)
+  }
+  return page
+})
+
 test('10,000 machines: tables draw what one sees, pictures fold, a search finds one', async () => {
   await scene('normal', { many: true })
   const page = await visit('topology?as=table')

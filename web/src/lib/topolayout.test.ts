@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { Topology, TopologyPort } from '../api'
-import { BOX, FOLD, HOSTS, layout, narrowed, route } from './topolayout'
+import { BOX, FOLD, HOSTS, inOrder, layout, narrowed, route } from './topolayout'
 
 const port = (host: string, sw: string, name: string): TopologyPort => ({
   host, platform: '', switch: sw, switch_kind: 'ovs', group: '', port: name, kind: 'vm', vm: 'vm-' + name, vm_id: '', tenant: '', segment: '', fabric: '', mac: '', addrs: [], vlan: 0, up: null, taps: [], octets: null,
@@ -49,4 +49,8 @@ test('a search keeps hosts by name with all their ports, and others with the por
 test('more hosts than a picture holds are counted', () => {
   const d = layout(doc(Array.from({ length: HOSTS + 3 }, (_, i) => 'h' + i), []), 900, [])
   expect([d.hosts.length, d.hiddenHosts]).toEqual([HOSTS, 3])
+})
+test('numbers in names count', () => {
+  const d = inOrder(doc(['h10', 'h2', 'h1'], [port('h10', 'br0', 'p1'), port('h2', 'br0', 'p10'), port('h2', 'br0', 'p9')]))
+  expect([d.hosts!.map((h) => h.name), d.rows!.map((p) => p.host + p.port)]).toEqual([['h1', 'h2', 'h10'], ['h2p9', 'h2p10', 'h10p1']])
 })

@@ -46,6 +46,16 @@ export function narrowed(doc: Topology, text: string): Topology {
   return { ...doc, hosts: (doc.hosts ?? []).filter((h) => kept.has(hostId(h))), rows }
 }
 
+const natural = new Intl.Collator('en', { numeric: true })
+
+/** inOrder sorts hosts and ports as people count: h2 before h10. */
+export function inOrder(doc: Topology): Topology {
+  const at = (p: TopologyPort) => [p.host, p.switch, p.port, p.vm]
+  const rows = (doc.rows ?? []).map((p) => ({ p, key: at(p) }))
+  rows.sort((a, b) => a.key.reduce((r, k, i) => r || (k === b.key[i] ? 0 : natural.compare(k, b.key[i]!)), 0))
+  return { ...doc, hosts: (doc.hosts ?? []).toSorted((a, b) => natural.compare(a.platform, b.platform) || natural.compare(a.name, b.name)), rows: rows.map((r) => r.p) }
+}
+
 /** layout draws what is known into a width. open are the hosts that are shown with their ports although there are many. */
 export function layout(doc: Topology, width: number, open: string[]): Drawing {
   const rows = doc.rows ?? []

@@ -154,10 +154,21 @@ export const refusalColumns: Column<Refusal>[] = [
   { id: 'fix', label: t.fix, width: 160, grow: 2, cell: (r) => (r.fix ? [{ text: r.fix, title: r.fix }] : []) },
 ]
 
-/** hostNames gives the names of the hosts that steps are for: a step has the id that its platform knows. */
-export const hostNames = (taps: { places: TapPlace[] | null }[] | null) => {
-  const named = new Map((taps ?? []).flatMap((x) => (x.places ?? []).map((p) => [`${p.platform}|${p.session}`, p.host] as const)))
-  return (s: { platform: string; host?: string; session: string }): string => named.get(`${s.platform}|${s.session}`) || s.host || ''
+/** hostNames tells what steps are for: a host by its name, where a step has the id that its platform knows, or a switch that several
+ * hosts have in common. */
+export function hostNames(taps: { places: TapPlace[] | null }[] | null): (s: { platform: string; host?: string; switch?: string; session: string }) => string {
+  const named = new Map<string, Set<string>>()
+  const switches = new Map<string, string>()
+  for (const p of (taps ?? []).flatMap((x) => x.places ?? [])) {
+    const key = `${p.platform}|${p.session}`
+    named.set(key, (named.get(key) ?? new Set()).add(p.host))
+    switches.set(key, p.switch)
+  }
+  return (s) => {
+    const hosts = [...(named.get(`${s.platform}|${s.session}`) ?? [])]
+    if (hosts.length > 1) return t.onHosts(switches.get(`${s.platform}|${s.session}`) || s.switch || '', hosts.length)
+    return hosts[0] || s.host || ''
+  }
 }
 
 export const coverageColumns: Column<NonNullable<PlanCoverage['hosts']>[number]>[] = [
