@@ -146,6 +146,21 @@ func (b *Batch) Release() {
 	b.Frames, b.Records, b.Intact = nil, nil, 0
 }
 
+// Part returns the frames from one up to another as a batch without Free.
+func (b *Batch) Part(from, to int) Batch {
+	part := Batch{Frames: b.Frames[from:to], Records: b.Records}
+	if b.Intact != len(b.Frames) || b.Exact == OtherForm || from == to {
+		return part
+	}
+	const header = 16 // of a record
+	first, last := &b.Frames[from], &b.Frames[to-1]
+	start, end := first.Stored(b.Records)-header, last.Stored(b.Records)+len(last.Data)
+	if len(first.Data) > 0 && len(last.Data) > 0 && start >= 0 { // where no bytes are is not known
+		part.Records, part.Exact, part.Intact = b.Records[start:end:end], b.Exact, to-from
+	}
+	return part
+}
+
 // Stored returns where in records the bytes of f begin, -1 when they are not there, or are not all in it.
 func (f *Frame) Stored(records []byte) int {
 	at := uintptr(unsafe.Pointer(unsafe.SliceData(f.Data))) - uintptr(unsafe.Pointer(unsafe.SliceData(records)))

@@ -45,3 +45,28 @@ func TestStored(t *testing.T) {
 		t.Errorf("%d in nothing", n)
 	}
 }
+
+func TestPart(t *testing.T) {
+	records := make([]byte, 3*16+5+7+9)
+	frames := []Frame{{Data: records[16:21]}, {Data: records[37:44]}, {Data: records[60:69]}}
+	f := func(b Batch, from, to, start, end int) {
+		t.Helper()
+		p := b.Part(from, to)
+		if len(p.Frames) != to-from || p.Intact == 0 != (end == 0) {
+			t.Fatalf("%d frames, %d intact", len(p.Frames), p.Intact)
+		}
+		if end > 0 && (p.Intact != to-from || p.Exact != b.Exact || &p.Records[0] != &records[start] || len(p.Records) != end-start) {
+			t.Errorf("%d bytes of records", len(p.Records))
+		}
+	}
+	whole := Batch{Frames: frames, Records: records, Exact: PcapNano, Intact: 3}
+	f(whole, 0, 3, 0, 69)
+	f(whole, 1, 3, 21, 69)
+	f(whole, 1, 2, 21, 44)
+	f(whole, 1, 1, 0, 0)
+	f(Batch{Frames: frames, Records: records, Exact: PcapNano, Intact: 4}, 0, 3, 0, 0)
+	f(Batch{Frames: frames, Records: records, Intact: 3}, 0, 3, 0, 0)
+	frames[2].Data = frames[2].Data[:0]
+	f(whole, 1, 3, 0, 0)
+	f(whole, 0, 2, 0, 44)
+}

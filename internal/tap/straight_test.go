@@ -123,14 +123,14 @@ func TestOneProcessorStops(t *testing.T) {
 func TestDedupWritesWhatEditcapWrites(t *testing.T) {
 	editcap := testkit.Tool(t, "editcap")
 	dir := t.TempDir()
-	doubled := repeated(t, testkit.Corpus(t, "collect/ovs-lab/underlay1.pcap"), filepath.Join(dir, "doubled.pcap"))
 	run := func(args ...string) {
 		t.Helper()
 		if b, err := exec.Command(editcap, args...).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %v: %s", args, err, b)
 		}
 	}
-	for _, kind := range []string{"pcap", "nsecpcap", "pcapng"} {
+	for i, kind := range []string{"pcap", "pcap", "nsecpcap", "pcapng"} {
+		doubled := repeated(t, testkit.Corpus(t, "collect/ovs-lab/underlay1.pcap"), filepath.Join(dir, "doubled.pcap"), []int{3, 101, 60, 40}[i])
 		in := filepath.Join(dir, "in."+kind)
 		run("-F", kind, doubled, in)
 		for _, w := range []int{2, 5, 100, 1000} {
@@ -160,8 +160,8 @@ func sameFrame(a, b frame.Frame) bool {
 	return same && reflect.DeepEqual(a, b)
 }
 
-// repeated writes a capture with microseconds of which every third frame comes again: at once, after a few others, or with one byte changed.
-func repeated(t *testing.T, from, to string) string {
+// repeated writes a capture with microseconds of which one frame in every comes again: at once, after a few others, or with one byte changed.
+func repeated(t *testing.T, from, to string, every int) string {
 	t.Helper()
 	all, err := os.ReadFile(from)
 	if err != nil {
@@ -175,8 +175,8 @@ func repeated(t *testing.T, from, to string) string {
 	out := bytes.Clone(all[:24])
 	for i, r := range records {
 		out = append(out, r...)
-		if i%3 == 0 {
-			again := bytes.Clone(records[max(0, i-[]int{0, 3, 50, 400}[i/3%4])])
+		if i%every == 0 {
+			again := bytes.Clone(records[max(0, i-[]int{0, 3, 50, 400}[i/every%4])])
 			copy(again, r[:8]) // its time
 			if i%5 == 0 {
 				again[16+i%(len(again)-16)] ^= 1

@@ -167,8 +167,8 @@ func (p *Pipeline) Warnings() (all []string) {
 	return all
 }
 
-// Apply grooms a batch, which it takes over, and hands the frames that remain to emit: that batch, or batches of at most 512
-// frames for each output, in order. Whoever takes a batch releases it; the memory of the batch that came in is given back
+// Apply grooms a batch, which it takes over, and hands the frames that remain to emit: that batch, parts of it, or batches of
+// at most 512 frames for each output, in order. Whoever takes a batch releases it; the memory of the batch that came in is given back
 // with the last of them. When emit reports false, the batch was not taken and its frames are counted as stopped.
 func (p *Pipeline) Apply(in frame.Batch, emit func(output int, b frame.Batch) bool) {
 	p.emit = emit
@@ -225,9 +225,7 @@ func (p *Pipeline) nearbyPass(n int) int {
 // frames grooms the frames of a batch one by one. Of those that p.whole has seen the last one, if any, does not pass.
 func (p *Pipeline) frames(in frame.Batch) {
 	p.it.group = p.pool.begin(in)
-	for i := range p.passed {
-		p.put(0, &in.Frames[i])
-	}
+	p.run(&in, 0, p.passed)
 	from := 0
 	if p.judges {
 		from = min(p.passed+1, len(in.Frames))
@@ -235,9 +233,7 @@ func (p *Pipeline) frames(in frame.Batch) {
 	p.passed = 0
 	for p.alone() && from < len(in.Frames) {
 		n := p.nearbyPass(len(in.Frames) - from)
-		for i := range n {
-			p.put(0, &in.Frames[from+i])
-		}
+		p.run(&in, from, from+n)
 		from = min(from+n+1, len(in.Frames))
 	}
 	for i := range in.Frames[from:] {
@@ -296,6 +292,24 @@ func (p *Pipeline) rest() {
 	if p.passes() {
 		p.put(p.balance.pick(&p.it), &p.it.f)
 	}
+}
+
+// longRun is how many frames in a row are worth a batch of their own.
+const longRun = 32
+
+// run passes on frames of a batch as they came.
+func (p *Pipeline) run(in *frame.Batch, from, to int) {
+	if to-from < longRun {
+		for i := range in.Frames[from:to] {
+			p.put(0, &in.Frames[from+i])
+		}
+		return
+	}
+	p.flush()
+	p.balance.acc.in += to - from
+	b := in.Part(from, to)
+	b.Free = p.it.group.parcel().free
+	p.hand(0, b)
 }
 
 // put adds a frame to what leaves through an output.
