@@ -141,7 +141,8 @@ func (o *options) run() (r result, err error) {
 			return r, fmt.Errorf("processor %d: %w", o.core, err)
 		}
 	}
-	iovs, messages, sizes := make([]unix.Iovec, ring), make([]message, ring), make([]uint64, ring)
+	n := max(ring, (o.flows+atOnce-1)/atOnce*atOnce) // a packet of each flow at least
+	iovs, messages, sizes := make([]unix.Iovec, n), make([]message, n), make([]uint64, n)
 	for i := range messages {
 		b := o.packet(dst, i)
 		iovs[i].Base = &b[0]
