@@ -72,20 +72,20 @@ export interface Listed extends Rated { passed: Passed; refused: Refusal[] }
 export function tapColumns(zone: Zone, now: number): Column<Listed>[] {
   const kept = (r: Listed): Part[] => (r.refused.some((x) => x.kept) ? [{ text: t.kept, title: t.keptTitle, faint: true, keep: true }] : [])
   return [
-    { id: 'name', label: t.name, width: 116, grow: 1, cell: (r) => [{ text: r.name, to: { page: 'taps', step: 'select', name: r.name } }] },
+    { id: 'name', label: t.name, width: 104, grow: 1, cell: (r) => [{ text: r.name, to: { page: 'taps', step: 'select', name: r.name } }] },
     { id: 'state', label: t.state, width: 100, grow: 0.5, cell: (r) => [{ ...stateOf(r.state), keep: true }, ...kept(r), ...(r.pending_steps ? [{ text: `+${r.pending_steps}`, title: t.pending(r.pending_steps), bad: true, keep: true }] : [])] },
-    { id: 'select', label: t.select, width: 130, grow: 2, cell: (r) => [{ text: r.select, title: r.select, mono: true }] },
+    { id: 'select', label: t.select, width: 110, grow: 2, cell: (r) => [{ text: r.select, title: r.select, mono: true }] },
     { id: 'method', label: t.method, width: 100, cell: (r) => [{ text: r.method }] },
     { id: 'vms', label: t.machines, width: 42, num: true, cell: (r) => num(count(r.vms), `${count(r.ports)} ${t.ports.toLowerCase()}`) },
     { id: 'hosts', label: t.hosts, title: t.hostsTitle, width: 50, num: true, cell: (r) => hostsOf(r, r.refused) },
-    { id: 'captured', label: t.captured, width: 78, num: true, cell: (r) => figure(r.passed.captured) },
-    { id: 'filtered', label: t.filtered, width: 70, num: true, cell: (r) => figure(r.passed.filtered) },
-    { id: 'groomed', label: t.groomed, width: 74, num: true, cell: (r) => figure(r.passed.groomed) },
-    { id: 'delivered', label: t.deliveredShort, width: 78, num: true, cell: (r) => [{ ...figure(r.passed.delivered)[0]!, title: `${bytes(r.copied.bytes)}, ${t.packets(r.copied.packets)}` }] },
-    { id: 'drops', label: t.drops, title: t.dropsTitle, width: 92, grow: 1, cell: (r) => droppedParts(r.passed.dropped) },
-    { id: 'rate', label: t.rate, width: 80, num: true, cell: (r) => (Number.isFinite(r.bps) ? [{ text: rate(r.bps, 'bit/s'), title: `${t.perSecond(r.pps)}; ${t.expected.toLowerCase()} ${r.cost.known ? rate(r.cost.mirror_bps, 'bit/s') : m.notKnown}` }] : [{ text: m.none, faint: true }]) },
-    { id: 'budget', label: t.budget, width: 78, num: true, cell: budget },
-    { id: 'ttl', label: t.ttl, width: 96, cell: (r) => ending(r.expires, now, zone) },
+    { id: 'captured', label: t.captured, width: 74, num: true, cell: (r) => figure(r.passed.captured) },
+    { id: 'filtered', label: t.filtered, width: 64, num: true, cell: (r) => figure(r.passed.filtered) },
+    { id: 'groomed', label: t.groomed, width: 66, num: true, cell: (r) => figure(r.passed.groomed) },
+    { id: 'delivered', label: t.deliveredShort, width: 74, num: true, cell: (r) => [{ ...figure(r.passed.delivered)[0]!, title: `${bytes(r.copied.bytes)}, ${t.packets(r.copied.packets)}` }] },
+    { id: 'drops', label: t.drops, title: t.dropsTitle, width: 96, grow: 2, cell: (r) => droppedParts(r.passed.dropped) },
+    { id: 'rate', label: t.rate, width: 74, num: true, cell: (r) => (Number.isFinite(r.bps) ? [{ text: rate(r.bps, 'bit/s'), title: `${t.perSecond(r.pps)}; ${t.expected.toLowerCase()} ${r.cost.known ? rate(r.cost.mirror_bps, 'bit/s') : m.notKnown}` }] : [{ text: m.none, faint: true }]) },
+    { id: 'budget', label: t.budget, width: 74, num: true, cell: budget },
+    { id: 'ttl', label: t.ttl, width: 92, cell: (r) => ending(r.expires, now, zone) },
     { id: 'owner', label: t.owner, width: 62, grow: 0.5, cell: (r) => [{ text: r.owner || r.by || m.none, title: [r.owner, r.reason, r.by && `${t.by} ${r.by}`].filter(Boolean).join(' · ') }] },
   ]
 }
