@@ -16,7 +16,7 @@ const tests = []
 const test = (name, run) => tests.push({ name, run })
 
 async function scene(scenario, more = {}) {
-  await fetch(server.url + '_mock', { method: 'POST', body: JSON.stringify({ scenario, bump: 0, requests: [], few: false, many: false, control: null, ...more }) })
+  await fetch(server.url + '_mock', { method: 'POST', body: JSON.stringify({ scenario, bump: 0, requests: [], few: false, many: false, hold: null, control: null, ...more }) })
 }
 
 const visit = (path, options) => open(context, server.url, path, options)
@@ -837,16 +837,17 @@ test('a new tap: what it finds while one writes, three steps, YAML beside, plan,
 })
 
 test('applying: each host is seen to do its part, and one that does not is named and can be taken back', async () => {
-  await scene('slowapply partial')
+  await scene('slowapply partial', { hold: 1 })
   const page = await visit('taps?step=plan&name=blue-db')
   await page.locator('.plan').getByText('each packet once').waitFor()
   await page.locator('.plan').getByText('copies that exist go on').first().waitFor()
   await page.getByRole('button', { name: 'Apply' }).click()
   await page.getByRole('dialog').getByRole('button', { name: 'Yes' }).click()
   const hosts = page.locator('.change tbody tr')
-  await page.locator('.change').getByText('at it').waitFor()
+  for (const [host, state] of [['kvm-01', 'done'], ['kvm-02', 'at it'], ['kvm-03', 'waits']]) await hosts.filter({ hasText: host }).getByText(state).waitFor()
   equal(await hosts.count(), 3, 'hosts while it is made')
-  await page.locator('.change').getByText('waits').first().waitFor()
+  await page.locator('.change').getByText('being made: 1 of 3 hosts done').waitFor()
+  server.state.hold = null // it may go on
   await page.locator('.change').getByText('Done in part').waitFor()
   await hosts.filter({ hasText: 'kvm-02' }).getByText('failed').waitFor()
   await page.locator('.change li').getByText('no room for another mirror').waitFor()

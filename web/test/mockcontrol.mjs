@@ -114,7 +114,7 @@ export function control(state, path, method, q, body) {
 /** look tells a change with its journal. Each look at a running one finds one more host done. */
 function look(state, change) {
   if (change.state === 'running') {
-    const n = change.looks++
+    const n = Math.min(change.looks++, state.hold ?? Infinity) // a test holds it at a host for as long as it looks
     change.steps = change.all.slice(0, n + 1).map((s, i) => entry(change, s, i, i < n ? 'done' : 'doing'))
     if (n >= change.all.length) finish(state, change)
   }
