@@ -24,6 +24,12 @@ func (t *Tap) Run(stop context.Context) error {
 	if err := t.pair.check(); err != nil {
 		return err
 	}
+	if t.file != nil {
+		if err := t.file.Open(stop); err != nil {
+			return err
+		}
+		defer t.file.Close()
+	}
 	if err := t.openRemotes(stop); err != nil {
 		return err
 	}

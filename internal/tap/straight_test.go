@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"crosstap/internal/frame"
@@ -188,4 +189,31 @@ func repeated(t *testing.T, from, to string, every int) string {
 		t.Fatal(err)
 	}
 	return to
+}
+
+// TestUnreadableInput leaves the file that would have been written as it was when there is nothing to read.
+func TestUnreadableInput(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name, content string) string {
+		p := filepath.Join(dir, name)
+		if err := os.WriteFile(p, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	for name, want := range map[string]string{
+		filepath.Join(dir, "missing"): "no such file or directory",
+		dir:                           "is a directory",
+		path("empty", ""):             "offset 0: 0 bytes are too few for a capture file",
+		path("text", "a text that is no capture at all"): "offset 0: 61207465 is not the start of a pcap or pcapng capture",
+		path("short", "\xd4\xc3\xb2\xa1\x02\x00"):        "offset 0: the file header needs 24 bytes, 6 are left: the capture is cut short",
+		path("gz", "\x1f\x8b\x08"):                       "gzip: unexpected EOF",
+	} {
+		out := path("out.pcap", "what was there")
+		for _, n := range []int{1, 2} {
+			if written, _, failure := onProcessors(t, n, name, "", "", "pcap", out); string(written) != "what was there" || !strings.Contains(failure, want) {
+				t.Errorf("%s: %s, want %s; %d bytes left in the file", name, failure, want, len(written))
+			}
+		}
+	}
 }

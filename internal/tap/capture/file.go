@@ -43,6 +43,8 @@ type File struct {
 	book *ledger.Book
 	pool chunks
 
+	ahead *input // that Open has opened
+
 	read atomic.Int64 // bytes of the file
 	size atomic.Int64 // 0 when not known
 	unit atomic.Int64 // nanoseconds
@@ -115,20 +117,101 @@ func (f *File) Run(ctx context.Context, out chan<- frame.Batch) error {
 // Each is Run for one who takes the batches where they are made. When take reports false, it has not taken the batch over, and Each
 // stops as when ctx ends.
 func (f *File) Each(ctx context.Context, take func(frame.Batch) bool) error {
-	r, closeInput, err := f.open(ctx)
-	if err != nil {
-		return fmt.Errorf("capture: %w", err)
+	in := f.ahead
+	if f.ahead = nil; in == nil {
+		var err error
+		if in, err = f.start(ctx); err != nil {
+			return f.failure(ctx, err)
+		}
 	}
-	defer closeInput()
-	r, done, err := uncompressed(counted{r, &f.read})
-	if err == nil {
-		defer done()
-		err = f.decode(ctx, r, take)
-	}
-	if err == nil || ctx.Err() != nil || errors.Is(err, context.Canceled) {
+	defer in.close()
+	return f.failure(ctx, f.decode(ctx, in, take))
+}
+
+// Open reads the beginning of a file, so that one that is not there or is no capture is known before anything else is done; what may have to be
+// waited for, such as a pipe, it leaves to Run.
+func (f *File) Open(ctx context.Context) error {
+	if f.cfg.Reader != nil || f.cfg.Path == "-" {
 		return nil
 	}
+	if st, err := os.Stat(f.cfg.Path); err == nil && !st.Mode().IsRegular() && !st.IsDir() {
+		return nil
+	}
+	in, err := f.start(ctx)
+	f.ahead = in
+	return f.failure(ctx, err)
+}
+
+// Close gives up what Open has opened, when it is not read.
+func (f *File) Close() {
+	if f.ahead != nil {
+		f.ahead.close()
+		f.ahead = nil
+	}
+}
+
+// failure completes an error; there is none when ctx has ended.
+func (f *File) failure(ctx context.Context, err error) error {
+	var open *os.PathError
+	switch {
+	case err == nil || ctx.Err() != nil || errors.Is(err, context.Canceled):
+		return nil
+	case errors.As(err, &open) && open.Op == "open":
+		return fmt.Errorf("capture: %w", err)
+	}
 	return fmt.Errorf("capture: %s: %w", f.name(), err)
+}
+
+// input is a capture whose beginning was read.
+type input struct {
+	*stretch
+	format format
+	closes []func()
+}
+
+func (in *input) close() {
+	if in.stretch != nil {
+		in.c.free()
+	}
+	for i := range in.closes {
+		in.closes[len(in.closes)-1-i]()
+	}
+}
+
+// start opens the capture and finds out its format.
+func (f *File) start(ctx context.Context) (*input, error) {
+	r, closeFile, err := f.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	in := &input{closes: []func(){closeFile}}
+	r, done, err := uncompressed(counted{r, &f.read})
+	if err == nil {
+		in.closes, in.stretch = append(in.closes, done), newStretch(r, &f.pool)
+		err = f.sniff(in)
+	}
+	if err != nil {
+		in.close()
+		return nil, err
+	}
+	return in, nil
+}
+
+// sniff finds out the format of a capture, and passes its header.
+func (f *File) sniff(in *input) error {
+	n, err := 0, error(nil)
+	if in.format, n, err = sniff(in.rest()); err != nil {
+		switch have := len(in.rest()); {
+		case errors.Is(in.err, io.ErrUnexpectedEOF):
+			return fmt.Errorf("offset %d: the compressed data end early: %w", have, ErrCut)
+		case in.err != nil && !errors.Is(in.err, io.EOF):
+			return fmt.Errorf("offset %d: %w", have, in.err)
+		}
+		return err
+	}
+	f.begin(in.format)
+	in.pos += n
+	return nil
 }
 
 // open returns the input. Reading from a pipe ends when ctx does.
@@ -209,23 +292,12 @@ func sniff(b []byte) (format, int, error) {
 
 // decode is the loop from bytes to batches: fill a chunk, decode what is whole in it, carry the rest
 // over to the next chunk.
-func (f *File) decode(ctx context.Context, r io.Reader, take func(frame.Batch) bool) error {
-	s := newStretch(r, &f.pool)
-	defer func() { s.c.free() }()
-	format, n, err := sniff(s.rest())
-	if err != nil {
-		if s.err != nil && !errors.Is(s.err, io.EOF) {
-			return fmt.Errorf("offset %d: %w", len(s.rest()), s.err)
-		}
-		return err
-	}
-	f.begin(format)
-	s.pos += n
+func (f *File) decode(ctx context.Context, s *input, take func(frame.Batch) bool) error {
 	for {
 		rest := s.rest()
-		frames, n, need, skip, err := format.decode(rest, s.c.room())
+		frames, n, need, skip, err := s.format.decode(rest, s.c.room())
 		s.pos += n
-		if e := f.send(ctx, s.c, frame.Batch{Frames: frames, Records: rest[:n:n], Exact: format.form(), Intact: len(frames)}, take); e != nil {
+		if e := f.send(ctx, s.c, frame.Batch{Frames: frames, Records: rest[:n:n], Exact: s.format.form(), Intact: len(frames)}, take); e != nil {
 			return e
 		}
 		switch {
