@@ -15,7 +15,7 @@ export async function browse() {
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: flags, viewport: { width: 1280, height: 900 }, locale: 'en-GB', timezoneId: 'Europe/Berlin', permissions: ['clipboard-read', 'clipboard-write'], timeout: 120_000,
   })
-  return { context, close: async () => (await context.close(), rmSync(profile, { recursive: true, force: true })) }
+  return { context, close: async () => (await context.close(), rmSync(profile, { recursive: true, force: true, maxRetries: 40, retryDelay: 250 })) }
 }
 
 /** open loads a page and notes what must never happen: a request to another origin, a refused resource, an error. */
