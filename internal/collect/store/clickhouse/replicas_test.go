@@ -2,7 +2,6 @@ package clickhouse
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -75,20 +74,6 @@ func (o *oldServers) eventually(t *testing.T, i int, query, want string) {
 	t.Fatalf("replica %d: %s: %s, want %s", i, query, got, want)
 }
 
-// freePort is one that nobody has now, below those that the system gives out.
-func freePort(t *testing.T) int {
-	t.Helper()
-	for range 100 {
-		port := 18000 + rand.IntN(14000)
-		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			l.Close()
-			return port
-		}
-	}
-	t.Fatal("there is no free port")
-	return 0
-}
-
 func startOld(t *testing.T) *oldServers {
 	t.Helper()
 	const zookeeper = "/usr/share/java/zookeeper.jar"
@@ -109,7 +94,7 @@ func startOld(t *testing.T) *oldServers {
 			t.Fatal(err)
 		}
 	}
-	keeper := freePort(t)
+	keeper := testkit.Port(t)
 	write("zoo.cfg", fmt.Sprintf("tickTime=2000\ndataDir=%s/zk\nclientPort=%d\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\n", o.dir, keeper))
 	zk := exec.Command("java", "-Xmx256m", "-cp", zookeeper, "-Dzookeeper.log.dir="+o.dir, "org.apache.zookeeper.server.quorum.QuorumPeerMain", filepath.Join(o.dir, "zoo.cfg"))
 	if err := zk.Start(); err != nil {
@@ -128,7 +113,7 @@ func startOld(t *testing.T) *oldServers {
 		}
 	}
 	write("users.xml", `<yandex><profiles><default/></profiles><quotas><default/></quotas><users><default><password></password><networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota></default></users></yandex>`)
-	o.port = [2]int{freePort(t), freePort(t)}
+	o.port = [2]int{testkit.Port(t), testkit.Port(t)}
 	for i := range o.port {
 		dir := filepath.Join(o.dir, fmt.Sprint(i))
 		for _, name := range []string{"data", "tmp", "fmt"} {
@@ -142,7 +127,7 @@ func startOld(t *testing.T) *oldServers {
 <default_profile>default</default_profile><default_database>default</default_database><mark_cache_size>67108864</mark_cache_size>
 <zookeeper><node><host>127.0.0.1</host><port>%[5]d</port></node></zookeeper><macros><shard>1</shard><replica>r%[6]d</replica></macros>
 <remote_servers><main><shard><internal_replication>true</internal_replication><replica><host>127.0.0.1</host><port>%[7]d</port></replica><replica><host>127.0.0.1</host><port>%[8]d</port></replica></shard></main></remote_servers>
-<distributed_ddl><path>/clickhouse/task_queue/ddl</path></distributed_ddl></yandex>`, dir, o.port[i], freePort(t), o.dir, keeper, i, o.port[0], o.port[1]))
+<distributed_ddl><path>/clickhouse/task_queue/ddl</path></distributed_ddl></yandex>`, dir, o.port[i], testkit.Port(t), o.dir, keeper, i, o.port[0], o.port[1]))
 		o.start(t, i)
 		o.eventually(t, i, "SELECT count() FROM system.zookeeper WHERE path = '/' AND name = 'zookeeper'", "1")
 	}
