@@ -144,14 +144,22 @@ func each[T any](list []T, f func(i int, t T)) {
 	wg.Wait()
 }
 
-// readWait bounds how long one platform may take to be read.
-const readWait = 30 * time.Second
+// readWait bounds how long one platform may take to be read, and lostWait one of which the watch says that it does not answer: nobody else is to
+// wait for it.
+const (
+	readWait = 30 * time.Second
+	lostWait = 3 * time.Second
+)
 
 // read asks all platforms for their inventory. One that does not answer gives a snapshot that says so.
 func (l *Line) read(ctx context.Context, list []*attached) []*platform.Snapshot {
 	out := make([]*platform.Snapshot, len(list))
 	each(list, func(i int, a *attached) {
-		ctx, cancel := context.WithTimeout(ctx, readWait)
+		wait := readWait
+		if seen := a.seen(); seen != nil && seen.Lost != nil {
+			wait = lostWait
+		}
+		ctx, cancel := context.WithTimeout(ctx, wait)
 		defer cancel()
 		s, err := a.Read(ctx)
 		if err != nil {

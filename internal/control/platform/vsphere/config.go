@@ -62,6 +62,7 @@ type settings struct {
 type VSphere struct {
 	set settings
 
+	dialing  turn // of who makes a session
 	mu       sync.Mutex
 	conn     *connection
 	switches map[string]string // id of a distributed switch → type of its reference
@@ -79,7 +80,7 @@ func New(c Config) (*VSphere, error) {
 	if err != nil {
 		return nil, fmt.Errorf("platform %s: %w", c.Name, err)
 	}
-	return &VSphere{set: set, switches: map[string]string{}}, nil
+	return &VSphere{set: set, dialing: newTurn(), switches: map[string]string{}}, nil
 }
 
 // Name is the name of the Platform resource.

@@ -13,7 +13,6 @@ import (
 	"net/url"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/vmware/govmomi/fault"
@@ -29,6 +28,7 @@ import (
 
 const (
 	dialTimeout  = 15 * time.Second
+	loginWithin  = 30 * time.Second
 	keepAlive    = 5 * time.Minute // a vCenter ends a session after 30 idle minutes
 	logoutWithin = 5 * time.Second
 )
@@ -40,9 +40,25 @@ type connection struct {
 	vcenter bool // else a single ESXi host
 	user    string
 
-	tagMu  sync.Mutex
+	tags   turn // of who makes the tagger
 	tagger *tagger
 }
+
+// turn is one after the other, for as long as each has time to wait.
+type turn chan struct{}
+
+func newTurn() turn { return make(turn, 1) }
+
+func (t turn) take(ctx context.Context) error {
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (t turn) give() { <-t }
 
 // errLogin marks what no new attempt mends.
 type errLogin struct{ error }
@@ -77,7 +93,7 @@ func (s *settings) dial(ctx context.Context) (*connection, error) {
 		_, err := methods.GetCurrentTime(context.Background(), client)
 		return err
 	})
-	c := &connection{client: client, session: session.NewManager(client), vcenter: client.IsVC(), user: s.User}
+	c := &connection{client: client, session: session.NewManager(client), vcenter: client.IsVC(), user: s.User, tags: newTurn()}
 	password, err := s.Password()
 	if err != nil {
 		return nil, errLogin{err}
@@ -147,19 +163,35 @@ func (s *settings) explainDial(err error) error {
 	return fmt.Errorf("%w: %s: %w", platform.ErrUnreachable, s.url.Host, err)
 }
 
-// connected returns the present session, or a new one.
+// connected returns the present session, or a new one. A server that takes the connection and does not answer holds nobody up for longer than
+// loginWithin.
 func (v *VSphere) connected(ctx context.Context) (*connection, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.conn != nil {
-		return v.conn, nil
+	if c := v.present(); c != nil {
+		return c, nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, loginWithin, fmt.Errorf("no answer within %v", loginWithin))
+	defer cancel()
+	if err := v.dialing.take(ctx); err != nil {
+		return nil, fmt.Errorf("platform %s: %w: %s: another attempt is under way: %w", v.set.Name, platform.ErrUnreachable, v.set.url.Host, err)
+	}
+	defer v.dialing.give()
+	if c := v.present(); c != nil {
+		return c, nil
 	}
 	c, err := v.set.dial(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("platform %s: %w", v.set.Name, err)
 	}
+	v.mu.Lock()
 	v.conn = c
+	v.mu.Unlock()
 	return c, nil
+}
+
+func (v *VSphere) present() *connection {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.conn
 }
 
 // forget drops a session that the server no longer knows.

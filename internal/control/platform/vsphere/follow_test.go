@@ -2,9 +2,13 @@ package vsphere
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vmware/govmomi"
 	"github.com/vmware/govmomi/find"
@@ -288,6 +292,34 @@ func TestPrivileges(t *testing.T) {
 	do(t, mirror, want)
 	settled(t, mirror, want)
 }
+
+// A server that takes connections and answers nothing: who has little time is not held up by who has much.
+func TestSilentServer(t *testing.T) {
+	t.Parallel()
+	asked, end := make(chan struct{}, 10), make(chan struct{})
+	silent := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked <- struct{}{}; <-end }))
+	defer silent.Close()
+	defer close(end)
+	v, err := New(Config{Name: "vc", Address: silent.URL, User: "u", Thumbprint: colons(sum256(silent.Certificate().Raw)), Password: func() (string, error) { return "p", nil }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	watched := make(chan error, 1)
+	go func() { watched <- v.Watch(ctx, func(platform.Update) {}) }()
+	<-asked
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := v.Read(short); !errors.Is(err, platform.ErrUnreachable) {
+		t.Errorf("read: %v", err)
+	}
+	stop()
+	if err := <-watched; err != nil {
+		t.Errorf("watch: %v", err)
+	}
+}
+
+func sum256(b []byte) []byte { s := sha256.Sum256(b); return s[:] }
 
 func TestLogin(t *testing.T) {
 	t.Parallel()

@@ -7,7 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
+	"time"
 
 	"github.com/vmware/govmomi/vapi/rest"
 	"github.com/vmware/govmomi/vapi/tags"
@@ -22,10 +22,13 @@ const tagBatch = 2000
 type tagger struct {
 	rest *rest.Client
 
-	mu    sync.Mutex           // held while it reads
+	turn  turn                 // of who reads
 	names map[string][2]string // tag id → category, name
 	round int
 }
+
+// tagsWithin bounds how long all tags may take: a hundred thousand machines are fifty questions.
+const tagsWithin = 5 * time.Minute
 
 // forgetNames is after how many rounds names are read again: a renamed tag keeps its id.
 const forgetNames = 10
@@ -35,15 +38,19 @@ func (v *VSphere) tags(ctx context.Context, c *connection, m *model) (map[string
 	if !c.vcenter || v.set.tagsEvery == 0 {
 		return map[string]map[string]string{}, nil
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, tagsWithin, fmt.Errorf("no answer within %v", tagsWithin))
+	defer cancel()
 	t, err := v.tagger(ctx, c)
 	if err != nil || t == nil {
 		return map[string]map[string]string{}, err
 	}
 	out, err := t.read(ctx, m)
 	if err != nil && rest.IsStatusError(err, http.StatusUnauthorized) { // its session ends on its own
-		c.tagMu.Lock()
+		if err := c.tags.take(ctx); err != nil {
+			return nil, fmt.Errorf("tags: %w", err)
+		}
 		c.tagger = nil
-		c.tagMu.Unlock()
+		c.tags.give()
 		if t, err = v.tagger(ctx, c); err == nil && t != nil {
 			out, err = t.read(ctx, m)
 		}
@@ -56,8 +63,10 @@ func (v *VSphere) tags(ctx context.Context, c *connection, m *model) (map[string
 
 // tagger logs in to the tag service; nil when the server has none.
 func (v *VSphere) tagger(ctx context.Context, c *connection) (*tagger, error) {
-	c.tagMu.Lock()
-	defer c.tagMu.Unlock()
+	if err := c.tags.take(ctx); err != nil {
+		return nil, fmt.Errorf("tags: log in: %w", err)
+	}
+	defer c.tags.give()
 	if c.tagger != nil {
 		return c.tagger, nil
 	}
@@ -72,13 +81,15 @@ func (v *VSphere) tagger(ctx context.Context, c *connection) (*tagger, error) {
 		}
 		return nil, fmt.Errorf("tags: log in: %w", err)
 	}
-	c.tagger = &tagger{rest: client, names: map[string][2]string{}}
+	c.tagger = &tagger{rest: client, turn: newTurn(), names: map[string][2]string{}}
 	return c.tagger, nil
 }
 
 func (t *tagger) read(ctx context.Context, m *model) (map[string]map[string]string, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	if err := t.turn.take(ctx); err != nil {
+		return nil, err
+	}
+	defer t.turn.give()
 	if t.round++; t.round%forgetNames == 0 {
 		clear(t.names)
 	}

@@ -208,7 +208,9 @@ func (v *VSphere) watchOnce(ctx context.Context, update func(platform.Update)) e
 	if err != nil {
 		return err
 	}
-	f, err := v.follow(ctx, c)
+	limited, cancel := context.WithTimeoutCause(ctx, answerWithin, fmt.Errorf("no answer within %v", answerWithin))
+	f, err := v.follow(limited, c)
+	cancel()
 	if err == nil {
 		defer f.close(ctx)
 		if err = f.all(ctx); err == nil {
