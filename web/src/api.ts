@@ -597,6 +597,7 @@ export interface PlannedTap {
   reason?: string
   state: string
   select: string
+  from?: string
   ports: number
   vms: number
   expires?: string
@@ -623,8 +624,8 @@ export interface ControlledTap extends PlannedTap { applied: string; by: string;
 
 export interface ControlledTaps { rows: ControlledTap[] | null; pending_steps: number; refusals: Refusal[] | null; findings: { platform: string; policy: string; object: string; what: string; by?: string; since: string }[] | null; coverage: PlanCoverage; gaps: MoveGap[] | null }
 
-/** MoveGap is what was not seen of a machine that has moved; packets is -1 when nobody counts them. */
-export interface MoveGap { platform: string; policy?: string; vm?: string; port: string; at: string; after_ns: number; packets: number }
+/** MoveGap is what was not seen of a machine that has moved; packets is what it is at most, -1 when nobody counts them, which why explains. */
+export interface MoveGap { platform: string; policy?: string; vm?: string; port: string; at: string; after_ns: number; packets: number; packets_least?: number; why?: string }
 
 export interface ControlResource { kind: string; name: string; owner?: string; reason?: string; applied: string; by: string; generation: number; change: number; text: string }
 

@@ -35,7 +35,7 @@ export const t = {
     toTap: 'To the tap', toTaps: 'To the taps', again: 'Back to the plan', refused: 'The change was not made', title: (id: number) => `Change ${id}`,
   },
   rollbackOf: (id: number) => `Change ${id}`, kept: 'kept', keptTitle: 'what an earlier form of the tap has begun goes on until this one is possible',
-  gaps: 'Gaps of machines that moved', gapsNote: 'what was not copied from when the platform told of the new place until copies had begun there', gapAfter: 'After', gapPackets: 'Packets missed', gapUnknown: 'nobody counts them', machine: 'Machine', port: 'Port',
+  gaps: 'Gaps of machines that moved', gapsNote: 'what was not copied from when the platform told of the new place until copies had begun there', gapAfter: 'After', gapPackets: 'Packets missed', gapRange: (least: number, most: number) => (least < most ? `${count(least)} to ${count(most)}` : count(most)), gapUnknown: 'nobody counts them', machine: 'Machine', port: 'Port',
   coverage: (ratio: number, ports: number) => `Taps see ${percent(ratio)} of the bytes of ${plural(ports, 'port')}.`, blind: 'What is not seen', platformsNone: 'No platform is attached yet: apply a Platform (crosstap apply -f platform.yaml) or start agents, and taps have machines to choose from.',
   onHosts: (sw: string, n: number) => `${sw}, ${plural(n, 'host')}`, notOut: 'could not leave', captured: 'Captured', filtered: 'Filtered', groomed: 'Groomed', deliveredShort: 'Delivered', hostsOf: (n: number, all: number) => (n < all ? `${count(n)} / ${count(all)}` : count(n)), hostsTitle: 'hosts that copy, of those that it asks for',
 

@@ -29,6 +29,7 @@ async function contract() {
     Network: 'Network', Networks: 'Networks', Thing: 'Thing', Side: 'Side', Placement: 'Placement', Peer: 'Peer', Service: 'Service', Change: 'Change', VMPage: 'VMPage', TopRow: 'TopRow', Top: 'Top', MapNode: 'MapNode', MapService: 'MapService', MapEdge: 'MapEdge', Hidden: 'Hidden', DependencyMap: 'Map',
     Sight: 'Sight', Observed: 'Observed', Carrier: 'Carrier', CoverageRow: 'CoverageRow', Coverage: 'Coverage', Irregularity: 'Irregularity', Irregular: 'Irregular',
     Adapter: 'Adapter', Adapters: 'Adapters', TopologyObserver: 'TopologyObserver', TopologyHost: 'TopologyHost', TopologyPort: 'TopologyPort', TopologyArc: 'TopologyArc', Topology: 'Topology', Explanation: 'Explanation',
+    TapMatches: 'ControlMatches', TapMatch: 'ControlPlanMatch', Refusal: 'ControlPlatformRefusal', TapPlace: 'ControlPlanPlace', CopyCounter: 'ControlPlatformCounter', Outcome: 'ControlOutcome', MoveGap: 'ControlPlatformGap', JournalStep: 'ControlStateStep', PlanCoverage: 'ControlPlanCoverage', ControlledTaps: 'ControlTaps', ControlResource: 'ControlResource',
   }
   const differences = []
   for (const [ours, theirs] of Object.entries(names)) {

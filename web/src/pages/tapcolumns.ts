@@ -195,7 +195,7 @@ export function gapColumns(zone: Zone): Column<MoveGap>[] {
     { id: 'policy', label: t.name, width: 100, grow: 1, cell: (g) => [{ text: g.policy || m.none }] },
     { id: 'port', label: t.port, width: 120, grow: 1, cell: (g) => [{ text: `${g.platform} › ${g.port}` }] },
     { id: 'after', label: t.gapAfter, width: 90, num: true, cell: (g) => num(duration(g.after_ns / 1e6)) },
-    { id: 'packets', label: t.gapPackets, width: 110, num: true, cell: (g) => (g.packets < 0 ? [{ text: t.gapUnknown, faint: true }] : [{ text: count(g.packets), bad: g.packets > 0 }]) },
+    { id: 'packets', label: t.gapPackets, width: 120, num: true, cell: (g) => (g.packets < 0 ? [{ text: t.gapUnknown, faint: true, ...(g.why && { title: g.why }) }] : [{ text: t.gapRange(g.packets_least ?? g.packets, g.packets), bad: g.packets > 0 }]) },
   ]
 }
 
