@@ -319,6 +319,20 @@ func TestSilentServer(t *testing.T) {
 	}
 }
 
+// A session that ends with a collector of its own takes nothing else along: the simulated server goes on.
+func TestLogoutWhileWatching(t *testing.T) {
+	t.Parallel()
+	sim, v := simulate(t, vsim.Config{VMs: 1})
+	client, _ := admin(t, sim)
+	if _, err := property.DefaultCollector(client.Client).Create(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Logout(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	read(t, v)
+}
+
 func sum256(b []byte) []byte { s := sha256.Sum256(b); return s[:] }
 
 func TestLogin(t *testing.T) {

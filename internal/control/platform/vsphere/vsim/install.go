@@ -2,6 +2,7 @@ package vsim
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 
@@ -122,15 +123,16 @@ func (w *watcher) UpdateObject(ctx *simulator.Context, o mo.Reference, changes [
 	}
 }
 
-// forget drops our copies of an object that is gone, also the wrappers in the sessions' registries.
+// forget drops our copies of an object that is gone, also the wrappers in the sessions' registries. A session that ends takes its collectors and
+// views away with its registry locked: of those there are no copies, and none is looked for.
 func (x *extension) forget(ctx *simulator.Context, r ref) {
-	x.mu.Lock()
-	var holders []*simulator.Registry
-	for registry := range x.registries {
-		if registry.Get(r) != nil {
-			holders = append(holders, registry)
-		}
+	switch r.Type {
+	case "VirtualMachine", "DistributedVirtualPortgroup", "HostNetworkSystem", "DistributedVirtualSwitch", "VmwareDistributedVirtualSwitch":
+	default:
+		return
 	}
+	x.mu.Lock()
+	registries := slices.Collect(maps.Keys(x.registries))
 	if r.Type == "VirtualMachine" {
 		x.releaseLocked(r, nil)
 	}
@@ -146,8 +148,10 @@ func (x *extension) forget(ctx *simulator.Context, r ref) {
 		delete(x.switches, r.Value)
 	}
 	x.mu.Unlock()
-	for _, registry := range holders {
-		registry.Remove(ctx, r)
+	for _, registry := range registries {
+		if registry.Get(r) != nil {
+			registry.Remove(ctx, r)
+		}
 	}
 }
 
