@@ -41,9 +41,14 @@ func RollupRows(table, where string, step time.Duration) string {
 	return rollupRows("NOT MATERIALIZED", "*", table, where, step)
 }
 
-// RollupFewRows is RollupRows for rows of which a condition leaves few: they are read once, and kept meanwhile.
+// RollupFewRows is RollupManyRows for rows of which a condition leaves few: they are read once, and kept meanwhile.
 func RollupFewRows(table, where string, step time.Duration) string {
 	return rollupRows("MATERIALIZED", strings.Join(rolledFrom, ", "), table, where, step)
+}
+
+// RollupManyRows is RollupRows in the words of the embedded store's engine.
+func RollupManyRows(table, where string, step time.Duration) string {
+	return rollupRows("NOT MATERIALIZED", strings.Join(rolledFrom, ", "), table, where, step)
 }
 
 // rolledFrom are the columns that a roll-up is made from.
@@ -51,9 +56,14 @@ var rolledFrom = []string{"segment", "src", "dst", "t_start", "t_end", "flow_id"
 	"app", "proto", "src_port", "dst_port", "client", "marks", "tcp_flags", "packets", "octets", "l2_octets", "direction", "sampling", "min_len", "max_len", "fragments", "retransmits", "zero_windows", "rtt_us", "outer_src", "outer_dst"}
 
 func rollupRows(keep, columns, table, where string, step time.Duration) string {
-	key := strings.Join(rollupKey, ", ")
+	key, ports := strings.Join(rollupKey, ", "), "(src_port, dst_port)"
+	fill := fmt.Sprintf("f AS MATERIALIZED (SELECT flow_id, at_hour%s FROM r WHERE flow_id <> 0 GROUP BY flow_id, at_hour HAVING %s),", rollupKnown(), rollupLacks())
+	if columns != "*" {
+		lacking, known := lackingFlows()
+		fill, ports = lacking+known, "src_port::UINTEGER * 65536 + dst_port::UINTEGER"
+	}
 	return fmt.Sprintf(`(WITH r AS %[12]s (SELECT %[13]s, (epoch_ms(t_end) - (epoch_ms(t_end) %% 3600000 + 3600000) %% 3600000) AS at_hour, %[7]s AS recency FROM %[1]s WHERE %[2]s),
-f AS MATERIALIZED (SELECT flow_id, at_hour%[3]s FROM r WHERE flow_id <> 0 GROUP BY flow_id, at_hour HAVING %[4]s),
+%[3]s
 l0 AS NOT MATERIALIZED (SELECT r.* REPLACE (%[5]s) FROM r LEFT JOIN f ON r.flow_id = f.flow_id AND r.at_hour = f.at_hour),
 l AS NOT MATERIALIZED (SELECT *, (marks & 1) <> 0 AS can, make_timestamp_ms(epoch_ms(t_end) - (epoch_ms(t_end) %% %[6]d + %[6]d) %% %[6]d) AS bucket,
   CASE client WHEN 1 THEN dst_port WHEN 2 THEN src_port ELSE least(src_port, dst_port) END AS service_port,
@@ -61,7 +71,7 @@ l AS NOT MATERIALIZED (SELECT *, (marks & 1) <> 0 AS can, make_timestamp_ms(epoc
   if(observer <> '', observer, concat(chr(31), exporter::VARCHAR, '/', domain)) AS seen FROM l0),
 c AS MATERIALIZED (SELECT %[8]s, any_value(src_who) AS src_who, any_value(dst_who) AS dst_who,
   sum(packets)::UBIGINT AS packets, sum(octets)::UBIGINT AS octets, sum(l2_octets)::UBIGINT AS l2_octets, count(*)::UBIGINT AS rows,
-  count(DISTINCT (src_port, dst_port))::UINTEGER AS flows, min(t_start) AS first_seen, max(t_end) AS last_seen,
+  count(DISTINCT %[4]s)::UINTEGER AS flows, min(t_start) AS first_seen, max(t_end) AS last_seen,
   bit_or(marks) AS marks, bit_or(tcp_flags) AS tcp_flags, sum(sign(src_port::INTEGER - dst_port::INTEGER))::BIGINT AS port_votes,
   coalesce(sum(CASE WHEN sampling > 1 THEN octets::DOUBLE * octets::DOUBLE * (sampling - 1)::DOUBLE / greatest(packets, 1)::DOUBLE END), 0)::DOUBLE AS variance,
   count(*) FILTER ((marks & 2) <> 0)::UINTEGER AS sampled_rows, count(*) FILTER ((marks & 8) <> 0)::UINTEGER AS ambiguous_rows,
@@ -78,7 +88,7 @@ c1 AS NOT MATERIALIZED (SELECT *, row_number() OVER (PARTITION BY %[9]s ORDER BY
 n1 AS NOT MATERIALIZED (SELECT *, true AS first FROM n)
 SELECT %[11]s FROM (SELECT * FROM c1 FULL OUTER JOIN n1 USING (%[9]s, first)) LEFT JOIN v
   USING (segment, src, dst, bucket, fabric, src_host, dst_host))`,
-		table, where, rollupKnown(), rollupLacks(), rollupFilled(), step.Milliseconds(), Recency, key, pairKey, zeroAddr, rollupOut(), keep, columns)
+		table, where, fill, ports, rollupFilled(), step.Milliseconds(), Recency, key, pairKey, zeroAddr, rollupOut(), keep, columns)
 }
 
 // Recency is greater the later a row ended. Of equally late rows that of the greatest observer is the latest; of those of one observer, flow, packets
@@ -110,6 +120,25 @@ func rollupLacks() string {
 		all = append(all, fmt.Sprintf("(bool_or(%[1]s = %[2]s) AND bool_or(%[1]s <> %[2]s))", c.Name, zeroOf(c)))
 	}
 	return strings.Join(all, " OR ")
+}
+
+// RowLacks is true for rows that lack something that another row of their flow may know.
+func RowLacks() string {
+	var all []string
+	for _, c := range rollupFills {
+		all = append(all, c.Name+" = "+zeroOf(c))
+	}
+	return strings.Join(all, " OR ")
+}
+
+// rowMask has a bit for each of these columns that a row lacks, and allLack has them all.
+func rowMask() (mask string, allLack int) {
+	var all []string
+	for i, c := range rollupFills {
+		all = append(all, fmt.Sprintf("if(%s = %s, %d, 0)", c.Name, zeroOf(c), 1<<i))
+		allLack |= 1 << i
+	}
+	return strings.Join(all, " + "), allLack
 }
 
 func rollupFilled() string {
@@ -155,16 +184,20 @@ const zeroAddr = "'00000000-0000-0000-0000-000000000000'::UUID"
 // LinkRows gives canonical rows one by one in the form of a roll-up, each filled by what other observers of its flow told in the hour, for questions that add them up
 // by themselves and ask for no different flows, VTEPs or observers. Who is the client each row tells by itself.
 func LinkRows(table string) string {
-	var lacks []string
-	for _, c := range rollupFills {
-		lacks = append(lacks, c.Name+" = "+zeroOf(c))
-	}
-	return fmt.Sprintf(`(WITH r AS NOT MATERIALIZED (SELECT %[1]s, (epoch_ms(t_end) - (epoch_ms(t_end) %% 3600000 + 3600000) %% 3600000) AS at_hour, %[8]s AS recency FROM %[2]s),
-lack AS MATERIALIZED (SELECT flow_id AS id, at_hour AS hr FROM r WHERE flow_id <> 0 GROUP BY flow_id, at_hour HAVING count(*) > 1 AND bool_or(%[3]s)),
-f AS MATERIALIZED (SELECT flow_id, at_hour%[4]s FROM r JOIN lack ON flow_id = id AND at_hour = hr GROUP BY flow_id, at_hour HAVING %[5]s),
-l AS NOT MATERIALIZED (SELECT r.* REPLACE (%[6]s) FROM r LEFT JOIN f ON r.flow_id = f.flow_id AND r.at_hour = f.at_hour)
-SELECT %[7]s FROM l WHERE (marks & 1) <> 0)`,
-		strings.Join(rolledFrom, ", "), table, strings.Join(lacks, " OR "), rollupKnown(), rollupLacks(), rollupFilled(), linkOut(), Recency)
+	lacking, known := lackingFlows()
+	return fmt.Sprintf(`(WITH r AS NOT MATERIALIZED (SELECT %[1]s, (epoch_ms(t_end) - (epoch_ms(t_end) %% 3600000 + 3600000) %% 3600000) AS at_hour, %[6]s AS recency FROM %[2]s),
+%[3]s%[7]s
+l AS NOT MATERIALIZED (SELECT r.* REPLACE (%[4]s) FROM r LEFT JOIN f ON r.flow_id = f.flow_id AND r.at_hour = f.at_hour)
+SELECT %[5]s FROM l WHERE (marks & 1) <> 0)`,
+		strings.Join(rolledFrom, ", "), table, lacking, rollupFilled(), linkOut(), Recency, known)
+}
+
+// lackingFlows gives the step lack, flows of which a row lacks what another has, and f, what is known of these. They are few, so that they are found by one number for
+// each row first.
+func lackingFlows() (lacking, known string) {
+	mask, all := rowMask()
+	return fmt.Sprintf(`lack AS MATERIALIZED (SELECT flow_id AS id, at_hour AS hr FROM (SELECT flow_id, at_hour, %s AS m FROM r WHERE flow_id <> 0) GROUP BY flow_id, at_hour HAVING (bit_or(m) & bit_or(xor(m, %d))) <> 0),
+`, mask, all), fmt.Sprintf("f AS MATERIALIZED (SELECT flow_id, at_hour%s FROM r JOIN lack ON flow_id = id AND at_hour = hr GROUP BY flow_id, at_hour),", rollupKnown())
 }
 
 // BareRows gives the rows of all observers in that form, as they told them.

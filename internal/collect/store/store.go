@@ -123,8 +123,16 @@ type Part struct {
 	Links bool
 	// Count: only rows and other_rows matter, and they all.
 	Count bool
-	// Bare: only segment, addresses, names and ids matter, and each observer's as it told them.
+	// Bare: only addresses, names and ids matter, each observer's as it told them, and segments as far as they are known. Of an hour or day that
+	// the range cuts more may be given.
 	Bare bool
+	// Addrs: only rows with one of these addresses at an end matter; nil for all. They are UUIDs as text.
+	Addrs []string
+}
+
+// KindsView is a View that may know of which kinds the segments of its rows are; "not known" is one of them.
+type KindsView interface {
+	SegmentKinds() (kinds []int, ok bool)
 }
 
 // PartView is a View that can read less than all for a roll-up by the hour.

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"crosstap/internal/collect/store"
 	"crosstap/internal/flow"
 )
@@ -14,8 +16,9 @@ import (
 // rolled says which of a view's files give its roll-ups. Late rows that are not rolled up yet may change which rows of their hour are
 // canonical, so that hour is worked out from its rows.
 type rolled struct {
-	sums   []file // roll-ups whose rows are stored too
-	only   []file // roll-ups whose rows have expired
+	kinds  map[int]bool // of the segments in the view's segment files; nil for not known
+	sums   []file       // roll-ups whose rows are stored too
+	only   []file       // roll-ups whose rows have expired
 	merged []mergedHours
 	edges  []file // segment files that sums add up: for the part of an hour
 	rows   []file // segment files of hours that are not wholly rolled up
@@ -42,6 +45,7 @@ func (s *Store) rolledLocked(v *view) (r rolled) {
 			r.edges = append(r.edges, f)
 		}
 	}
+	r.kinds = s.kindsLocked(v)
 	for _, f := range v.rolls {
 		switch {
 		case isLinks(f.Name):
@@ -54,6 +58,34 @@ func (s *Store) rolledLocked(v *view) (r rolled) {
 		}
 	}
 	return r
+}
+
+// kindsLocked gives the kinds of the segments that rows have: roll-ups of the same rows know them.
+func (s *Store) kindsLocked(v *view) map[int]bool {
+	left, kinds := map[string]bool{}, map[int]bool{}
+	for _, f := range v.files {
+		left[f.Name] = true
+	}
+	for _, f := range v.rolls {
+		if isLinks(f.Name) || f.Kinds == nil && f.Rows > 0 {
+			continue
+		}
+		for _, k := range f.Kinds {
+			kinds[k] = true
+		}
+		for _, n := range f.Of {
+			delete(left, n)
+		}
+	}
+	if len(left) > 0 {
+		return nil
+	}
+	return kinds
+}
+
+// SegmentKinds implements store.KindsView.
+func (v *view) SegmentKinds() (kinds []int, ok bool) {
+	return slices.Sorted(maps.Keys(v.rolled.kinds)), v.rolled.kinds != nil
 }
 
 func (s *Store) mergedLocked(f file, open map[int64]bool) mergedHours {
@@ -104,9 +136,13 @@ func (v *view) RollupPart(p store.Part) string {
 		first, last = to, to
 	}
 	var parts []string
+	ends := endsOf(p.Addrs)
 	take := func(files []file, where string) {
-		if len(files) > 0 {
-			parts = append(parts, "SELECT "+rollupProjection+" FROM "+v.s.tableOf(files, storedRollup)+" WHERE "+where+ofPart(files, p))
+		if len(files) == 0 {
+			return
+		}
+		for _, end := range ends {
+			parts = append(parts, "SELECT "+rollupProjection+" FROM "+v.s.tableOf(files, storedRollup)+" WHERE "+where+ofPart(files, p)+end)
 		}
 	}
 	add := func(files []file, from, to int64) {
@@ -114,18 +150,21 @@ func (v *view) RollupPart(p store.Part) string {
 			take(files, fmt.Sprintf("bucket >= make_timestamp_ms(%d) AND bucket < make_timestamp_ms(%d)", from, to))
 		}
 	}
+	if p.Bare { // the whole hours around the range
+		first, last = hourOf(from), -hourOf(-to)
+	}
 	add(v.rolled.sums, first, last)
 	add(v.rolled.only, from, to)
 	var whole []file
 	for i := range v.rolled.merged {
 		m := &v.rolled.merged[i]
 		switch hours, all := m.in(from, to, first, last); {
-		case all && p.Links && m.links != nil:
+		case p.Links && m.links != nil && (all || p.Bare && len(hours) > 0):
 			whole = append(whole, *m.links)
 		case all:
 			whole = append(whole, m.file)
 		case len(hours) > 0:
-			take([]file{m.file}, "bucket IN ("+timestamps(hours)+")")
+			take([]file{m.file}, inHours(hours))
 		}
 	}
 	take(whole, "true")
@@ -138,13 +177,22 @@ func (v *view) RollupPart(p store.Part) string {
 	return "(" + strings.Join(parts, "\nUNION ALL ") + ")"
 }
 
-// timestamps is a list of times in SQL.
-func timestamps(ms []int64) string {
-	all := make([]string, len(ms))
-	for i, t := range ms {
-		all[i] = fmt.Sprintf("make_timestamp_ms(%d)", t)
+// inHours is a condition for buckets of some hours. Ranges cost less than lists.
+func inHours(hours []int64) string {
+	slices.Sort(hours)
+	var any []string
+	for i := 0; i < len(hours); {
+		n := i + 1
+		for n < len(hours) && hours[n] == hours[n-1]+hourMS {
+			n++
+		}
+		any = append(any, fmt.Sprintf("bucket >= make_timestamp_ms(%d) AND bucket < make_timestamp_ms(%d)", hours[i], hours[n-1]+hourMS))
+		i = n
 	}
-	return strings.Join(all, ", ")
+	if len(any) == 1 {
+		return any[0]
+	}
+	return "(" + strings.Join(any, " OR ") + ")"
 }
 
 // unrolled is a table expression for the rows of the range that roll-ups do not give, "" for none.
@@ -196,11 +244,20 @@ func ofPart(files []file, p store.Part) string {
 
 // partOf adds up the part of rows that matters.
 func partOf(rows string, p store.Part) string {
+	if ends := endsOf(p.Addrs); len(ends) > 1 { // all rows of a flow have the same addresses
+		var of []string
+		for _, end := range ends {
+			of = append(of, "SELECT * FROM "+rows+" WHERE true"+end)
+		}
+		rows = "(" + strings.Join(of, " UNION ALL ") + ")"
+	}
 	switch {
 	case p.Count:
 		return store.CountRows(rows)
 	case p.Bare:
 		return store.BareRows(rows)
+	case len(p.Addrs) > 0:
+		return store.RollupFewRows(rows, "true", rollupStep)
 	case p.Segments != "":
 		return store.RollupFewRows(ofSegments(rows, p.Segments), "true", rollupStep)
 	case p.Links:
@@ -209,11 +266,39 @@ func partOf(rows string, p store.Part) string {
 	return rollupRows(rows, "true", rollupStep)
 }
 
-// ofSegments gives those of the rows that matter for the roll-up of some segments: theirs, those that may turn out to be theirs, and all of a flow
-// that has rows in several segments, since what is known of it may be of any.
+// fewAddrs is how many addresses are looked for one by one.
+const fewAddrs = 8
+
+// endsOf are conditions for rows with one of the addresses at an end: for the source, and for the destination alone. Each is of one column, so that the others
+// are read where it holds only. For many addresses, and for none, there is one that always holds.
+func endsOf(addrs []string) []string {
+	if len(addrs) == 0 || len(addrs) > fewAddrs {
+		return []string{""}
+	}
+	end := func(column string) string {
+		var any []string
+		for _, a := range addrs {
+			id, err := uuid.Parse(a)
+			if err != nil {
+				return ""
+			}
+			any = append(any, fmt.Sprintf("%s = '%s'::UUID", column, id))
+		}
+		return strings.Join(any, " OR ")
+	}
+	src, dst := end("src"), end("dst")
+	if src == "" {
+		return []string{""}
+	}
+	return []string{" AND (" + src + ")", " AND (" + dst + ") AND NOT (" + src + ")"}
+}
+
+// ofSegments gives those of the rows that matter for the roll-up of some segments: theirs, those that may turn out to be theirs, and those of other segments by
+// which a row of them may be completed. Which flows have such rows is looked at first, in a few columns: mostly none.
 func ofSegments(rows, cond string) string {
-	return fmt.Sprintf(`(SELECT * FROM %[1]s WHERE segment = 0 OR (%[2]s) UNION ALL
-  SELECT * FROM %[1]s WHERE segment <> 0 AND NOT (%[2]s) AND flow_id IN (SELECT flow_id FROM %[1]s WHERE flow_id <> 0 AND segment <> 0 GROUP BY flow_id HAVING min(segment) <> max(segment)))`, rows, cond)
+	return fmt.Sprintf(`(WITH more AS MATERIALIZED (SELECT DISTINCT flow_id AS id FROM %[1]s WHERE segment <> 0 AND NOT (%[2]s) AND flow_id IN (SELECT flow_id FROM %[1]s WHERE (segment = 0 OR %[2]s) AND flow_id <> 0 AND (%[3]s)))
+SELECT * FROM %[1]s WHERE segment = 0 OR %[2]s UNION ALL
+  SELECT * FROM %[1]s WHERE segment <> 0 AND NOT (%[2]s) AND flow_id IN (SELECT id FROM more))`, rows, cond, store.RowLacks())
 }
 
 func endsIn(from, to int64) string {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -134,12 +135,41 @@ func (s *Store) readFiles(files []file) string {
 		}
 		b.WriteString("'" + strings.ReplaceAll(s.path(f.Name), "'", "''") + "'")
 	}
-	return b.String() + "]"
+	return b.String() + "], " + notPartitioned
+}
+
+// notPartitioned is an argument of read_parquet: folders' names are no columns.
+const notPartitioned = "hive_partitioning = false"
+
+// lateBound binds that argument. The engine plans each statement twice: when it is prepared and when it is executed. An argument of read_parquet that is not
+// known yet ends the first time at once.
+func lateBound(query string, args []any) (string, []any) {
+	if !strings.Contains(query, notPartitioned) || !allNumbered(query, len(args)) {
+		return query, args
+	}
+	at := "hive_partitioning = $" + strconv.Itoa(len(args)+1)
+	return strings.ReplaceAll(query, notPartitioned, at), append(args[:len(args):len(args)], false)
+}
+
+// allNumbered reports whether a statement has $1 to $n.
+func allNumbered(query string, n int) bool {
+	seen := map[int]bool{}
+	for part := range strings.SplitSeq(query, "$") {
+		end := 0
+		for end < len(part) && part[end] >= '0' && part[end] <= '9' {
+			end++
+		}
+		if number, err := strconv.Atoi(part[:end]); err == nil && number >= 1 && number <= n {
+			seen[number] = true
+		}
+	}
+	return len(seen) == n
 }
 
 // Query runs SQL. When it fails and a pinned file turns out to be damaged, that file is set aside and
 // the error is store.ErrStale: a new View answers without it.
 func (v *view) Query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	query, args = lateBound(query, args)
 	db := v.s.engine()
 	rows, err := db.QueryContext(ctx, query, args...)
 	if engineIsLost(err) && ctx.Err() == nil {
@@ -193,6 +223,17 @@ func (v *view) RowsIn(fromNS, toNS int64) (n uint64) {
 	for _, f := range v.files {
 		if part := min(to, f.MaxMS+1) - max(from, f.MinMS); part > 0 {
 			n += uint64(float64(f.Rows) * float64(part) / float64(f.MaxMS+1-f.MinMS))
+		}
+	}
+	return n
+}
+
+// SumsIn tells how many rows the roll-ups have that a range may read.
+func (v *view) SumsIn(fromNS, toNS int64) (n uint64) {
+	from, to := floorMS(fromNS), floorMS(toNS)
+	for _, f := range v.rolls {
+		if !isLinks(f.Name) && f.MaxMS >= from && f.MinMS < to {
+			n += uint64(f.Rows)
 		}
 	}
 	return n
