@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"crosstap/internal/collect/report/filter"
+	"crosstap/internal/collect/store"
+	"crosstap/internal/flow"
 )
 
 // condition is the filter of a question.
@@ -26,7 +28,16 @@ func (a *ask) bind(v any) string {
 
 // target is what filters are written for; the table has the rows of all observers.
 func (a *ask) target(table string) filter.Target {
-	return filter.Target{Dialect: filter.DuckDB, Bind: a.bind, Table: table, Pair: pairKey, Seen: seenTable}
+	t := filter.Target{Dialect: filter.DuckDB, Bind: a.bind, Table: table, Pair: pairKey, Seen: seenTable}
+	if v, ok := a.view.(store.KindsView); ok {
+		if kinds, known := v.SegmentKinds(); known {
+			t.Kinds = []flow.SegmentKind{}
+			for _, k := range kinds {
+				t.Kinds = append(t.Kinds, flow.SegmentKind(k))
+			}
+		}
+	}
+	return t
 }
 
 // rows is a condition that every row of a matching flow fulfils.

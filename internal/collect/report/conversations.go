@@ -30,8 +30,8 @@ func (a *ask) conversations(ctx context.Context, r *Reports, order string) (Conv
 	out := Conversations{Rows: []Conversation{}}
 	var s endsScan
 	a.rows, a.need = pairRows, pairFills
-	query := a.grouped(a.sinceMS, a.untilMS, true) + "\nSELECT " + endsColumns + ", " + countsColumns +
-		", proto, src_port, dst_port, app, tcp_flags, " + totalColumns + " FROM q ORDER BY " + order + fmt.Sprintf(" LIMIT %d", a.Limit)
+	query := a.grouped(a.sinceMS, a.untilMS, true) + totals("q") + "\nSELECT " + endsColumns + ", " + countsColumns +
+		", proto, src_port, dst_port, app, tcp_flags, " + totalColumns + " FROM q CROSS JOIN t ORDER BY " + order + fmt.Sprintf(" LIMIT %d", a.Limit)
 	a.rows, a.need = nil, nil
 	err := a.each(ctx, query, func(rows *sql.Rows) error {
 		var c Conversation

@@ -74,7 +74,7 @@ func (a *ask) rollup(fromMS, toMS int64) string {
 
 // sumsOf is the table expression of the roll-up for a range as far as the question is about it.
 func (a *ask) sumsOf(fromMS, toMS int64) string {
-	p := store.Part{Links: a.linked && !a.cond.expr.Addressed(), Segments: a.segments}
+	p := store.Part{Links: a.linked && !a.cond.expr.Addressed(), Segments: a.segments, Addrs: a.addrs}
 	if p.Segments == "" {
 		p.Segments, p.Numbers = a.cond.expr.Certain()
 	}
@@ -121,7 +121,7 @@ func (a *ask) factsOf(cur, base span) string {
 		when = "(" + when + " OR " + base.ends("t_end") + ")"
 	}
 	return a.logicalWhere(when) + `,
-x AS NOT MATERIALIZED (SELECT *, ` + cur.ends("t_end") + ` AS cur, if(turn, src_port, dst_port) AS service_port, t_start AS first, t_end AS last, 1::UBIGINT AS rows,
+x AS ` + a.keepFacts() + ` (SELECT *, ` + cur.ends("t_end") + ` AS cur, if(turn, src_port, dst_port) AS service_port, t_start AS first, t_end AS last, 1::UBIGINT AS rows,
   if(sampling > 1, octets::DOUBLE * octets::DOUBLE * (sampling - 1)::DOUBLE / greatest(packets, 1)::DOUBLE, 0) AS variance,
   ((marks & 2) <> 0)::UBIGINT AS sampled_rows, ((marks & 8) <> 0)::UBIGINT AS ambiguous_rows,
   (rtt_us > 0)::UBIGINT AS rtt_n, rtt_us::UBIGINT AS rtt_sum, rtt_us AS rtt_max FROM l WHERE ` + canonical + `)`
@@ -139,7 +139,15 @@ func (a *ask) rollupFacts(cur, base span) string {
 	return "WITH " + a.seenSteps() + fmt.Sprintf(`u AS NOT MATERIALIZED (SELECT *, CASE WHEN client = 1 THEN false WHEN client = 2 THEN true WHEN port_votes <> 0 THEN port_votes < 0 ELSE (%[4]s) END AS turn,
   if(turn, service_port, 0)::USMALLINT AS src_port, if(turn, 0, service_port)::USMALLINT AS dst_port, first_seen AS first, last_seen AS last
   FROM %[1]s WHERE true%[2]s),
-x AS NOT MATERIALIZED (SELECT * FROM u WHERE true%[3]s)`, table, and(a.only), and(cond), swappedEnds)
+x AS %[5]s (SELECT * FROM u WHERE true%[3]s)`, table, and(a.only), and(cond), swappedEnds, a.keepFacts())
+}
+
+// keepFacts says whether facts are worked out once for all that reads them.
+func (a *ask) keepFacts() string {
+	if _, ok := a.view.(store.PartView); ok && a.kept {
+		return "MATERIALIZED"
+	}
+	return "NOT MATERIALIZED"
 }
 
 // base checks the period to compare with; without one it is the one of equal length before, when there shall be one.

@@ -31,7 +31,15 @@ type Network struct {
 	Fragments      uint64    `json:"fragments"`        // packets that were fragments
 	FirstSeen      time.Time `json:"first_seen"`
 	LastSeen       time.Time `json:"last_seen"`
+
+	number uint64 // of the segment, with its kind
 }
+
+// networkSums are the sums of a network's facts.
+const networkSums = `coalesce(arg_max(tenant, (last, tenant)) FILTER (tenant <> ''), '') AS tenant,
+  sum(octets)::UBIGINT AS octets, sum(packets)::UBIGINT AS packets, coalesce(sum(octets) FILTER (src_host = dst_host AND src_host <> ''), 0)::UBIGINT AS octets_same_host,
+  max(max_len)::UBIGINT AS max_packet, sum(fragments)::UBIGINT AS fragments, min(first) AS first_seen, max(last) AS last_seen,
+  sum(sampled_rows)::UBIGINT AS sampled_rows, sum(ambiguous_rows)::UBIGINT AS ambiguous_rows`
 
 // Networks is the answer of "Networks".
 type Networks struct {
@@ -76,22 +84,41 @@ func (r *Reports) Networks(ctx context.Context, q Query) (Networks, error) {
 
 func (a *ask) networks(ctx context.Context, r *Reports, order string) (Networks, error) {
 	out := Networks{MTU: a.MTU, Rows: []Network{}}
+	parts, err := a.slices(ctx)
+	if err != nil {
+		return Networks{}, err
+	}
+	var total Total
+	var sampled, ambiguous uint64
+	if len(parts) > 1 {
+		out.Rows, total, sampled, ambiguous, err = a.networksSliced(ctx, parts)
+		a.sortNetworks(out.Rows)
+		out.Rows = out.Rows[:min(len(out.Rows), a.Limit)]
+	} else {
+		out.Rows, total, sampled, ambiguous, err = a.networksAtOnce(ctx, order)
+	}
+	if err != nil {
+		return Networks{}, err
+	}
+	a.notes = append(a.notes, fmt.Sprintf("the underlay is taken to carry %d bytes; flows are not counted", a.MTU))
+	out.Meta, err = a.meta(ctx, r, "networks", total, sampled, ambiguous)
+	return out, err
+}
+
+func (a *ask) networksAtOnce(ctx context.Context, order string) (out []Network, total Total, sampled, ambiguous uint64, err error) {
+	a.args = nil
 	query := a.facts(a.sinceMS, a.untilMS) + `,
 e AS NOT MATERIALIZED (SELECT fabric, segment, src AS addr, ` + srcWho + ` AS who, src_host AS host, outer_src AS vtep FROM x
   UNION ALL SELECT fabric, segment, dst, ` + dstWho + `, dst_host, outer_dst FROM x),
 w AS MATERIALIZED (SELECT fabric, segment, count(DISTINCT who) FILTER (who <> '')::UBIGINT AS vms, count(DISTINCT addr) FILTER (who = '' AND addr <> ` + zeroAddr + `)::UBIGINT AS unknown_addrs,
   list_sort(list(DISTINCT host) FILTER (host <> '')) AS hosts, list_sort(list(DISTINCT vtep) FILTER (vtep <> ` + zeroAddr + `)) AS vteps FROM e GROUP BY fabric, segment),
-g AS MATERIALIZED (SELECT fabric, segment, coalesce(arg_max(tenant, (last, tenant)) FILTER (tenant <> ''), '') AS tenant, count(DISTINCT (` + pairKey + `))::UBIGINT AS pairs,
-  sum(octets)::UBIGINT AS octets, sum(packets)::UBIGINT AS packets, coalesce(sum(octets) FILTER (src_host = dst_host AND src_host <> ''), 0)::UBIGINT AS octets_same_host,
-  max(max_len)::UBIGINT AS max_packet, sum(fragments)::UBIGINT AS fragments, min(first) AS first_seen, max(last) AS last_seen,
-  sum(sampled_rows)::UBIGINT AS sampled_rows, sum(ambiguous_rows)::UBIGINT AS ambiguous_rows FROM x GROUP BY fabric, segment),
+g AS MATERIALIZED (SELECT fabric, segment, count(DISTINCT (` + pairKey + `))::UBIGINT AS pairs, ` + networkSums + ` FROM x GROUP BY fabric, segment),
 q AS MATERIALIZED (SELECT g.*, (g.segment & 4294967295)::UBIGINT AS vni, vms, unknown_addrs, hosts, vteps FROM g JOIN w ON g.fabric = w.fabric AND g.segment = w.segment)
 SELECT segment, fabric, tenant, to_json(coalesce(vteps, []))::VARCHAR, to_json(coalesce(hosts, []))::VARCHAR, vms, unknown_addrs, pairs, octets, packets, octets_same_host, max_packet, fragments,
   first_seen, last_seen, (SELECT count(*) FROM q), (SELECT sum(octets) FROM q)::UBIGINT, (SELECT sum(packets) FROM q)::UBIGINT,
   (SELECT sum(sampled_rows) FROM q)::UBIGINT, (SELECT sum(ambiguous_rows) FROM q)::UBIGINT FROM q ORDER BY ` + order + fmt.Sprintf(" LIMIT %d", a.Limit)
-	var total Total
-	var sampled, ambiguous uint64
-	err := a.each(ctx, query, func(rows *sql.Rows) error {
+	out = []Network{}
+	err = a.each(ctx, query, func(rows *sql.Rows) error {
 		var n Network
 		var seg uint64
 		var vteps, hosts string
@@ -101,18 +128,11 @@ SELECT segment, fabric, tenant, to_json(coalesce(vteps, []))::VARCHAR, to_json(c
 		}
 		var l lists
 		n.VTEPs, n.Hosts = l.addrs(vteps), l.texts(hosts)
-		n.Segment, n.VNI, n.Known = segmentText(flow.Segment(seg)), flow.Segment(seg).Number(), n.Tenant != ""
-		n.FirstSeen, n.LastSeen = n.FirstSeen.UTC(), n.LastSeen.UTC()
-		n.risk(flow.Segment(seg).Kind(), uint64(a.MTU))
-		out.Rows = append(out.Rows, n)
+		n.name(flow.Segment(seg), n.Fabric, uint64(a.MTU))
+		out = append(out, n)
 		return l.err
 	})
-	if err != nil {
-		return Networks{}, err
-	}
-	a.notes = append(a.notes, fmt.Sprintf("the underlay is taken to carry %d bytes; flows are not counted", a.MTU))
-	out.Meta, err = a.meta(ctx, r, "networks", total, sampled, ambiguous)
-	return out, err
+	return out, total, sampled, ambiguous, err
 }
 
 // overheads are the bytes between the IP packet of a tenant and that of the underlay over IPv4: inner Ethernet header and

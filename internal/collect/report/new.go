@@ -67,6 +67,8 @@ type ask struct {
 	need             []string      // columns to fill in; nil for all
 	only             string        // a condition that rows which matter fulfil, to read less
 	segments         string        // roll-ups: a condition on the segment that rows which matter fulfil, not for segment 0
+	addrs            []string      // roll-ups: rows that matter have one of these at an end; nil for all
+	kept             bool          // the facts are few and read several times
 	linked           bool          // roll-ups: neither hours nor the addresses of workloads without a name matter
 	step             time.Duration // of the roll-up that answers; 0 for the rows themselves
 	notes            []string

@@ -30,9 +30,13 @@ func (a *ask) grouped(fromMS, toMS int64, conversations bool) string {
 	}
 	var b strings.Builder
 	b.WriteString(a.logical(fromMS, toMS))
+	keep := "NOT MATERIALIZED"
+	if a.few() {
+		keep = "MATERIALIZED"
+	}
 	b.WriteString(`,
 o0 AS NOT MATERIALIZED (SELECT *, ` + swapped + ` AS sw FROM l),
-o AS NOT MATERIALIZED (SELECT fabric, segment, tenant, app, proto, t_start, t_end, recent, packets, octets, sampling, marks, tcp_flags, sw,
+o AS ` + keep + ` (SELECT fabric, segment, tenant, app, proto, t_start, t_end, recent, packets, octets, sampling, marks, tcp_flags, sw,
   ` + canonical + ` AS can,
   if(sw, dst, src) AS a, if(sw, src, dst) AS b, if(sw, dst_vm, src_vm) AS a_vm, if(sw, src_vm, dst_vm) AS b_vm,
   if(sw, dst_vm_id, src_vm_id) AS a_vm_id, if(sw, src_vm_id, dst_vm_id) AS b_vm_id, if(sw, ` + dstWho + `, ` + srcWho + `) AS a_who, if(sw, ` + srcWho + `, ` + dstWho + `) AS b_who,
@@ -119,9 +123,15 @@ const (
 		`dst_addr::VARCHAR, dst_vm, dst_vm_id, dst_host, dst_vtep::VARCHAR, same_host`
 	countsColumns = `octets_fwd, octets_rev, packets_fwd, packets_rev, octets, variance::DOUBLE, packets, flows, first_seen, last_seen, ` +
 		`to_json(seen_canonical)::VARCHAR, to_json(seen_other)::VARCHAR, duplicates, marks`
-	totalColumns = `(SELECT count(*) FROM q), (SELECT sum(octets) FROM q)::UBIGINT, (SELECT sum(packets) FROM q)::UBIGINT, ` +
-		`(SELECT sum(flows) FROM q)::UBIGINT, (SELECT sum(sampled_rows) FROM q)::UBIGINT, (SELECT sum(ambiguous_rows) FROM q)::UBIGINT`
+	totalColumns = `total_rows, total_octets, total_packets, total_flows, total_sampled, total_ambiguous`
 )
+
+// totals gives the step t, with totalColumns, over all rows of another one.
+func totals(of string) string {
+	return `,
+t AS NOT MATERIALIZED (SELECT count(*) AS total_rows, sum(octets)::UBIGINT AS total_octets, sum(packets)::UBIGINT AS total_packets, sum(flows)::UBIGINT AS total_flows,
+  sum(sampled_rows)::UBIGINT AS total_sampled, sum(ambiguous_rows)::UBIGINT AS total_ambiguous FROM ` + of + `)`
+}
 
 // endsScan holds what the columns of a pair are read into.
 type endsScan struct {
@@ -188,7 +198,19 @@ func (r *Reports) Pairs(ctx context.Context, q Query) (Pairs, error) {
 func (a *ask) pairs(ctx context.Context, r *Reports, order string) (Pairs, error) {
 	out := Pairs{Rows: []Pair{}}
 	var s endsScan
-	err := a.each(ctx, a.pairsSQL(order), func(rows *sql.Rows) (err error) {
+	var first *picked
+	if a.sliced() {
+		var err error
+		if first, err = a.pick(ctx, strings.TrimSuffix(order, ", "+pairTie)); err != nil {
+			return Pairs{}, err
+		}
+		a.args = nil
+	}
+	if first != nil {
+		defer func(only, segments string) { a.only, a.segments = only, segments }(a.only, a.segments)
+		first.narrow(a)
+	}
+	err := a.each(ctx, a.pairsSQL(order, first), func(rows *sql.Rows) (err error) {
 		var p Pair
 		var apps string
 		var spark sql.NullString
@@ -215,20 +237,18 @@ func (a *ask) pairs(ctx context.Context, r *Reports, order string) (Pairs, error
 	return out, err
 }
 
-func (a *ask) pairsSQL(order string) string {
+func (a *ask) pairsSQL(order string, first *picked) string {
 	var steps, from string
-	totals := totalColumns
 	if a.step != 0 {
-		rolled, rows := a.rolledPairs(a.sinceMS, a.untilMS, order)
-		steps, from = rolled+a.sparks(order, rows)+a.rolledOthers(a.sinceMS, a.untilMS), "tops"
-		totals = strings.ReplaceAll(totals, "FROM q)", "FROM k)")
+		rolled, rows, total := a.rolledPairs(a.sinceMS, a.untilMS, order, first)
+		steps, from = rolled+a.sparks(order, rows)+a.rolledOthers(a.sinceMS, a.untilMS)+total, "tops"
 	} else {
 		a.rows, a.need, a.twice = pairRows, pairFills, true
-		steps, from = a.grouped(a.sinceMS, a.untilMS, false)+a.sparks(order, "o"), "topq"
+		steps, from = a.grouped(a.sinceMS, a.untilMS, false)+a.sparks(order, "o")+totals("q"), "topq"
 		a.rows, a.need, a.twice = nil, nil, false
 	}
-	return steps + "\nSELECT " + endsColumns + ", " + countsColumns + ", conversations, to_json(apps)::VARCHAR, to_json(spark)::VARCHAR, " + totals +
-		" FROM " + from + " LEFT JOIN spark USING (pair) ORDER BY pair"
+	return steps + "\nSELECT " + endsColumns + ", " + countsColumns + ", conversations, to_json(apps)::VARCHAR, to_json(spark)::VARCHAR, " + totalColumns +
+		" FROM " + from + " CROSS JOIN t LEFT JOIN spark USING (pair) ORDER BY pair"
 }
 
 // sparkParts is the number of parts of a pair's sparkline.
@@ -244,15 +264,22 @@ func (a *ask) sparks(order, rows string) string {
 	part := func(ms string) string { // the greatest i with edge(i) <= ms
 		return fmt.Sprintf("((greatest(%s - %d, 0) + 1) * %d - 1) // %d", ms, a.sinceMS, sparkParts, span)
 	}
-	return fmt.Sprintf(`,
-topq AS MATERIALIZED (SELECT *, row_number() OVER (ORDER BY %[1]s) AS pair FROM q ORDER BY %[1]s LIMIT %[2]d),
-sp0 AS NOT MATERIALIZED (SELECT pair, o.octets AS n, epoch_ms(o.t_start) AS s, epoch_ms(o.t_end) AS e FROM %[10]s o JOIN topq
-  ON o.fabric = topq.fabric AND o.segment = topq.segment AND o.a = topq.a AND o.a_who = topq.a_who AND o.b = topq.b AND o.b_who = topq.b_who WHERE o.can),
-sp1 AS MATERIALIZED (SELECT pair, n, s, e, %[3]s AS p, %[4]s AS p1, p = p1 AND s >= %[9]d AS one FROM sp0),
+	few := `sp3 AS NOT MATERIALIZED (SELECT pair, i, (%[5]s) - (%[6]s) AS n FROM (SELECT pair, n, s, e, i, %[7]s AS lo, %[8]s AS hi
+  FROM (SELECT pair, n, s, e, unnest(range(%[3]s, %[4]s + 1)) AS i FROM sp0))),
+`
+	many := `sp1 AS MATERIALIZED (SELECT pair, n, s, e, %[3]s AS p, %[4]s AS p1, p = p1 AND s >= %[9]d AS one FROM sp0),
 sp2 AS NOT MATERIALIZED (SELECT pair, n, s, e, unnest(range(p, p1 + 1)) AS i FROM sp1 WHERE NOT one),
 sp3 AS NOT MATERIALIZED (SELECT pair, p AS i, n::HUGEINT AS n FROM sp1 WHERE one
   UNION ALL SELECT pair, i, (%[5]s) - (%[6]s) FROM (SELECT pair, n, s, e, i, %[7]s AS lo, %[8]s AS hi FROM sp2)),
-sp4 AS NOT MATERIALIZED (SELECT pair, i, sum(n) AS n FROM sp3 GROUP BY pair, i),
+`
+	if a.step == 0 && a.few() {
+		many = few
+	}
+	return fmt.Sprintf(`,
+topq AS MATERIALIZED (SELECT *, row_number() OVER (ORDER BY %[1]s) AS pair FROM (SELECT * FROM q ORDER BY %[1]s LIMIT %[2]d)),
+sp0 AS NOT MATERIALIZED (SELECT pair, o.octets AS n, epoch_ms(o.t_start) AS s, epoch_ms(o.t_end) AS e FROM %[10]s o JOIN topq
+  ON o.fabric = topq.fabric AND o.segment = topq.segment AND o.a = topq.a AND o.a_who = topq.a_who AND o.b = topq.b AND o.b_who = topq.b_who WHERE o.can),
+`+many+`sp4 AS NOT MATERIALIZED (SELECT pair, i, sum(n) AS n FROM sp3 GROUP BY pair, i),
 spark AS NOT MATERIALIZED (SELECT pair, list([i, n::HUGEINT] ORDER BY i) AS spark FROM sp4 GROUP BY pair)`,
 		order, a.Limit, part("s"), part("e"), spread("n", "hi"), spread("n", "lo"), edge("i"), edge("i + 1"), a.sinceMS, rows)
 }

@@ -26,14 +26,31 @@ var byNumbers = []string{"octets", "octets_fwd", "octets_rev", "packets", "packe
 
 // rolledPairs gives the steps o and q as grouped does, and k, which has all pairs with their sums. When sums decide the order q has the
 // first ones only: names and lists are worked out for these alone, since there may be millions. It also names the step with the rows of these pairs.
-func (a *ask) rolledPairs(fromMS, toMS int64, order string) (steps, rows string) {
+func (a *ask) rolledPairs(fromMS, toMS int64, order string, p *picked) (steps, rows, total string) {
+	pick, from, all := "", "o", ",\nk AS NOT MATERIALIZED (SELECT * FROM q)"
+	total = totals("k")
+	switch {
+	case p != nil:
+		from, all = "ot", ""
+		pick, total = p.steps(a)
+	case a.ordersByNumbers():
+		pick, from, all = a.pickPairs(strings.TrimSuffix(order, ", "+pairTie)), "ot", ""
+	}
+	return a.pairFacts(fromMS, toMS) + pick + `g AS NOT MATERIALIZED (SELECT ` + pairGroup + `, ` + latestRolled("tenant", "''", "a_vm", "''", "b_vm", "''", "a_host", "''", "b_host", "''", "a_vtep", zeroAddr, "b_vtep", zeroAddr) + `,
+  list_sort(list(DISTINCT app) FILTER (WHERE app <> '')) AS apps, max(a_vm_id) AS a_vm_id, max(b_vm_id) AS b_vm_id,
+  sum(octets) FILTER (NOT sw) AS octets_ab, sum(octets) FILTER (sw) AS octets_ba, sum(packets) FILTER (NOT sw) AS packets_ab, sum(packets) FILTER (sw) AS packets_ba, sum(variance) AS variance,
+  ` + rolledFlows + `,
+  min(t_start) AS first_seen, max(t_end) AS last_seen, list_sort(list_distinct(flatten(list(DISTINCT string_split(seen_by, chr(10)))))) AS seen_canonical, bit_or(marks) AS marks,
+  sum(vote) AS votes, sum(port_vote) AS port_votes, sum(sampled_rows) AS sampled_rows, sum(ambiguous_rows) AS ambiguous_rows FROM ` + from + ` GROUP BY ` + pairGroup + `),
+q0 AS NOT MATERIALIZED (SELECT *, CASE WHEN votes <> 0 THEN votes > 0 ELSE port_votes >= 0 END AS fwd, [] AS seen_other, 0::UBIGINT AS duplicates FROM g),
+` + pairsOut(", flows AS conversations, coalesce(apps, []) AS apps") + all, from, total
+}
+
+// pairFacts gives the steps up to o: facts with their two ends in a fixed order.
+func (a *ask) pairFacts(fromMS, toMS int64) string {
 	vote := "CASE client WHEN 1 THEN if(sw, -1, 1) WHEN 2 THEN if(sw, 1, -1) ELSE 0 END"
 	if a.oriented() {
 		vote = "if(sw = turn, 1, -1)" // what the filter went by
-	}
-	pick, from, all := "", "o", ",\nk AS NOT MATERIALIZED (SELECT * FROM q)"
-	if name, _ := strings.CutPrefix(a.Sort, "-"); slices.Contains(byNumbers, name) {
-		pick, from, all = a.pickPairs(strings.TrimSuffix(order, ", "+pairTie)), "ot", ""
 	}
 	return a.facts(fromMS, toMS) + `,
 o0 AS NOT MATERIALIZED (SELECT *, ` + swappedEnds + ` OR src = dst AND ` + srcWho + ` = ` + dstWho + ` AND port_votes > 0 AS sw FROM x),
@@ -41,14 +58,7 @@ o AS NOT MATERIALIZED (SELECT fabric, segment, tenant, app, sw, sw = turn AS ope
   if(sw, dst, src) AS a, if(sw, src, dst) AS b, if(sw, dst_vm, src_vm) AS a_vm, if(sw, src_vm, dst_vm) AS b_vm, if(sw, dst_vm_id, src_vm_id) AS a_vm_id, if(sw, src_vm_id, dst_vm_id) AS b_vm_id,
   if(sw, ` + dstWho + `, ` + srcWho + `) AS a_who, if(sw, ` + srcWho + `, ` + dstWho + `) AS b_who, if(sw, dst_host, src_host) AS a_host, if(sw, src_host, dst_host) AS b_host,
   if(sw, outer_dst, outer_src) AS a_vtep, if(sw, outer_src, outer_dst) AS b_vtep, rows::BIGINT * (` + vote + `) AS vote, if(sw, -port_votes, port_votes) AS port_vote FROM o0),
-` + pick + `g AS NOT MATERIALIZED (SELECT ` + pairGroup + `, ` + latestRolled("tenant", "''", "a_vm", "''", "b_vm", "''", "a_host", "''", "b_host", "''", "a_vtep", zeroAddr, "b_vtep", zeroAddr) + `,
-  list_sort(list(DISTINCT app) FILTER (WHERE app <> '')) AS apps, max(a_vm_id) AS a_vm_id, max(b_vm_id) AS b_vm_id,
-  sum(octets) FILTER (NOT sw) AS octets_ab, sum(octets) FILTER (sw) AS octets_ba, sum(packets) FILTER (NOT sw) AS packets_ab, sum(packets) FILTER (sw) AS packets_ba, sum(variance) AS variance,
-  ` + rolledFlows + `,
-  min(t_start) AS first_seen, max(t_end) AS last_seen, list_sort(list_distinct(flatten(list(DISTINCT string_split(seen_by, chr(10)))))) AS seen_canonical, bit_or(marks) AS marks,
-  sum(vote) AS votes, sum(port_vote) AS port_votes, sum(sampled_rows) AS sampled_rows, sum(ambiguous_rows) AS ambiguous_rows FROM ` + from + ` GROUP BY ` + pairGroup + `),
-q0 AS NOT MATERIALIZED (SELECT *, CASE WHEN votes <> 0 THEN votes > 0 ELSE port_votes >= 0 END AS fwd, [] AS seen_other, 0::UBIGINT AS duplicates FROM g),
-` + pairsOut(", flows AS conversations, coalesce(apps, []) AS apps") + all, from
+`
 }
 
 // rolledFlows are the flows of a pair: of those that one end opened, the greater number of both directions.
@@ -60,13 +70,21 @@ func (a *ask) pickPairs(order string) string {
 	if a.Limit > defaultLimit {
 		keep = "NOT MATERIALIZED" // that may be many rows
 	}
+	return a.allPairs() + `
+kt AS MATERIALIZED (SELECT ` + pairGroup + ` FROM kq ORDER BY ` + order + ", " + pickTie + ` LIMIT ` + fmt.Sprint(a.Limit) + `),
+ot AS ` + keep + ` (SELECT o.* FROM o JOIN kt USING (` + pairGroup + `)),
+`
+}
+
+// pickTie decides between pairs with equal sums.
+const pickTie = "fabric, segment, src_addr, src_who, dst_addr, dst_who"
+
+// allPairs gives the steps k, all pairs with their sums, and kq, with their directions.
+func (a *ask) allPairs() string {
 	return `k AS MATERIALIZED (SELECT ` + pairGroup + `, sum(octets)::UBIGINT AS octets, sum(packets)::UBIGINT AS packets, coalesce(sum(octets) FILTER (NOT sw), 0)::UBIGINT AS octets_ab, coalesce(sum(packets) FILTER (NOT sw), 0)::UBIGINT AS packets_ab,
   ` + rolledFlows + `, min(t_start) AS first_seen, max(t_end) AS last_seen, sum(vote)::BIGINT AS votes, sum(port_vote)::BIGINT AS port_votes, sum(sampled_rows)::UBIGINT AS sampled_rows, sum(ambiguous_rows)::UBIGINT AS ambiguous_rows FROM o GROUP BY ` + pairGroup + `),
 kq AS NOT MATERIALIZED (SELECT *, CASE WHEN votes <> 0 THEN votes > 0 ELSE port_votes >= 0 END AS fwd, if(fwd, octets_ab, octets - octets_ab) AS octets_fwd, octets - octets_fwd AS octets_rev, if(fwd, packets_ab, packets - packets_ab) AS packets_fwd,
-  packets - packets_fwd AS packets_rev, if(fwd, a, b) AS src_addr, if(fwd, b, a) AS dst_addr, if(fwd, a_who, b_who) AS src_who, if(fwd, b_who, a_who) AS dst_who FROM k),
-kt AS MATERIALIZED (SELECT ` + pairGroup + ` FROM kq ORDER BY ` + order + `, fabric, segment, src_addr, src_who, dst_addr, dst_who LIMIT ` + fmt.Sprint(a.Limit) + `),
-ot AS ` + keep + ` (SELECT o.* FROM o JOIN kt USING (` + pairGroup + `)),
-`
+  packets - packets_fwd AS packets_rev, if(fwd, a, b) AS src_addr, if(fwd, b, a) AS dst_addr, if(fwd, a_who, b_who) AS src_who, if(fwd, b_who, a_who) AS dst_who FROM k),`
 }
 
 // pairGroup are the columns that tell pairs apart.

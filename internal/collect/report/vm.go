@@ -114,7 +114,8 @@ type vmAsk struct {
 	before span
 	me     identityOf
 	stepMS int64
-	in     string // roll-ups: a condition that rows which matter fulfil
+	in     string   // roll-ups: a condition that rows which matter fulfil
+	at     []string // roll-ups: addresses of which rows that matter have one
 	page   *VMPage
 }
 
@@ -211,7 +212,7 @@ func (v *vmAsk) identify(ctx context.Context) error {
 	table, first, last := v.view.Table(), "t_start", "t_end"
 	when := fmt.Sprintf("t_end >= %s AND t_end < %s", ts(v.before.from), ts(v.untilMS))
 	if v.step != 0 {
-		table, first, last, when = v.rollupPart(store.Part{Links: !byAddr, Segments: v.segments}, v.before.from, v.untilMS), "first_seen", "last_seen", "rows > 0"+and(v.in)
+		table, first, last, when = v.rollupPart(store.Part{Links: !byAddr, Segments: v.segments, Addrs: v.at}, v.before.from, v.untilMS), "first_seen", "last_seen", "rows > 0"+and(v.in)
 	}
 	fits := map[string]string{} // condition that an end is the machine's
 	for _, side := range []string{"src", "dst"} {
@@ -237,7 +238,7 @@ const maxSegments = 64
 
 // findSegments tells in which segments an address is, or the addresses that a name or id was seen at: what lies elsewhere need not be read.
 func (v *vmAsk) findSegments(ctx context.Context, name string, byAddr bool) error {
-	v.args, v.segments, v.in = nil, "", ""
+	v.args, v.segments, v.in, v.at = nil, "", "", nil
 	if _, ok := v.view.(store.PartView); !ok || v.step == 0 {
 		return nil
 	}
@@ -261,11 +262,13 @@ func (v *vmAsk) findSegments(ctx context.Context, name string, byAddr bool) erro
 	if len(at) == 0 || len(at) > maxSegments {
 		return nil
 	}
-	v.args = nil
+	v.args, v.at = nil, at
+	bound := make([]string, len(at))
 	for i := range at {
-		at[i] = v.arg(at[i]) + "::UUID"
+		bound[i] = v.arg(at[i]) + "::UUID"
 	}
-	query := fmt.Sprintf("SELECT DISTINCT segment FROM %[1]s WHERE src IN (%[2]s) OR dst IN (%[2]s) ORDER BY segment LIMIT %[3]d", table, strings.Join(at, ", "), maxSegments+1)
+	table = v.rollupPart(store.Part{Links: !byAddr, Bare: true, Addrs: at}, v.before.from, v.untilMS)
+	query := fmt.Sprintf("SELECT DISTINCT segment FROM %[1]s WHERE src IN (%[2]s) OR dst IN (%[2]s) ORDER BY segment LIMIT %[3]d", table, strings.Join(bound, ", "), maxSegments+1)
 	var all []uint64
 	err := v.each(ctx, query, func(rows *sql.Rows) error {
 		var n uint64
@@ -276,10 +279,10 @@ func (v *vmAsk) findSegments(ctx context.Context, name string, byAddr bool) erro
 	if len(all) == 0 || len(all) > maxSegments {
 		return err
 	}
-	v.in = "segment IN (" + numbers(all) + ")"
 	if all[0] != 0 {
-		v.segments = v.in
+		v.segments = "segment IN (" + numbers(all) + ")"
 	}
+	v.in = "segment IN (0, " + numbers(all) + ")" // what a cut hour's rows tell may be less than what the hour does
 	return err
 }
 
@@ -295,6 +298,7 @@ func (v *vmAsk) isMe(side, who string) string {
 func (v *vmAsk) traffic(ctx context.Context) (Total, uint64, uint64, error) {
 	v.args = nil
 	list := v.addrList()
+	v.addrs, v.kept = v.me.addrs, true
 	v.only = "(src IN (" + list + ") OR dst IN (" + list + "))" + and(v.in)
 	at := "epoch_ms(t_end)"
 	if v.step != 0 {

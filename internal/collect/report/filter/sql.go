@@ -24,6 +24,8 @@ type Target struct {
 	// that were seen before the newest so many milliseconds. Both are for "new within".
 	Pair string
 	Seen func(withinMS uint64) string
+	// Kinds are those that the segments of rows are of, beside "not known"; nil for any.
+	Kinds []flow.SegmentKind
 }
 
 // Rows gives a condition that every row of a matching conversation fulfils, "" when there is none: the parts on the
@@ -41,7 +43,7 @@ func (e *Expr) Rows(t Target) string {
 		} else if levelOf(n) == Key {
 			parts = append(parts, g.node(n))
 		} else if c, ok := n.(*compare); ok && (c.field.Kind == VNI || c.field.Kind == Segment) {
-			parts = append(parts, "(segment = 0 OR "+g.segments(c)+")")
+			parts = append(parts, g.segmentsOrNone(c))
 		}
 	}
 	return strings.Join(parts, " AND ")
@@ -125,21 +127,46 @@ var usualKinds = []flow.SegmentKind{flow.KindNone, flow.KindVXLAN, flow.KindNVGR
 // manySegments is how many numbers are spelled out.
 const manySegments = 32
 
+// spelledOut reports whether a comparison is with few numbers.
+func spelledOut(c *compare) bool {
+	return c.field.Kind == VNI && (c.op == "=" || c.op == "in") && len(c.values) <= manySegments && !slices.ContainsFunc(c.values, func(v value) bool { return !single(c.field, v) })
+}
+
+// spelled lists the numbers in the kinds that the rows have, or in the usual ones.
+func (g *gen) spelled(c *compare) string {
+	kinds := usualKinds
+	if g.Kinds != nil {
+		kinds = append([]flow.SegmentKind{flow.KindNone}, g.Kinds...)
+	}
+	var all []string
+	for _, v := range c.values {
+		for _, k := range kinds {
+			all = append(all, g.Dialect.number(uint64(k)<<56|v.lo))
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+// segmentsOrNone holds for rows without a segment too: as one list where that is all it says, by which the engine leaves out most.
+func (g *gen) segmentsOrNone(c *compare) string {
+	if g.Kinds != nil && spelledOut(c) {
+		return "segment IN (" + g.Dialect.number(0) + ", " + g.spelled(c) + ")"
+	}
+	return "(segment = 0 OR " + g.segments(c) + ")"
+}
+
 // segments is a condition that holds for segments with the numbers of a comparison, and for those of kinds that are not ours: in words
 // about the stored column, so that the engine leaves out what lies elsewhere.
 func (g *gen) segments(c *compare) string {
-	if c.field.Kind != VNI || c.op != "=" && c.op != "in" || len(c.values) > manySegments || slices.ContainsFunc(c.values, func(v value) bool { return !single(c.field, v) }) {
+	if !spelledOut(c) {
 		return g.node(c)
 	}
 	literal := func(k flow.SegmentKind, n uint64) string { return g.Dialect.number(uint64(k)<<56 | n) }
-	var all []string
-	for _, v := range c.values {
-		for _, k := range usualKinds {
-			all = append(all, literal(k, v.lo))
-		}
+	if g.Kinds != nil {
+		return "segment IN (" + g.spelled(c) + ")"
 	}
 	const rest = 1<<56 - 1
-	return fmt.Sprintf("segment IN (%s) OR segment BETWEEN %s AND %s OR segment >= %s", strings.Join(all, ", "),
+	return fmt.Sprintf("segment IN (%s) OR segment BETWEEN %s AND %s OR segment >= %s", g.spelled(c),
 		literal(flow.KindNVGRE+1, 0), literal(flow.KindVLAN-1, rest), literal(flow.KindGRE+1, 0))
 }
 

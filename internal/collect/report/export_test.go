@@ -1,0 +1,8 @@
+package report
+
+// Slice makes questions be asked in slices of about that many rows of roll-ups, until restore is called.
+func Slice(rows uint64) (restore func()) {
+	many, each := manySums, sliceSums
+	manySums, sliceSums = rows, rows
+	return func() { manySums, sliceSums = many, each }
+}
