@@ -571,7 +571,7 @@ test('a conversation at each observer, and the underlay that carried it', async 
   await panel.getByText(/Lost: \d+ packets between kvm/).waitFor()
   await panel.getByRole('heading', { name: 'The underlay flows that carried it' }).waitFor()
   equal(await serious(page), [], 'axe')
-  await panel.getByRole('button', { name: 'Underlay flows' }).click()
+  await panel.getByRole('button', { name: 'Underlay flows', exact: true }).click()
   await until('underlay', () => page.url().includes('tenants/underlay'))
   await ready(page)
   await rows(page).first().locator('a.val').first().click()
