@@ -139,7 +139,11 @@ func (s *Store) settleHour(hour int64, hours map[int64][]file, unsealed bool) (e
 	if !unsealed {
 		return nil
 	}
-	return s.seal(hour, files, slices.Concat(hours[hour-hourMS], hours[hour+hourMS]))
+	if err := s.seal(hour, files, slices.Concat(hours[hour-hourMS], hours[hour+hourMS])); err != nil {
+		return err
+	}
+	hours[hour] = s.hours()[hour] // the next hour's election knows what became canonical in this one
+	return nil
 }
 
 // summed reports whether a roll-up adds up the rows of a file.
