@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"crosstap/internal/nearest"
 
@@ -95,7 +96,7 @@ func DecodeNode(n ast.Node, v any, strict bool) (err error) {
 	}
 	err = translate(yaml.NewDecoder(&bytes.Buffer{}, opts...).DecodeFromNode(n, v))
 	if e, ok := err.(*Error); ok && e.Key != "" {
-		e.Near = nearest.Of(e.Key, keys(v))
+		e.Near = nearest.Of(e.Key, slices.DeleteFunc(keys(v), func(k string) bool { return k == e.Key })) // it may be known elsewhere
 	}
 	return err
 }

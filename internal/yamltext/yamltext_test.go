@@ -50,10 +50,24 @@ func TestMistakes(t *testing.T) {
 	}
 	refused("name: a\nnome: b\n", Error{Line: 2, Column: 1, Message: `unknown key "nome"`, Key: "nome", Near: "name"})
 	refused("name: a\nzzzzzz: b\n", Error{Line: 2, Column: 1, Message: `unknown key "zzzzzz"`, Key: "zzzzzz"})
+	refused("name: a\ninners: b\n", Error{Line: 2, Column: 1, Message: `unknown key "inners"`, Key: "inners", Near: "inner"})
 	refused("name: a\n---\nname: b\n", Error{Message: "2 documents, want one"})
 	refused("name: [a\n", Error{Line: 1, Column: 7})
 	refused("name: a\nlist: b\n", Error{Line: 2, Column: 7})
 	refused("list: *nobody\n", Error{Line: 1, Column: 8})
+}
+
+// A key that is known elsewhere is no guess for itself.
+func TestElsewhere(t *testing.T) {
+	var e *Error
+	err := Decode([]byte("deep: {}\ndepth: 1\n"), &struct {
+		Deep struct {
+			Depth int `yaml:"depth"`
+		} `yaml:"deep"`
+	}{})
+	if !errors.As(err, &e) || e.Key != "depth" || e.Near == "depth" {
+		t.Errorf("%v", err)
+	}
 }
 
 // TestDepth has what the library's memory or stack would grow by.

@@ -35,17 +35,22 @@ space() { # NAME…: network namespaces without IPv6
 		at "$n" ip link set lo up
 	done
 }
+plug() { # BRIDGE PORT [VM MAC]…: a bridge in h, and each VM at its port PORT1, PORT2, …
+	local bridge=$1 port=$2 n=0
+	shift 2
+	at h ip link add "$bridge" type bridge mcast_snooping 0
+	at h ip link set "$bridge" up
+	while [ $# -gt 0 ]; do
+		n=$((n + 1))
+		at h ip link add "$port$n" type veth peer name eth0 address "$2" netns "$id$1"
+		at h ip link set "$port$n" master "$bridge" up
+		at "$1" ip link set eth0 up
+		shift 2
+	done
+}
 bridge() { # MAC MAC: a host h with a bridge, VMs a and b at its ports p1 and p2, and a way through up0 to the tool 10.7.0.9 in t
 	space a b h t
-	at h ip link add br0 type bridge mcast_snooping 0
-	at h ip link set br0 up
-	local n=0 vm
-	for vm in a b; do
-		n=$((n + 1))
-		at h ip link add "p$n" type veth peer name eth0 address "${!n}" netns "$id$vm"
-		at h ip link set "p$n" master br0 up
-		at $vm ip link set eth0 up
-	done
+	plug br0 p a "$1" b "$2"
 	at h ip link add up0 mtu 9000 type veth peer name eth0 mtu 9000 netns "${id}t"
 	at h ip link set up0 up
 	at h ip addr add 10.7.0.1/24 dev up0
@@ -56,15 +61,7 @@ bridge() { # MAC MAC: a host h with a bridge, VMs a and b at its ports p1 and p2
 # second adds to bridge another one in the same host that nobody taps: VMs c and d at its ports q1 and q2.
 second() { # MAC MAC
 	space c d
-	at h ip link add br1 type bridge mcast_snooping 0
-	at h ip link set br1 up
-	local n=0 vm
-	for vm in c d; do
-		n=$((n + 1))
-		at h ip link add "q$n" type veth peer name eth0 address "${!n}" netns "$id$vm"
-		at h ip link set "q$n" master br1 up
-		at $vm ip link set eth0 up
-	done
+	plug br1 q c "$1" d "$2"
 }
 to_tool='vxlan://10.7.0.9?vni=77&probe=no'
 tap() { # SPACE ARGUMENT…: a tap of ours, in place of this process

@@ -338,21 +338,16 @@ func verify(path string, want file) (err error) {
 
 // readRows calls each with every row of a file, in order, with the columns named, all without names; the row
 // is reused.
-func readRows(f *os.File, each func(*row) error, names ...string) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("damaged: %v", p)
-		}
-	}()
-	s, err := newScanner[row](f, names...)
-	if err != nil {
-		return err
-	}
-	return eachOf(s, each)
+func readRows(f *os.File, each func(*row) error, names ...string) error {
+	return scanRows(f, false, each, names)
 }
 
 // readUnchanged is readRows for who does not change the rows.
-func readUnchanged(f *os.File, each func(*row) error, names ...string) (err error) {
+func readUnchanged(f *os.File, each func(*row) error, names ...string) error {
+	return scanRows(f, true, each, names)
+}
+
+func scanRows(f *os.File, frugal bool, each func(*row) error, names []string) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("damaged: %v", p)
@@ -362,7 +357,7 @@ func readUnchanged(f *os.File, each func(*row) error, names ...string) (err erro
 	if err != nil {
 		return err
 	}
-	s.frugal = true
+	s.frugal = frugal
 	return eachOf(s, each)
 }
 

@@ -112,13 +112,8 @@ func (w *rowWriter[T]) write(rows []T) error {
 		for i := range n {
 			w.from[i] = unsafe.Pointer(&rows[i])
 		}
-		for i := range w.columns {
-			c := &w.columns[i]
-			c.add(w.from[:n], c.offset)
-		}
-		clear(w.from[:n])
 		rows = rows[n:]
-		if err := w.wrote(n); err != nil {
+		if err := w.block(n); err != nil {
 			return err
 		}
 	}
@@ -132,17 +127,22 @@ func (w *rowWriter[T]) writeFrom(rows []*T) error {
 		for i, r := range rows[:n] {
 			w.from[i] = unsafe.Pointer(r)
 		}
-		for i := range w.columns {
-			c := &w.columns[i]
-			c.add(w.from[:n], c.offset)
-		}
-		clear(w.from[:n])
 		rows = rows[n:]
-		if err := w.wrote(n); err != nil {
+		if err := w.block(n); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// block writes the first n rows of from.
+func (w *rowWriter[T]) block(n int) error {
+	for i := range w.columns {
+		c := &w.columns[i]
+		c.add(w.from[:n], c.offset)
+	}
+	clear(w.from[:n])
+	return w.wrote(n)
 }
 
 // room is how many rows can be written as one block.
