@@ -113,7 +113,7 @@ func (m *maker) onceAt(g *group, bySegment map[flow.Segment]*senders) bool {
 		}
 		total += len(in.macs)
 		for _, p := range in.unknown {
-			if p.key != g.key && !m.lacking(p, platform.ReasonNoMAC, "tell it (external_ids:attached-mac), or write allow: [copied-twice]",
+			if p.key != g.key && !m.lacking(p, platform.ReasonNoMAC, "tell it (external_ids:attached-mac), or write direction: ingress or allow: [copied-twice]",
 				"the MAC address of port %s is not known: what it sends to tapped machines on other switches would be copied twice", p.Port.Name) {
 				return false
 			}
@@ -131,9 +131,9 @@ func (m *maker) onceAt(g *group, bySegment map[flow.Segment]*senders) bool {
 			}
 		}
 	}
-	if g.can().OncePerPair {
+	if g.can().OncePerPair || len(g.places) == 1 && !g.can().ExceptMACs {
 		for _, p := range g.places {
-			delete(except, p.Port.MAC) // its own packets must pass
+			delete(except, p.Port.MAC) // its own packets must pass; one port alone never gets them
 		}
 	}
 	if len(except) == 0 {
@@ -163,7 +163,7 @@ func (m *maker) many(g *group, total int) bool {
 		m.warn("everything is tapped where it enters a switch; what machines receive from outside all known machines is not seen")
 		return true
 	}
-	m.refuse(m.tap, g.places[0], platform.ReasonLimit, "select whole segments, one direction, or fewer machines",
+	m.refuse(m.tap, g.places[0], platform.ReasonLimit, "select whole segments, direction: ingress, or fewer machines",
 		"switch %s would have to leave out %d senders, the limit is %d", g.places[0].switchName(), total, g.room())
 	return false
 }
