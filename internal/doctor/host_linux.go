@@ -30,8 +30,8 @@ var capabilities = []struct {
 	{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN", "mirrors, promiscuous mode, large receive buffers", nil, "run as root, or setcap cap_net_admin+ep on the binary"},
 	{unix.CAP_BPF, "CAP_BPF", "in-kernel metering", nil, "run as root, or setcap cap_bpf,cap_perfmon+ep on the binary"},
 	{unix.CAP_PERFMON, "CAP_PERFMON", "in-kernel metering", nil, "run as root, or setcap cap_bpf,cap_perfmon+ep on the binary"},
-	{unix.CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "copies made in the kernel, interfaces of other network namespaces", nil,
-		"run as root, or add it to both lines of capabilities of the agent's unit; without it user space makes the copies"},
+	{unix.CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "interfaces of other network namespaces", nil,
+		"run as root, or add it to both lines of capabilities of the agent's unit"},
 }
 
 // effective returns the effective capabilities of this process.
@@ -81,36 +81,46 @@ func (r *report) ring(caps uint64) {
 	r.ok("capture", check, "received a frame with its vnet header", use)
 }
 
-// kernel runs the probes that need a network namespace in a child process with one of its own.
+// kernel runs the probes that need a network namespace in a child process with one of its own, and those of programs here when only this process may load them.
 func (r *report) kernel(ctx context.Context, caps uint64) {
 	if len(r.opt.Probe) == 0 {
 		return
 	}
 	privileged := caps>>unix.CAP_SYS_ADMIN&1 == 1
 	userErr := r.userNamespaces(ctx)
-	if userErr != nil && !privileged {
-		for _, p := range probes {
-			r.missing("kernel", p.name, "not tried: no network namespace", p.use, "run as root", p.needs...)
+	found, untried := map[string]string{}, userErr != nil && !privileged
+	if !untried {
+		out, err := r.child(ctx, !privileged)
+		if err == nil {
+			err = json.Unmarshal(out, &found)
 		}
-		return
+		if err != nil {
+			r.missing("kernel", "network namespace", err.Error(), "the demo's lab", "run as root", "demo")
+			return
+		}
 	}
-	out, err := r.child(ctx, !privileged)
-	var found map[string]string
-	if err == nil {
-		err = json.Unmarshal(out, &found)
-	}
-	if err != nil {
-		r.missing("kernel", "network namespace", err.Error(), "the demo's lab", "run as root", "demo")
-		return
+	here := map[string]string{}
+	if !privileged && caps>>unix.CAP_BPF&1 == 1 && caps>>unix.CAP_NET_ADMIN&1 == 1 {
+		here = tryHere()
 	}
 	for _, p := range probes {
-		if why := found[p.name]; why == "" {
+		why, tried := here[p.name]
+		if tried {
+			found[p.name] = why
+		}
+		switch {
+		case untried && !tried:
+			found[p.name] = "not tried: no network namespace"
+			r.missing("kernel", p.name, found[p.name], p.use, "run as root", p.needs...)
+		case found[p.name] == "":
 			r.ok("kernel", p.name, "works", p.use)
-		} else {
-			r.missing("kernel", p.name, why, p.use, p.action, p.needs...)
+		default:
+			r.missing("kernel", p.name, found[p.name], p.use, p.action, p.needs...)
 		}
 	}
-	r.path(found)
+	if !untried || len(here) > 0 {
+		r.path(found)
+	}
 }
 
 // path says which path taps take on this machine, and why. It is what tap --path auto finds out by itself.

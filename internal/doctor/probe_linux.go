@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"os/exec"
 	"strings"
 
@@ -56,6 +57,31 @@ func tryWay(way kernel.Way) error {
 		return err
 	}
 	return kernel.Try(way, from)
+}
+
+// tryHere tries programs in this process's own network namespace: at the loopback interface, and at a device of their own. They are taken away again.
+func tryHere() map[string]string {
+	found := map[string]string{}
+	try := func(name string, f func() error) {
+		found[name] = ""
+		if err := f(); err != nil {
+			found[name] = err.Error()
+		}
+	}
+	way := func(w kernel.Way) func() error {
+		return func() error {
+			lo, err := net.InterfaceByName("lo")
+			if err != nil {
+				return err
+			}
+			return kernel.Try(w, lo.Index)
+		}
+	}
+	try(checkTCX, way(kernel.TCX))
+	try(checkClsact, way(kernel.Clsact))
+	try(checkFlows, kernel.TryFlows)
+	try(checkMirror, kernel.TryMirror)
+	return found
 }
 
 // Probe tries every feature and writes what went wrong as a JSON object, "" for what works. Call it in a process

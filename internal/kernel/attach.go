@@ -41,7 +41,7 @@ func permission(err error) error {
 	return err
 }
 
-// filterName is the beginning of the names of our filters. A q says that the qdisc is ours, too.
+// filterName is the beginning of the names of our filters. A q says that the qdisc is ours, too. Behind it stands the process (owner).
 const (
 	filterName  = "crosstap"
 	qdiscIsOurs = filterName + ":q"
@@ -92,6 +92,9 @@ func (f *tcFilter) add(dir frame.Direction, p *ebpf.Program) error {
 		name = qdiscIsOurs
 	}
 	f.qdisc = name == qdiscIsOurs
+	if who := self(); who != "" {
+		name += " " + who
+	}
 	priority, err := f.freePriority(dir)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package kernel
 import (
 	"encoding/binary"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,7 +12,9 @@ import (
 type bell struct {
 	rung  chan struct{}
 	epoll int
-	stop  int // eventfd
+	stop  int    // eventfd
+	heard mapped // the reader's page of the kernel's ring buffer
+	calls mapped // the programs' page, and the data
 	ended chan struct{}
 	done  chan struct{}
 }
@@ -24,6 +27,13 @@ func newBell(r *ring) (b *bell, err error) {
 			b, err = nil, fmt.Errorf("wake-up of the ring's reader: %w", err)
 		}
 	}()
+	page := os.Getpagesize()
+	if b.heard, err = unix.Mmap(r.bell.FD(), 0, page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+		return b, err
+	}
+	if b.calls, err = unix.Mmap(r.bell.FD(), int64(page), page, unix.PROT_READ, unix.MAP_SHARED); err != nil {
+		return b, err
+	}
 	if b.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return b, err
 	}
@@ -33,7 +43,7 @@ func newBell(r *ring) (b *bell, err error) {
 	for _, x := range []struct {
 		fd     int
 		events uint32
-	}{{r.m.FD(), unix.EPOLLIN | unix.EPOLLET}, {b.stop, unix.EPOLLIN}} { // of the ring the moments at which it is rung, not whether something is in it
+	}{{r.bell.FD(), unix.EPOLLIN | unix.EPOLLET}, {b.stop, unix.EPOLLIN}} { // the moments at which it is rung, not whether something is in it
 		if err = unix.EpollCtl(b.epoll, unix.EPOLL_CTL_ADD, x.fd, &unix.EpollEvent{Events: x.events, Fd: int32(x.fd)}); err != nil {
 			return b, err
 		}
@@ -55,6 +65,7 @@ func (b *bell) listen() {
 			if int(e.Fd) == b.stop {
 				return
 			}
+			b.heard.u64(0).Store(b.calls.u64(0).Load())
 			select {
 			case b.rung <- struct{}{}:
 			case <-b.ended:
@@ -77,6 +88,7 @@ func (b *bell) close() {
 }
 
 func (b *bell) release() {
+	closeMapped(nil, b.heard, b.calls)
 	for _, fd := range []int{b.epoll, b.stop} {
 		if fd >= 0 {
 			_ = unix.Close(fd)

@@ -90,7 +90,7 @@ func BenchmarkPrograms(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	if x.ring, err = newRing(minRing); err == nil {
+	if x.ring, err = newRing(minRing, flowsKeep); err == nil {
 		x.feed.ring = x.ring
 		x.tables, err = newTables(tableFlows)
 	}
@@ -100,9 +100,9 @@ func BenchmarkPrograms(b *testing.B) {
 	defer x.Close()
 	f("flows", &x.line, 1_000_000, nil)
 	h.body = body
-	if h.ring, err = newRing(1 << 28); err != nil {
+	if h.ring, err = newRing(1<<28, 112); err != nil {
 		b.Fatal(err)
 	}
 	defer h.ring.close()
-	f("headers", &h.line, 400_000, func() { h.ring.position(h.ring.reader).Store(h.ring.position(h.ring.data).Load()) })
+	f("headers", &h.line, 400_000, func() { h.ring.place.u64(placeRead).Store(h.ring.place.u64(placeNext).Load()) })
 }

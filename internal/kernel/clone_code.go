@@ -11,7 +11,7 @@ import (
 // behind it stands the direction of the frame.
 const (
 	markWhole = 0x78746170 // to be wrapped as it is
-	markCut   = 0x78746371 // a super-frame that goes through the device
+	markCut   = 0x78746371 // a super-frame to be cut, and its segments
 	cloneDir  = skbCB + 4
 )
 
@@ -112,14 +112,4 @@ func segments(c *code) {
 	c.at(one)
 	c.add(asm.Mov.Imm(asm.R7, 1))
 	c.at(known)
-}
-
-// bounce sends what arrives back out of the interface that it came in by.
-func bounce() asm.Instructions {
-	return asm.Instructions{
-		asm.LoadMem(asm.R1, asm.R1, skbIfindex, asm.Word),
-		asm.Mov.Imm(asm.R2, 0),
-		asm.FnRedirect.Call(),
-		asm.Return(),
-	}
 }

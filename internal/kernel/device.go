@@ -13,29 +13,27 @@ import (
 	"golang.org/x/sys/unix"
 
 	"crosstap/internal/frame"
-	"crosstap/internal/netns"
 )
 
-// device is one end of a veth pair, in the network namespace of the tapped interfaces, that clones are sent to. The other end is in a
-// namespace that ends with the process, and both ends with it. What comes out there is sent back.
+// device is where clones are sent to, in the network namespace of the tapped interfaces: a macvlan above a tap whose file nobody reads. Whole clones are
+// wrapped at the upper one. Super-frames that are to be cut pass it: it takes none in one piece, so that the kernel cuts them, and their segments are wrapped at the
+// lower one. Nothing goes further than that. Both end with the file, and so with the process.
 type device struct {
 	name      string
-	index     int
-	peer      string
+	index     int // of the upper one
+	lower     int // its index
+	file      int // of the lower one, -1 for none
 	at        []attachment
 	progs     []*ebpf.Program
-	out, back *stats // of the wrappers at the egress and at the ingress hook
+	out, back *stats // of the wrappers at the upper and at the lower one
 }
 
 // devices counts those that were made, for their names.
 var devices atomic.Uint32
 
-// deviceMTU is the most that a device can have: what is sent to it had room on the interface it comes from.
-const deviceMTU = 65535
-
-// newDevice makes the pair in the namespace of the present thread and of own, with the wrappers at its hooks.
-func newDevice(way Way, own *os.File, o *Outer, out *wayOut, point uint32, said *orders, p *pace) (d *device, err error) {
-	d = &device{}
+// newDevice makes the pair in the namespace of the present thread, with the wrappers at its hooks.
+func newDevice(way Way, o *Outer, out *wayOut, point uint32, said *orders, p *pace) (d *device, err error) {
+	d = &device{file: -1}
 	defer func() {
 		if err != nil {
 			d.close()
@@ -48,66 +46,92 @@ func newDevice(way Way, own *os.File, o *Outer, out *wayOut, point uint32, said 
 	if d.back, err = newStats(); err != nil {
 		return d, err
 	}
-	if err = d.make(own); err != nil {
+	if err = d.make(); err != nil {
 		return d, err
 	}
-	if err = inSpace(own, func() error { return d.bounce(way) }); err != nil {
-		return d, err
-	}
-	if err = carries(d.name); err != nil {
-		return d, err
-	}
-	for _, dir := range directions {
+	for _, x := range []struct {
+		index int
+		stats *stats
+		cut   bool
+	}{{d.index, d.out, false}, {d.lower, d.back, true}} {
 		w := newWrapper(o, out, point)
-		w.dir, w.stats, w.orders, w.pace = dir, d.out, said, p
-		if dir == frame.Ingress {
-			w.stats = d.back
-		}
+		w.cut, w.stats, w.orders, w.pace = x.cut, x.stats, said, p
 		p, err := load("xt_wrap", w.assemble())
 		if err != nil {
 			return d, err
 		}
 		d.progs = append(d.progs, p)
-		a, err := attach(way, d.index, dir, p)
+		a, err := attach(way, x.index, frame.Egress, p)
 		if err != nil {
 			return d, err
 		}
 		d.at = append(d.at, a)
 	}
-	return d, nil
+	return d, carries(d.name)
 }
 
-// make makes the pair and sets it up. No super-frame leaves it in one piece.
-func (d *device) make(own *os.File) error {
+// make makes the pair and sets it up.
+func (d *device) make() error {
 	h, err := netlink.NewHandle()
 	if err != nil {
 		return err
 	}
 	defer h.Close()
-	const attempts = 64
-	for range attempts {
-		n := devices.Add(1)
-		d.name, d.peer = fmt.Sprintf("xt%d.%d", os.Getpid(), n), fmt.Sprintf("xp%d", n)
-		a := netlink.NewLinkAttrs()
-		a.Name, a.MTU, a.Alias = d.name, deviceMTU, "crosstap: copies on their way"
-		v := &netlink.Veth{LinkAttrs: a, PeerName: d.peer, PeerNamespace: netlink.NsFd(int(own.Fd())), PeerMTU: deviceMTU}
-		if err = h.LinkAdd(v); !errors.Is(err, unix.EEXIST) {
-			break
-		}
-	}
-	if err != nil {
-		d.name = ""
-		return fmt.Errorf("veth pair: %w", err)
-	}
-	l, err := h.LinkByName(d.name)
+	lower, err := d.openTap(h)
 	if err != nil {
 		return err
 	}
-	d.index = l.Attrs().Index
-	if err := h.LinkSetGSOMaxSegs(l, 1); err != nil {
+	d.lower = lower.Attrs().Index
+	a := netlink.NewLinkAttrs()
+	a.Name, a.ParentIndex, a.Alias = d.name, d.lower, "crosstap: copies on their way"
+	if err := h.LinkAdd(&netlink.Macvlan{LinkAttrs: a, Mode: netlink.MACVLAN_MODE_PRIVATE}); err != nil {
+		return fmt.Errorf("macvlan: %w", err)
+	}
+	upper, err := h.LinkByName(d.name)
+	if err != nil {
+		return err
+	}
+	d.index = upper.Attrs().Index
+	if err := errors.Join(h.LinkSetGSOMaxSegs(upper, 1), h.LinkSetGSOMaxSize(upper, smallSuper)); err != nil {
 		return fmt.Errorf("no super-frames: %w", err)
 	}
-	return quietUp(h, l)
+	return errors.Join(quietUp(h, lower), quietUp(h, upper))
+}
+
+// smallSuper is a length that no super-frame is shorter than. Of those of virtual machines the kernel does not know of how many segments they are; it lets no interface
+// have less than the headers of TCP may take.
+const smallSuper = 512
+
+// tunPath makes taps.
+const tunPath = "/dev/net/tun"
+
+// openTap makes the lower one, under a name that nobody has, and finds one for the upper one.
+func (d *device) openTap(h *netlink.Handle) (netlink.Link, error) {
+	var err error
+	switch d.file, err = unix.Open(tunPath, unix.O_RDWR|unix.O_CLOEXEC, 0); {
+	case errors.Is(err, unix.EACCES):
+		return nil, fmt.Errorf("%w: copies in the kernel need %s: let every user open it, as udev does", os.ErrPermission, tunPath)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", tunPath, err)
+	}
+	const attempts = 64
+	for range attempts {
+		n := devices.Add(1)
+		name := fmt.Sprintf("xl%d.%d", os.Getpid(), n)
+		r, err := unix.NewIfreq(name)
+		if err != nil {
+			return nil, err
+		}
+		r.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_TUN_EXCL)
+		switch err := unix.IoctlIfreq(d.file, unix.TUNSETIFF, r); {
+		case err == nil:
+			d.name = fmt.Sprintf("xt%d.%d", os.Getpid(), n)
+			return h.LinkByName(name)
+		case !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EEXIST):
+			return nil, fmt.Errorf("tap: %w", err)
+		}
+	}
+	return nil, fmt.Errorf("tap: %w", unix.EBUSY)
 }
 
 // quietUp brings an interface up that the kernel sends nothing through by itself.
@@ -117,33 +141,6 @@ func quietUp(h *netlink.Handle, l netlink.Link) error {
 		return err
 	}
 	return h.LinkSetUp(l)
-}
-
-// bounce has the other end send back what comes. It runs in its namespace.
-func (d *device) bounce(way Way) error {
-	h, err := netlink.NewHandle()
-	if err != nil {
-		return err
-	}
-	defer h.Close()
-	l, err := h.LinkByName(d.peer)
-	if err != nil {
-		return err
-	}
-	if err := quietUp(h, l); err != nil {
-		return err
-	}
-	p, err := load("xt_bounce", bounce())
-	if err != nil {
-		return err
-	}
-	d.progs = append(d.progs, p)
-	a, err := attach(way, l.Attrs().Index, frame.Ingress, p)
-	if err != nil {
-		return err
-	}
-	d.at = append(d.at, a)
-	return carries(d.peer)
 }
 
 // carries waits until an interface of the thread's namespace carries packets: a moment after it was brought up the kernel still throws away
@@ -161,27 +158,15 @@ func carries(name string) error {
 	}
 }
 
-// inSpace runs f on a thread in a network namespace.
-func inSpace(space *os.File, f func() error) error {
-	return netns.OnThread(func() error {
-		if err := unix.Setns(int(space.Fd()), unix.CLONE_NEWNET); err != nil {
-			return fmt.Errorf("network namespace: %w", err)
-		}
-		return f()
-	})
-}
-
-// close takes the device away, in the namespace that it is in.
+// close takes the device away.
 func (d *device) close() {
 	for _, a := range d.at {
 		if l, ok := a.(link.Link); ok {
 			_ = l.Close()
 		} // filters of tc go with the device
 	}
-	if d.name != "" {
-		if l, err := netlink.LinkByName(d.name); err == nil {
-			_ = netlink.LinkDel(l)
-		}
+	if d.file >= 0 {
+		_ = unix.Close(d.file)
 	}
 	for _, p := range d.progs {
 		_ = p.Close()
@@ -191,22 +176,4 @@ func (d *device) close() {
 			s.close()
 		}
 	}
-}
-
-// shed returns the packets that the kernel counts as dropped between the two ends: its queue of received packets was full, for example. Such a loss stands
-// both in the counters of the end that sent it and of the end that was to receive it; of segments that are lost together it counts one.
-func (d *device) shed(space string, own *os.File) uint64 {
-	var near, far netlink.LinkStatistics
-	read := func(name string, into *netlink.LinkStatistics) func() error {
-		return func() error {
-			l, err := netlink.LinkByName(name)
-			if err == nil && l.Attrs().Statistics != nil {
-				*into = *l.Attrs().Statistics
-			}
-			return err
-		}
-	}
-	_ = netns.Do(space, read(d.name, &near))
-	_ = inSpace(own, read(d.peer, &far))
-	return max(near.TxDropped, far.RxDropped) + max(far.TxDropped, near.RxDropped)
 }

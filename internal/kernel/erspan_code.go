@@ -3,7 +3,6 @@ package kernel
 import (
 	"github.com/cilium/ebpf/asm"
 
-	"crosstap/internal/frame"
 	"crosstap/internal/wire"
 )
 
@@ -20,12 +19,16 @@ func (w *wrapper) erspan(c *code) {
 		return
 	}
 	at := int16(outerAt + w.o.head() + w.o.ERSPAN)
-	untagged, full := c.name("untagged"), c.name("full")
+	tagged, untagged, full := c.name("tagged"), c.name("untagged"), c.name("full")
 	version, kept := int32(wire.ERSPANVersion2), int32(erspanTagKept)
 	if w.o.Stamp != NoStamp {
 		version, kept = wire.ERSPANVersion3, 0
 	}
-	c.add(asm.JEq.Imm(regTags, 0, untagged))
+	c.add(asm.JNE.Imm(regTags, 0, tagged))
+	getBE(c, asm.R2, w.innerAt()+etherTypeAt)
+	c.add(asm.JNE.Imm(asm.R2, wire.TypeVLAN, untagged)) // the tag is in the frame: the kernel puts it there when it cuts
+	w.read(c, wire.EthernetLen, 2, w.innerAt()+etherTypeAt+2)
+	c.at(tagged)
 	getBE(c, asm.R2, w.innerAt()+etherTypeAt+2) // tag control information: priority, DEI, VLAN
 	c.add(asm.Mov.Reg(asm.R3, asm.R2), asm.And.Imm(asm.R3, 0x0fff), asm.Or.Imm(asm.R3, version<<12))
 	putBE(c, at, asm.R3)
@@ -72,11 +75,7 @@ func (w *wrapper) stamp(c *code, at int16) {
 		putBE(c, at+wire.ERSPAN3Len+2, asm.R2)
 	}
 	putLong(c, at+4, asm.R0)
-	if w.dir == frame.Egress {
-		c.add(asm.LoadMem(asm.R2, regCtx, cloneDir, asm.Word))
-	} else {
-		c.add(asm.LoadMem(asm.R2, regCtx, skbPriority, asm.Word), asm.Mov.Imm(asm.R1, 0), asm.StoreMem(regCtx, skbPriority, asm.R1, asm.Word))
-	}
+	c.add(asm.LoadMem(asm.R2, regCtx, cloneDir, asm.Word))
 	getBE(c, asm.R1, at+10)
 	c.add(asm.And.Imm(asm.R2, 1), asm.LSh.Imm(asm.R2, erspanEgress), asm.Or.Reg(asm.R1, asm.R2))
 	putBE(c, at+10, asm.R1)

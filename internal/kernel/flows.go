@@ -99,7 +99,7 @@ func (f *Flows) Open() (err error) {
 			f.Close()
 		}
 	}()
-	if f.ring, err = newRing(f.conf.RingBytes); err != nil {
+	if f.ring, err = newRing(f.conf.RingBytes, f.keep); err != nil {
 		return fmt.Errorf("kernel: %w", err)
 	}
 	if err = f.feed.begin(f.ring, &f.line, min(f.interval()/4, latest)); err != nil {
@@ -244,7 +244,9 @@ func (f *Flows) drain(ctx context.Context, out chan<- []flow.Record, all bool) e
 	if err := f.tables.drain(func(k, v []byte) { f.take(k, v, offset) }); err != nil {
 		return fmt.Errorf("kernel: %w", err)
 	}
-	f.expire(offset, all)
+	if err := f.expire(ctx, out, offset, all); err != nil {
+		return err
+	}
 	return f.send(ctx, out, true)
 }
 
@@ -279,8 +281,9 @@ func (f *Flows) take(k, v []byte, offset int64) {
 	s.add(v, f.clock)
 }
 
-// expire ends flows: idle ones, long ones (which go on), TCP connections that were closed, and at the end all.
-func (f *Flows) expire(offset int64, all bool) {
+// expire ends flows: idle ones, long ones (which go on), TCP connections that were closed, and at the end all. Their records leave as they are made: of many flows
+// that end together there are never all in memory.
+func (f *Flows) expire(ctx context.Context, out chan<- []flow.Record, offset int64, all bool) error {
 	now := monotonic()
 	for k, s := range f.cache {
 		age, idle := time.Duration(now-min(s.first, now)), time.Duration(now-min(s.last, now))
@@ -298,7 +301,11 @@ func (f *Flows) expire(offset int64, all bool) {
 		case s.packets > 0 && age >= f.conf.Active:
 			f.emit(&key, s, flow.EndActive, offset)
 		}
+		if err := f.send(ctx, out, false); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // closed reports whether a TCP flow has seen the end of its connection.
@@ -308,6 +315,9 @@ func (k *flowKey) closed(s *flowState) bool { return s.flags&(tcpFIN|tcpRST) != 
 func (f *Flows) emit(k *flowKey, s *flowState, why flow.EndReason, offset int64) {
 	if s.packets == 0 {
 		return
+	}
+	if f.out == nil {
+		f.out = make([]flow.Record, 0, recordsPerSlice)
 	}
 	f.out = append(f.out, flow.Record{Domain: f.conf.Domain, Sampling: uint32(max(f.cfg.Sample.Rate, 1) * max(f.rate, 1)), EndReason: why})
 	r := &f.out[len(f.out)-1]
@@ -348,7 +358,9 @@ func (f *Flows) send(ctx context.Context, out chan<- []flow.Record, all bool) er
 		}
 		f.records.Hold(-n)
 		f.records.Out(n)
-		f.out = f.out[n:]
+		if f.out = f.out[n:]; len(f.out) == 0 {
+			f.out = nil
+		}
 	}
 	return nil
 }

@@ -74,7 +74,7 @@ func (w counter) assemble() {
 	w.linear(wire.EthernetLen + wire.IPv6Len + wire.TCPLen)
 	w.ipv6()
 	c.at(toUser)
-	toRing(c, w.k, w.f.ring.m, w.f.keep)
+	toRing(c, w.k, w.f.ring, w.f.keep)
 	c.result(actNext)
 	c.at(counted)
 	w.k.stats.count(c, statOut)

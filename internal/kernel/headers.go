@@ -55,7 +55,7 @@ func NewHeaders(c HeadersConfig) (*Headers, error) {
 	h := &Headers{keep: c.Keep, ready: c.Ready, book: newBook()}
 	h.feed = feed{book: h.book, size: c.RingBytes}
 	err := h.init(c.Config, "xt_headers", func(c *code, k *hook) {
-		toRing(c, k, h.ring.m, h.keep)
+		toRing(c, k, h.ring, h.keep)
 		c.result(actNext)
 	})
 	if err != nil {
@@ -69,7 +69,7 @@ func (h *Headers) Book() *ledger.Book { return h.book }
 
 // Open attaches the programs. Close or Run has to follow.
 func (h *Headers) Open() (err error) {
-	if h.ring, err = newRing(h.feed.size); err != nil {
+	if h.ring, err = newRing(h.feed.size, h.keep); err != nil {
 		return fmt.Errorf("kernel: %w", err)
 	}
 	if err = h.feed.begin(h.ring, &h.line, headersLate); err != nil {

@@ -109,7 +109,7 @@ func (l *lab) left() (all []string) {
 			return err
 		}
 		for _, x := range links {
-			if a := x.Attrs(); strings.HasPrefix(a.Name, "xt") {
+			if a := x.Attrs(); strings.HasPrefix(a.Name, "xt") || strings.HasPrefix(a.Name, "xl") {
 				all = append(all, "device "+a.Name)
 			}
 			for _, dir := range directions {

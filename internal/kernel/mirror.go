@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync/atomic"
 	"time"
 
@@ -25,15 +24,14 @@ type Mirror struct {
 	outer   Outer
 	book    *ledger.Book
 	way     *wayOut
-	own     *os.File
 	devices []*device // of each point
 	pace    *pace     // of all of them, nil without a rate
 	told    error     // about the way out
 	tripped bool      // the end of a loop was told
 
-	last  account
-	moved time.Time     // when segments went into a device or came back
-	sent  atomic.Uint64 // bytes
+	last account
+	gone uint64        // segments that are lost for sure
+	sent atomic.Uint64 // bytes
 }
 
 // NewMirror returns a mirror. All mistakes of its configuration are found here.
@@ -76,9 +74,6 @@ func (m *Mirror) Open() (err error) {
 	if err != nil {
 		return fmt.Errorf("kernel: %w", err)
 	}
-	if m.own, err = ownSpace(); err != nil {
-		return fmt.Errorf("kernel: %w", permission(err))
-	}
 	if err = m.openOrders(); err != nil {
 		return err
 	}
@@ -89,7 +84,7 @@ func (m *Mirror) Open() (err error) {
 	}
 	err = netns.Do(m.cfg.NetNS, func() error {
 		for point := range m.cfg.Interfaces {
-			d, err := newDevice(m.cfg.Way, m.own, &m.outer, m.way, uint32(point), m.orders, m.pace)
+			d, err := newDevice(m.cfg.Way, &m.outer, m.way, uint32(point), m.orders, m.pace)
 			if err != nil {
 				return err
 			}
@@ -114,22 +109,15 @@ func (m *Mirror) Open() (err error) {
 // Close detaches the programs and removes the devices.
 func (m *Mirror) Close() {
 	m.close()
-	_ = netns.Do(m.cfg.NetNS, func() error {
-		for _, d := range m.devices {
-			d.close()
-		}
-		return nil
-	})
+	for _, d := range m.devices {
+		d.close()
+	}
 	m.devices = nil
 	m.pace.close()
 	m.pace = nil
 	if m.way != nil {
 		m.way.close()
 		m.way = nil
-	}
-	if m.own != nil {
-		_ = m.own.Close()
-		m.own = nil
 	}
 }
 
@@ -175,56 +163,54 @@ func (m *Mirror) follow() {
 // account is the state of the books at a moment.
 type account struct {
 	in, out, filtered, sampled, shed, lost, big, over, made, held uint64
-	back, cut                                                     uint64 // segments behind the device, super-frames in front of it
 }
-
-// waitSegments is how long segments may be on their way through a device in which nothing moves.
-const waitSegments = 400 * time.Millisecond
 
 // account reads all counters and books the difference to the last time.
 //
-// A clone is either wrapped at once, or goes through the device and comes back in segments. What the programs at the interfaces
-// call lost includes what the wrapper refused at once. Of the segments that have not come back those are lost that the kernel dropped between the ends
-// of the device, and all of them when nothing moves there any more; the others are held.
+// A clone is wrapped at once, or its segments are. What the programs at the interfaces call lost includes what the wrapper refused at once. Segments are cut and wrapped
+// before the program at the interface goes on: those that have not come when it has counted them are lost. Of those that it counts while this reads the counters nobody can
+// say; they are held.
 func (m *Mirror) account() {
-	var direct, back counts
-	var shed uint64
-	for _, d := range m.devices {
-		a, err1 := d.out.read()
-		b, err2 := d.back.read()
-		if err1 != nil || err2 != nil {
-			return
-		}
-		direct.add(a)
-		back.add(b)
-		if m.last.cut > 0 {
-			shed += d.shed(m.cfg.NetNS, m.own)
-		}
+	direct, back, ok := m.wrapped()
+	if !ok {
+		return
 	}
 	c, gov := m.read(-1), m.readGov()
-	came := back.seen() + back[statOver]
-	segments := max(c[statSegments], came)
-	waiting := segments - came
-	if came != m.last.back || c[statUp] != m.last.cut {
-		m.moved = time.Now()
+	_, later, ok := m.wrapped()
+	if !ok {
+		return
 	}
-	if time.Since(m.moved) > waitSegments {
-		shed = waiting
-	}
-	gone := min(shed, waiting)
+	came, segments := arrived(back), max(c[statSegments], arrived(back))
+	m.gone = max(m.gone, segments-min(arrived(later), segments))
 	refused := direct[statTooBig] + direct[statOver]
 	now := account{
 		in: c.seen() + gov[govShed], filtered: c[statFiltered], sampled: c[statSampled], shed: gov[govShed], big: direct[statTooBig] + back[statTooBig],
 		over: direct[statOver] + back[statOver],
-		lost: c[statLost] - min(c[statLost], refused) + c[statLapsed] + back[statLost] + gone,
+		lost: c[statLost] - min(c[statLost], refused) + c[statLapsed] + back[statLost] + m.gone,
 		out:  c[statOut] + back[statOut],
-		made: segments - c[statUp], held: waiting - gone,
-		back: came, cut: c[statUp],
+		made: segments - c[statUp], held: segments - came - m.gone,
 	}
 	head := uint64(m.outer.length())
 	m.sent.Store(direct[statBytes] - min(direct[statBytes], direct[statOut]*head) + back[statBytes] - min(back[statBytes], back[statOut]*head))
 	m.enter(now)
 }
+
+// wrapped returns the counters of the wrappers: of whole clones and of segments.
+func (m *Mirror) wrapped() (direct, back counts, ok bool) {
+	for _, d := range m.devices {
+		a, err1 := d.out.read()
+		b, err2 := d.back.read()
+		if err1 != nil || err2 != nil {
+			return direct, back, false
+		}
+		direct.add(a)
+		back.add(b)
+	}
+	return direct, back, true
+}
+
+// arrived returns the number of segments that wrappers saw.
+func arrived(back counts) uint64 { return back.seen() + back[statOver] }
 
 // enter books the difference to the last time.
 func (m *Mirror) enter(now account) {

@@ -11,8 +11,7 @@ import (
 
 // A frame to be copied is cloned to a device of our own. The wrapper at the egress hook of that device has the clone to itself: it
 // cuts it, puts the headers in front and redirects it to the interface of the route. A super-frame that must be cut, or numbered,
-// goes through the device first: the kernel makes wire segments of it there, which come back in at the device's ingress hook,
-// where the same wrapper waits.
+// passes the device: the kernel makes wire segments of it, which come to the egress hook of the device below, where the same wrapper waits.
 
 // Flags of bpf_skb_adjust_room (linux/bpf.h).
 const (
@@ -46,7 +45,7 @@ type wrapper struct {
 	orders  *orders // nil without a budget
 	pace    *pace   // nil without a rate
 	way     *wayOut
-	dir     frame.Direction // Egress at the device, Ingress behind the way through the kernel
+	cut     bool // for segments, at the lower device
 	point   uint32
 	limit   int  // most bytes of a frame
 	tooLong bool // drop what is longer; else it is cut
@@ -67,7 +66,7 @@ func (o *Outer) limit() (most int, drop bool) {
 	return o.Fits, !o.Slice
 }
 
-// cuts reports whether all super-frames go through the device: each of their segments is cut, or has a number.
+// cuts reports whether all super-frames are cut: each of their segments is sliced, or has a number.
 func (o *Outer) cuts() bool {
 	_, drop := o.limit()
 	return !drop || o.Seq >= 0
@@ -87,7 +86,7 @@ func (w *wrapper) assemble() asm.Instructions {
 	w.template(c)
 	w.sourcePort(c)
 	w.nested(c)
-	w.cut(c)
+	w.shorten(c)
 	if w.pace != nil {
 		w.pace.take(c, w.o.length(), "over")
 	}
@@ -116,16 +115,15 @@ func (w *wrapper) assemble() asm.Instructions {
 	return c.ins
 }
 
-// clonesOnly drops what the kernel sends through the device by itself, and lets pass what is cut on the way through it.
+// clonesOnly drops what the kernel sends through the device by itself, and at the upper one lets pass what is to be cut.
 func (w *wrapper) clonesOnly(c *code) {
-	if w.dir == frame.Ingress {
+	c.add(asm.LoadMem(asm.R1, regCtx, skbCB, asm.Word))
+	if w.cut {
+		c.add(asm.JNE.Imm(asm.R1, markCut, "foreign"))
 		return
 	}
 	whole := c.name("whole")
-	c.add(asm.LoadMem(asm.R1, regCtx, skbCB, asm.Word), asm.JEq.Imm(asm.R1, markWhole, whole), asm.JNE.Imm(asm.R1, markCut, "foreign"))
-	if w.o.Stamp != NoStamp { // the scratch memory does not come back from the way through the device, the priority does
-		c.add(asm.LoadMem(asm.R1, regCtx, cloneDir, asm.Word), asm.StoreMem(regCtx, skbPriority, asm.R1, asm.Word))
-	}
+	c.add(asm.JEq.Imm(asm.R1, markWhole, whole), asm.JNE.Imm(asm.R1, markCut, "foreign"))
 	c.result(actPass)
 	c.at(whole)
 }
@@ -158,8 +156,8 @@ func (w *wrapper) sourcePort(c *code) {
 	)
 }
 
-// cut shortens the copy, or refuses it when it is too long.
-func (w *wrapper) cut(c *code) {
+// shorten shortens the copy, or refuses it when it is too long.
+func (w *wrapper) shorten(c *code) {
 	fits := c.name("fits")
 	c.add(
 		asm.Mov.Imm(regCut, 0),

@@ -62,7 +62,7 @@ func (l *lab) superFrames(n int, b []byte) {
 	}))
 }
 
-// TestMirrorLosesSegments has super-frames lost on their way through the device, in all the ways in which that can be: each of their segments is in the books
+// TestMirrorLosesSegments has segments of super-frames lost in the device, in all the ways in which that can be: each of their segments is in the books
 // once, as what was copied, or what was lost. What the tool was given stands in the counters of the interface that leads there.
 func TestMirrorLosesSegments(t *testing.T) {
 	l := newLab(t)
@@ -105,10 +105,10 @@ func TestMirrorLosesSegments(t *testing.T) {
 		}
 	}
 	never := func(*Mirror) {}
-	far := func(do func(h netlink.Link) error) func(m *Mirror) { // something happens to the far end of the device
+	on := func(index func(d *device) int, do func(x netlink.Link) error) func(m *Mirror) { // something happens to a part of the device
 		return func(m *Mirror) {
-			must(t, inSpace(m.own, func() error {
-				x, err := netlink.LinkByName(m.devices[0].peer)
+			must(t, netns.Do(m.cfg.NetNS, func() error {
+				x, err := netlink.LinkByIndex(index(m.devices[0]))
 				if err != nil {
 					return err
 				}
@@ -116,25 +116,65 @@ func TestMirrorLosesSegments(t *testing.T) {
 			}))
 		}
 	}
-	second := far(func(x netlink.Link) error { return everySecond(t, x.Attrs().Index) })
+	upper, lower := func(d *device) int { return d.index }, func(d *device) int { return d.lower }
+	second := on(lower, func(x netlink.Link) error { return everySecond(t, x.Attrs().Index) })
 	for i, o := range []Outer{cut, numbered} {
 		f(fmt.Sprintf("%d: nothing in the way", i), o, frames*each, never)
 		f(fmt.Sprintf("%d: every second segment", i), o, frames*each/2, second)
-		f(fmt.Sprintf("%d: the far end is down", i), o, 0, far(netlink.LinkSetDown))
-		f(fmt.Sprintf("%d: the near end is down", i), o, 0, func(m *Mirror) {
-			must(t, netns.Do(m.cfg.NetNS, func() error {
-				x, err := netlink.LinkByName(m.devices[0].name)
-				if err != nil {
-					return err
-				}
-				return netlink.LinkSetDown(x)
-			}))
-		})
-		f(fmt.Sprintf("%d: the far end takes short packets only", i), o, frames, far(func(x netlink.Link) error { return netlink.LinkSetMTU(x, 500) }))
+		f(fmt.Sprintf("%d: the upper end is down", i), o, 0, on(upper, netlink.LinkSetDown))
 	}
 }
 
-// everySecond drops every second packet that comes in at an interface, before other programs see it, until the test ends.
+// TestMirrorOfVirtualMachines copies what a hypervisor puts into a tap: super-frames of which the kernel does not know of how many segments they are.
+func TestMirrorOfVirtualMachines(t *testing.T) {
+	l := newLab(t)
+	l.host.Sh("sysctl -qw net.ipv6.conf.all.disable_ipv6=1 && ip neigh replace 10.7.0.9 lladdr " + l.mac(l.tool) + " dev up0 nud permanent")
+	l.tool.Sh("ip addr flush dev eth0")
+	vm, err := openVM(l.host, "vm0")
+	if err != nil {
+		t.Skip("no tap: ", err)
+	}
+	defer unix.Close(vm)
+	l.host.Sh("ip link set vm0 addrgenmode none; ip link set vm0 up")
+	l.host.Up("vm0")
+	const frames, each = 16, 5
+	cut := l.vxlan(78)
+	cut.Keep = 100
+	for _, o := range []Outer{cut, l.outer(47, 0, "100088be 00000000 10000005 00000000", 4, 8, false)} {
+		before := l.port(l.host, "up0").TxPackets
+		stop := l.mirror(MirrorConfig{Config: Config{Interfaces: []string{"vm0"}, Filter: "tcp", IngressOnly: true}, Outer: o})
+		for range frames {
+			_, err := unix.Write(vm, superFrame(t, 4*1000+1, 1000))
+			must(t, err)
+		}
+		await(t, "all copies have left", func() bool { return l.port(l.host, "up0").TxPackets-before >= frames*each })
+		s := stop()
+		if s.In != frames || s.Made != frames*(each-1) || s.Out != frames*each {
+			t.Errorf("%+v", s)
+		}
+		if n := l.port(l.host, "up0").TxPackets - before; n != frames*each {
+			t.Errorf("%d copies left the host", n)
+		}
+	}
+}
+
+// openVM makes a tap through which frames with a virtio header go, as a hypervisor does.
+func openVM(space *testns.Space, name string) (fd int, err error) {
+	err = space.Do(func() error {
+		if fd, err = unix.Open(tunPath, unix.O_RDWR|unix.O_CLOEXEC, 0); err != nil {
+			return err
+		}
+		r, err := unix.NewIfreq(name)
+		if err != nil {
+			return err
+		}
+		r.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+		return unix.IoctlIfreq(fd, unix.TUNSETIFF, r)
+	})
+	return fd, err
+}
+
+// everySecond drops every second packet that leaves through an interface, before other programs see it, until the test ends.
 func everySecond(t *testing.T, index int) error {
 	t.Helper()
 	turn, err := newStats()
@@ -152,7 +192,7 @@ func everySecond(t *testing.T, index int) error {
 	if err != nil {
 		return err
 	}
-	a, err := link.AttachTCX(link.TCXOptions{Interface: index, Program: p, Attach: ebpf.AttachTCXIngress, Anchor: link.Head()})
+	a, err := link.AttachTCX(link.TCXOptions{Interface: index, Program: p, Attach: ebpf.AttachTCXEgress, Anchor: link.Head()})
 	if err != nil {
 		return err
 	}

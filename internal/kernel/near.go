@@ -62,6 +62,7 @@ const (
 type mapped []byte
 
 func (m mapped) u32(at int) *atomic.Uint32 { return (*atomic.Uint32)(unsafe.Pointer(&m[at])) }
+func (m mapped) u64(at int) *atomic.Uint64 { return (*atomic.Uint64)(unsafe.Pointer(&m[at])) }
 
 // nearBits returns the size of a half for so many flows.
 func nearBits(flows, cpus int) int {
@@ -113,12 +114,17 @@ func newMapped(name string, size, count int) (*ebpf.Map, mapped, error) {
 }
 
 func (n *near) close() {
-	for _, b := range []mapped{n.mem, n.pairs, n.place} {
+	closeMapped([]*ebpf.Map{n.lines, n.index, n.state}, n.mem, n.pairs, n.place)
+}
+
+// closeMapped unmaps memory and closes maps, of which some may be missing.
+func closeMapped(maps []*ebpf.Map, memory ...mapped) {
+	for _, b := range memory {
 		if b != nil {
 			_ = unix.Munmap(b)
 		}
 	}
-	for _, m := range []*ebpf.Map{n.lines, n.index, n.state} {
+	for _, m := range maps {
 		if m != nil {
 			_ = m.Close()
 		}

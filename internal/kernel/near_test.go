@@ -32,7 +32,7 @@ func newCounting(t testing.TB, bits, flows int) *counting {
 	testkit.Root(t)
 	f, err := NewFlows(FlowsConfig{Config: Config{Interfaces: []string{"none"}}, Idle: 1e9, Active: 1e9, MaxFlows: 1 << 20, RingBytes: 1 << 20, Tunnels: dissect.DefaultConfig().VXLANPorts})
 	fail(t, err)
-	f.ring, err = newRing(1 << 20)
+	f.ring, err = newRing(1<<20, flowsKeep)
 	fail(t, err)
 	f.feed.ring, f.feed.line = f.ring, &f.line
 	f.clock, err = newClock()
@@ -333,7 +333,7 @@ func TestFewPrivileges(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if h.ring, err = newRing(minRing); err != nil {
+		if h.ring, err = newRing(minRing, h.keep); err != nil {
 			return err
 		}
 		defer h.ring.close()

@@ -79,7 +79,8 @@ func parseNote(name string) (n pairNote, ok bool) {
 // qdiscOf reports whether a filter's name says that its qdisc is ours.
 func qdiscOf(name string) bool {
 	n, ok := parseNote(name)
-	return name == qdiscIsOurs || ok && n.qdisc
+	word, _, _ := strings.Cut(name, " ")
+	return word == qdiscIsOurs || ok && n.qdisc
 }
 
 // pairFilter is a program of a pair at its hook.

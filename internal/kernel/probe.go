@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"fmt"
 	"net/netip"
 
 	"github.com/cilium/ebpf/asm"
@@ -37,7 +36,7 @@ func TryFlows() error {
 		return err
 	}
 	defer f.Close()
-	if f.ring, err = newRing(minRing); err != nil {
+	if f.ring, err = newRing(minRing, flowsKeep); err != nil {
 		return err
 	}
 	f.feed.ring = f.ring
@@ -54,7 +53,7 @@ func (l *line) check() error {
 	return l.loadHook(k)
 }
 
-// TryMirror has the kernel check the program that wraps copies.
+// TryMirror makes a device for copies in the present thread's network namespace, has the kernel check the programs that wrap them, and takes all away again.
 func TryMirror() error {
 	o := Outer{
 		Source: netip.AddrFrom4([4]byte{192, 0, 2, 1}), Tool: netip.AddrFrom4([4]byte{192, 0, 2, 2}), Protocol: wire.ProtoUDP, Port: 4789,
@@ -68,15 +67,12 @@ func TryMirror() error {
 		return err
 	}
 	defer way.close()
-	w := newWrapper(&o, way, 0)
-	w.dir = frame.Egress
-	if w.stats, err = newStats(); err != nil {
-		return err
+	var d *device
+	for _, by := range []Way{TCX, Clsact} {
+		if d, err = newDevice(by, &o, way, 0, nil, nil); err == nil {
+			d.close()
+			return nil
+		}
 	}
-	defer w.stats.close()
-	p, err := load("xt_wrap", w.assemble())
-	if err != nil {
-		return fmt.Errorf("copies: %w", err)
-	}
-	return p.Close()
+	return err
 }

@@ -3,26 +3,26 @@ package kernel
 import (
 	"fmt"
 	"math/bits"
-	"os"
 	"sync"
-	"sync/atomic"
-	"unsafe"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
 	"crosstap/internal/frame"
 )
 
-// ring is the reader's side of a BPF ring buffer (Documentation/bpf/ringbuf.rst): a page with the reader's position, which it
-// writes, a page with the programs' position, and the data, mapped twice in a row so that no entry is broken.
+// ring is what programs hand frames to user space through: entries of one size, in memory that both have. A program takes the next place by adding
+// to the programs' position, fills the entry, and writes its number last; it calls nothing of the kernel for that. The reader takes entries in the order of
+// their places, as far as they have their number, and gives places back by its own position.
 type ring struct {
-	m      *ebpf.Map
-	reader []byte
-	data   []byte // with the programs' page in front
-	page   int
-	mask   uint64
-	next   uint64 // position of the next entry to read
+	entries *ebpf.Map
+	places  *ebpf.Map // the two positions
+	bell    *ebpf.Map // a ring buffer of the kernel, by which the reader is woken
+	mem     mapped
+	place   mapped
+	size    int    // of an entry
+	mask    uint64 // of the number of entries, a power of two
+	spare   uint64 // entries that stay free, for programs that take places at the same moment
+	next    uint64 // place of the next entry to read
 
 	mu    sync.Mutex
 	loans []*ringLoan // oldest first
@@ -32,51 +32,59 @@ type ring struct {
 // ringLoan is a part of the ring that somebody reads, and the frames in it.
 type ringLoan struct {
 	ring   *ring
-	end    uint64 // position behind it
+	end    uint64 // place behind it
 	back   bool
 	frames []frame.Frame
 	free   func() // bound once, so that releasing does not allocate
 }
 
-// Bits of an entry's length.
+// Places of the positions, each on a cache line of its own.
 const (
-	ringBusy    = 1 << 31
-	ringDiscard = 1 << 30
-	ringHeader  = 8
+	placeNext = 0  // u64, of programs
+	placeRead = 64 // u64, of the reader
+	placeLen  = 128
 )
 
-// newRing makes a ring of at least size bytes: a power of two, and whole pages.
-func newRing(size int) (*ring, error) {
-	page := os.Getpagesize()
-	n := max(1<<bits.Len(uint(size-1)), page)
-	m, err := ebpf.NewMap(&ebpf.MapSpec{Name: "xt_ring", Type: ebpf.RingBuf, MaxEntries: uint32(n)})
+// bellBytes is the size of the kernel's ring buffer that wakes the reader: a page of the largest that there are.
+const bellBytes = 1 << 16
+
+// newRing makes a ring of about size bytes for entries of which each has up to keep bytes of a frame.
+func newRing(size, keep int) (r *ring, err error) {
+	cpus, err := statLines()
 	if err != nil {
-		return nil, fmt.Errorf("ring of %d bytes: %w", n, permission(err))
+		return nil, err
 	}
-	r := &ring{m: m, page: page, mask: uint64(n - 1)}
-	r.reader, err = unix.Mmap(m.FD(), 0, page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err == nil {
-		r.data, err = unix.Mmap(m.FD(), int64(page), page+2*n, unix.PROT_READ, unix.MAP_SHARED)
+	r = &ring{size: (entryHead + keep + 7) &^ 7, spare: uint64(cpus)}
+	n := max(nearestPower(size/r.size), 4*cpus)
+	r.mask = uint64(n - 1)
+	defer func() {
+		if err != nil {
+			r.close()
+			r, err = nil, fmt.Errorf("ring of %d bytes: %w", size, permission(err))
+		}
+	}()
+	if r.bell, err = ebpf.NewMap(&ebpf.MapSpec{Name: "xt_bell", Type: ebpf.RingBuf, MaxEntries: bellBytes}); err != nil {
+		return r, err
 	}
-	if err != nil {
-		r.close()
-		return nil, fmt.Errorf("ring of %d bytes: map: %w", n, err)
+	if r.places, r.place, err = newMapped("xt_places", placeLen, 1); err != nil {
+		return r, err
 	}
-	return r, nil
+	r.entries, r.mem, err = newMapped("xt_ring", r.size, n)
+	return r, err
+}
+
+// nearestPower returns the power of two that is nearest to n.
+func nearestPower(n int) int {
+	p := 1 << (bits.Len(uint(max(n, 1))) - 1)
+	if n-p > p/2 {
+		p *= 2
+	}
+	return p
 }
 
 // close unmaps the ring. Nobody may read from it any more.
 func (r *ring) close() {
-	for _, b := range [][]byte{r.reader, r.data} {
-		if b != nil {
-			_ = unix.Munmap(b)
-		}
-	}
-	_ = r.m.Close()
-}
-
-func (r *ring) position(page []byte) *atomic.Uint64 {
-	return (*atomic.Uint64)(unsafe.Pointer(&page[0]))
+	closeMapped([]*ebpf.Map{r.entries, r.places, r.bell}, r.mem, r.place)
 }
 
 // loan returns a loan that nobody has.
@@ -100,34 +108,29 @@ type reader interface {
 
 // read gives to up to most entries that are complete and returns how many, with a loan of their memory: give it back once.
 func (r *ring) read(most int, to reader) (n int, l *ringLoan) {
-	end := r.position(r.data).Load()
 	start := r.next
-	if start >= end {
+	if !r.complete(start) {
 		return 0, nil
 	}
 	l = r.loan()
-	for n < most && r.next < end {
-		at := r.page + int(r.next&r.mask)
-		length := (*atomic.Uint32)(unsafe.Pointer(&r.data[at])).Load()
-		if length&ringBusy != 0 {
-			break
-		}
-		size := int(length &^ (ringBusy | ringDiscard))
-		if length&ringDiscard == 0 {
-			to.take(l, r.data[at+ringHeader:at+ringHeader+size:at+ringHeader+size])
+	for n < most && r.complete(r.next) {
+		at := int(r.next&r.mask) * r.size
+		r.next++
+		if e := r.mem[at : at+r.size : at+r.size]; !givenUp(e) {
+			to.take(l, e)
 			n++
 		}
-		r.next += uint64(ringHeader+size+7) &^ 7
 	}
 	l.end, l.back = r.next, false
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.next == start {
-		r.idle = append(r.idle, l)
-		return 0, nil
-	}
 	r.loans = append(r.loans, l)
 	return n, l
+}
+
+// complete reports whether the entry of a place is there. Entries are numbered from 1 on, so that fresh memory has none.
+func (r *ring) complete(place uint64) bool {
+	return r.mem.u32(int(place&r.mask)*r.size+entryNumber).Load() == uint32(place+1)
 }
 
 // release gives a loan back. The programs may write again up to the oldest one that is still out.
@@ -139,7 +142,7 @@ func (l *ringLoan) release() {
 	done := 0
 	for done < len(r.loans) && r.loans[done].back {
 		x := r.loans[done]
-		r.position(r.reader).Store(x.end)
+		r.place.u64(placeRead).Store(x.end)
 		x.frames = x.frames[:0]
 		r.idle = append(r.idle, x)
 		done++
@@ -149,7 +152,7 @@ func (l *ringLoan) release() {
 
 // waiting returns how much of the ring is in use, in parts of 256.
 func (r *ring) waiting() uint64 {
-	used := r.position(r.data).Load() - r.position(r.reader).Load()
+	used := r.place.u64(placeNext).Load() - r.place.u64(placeRead).Load()
 	return used << 8 / (r.mask + 1)
 }
 

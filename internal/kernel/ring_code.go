@@ -1,7 +1,9 @@
 package kernel
 
 import (
-	"github.com/cilium/ebpf"
+	"encoding/binary"
+	"runtime"
+
 	"github.com/cilium/ebpf/asm"
 
 	"crosstap/internal/frame"
@@ -17,18 +19,22 @@ const (
 	entryGSO    = 20 // u16, payload of each segment of a super-frame, 0 for a packet
 	entryDir    = 22 // u8
 	entryTagged = 23 // u8, 1 when a tag was put back
-	entryHead   = 24
+	entryNumber = 24 // u32, written last: the number of the place, from 1 on
+	entryHead   = 32
+)
+
+// Places on the stack.
+const (
+	ringNumberAt = -8  // u64, of the entry
+	ringIndexAt  = -12 // u32
 )
 
 // toRing hands the first keep bytes of the frame to user space and counts it under statUp, or under statLost when the ring is full. A
-// tag that lies beside the frame is put back into it. The reader is woken when the ring is half full. It goes on behind; R0 to R5, R7 to R9 are lost.
-func toRing(c *code, k *hook, ring *ebpf.Map, keep int) {
-	full, drop, done := c.name("full"), c.name("drop"), c.name("rung")
+// tag that lies beside the frame is put back into it. The reader is woken when the ring is half full. It goes on behind; R0 to R5, R7 to R9 and 12 bytes of the stack are lost.
+func toRing(c *code, k *hook, r *ring, keep int) {
+	full, drop, done := c.name("full"), c.name("drop"), c.name("filled")
+	takePlace(c, r, full)
 	c.add(
-		asm.LoadMapPtr(asm.R1, ring.FD()), asm.Mov.Imm(asm.R2, int32(entryHead+keep)), asm.Mov.Imm(asm.R3, 0),
-		asm.FnRingbufReserve.Call(),
-		asm.JEq.Imm(asm.R0, 0, full),
-		asm.Mov.Reg(asm.R7, asm.R0),
 		asm.FnKtimeGetNs.Call(),
 		asm.StoreMem(asm.R7, entryTime, asm.R0, asm.DWord),
 		asm.StoreImm(asm.R7, entryPoint, int64(k.point), asm.Word),
@@ -49,42 +55,75 @@ func toRing(c *code, k *hook, ring *ebpf.Map, keep int) {
 		plainEntry(c, keep, drop)
 		c.add(asm.Ja.Label(done))
 	}
-	out := c.name("out")
+	complete, out := c.name("complete"), c.name("out")
 	c.at(drop)
-	c.add(asm.Mov.Reg(asm.R1, asm.R7), asm.Mov.Imm(asm.R2, noWakeup), asm.FnRingbufDiscard.Call())
+	c.add(asm.StoreImm(asm.R7, entryLen, 0, asm.Word))
+	k.stats.count(c, statLost)
+	c.add(asm.Ja.Label(complete))
 	c.at(full)
 	k.stats.count(c, statLost)
 	c.add(asm.Ja.Label(out))
 	c.at(done)
 	k.stats.count(c, statUp)
-	wakeHalfFull(c, ring)
-	c.add(asm.Mov.Reg(asm.R1, asm.R7), asm.FnRingbufSubmit.Call())
+	c.at(complete)
+	number(c, r, out)
 	c.at(out)
 }
 
-// noWakeup leaves the reader asleep; it looks by itself. Waking it would cost the sender of the frame more than all else (BPF_RB_NO_WAKEUP).
-const (
-	noWakeup    = 1
-	forceWakeup = 2 // BPF_RB_FORCE_WAKEUP
-	available   = 0 // BPF_RB_AVAIL_DATA
-)
-
-// wakeHalfFull leaves forceWakeup in R2 when the ring is half full, else noWakeup. It looks at few entries, by their number in R2: each look is a call.
-func wakeHalfFull(c *code, ring *ebpf.Map) {
-	const oneOf = 32
-	quiet := c.name("quiet")
+// takePlace leaves the entry of the next place in R7, its number on the stack, and the positions in R9. It goes on at full when there is none.
+func takePlace(c *code, r *ring, full string) {
+	add := asm.FetchAdd.Mem(asm.R9, asm.R8, asm.DWord, placeNext)
+	add.Constant = 1 // BPF_ADD | BPF_FETCH, as in fetchAdd
 	c.add(
-		asm.And.Imm(asm.R2, oneOf-1),
-		asm.Mov.Reg(asm.R3, asm.R2),
-		asm.Mov.Imm(asm.R2, noWakeup),
-		asm.JNE.Imm(asm.R3, 0, quiet),
-		asm.LoadMapPtr(asm.R1, ring.FD()), asm.Mov.Imm(asm.R2, available), asm.FnRingbufQuery.Call(),
-		asm.Mov.Imm(asm.R2, noWakeup),
-		asm.JLT.Imm(asm.R0, int32(ring.MaxEntries()/2), quiet),
-		asm.Mov.Imm(asm.R2, forceWakeup),
+		asm.LoadMapValue(asm.R9, r.places.FD(), 0),
+		asm.LoadMem(asm.R1, asm.R9, placeNext, asm.DWord), asm.LoadMem(asm.R2, asm.R9, placeRead, asm.DWord),
+		asm.Sub.Reg(asm.R1, asm.R2),
+		asm.JGE.Imm(asm.R1, int32(r.mask+1-r.spare), full),
+		asm.Mov.Imm(asm.R8, 1),
+		add,
+		asm.Mov.Reg(asm.R1, asm.R8), asm.And.Imm(asm.R1, int32(r.mask)),
+		asm.StoreMem(asm.RFP, ringIndexAt, asm.R1, asm.Word),
+		asm.Add.Imm(asm.R8, 1),
+		asm.StoreMem(asm.RFP, ringNumberAt, asm.R8, asm.DWord),
+		asm.LoadMapPtr(asm.R1, r.entries.FD()),
+		asm.Mov.Reg(asm.R2, asm.RFP), asm.Add.Imm(asm.R2, ringIndexAt),
+		asm.FnMapLookupElem.Call(),   // of an array: no call, but a few instructions
+		asm.JEq.Imm(asm.R0, 0, full), // there is one of each index
+		asm.Mov.Reg(asm.R7, asm.R0),
 	)
-	c.at(quiet)
 }
+
+// givenUp reports whether an entry is one that could not be filled.
+func givenUp(e []byte) bool { return binary.NativeEndian.Uint32(e[entryLen:]) == 0 }
+
+// forceWakeup wakes the reader (BPF_RB_FORCE_WAKEUP). That costs the sender of the frame more than all else.
+const forceWakeup = 2
+
+// number makes the entry in R7 complete, and wakes the reader when the ring is half full: one entry in a few looks. It goes on at out.
+func number(c *code, r *ring, out string) {
+	const oneOf = 32
+	last := asm.StoreMem(asm.R7, entryNumber, asm.R2, asm.Word)
+	if !storesInOrder {
+		last = asm.Xchg.Mem(asm.R7, asm.R2, asm.Word, entryNumber)
+		last.Constant = 0xe1 // BPF_XCHG, which cilium/ebpf 0.22 forgets to encode
+	}
+	c.add(
+		asm.LoadMem(asm.R2, asm.RFP, ringNumberAt, asm.DWord),
+		last,
+		asm.LoadMem(asm.R2, asm.RFP, ringNumberAt, asm.DWord),
+		asm.Mov.Reg(asm.R3, asm.R2), asm.And.Imm(asm.R3, oneOf-1), asm.JNE.Imm(asm.R3, 0, out),
+		asm.LoadMem(asm.R1, asm.R9, placeRead, asm.DWord),
+		asm.Sub.Reg(asm.R2, asm.R1),
+		asm.JLT.Imm(asm.R2, int32(r.mask+1)/2, out),
+		asm.LoadMapPtr(asm.R1, r.bell.FD()),
+		asm.Mov.Reg(asm.R2, asm.RFP), asm.Add.Imm(asm.R2, ringNumberAt),
+		asm.Mov.Imm(asm.R3, 8), asm.Mov.Imm(asm.R4, forceWakeup),
+		asm.FnRingbufOutput.Call(),
+	)
+}
+
+// storesInOrder is whether others see the stores of a processor in the order in which it made them.
+const storesInOrder = runtime.GOARCH == "amd64"
 
 // copyBytes copies n bytes, which R4 holds, from the frame to the entry.
 func copyBytes(c *code, from, to int32, drop string) {

@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -52,7 +53,7 @@ func sweep(h *netlink.Handle, a *netlink.LinkAttrs) (gone []Swept, err error) {
 		}
 		for _, f := range list {
 			b, ok := f.(*netlink.BpfFilter)
-			if !ok || !strings.HasPrefix(b.Name, filterName) || !stale(ebpf.ProgramID(b.Id)) {
+			if !ok || !strings.HasPrefix(b.Name, filterName) || !stale(b) {
 				continue
 			}
 			if err := h.FilterDel(b); err != nil {
@@ -88,9 +89,13 @@ func ours(h *netlink.Handle, index int) bool {
 	return false
 }
 
-// stale reports whether a program is one of ours whose lease has ended.
-func stale(id ebpf.ProgramID) bool {
-	p, err := ebpf.NewProgramFromID(id)
+// stale reports whether a filter's program is one of ours whose lease has ended. Only with CAP_SYS_ADMIN the kernel lets others' programs be looked at; without
+// it a filter is stale when the process that its name tells is gone.
+func stale(b *netlink.BpfFilter) bool {
+	p, err := ebpf.NewProgramFromID(ebpf.ProgramID(b.Id))
+	if errors.Is(err, os.ErrPermission) {
+		return orphan(b.Name)
+	}
 	if err != nil {
 		return false
 	}

@@ -27,7 +27,7 @@ type Config struct {
 // kernel, and setns(2) into other network namespaces.
 var needed = []uint{unix.CAP_NET_RAW, unix.CAP_NET_ADMIN, unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_SYS_ADMIN}
 
-// always are those that are kept; CAP_SYS_ADMIN goes with the user.
+// always are those that are kept; CAP_SYS_ADMIN, which only other namespaces need, goes with the user.
 var always = needed[:4]
 
 // doneEnv tells a process that it has been started with the rights that it is to have.
