@@ -1,6 +1,6 @@
-// Package yamltext reads YAML that people and strangers write. It is the library's reader with three things added: a document that is nested
-// too deep is refused before it is read (the library's memory grows with the square of the depth), a panic of the library becomes an error,
-// and every mistake has the place where it stands.
+// Package yamltext reads YAML that people and strangers write. It is the library's reader with four things added: a document that is nested
+// too deep is refused before it is read (the library's memory grows with the square of the depth), what follows an empty document is read, a
+// panic of the library becomes an error, and every mistake has the place where it stands.
 package yamltext
 
 import (
@@ -15,6 +15,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 )
 
 // Error is a mistake in a text. Line and Column count from 1; zero means the text as a whole.
@@ -23,6 +24,7 @@ type Error struct {
 	Message      string
 	Key          string // the key that is unknown, when that is the mistake
 	Near         string // the known key that was probably meant, if there is one
+	Place        string // the value that has the wrong type, when that is the mistake, such as "$.spec.vlans[0]"; Message has it too
 }
 
 // Error gives "LINE:COLUMN: message; did you mean KEY?".
@@ -53,8 +55,28 @@ func Parse(text []byte, opts ...parser.Option) (f *ast.File, err error) {
 	if at := tooDeep(tokens); at != nil {
 		return nil, &Error{Line: at.Line, Column: at.Column, Message: fmt.Sprintf("more than %d lists and mappings stand in each other here", MaxDepth)}
 	}
-	f, err = parser.Parse(tokens, 0, opts...)
+	f, err = parser.Parse(withoutEmpty(tokens), 0, opts...)
 	return f, translate(err)
+}
+
+// withoutEmpty leaves out documents with nothing in them that others follow: the library takes the first of those for the last of all.
+func withoutEmpty(tokens token.Tokens) token.Tokens {
+	var out token.Tokens
+	header := -1 // in out, of a document in which nothing was found yet
+	for _, t := range tokens {
+		if t.Type == token.DocumentHeaderType && header >= 0 {
+			out = slices.Delete(out, header, header+1)
+		}
+		switch t.Type {
+		case token.CommentType:
+		case token.DocumentHeaderType:
+			header = len(out)
+		default:
+			header = -1
+		}
+		out = append(out, t)
+	}
+	return out
 }
 
 // Root returns the content of the only document of a file; nil when there is none in it.
@@ -94,7 +116,11 @@ func DecodeNode(n ast.Node, v any, strict bool) (err error) {
 	if strict {
 		opts = append(opts, yaml.Strict())
 	}
-	err = translate(yaml.NewDecoder(&bytes.Buffer{}, opts...).DecodeFromNode(n, v))
+	err = yaml.NewDecoder(&bytes.Buffer{}, opts...).DecodeFromNode(n, v)
+	if e := mistyped(n, err); e != nil {
+		return e
+	}
+	err = translate(err)
 	if e, ok := err.(*Error); ok && e.Key != "" {
 		e.Near = nearest.Of(e.Key, slices.DeleteFunc(keys(v), func(k string) bool { return k == e.Key })) // it may be known elsewhere
 	}

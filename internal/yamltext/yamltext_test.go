@@ -53,7 +53,7 @@ func TestMistakes(t *testing.T) {
 	refused("name: a\ninners: b\n", Error{Line: 2, Column: 1, Message: `unknown key "inners"`, Key: "inners", Near: "inner"})
 	refused("name: a\n---\nname: b\n", Error{Message: "2 documents, want one"})
 	refused("name: [a\n", Error{Line: 1, Column: 7})
-	refused("name: a\nlist: b\n", Error{Line: 2, Column: 7})
+	refused("name: a\nlist: b\n", Error{Line: 2, Column: 7, Place: "$.list"})
 	refused("list: *nobody\n", Error{Line: 1, Column: 8})
 }
 
@@ -163,6 +163,111 @@ func FuzzDecode(f *testing.F) {
 		if file, err := Parse(text); err == nil {
 			if n, err := Root(file); err == nil && n != nil {
 				Position(n, "$.list[1]")
+			}
+		}
+	})
+}
+
+type typed struct {
+	Name  string            `yaml:"name"`
+	Count int               `yaml:"count"`
+	Small uint8             `yaml:"small"`
+	On    bool              `yaml:"on"`
+	List  []int             `yaml:"list"`
+	Inner map[string]string `yaml:"inner"`
+	Deep  *struct {
+		Part float64 `yaml:"part"`
+	} `yaml:"deep"`
+}
+
+func TestWrongTypes(t *testing.T) {
+	refused := func(text, place, want string) {
+		t.Helper()
+		var e *Error
+		err := Decode([]byte(text), &typed{})
+		if !errors.As(err, &e) || e.Error() != want || e.Place != place {
+			t.Errorf("%q:\n%v (at %s)\nwant\n%s", text, err, e.Place, want)
+		}
+	}
+	refused("name: a\ncount: many\n", "$.count", `2:8: count: want a whole number, found the text "many"`)
+	refused("count: [1]\n", "$.count", `1:8: count: want a whole number, found a list`)
+	refused("count:\n  a: 1\n  b: 2\n", "$.count", `2:3: count: want a whole number, found a mapping`)
+	refused("small: 300\n", "$.small", `1:8: small: want a whole number from 0 to 255, found the number 300`)
+	refused("small: -1\n", "$.small", `1:8: small: want a whole number from 0 to 255, found the number -1`)
+	refused("on: \"yes\"\n", "$.on", `1:5: on: want true or false, found the text "yes"`)
+	refused("name: [a]\n", "$.name", `1:7: name: want a text, found a list`)
+	refused("list: 5\n", "$.list", `1:7: list: want a list, found the number 5`)
+	refused("list: 'a, b'\n", "$.list", `1:7: list: want a list, found the text "a, b"; write ["a, b"]`)
+	refused("list:\n- 1\n- x\n", "$.list[1]", `3:3: list[1]: want a whole number, found the text "x"`)
+	refused("inner: [a]\n", "$.inner", `1:8: inner: want a mapping (key: value), found a list`)
+	refused("inner: a\n", "$.inner", `1:8: inner: want a mapping (key: value), found the text "a"`)
+	refused("inner:\n  k: [v]\n", "$.inner.k", `2:6: inner.k: want a text, found a list`)
+	refused("deep: {part: half}\n", "$.deep.part", `1:14: deep.part: want a number, found the text "half"`)
+	refused("- name\n", "$", `1:1: want a mapping (key: value), found a list`)
+	refused("count: |\n  "+strings.Repeat("x", 50)+"\n", "$.count", `1:8: count: want a whole number, found the text "`+strings.Repeat("x", 40)+`…"`)
+}
+
+// Documents after one with nothing in it are there.
+func TestEmptyDocuments(t *testing.T) {
+	f := func(text string, want ...string) {
+		t.Helper()
+		file, err := Parse([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, doc := range file.Docs {
+			if hasContent(doc.Body) {
+				got = append(got, doc.Body.String())
+			}
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%q (-want +got):\n%s", text, d)
+		}
+	}
+	f("a: 1\n---\n---\nb: 2\n", "a: 1", "b: 2")
+	f("a: 1\n---\n# x\n---\nb: 2\n---\nc: 3\n", "a: 1", "b: 2", "c: 3")
+	f("---\n---\n---\na: 1\n", "a: 1")
+	f("# x\n---\n---\na: 1\n---\n", "a: 1")
+	f("a: 1\n...\n---\nb: 2\n", "a: 1", "b: 2")
+	f("---\n---\n")
+}
+
+func TestSources(t *testing.T) {
+	f := func(text string, want ...string) {
+		t.Helper()
+		file, err := Parse([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(want, Sources([]byte(text), file)); d != "" {
+			t.Errorf("%q (-want +got):\n%s", text, d)
+		}
+	}
+	f("a: 1\n", "a: 1\n")
+	f("\n\n# one\na: 1 # two\n\nb: 2\n\n\n", "# one\na: 1 # two\n\nb: 2\n")
+	f("a: 1\n---\nb: 2", "a: 1\n", "b: 2\n")
+	f("---\na: 1\n---\n# of b\nb: 2\n...\n", "a: 1\n", "# of b\nb: 2\n")
+	f("# of the file\n---\na: 1\n---\n\n---\nb: 2\n---\n# the end\n", "# of the file\na: 1\n", "b: 2\n# the end\n")
+	f("--- # of a\na: 1\n--- {b: 2}\n", "# of a\na: 1\n", "{b: 2}\n")
+	f("a: 1\r\nb: 2\r\n---\r\nc: 3\r\n", "a: 1\nb: 2\n", "c: 3\n")
+	f("a: |\n  # no comment\n  -- no mark\n  ---no mark\nb: '--- x'\n", "a: |\n  # no comment\n  -- no mark\n  ---no mark\nb: '--- x'\n")
+	f("  a: 1\n  b: 2\n", "  a: 1\n  b: 2\n")
+	f("# nothing\n")
+}
+
+// What is told of a document reads as the same document.
+func FuzzSources(f *testing.F) {
+	f.Add("# x\n---\na: 1\n---\nb: [2] # y\n...\n")
+	f.Add("%YAML 1.2\n---\na: |\n  b\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		file, err := Parse([]byte(text))
+		if err != nil {
+			return
+		}
+		for _, one := range Sources([]byte(text), file) {
+			if one == "" || !strings.HasSuffix(one, "\n") {
+				t.Errorf("%q gives %q", text, one)
 			}
 		}
 	})
