@@ -311,6 +311,9 @@ func (r *run) summary(out *Outcome) {
 	slices.SortStableFunc(out.Platforms, func(a, b PlatformOutcome) int { return cmp.Compare(a.Platform, b.Platform) })
 }
 
+// ErrNoEdit says that a change cannot be taken back, because it followed or repaired what resources want and changed none of them.
+var ErrNoEdit = errors.New("has changed no resource")
+
 // Rollback returns what a change must want to bring the resources back to what they were before an earlier one.
 func (l *Line) Rollback(ctx context.Context, id int64) (Wanted, error) {
 	c, _, err := l.cfg.Store.Change(ctx, id)
@@ -319,7 +322,7 @@ func (l *Line) Rollback(ctx context.Context, id int64) (Wanted, error) {
 	}
 	w := Wanted{Set: &policy.Set{}}
 	if len(c.Edits) == 0 {
-		return w, fmt.Errorf("control: change %d (%s) has changed no resource", id, c.Action)
+		return w, fmt.Errorf("control: change %d (%s) %w: \"crosstap history\" names what the others have changed", id, c.Action, ErrNoEdit)
 	}
 	for _, e := range c.Edits {
 		if e.Before == "" {

@@ -135,6 +135,11 @@ func (l *Line) Inventory(ctx context.Context) ([]*platform.Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
+	return l.inventory(ctx, set)
+}
+
+// inventory is Inventory of the platforms of a set.
+func (l *Line) inventory(ctx context.Context, set *policy.Set) ([]*platform.Snapshot, error) {
 	list, err := l.attach(set)
 	if err != nil {
 		return nil, err
@@ -197,12 +202,12 @@ func (l *Line) Plan(ctx context.Context, w Wanted) (*Plan, error) {
 		return nil, err
 	}
 	p.snapshots = l.read(ctx, p.list)
-	p.input = plan.Input{Owner: l.cfg.Owner, Set: next, Rates: l.cfg.Rates, Applied: applied, Prune: w.Prune, Now: l.now()}
+	p.input = plan.Input{Owner: l.cfg.Owner, Set: next, Rates: l.cfg.Rates, Applied: applied, Prune: w.Prune, Advise: true, Now: l.now()}
 	if p.input.Known, err = l.cfg.Store.Ever(ctx, policy.KindTap); err != nil {
 		return nil, err
 	}
 	for _, t := range next.Taps { // a tap that changes begins to live anew
-		if old := now.Tap(t.Name); old == nil || old.Text != t.Text {
+		if old := now.Tap(t.Name); old == nil || !policy.Same(old.Text, t.Text) {
 			delete(p.input.Applied, t.Name)
 		}
 	}
@@ -213,7 +218,27 @@ func (l *Line) Plan(ctx context.Context, w Wanted) (*Plan, error) {
 	}
 	l.work(p)
 	l.privileges(ctx, p)
+	l.tellRefused(p)
 	return p, nil
+}
+
+// tellRefused says of taps that their platforms refuse, and of which nothing exists, that they are refused: Build has not asked them.
+func (l *Line) tellRefused(p *Plan) {
+	refused := map[string]bool{}
+	for _, r := range p.Refusals {
+		refused[r.Policy] = true
+	}
+	for _, s := range p.Steps {
+		refused[s.Policy] = refused[s.Policy] && s.Action == platform.Remove
+	}
+	for _, s := range p.input.Snapshots {
+		for _, o := range s.Objects {
+			if o.Mark.Owner == l.cfg.Owner {
+				delete(refused, o.Mark.Policy)
+			}
+		}
+	}
+	p.Refuse(p.input, refused)
 }
 
 // now is the time in the unit that the store keeps.
@@ -228,7 +253,8 @@ func edits(now, next *policy.Set) (out []state.Edit) {
 	for _, r := range next.Resources() {
 		key := [2]string{r.Kind, r.Name}
 		if before[key] != r.Text {
-			out = append(out, state.Edit{Kind: r.Kind, Name: r.Name, Before: before[key], After: r.Text})
+			same := before[key] != "" && policy.Same(before[key], r.Text)
+			out = append(out, state.Edit{Kind: r.Kind, Name: r.Name, Before: before[key], After: r.Text, TextOnly: same})
 		}
 		delete(before, key)
 	}

@@ -7,14 +7,18 @@ import (
 	"crosstap/internal/control/policy"
 )
 
-// Match returns what a tap's selector finds now, with at most so many rows. It reads no platform that is watched, so that it may be
-// asked with every key that somebody presses. Lost names the platforms that do not answer.
-func (l *Line) Match(ctx context.Context, t *policy.Tap, most int) (found plan.Matches, lost []string, err error) {
+// Match returns what a tap's selector finds now, with at most so many rows; with adds resources that are not in force, nil for none. It
+// reads no platform that is watched, so that it may be asked with every key that somebody presses. Lost names the platforms that do not
+// answer.
+func (l *Line) Match(ctx context.Context, t *policy.Tap, most int, with *policy.Set) (found plan.Matches, lost []string, err error) {
 	set, _, err := l.load(ctx)
 	if err != nil {
 		return found, nil, err
 	}
-	list, err := l.Inventory(ctx)
+	if with != nil {
+		set = set.Merged(with)
+	}
+	list, err := l.inventory(ctx, set)
 	if err != nil {
 		return found, nil, err
 	}

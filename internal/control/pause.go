@@ -3,6 +3,8 @@ package control
 import (
 	"context"
 	"fmt"
+	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -10,6 +12,7 @@ import (
 
 	"crosstap/internal/control/platform"
 	"crosstap/internal/control/policy"
+	"crosstap/internal/yamltext"
 )
 
 // Pause returns what a change must want so that taps pause, or go on: all of them when none is named.
@@ -37,11 +40,13 @@ func (l *Line) Pause(ctx context.Context, names []string, paused bool) (Wanted, 
 	return w, nil
 }
 
-// pausedTap is a tap with another spec.paused. Its text is changed by a line where it is written in lines; otherwise it is written anew.
+// pausedTap is a tap with another spec.paused. Its text is changed in one place; where that does not do, it is written anew, without its comments.
 func pausedTap(t *policy.Tap, paused bool) (*policy.Set, error) {
 	where := "tap " + t.Name
-	if set, err := policy.Parse(where, []byte(withPaused(t.Text, paused))); err == nil && set.Tap(t.Name) != nil && set.Tap(t.Name).Paused == paused {
-		return set, nil
+	if text := withPaused(t.Text, paused); onlyPaused(t.Text, text) {
+		if set, err := policy.Parse(where, []byte(text)); err == nil && set.Tap(t.Name) != nil && set.Tap(t.Name).Paused == paused {
+			return set, nil
+		}
 	}
 	text, err := rewritten(t.Text, paused)
 	if err != nil {
@@ -54,8 +59,29 @@ func pausedTap(t *policy.Tap, paused bool) (*policy.Set, error) {
 	return set, err
 }
 
-// withPaused sets spec.paused in the text of a tap: the line of spec that has it goes, and one is added as the first of spec, with the indent of
-// the line that was the first.
+// onlyPaused reports whether two texts differ in spec.paused at most.
+func onlyPaused(a, b string) bool {
+	var docs [2]map[string]any
+	for i, text := range []string{a, b} {
+		if err := yamltext.Decode([]byte(text), &docs[i]); err != nil {
+			return false
+		}
+		if spec, ok := docs[i]["spec"].(map[string]any); ok {
+			delete(spec, "paused")
+		}
+	}
+	return reflect.DeepEqual(docs[0], docs[1])
+}
+
+// The line of a tap's text where spec begins: in lines below it, or between braces.
+var (
+	specLines  = regexp.MustCompile(`^spec:\s*(#.*)?$`)
+	specBraces = regexp.MustCompile(`^spec:\s*\{`)
+	pausedItem = regexp.MustCompile(`\bpaused:\s*(true|false)\s*(,\s*|\b)`)
+)
+
+// withPaused sets spec.paused in the text of a tap and leaves the rest of it, comments too: the line of spec that has it goes, and one is added as
+// the first of spec, with the indent of the line that was the first. The caller looks whether that was right.
 func withPaused(text string, paused bool) string {
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
 	var out []string
@@ -64,21 +90,34 @@ func withPaused(text string, paused bool) string {
 		depth := len(line) - len(strings.TrimLeft(line, " "))
 		key, _, _ := strings.Cut(strings.TrimSpace(line), ":")
 		switch {
+		case specBraces.MatchString(line):
+			line = pausedItem.ReplaceAllString(line, "")
+			if open := strings.IndexByte(line, '{') + 1; paused {
+				line = line[:open] + "paused: true, " + line[open:]
+			}
 		case depth == 0 && key != "" && key[0] != '#':
 			indent = -1
 		case depth == indent && key == "paused":
 			continue
 		}
 		out = append(out, line)
-		if strings.TrimRight(line, " ") == "spec:" && i+1 < len(lines) {
-			next := lines[i+1]
-			indent = len(next) - len(strings.TrimLeft(next, " "))
-			if paused {
-				out = append(out, next[:indent]+"paused: true")
+		if specLines.MatchString(line) {
+			if indent = indentOf(lines[i+1:]); paused && indent > 0 {
+				out = append(out, strings.Repeat(" ", indent)+"paused: true")
 			}
 		}
 	}
 	return strings.Join(out, "\n") + "\n"
+}
+
+// indentOf is the indent of the first of some lines that is more than a comment; -1 when there is none.
+func indentOf(lines []string) int {
+	for _, line := range lines {
+		if word := strings.TrimLeft(line, " "); word != "" && word[0] != '#' {
+			return len(line) - len(word)
+		}
+	}
+	return -1
 }
 
 // rewritten writes a tap anew with another spec.paused, its keys in their order.

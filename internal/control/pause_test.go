@@ -34,5 +34,8 @@ func TestPausedTap(t *testing.T) {
 	f("spec:\n    paused: false\n    select: 'vm = web-1'\n    destinations: [ids]\n", "spec:\n    paused: true\n    select")
 	f("spec: {select: 'vm = web-1', destinations: [ids]}\n", "paused: true")
 	f("spec: {paused: false, select: 'vm = web-1', slice: 64, destinations: [ids]}\n", "slice: 64")
-	f("spec: # of the shop\n  select: {vms: [web-1]}\n  destinations:\n  - ids\n", "paused: true")
+	f("spec: # of the shop\n  select: {vms: [web-1]}\n  destinations:\n  - ids\n", "spec: # of the shop\n  paused: true\n")
+	f("spec:\n\n# left\n      # right\n  select: 'vm = web-1' # INC-1\n  destinations: [ids]\n", "spec:\n  paused: true\n\n# left\n      # right\n  select: 'vm = web-1' # INC-1\n")
+	f("spec: {select: 'vm = web-1', destinations: [ids]} # INC-1\n", "spec: {paused: true, select: 'vm = web-1', destinations: [ids]} # INC-1\n")
+	f("spec: {select: {tags: {paused: true}}, destinations: [ids]}\n", "tags:\n      paused: true")
 }

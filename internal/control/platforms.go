@@ -88,7 +88,7 @@ func (l *Line) attach(set *policy.Set) ([]*attached, error) {
 		if a != nil && a.own {
 			return nil, fmt.Errorf("policy: platform %q: the name is that of the server's own agents: take another", r.Name)
 		}
-		if a == nil || a.text != r.Text {
+		if a == nil || !policy.Same(a.text, r.Text) {
 			p, err := l.cfg.Connect(r)
 			if err != nil {
 				return nil, fmt.Errorf("control: platform %q: %w", r.Name, err)

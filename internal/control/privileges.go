@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -54,12 +55,29 @@ func lacking(ctx context.Context, prober platform.Prober, name string, p *Plan) 
 			continue
 		}
 		told[s.Mark.Policy+"\x00"+q.where] = true
-		out = append(out, platform.Refusal{
-			Policy: s.Mark.Policy, Switch: s.Switch, Reason: platform.ReasonPrivilege,
-			Message: "platform " + name + ": the account lacks " + strings.Join(missing, ", "), Fix: "add the privileges to the account's role",
-		})
+		r := platform.Refusal{Policy: s.Mark.Policy, Reason: platform.ReasonPrivilege, Fix: "add the privileges to the account's role"}
+		r.Host, r.Switch = p.names(name, &s)
+		lacks := strings.ReplaceAll(strings.Join(missing, ", "), " on "+q.where, " on "+cmp.Or(r.Switch, r.Host))
+		r.Message = "platform " + name + ": the account lacks " + lacks
+		out = append(out, r)
 	}
 	return out
+}
+
+// names are those of a session's host and switch.
+func (p *Plan) names(on string, s *platform.Session) (host, sw string) {
+	for _, snap := range p.snapshots {
+		if snap.Platform != on {
+			continue
+		}
+		if h := snap.Hosts[s.Host]; h != nil {
+			host = h.Name
+		}
+		if w := snap.Switches[s.Switch]; w != nil {
+			sw = w.Name
+		}
+	}
+	return cmp.Or(host, s.Host), cmp.Or(sw, s.Switch)
 }
 
 // changedBy returns who changed the object of a step, "" when the platform does not tell.

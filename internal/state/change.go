@@ -5,13 +5,14 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
 // Resource is one resource in force.
 type Resource struct {
 	Kind, Name string
-	Text       string // YAML, as it was given
+	Text       string // YAML, as it was given, with its comments
 	Generation int    // how often it was changed
 	Applied    time.Time
 	By         string
@@ -24,6 +25,8 @@ type Edit struct {
 	Name   string `json:"name"`
 	Before string `json:"before,omitempty"`
 	After  string `json:"after,omitempty"`
+	// TextOnly says that both texts mean the same: comments or layout differ. The resource goes on to have been applied when it was.
+	TextOnly bool `json:"text_only,omitempty"`
 }
 
 // The states of a change.
@@ -111,18 +114,19 @@ func edit(ctx context.Context, tx *sql.Tx, id int64, e Edit, c Change) error {
 	if _, err := tx.ExecContext(ctx, "INSERT INTO edits (change, kind, name, before, after) VALUES (?, ?, ?, ?, ?)", id, e.Kind, e.Name, orNull(e.Before), orNull(e.After)); err != nil {
 		return err
 	}
-	return put(ctx, tx, id, e.Kind, e.Name, e.After, c)
+	return put(ctx, tx, id, e, c)
 }
 
-// put sets a resource, or removes it.
-func put(ctx context.Context, tx *sql.Tx, id int64, kind, name, text string, c Change) error {
-	if text == "" {
-		_, err := tx.ExecContext(ctx, "DELETE FROM resources WHERE kind = ? AND name = ?", kind, name)
+// put sets a resource to what an edit leaves of it, or removes it.
+func put(ctx context.Context, tx *sql.Tx, id int64, e Edit, c Change) error {
+	if e.After == "" {
+		_, err := tx.ExecContext(ctx, "DELETE FROM resources WHERE kind = ? AND name = ?", e.Kind, e.Name)
 		return err
 	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO resources (kind, name, text, generation, applied_ms, by, change) VALUES (?, ?, ?, 1, ?, ?, ?)
-		ON CONFLICT (kind, name) DO UPDATE SET text = excluded.text, generation = generation + 1, applied_ms = excluded.applied_ms, by = excluded.by, change = excluded.change`,
-		kind, name, text, ms(c.At), c.Who, id)
+	_, err := tx.ExecContext(ctx, `INSERT INTO resources (kind, name, text, generation, applied_ms, by, change) VALUES (?1, ?2, ?3, 1, ?4, ?5, ?6)
+		ON CONFLICT (kind, name) DO UPDATE SET text = excluded.text, generation = generation + 1, change = excluded.change,
+			applied_ms = CASE WHEN ?7 THEN resources.applied_ms ELSE excluded.applied_ms END, by = CASE WHEN ?7 THEN resources.by ELSE excluded.by END`,
+		e.Kind, e.Name, e.After, ms(c.At), c.Who, id, e.TextOnly)
 	return err
 }
 
@@ -148,14 +152,17 @@ func (s *Store) Finish(ctx context.Context, id int64, state, report string, at t
 		}
 		for _, e := range edits {
 			var by int64
-			err := tx.QueryRowContext(ctx, "SELECT change FROM resources WHERE kind = ? AND name = ?", e.Kind, e.Name).Scan(&by)
+			var kept bool // when it was applied: the edit was one of the text alone
+			const now = "SELECT change, applied_ms < (SELECT at_ms FROM changes WHERE id = ?) FROM resources WHERE kind = ? AND name = ?"
+			err := tx.QueryRowContext(ctx, now, id, e.Kind, e.Name).Scan(&by, &kept)
 			if err == nil && by != id || errors.Is(err, sql.ErrNoRows) && e.After != "" {
 				continue // somebody else's by now
 			}
 			if err != nil && !errors.Is(err, sql.ErrNoRows) {
 				return err
 			}
-			if err := put(ctx, tx, id, e.Kind, e.Name, e.Before, Change{At: at, Who: "rollback"}); err != nil {
+			back := Edit{Kind: e.Kind, Name: e.Name, After: e.Before, TextOnly: kept}
+			if err := put(ctx, tx, id, back, Change{At: at, Who: "rollback"}); err != nil {
 				return err
 			}
 		}
@@ -255,10 +262,43 @@ func scanChange(row interface{ Scan(...any) error }) (c Change, err error) {
 
 // Changes returns the newest changes first, without their edits' texts; those before an id, 0 for the newest.
 func (s *Store) Changes(ctx context.Context, before int64, limit int) (out []Change, err error) {
-	if before <= 0 {
-		before = 1 << 62
+	out, err = s.changes(ctx, "id < ?", []any{beforeID(before)}, limit)
+	for i := range out {
+		edits, err := editsOf(ctx, s.db, out[i].ID)
+		if err != nil {
+			return nil, fmt.Errorf("state: %w", err)
+		}
+		for _, e := range edits {
+			out[i].Resource = append(out[i].Resource, e.Kind+" "+e.Name)
+		}
 	}
-	rows, err := s.db.QueryContext(ctx, "SELECT "+changeColumns+" FROM changes WHERE id < ? ORDER BY id DESC LIMIT ?", before, limit)
+	return out, err
+}
+
+// ChangesOf is Changes of those that have changed one resource, each with its edit of it.
+func (s *Store) ChangesOf(ctx context.Context, kind, name string, before int64, limit int) (out []Change, err error) {
+	const its = "id < ? AND id IN (SELECT change FROM edits WHERE kind = ? AND name = ?)"
+	out, err = s.changes(ctx, its, []any{beforeID(before), kind, name}, limit)
+	for i := range out {
+		edits, err := editsOf(ctx, s.db, out[i].ID)
+		if err != nil {
+			return nil, fmt.Errorf("state: %w", err)
+		}
+		out[i].Edits = slices.DeleteFunc(edits, func(e Edit) bool { return e.Kind != kind || e.Name != name })
+	}
+	return out, err
+}
+
+func beforeID(id int64) int64 {
+	if id <= 0 {
+		return 1 << 62
+	}
+	return id
+}
+
+// changes returns changes without their edits.
+func (s *Store) changes(ctx context.Context, where string, args []any, limit int) (out []Change, err error) {
+	rows, err := s.db.QueryContext(ctx, "SELECT "+changeColumns+" FROM changes WHERE "+where+" ORDER BY id DESC LIMIT ?", append(args, limit)...)
 	if err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
@@ -272,15 +312,6 @@ func (s *Store) Changes(ctx context.Context, before int64, limit int) (out []Cha
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("state: %w", err)
-	}
-	for i := range out {
-		edits, err := editsOf(ctx, s.db, out[i].ID)
-		if err != nil {
-			return nil, fmt.Errorf("state: %w", err)
-		}
-		for _, e := range edits {
-			out[i].Resource = append(out[i].Resource, e.Kind+" "+e.Name)
-		}
 	}
 	return out, nil
 }

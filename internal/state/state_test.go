@@ -115,3 +115,46 @@ func TestNewerFileIsRefused(t *testing.T) {
 		t.Error("opened")
 	}
 }
+
+// A change of the text alone leaves when and by whom a resource was applied, also when it is taken back.
+func TestTextOnly(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "state.db"))
+	edit := func(hour int, who string, e Edit) int64 {
+		t.Helper()
+		id, err := s.Begin(t.Context(), Change{At: at.Add(time.Duration(hour) * time.Hour), Who: who, Action: "apply", Edits: []Edit{e}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	want := func(text string, generation, hour int, by string) {
+		t.Helper()
+		list, err := s.Resources(t.Context())
+		if err != nil || len(list) != 1 {
+			t.Fatal(list, err)
+		}
+		if r := list[0]; r.Text != text || r.Generation != generation || !r.Applied.Equal(at.Add(time.Duration(hour)*time.Hour)) || r.By != by {
+			t.Errorf("%+v, want %q of %s, generation %d", r, text, by, generation)
+		}
+	}
+	edit(0, "alice", Edit{Kind: "Tap", Name: "web", After: "v1"})
+	edit(1, "bob", Edit{Kind: "Tap", Name: "web", Before: "v1", After: "v1 #", TextOnly: true})
+	want("v1 #", 2, 0, "alice")
+	id := edit(2, "carol", Edit{Kind: "Tap", Name: "web", Before: "v1 #", After: "v1 ##", TextOnly: true})
+	want("v1 ##", 3, 0, "alice")
+	if err := s.Finish(t.Context(), id, Failed, "{}", at.Add(3*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	want("v1 #", 4, 0, "alice")
+	edit(4, "dave", Edit{Kind: "Tap", Name: "web", Before: "v1 #", After: "v2"})
+	want("v2", 5, 4, "dave")
+	edit(5, "dave", Edit{Kind: "Tap", Name: "db", After: "d1"})
+
+	list, err := s.ChangesOf(t.Context(), "Tap", "web", 0, 2)
+	if err != nil || len(list) != 2 || list[0].Who != "dave" || list[1].Who != "carol" || len(list[0].Edits) != 1 || list[0].Edits[0].After != "v2" {
+		t.Errorf("%+v %v", list, err)
+	}
+	if list, err = s.ChangesOf(t.Context(), "Tap", "web", list[1].ID, 9); err != nil || len(list) != 2 || list[0].Who != "bob" {
+		t.Errorf("%+v %v", list, err)
+	}
+}

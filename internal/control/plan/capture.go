@@ -114,6 +114,6 @@ func (m *maker) promiscuous(g *group) bool {
 	if slices.Contains(g.can().Methods, platform.MethodPromiscuous) {
 		return true
 	}
-	m.refuse(m.tap, g.places[0], platform.ReasonCapability, "it can: "+able(g.can()), "switch %s has no promiscuous ports", g.places[0].switchName())
+	m.refuse(m.tap, g.places[0], platform.ReasonCapability, "use what it can: "+able(g.can()), "switch %s has no promiscuous ports", g.places[0].switchName())
 	return false
 }

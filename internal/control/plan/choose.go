@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 
 	"crosstap/internal/control/platform"
@@ -55,7 +56,8 @@ func (b *builder) wanted(t *policy.Tap, visit func(*place)) {
 	explicit := t.Select.Asks("port") || t.Select.Asks("port.id") || t.Select.Asks("kind")
 	for i := range b.places {
 		p := &b.places[i]
-		if p.shadow || p.Port.Kind != platform.PortVM && !explicit {
+		tool := p.Port.Kind == platform.PortMirror && p.Port.VM != "" && p.Port.Owner == "" // a machine's port that copies come to
+		if p.shadow || p.Port.Kind != platform.PortVM && !tool && !explicit {
 			continue
 		}
 		if t.Select.Match(&p.Target) && !t.Exclude.Match(&p.Target) {
@@ -71,8 +73,9 @@ func (b *builder) source(t *policy.Tap, p *place, tools *tools) bool {
 		return false // made for taps: not worth a word
 	case tools.is(p):
 		b.refuse(t, p, platform.ReasonDestination, "add it to exclude", "machine %s is a destination of this tap: its copies would be copied again", p.vmName())
-	case p.Port.Kind == platform.PortMirror || b.copied[p.snap.Platform][p.Port.ID]:
-		b.refuse(t, p, platform.ReasonMirrorPort, "select other ports", "port %s carries the copies of a mirror session: they would be copied again", p.Port.Name)
+	case p.Port.Kind == platform.PortMirror || b.copied[p.snap.Platform][p.Port.ID] != "":
+		whose := cmp.Or(b.copied[p.snap.Platform][p.Port.ID], "a mirror session")
+		b.refuse(t, p, platform.ReasonMirrorPort, "add it to exclude", "port %s%s carries the copies of %s: they would be copied again", p.Port.Name, ofMachine(p), whose)
 	case b.toolOf(p) != "":
 		b.refuse(t, p, platform.ReasonDestination, "add it to exclude", "machine %s is a destination of tap %s: the copies that come to it would be copied again", p.vmName(), b.toolOf(p))
 	case p.Port.Kind == platform.PortKernel:

@@ -55,6 +55,28 @@ func (w *weigh) parts() (before, after float64) {
 	return 0, 0
 }
 
+// Refuse says of taps that Build could plan that nothing of them shall be after all, and corrects the coverage. Input is that of Build.
+func (p *Plan) Refuse(in Input, taps map[string]bool) {
+	changed := false
+	for i := range p.Taps {
+		if t := &p.Taps[i]; t.State == Active && taps[t.Name] {
+			t.State, t.Places, t.Copies, t.Cost, changed = Refused, []Place{}, Copies{}, Cost{}, true
+		}
+	}
+	if !changed {
+		return
+	}
+	b := newBuilder(in)
+	b.look()
+	b.ways()
+	after := map[string]map[string]bool{}
+	for on, want := range p.Want {
+		after[on] = portsOf(slices.DeleteFunc(slices.Clone(want.Sessions), func(s platform.Session) bool { return taps[s.Mark.Policy] }))
+	}
+	b.coverage(after)
+	p.Coverage = b.out.Coverage
+}
+
 // coverage compares what is seen with what will be: before is what sessions with the owner's mark copy now.
 func (b *builder) coverage(after map[string]map[string]bool) {
 	var all weigh

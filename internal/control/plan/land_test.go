@@ -70,7 +70,7 @@ Tenant blue segments: ['vxlan:1']
 	f("Tap to from: 'rspan:99', destinations: [ids], paused: true", "", "", "")
 	// the tool's machine is no source of others, before its copies come and after
 	f("Tap from destinations: [out], select: 'vm in (web, ids)'\nTap to from: 'rspan:99', destinations: [ids]", out+in, "destination-tapped p-ids", "machine ids is a destination of tap to")
-	f("Tap x destinations: [out], select: 'vm = lone'", "", "capability p-lone", "cannot put copies into VLAN 99 (RSPAN); it can: ")
+	f("Tap x destinations: [out], select: 'vm = lone'", "", "capability p-lone", "cannot put copies into VLAN 99 (RSPAN); use what it can: ")
 	f("Tap x destinations: [out], select: 'vm = lone'", "", "capability p-lone", "ip link add link eth9 name eth9.99 type vlan id 99) and write url: iface:eth9.99")
 
 	// on a switch of many hosts it goes with the tool's machine

@@ -4,7 +4,9 @@ package plan
 
 import (
 	"cmp"
+	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"crosstap/internal/control/platform"
@@ -21,6 +23,7 @@ type Input struct {
 	Applied   map[string]time.Time // when each tap was applied, for its TTL; a tap that is missing is applied now
 	Known     map[string]bool      // further policies that the control line knows, such as those being removed
 	Prune     bool                 // remove what carries the owner's mark and no policy explains
+	Advise    bool                 // warn also of what was probably not meant
 	Now       time.Time
 }
 
@@ -113,12 +116,12 @@ type builder struct {
 	in     Input
 	places []place // of platforms that answer, in a steady order
 	out    *Plan
-	uplink map[groupKey]int           // smallest MTU of the uplinks of each host, sw is ""
-	remote map[groupKey]bool          // hosts that copies of taps leave or come to over the network, sw is ""
-	copied map[string]map[string]bool // platform → ports that carry somebody's copies
-	held   map[string]map[string]hold // platform → policy: what a refusal means for what exists
-	spared map[string]map[string]bool // platform → Mark.Key of sessions that were refused
-	at     []spot                     // where each of the plan's refusals is
+	uplink map[groupKey]int             // smallest MTU of the uplinks of each host, sw is ""
+	remote map[groupKey]bool            // hosts that copies of taps leave or come to over the network, sw is ""
+	copied map[string]map[string]string // platform → ports that carry copies → whose they are
+	held   map[string]map[string]hold   // platform → policy: what a refusal means for what exists
+	spared map[string]map[string]bool   // platform → Mark.Key of sessions that were refused
+	at     []spot                       // where each of the plan's refusals is
 
 	found     map[*policy.Tap]*tools
 	toolPorts map[[2]string][]string // platform and port → taps that copy to it
@@ -126,7 +129,7 @@ type builder struct {
 }
 
 func newBuilder(in Input) *builder {
-	return &builder{in: in, out: &Plan{Want: map[string]platform.Want{}}, uplink: map[groupKey]int{}, remote: map[groupKey]bool{}, copied: map[string]map[string]bool{}, held: map[string]map[string]hold{}, spared: map[string]map[string]bool{},
+	return &builder{in: in, out: &Plan{Want: map[string]platform.Want{}}, uplink: map[groupKey]int{}, remote: map[groupKey]bool{}, copied: map[string]map[string]string{}, held: map[string]map[string]hold{}, spared: map[string]map[string]bool{},
 		found: map[*policy.Tap]*tools{}, toolPorts: map[[2]string][]string{}, toolAddrs: map[string][]string{}}
 }
 
@@ -161,6 +164,9 @@ func Build(in Input) *Plan {
 		after[s.Platform] = portsOf(sessions[s.Platform])
 	}
 	b.tellKept()
+	if in.Advise {
+		b.overlaps(sessions)
+	}
 	b.coverage(after)
 	return b.out
 }
@@ -183,10 +189,10 @@ func inOrder(taps []*policy.Tap) []int {
 func (b *builder) look() {
 	tenants := newTenants(b.in.Set)
 	for _, s := range b.in.Snapshots { // of one that does not answer what was known last: its sessions go on
-		b.copied[s.Platform] = map[string]bool{}
+		b.copied[s.Platform] = map[string]string{}
 		for _, o := range s.Objects {
 			for _, p := range o.Outputs {
-				b.copied[s.Platform][p] = true
+				b.copied[s.Platform][p] = max(b.copied[s.Platform][p], b.whose(o))
 			}
 			if o.Remote != "" {
 				b.remote[groupKey{s.Platform, o.Host, ""}] = true
@@ -204,6 +210,19 @@ func (b *builder) look() {
 	}
 }
 
+// whose says who has made an object that copies.
+func (b *builder) whose(o *platform.Object) string {
+	switch {
+	case o.Mark.Owner == "":
+		return "a foreign " + strings.TrimSpace(o.Kind+" "+o.Name)
+	case o.Mark.Policy == "" || o.Mark.Policy == platform.Shared:
+		return "several taps"
+	case o.Mark.Owner == b.in.Owner:
+		return "tap " + o.Mark.Policy
+	}
+	return "tap " + o.Mark.Policy + " of control line " + o.Mark.Owner
+}
+
 func newPlace(s *platform.Snapshot, p *platform.Port, tenants *tenants) place {
 	pl := place{snap: s, Target: policy.Target{Platform: s.Platform, Port: p, VM: s.VMs[p.VM], Host: s.Hosts[p.Host], Switch: s.Switches[p.Switch]}}
 	pl.key = groupKey{s.Platform, p.Host, p.Switch}
@@ -213,10 +232,14 @@ func newPlace(s *platform.Snapshot, p *platform.Port, tenants *tenants) place {
 
 func (b *builder) unreachable(s *platform.Snapshot) {
 	b.at = append(b.at, spot{platform: s.Platform})
-	b.out.Refusals = append(b.out.Refusals, platform.Refusal{
+	r := platform.Refusal{
 		Host: s.Platform, Reason: platform.ReasonDown, Message: s.Lost.Error(),
-		Fix: "what is there stays as it is until the platform answers",
-	})
+		Fix: "see to its address and the way there; what is there stays as it is until it answers",
+	}
+	if errors.Is(s.Lost, platform.ErrDenied) {
+		r.Reason, r.Fix = platform.ReasonPrivilege, "see to the user, password and rights of the Platform resource; what is there stays as it is until they do"
+	}
+	b.out.Refusals = append(b.out.Refusals, r)
 }
 
 func portsOf(sessions []platform.Session) map[string]bool {

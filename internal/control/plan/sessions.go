@@ -49,8 +49,11 @@ func (b *builder) tap(t *policy.Tap) (Tap, map[string][]platform.Session) {
 	doc.Ports, doc.VMs = len(chosen), machines(chosen)
 	if len(chosen) == 0 {
 		doc.State = NoMatch
-		if len(b.out.Refusals) > refused {
+		switch {
+		case len(b.out.Refusals) > refused:
 			doc.State = Refused
+		case b.in.Advise:
+			doc.Warnings = []string{"nothing is copied until such a port appears: " + b.nothing(t)}
 		}
 		return doc, nil
 	}
@@ -306,7 +309,7 @@ func (m *maker) method(g *group, natural platform.Method, outputs []platform.Out
 	if has && encaps {
 		return natural, true
 	}
-	what, fix := string(natural), "it can: "+able(can)
+	what, fix := string(natural), "use what it can: "+able(can)+", or method: agent"
 	if has {
 		what = "encapsulate as " + encapsOf(outputs)
 	}
@@ -325,13 +328,21 @@ func encapsOf(outputs []platform.Output) string {
 	return strings.Join(slices.Compact(out), ", ")
 }
 
+func words[T ~string](list []T) (out []string) {
+	for _, w := range list {
+		out = append(out, string(w))
+	}
+	return out
+}
+
 func able(can platform.Capability) string {
 	var out []string
 	for _, x := range can.Methods {
-		out = append(out, string(x))
-	}
-	for _, e := range can.Encaps {
-		out = append(out, string(e))
+		word := string(x)
+		if x == platform.MethodRemoteMirror && len(can.Encaps) > 0 {
+			word += " (" + strings.Join(words(can.Encaps), ", ") + ")"
+		}
+		out = append(out, word)
 	}
 	if len(out) == 0 {
 		return "nothing"

@@ -34,6 +34,7 @@ type (
 		field string
 		value func(t *Target) string
 		holds func(got string) bool
+		word  string // that it wants; "" of a pattern
 	}
 	within struct { // address in a network
 		field string
@@ -193,9 +194,13 @@ func comparison(field, op, value string) (node, error) {
 		want = strings.NewReplacer("*", "\\*", "?", "\\?", "%", "*", "_", "?").Replace(want)
 		fallthrough
 	case "~":
-		return test{field, get, func(got string) bool { return glob(want, strings.ToLower(got)) }}, nil
+		word := value
+		if op == "like" || strings.ContainsAny(value, "*?") {
+			word = ""
+		}
+		return test{field, get, func(got string) bool { return glob(want, strings.ToLower(got)) }, word}, nil
 	}
-	return test{field, get, func(got string) bool { return strings.ToLower(got) == want }}, nil
+	return test{field, get, func(got string) bool { return strings.ToLower(got) == want }, value}, nil
 }
 
 func addressTest(op, value string) (node, error) {

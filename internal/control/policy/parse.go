@@ -1,8 +1,10 @@
 package policy
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -63,7 +65,7 @@ func Parse(name string, text []byte) (*Set, error) {
 		return nil, syntax(name, err, nil)
 	}
 	set, errs := &Set{}, []error{}
-	seen := map[[2]string]bool{}
+	seen, written := map[[2]string]bool{}, yamltext.Sources(text, file)
 	for _, doc := range file.Docs {
 		if doc.Body == nil || doc.Body.Type() == ast.NullType || doc.Body.Type() == ast.CommentType {
 			continue
@@ -72,7 +74,11 @@ func Parse(name string, text []byte) (*Set, error) {
 			return nil, &Error{File: name, Message: fmt.Sprintf("more than %d resources", maxResources), Suggestion: "split it"}
 		}
 		r := reader{file: name, node: doc.Body}
-		kind, id := r.resource(set, documentText(doc))
+		source := ""
+		if len(written) > 0 {
+			source, written = written[0], written[1:]
+		}
+		kind, id := r.resource(set, documentText(doc, source))
 		key := [2]string{kind, id}
 		if r.err == nil && seen[key] {
 			r.fail("$.metadata.name", "give each a name of its own", "there is a %s %q above", kind, id)
@@ -91,7 +97,27 @@ func Parse(name string, text []byte) (*Set, error) {
 	return (&Set{}).Merged(set), nil
 }
 
-func documentText(doc *ast.DocumentNode) string { return strings.TrimSpace(doc.Body.String()) + "\n" }
+// documentText is what is kept of a document: what was written, with its comments. JSON is written anew as YAML.
+func documentText(doc *ast.DocumentNode, source string) string {
+	if source == "" {
+		return strings.TrimSpace(doc.Body.String()) + "\n"
+	}
+	if json.Valid([]byte(source)) {
+		if text, err := yamltext.InLines(doc.Body); err == nil {
+			return text
+		}
+	}
+	return source
+}
+
+// Same reports whether two texts of a resource say the same: they differ in comments and layout at most.
+func Same(a, b string) bool {
+	if a == b {
+		return true
+	}
+	var x, y any
+	return yamltext.Decode([]byte(a), &x) == nil && yamltext.Decode([]byte(b), &y) == nil && reflect.DeepEqual(x, y)
+}
 
 // reader reads one document and remembers its first mistake.
 type reader struct {
@@ -192,6 +218,7 @@ func syntax(file string, err error, keys []string) *Error {
 	}
 	e.Message, e.Line, e.Column = y.Message, y.Line, y.Column
 	if y.Key == "" {
+		e.Suggestion = examples[y.Place[strings.LastIndexByte(y.Place, '.')+1:]]
 		return e
 	}
 	others := append(slices.Clone(keys), "apiVersion", "kind", "metadata", "spec", "name", "labels", "owner", "reason")
@@ -203,4 +230,12 @@ func syntax(file string, err error, keys []string) *Error {
 		e.Suggestion = "it stands elsewhere in the document"
 	}
 	return e
+}
+
+// examples show how keys are written whose values are often of the wrong type.
+var examples = map[string]string{
+	"select": `write it as select: 'vm = "web-1"' or select: {vms: [web-1]}`, "exclude": `write it as exclude: 'vm = "web-1"' or exclude: {vms: [web-1]}`,
+	"vms": `write it as vms: [web-1]`, "tags": "write it as tags: {role: db}", "budget": "write it as budget: {mirror: 200Mbit/s}", "flows": "write it as flows: {sampling: 64}",
+	"port": "write it as port: {vm: ids}", "password": "write it as password: {file: PATH} or {env: NAME}", "tls": "write it as tls: {ca: PATH}",
+	"metadata": "write it as metadata: {name: NAME}", "labels": "write it as labels: {team: dba}", "segments": "a Platform has segments: {br-int/10: vxlan:5001}, a Tenant segments: [vxlan:5001]",
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"crosstap/internal/control/platform"
 	"crosstap/internal/flow"
 )
@@ -101,6 +103,17 @@ func TestMistakes(t *testing.T) {
 	f(head+"select: {vms: [a]}\n  destinations: [d]\n  method: miror", `policy: f.yaml:7:11: spec.method: "miror" is not known here; did you mean "mirror"?`)
 	f(head+"select: {vms: [a]}\n  destinations: [d]\n  filter: tcp prot 80", `policy: f.yaml:7:11: spec.filter: filter: column 5: "prot" is not expected; did you mean "port"?`)
 	f(head+"select: {vms: [a]}\n  destinations: [d]\n  ttl: soon", `policy: f.yaml:7:8: spec.ttl: "soon" is no duration; write it as 90s, 30m, 4h or 7d`)
+	f(head+"select: {vms: [a]}\n  destinations: [d]\n  ttl: 11y", `policy: f.yaml:7:8: spec.ttl: "11y" is no duration; write it as 90s, 30m, 4h or 7d`)
+	f(head+"select: {vms: [a]}\n  destinations: [d]\n  ttl: NaNd", `policy: f.yaml:7:8: spec.ttl: "NaNd" is no duration; write it as 90s, 30m, 4h or 7d`)
+	for _, long := range []string{"400000h", "4000d", "1e99d", "infd"} {
+		f(head+"select: {vms: [a]}\n  destinations: [d]\n  ttl: "+long, `policy: f.yaml:7:8: spec.ttl: `+long+` is longer than ten years; write it as 90s, 30m, 4h or 7d, or leave it out`)
+	}
+	for _, short := range []string{"0s", "1ms", "-4h", "-infd"} {
+		f(head+"select: {vms: [a]}\n  destinations: [d]\n  ttl: "+short, `policy: f.yaml:7:8: spec.ttl: `+short+` is shorter than a second; write it as 90s, 30m, 4h or 7d, or leave it out`)
+	}
+	f(head+"select: [a]\n  destinations: [d]", `policy: f.yaml:5:11: spec.select: want a mapping (key: value), found a list; write it as select: 'vm = "web-1"' or select: {vms: [web-1]}`)
+	f(head+"select: 'vm = a'\n  destinations: d", `policy: f.yaml:6:17: spec.destinations: want a list, found the text "d"; write ["d"]`)
+	f(head+"select: 'vm = a'\n  destinations: [d]\n  budget: 200Mbit/s", `policy: f.yaml:7:11: spec.budget: want a mapping (key: value), found the text "200Mbit/s"; write it as budget: {mirror: 200Mbit/s}`)
 	f(head+"select: {vms: [a]}\n  destinations: [d]\n  slice: 5", `policy: f.yaml:7:10: spec.slice: 5 bytes: must be 14 to 65535; leave it out for whole frames`)
 	f(head+"select: {vms: [a]}", `policy: f.yaml:5:3: spec.destinations: is missing; name resources of kind Destination`)
 	f(head+"select: {vms: [a]}\n  method: flows-only\n  destinations: [d]\n  flows: {sampling: 1}",
@@ -240,4 +253,37 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What is kept of a resource is what was written.
+func TestText(t *testing.T) {
+	const tap = "apiVersion: crosstap/v1\nkind: Tap\nmetadata: {name: x}\nspec:\n  # why\n  select: 'vm = a'   # INC-1\n\n  destinations: [d]\n"
+	const tool = "apiVersion: crosstap/v1\nkind: Destination\nmetadata: {name: d}\nspec: {url: 'iface:t'}\n"
+	set, err := Parse("f.yaml", []byte("# of the tap\n---\n"+tap+"---\n"+tool))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(set.Resources(), []Resource{{KindDestination, "d", tool}, {KindTap, "x", "# of the tap\n" + tap}}); d != "" {
+		t.Error(d)
+	}
+	set, err = Parse("f.json", []byte(`{"apiVersion": "crosstap/v1", "kind": "Tap", "metadata": {"name": "x", "reason": "007"}, "spec": {"select": "vm = a", "vlans": [1, 2], "destinations": ["d"]}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const written = "apiVersion: crosstap/v1\nkind: Tap\nmetadata:\n  name: x\n  reason: \"007\"\nspec:\n  select: vm = a\n  vlans:\n    - 1\n    - 2\n  destinations:\n    - d\n"
+	if got := set.Tap("x").Text; got != written {
+		t.Errorf("JSON became:\n%s\nwant\n%s", got, written)
+	}
+	same := func(a, b string, want bool) {
+		t.Helper()
+		if Same(a, b) != want {
+			t.Errorf("same is %v of:\n%s\nand\n%s", !want, a, b)
+		}
+	}
+	same(tap, "# x\n"+tap, true)
+	same(tap, strings.Replace(tap, "[d]", "\n  - d", 1), true)
+	same(tap, strings.Replace(tap, "[d]", "[e]", 1), false)
+	same(tap, strings.Replace(tap, "# INC-1", "", 1), true)
+	same(tap, "", false)
+	same("a: [", tap, false)
 }

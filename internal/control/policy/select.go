@@ -1,11 +1,13 @@
 package policy
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"crosstap/internal/control/platform"
+	"crosstap/internal/nearest"
 )
 
 // Target is what a selector looks at: one port with what is known of it. VM, Host and Switch may be nil.
@@ -32,6 +34,47 @@ func (s Selector) Match(t *Target) bool { return s.root != nil && s.root.match(t
 
 // Asks reports whether the selector asks for a field, such as port.
 func (s Selector) Asks(field string) bool { return s.root != nil && s.root.uses(field) }
+
+// Unknown tells of a name that the selector asks for and none of the targets has, and what was probably meant; "" when there is none.
+func (s Selector) Unknown(all []*Target) (text string) {
+	tests(s.root, func(c test) {
+		if text != "" || c.word == "" {
+			return
+		}
+		have := map[string]bool{}
+		for _, t := range all {
+			if v := c.value(t); v != "" {
+				have[v] = true
+			}
+		}
+		for v := range have {
+			if c.holds(v) {
+				return
+			}
+		}
+		text = fmt.Sprintf("no port that is known has %s = %q", c.field, c.word)
+		if near := nearest.Of(c.word, slices.Sorted(maps.Keys(have))); near != "" {
+			text += fmt.Sprintf("; did you mean %q?", near)
+		}
+	})
+	return text
+}
+
+// tests visits the tests of a selector that must hold, or of which one must.
+func tests(n node, visit func(test)) {
+	switch n := n.(type) {
+	case conjunction:
+		for _, x := range n {
+			tests(x, visit)
+		}
+	case disjunction:
+		for _, x := range n {
+			tests(x, visit)
+		}
+	case test:
+		visit(n)
+	}
+}
 
 // ParseSelector reads an expression such as: tenant = "blue" and vm like "db-%".
 func ParseSelector(text string) (Selector, error) {

@@ -1,10 +1,14 @@
 package policy
 
 import (
+	"math"
 	"strconv"
 	"strings"
 	"time"
 )
+
+// maxDuration bounds what may last: longer is a slip of the hand.
+const maxDuration = 10 * 365 * 24 * time.Hour
 
 // duration reads "90s", "4h", "7d"; "" is zero.
 func (r *reader) duration(place, text string) time.Duration {
@@ -12,8 +16,14 @@ func (r *reader) duration(place, text string) time.Duration {
 		return 0
 	}
 	d, err := parseDuration(text)
-	if err != nil || d <= 0 || d > 10*365*24*time.Hour {
-		r.fail(place, "write it as 90s, 30m, 4h or 7d", "%q is no duration", text)
+	const form = "write it as 90s, 30m, 4h or 7d"
+	switch {
+	case err != nil:
+		r.fail(place, form, "%q is no duration", text)
+	case d > maxDuration:
+		r.fail(place, form+", or leave it out", "%s is longer than ten years", text)
+	case d < time.Second:
+		r.fail(place, form+", or leave it out", "%s is shorter than a second", text)
 	}
 	return d
 }
@@ -21,7 +31,13 @@ func (r *reader) duration(place, text string) time.Duration {
 func parseDuration(text string) (time.Duration, error) {
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		n, err := strconv.ParseFloat(days, 64)
-		return time.Duration(n * 24 * float64(time.Hour)), err
+		switch {
+		case err != nil || math.IsNaN(n):
+			return 0, strconv.ErrSyntax
+		case math.Abs(n) > 1e5: // more than fits
+			return time.Duration(math.Copysign(1e18, n)), nil
+		}
+		return time.Duration(n * 24 * float64(time.Hour)), nil
 	}
 	return time.ParseDuration(text)
 }

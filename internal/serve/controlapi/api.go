@@ -121,7 +121,7 @@ func (a *API) failed(w http.ResponseWriter, err error) {
 	var mistake *policy.Error
 	switch {
 	case errors.As(err, &p):
-	case errors.As(err, &mistake), strings.HasPrefix(err.Error(), "policy: "):
+	case errors.As(err, &mistake), strings.HasPrefix(err.Error(), "policy: "), errors.Is(err, control.ErrNoEdit):
 		p = &problem{Status: http.StatusUnprocessableEntity, Detail: err.Error()}
 	case errors.Is(err, state.ErrNone):
 		p = &problem{Status: http.StatusNotFound, Detail: err.Error()}
@@ -399,11 +399,31 @@ func (a *API) history(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := a.cfg.Store.Changes(r.Context(), before, int(min(limit, maxHistory)))
+	var list []state.Change
+	kind, name, most := r.URL.Query().Get("kind"), r.URL.Query().Get("name"), int(min(limit, maxHistory))
+	switch {
+	case (kind == "") != (name == ""):
+		return nil, refuse(http.StatusUnprocessableEntity, "kind=%s&name=%s: give both, or neither", kind, name)
+	case kind != "":
+		list, err = a.cfg.Store.ChangesOf(r.Context(), kind, name, before, most)
+	default:
+		list, err = a.cfg.Store.Changes(r.Context(), before, most)
+	}
 	if list == nil {
 		list = []state.Change{}
 	}
+	for i := range list {
+		tellTextOnly(list[i].Edits)
+	}
 	return History{list}, err
+}
+
+// tellTextOnly says of edits whether they mean anything: the history keeps texts alone.
+func tellTextOnly(edits []state.Edit) {
+	for i := range edits {
+		e := &edits[i]
+		e.TextOnly = e.Before != "" && e.After != "" && policy.Same(e.Before, e.After)
+	}
 }
 
 // Change is one change with its journal.
@@ -421,6 +441,7 @@ func (a *API) change(r *http.Request) (any, error) {
 	if steps == nil {
 		steps = []state.Step{}
 	}
+	tellTextOnly(c.Edits)
 	return Change{c, steps}, err
 }
 

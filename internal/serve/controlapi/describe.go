@@ -40,22 +40,28 @@ func (a *API) routes() []route {
 	post := func(name, summary string, doc reflect.Type, answer func(*http.Request) (any, error)) route {
 		return route{method: http.MethodPost, path: base + name, id: "control-" + name, summary: summary, doc: doc, answer: answer, body: true, errors: change}
 	}
+	sketched := []param{
+		{"select", huma.TypeString, "Selector of a tap"}, {"exclude", huma.TypeString, "Selector of what is left out"}, {"tenant", huma.TypeString, "Only machines of that tenant may be seen"},
+		{"destination", huma.TypeString, "Destination that copies would go to; repeats"}, {"allow", huma.TypeString, "Allowance, such as uplinks; repeats"},
+		{"limit", huma.TypeInteger, "Rows at most, " + strconv.Itoa(maxMatches) + " in all"},
+	}
+	matchWith := post("match", "The same with resources that are not in force yet; nothing is changed", reflect.TypeFor[Matches](), a.matchWith)
+	matchWith.id, matchWith.query = "control-match-with", sketched
 	applied := reflect.TypeFor[Applied]()
 	return []route{
 		get("resources", "Resources in force, as they were written", reflect.TypeFor[Resources](), a.resources,
 			param{"kind", huma.TypeString, "Tap, Destination, Platform or Tenant"}, param{"name", huma.TypeString, "Only the one of that name"}),
 		get("taps", "Taps with what each copies, what is left to do, what others have changed, and gaps", reflect.TypeFor[Taps](), a.taps),
 		get("history", "Changes, the newest first", reflect.TypeFor[History](), a.history,
-			param{"before", huma.TypeInteger, "Only changes with smaller numbers"}, param{"limit", huma.TypeInteger, "So many at most, " + strconv.Itoa(maxHistory) + " in all"}),
+			param{"before", huma.TypeInteger, "Only changes with smaller numbers"}, param{"limit", huma.TypeInteger, "So many at most, " + strconv.Itoa(maxHistory) + " in all"},
+			param{"kind", huma.TypeString, "With name: only changes of that resource, with its text before and after"}, param{"name", huma.TypeString, "Name of the resource"}),
 		get("history/{id}", "One change with its steps", reflect.TypeFor[Change](), a.change),
 		get("inventory", "Hosts, switches, machines, ports and mirrors of all platforms", reflect.TypeFor[Inventory](), a.inventory,
 			param{"platform", huma.TypeString, "Only that one"}),
-		get("match", "What a selector finds now, and what of it would be refused and why", reflect.TypeFor[Matches](), a.match,
-			param{"select", huma.TypeString, "Selector of a tap"}, param{"exclude", huma.TypeString, "Selector of what is left out"}, param{"tenant", huma.TypeString, "Only machines of that tenant may be seen"},
-			param{"destination", huma.TypeString, "Destination in force that copies would go to; repeats"}, param{"allow", huma.TypeString, "Allowance, such as uplinks; repeats"},
-			param{"limit", huma.TypeInteger, "Rows at most, " + strconv.Itoa(maxMatches) + " in all"}),
+		get("match", "What a selector finds now, and what of it would be refused and why", reflect.TypeFor[Matches](), a.match, sketched...),
 		get("schema", "JSON Schema of resources", nil, a.schema),
 		{method: http.MethodGet, path: "/api/v1/schema/resources.json", id: "schema-resources", summary: "JSON Schema of resources", answer: a.schema},
+		matchWith,
 		post("plan", "What a change would do; nothing is changed", reflect.TypeFor[control.Plan](), a.plan),
 		post("apply", "Make a change", applied, a.apply),
 		post("rollback", "Bring back what was before a change", applied, a.rollback),

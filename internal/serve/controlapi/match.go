@@ -22,7 +22,22 @@ type Matches struct {
 }
 
 // match says what a selector would choose, for whoever is still writing it.
-func (a *API) match(r *http.Request) (any, error) {
+func (a *API) match(r *http.Request) (any, error) { return a.find(r, nil) }
+
+// matchWith is match with resources that are not in force.
+func (a *API) matchWith(r *http.Request) (any, error) {
+	q, err := a.read(r)
+	if err != nil {
+		return nil, err
+	}
+	w, err := q.wanted()
+	if err != nil {
+		return nil, err
+	}
+	return a.find(r, w.Set)
+}
+
+func (a *API) find(r *http.Request, with *policy.Set) (any, error) {
 	q := r.URL.Query()
 	t, err := sketch(q)
 	if err != nil {
@@ -34,7 +49,7 @@ func (a *API) match(r *http.Request) (any, error) {
 			return nil, refuse(http.StatusUnprocessableEntity, "limit=%s: want a number from 1 to %d", text, maxMatches)
 		}
 	}
-	found, lost, err := a.cfg.Line.Match(r.Context(), t, most)
+	found, lost, err := a.cfg.Line.Match(r.Context(), t, most, with)
 	if lost == nil {
 		lost = []string{}
 	}

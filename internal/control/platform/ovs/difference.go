@@ -12,8 +12,9 @@ import (
 	"crosstap/internal/control/platform"
 )
 
-// limits refuses sessions for which a bridge has no mirror left. Those of others count.
-func (o *objects) limits(sessions []platform.Session) {
+// limits refuses sessions for which a bridge has no mirror left, and returns their keys. Those of others count.
+func (o *objects) limits(sessions []platform.Session) map[string]bool {
+	over := map[string]bool{}
 	others := map[string]int{}
 	for _, obj := range o.now.Objects {
 		if obj.Kind == "Mirror" && obj.Mark.Owner != o.owner {
@@ -30,10 +31,11 @@ func (o *objects) limits(sessions []platform.Session) {
 		if used[s.Switch]++; used[s.Switch]+others[s.Switch] <= maxMirrors {
 			continue
 		}
-		delete(o.specs, [2]string{kindMirror, name})
-		delete(o.specs, [2]string{kindFeed, feedPrefix + hash(o.owner, s.Mark.Key())})
-		o.no(s, platform.ReasonLimit, "select the machines with fewer taps", "bridge %s takes %d mirrors, %d are others'", s.Switch, maxMirrors, others[s.Switch])
+		over[s.Mark.Key()] = true
+		o.no(s, platform.ReasonLimit, "select the machines with fewer taps, let the others' owners remove some, or use method: agent",
+			"bridge %s takes %d mirrors, %d are others'", s.Switch, maxMirrors, others[s.Switch])
 	}
+	return over
 }
 
 // keep adds what is there of sessions that stay as they are, with what they need.

@@ -37,22 +37,31 @@ type objects struct {
 
 // Steps implements platform.Platform.
 func (p *Platform) Steps(now *platform.Snapshot, want platform.Want) ([]platform.Step, []platform.Refusal) {
-	o := &objects{
-		Platform: p, now: now, owner: want.Owner, specs: map[[2]string]json.RawMessage{}, policy: map[[2]string][2]string{},
-		about: map[[2]string]string{}, stay: map[string]bool{}, have: presentIn(now, want.Owner), direct: map[string]string{},
+	o := p.desired(now, want.Owner, want.Sessions)
+	if over := o.limits(want.Sessions); len(over) > 0 { // again, without what those alone need
+		all := o
+		o = p.desired(now, want.Owner, slices.DeleteFunc(slices.Clone(want.Sessions), func(s platform.Session) bool { return over[s.Mark.Key()] }))
+		o.refuse, o.stay = all.refuse, all.stay
 	}
-	have := o.have
-	for i := range want.Sessions {
-		o.reserve(&want.Sessions[i])
-	}
-	for i := range want.Sessions {
-		o.session(&want.Sessions[i])
-	}
-	o.limits(want.Sessions)
-	o.keep(have, want.Keep)
-	steps := o.difference(have)
+	o.keep(o.have, want.Keep)
+	steps := o.difference(o.have)
 	platform.SortSteps(steps)
 	return steps, o.refuse
+}
+
+// desired is what sessions need.
+func (p *Platform) desired(now *platform.Snapshot, owner string, sessions []platform.Session) *objects {
+	o := &objects{
+		Platform: p, now: now, owner: owner, specs: map[[2]string]json.RawMessage{}, policy: map[[2]string][2]string{},
+		about: map[[2]string]string{}, stay: map[string]bool{}, have: presentIn(now, owner), direct: map[string]string{},
+	}
+	for i := range sessions {
+		o.reserve(&sessions[i])
+	}
+	for i := range sessions {
+		o.session(&sessions[i])
+	}
+	return o
 }
 
 // presentIn reads the specs that a snapshot of ours has with its objects.
