@@ -3,7 +3,10 @@
 # Linux bridge to another one; on virtual links all the work of the way, taps included, is done in the sender's time. Packets go
 # in slices of 10 ms by turns through the bridge with the tap and through one like it without: what is shown is by how much the one is dearer
 # than the other, less what that is without any tap. Each tap runs ROUNDS times.
-# As root. ROUNDS, LONG (seconds each), RATE, SIZE, ONLY (names, separated by |) in the environment; CROSSTAP names the binary.
+#
+# The bars are those of a trial, in which the packet without a tap cost 771 ns: they are shown, like what is measured, as a part of that packet. Where the folder TRIAL
+# (../shared/prototypes/ebpf) has the trial's own programs, and clang is there, they run by turns with ours: trial-filter and so on.
+# As root. ROUNDS, LONG (seconds each), RATE, SIZE, ONLY (names, separated by |), TRIAL in the environment; CROSSTAP names the binary.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -23,6 +26,21 @@ for port in p2 q2; do at h bridge fdb add 02:00:00:00:09:09 dev $port master sta
 at h ip link add vx0 type vxlan id 77 remote 10.7.0.9 dstport 4789 dev up0 nolearning
 at h ip link set vx0 up
 
+# The programs of the trial, compiled as there.
+trial=${TRIAL:-../shared/prototypes/ebpf}/cx.bpf.c untried=
+if [ ! -r "$trial" ]; then
+	untried="$trial is not there"
+elif ! command -v clang >/dev/null || [ ! -r /usr/include/bpf/bpf_helpers.h ]; then
+	untried='it needs clang and libbpf-dev'
+elif ! clang -O2 -g -mcpu=v3 -target bpf "-I/usr/include/$(uname -m)-linux-gnu" -c "$trial" -o "$dir/trial.o" 2>"$dir/clang.err"; then
+	untried="clang: $(head -1 "$dir/clang.err")"
+else
+	go build -o "$dir/trial" ./test/bench/trial
+fi
+tried() { # ARGUMENT…: a program of the trial
+	exec ip netns exec "${id}h" "$dir/trial" -object "$dir/trial.o" -i p1 "$@"
+}
+
 start() { # NAME
 	case $1 in
 	mirror) tap h -i p1 --path tcx --to "$to_tool" ;;
@@ -31,6 +49,11 @@ start() { # NAME
 	ring-96) tap h -i p1 --path ring --snap 96 --to null:frames ;;
 	ring) tap h -i p1 --path ring --to null:frames ;;
 	ring-vxlan) tap h -i p1 --path ring --to "$to_tool" ;;
+	trial-filter) tried -program cx_tap -proto 6 -port 9999 -out vx0 ;;
+	trial-metering) tried -program cx_flow ;;
+	trial-headers) tried -program cx_ring ;;
+	trial-mirror-16) tried -program cx_tap -sample 16 -out vx0 ;;
+	trial-mirror) tried -program cx_tap -out vx0 ;;
 	*) at_port "$1" ;;
 	esac
 }
@@ -60,6 +83,8 @@ measure() { # NAME
 }
 
 list=(hook filter metering headers mirror-16 mirror mirror-slice erspan2 ring-96 ring ring-flows ring-vxlan tcpdump-96 tcpdump softflowd mirred)
+if [ -z "$untried" ]; then list+=(trial-filter trial-metering trial-headers trial-mirror-16 trial-mirror); fi
+bars='filter=25 metering=60 headers=100 mirror-16=100 ring=200 ring-flows=200 mirror=750' # ns, of a packet of 771
 echo "live cost: $rate packets of $size bytes a second through a Linux bridge, $rounds rounds of $long s each, $(machine)"
 for round in $(seq "$rounds"); do
 	for name in "${list[@]}"; do
@@ -69,23 +94,29 @@ for round in $(seq "$rounds"); do
 		echo "$name $uneven $base $more $beside $cpu" >>"$dir/all"
 	done
 done
-printf '\n  %-14s %10s %22s %10s %12s\n' tap 'added ns' 'interval of the median' 'elsewhere' 'reader ns'
+printf '\n  %-15s %8s %17s %8s %17s %6s %-5s %10s %10s\n' tap 'added ns' 'interval' 'part %' 'interval' 'bar %' '' 'elsewhere' 'reader ns'
 touch "$dir/all"
-sort "$dir/all" | awk -v order="${list[*]}" "$statistics"'
-	{ i = ++n[$1]; add[$1, i] = $4 - $2; far[$1, i] = $5 - $3; cpu[$1, i] = $6; all[++total] = $3 }
+sort "$dir/all" | awk -v order="${list[*]}" -v bars="$bars" "$statistics"'
+	BEGIN { m = split(bars, b, " "); for (i = 1; i <= m; i++) { split(b[i], w, "="); bar[w[1]] = bar["trial-" w[1]] = w[2] / 771 * 100 } }
+	{ i = ++n[$1]; add[$1, i] = $4 - $2; part[$1, i] = ($4 - $2) / $3 * 100; far[$1, i] = $5 - $3; cpu[$1, i] = $6; all[++total] = $3 }
+	# A bar is reached when the median is below it; when the interval is on both sides, the measurement does not say.
+	function verdict(middle, lo, hi, most) { return hi <= most ? "holds" : lo > most ? "not" : middle <= most ? "holds?" : "not?" }
 	END {
 		m = split(order, names, " ")
 		for (k = 1; k <= m; k++) {
 			x = names[k]
 			if (!n[x]) continue
-			for (i = 1; i <= n[x]; i++) { a[i] = add[x, i]; b[i] = far[x, i]; c[i] = cpu[x, i] }
-			sorted(a, n[x]); sorted(b, n[x]); sorted(c, n[x])
-			lo = low(n[x])
-			printf "  %-14s %+10.0f %10.0f to %8.0f %+10.0f %12.0f\n", x, median(a, n[x]), a[lo], a[n[x] + 1 - lo], median(b, n[x]), median(c, n[x])
+			for (i = 1; i <= n[x]; i++) { a[i] = add[x, i]; p[i] = part[x, i]; f[i] = far[x, i]; c[i] = cpu[x, i] }
+			sorted(a, n[x]); sorted(p, n[x]); sorted(f, n[x]); sorted(c, n[x])
+			lo = low(n[x]); hi = n[x] + 1 - lo
+			limit = word = ""
+			if (x in bar) { limit = sprintf("%.1f", bar[x]); word = verdict(median(p, n[x]), p[lo], p[hi], bar[x]) }
+			printf "  %-15s %+8.0f %6.0f to %7.0f %8.1f %6.1f to %7.1f %6s %-6s %+9.0f %10.0f\n", x, median(a, n[x]), a[lo], a[hi], median(p, n[x]), p[lo], p[hi], limit, word, median(f, n[x]), median(c, n[x])
 		}
 		sorted(all, total)
 		if (total) printf "\n  without a tap %.0f ns, median of %d\n", median(all, total), total
 	}'
+if [ -n "$untried" ]; then echo "  the programs of the trial did not run: $untried"; fi
 # Open vSwitch moves packets in a process of its own: what a mirror adds is there.
 switch() {
 	local o=$dir/ovs
@@ -133,7 +164,10 @@ cat <<END
 
 Method: processor time of the sending thread for each packet, which on virtual links has in it all that the kernel does for the packet, taps
 included. "added" is by how much a packet of the tapped bridge is dearer than one of the other, which is sent in the same run by turns, less the same
-without a tap: median of the rounds with the interval that a sign test gives it. "elsewhere" is what packets of the other bridge cost more while the tap runs
+without a tap: median of the rounds with the interval that a sign test gives it. "part" is that as a part of what a packet costs without a tap, on this machine and in the
+same round, and "bar" the same of the trial: 25, 60, 100, 200 and 750 ns of a packet that cost 771 there. A machine whose kernel needs five times as long for a packet (calls and
+returns that guard against speculation) needs so much longer for a program, too; trial-filter to trial-mirror are the programs with which those 771 ns were measured, here and now: the
+metering has a table of the kernel, headers a ring buffer of the kernel that is read fifty times a second, copies go to a kernel VXLAN device. "elsewhere" is what packets of the other bridge cost more while the tap runs
 (a packet socket has the kernel stamp the time on the packets of all interfaces); it is not in "added", and as uncertain as the machine is quiet. The
 sender has processor 0 to itself, taps run where the kernel puts them. "reader" is processor time of the tap's own process for each packet that it sees.
 hook: a program at the TCX hooks that does nothing, which is the least that any program there costs on this kernel. filter: no packet

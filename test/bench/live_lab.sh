@@ -75,15 +75,17 @@ peer() { # SPACE INTERFACE NAME: a program that others use for the same; false w
 	esac
 	return 1
 }
-# at_port runs a tap or a peer of the port p1 of bridge.
+ports=(-i p1) # that taps of ours are of
+# at_port runs a tap of ours, or a peer of the port p1 of bridge.
 at_port() { # NAME
 	case $1 in
 	hook) exec ip netns exec "${id}h" "$dir/livegen" -hook p1 ;;
-	filter) tap h -i p1 --path tcx -f 'tcp port 9999' --to "$to_tool" ;;
-	metering) tap h -i p1 --path tcx --to null: ;;
-	headers) tap h -i p1 --path tcx --snap 112 --to null:frames ;;
-	mirror-[0-9]*) tap h -i p1 --path tcx --groom "sample=${1#mirror-}" --to "$to_tool" ;;
-	ring-flows) tap h -i p1 --path ring --to null: ;;
+	filter) tap h "${ports[@]}" --path tcx -f 'tcp port 9999' --to "$to_tool" ;;
+	metering) tap h "${ports[@]}" --path tcx --to null: ;;
+	headers) tap h "${ports[@]}" --path tcx --snap 112 --to null:frames ;;
+	mirror-[0-9]*) tap h "${ports[@]}" --path tcx --groom "sample=${1#mirror-}" --to "$to_tool" ;;
+	ring-[0-9]*) tap h "${ports[@]}" --path ring --groom "sample=${1#ring-}" --to "$to_tool" ;;
+	ring-flows) tap h "${ports[@]}" --path ring --to null: ;;
 	*) peer h p1 "$1" ;;
 	esac
 }

@@ -64,13 +64,16 @@ func (o *options) alternate(one, two *way) (result, error) {
 	return r, nil
 }
 
-// hook has an empty program at an interface, both ways, until the process is ended.
-func hook(name string) error {
+// What the program of hook returns: the packet goes on (TCX_NEXT), or ends there (TCX_DROP).
+const goesOn, ends = -1, 2
+
+// hook has a program at an interface, both ways, until the process is ended.
+func hook(name string, verdict int32) error {
 	i, err := net.InterfaceByName(name)
 	if err != nil {
 		return fmt.Errorf("interface %s: %w", name, err)
 	}
-	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()}})
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, verdict), asm.Return()}})
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,8 @@
 // processor time of the sending thread, in which on virtual links all the work of the receiving end and of its taps is done.
 //
 // With -beside it sends to a second network namespace in turn, a slice of packets to each, and says what both cost and how much they differ: what
-// the machine does besides falls on both alike. With -hook it sends nothing, but has an empty program at the TCX hooks of an interface until it is ended.
+// the machine does besides falls on both alike. With -hook it sends nothing, but has an empty program at the TCX hooks of an interface until it is ended, with -end one that
+// drops everything.
 package main
 
 import (
@@ -27,7 +28,7 @@ import (
 // options are the flags.
 type options struct {
 	iface, space, dst string
-	beside, hook      string
+	beside, hook, end string
 	size, flows, rate int
 	dur, slice        time.Duration
 	core              int
@@ -47,9 +48,14 @@ func main() {
 	flag.StringVar(&o.beside, "beside", "", "file of a second network namespace, to send from in turn")
 	flag.DurationVar(&o.slice, "slice", 10*time.Millisecond, "how long in each of the two")
 	flag.StringVar(&o.hook, "hook", "", "interface to put an empty program at, instead of sending")
+	flag.StringVar(&o.end, "end", "", "interface at which all packets end, instead of sending")
 	flag.Parse()
-	if o.hook != "" {
-		if err := hook(o.hook); err != nil {
+	if o.hook != "" || o.end != "" {
+		name, verdict := o.hook, int32(goesOn)
+		if o.end != "" {
+			name, verdict = o.end, ends
+		}
+		if err := hook(name, verdict); err != nil {
 			log.Fatal("livegen: ", err)
 		}
 		return
