@@ -16,15 +16,17 @@ import (
 	"crosstap/internal/testkit"
 )
 
+// pcapHeader is a capture file without frames.
+const pcapHeader = "\xd4\xc3\xb2\xa1\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x04\x00\x01\x00\x00\x00"
+
 // TestTapExitCodes runs the command in this process. What goes to the terminal is not looked at here.
 func TestTapExitCodes(t *testing.T) {
 	cut := filepath.Join(t.TempDir(), "cut.pcap")
-	header := "\xd4\xc3\xb2\xa1\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x04\x00\x01\x00\x00\x00"
-	if err := os.WriteFile(cut, []byte(header+"\x00"), 0o600); err != nil {
+	if err := os.WriteFile(cut, []byte(pcapHeader+"\x00"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	whole := filepath.Join(t.TempDir(), "whole.pcap")
-	if err := os.WriteFile(whole, []byte(header), 0o600); err != nil {
+	if err := os.WriteFile(whole, []byte(pcapHeader), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	f := func(want int, args ...string) {
@@ -115,9 +117,23 @@ func TestTapProcess(t *testing.T) {
 	}
 	f(true, exitOK, "crosstap: tap: ", exec.Command(binary, "tap", "-i", "lo", "--to", "null:"))
 	f(false, exitUsage, `interface "nope": there is none of that name; there are: lo`, exec.Command(binary, "tap", "-i", "nope", "--to", "null:"))
-	nobody := exec.Command(binary, "tap", "-i", "lo", "--to", "null:")
-	nobody.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
-	f(false, exitDenied, "capturing needs CAP_NET_RAW", nobody)
+	nobody := func(args ...string) *exec.Cmd {
+		cmd := exec.Command(binary, append([]string{"tap"}, args...)...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		return cmd
+	}
+	dir := filepath.Dir(binary)
+	whole, secret := filepath.Join(dir, "whole.pcap"), filepath.Join(dir, "secret.pcap")
+	if err := errors.Join(os.WriteFile(whole, []byte(pcapHeader), 0o644), os.WriteFile(secret, []byte(pcapHeader), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	f(false, exitDenied, "capturing needs CAP_NET_RAW", nobody("-i", "lo", "--to", "null:"))
+	f(false, exitDenied, "GRE and ERSPAN need CAP_NET_RAW", nobody("--listen", "erspan://", "--to", "null:"))
+	f(false, exitDenied, "permission denied: run as a user who may read it, or pass it on: sudo cat FILE | crosstap tap -r -", nobody("-r", secret, "--to", "null:"))
+	f(false, exitDenied, "permission denied: name a file in a folder that this user may write to, or - for standard output", nobody("-r", whole, "--to", "pcapng:"+dir+"/new.pcapng"))
+	f(false, exitDenied, "permission denied: name a file in a folder that this user may write to", nobody("-r", whole, "--to", "pcapng:"+dir+"/new.pcapng?files=3&size=1MiB"))
+	f(false, exitUsage, "no such file or directory: make its folder first", nobody("-r", whole, "--to", "pcap:"+dir+"/no/new.pcap"))
+	f(false, exitUsage, "is a directory: name a file in it", exec.Command(binary, "tap", "-r", whole, "--to", "pcap:"+dir))
 }
 
 // untilReady waits until the program says that it is ready, as to a service manager (sd_notify).
@@ -160,6 +176,31 @@ func TestTapSaysWhereTheMistakeIs(t *testing.T) {
 	if _, err := tapOutput(t, "-r", "x", "--to", "null:frames", "--groom", "@"+yaml); err == nil || !strings.Contains(err.Error(), yaml+": groom: line 2") {
 		t.Error(err)
 	}
+}
+
+// TestTapKnowsWhatWasMeant has destinations that are not written as they should be.
+func TestTapKnowsWhatWasMeant(t *testing.T) {
+	f := func(to, want string) {
+		t.Helper()
+		_, err := tapOutput(t, "-r", "x", "--to", to)
+		if text := fmt.Sprint(err); text != want {
+			t.Errorf("%s:\n%s\nwant\n%s", to, text, want)
+		}
+	}
+	f("out.pcapng", `tap: destination "out.pcapng": did you mean pcapng:out.pcapng?`)
+	f("out.pcap.gz", `tap: destination "out.pcap.gz": did you mean pcap:out.pcap.gz?`)
+	f("/tmp/out", `tap: destination "/tmp/out": did you mean pcapng:/tmp/out?`)
+	f("-", `tap: destination "-": did you mean pcapng:-?`)
+	f("null", `tap: destination "null": did you mean null:?`)
+	f("flow:-", `tap: destination "flow:-": did you mean flows:-?`)
+	f("pcapgn:x", `tap: destination "pcapgn:x": did you mean pcapng:?`)
+	f("vlxan://h", `tap: destination "vlxan://h": did you mean vxlan://?`)
+	f("tls://h:1?cert=x", `tap: deliver: tls://h:1?cert=x: cert and key belong together: one of them is missing`)
+	f("pcapng:x?sise=1MiB", `tap: deliver: pcapng:x?sise=1MiB: option "sise" is not known; did you mean "size"?`)
+	f("pcapng:x?size=1", `tap: deliver: pcapng:x?size=1: size=1: want 64KiB to 1024TiB`)
+	f("vxlan://h?vni=16777216", `tap: deliver: vxlan://h?vni=16777216: vni "16777216": want 0 to 16777215`)
+	f("erspan2://h", `tap: deliver: erspan2://h: session 0: want session=1 to 1023`)
+	f("gre://h?groom=slice=l9", `tap: destination gre://h?groom=slice=l9: groom: column 7: "l9" is no place in a frame; give a number of bytes, or count from l2, l3, l4 or l7, with inner- in front for the innermost packet: 128, l4+64, inner-l7`)
 }
 
 func TestTapSummary(t *testing.T) {

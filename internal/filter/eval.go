@@ -32,6 +32,7 @@ type state struct {
 	link      frame.LinkType
 	packet    dissect.Packet // filled when a test asks for it
 	dissected bool
+	reader    byteReader // of a regular expression
 }
 
 // Match reports whether a frame matches: data are the bytes captured, origLen the length it had. It is safe for

@@ -3,7 +3,6 @@ package filter
 import (
 	"bytes"
 	"fmt"
-	"regexp"
 
 	"crosstap/internal/dissect"
 	"crosstap/internal/frame"
@@ -76,11 +75,11 @@ func (s *state) dissect() *dissect.Packet {
 func (g *gen) payload(x *other) (Node, error) {
 	t := x.args[0]
 	if t.kind == tokRegex {
-		re, err := regexp.Compile("(?s)" + t.text)
+		match, err := bytesRegex(t.text)
 		if err != nil {
-			return nil, fail(x, "%s", err)
+			return nil, &Error{Pos: t.pos, Len: t.end - t.pos, Message: "the regular expression is not right: " + err.Error()}
 		}
-		return deep{"payload regex", func(s *state) bool { b, ok := s.payload(); return ok && re.Match(b) }}, nil
+		return deep{"payload regex", func(s *state) bool { b, ok := s.payload(); return ok && match(s, b) }}, nil
 	}
 	want := []byte(t.text)
 	if len(x.num) == 0 {

@@ -1,12 +1,15 @@
 package filter
 
 import (
+	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"testing"
 
 	"golang.org/x/net/bpf"
 
 	"crosstap/internal/frame"
+	"crosstap/internal/testkit"
 )
 
 // The words that look into the dissected frame, on a VXLAN frame with an HTTP request inside.
@@ -54,6 +57,41 @@ func TestDeep(t *testing.T) {
 	f(`inner tcp port 80 and payload "admin"`, true)
 }
 
+// TestRegexOfBytes asks for bytes, whatever text they would be.
+func TestRegexOfBytes(t *testing.T) {
+	header := unhex("020000000002020000000001080045000000000000004011000a0a0000010a000002" + "03e8003500000000")
+	f := func(expr string, payload string, want bool) {
+		t.Helper()
+		flt, err := Compile("payload regex "+expr, frame.LinkEthernet, Options{})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		b := append(bytes.Clone(header), payload...)
+		binary.BigEndian.PutUint16(b[16:], uint16(len(b)-14))
+		binary.BigEndian.PutUint16(b[38:], uint16(len(b)-34))
+		if got := flt.Match(b, len(b)); got != want {
+			t.Errorf("%s on %q: %t", expr, payload, got)
+		}
+		if n := testkit.Allocs(100, func() { flt.Match(b, len(b)) }); n != 0 {
+			t.Errorf("%s: %v allocations", expr, n)
+		}
+	}
+	f(`/^\xff\xd8\xff/`, "\xff\xd8\xff\xe0", true)
+	f(`/^\xff\xd8\xff/`, "\xc3\xbf\xd8\xff", false)
+	f(`/^..\x7b/`, "\xc3\xa9\x7b", true)
+	f(`/^.\x7b/`, "\xc3\xa9\x7b", false)
+	f(`/^.{4}$/`, "\xc3\xa9\xc3\xa9", true)
+	f(`/^[\x80-\x8f]+$/`, "\x80\x8f", true)
+	f(`/^[\x80-\x8f]+$/`, "\x80\x90", false)
+	f(`/^[^\x00]{3}$/`, "\xff\xfe\x01", true)
+	f(`/caf\x{e9}/`, "caf\xe9", true)
+	f(`/café+!/`, "caf\xc3\xa9\xc3\xa9!", true)
+	f(`/^a.*z$/`, "a\xff\n\xc3\xa9z", true)
+	f(`/^a[^;]+;$/`, "a\xff\xc3\xa9;", true)
+	f(`/(?i)get .+ http/`, "GET /\xc3\xa9 HTTP", true)
+}
+
 func unhex(s string) []byte {
 	b, err := hex.DecodeString(s)
 	if err != nil {
@@ -80,5 +118,6 @@ func TestErrors(t *testing.T) {
 	f("host 10.0.0.300", `filter: column 6: invalid IPv4 address "10.0.0.300"`)
 	f("ip[0:3] = 1", `filter: column 6: data size must be 1, 2, or 4, not 3`)
 	f("vlan 5000", `filter: column 1: VLAN tag 5000 greater than maximum 4095`)
-	f("payload regex /(/", "filter: column 1: error parsing regexp: missing closing ): `(?s)(`")
+	f("payload regex /(/", "filter: column 15: the regular expression is not right: missing closing )")
+	f("payload regex /a{2000}/", "filter: column 15: the regular expression is not right: invalid repeat count")
 }

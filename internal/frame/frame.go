@@ -104,7 +104,7 @@ type Frame struct {
 	// Segments is the number of wire segments of the super-frame that this frame was cut from; 0 for a frame as it
 	// was captured.
 	Segments uint16
-	// Tag is a label that a groom step gave the frame, an index into its table of texts; 0 for none.
+	// Tag is a label that a groom step gave the frame, which knows the text; 0 for none.
 	Tag uint16
 }
 

@@ -83,10 +83,7 @@ func (t *Tap) newBranch(to string, o own, sink frameSink, repair bool) (*branch,
 	if o.filter == "" && spec == (groom.Spec{}) {
 		return b, nil
 	}
-	c := groom.Config{Spec: spec, Dissector: dissect.New(t.spec.dissectConfig())}
-	for _, name := range t.spec.Interfaces {
-		c.Points = append(c.Points, groom.Point{Name: name})
-	}
+	c := groom.Config{Spec: spec, Dissector: dissect.New(t.spec.dissectConfig()), Interface: t.interfaceName}
 	if o.filter != "" {
 		m, err := newMatcher(o.filter, t.spec.Resolver)
 		if err != nil {

@@ -76,8 +76,8 @@ func (b *branch) label(c *deliver.FileConfig) {
 	if b.groom == nil {
 		return
 	}
-	if labels := b.groom.Labels(); len(labels) > 0 {
-		c.Label = func(tag uint16) string { return labels[min(int(tag), len(labels)-1)] }
+	if label := b.groom.Labels(); label != nil {
+		c.Label = label
 	}
 }
 

@@ -164,8 +164,13 @@ func (t *Tap) runGroom(l *line, in <-chan frame.Batch) (outputs []<-chan frame.B
 		c := l.channel()
 		outs, closing, outputs = append(outs, c), append(closing, c), append(outputs, c)
 	}
+	done := make(chan struct{})
+	if len(outs) > 1 {
+		l.g.Go(func() error { t.followTools(done); return nil })
+	}
 	l.g.Go(func() error {
 		defer func() {
+			close(done)
 			for _, c := range closing {
 				close(c)
 			}

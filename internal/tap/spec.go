@@ -13,6 +13,7 @@ import (
 	"crosstap/internal/dissect"
 	"crosstap/internal/filter"
 	"crosstap/internal/flow"
+	"crosstap/internal/nearest"
 	"crosstap/internal/tap/capture"
 	"crosstap/internal/tap/deliver"
 	"crosstap/internal/tap/deliver/tunnel"
@@ -200,10 +201,34 @@ func (d *destinations) add(to string) (stdout bool, err error) {
 		}
 		d.targets = append(d.targets, t)
 	default:
-		return false, fmt.Errorf("tap: destination %q: want %s or sflow://HOST, flows:-, pcapng:PATH, pcap:PATH, tls://…, %s://…, iface:NAME, rpcap://ADDRESS, or null: for nowhere", to, strings.Join(export.Schemes(), "://, ")+"://",
-			strings.Join(tunnel.Schemes()[:len(tunnel.Schemes())-1], "://…, "))
+		return false, unknownTo(to, scheme)
 	}
 	return stdout, nil
+}
+
+// unknownTo says what a destination may have been meant to be, or which there are.
+func unknownTo(to, scheme string) error {
+	schemes := slices.Concat([]string{"flows", "frames", "null", "pcapng", "pcap"}, export.Schemes(), tunnel.Schemes(), []string{"sflow", "tls", "rpcap", "rpcaps"})
+	meant := ""
+	switch near := nearest.Of(scheme, schemes); {
+	case to == "-":
+		meant = "pcapng:-"
+	case scheme == to && strings.Contains(to, ".pcap") && !strings.Contains(to, ".pcapng"):
+		meant = "pcap:" + to
+	case scheme == to && strings.ContainsAny(to, "./"):
+		meant = "pcapng:" + to
+	case near == "flows" || near == "frames":
+		meant = near + ":-"
+	case near == "null" || near == "pcap" || near == "pcapng" || near == "iface":
+		meant = near + ":"
+	case near != "":
+		meant = near + "://"
+	}
+	if meant != "" {
+		return fmt.Errorf("tap: destination %q: did you mean %s?", to, meant)
+	}
+	return fmt.Errorf("tap: destination %q: want %s or sflow://HOST, flows:-, frames:-, pcapng:PATH, pcap:PATH, tls://…, %s://…, iface:NAME, rpcap://ADDRESS, or null: for nowhere", to, strings.Join(export.Schemes(), "://, ")+"://",
+		strings.Join(tunnel.Schemes()[:len(tunnel.Schemes())-1], "://…, "))
 }
 
 // parseFrameTo reads the URL of a capture file or a tool.

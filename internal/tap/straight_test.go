@@ -204,7 +204,7 @@ func TestUnreadableInput(t *testing.T) {
 	for name, want := range map[string]string{
 		filepath.Join(dir, "missing"): "no such file or directory",
 		dir:                           "is a directory",
-		path("empty", ""):             "offset 0: 0 bytes are too few for a capture file",
+		path("empty", ""):             "offset 0: there is nothing in it: want a pcap or pcapng capture",
 		path("text", "a text that is no capture at all"): "offset 0: 61207465 is not the start of a pcap or pcapng capture",
 		path("short", "\xd4\xc3\xb2\xa1\x02\x00"):        "offset 0: the file header needs 24 bytes, 6 are left: the capture is cut short",
 		path("gz", "\x1f\x8b\x08"):                       "gzip: unexpected EOF",

@@ -146,10 +146,7 @@ func (t *Tap) makeGroom() error {
 		return fmt.Errorf("tap: %w", err)
 	}
 	t.warnDedup(&spec)
-	c := groom.Config{Spec: spec, Dissector: dissect.New(dc)}
-	for _, name := range t.spec.Interfaces {
-		c.Points = append(c.Points, groom.Point{Name: name})
-	}
+	c := groom.Config{Spec: spec, Dissector: dissect.New(dc), Interface: t.interfaceName}
 	var err error
 	if t.groom, err = groom.New(c); err != nil {
 		return err
@@ -278,14 +275,7 @@ func (t *Tap) describe(c *deliver.FileConfig) {
 		c.Unit = t.file.Unit
 	}
 	if t.groom != nil {
-		if labels := t.groom.Labels(); len(labels) > 0 {
-			c.Label = func(tag uint16) string {
-				if int(tag) < len(labels) {
-					return labels[tag]
-				}
-				return ""
-			}
-		}
+		c.Label = t.groom.Labels()
 	}
 }
 

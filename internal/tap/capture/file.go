@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -156,6 +157,8 @@ func (f *File) failure(ctx context.Context, err error) error {
 	switch {
 	case err == nil || ctx.Err() != nil || errors.Is(err, context.Canceled):
 		return nil
+	case errors.As(err, &open) && open.Op == "open" && errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("capture: %w: run as a user who may read it, or pass it on: sudo cat FILE | crosstap tap -r -", err)
 	case errors.As(err, &open) && open.Op == "open":
 		return fmt.Errorf("capture: %w", err)
 	}
@@ -266,7 +269,20 @@ func uncompressed(r io.Reader) (io.Reader, func(), error) {
 		}
 		return z, z.Close, nil
 	}
+	for _, c := range otherCompressions {
+		if strings.HasPrefix(string(magic), c.magic) {
+			return nil, nil, fmt.Errorf("it is compressed with %s; gzip and zstd are read as they are: give %s | crosstap tap -r -", c.name, c.command)
+		}
+	}
 	return br, func() {}, nil
+}
+
+// otherCompressions are those that are known by their first four bytes only.
+var otherCompressions = []struct{ magic, name, command string }{
+	{"\xfd7zX", "xz", "xz -dc FILE"},
+	{"BZh", "bzip2", "bzip2 -dc FILE"},
+	{"\x04\x22\x4d\x18", "lz4", "lz4 -dc FILE"},
+	{"PK\x03\x04", "zip", "unzip -p FILE"},
 }
 
 // format decodes whole records. decode appends the frames at the start of b to fs until fs has no
@@ -281,8 +297,11 @@ type format interface {
 
 // sniff returns the format that the first bytes of a capture announce, and the length of its header.
 func sniff(b []byte) (format, int, error) {
-	if len(b) < 4 {
-		return nil, 0, fmt.Errorf("offset 0: %d bytes are too few for a capture file", len(b))
+	switch len(b) {
+	case 0:
+		return nil, 0, errors.New("offset 0: there is nothing in it: want a pcap or pcapng capture, such as tcpdump -w or dumpcap write")
+	case 1, 2, 3:
+		return nil, 0, fmt.Errorf("offset 0: %d bytes are too few for a capture file: %w", len(b), ErrCut)
 	}
 	if string(b[:4]) == "\x0a\x0d\x0d\x0a" {
 		return newPcapng(), 0, nil

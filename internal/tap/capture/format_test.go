@@ -157,8 +157,10 @@ func TestErrors(t *testing.T) {
 			t.Errorf("got  %v\nwant %s", err, want)
 		}
 	}
-	f("", 0, "capture: test: offset 0: 0 bytes are too few for a capture file")
-	f("hello world", 0, "capture: test: offset 0: 68656c6c is not the start of a pcap or pcapng capture")
+	f("", 0, "capture: test: offset 0: there is nothing in it: want a pcap or pcapng capture, such as tcpdump -w or dumpcap write")
+	f("\xd4\xc3", 0, "capture: test: offset 0: 2 bytes are too few for a capture file: the capture is cut short")
+	f("hello world", 0, "capture: test: offset 0: 68656c6c is not the start of a pcap or pcapng capture; Wireshark's editcap turns most others into one")
+	f("\xfd7zXZ\x00", 0, "capture: test: it is compressed with xz; gzip and zstd are read as they are: give xz -dc FILE | crosstap tap -r -")
 	f(header[:23], 0, "capture: test: offset 0: the file header needs 24 bytes, 23 are left: the capture is cut short")
 	f(header+record+record[:19], 1, "capture: test: offset 44: the record needs 20 bytes, 19 are left: the capture is cut short")
 	f(header+record+record[:3], 1, "capture: test: offset 44: 3 bytes are too few for a record: the capture is cut short")

@@ -57,7 +57,7 @@ func newPcap(b []byte) (*pcap, int, error) {
 	case magicModified:
 		p.recordLen = modifiedRecordLen
 	default:
-		return nil, 0, fmt.Errorf("offset 0: %x is not the start of a pcap or pcapng capture", b[:4])
+		return nil, 0, fmt.Errorf("offset 0: %x is not the start of a pcap or pcapng capture; Wireshark's editcap turns most others into one", b[:4])
 	}
 	if len(b) < pcapHeaderLen {
 		return nil, 0, fmt.Errorf("offset 0: the file header needs %d bytes, %d are left: %w", pcapHeaderLen, len(b), ErrCut)

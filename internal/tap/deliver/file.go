@@ -11,6 +11,7 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 
 	"crosstap/internal/frame"
 	"crosstap/internal/ledger"
@@ -365,11 +366,24 @@ func (f *File) open() error {
 func (f *File) create() error {
 	file, err := os.OpenFile(f.cfg.Path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
-		return err
+		return wayOut(err)
 	}
 	st, err := file.Stat()
 	f.file, f.regular = file, err == nil && st.Mode().IsRegular()
 	return nil
+}
+
+// wayOut adds to the error of a file that cannot be opened for writing what to do about it.
+func wayOut(err error) error {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("%w: make its folder first", err)
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%w: name a file in a folder that this user may write to, or - for standard output", err)
+	case errors.Is(err, unix.EISDIR):
+		return fmt.Errorf("%w: name a file in it", err)
+	}
+	return err
 }
 
 // End ends the file and returns why writing failed, else why.

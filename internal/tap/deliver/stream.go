@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"crosstap/internal/frame"
@@ -41,6 +42,8 @@ type Stream struct {
 	book  *ledger.Book
 	dial  dialer
 	reach tunnel.Reach
+
+	away atomic.Bool // the receiver is
 
 	enc  *pcapng
 	idbs [][]byte // description of each interface, by its number; only appended to
@@ -97,6 +100,9 @@ func (s *Stream) Book() *ledger.Book { return s.book }
 
 // Where returns the destination as a URL.
 func (s *Stream) Where() string { return s.cfg.Target.String() }
+
+// Up reports whether the receiver is there, as far as is known.
+func (s *Stream) Up() bool { return !s.away.Load() }
 
 // Open finds the way to the receiver, and whether it answers. One that does not is tried again later; when frames come from a file it is an error.
 func (s *Stream) Open(ctx context.Context) (err error) {

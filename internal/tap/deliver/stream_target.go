@@ -67,7 +67,10 @@ func ParseStream(s string) (StreamTarget, error) {
 	if err != nil {
 		return fail("%v", err)
 	}
-	return t, t.validate()
+	if err := t.validate(); err != nil {
+		return fail("%v", err)
+	}
+	return t, nil
 }
 
 func (t *StreamTarget) validate() error {

@@ -28,6 +28,7 @@ func (s *Stream) write(ctx context.Context) {
 				s.log.Info("the receiver is back", "to", s.Where(), "peer", c.peer)
 			}
 			pause, told = leastRetry, true
+			s.away.Store(false)
 			if err = s.serve(ctx, c); err == nil {
 				return
 			}
@@ -40,6 +41,7 @@ func (s *Stream) write(ctx context.Context) {
 		if ctx.Err() != nil || s.finished() {
 			return
 		}
+		s.away.Store(true)
 		s.log.Warn("the receiver is away: frames wait in a bounded queue", "to", s.Where(), "error", err, "again_in", pause.String())
 		told = true
 		select {

@@ -29,11 +29,11 @@
 //	dedup[=50ms]         packets=N, same-point, count, inner, frame, entries=N, ignore=FIELD+…, compare=FIELD+…;
 //	                     fields: ttl, checksum, vlan, mac (ignored unless compared), tos, id, seq
 //	sample=1:N           random, flow, seed=N, keep[=syn+fin+rst]
-//	slice=PLACE          PLACE: N, l2+N, l3+N, l4+N, l7+N, each from the start of that layer, with inner- in front for the
-//	                     innermost packet; after=10p|64kB, drop, idle=30s, flows=N
+//	slice=PLACE          PLACE: N, l2+N, l3+N, l4+N, l7+N, each from the start of that layer, l7 for l7+0, with inner- in front for
+//	                     the innermost packet; after=10p|64kB, drop, idle=30s, flows=N
 //	mask=WHAT+…          l7, l7:FROM-, l7:FROM-TO, inner-l4:0-15 and so on; regex:PATTERN, addresses, macs;
 //	                     fill=0x00, key-file=PATH, key=HEX
-//	tag=LABEL+…          vlan:ID, trailer, comment; per-point, tpid=0x88a8, rule=NAME, rule-id=N
+//	tag=LABEL+…          vlan:ID, trailer, comment; per-point, tpid=0x88a8, rule=NAME, rule-id=N, vm=NAME, vm=INTERFACE:NAME+…
 //	balance=N            hash=ports|hosts
 //
 // In YAML a spec is a mapping of steps. A step is true, its main value, or a mapping of its options, in which

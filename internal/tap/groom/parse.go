@@ -38,6 +38,13 @@ func (w word) errorf(format string, args ...any) *Error {
 	return &Error{Line: w.line, Column: w.column, Message: fmt.Sprintf(format, args...)}
 }
 
+// advise is errorf with the way out.
+func (w word) advise(suggestion, format string, args ...any) *Error {
+	e := w.errorf(format, args...)
+	e.Suggestion = suggestion
+	return e
+}
+
 // setting is a name with a value of one or several parts; nil parts for a name alone.
 type setting struct {
 	name  word
@@ -110,7 +117,7 @@ func assignment(w word) (setting, *Error) {
 	name, value, has := strings.Cut(w.text, "=")
 	s := setting{name: word{text: name, column: w.column}}
 	if s.name = trim(s.name); s.name.text == "" {
-		return s, w.errorf("a name is missing")
+		return s, w.advise("steps are divided by commas, their options by slashes", "a name is missing")
 	}
 	if !has {
 		return s, nil
@@ -201,11 +208,9 @@ func (d *stepDef) read(s *Spec, st stepText) error {
 	d.start(s)
 	switch {
 	case len(st.parts) > 0 && d.main == nil:
-		return st.value().errorf("%s takes no value", d.name)
+		return st.value().advise("its options follow a slash: "+strings.Join(d.optionNames(), ", "), "%s takes no value", d.name)
 	case len(st.parts) == 0 && d.needs != "":
-		e := st.name.errorf("%s needs a value", d.name)
-		e.Suggestion = "such as " + d.needs
-		return e
+		return st.name.advise("such as "+d.needs, "%s needs a value", d.name)
 	case len(st.parts) > 0:
 		if err := d.main(s, st.setting); err != nil {
 			return err

@@ -16,8 +16,9 @@ type Config struct {
 	Filter func(*frame.Frame) bool
 	// Dissector reads the frames; nil for one with the usual tunnel ports.
 	Dissector *dissect.Dissector
-	// Points describes the observation points, by their number, to the tag step.
-	Points []Point
+	// Interface names the interface of an observation point for the tag step; nil: they have no names. It is asked at a point's first frame or
+	// later, by the goroutine that asks for a label.
+	Interface func(point uint32) string
 }
 
 // step does one thing to the frame under way and reports whether the frame goes on.
@@ -37,7 +38,7 @@ type Pipeline struct {
 	nearby   *nearby   // one of the steps; nil: it is not
 	points   *pointSet // that duplicates must come from different ones of; nil: they need not
 	balance  *balance
-	labels   []string
+	labels   func(tag uint16) string
 	accounts []*account
 	counts   []*account // of the steps
 
@@ -110,9 +111,11 @@ func (p *Pipeline) build(c *Config) error {
 		add(m)
 	}
 	if s.Tag != nil {
-		add(newTag(*s.Tag, len(c.Points)))
+		add(newTag(*s.Tag))
+		if s.Tag.Comment {
+			p.labels = (&labels{spec: s.Tag, name: c.Interface, texts: map[uint16]string{}}).of
+		}
 	}
-	p.labels = labels(s.Tag, c.Points)
 	p.balance = newBalance(s.Balance)
 	p.accounts = append(p.accounts, &p.balance.acc)
 	return nil
@@ -133,9 +136,6 @@ func (p *Pipeline) newDedup(s Dedup) step {
 
 // Outputs returns the number of outputs: 1 unless frames are balanced over several.
 func (p *Pipeline) Outputs() int { return p.balance.n }
-
-// Labels returns the texts that a frame's Tag chooses from; empty without a tag step that comments.
-func (p *Pipeline) Labels() []string { return p.labels }
 
 // Books returns the accounts of the steps, in their order. What a step passes on the next one receives.
 func (p *Pipeline) Books() []*ledger.Book {

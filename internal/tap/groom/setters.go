@@ -1,7 +1,9 @@
 package groom
 
 import (
+	"cmp"
 	"encoding/hex"
+	"fmt"
 	"math"
 	"os"
 	"slices"
@@ -12,13 +14,13 @@ import (
 	"crosstap/internal/wire"
 )
 
-// number takes a whole number.
-func number(field func(*Spec) *int) setter {
+// number takes a whole number within bounds.
+func number(least, most int, field func(*Spec) *int) setter {
 	return func(s *Spec, v setting) *Error {
 		w := v.value()
 		n, err := strconv.Atoi(w.text)
-		if err != nil {
-			return w.errorf("%s: %q is no whole number", v.name.text, w.text)
+		if err != nil || n < least || n > most {
+			return w.advise(fmt.Sprintf("give a whole number from %d to %d", least, most), "%s: %q will not do", v.name.text, w.text)
 		}
 		*field(s) = n
 		return nil
@@ -30,10 +32,11 @@ func duration(field func(*Spec) *time.Duration) setter {
 	return func(s *Spec, v setting) *Error {
 		w := v.value()
 		d, err := time.ParseDuration(w.text)
-		if err != nil {
-			e := w.errorf("%s: %q is no duration", v.name.text, w.text)
-			e.Suggestion = "give a number with its unit, such as 500us, 50ms or 2s"
-			return e
+		switch {
+		case err != nil:
+			return w.advise("give a number with its unit, such as 500us, 50ms or 2s", "%s: %q is no duration", v.name.text, w.text)
+		case d <= 0:
+			return w.advise("such as 500us, 50ms or 2s", "%s: %s must be positive", v.name.text, w.text)
 		}
 		*field(s) = d
 		return nil
@@ -50,7 +53,7 @@ func yes(field func(*Spec) *bool) setter {
 		case "false":
 			*field(s) = false
 		default:
-			return w.errorf("%s: %q is neither true nor false", v.name.text, w.text)
+			return w.advise("the name alone switches it on", "%s: %q is neither true nor false", v.name.text, w.text)
 		}
 		return nil
 	}
@@ -105,10 +108,8 @@ func fields(set func(*Spec, Field)) setter {
 func setRate(s *Spec, v setting) *Error {
 	w := v.value()
 	n, err := strconv.Atoi(strings.TrimPrefix(w.text, "1:"))
-	if err != nil {
-		e := w.errorf("%q is no sampling rate", w.text)
-		e.Suggestion = "1:10 takes one of ten"
-		return e
+	if err != nil || n < 1 || n > MaxRate {
+		return w.advise("1:10 takes one of ten", "%q is no sampling rate", w.text)
 	}
 	s.Sample.Rate = n
 	return nil
@@ -117,10 +118,10 @@ func setRate(s *Spec, v setting) *Error {
 func mode(m SampleMode) setter {
 	return func(s *Spec, v setting) *Error {
 		if w := v.value(); w.text != "" && w.text != "true" {
-			return w.errorf("%s takes no value", v.name.text)
+			return w.advise("the name alone switches it on", "%s takes no value", v.name.text)
 		}
 		if s.Sample.Mode != SampleEvery {
-			return v.name.errorf("random and flow at once: choose one")
+			return v.name.errorf("random and flow at once; choose one")
 		}
 		s.Sample.Mode = m
 		return nil
@@ -131,7 +132,7 @@ func seed(s *Spec, v setting) *Error {
 	w := v.value()
 	n, err := strconv.ParseUint(w.text, 0, 64)
 	if err != nil {
-		return w.errorf("seed: %q is no number below 2^64", w.text)
+		return w.advise("give a whole number below 2^64; the same seed takes the same frames again", "seed: %q will not do", w.text)
 	}
 	s.Sample.Seed = n
 	return nil
@@ -161,27 +162,31 @@ func setSlice(s *Spec, v setting) (err *Error) {
 
 var layerNames = []string{"l2", "l3", "l4", "l7"}
 
-// place reads N, l4+N or inner-l4+N.
+// place reads N, l4, l4+N or inner-l4+N.
 func place(w word) (Place, *Error) {
 	name, offset, has := strings.Cut(w.text, "+")
-	var p Place
-	if !has {
+	if _, err := strconv.Atoi(w.text); err == nil || w.text == "" {
 		name, offset = "l2", w.text
+	} else if !has {
+		offset = "0"
 	}
-	if p.Inner = strings.HasPrefix(name, "inner-"); p.Inner {
-		name = strings.TrimPrefix(name, "inner-")
-	}
-	if i := slices.Index(layerNames, name); i >= 0 {
-		p.Layer = Layer(i)
-	} else {
-		return p, unknown(w, "place in a frame", []string{"l2+N", "l3+N", "l4+N", "l7+N", "inner-l2+N", "inner-l3+N", "inner-l4+N", "inner-l7+N"})
+	p, ok := layer(name)
+	if !ok {
+		return p, w.advise("give a number of bytes, or count from l2, l3, l4 or l7, with inner- in front for the innermost packet: 128, l4+64, inner-l7", "%q is no place in a frame", w.text)
 	}
 	n, err := strconv.Atoi(offset)
 	if err != nil || n < 0 || n > math.MaxInt32 {
-		return p, w.errorf("%q is no offset in bytes", offset)
+		return p, w.advise("such as 128 or l4+64", "%q is no number of bytes", offset)
 	}
 	p.Offset = n
 	return p, nil
+}
+
+// layer returns the start of a layer by its name.
+func layer(name string) (p Place, ok bool) {
+	outer := strings.TrimPrefix(name, "inner-")
+	i := slices.Index(layerNames, outer)
+	return Place{Inner: outer != name, Layer: Layer(max(i, 0))}, i >= 0
 }
 
 // setAfter takes 10p, or a number of bytes as 4096, 64kB or 1MB.
@@ -196,9 +201,7 @@ func setAfter(s *Spec, v setting) *Error {
 	case err == nil && n > 0 && factor > 0:
 		s.Slice.AfterBytes = n * factor
 	default:
-		e := w.errorf("after: %q is no number of packets or bytes", w.text)
-		e.Suggestion = "such as 10p, 4096B or 64kB"
-		return e
+		return w.advise("such as 10p, 4096B or 64kB", "after: %q is no number of packets or bytes", w.text)
 	}
 	return nil
 }
@@ -226,12 +229,15 @@ func setMask(s *Spec, v setting) *Error {
 }
 
 // part reads LAYER, LAYER:FROM-, or LAYER:FROM-TO, the bytes counted from 0 and TO among them.
-func part(w word, layer, bytes string, has bool) (Range, *Error) {
-	name := strings.TrimPrefix(layer, "inner-")
-	if !slices.Contains(layerNames, name) {
-		return Range{}, unknown(w, "thing to mask", []string{"l2:FROM-TO", "l3:FROM-TO", "l4:FROM-TO", "l7:FROM-TO", "inner-l7:FROM-TO", "regex:PATTERN", "addresses", "macs"})
+func part(w word, name, bytes string, has bool) (Range, *Error) {
+	p, ok := layer(name)
+	if !ok {
+		e := unknown(w, "thing to mask", []string{"addresses", "macs", "regex:PATTERN"})
+		if strings.HasPrefix(e.Suggestion, "there are") {
+			e.Suggestion = "there are addresses, macs, regex:PATTERN and parts of l2, l3, l4 and l7, with inner- in front for the innermost packet: l7, l7:64-, l4:0-15"
+		}
+		return Range{}, e
 	}
-	p := Place{Inner: name != layer, Layer: Layer(slices.Index(layerNames, name))}
 	if !has {
 		return Range{From: p, Len: -1}, nil
 	}
@@ -242,9 +248,7 @@ func part(w word, layer, bytes string, has bool) (Range, *Error) {
 		b, err = strconv.ParseUint(to, 10, 31)
 	}
 	if err != nil || b < a {
-		e := w.errorf("%q is no range of bytes", bytes)
-		e.Suggestion = "64- is from byte 64 on, 0-15 the first sixteen"
-		return Range{}, e
+		return Range{}, w.advise("64- is from byte 64 on, 0-15 the first sixteen", "%q is no range of bytes", bytes)
 	}
 	p.Offset = int(a)
 	if open && to == "" {
@@ -257,7 +261,7 @@ func setFill(s *Spec, v setting) *Error {
 	w := v.value()
 	n, err := strconv.ParseUint(w.text, 0, 8)
 	if err != nil {
-		return w.errorf("fill: %q is no byte", w.text)
+		return w.advise("0 to 255, or 0x00 to 0xff", "fill: %q is no byte", w.text)
 	}
 	s.Mask.Fill = byte(n)
 	return nil
@@ -267,26 +271,34 @@ func setKey(s *Spec, v setting) *Error {
 	w := v.value()
 	key, err := hex.DecodeString(w.text)
 	if err != nil || len(key) != KeyLen {
-		return w.errorf("key: must be %d hexadecimal digits", 2*KeyLen)
+		return w.advise(makeKey, "key: must be %d hexadecimal digits", 2*KeyLen)
 	}
 	s.Mask.Key = key
 	return nil
 }
 
+// makeKey is the way to a key.
+const makeKey = `head -c 32 /dev/urandom >FILE makes one; a path with slashes stands in double quotes: key-file="/etc/key"`
+
 // setKeyFile reads a key of 32 bytes, or of 64 hexadecimal digits, from a file.
 func setKeyFile(s *Spec, v setting) *Error {
 	w := v.value()
-	st, err := os.Stat(w.text)
-	if err != nil || !st.Mode().IsRegular() || st.Size() > 4*KeyLen {
-		return w.errorf("key-file: %s must be a file of %d bytes or %d hexadecimal digits", w.text, KeyLen, 2*KeyLen)
+	if w.text == "" {
+		return w.advise(makeKey, "key-file: no name of a file")
 	}
-	b, err := os.ReadFile(w.text)
+	st, err := os.Stat(w.text)
 	if err != nil {
-		return w.errorf("key-file: %v", err)
+		return w.advise(makeKey, "key-file: %v", err)
+	}
+	b := []byte(nil)
+	if st.Mode().IsRegular() && st.Size() <= 4*KeyLen {
+		if b, err = os.ReadFile(w.text); err != nil {
+			return w.errorf("key-file: %v", err)
+		}
 	}
 	if len(b) != KeyLen {
 		if b, err = hex.DecodeString(strings.TrimSpace(string(b))); err != nil || len(b) != KeyLen {
-			return w.errorf("key-file: %s must hold %d bytes or %d hexadecimal digits", w.text, KeyLen, 2*KeyLen)
+			return w.advise(makeKey, "key-file: %s must be a file of %d bytes or %d hexadecimal digits", w.text, KeyLen, 2*KeyLen)
 		}
 	}
 	s.Mask.Key = b
@@ -300,8 +312,8 @@ func setTag(s *Spec, v setting) *Error {
 		switch what {
 		case "vlan":
 			id, err := strconv.ParseUint(rest, 10, 12)
-			if err != nil || id == 0 {
-				return w.errorf("%q is no VLAN identifier", rest)
+			if err != nil || id == 0 || id > maxVLAN {
+				return w.advise("vlan:1 to vlan:4094", "%q is no VLAN identifier", rest)
 			}
 			s.Tag.VLAN = int(id)
 		case "trailer":
@@ -319,7 +331,7 @@ func setTPID(s *Spec, v setting) *Error {
 	w := v.value()
 	n, err := strconv.ParseUint(w.text, 0, 16)
 	if err != nil || n != wire.TypeVLAN && n != wire.TypeSVLAN && n != wire.TypeQinQ {
-		return w.errorf("tpid: %q must be 0x8100, 0x88a8 or 0x9100", w.text)
+		return w.advise("0x8100, 0x88a8 or 0x9100", "tpid: %q is no tag's", w.text)
 	}
 	s.Tag.EtherType = uint16(n)
 	return nil
@@ -334,8 +346,29 @@ func setRuleID(s *Spec, v setting) *Error {
 	w := v.value()
 	n, err := strconv.ParseUint(w.text, 0, 32)
 	if err != nil {
-		return w.errorf("rule-id: %q is no number below 2^32", w.text)
+		return w.advise("give a whole number below 2^32", "rule-id: %q will not do", w.text)
 	}
 	s.Tag.RuleID = uint32(n)
+	return nil
+}
+
+// setVM takes names of machines: NAME for all observation points, INTERFACE:NAME for one.
+func setVM(s *Spec, v setting) *Error {
+	for _, w := range v.parts {
+		iface, name, one := strings.Cut(w.text, ":")
+		if !one {
+			iface, name = "", w.text
+		}
+		if name == "" || one && iface == "" {
+			return w.advise("vm=web-1 for all frames, vm=vnet3:web-1+vnet4:db-1 by their interface", "vm: %q names no machine", w.text)
+		}
+		if s.Tag.VMs == nil {
+			s.Tag.VMs = map[string]string{}
+		}
+		if _, twice := s.Tag.VMs[iface]; twice {
+			return w.errorf("vm: %s is there twice", cmp.Or(iface, "a name for all"))
+		}
+		s.Tag.VMs[iface] = name
+	}
 	return nil
 }

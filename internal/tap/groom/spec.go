@@ -2,6 +2,7 @@ package groom
 
 import (
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -109,15 +110,11 @@ type Tag struct {
 	PerPoint  bool   // add the observation point's number to VLAN
 	EtherType uint16 // of the tag
 	Trailer   bool   // append a trailer with the observation point and the rule
-	Comment   bool   // give the frame a label, an index into Labels
+	Comment   bool   // give the frame a label, which Pipeline.Labels tells
 	Rule      string // name of the rule that chose the frames
 	RuleID    uint32 // its number, in the trailer
-}
-
-// Point describes an observation point to the tag step.
-type Point struct {
-	Name string // such as the interface's
-	VM   string // whose interface it is, "" when it is none's or not known
+	// VMs names the machines that interfaces belong to, by the interfaces' names, and with "" that of all others.
+	VMs map[string]string
 }
 
 // Balance configures the balance step.
@@ -131,6 +128,10 @@ const (
 	MaxOutputs = 64
 	MaxEntries = 1 << 26
 	MaxFlows   = 1 << 24
+	MaxPackets = math.MaxInt32
+	MaxRate    = math.MaxInt32
+	minMTU     = 68 // of IPv4 (RFC 791)
+	maxVLAN    = 4094
 )
 
 // Validate reports the first mistake.
@@ -141,8 +142,8 @@ func (s *Spec) Validate() error {
 		}
 	}
 	switch {
-	case s.Repair != nil && s.Repair.MTU < 68:
-		return fmt.Errorf("groom: repair: MTU %d: must be at least 68", s.Repair.MTU)
+	case s.Repair != nil && s.Repair.MTU < minMTU:
+		return fmt.Errorf("groom: repair: MTU %d: must be at least %d", s.Repair.MTU, minMTU)
 	case s.Strip != nil && s.Strip.Headers == 0:
 		return fmt.Errorf("groom: strip: no headers: name some, or all")
 	case s.Balance != nil && (s.Balance.Outputs < 1 || s.Balance.Outputs > MaxOutputs):
@@ -157,8 +158,8 @@ func (s *Spec) checkDedup() error {
 	case d == nil:
 	case d.Window <= 0:
 		return fmt.Errorf("dedup: window %v: must be positive", d.Window)
-	case d.Packets < 0:
-		return fmt.Errorf("dedup: window of %d frames: must not be negative", d.Packets)
+	case d.Packets < 0 || d.Packets > MaxPackets:
+		return fmt.Errorf("dedup: window of %d frames: must be 0 to %d", d.Packets, MaxPackets)
 	case d.Entries < 1 || d.Entries > MaxEntries:
 		return fmt.Errorf("dedup: %d entries: must be 1 to %d", d.Entries, MaxEntries)
 	}
@@ -166,8 +167,8 @@ func (s *Spec) checkDedup() error {
 }
 
 func (s *Spec) checkSample() error {
-	if s.Sample != nil && s.Sample.Rate < 1 {
-		return fmt.Errorf("sample: rate 1:%d: must be 1:1 or less often", s.Sample.Rate)
+	if s.Sample != nil && (s.Sample.Rate < 1 || s.Sample.Rate > MaxRate) {
+		return fmt.Errorf("sample: rate 1:%d: must be 1:1 to 1:%d", s.Sample.Rate, MaxRate)
 	}
 	return nil
 }
@@ -205,8 +206,8 @@ func (s *Spec) checkTag() error {
 	t := s.Tag
 	switch {
 	case t == nil:
-	case t.VLAN < 0 || t.VLAN > 4094:
-		return fmt.Errorf("tag: VLAN %d: must be 1 to 4094", t.VLAN)
+	case t.VLAN < 0 || t.VLAN > maxVLAN:
+		return fmt.Errorf("tag: VLAN %d: must be 1 to %d", t.VLAN, maxVLAN)
 	case t.VLAN == 0 && !t.Trailer && !t.Comment:
 		return fmt.Errorf("tag: nothing to add: name vlan, trailer or comment")
 	}

@@ -1,6 +1,7 @@
 package groom
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -57,7 +58,7 @@ const (
 // stepDefs lists the steps in their order.
 var stepDefs = []stepDef{
 	{name: "repair", start: func(s *Spec) { s.Repair = &Repair{MTU: DefaultMTU} }, options: map[string]setter{
-		"mtu": number(func(s *Spec) *int { return &s.Repair.MTU }),
+		"mtu": number(minMTU, math.MaxUint16, func(s *Spec) *int { return &s.Repair.MTU }),
 	}},
 	{name: "strip", key: "headers", needs: "vxlan+vntag or all", start: func(s *Spec) { s.Strip = new(Strip) }, main: setHeaders, options: map[string]setter{
 		"link": choice(map[string]func(*Spec){
@@ -67,14 +68,14 @@ var stepDefs = []stepDef{
 	}},
 	{name: "dedup", key: "window", start: func(s *Spec) { s.Dedup = &Dedup{Window: DefaultWindow, Entries: DefaultEntries, Ignore: DefaultIgnore} },
 		main: duration(func(s *Spec) *time.Duration { return &s.Dedup.Window }), options: map[string]setter{
-			"packets":    number(func(s *Spec) *int { return &s.Dedup.Packets }),
+			"packets":    number(0, MaxPackets, func(s *Spec) *int { return &s.Dedup.Packets }),
 			"same-point": yes(func(s *Spec) *bool { return &s.Dedup.SamePoint }),
 			"count":      yes(func(s *Spec) *bool { return &s.Dedup.CountOnly }),
 			"inner":      yes(func(s *Spec) *bool { return &s.Dedup.Inner }),
 			"frame":      yes(func(s *Spec) *bool { return &s.Dedup.Frame }),
 			"ignore":     fields(func(s *Spec, f Field) { s.Dedup.Ignore |= f }),
 			"compare":    fields(func(s *Spec, f Field) { s.Dedup.Ignore &^= f }),
-			"entries":    number(func(s *Spec) *int { return &s.Dedup.Entries }),
+			"entries":    number(1, MaxEntries, func(s *Spec) *int { return &s.Dedup.Entries }),
 		}},
 	{name: "sample", key: "rate", needs: "1:10", start: func(s *Spec) { s.Sample = new(Sample) }, main: setRate, options: map[string]setter{
 		"random": mode(SampleRandom),
@@ -86,7 +87,7 @@ var stepDefs = []stepDef{
 		"after": setAfter,
 		"drop":  yes(func(s *Spec) *bool { return &s.Slice.Drop }),
 		"idle":  duration(func(s *Spec) *time.Duration { return &s.Slice.Idle }),
-		"flows": number(func(s *Spec) *int { return &s.Slice.Flows }),
+		"flows": number(1, MaxFlows, func(s *Spec) *int { return &s.Slice.Flows }),
 	}},
 	{name: "mask", key: "what", needs: "l7:64- or addresses", start: func(s *Spec) { s.Mask = new(Mask) }, main: setMask, options: map[string]setter{
 		"fill":     setFill,
@@ -98,8 +99,9 @@ var stepDefs = []stepDef{
 		"tpid":      setTPID,
 		"rule":      setRule,
 		"rule-id":   setRuleID,
+		"vm":        setVM,
 	}},
-	{name: "balance", key: "outputs", needs: "3", start: func(s *Spec) { s.Balance = new(Balance) }, main: number(func(s *Spec) *int { return &s.Balance.Outputs }), options: map[string]setter{
+	{name: "balance", key: "outputs", needs: "3", start: func(s *Spec) { s.Balance = new(Balance) }, main: number(1, MaxOutputs, func(s *Spec) *int { return &s.Balance.Outputs }), options: map[string]setter{
 		"hash": choice(map[string]func(*Spec){
 			"ports": func(s *Spec) { s.Balance.Hash = HashPorts },
 			"hosts": func(s *Spec) { s.Balance.Hash = HashHosts },

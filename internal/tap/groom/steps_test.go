@@ -197,9 +197,10 @@ func TestTagsAreTcprewrites(t *testing.T) {
 
 // TestLabels puts what is known of the observation point and the rule into frames.
 func TestLabels(t *testing.T) {
-	s, err := groom.Parse("tag=comment+trailer+vlan:200/per-point/rule=web/rule-id=77")
+	s, err := groom.Parse("tag=comment+trailer+vlan:200/per-point/rule=web/rule-id=77/vm=vnet0:web-1+other")
 	must2(t, err)
-	p, err := groom.New(groom.Config{Spec: s, Points: []groom.Point{{Name: "vnet0", VM: "web-1"}, {Name: "vnet1"}}})
+	names := []string{"vnet0", "vnet1", ""}
+	p, err := groom.New(groom.Config{Spec: s, Interface: func(point uint32) string { return names[point] }})
 	must2(t, err)
 	var in []frame.Frame
 	for point := range uint32(3) {
@@ -209,9 +210,10 @@ func TestLabels(t *testing.T) {
 	var got []string
 	out := apply(t, p, in)[0]
 	for _, x := range out {
-		got = append(got, p.Labels()[x.Tag])
+		got = append(got, p.Labels()(x.Tag))
 	}
-	if diff := cmp.Diff([]string{"point vnet0, vm web-1, rule web", "point vnet1, rule web", "rule web"}, got); diff != "" {
+	got = append(got, p.Labels()(0), p.Labels()(0xffff))
+	if diff := cmp.Diff([]string{"point vnet0, vm web-1, rule web", "point vnet1, vm other, rule web", "vm other, rule web", "", "vm other, rule web"}, got); diff != "" {
 		t.Error(diff)
 	}
 	want := []byte{0, 0, 0, 1, 0, 0, 0, 77, 1, 1, 0, 5, 'x', 't', 'a', 'p'}

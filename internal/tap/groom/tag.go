@@ -2,8 +2,8 @@ package groom
 
 import (
 	"encoding/binary"
-	"fmt"
 	"strings"
+	"sync"
 
 	"crosstap/internal/dissect"
 	"crosstap/internal/frame"
@@ -12,10 +12,9 @@ import (
 
 // Notes of the tag step.
 const (
-	noteTagged   = iota
-	noteNoTag    // the link has no place for a VLAN tag, or the identifier would be too high
-	noteNoRoom   // a trailer behind bytes that are missing would be taken for them
-	noteNoTagMax = 4094
+	noteTagged = iota
+	noteNoTag  // the link has no place for a VLAN tag, or the identifier would be too high
+	noteNoRoom // a trailer behind bytes that are missing would be taken for them
 )
 
 // The trailer, at the end of the frame: observation point (32 bits), rule (32), direction (8: 0 ingress, 1 egress, 255 unknown),
@@ -28,13 +27,12 @@ const (
 
 // tag labels frames.
 type tag struct {
-	acc    account
-	spec   Tag
-	points int // those that have a label of their own
+	acc  account
+	spec Tag
 }
 
-func newTag(s Tag, points int) *tag {
-	return &tag{acc: newAccount("tag", nil, "frames tagged", "frames without a place for a VLAN tag", "frames without a trailer (cut short)"), spec: s, points: points}
+func newTag(s Tag) *tag {
+	return &tag{acc: newAccount("tag", nil, "frames tagged", "frames without a place for a VLAN tag", "frames without a trailer (cut short)"), spec: s}
 }
 
 func (t *tag) account() *account { return &t.acc }
@@ -42,7 +40,7 @@ func (t *tag) account() *account { return &t.acc }
 func (t *tag) apply(it *item) bool {
 	t.acc.note(noteTagged)
 	if t.spec.Comment {
-		it.f.Tag = uint16(min(int(it.f.Point), t.points) + 1)
+		it.f.Tag = uint16(min(it.f.Point, manyPoints) + 1)
 	}
 	if t.spec.VLAN != 0 {
 		t.push(it)
@@ -58,9 +56,9 @@ func (t *tag) push(it *item) {
 	const addresses = 12
 	id := t.spec.VLAN
 	if t.spec.PerPoint {
-		id += int(min(it.f.Point, noteNoTagMax))
+		id += int(min(it.f.Point, maxVLAN))
 	}
-	if it.f.Link != frame.LinkEthernet || len(it.f.Data) < wire.EthernetLen || id > noteNoTagMax {
+	if it.f.Link != frame.LinkEthernet || len(it.f.Data) < wire.EthernetLen || id > maxVLAN {
 		t.acc.note(noteNoTag)
 		return
 	}
@@ -98,24 +96,50 @@ func (t *tag) trail(it *item) {
 	it.f.OrigLen += TrailerLen
 }
 
-// labels returns the texts that Frame.Tag chooses from: for each point, and at last for those that are not described.
-func labels(s *Tag, points []Point) []string {
-	if s == nil || !s.Comment {
-		return nil
-	}
-	all := []string{""}
-	for _, p := range points {
-		all = append(all, label(s, p))
-	}
-	return append(all, label(s, Point{}))
+// manyPoints is the number of points that have a label of their own.
+const manyPoints = 1<<16 - 2
+
+// labels are the texts that frames are labelled with. A point's interface may have a name only when its first frame comes.
+type labels struct {
+	spec *Tag
+	name func(point uint32) string
+
+	mu    sync.Mutex
+	texts map[uint16]string // by Frame.Tag
 }
 
-func label(s *Tag, p Point) string {
+// of returns the text for a frame's tag, "" for none. It is safe for concurrent use.
+func (l *labels) of(tag uint16) string {
+	if tag == 0 {
+		return ""
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	text, ok := l.texts[tag]
+	if !ok {
+		text = l.text(uint32(tag) - 1)
+		l.texts[tag] = text
+	}
+	return text
+}
+
+func (l *labels) text(point uint32) string {
+	name := ""
+	if l.name != nil && point < manyPoints {
+		name = l.name(point)
+	}
+	vm, ok := l.spec.VMs[name]
+	if !ok {
+		vm = l.spec.VMs[""]
+	}
 	var parts []string
-	for _, x := range []struct{ what, name string }{{"point", p.Name}, {"vm", p.VM}, {"rule", s.Rule}} {
+	for _, x := range []struct{ what, name string }{{"point", name}, {"vm", vm}, {"rule", l.spec.Rule}} {
 		if x.name != "" {
-			parts = append(parts, fmt.Sprintf("%s %s", x.what, x.name))
+			parts = append(parts, x.what+" "+x.name)
 		}
 	}
 	return strings.Join(parts, ", ")
 }
+
+// Labels returns what gives the text for a Frame.Tag, nil when frames get none. It is safe for concurrent use.
+func (p *Pipeline) Labels() func(tag uint16) string { return p.labels }

@@ -1,44 +1,59 @@
 package tunnel
 
 import (
+	"sync/atomic"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// absence knows whether something listens at the tool. While nothing does, it stops the copies for longer and longer, when the target wants
-// that, and lets a probe find out.
+// absence knows whether the tool is there. While it is not, copies stop for longer and longer, when the target wants that, and a probe finds out
+// how things are at the end of each pause. That nothing listens matters only to a target that wants pauses: other tools read copies off the
+// wire.
 type absence struct {
-	pause bool // the target wants it
-	until time.Time
-	next  time.Duration
-	since time.Time // of the last complaint
+	pause  bool // the target wants it
+	until  time.Time
+	next   time.Duration
+	asked  bool          // the probe after the pause was sent
+	since  time.Time     // of the last complaint, or of the probe
+	quiet  time.Duration // without a complaint, after which the tool is there again
+	reason int           // to drop copies for
+	gone   atomic.Bool   // for Up
 }
 
 const (
 	leastPause = time.Second
 	mostPause  = 30 * time.Second
+	// How soon the answer to a probe comes: at once where a host refuses it, after all attempts to find its address where there is no host (ARP and
+	// neighbour discovery make three, a second apart).
+	refusedSoon   = 2 * lookInterval
+	unreachedSoon = 4 * time.Second
 )
 
 func (a *absence) pausing(now time.Time) bool { return !a.until.IsZero() && now.Before(a.until) }
 
-// complain notes that nothing listens.
-func (a *absence) complain(now time.Time) {
+// complain notes that nothing listens, or that there is no way to the tool.
+func (a *absence) complain(now time.Time, reason int, soon time.Duration) {
 	a.since = now
-	if !a.pause || a.pausing(now) {
+	if reason == DropRefused && !a.pause || a.pausing(now) {
 		return
 	}
 	a.next = min(max(2*a.next, leastPause), mostPause)
-	a.until = now.Add(a.next)
+	a.until, a.asked, a.quiet, a.reason = now.Add(a.next), false, soon, reason
+	a.gone.Store(true)
 }
 
 // settle notes that copies go through again.
 func (a *absence) settle(now time.Time) {
-	if a.next != 0 && now.Sub(a.since) > 2*lookInterval && !a.pausing(now) {
+	if a.next != 0 && now.Sub(a.since) > a.quiet && !a.pausing(now) {
 		a.next, a.until = 0, time.Time{}
+		a.gone.Store(false)
 	}
 }
+
+// Up reports whether the tool is there, as far as is known: false while its host cannot be reached, and with absent=pause while nothing listens.
+func (s *Sink) Up() bool { return !s.absent.gone.Load() }
 
 // look reads what the network said about copies, and warns of what happens again and again.
 func (s *Sink) look(now time.Time) {
@@ -48,9 +63,9 @@ func (s *Sink) look(now time.Time) {
 	if s.absent.until.IsZero() {
 		return
 	}
-	if now.After(s.absent.until) && now.Sub(s.absent.since) > s.absent.next {
+	if now.After(s.absent.until) && !s.absent.asked {
 		// The pause is over: ask before the copies go on.
-		s.absent.since = now
+		s.absent.asked, s.absent.since = true, now
 		s.probe(s.lanes[0])
 		return
 	}
@@ -109,12 +124,13 @@ func (s *Sink) complaint(err error) {
 	case unix.ECONNREFUSED, unix.ENOPROTOOPT, unix.EPROTO:
 		now := time.Now()
 		s.refusals.Add(1)
-		s.absent.complain(now)
+		s.absent.complain(now, DropRefused, refusedSoon)
 		s.mu.Lock()
 		s.report.Refused = true
 		s.mu.Unlock()
 		s.warn(DropRefused, err)
 	case unix.EHOSTUNREACH, unix.ENETUNREACH:
+		s.absent.complain(time.Now(), DropRoute, unreachedSoon)
 		s.warn(DropRoute, err)
 	}
 }

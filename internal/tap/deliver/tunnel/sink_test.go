@@ -106,11 +106,20 @@ func TestNoListener(t *testing.T) {
 		in <- frame.Batch{Frames: mixed(0, 10, 200)} // the first may leave before the answer is there
 		time.Sleep(10 * time.Millisecond)
 	}
+	if s.Up() {
+		t.Error("the tool is up, and nothing listens")
+	}
 	p.tool.Sh("ip link add vx0 type vxlan id 1 dstport 4789 local 10.7.0.9 dev eth0; ip link set vx0 up")
 	before := s.Book().Read().Out
 	for end := time.Now().Add(patienceOfTests); s.Book().Read().Out == before && time.Now().Before(end); {
 		time.Sleep(100 * time.Millisecond)
 		in <- frame.Batch{Frames: mixed(0, 1, 200)}
+	}
+	for end := time.Now().Add(patienceOfTests); !s.Up() && time.Now().Before(end); {
+		time.Sleep(100 * time.Millisecond)
+	}
+	if !s.Up() {
+		t.Error("the tool is not up, and listens again")
 	}
 	close(in)
 	must(t, <-done)
@@ -132,6 +141,35 @@ func TestNoWay(t *testing.T) {
 	if st := run(t, s, mixed(0, 10, 200)); dropped(st) != "10 no_route" {
 		t.Errorf("%d sent, %s", st.Out, dropped(st))
 	}
+}
+
+// TestNoHost has a tool that is not there any more, for which its copies are sent all the same, and then is again.
+func TestNoHost(t *testing.T) {
+	p := newPair(t, 1500)
+	p.listen(4789)
+	p.host.Sh("sysctl -qw net.ipv4.neigh.up0.mcast_solicit=1 net.ipv4.neigh.up0.retrans_time_ms=100")
+	s := p.sink("vxlan://10.7.0.9?vni=1")
+	in, done := make(chan frame.Batch), make(chan error, 1)
+	go func() { done <- s.Run(t.Context(), in) }()
+	until := func(up bool) {
+		t.Helper()
+		for end := time.Now().Add(patienceOfTests); s.Up() != up; time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("it is not known that up is %v", up)
+			}
+			if !up {
+				in <- frame.Batch{Frames: mixed(0, 1, 200)}
+			}
+		}
+	}
+	until(true)
+	p.tool.Sh("ip addr del 10.7.0.9/24 dev eth0")
+	p.host.Sh("ip neigh flush dev up0")
+	until(false)
+	p.tool.Sh("ip addr add 10.7.0.9/24 dev eth0")
+	until(true)
+	close(in)
+	must(t, <-done)
 }
 
 // TestInterface injects frames as they are.

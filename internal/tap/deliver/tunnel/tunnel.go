@@ -204,8 +204,8 @@ func (s *Sink) paused(now time.Time) int {
 	switch {
 	case s.guard.tripped.Load():
 		return DropLoop
-	case s.absent.pausing(now):
-		return DropRefused
+	case s.absent.pause && s.absent.pausing(now):
+		return s.absent.reason
 	}
 	return -1
 }
