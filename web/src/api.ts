@@ -1,5 +1,6 @@
 // The shapes of internal/collect/report and of the endpoints below /api/v1, and one function that asks.
 // Hand-typed, field for field; test/real.mjs compares the names with what a real server answers.
+import { m } from './messages'
 
 export interface Gap { from: string; to: string; scope: string; who: string; reason: string; lost_records: number }
 
@@ -637,10 +638,10 @@ export interface JournalStep { change: number; n: number; platform: string; poli
 /** ChangeDoc is a change with its journal; report is the JSON of its Outcome, once it has ended. */
 export interface ChangeDoc extends ControlChange { report?: string; steps: JournalStep[] | null }
 
-/** TapMatch is a port that a selector finds; with a reason it would not be copied. */
-export interface TapMatch { platform: string; host: string; switch: string; port: string; group?: string; segment?: string; vm: string; tenant?: string; mac?: string; reason?: string; message?: string; fix?: string }
+/** TapMatch is a port that a selector finds, with the taps that copy it now; with a reason it would not be copied. */
+export interface TapMatch { platform: string; host: string; switch: string; port: string; group?: string; segment?: string; vm: string; tenant?: string; mac?: string; taps?: string[] | null; reason?: string; message?: string; fix?: string }
 
-export interface TapMatches { vms: number; ports: number; hosts: number; refused: number; known: number; rows: TapMatch[] | null; lost: string[] | null }
+export interface TapMatches { vms: number; ports: number; hosts: number; refused: number; known: number; hint?: string; rows: TapMatch[] | null; lost: string[] | null }
 
 /** AgentTap is a tap of an agent as the agent reports it, with the books of its stages in the order of the data. */
 export interface AgentTap {
@@ -704,28 +705,34 @@ export class Failure extends Error {
   }
 }
 
+/** GIVE_UP is how many milliseconds a question may take: more than the server gives one. Changes take as long as they take. */
+export const GIVE_UP = 60_000
+
 const accept = 'application/json, application/problem+json'
 
 /** get asks for one document. It throws Failure, or an AbortError when signal ends it. */
 export function get<T>(path: string, params: Params = {}, signal?: AbortSignal): Promise<T> {
-  return answered<T>(url(path, params), { signal: signal ?? null, headers: { accept } }, signal)
+  return answered<T>(url(path, params), { headers: { accept } }, signal ?? new AbortController().signal)
 }
 
-/** post wants something changed, or worked out from more than a URL holds. It throws as get does. */
+/** post wants something changed or, with a signal, worked out from more than a URL holds. It throws as get does. */
 export function post<T>(path: string, body: object, signal?: AbortSignal): Promise<T> {
-  return answered<T>(url(path), { method: 'POST', signal: signal ?? null, headers: { accept, 'content-type': 'application/json' }, body: JSON.stringify(body) }, signal)
+  return answered<T>(url(path), { method: 'POST', headers: { accept, 'content-type': 'application/json' }, body: JSON.stringify(body) }, signal)
 }
 
 async function answered<T>(address: string, request: RequestInit, signal?: AbortSignal): Promise<T> {
-  let response: Response
+  const late = new AbortController()
+  const timer = signal && setTimeout(() => late.abort(), GIVE_UP)
   try {
-    response = await fetch(address, request)
+    const response = await fetch(address, { ...request, signal: signal ? AbortSignal.any([signal, late.signal]) : null })
+    const kind = response.headers.get('content-type') ?? ''
+    if (response.ok && kind.includes('json')) return (await response.json()) as T
+    const problem: Problem = kind.includes('json') ? await response.json() : { title: response.statusText }
+    throw new Failure(response.ok ? 502 : response.status, problem, address)
   } catch (e) {
-    if (signal?.aborted) throw e
-    throw new Failure(0, {}, address)
+    if (e instanceof Failure || signal?.aborted) throw e
+    throw late.signal.aborted ? new Failure(408, { title: m.error.offline, detail: m.error.late(GIVE_UP / 1000) }, address) : new Failure(0, {}, address)
+  } finally {
+    clearTimeout(timer)
   }
-  const kind = response.headers.get('content-type') ?? ''
-  if (response.ok && kind.includes('json')) return (await response.json()) as T
-  const problem: Problem = kind.includes('json') ? await response.json() : { title: response.statusText }
-  throw new Failure(response.ok ? 502 : response.status, problem, address)
 }

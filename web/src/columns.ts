@@ -31,6 +31,7 @@ export interface Column<Row> {
   width: number // pixels, at least
   grow?: number // share of the spare room
   num?: boolean
+  wrap?: boolean // text may take several lines, where rows need not be of one height
   cell: (row: Row) => Part[]
 }
 

@@ -119,7 +119,7 @@ export const m = {
     pngNone: 'There is no picture to save',
     pngTitle: (what: string) => `${what} as PNG`,
     view: 'Show as',
-    loading: 'Loading',
+    loading: 'Loading', longer: (s: number, most: number) => `for ${s} s; after ${most} s it is given up`,
     stale: 'Loading…',
     zoom: 'Drag to zoom',
     avg: 'avg',
@@ -236,6 +236,7 @@ export const m = {
 
   error: {
     offline: 'The server does not answer',
+    late: (s: number) => `No answer came within ${s} s.`,
     offlineText: 'The connection failed. What is shown may be old.',
     try: 'What to try',
     retry: 'Try again',
@@ -245,7 +246,8 @@ export const m = {
       : status === 400 || status === 422 ? ['Change the part that is named above.', 'Clear the filter or choose a preset time range.']
       : status === 401 || status === 403 ? ['Log in again, or ask for the role that is named above.']
       : status === 404 ? ['This server may be older than this page: reload.']
-      : status === 408 || status === 504 ? ['Choose a shorter range or a narrower filter.', 'Export to a file instead.']
+      : status === 504 ? ['Choose a shorter range or a narrower filter.', 'Export to a file instead.']
+      : status === 408 ? ['Is crosstap busy or stopped? See its terminal or journal.', 'Choose a shorter range or a narrower filter.']
       : status === 429 || status === 503 ? ['The server is busy: it will be asked again shortly.']
       : ['Try again.', 'If it stays, “crosstap doctor” says more, and the server’s log has the request.'],
     filter: 'The filter has a mistake',

@@ -26,7 +26,10 @@ function planned(name, t, now) {
   }
 }
 
-function plan(control, body, now) {
+// A tap of a distributed switch, which cannot leave out what is copied at other switches: both ways are refused.
+const twice = (name) => ({ policy: name, host: 'kvm-01', switch: 'DVS0', reason: 'capability', message: 'switch DVS0 cannot leave out what is copied at other switches: what tapped machines say to each other would be copied twice', fix: 'select machines of one switch, direction: ingress, or allow: [copied-twice] and a tool that removes duplicates' })
+
+function plan(control, body, now, scenario) {
   const text = (body.files ?? []).map((f) => f.text).join('\n---\n')
   const name = /kind: Tap[\s\S]*?name: ['"]?([\w.-]+)/.exec(text)?.[1] ?? ''
   const select = /select: '(.*)'/.exec(text)?.[1] ?? ''
@@ -34,6 +37,10 @@ function plan(control, body, now) {
   const taps = { ...control.taps, ...(name && { [name]: { owner: '', reason: '', select, method: 'auto', paused: false } }) }
   for (const d of body.delete ?? []) delete taps[d.name]
   const before = control.taps[name]
+  if (scenario === 'twice' && !/direction: (in|e)gress|copied-twice/.test(text)) {
+    const none = { ports: 480, before: 0.62, after: 0.62, hosts: [] }
+    return { name, taps, doc: { taps: [{ ...planned(name, taps[name], now), state: 'refused', places: [] }], coverage: none, removed: [], edits: [{ kind: 'Tap', name, before: '', after: text }], refusals: [twice(name)], steps: [] } }
+  }
   return {
     name, taps,
     doc: {
@@ -51,7 +58,7 @@ function agentTap(name, seconds, dropped) {
   const kept = Math.round(n * 0.31)
   return {
     name, state: 'running', since: iso(Date.now() - seconds * 1000), level: dropped ? 'sliced' : 'full', steps: dropped ? [{ time: iso(Date.now() - 6e5), from: 'full', to: 'sliced', why: 'CPU 6.1 %, the budget is 5 %' }] : [], cpu: 0.031, memory_bytes: 41e6, mirror_bits_per_second: 3.8e6, frames_per_second: 812,
-    books: [book('capture', n, n - dropped, dropped ? [{ reason: 'kernel_dropped', n: dropped }] : []), book('sift', n - dropped, kept, [{ reason: 'filtered', n: n - dropped - kept }]), book('groom', kept, kept - 40, [{ reason: 'duplicate', n: 40 }]), book('deliver', kept - 40, kept - 40)],
+    books: [book('capture', n, n - dropped, dropped ? [{ reason: 'kernel_dropped', n: dropped }] : []), book('filter', n - dropped, kept, [{ reason: 'filtered', n: n - dropped - kept }]), book('dedup', kept, kept - 40, [{ reason: 'duplicate', n: 40 }]), book('groom', kept - 40, kept - 40), book('deliver', kept - 40, kept - 40)],
     to: [{ url: 'vxlan://10.0.0.9?vni=9001', unit: 'frames', sent: kept - 40, queued: 0, shed: dropped, errors: 0 }], warnings: [],
   }
 }
@@ -77,13 +84,13 @@ export function control(state, path, method, q, body) {
     }
     case 'control/taps': {
       const moved = [{ platform: 'kvm', policy: 'blue-db', vm: 'db-blue-03', port: 'vnet900', at: iso(now - 25 * 6e4), after_ns: 41e6, packets: 3, packets_least: 1 }, { platform: 'kvm', policy: 'blue-db', vm: 'db-blue-05', port: 'vnet905', at: iso(now - 5 * 6e4), after_ns: 12e6, packets: -1, packets_least: -1, why: 'the bridge does not listen for OpenFlow' }]
-      const rows = Object.entries(line.taps).map(([name, t]) => ({ ...planned(name, t, now), applied: iso(line.started), by: 'ana', pending_steps: 0, counters: {}, copied: t.paused ? { packets: 0, bytes: 0, drops: 0, at: iso(now) } : { packets: Math.round(seconds * 900), bytes: Math.round(seconds * 650000), drops: 12, at: iso(now) } }))
-      return { doc: { rows, pending_steps: 0, refusals: line.taps['blue-db'] ? [{ policy: 'blue-db', host: 'kvm-05', port: 'vnet9', vm: 'db-blue-09', reason: 'capability', message: 'the bridge cannot do it', fix: 'until then the copies that exist go on as they are', kept: true }] : [], findings: line.taps['blue-db'] ? [{ platform: 'kvm', policy: 'blue-db', object: 'Mirror crosstap-blue-db', what: 'select_dst_port differs', by: '', since: iso(now - 4e4) }] : [], coverage: { ports: 480, before: 0.62, after: 0.62, hosts: [] }, gaps: line.taps['blue-db'] ? moved : [] } }
+      const rows = Object.entries(line.taps).map(([name, t]) => ({ ...planned(name, t, now), applied: iso(line.started), by: 'ana', pending_steps: 0, counters: t.paused ? {} : { [`kvm/${name}/kvm-01`]: { packets: Math.round(seconds * 400), bytes: Math.round(seconds * 290000), drops: 5, at: iso(now) } }, copied: t.paused ? { packets: 0, bytes: 0, drops: 0, at: iso(now) } : { packets: Math.round(seconds * 900), bytes: Math.round(seconds * 650000), drops: 12, at: iso(now) } }))
+      return { doc: { rows, pending_steps: 0, refusals: line.taps['blue-db'] ? [{ policy: 'blue-db', host: 'kvm-05', port: 'vnet9', vm: 'db-blue-09', reason: 'capability', message: 'the bridge cannot do it', fix: 'until then the copies that exist go on as they are', kept: true }] : [], findings: line.taps['blue-db'] ? [{ platform: 'kvm', policy: 'blue-db', object: 'Mirror crosstap-blue-db', what: 'select_dst_port differs', by: '', since: iso(now - 4e4) }] : [], coverage: { ports: 480, before: 0.62, after: 0.62, hosts: [{ platform: 'kvm', host: 'kvm-17', ports: 22, before: 0, after: 0 }, { platform: 'kvm', host: 'kvm-01', ports: 19, before: 0.31, after: 0.31 }] }, gaps: line.taps['blue-db'] ? moved : [] } }
     }
     case 'control/history': return { doc: { rows: line.changes.slice(0, Number(q.get('limit') || 100)).map(({ steps, looks, ...c }) => c) } }
     case 'control/match': return match(state, q, now)
     case 'control/plan': {
-      const p = plan(line, body, now)
+      const p = plan(line, body, now, state.scenario)
       return p.doc ? { doc: p.doc } : p
     }
   }

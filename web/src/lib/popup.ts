@@ -26,3 +26,15 @@ export function roving(e: KeyboardEvent, box: HTMLElement): void {
   e.preventDefault()
   items.at(next % items.length)?.focus()
 }
+
+/** presses are the attributes of something drawn that is pressed like a button, with the pointer or a key. */
+export const presses = (act: (at: SVGElement) => void) => ({
+  role: 'button' as const,
+  tabindex: 0,
+  onclick: (e: Event & { currentTarget: SVGElement }) => act(e.currentTarget),
+  onkeydown: (e: KeyboardEvent & { currentTarget: SVGElement }) => {
+    if (e.key !== 'Enter' && e.key !== ' ') return
+    e.preventDefault()
+    act(e.currentTarget)
+  },
+})

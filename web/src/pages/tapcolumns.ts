@@ -1,9 +1,13 @@
 // The columns of the tables about taps, and small reckonings for them.
-import type { Agent, AgentSpec, AgentTap, ControlChange, ControlledTap, CopyCounter, MoveGap, PlanCoverage, PlanStep, Refusal, Statement, TapPlace } from '../api'
+import type { Agent, AgentSpec, AgentTap, ControlChange, ControlledTap, CopyCounter, MoveGap, PlanCoverage, PlanStep, Refusal, TapPlace } from '../api'
 import { exactBytes, machine, moment, num, type Column, type Part } from '../columns'
+import { clause } from '../filter'
 import { bytes, count, duration, percent, rate, type Zone } from '../format'
+import { isLoss, passage, type Delivered, type Dropped, type Passed } from '../funnel'
 import { m } from '../messages'
 import { t } from '../tapwords'
+import { v } from '../words'
+import { fixOf } from './topocolumns'
 
 const look: Record<string, string> = { active: '●', running: '●', online: '●', paused: '‖', expired: '○', ended: '○', offline: '○', expected: '○', refused: '▲', failed: '▲', 'no-match': '◌', lost: '◌' }
 
@@ -33,27 +37,7 @@ const budget = (r: ControlledTap): Part[] => {
   return [{ text: rate(all, 'bit/s'), title: known ? t.ofBudget(used, all) : m.notKnown, ...(known && { bar: Math.min(1, used / all), bad: used > all }) }]
 }
 
-/** Passed is what went through the stages of a tap, on all its hosts; null is what nobody counts. */
-export interface Passed { captured: number | null; filtered: number | null; groomed: number | null; delivered: number | null; dropped: { reason: string; n: number }[] }
-
-/** passedBy sums up the books of the agents that work for a tap; without any, what switches have counted. */
-export function passedBy(tap: ControlledTap, own: AgentTap[]): Passed {
-  if (own.length) {
-    const sum = (names: string[], side: 'in' | 'out') => own.map((x) => stage(x, names, side)).reduce<number | null>((s, n) => (n === null ? s : (s ?? 0) + n), null)
-    return { captured: sum(['capture'], 'in'), filtered: sum(['sift', 'filter'], 'out'), groomed: sum(['groom'], 'out'), delivered: sum(['deliver', 'export'], 'out'), dropped: reasonsOf(own.flatMap((x) => x.books ?? [])) }
-  }
-  const { packets, drops } = tap.copied
-  return { captured: packets + drops, filtered: null, groomed: null, delivered: packets, dropped: drops ? [{ reason: t.notOut, n: drops }] : [] }
-}
-
-/** reasonsOf adds up what stages have dropped, the most first. */
-export function reasonsOf(books: Statement[]): { reason: string; n: number }[] {
-  const all = new Map<string, number>()
-  for (const d of books.flatMap((b) => b.dropped ?? [])) all.set(d.reason, (all.get(d.reason) ?? 0) + d.n)
-  return [...all].map(([reason, n]) => ({ reason, n })).filter((d) => d.n > 0).sort((x, y) => y.n - x.n)
-}
-
-const droppedParts = (list: { reason: string; n: number }[]): Part[] => {
+const droppedParts = (list: Dropped[]): Part[] => {
   const lost = list.filter((d) => isLoss(d.reason))
   const text = (lost.length ? lost : list).map((d) => `${count(d.n)} ${d.reason.replaceAll('_', ' ')}`).join(', ')
   return text ? [{ text, title: list.map((d) => `${count(d.n)} ${d.reason.replaceAll('_', ' ')}`).join('\n'), bad: lost.length > 0, faint: lost.length === 0 }] : [{ text: '0' }]
@@ -74,37 +58,33 @@ export function tapColumns(zone: Zone, now: number): Column<Listed>[] {
   return [
     { id: 'name', label: t.name, width: 104, grow: 1, cell: (r) => [{ text: r.name, to: { page: 'taps', step: 'select', name: r.name } }] },
     { id: 'state', label: t.state, width: 100, grow: 0.5, cell: (r) => [{ ...stateOf(r.state), keep: true }, ...kept(r), ...(r.pending_steps ? [{ text: `+${r.pending_steps}`, title: t.pending(r.pending_steps), bad: true, keep: true }] : [])] },
-    { id: 'select', label: t.select, width: 110, grow: 2, cell: (r) => [{ text: r.select, title: r.select, mono: true }] },
+    { id: 'select', label: t.select, width: 96, grow: 2, cell: (r) => [{ text: r.select, title: r.select, mono: true }] },
     { id: 'method', label: t.method, width: 100, cell: (r) => [{ text: r.method }] },
     { id: 'vms', label: t.machines, width: 42, num: true, cell: (r) => num(count(r.vms), `${count(r.ports)} ${t.ports.toLowerCase()}`) },
     { id: 'hosts', label: t.hosts, title: t.hostsTitle, width: 50, num: true, cell: (r) => hostsOf(r, r.refused) },
-    { id: 'captured', label: t.captured, width: 74, num: true, cell: (r) => figure(r.passed.captured) },
-    { id: 'filtered', label: t.filtered, width: 64, num: true, cell: (r) => figure(r.passed.filtered) },
-    { id: 'groomed', label: t.groomed, width: 66, num: true, cell: (r) => figure(r.passed.groomed) },
-    { id: 'delivered', label: t.deliveredShort, width: 74, num: true, cell: (r) => [{ ...figure(r.passed.delivered)[0]!, title: `${bytes(r.copied.bytes)}, ${t.packets(r.copied.packets)}` }] },
-    { id: 'drops', label: t.drops, title: t.dropsTitle, width: 96, grow: 2, cell: (r) => droppedParts(r.passed.dropped) },
+    { id: 'captured', label: t.captured, width: 74, num: true, title: t.passedTitle, cell: (r) => figure(r.passed.captured, r.passed.unit) },
+    { id: 'filtered', label: t.filtered, width: 68, num: true, title: t.passedTitle, cell: (r) => figure(r.passed.filtered, r.passed.unit) },
+    { id: 'groomed', label: t.groomed, width: 74, num: true, title: t.passedTitle, cell: (r) => figure(r.passed.groomed, r.passed.unit) },
+    { id: 'delivered', label: t.deliveredShort, width: 80, num: true, title: t.passedTitle, cell: (r) => deliveredParts(r.passed.delivered, r.passed.unit === 'packets' ? `${bytes(r.copied.bytes)}, ${t.packets(r.copied.packets)}` : '') },
+    { id: 'drops', label: t.drops, title: t.dropsTitle, width: 92, grow: 2, cell: (r) => (r.passed.captured === null ? figure(null, '') : droppedParts(r.passed.dropped)) },
     { id: 'rate', label: t.rate, width: 74, num: true, cell: (r) => (Number.isFinite(r.bps) ? [{ text: rate(r.bps, 'bit/s'), title: `${t.perSecond(r.pps)}; ${t.expected.toLowerCase()} ${r.cost.known ? rate(r.cost.mirror_bps, 'bit/s') : m.notKnown}` }] : [{ text: m.none, faint: true }]) },
     { id: 'budget', label: t.budget, width: 74, num: true, cell: budget },
-    { id: 'ttl', label: t.ttl, width: 92, cell: (r) => ending(r.expires, now, zone) },
+    { id: 'ttl', label: t.ttl, width: 102, cell: (r) => ending(r.expires, now, zone) },
     { id: 'owner', label: t.owner, width: 62, grow: 0.5, cell: (r) => [{ text: r.owner || r.by || m.none, title: [r.owner, r.reason, r.by && `${t.by} ${r.by}`].filter(Boolean).join(' · ') }] },
   ]
 }
 
 /** AgentRow is one tap of an agent. */
-export interface AgentRow { agent: Agent; tap: AgentTap; spec: AgentSpec | null }
+export interface AgentRow { agent: Agent; tap: AgentTap; spec: AgentSpec | null; passed: Passed }
 
-export const agentRows = (agents: Agent[]): AgentRow[] => agents.flatMap((agent) => (agent.taps ?? []).map((tap) => ({ agent, tap, spec: agent.given?.find((s) => s.name === tap.name) ?? null })))
+export const agentRows = (agents: Agent[]): AgentRow[] => agents.flatMap((agent) => (agent.taps ?? []).map((tap) => ({ agent, tap, spec: agent.given?.find((s) => s.name === tap.name) ?? null, passed: passage(tap) })))
 
-/** stage gives a figure of the first stage with one of some names. */
-export function stage(tap: AgentTap, names: string[], side: 'in' | 'out'): number | null {
-  const found = (tap.books ?? []).filter((b) => names.includes(b.stage))
-  return found.length ? found.reduce((n, b) => n + b[side], 0) : null
+const figure = (n: number | null, unit: string): Part[] => (n === null ? [{ text: m.none, faint: true, title: t.passedNone }] : num(count(n), `${count(n)} ${unit}`))
+/** deliveredParts tells frames and records apart. */
+const deliveredParts = (list: Delivered[], title = ''): Part[] => {
+  const all = list.map((d) => `${count(d.n)} ${d.unit}`).join(', ')
+  return list.length ? [{ text: count(list[0]!.n), title: title || all }, ...(list[0]!.unit === 'records' || list.length > 1 ? [{ text: list.length > 1 ? `+${list.length - 1}` : t.records, faint: true, keep: true, title: all }] : [])] : figure(null, '')
 }
-
-const figure = (n: number | null): Part[] => (n === null ? [{ text: m.none, faint: true }] : num(count(n)))
-/** isLoss tells reasons that nobody chose from those that a filter or a groom step gives. */
-export const isLoss = (reason: string): boolean => /dropped|full|fail|lost|shed|away|stopped|error|bad|could not|too_long/.test(reason)
-
 
 export function agentColumns(zone: Zone): Column<AgentRow>[] {
   return [
@@ -112,11 +92,11 @@ export function agentColumns(zone: Zone): Column<AgentRow>[] {
     { id: 'tap', label: t.name, width: 110, grow: 1, cell: ({ tap, spec }) => [{ text: tap.name, title: (spec?.source?.interfaces ?? []).join(', ') }] },
     { id: 'state', label: t.state, width: 88, cell: ({ tap }) => [{ ...stateOf(tap.state), ...(tap.error && { title: tap.error }) }] },
     { id: 'level', label: t.level, title: t.levelTitle, width: 80, cell: ({ tap }) => [{ text: tap.level || m.none, bad: Boolean(tap.level) && tap.level !== 'full' }] },
-    { id: 'captured', label: t.captured, width: 92, num: true, cell: ({ tap }) => figure(stage(tap, ['capture'], 'in')) },
-    { id: 'filtered', label: t.filtered, width: 92, num: true, cell: ({ tap }) => figure(stage(tap, ['sift', 'filter'], 'out')) },
-    { id: 'groomed', label: t.groomed, width: 92, num: true, cell: ({ tap }) => figure(stage(tap, ['groom'], 'out')) },
-    { id: 'delivered', label: t.deliveredShort, width: 92, num: true, cell: ({ tap }) => figure(stage(tap, ['deliver', 'export'], 'out')) },
-    { id: 'dropped', label: t.drops, width: 90, grow: 1, cell: ({ tap }) => droppedParts(reasonsOf(tap.books ?? []).filter((d) => d.reason !== 'filtered')) },
+    { id: 'captured', label: t.captured, width: 92, num: true, cell: ({ passed: p }) => figure(p.captured, p.unit) },
+    { id: 'filtered', label: t.filtered, width: 92, num: true, cell: ({ passed: p }) => figure(p.filtered, p.unit) },
+    { id: 'groomed', label: t.groomed, width: 92, num: true, cell: ({ passed: p }) => figure(p.groomed, p.unit) },
+    { id: 'delivered', label: t.deliveredShort, width: 92, num: true, cell: ({ passed }) => deliveredParts(passed.delivered) },
+    { id: 'dropped', label: t.drops, width: 90, grow: 1, cell: ({ passed }) => droppedParts(passed.dropped.filter((d) => d.reason !== 'filtered')) },
     { id: 'frames', label: t.frames, width: 76, num: true, cell: ({ tap }) => num(t.perSecond(tap.frames_per_second)) },
     { id: 'cpu', label: t.cpu, width: 62, num: true, cell: ({ tap, spec }) => num(`${(tap.cpu * 100).toFixed(1)} %`, spec?.budget?.cpu ? `${t.budget} ${spec.budget.cpu}` : undefined) },
     { id: 'mirror', label: t.mirror, width: 80, num: true, cell: ({ tap, spec }) => num(rate(tap.mirror_bits_per_second, 'bit/s'), spec?.budget?.mirror ? `${t.budget} ${spec.budget.mirror}` : undefined) },
@@ -149,24 +129,27 @@ export function placeColumns(counters: Record<string, CopyCounter> = {}): Column
 export const refusalColumns: Column<Refusal>[] = [
   { id: 'policy', label: t.name, width: 90, grow: 0.5, cell: (r) => [{ text: r.policy || m.none }] },
   { id: 'what', label: t.refusedWhat, width: 130, grow: 1, cell: (r) => [{ text: [r.host, r.switch, r.vm || r.port].filter(Boolean).join(' › ') || m.none }] },
-  { id: 'reason', label: t.reason, width: 128, cell: (r) => [{ text: t.reasons[r.reason] ?? r.reason, bad: true }, ...(r.kept ? [{ text: t.kept, title: t.keptTitle, faint: true, keep: true }] : [])] },
-  { id: 'message', label: t.refusedWhy, width: 220, grow: 3, cell: (r) => [{ text: r.message, title: r.message }] },
-  { id: 'fix', label: t.fix, width: 160, grow: 2, cell: (r) => (r.fix ? [{ text: r.fix, title: r.fix }] : []) },
+  { id: 'reason', label: t.reason, width: 158, cell: (r) => [{ text: t.reasons[r.reason] ?? r.reason, bad: true }, ...(r.kept ? [{ text: t.kept, title: t.keptTitle, faint: true, keep: true }] : [])] },
+  { id: 'message', label: t.refusedWhy, width: 220, grow: 3, wrap: true, cell: (r) => [{ text: r.message, title: r.message }] },
+  { id: 'fix', label: t.fix, width: 160, grow: 2, wrap: true, cell: (r) => (r.fix ? [{ text: r.fix, title: r.fix }] : []) },
 ]
+
+/** oneWay tells refusals of both directions that one of them would not have. */
+export const oneWay = (r: Refusal): boolean => /direction: ingress/.test(r.fix ?? '')
 
 /** hostNames tells what steps are for: a host by its name, where a step has the id that its platform knows, or a switch that several
  * hosts have in common. */
 export function hostNames(taps: { places: TapPlace[] | null }[] | null): (s: { platform: string; host?: string; switch?: string; session: string }) => string {
-  const named = new Map<string, Set<string>>()
-  const switches = new Map<string, string>()
-  for (const p of (taps ?? []).flatMap((x) => x.places ?? [])) {
-    const key = `${p.platform}|${p.session}`
-    named.set(key, (named.get(key) ?? new Set()).add(p.host))
-    switches.set(key, p.switch)
-  }
+  const places = (taps ?? []).flatMap((x) => x.places ?? [])
+  const key = (s: { platform: string; session: string }) => `${s.platform}|${s.session}`
+  const policy = (session: string) => session.split('/')[0]
+  const first = new Map(places.map((p) => [key(p), p]))
   return (s) => {
-    const hosts = [...(named.get(`${s.platform}|${s.session}`) ?? [])]
-    if (hosts.length > 1) return t.onHosts(switches.get(`${s.platform}|${s.session}`) || s.switch || '', hosts.length)
+    const at = first.get(key(s))
+    // A step without a host is one for its whole switch, which may have a session for each host.
+    const same = places.filter((p) => p.platform === s.platform && (p.session === s.session || (!s.host && at !== undefined && p.switch === at.switch && policy(p.session) === policy(at.session))))
+    const hosts = [...new Set(same.map((p) => p.host))]
+    if (hosts.length > 1) return t.onHosts(at?.switch || s.switch || '', hosts.length)
     return hosts[0] || s.host || ''
   }
 }
@@ -179,13 +162,20 @@ export const coverageColumns: Column<NonNullable<PlanCoverage['hosts']>[number]>
   { id: 'after', label: t.editor.after, width: 110, num: true, cell: (h) => [{ text: percent(h.after), bar: Math.min(1, h.after) }] },
 ]
 
+/** unseenColumns are of hosts as they are now, each with a way to see it. */
+export const unseenColumns: Column<NonNullable<PlanCoverage['hosts']>[number]>[] = [
+  ...coverageColumns.slice(0, 3),
+  { id: 'seen', label: t.seenByTaps, width: 130, num: true, cell: (h) => [{ text: percent(h.before), bar: Math.min(1, h.before), bad: h.before === 0 }] },
+  { id: 'fix', label: v.fix, title: v.fixTitle, width: 64, cell: (h) => (h.host ? [{ text: v.fix, title: v.fixTitle, to: fixOf(clause('host', h.host)) }] : []) },
+]
+
 export const stepColumns = (hostOf: (s: PlanStep) => string): Column<PlanStep>[] => [
   { id: 'host', label: t.host, width: 96, grow: 1, cell: (s) => [{ text: hostOf(s) || s.switch || m.none, title: [s.platform, hostOf(s), s.switch].filter(Boolean).join(' › ') }] },
   { id: 'platform', label: t.platform, width: 80, grow: 0.5, cell: (s) => [{ text: s.platform }] },
   { id: 'phase', label: t.editor.phase, width: 88, cell: (s) => [{ text: t.editor.phases[s.phase] ?? String(s.phase), faint: true }] },
   { id: 'action', label: t.action, width: 70, cell: (s) => [{ text: { create: '+', change: '~', remove: '−' }[s.action] ?? '', mono: true }, { text: s.action }] },
-  { id: 'object', label: t.editor.object, width: 150, grow: 1, cell: (s) => [{ text: s.object, title: s.object }] },
-  { id: 'summary', label: t.editor.summary, width: 200, grow: 3, cell: (s) => [{ text: s.summary, title: [s.summary, s.why, ...(s.commands ?? [])].filter(Boolean).join('\n') }, ...(s.why ? [{ text: s.why, faint: true }] : [])] },
+  { id: 'object', label: t.editor.object, width: 150, grow: 1, wrap: true, cell: (s) => [{ text: s.object, title: s.object }] },
+  { id: 'summary', label: t.editor.summary, width: 200, grow: 3, wrap: true, cell: (s) => [{ text: s.summary, title: [s.summary, s.why, ...(s.commands ?? [])].filter(Boolean).join('\n') }, ...(s.why ? [{ text: s.why, faint: true }] : [])] },
 ]
 
 export function gapColumns(zone: Zone): Column<MoveGap>[] {
@@ -195,7 +185,7 @@ export function gapColumns(zone: Zone): Column<MoveGap>[] {
     { id: 'policy', label: t.name, width: 100, grow: 1, cell: (g) => [{ text: g.policy || m.none }] },
     { id: 'port', label: t.port, width: 120, grow: 1, cell: (g) => [{ text: `${g.platform} › ${g.port}` }] },
     { id: 'after', label: t.gapAfter, width: 90, num: true, cell: (g) => num(duration(g.after_ns / 1e6)) },
-    { id: 'packets', label: t.gapPackets, width: 120, num: true, cell: (g) => (g.packets < 0 ? [{ text: t.gapUnknown, faint: true, ...(g.why && { title: g.why }) }] : [{ text: t.gapRange(g.packets_least ?? g.packets, g.packets), bad: g.packets > 0 }]) },
+    { id: 'packets', label: t.gapPackets, width: 150, num: true, cell: (g) => (g.packets < 0 ? [{ text: t.gapUnknown, faint: true, ...(g.why && { title: g.why }) }] : [{ text: t.gapRange(g.packets_least ?? g.packets, g.packets), bad: g.packets > 0 }]) },
   ]
 }
 

@@ -49,7 +49,7 @@ export function hostColumns(ports: TopologyPort[]): Column<TopologyHost>[] {
   const all = byHost(ports)
   const own = (h: TopologyHost) => all.get(hostId(h)) ?? []
   return [
-    { id: 'name', label: t.host, width: 96, grow: 1, cell: (h) => [host(h.name), ...(h.down ? [{ text: t.down, bad: true, keep: true }] : [])] },
+    { id: 'name', label: t.host, width: 96, grow: 1, cell: (h) => [host(h.name), ...(h.down ? [{ text: t.legend.down, title: t.down, bad: true, keep: true }] : [])] },
     { id: 'platform', label: t.platform, width: 72, grow: 1, cell: (h) => [{ text: h.platform || m.none, faint: !h.platform }] },
     { id: 'vteps', label: t.vteps, width: 96, grow: 1, cell: (h) => several(h.vteps, 'vtep') },
     { id: 'observers', label: t.observers, width: 92, grow: 2, cell: (h) => several(h.observers?.map((o) => o.name) ?? null, 'observer') },
