@@ -80,9 +80,9 @@ func (t *Tap) makeGoverned() {
 	t.governed, t.shedder, t.epochs = &governed{tap: t}, newShedder(), newEpochs()
 }
 
-// translator is what the source of a governed tap needs.
+// translator is what the source needs to have the kernel count what it leaves out: for a budget, or by the filter.
 func (t *Tap) translator() func([]bpf.Instruction) (asm.Instructions, error) {
-	if t.governed == nil {
+	if t.governed == nil && t.spec.Filter == "" {
 		return nil
 	}
 	return filter.Translate

@@ -61,7 +61,11 @@ func TestRepairedFrames(t *testing.T) {
 	}
 	st := line.Statements()
 	read, made, delivered := st[0].In, st[1].Made, st[len(st)-1].Out
-	if diff := cmp.Diff(sprint(read, " frames read + ", made, " made = ", delivered, " delivered"), line.Ledger()); diff != "" || made < read {
+	books := sprint(read, " frames read + ", made, " made = ")
+	if other := read - st[0].Out; other > 0 { // of address resolution, for example
+		books += sprint(other, " filtered in kernel + ")
+	}
+	if diff := cmp.Diff(books+sprint(delivered, " delivered"), line.Ledger()); diff != "" || made < st[0].Out {
 		t.Error(diff)
 	}
 }

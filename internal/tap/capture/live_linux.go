@@ -35,7 +35,7 @@ type LiveConfig struct {
 	// in place before the first frame. nil for all frames.
 	Filter func(link frame.LinkType) ([]bpf.RawInstruction, error)
 	// Govern translates classic programs into eBPF (filter.Translate). With it SetShed leaves frames out, and the kernel counts every
-	// frame, where it may; nil for neither.
+	// frame, also those that the filter refuses, where it may; nil for neither.
 	Govern func([]bpf.Instruction) (asm.Instructions, error)
 	// Ready is called once, when every interface is being captured from.
 	Ready func()

@@ -61,7 +61,7 @@ func (l *Live) enlist(r *ring) {
 		l.governors = append(l.governors, r.governor)
 	} else if l.exact {
 		l.exact = false
-		l.log.Warn("the kernel does not count for the budget: what is left out is not in the books", "interface", r.name, "reason", r.refused)
+		l.log.Info("the kernel does not count what it leaves out: that is not in the books", "interface", r.name, "reason", r.refused)
 	}
 	l.mu.Unlock()
 	if l.shed != (Shed{}) {
