@@ -2,14 +2,14 @@
 # test/bench/live_memory.sh: what the built agent has in memory while it meters FLOWS flows for a server: by a table in the kernel, and by a packet ring. "beside rings" is what is
 # resident without packet rings and rings of the kernel's programs; the flow table of the kernel, as far as the agent has it mapped, is in it.
 # As root. FLOWS (100000), RATE (packets a second), LONG (seconds), ROUNDS, BUDGET (of the agent; none unless given) in the environment; CROSSTAP names the server's binary, AGENT the
-# agent's (make agent).
+# agent's, which is built as "make agent" does unless given.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 source test/bench/live_lab.sh
 
-flows=${FLOWS:-100000} rate=${RATE:-50000} long=${LONG:-20} rounds=${ROUNDS:-1} agent=$(realpath "${AGENT:-bin/crosstap-agent}")
-[ -x "$agent" ] || { echo "live_memory: no $agent: make agent" >&2; exit 1; }
+flows=${FLOWS:-100000} rate=${RATE:-50000} long=${LONG:-20} rounds=${ROUNDS:-1} agent=$(realpath "${AGENT:-$dir/crosstap-agent}")
+if [ -z "${AGENT:-}" ]; then CGO_ENABLED=0 go build -trimpath -tags agent -ldflags '-s -w' -o "$agent" ./cmd/crosstap; fi
 tools/need jq curl
 server=''
 more_cleanup() {
