@@ -80,7 +80,7 @@ func (c *change) make(cmd *cobra.Command, path string, q *controlapi.Request) er
 func printOutcome(w io.Writer, a *applied) {
 	for _, e := range a.Plan.Edits {
 		verb := map[[2]bool]string{{false, true}: "created", {true, true}: "changed", {true, false}: "deleted"}[[2]bool{e.Before != "", e.After != ""}]
-		fmt.Fprintf(w, "%s/%s %s\n", strings.ToLower(e.Kind), e.Name, verb)
+		fmt.Fprintf(w, "%s/%s %s%s\n", strings.ToLower(e.Kind), e.Name, verb, textAlone(&e))
 	}
 	about := a.about()
 	for _, t := range a.Plan.Taps {
@@ -202,10 +202,7 @@ func (c *change) there(cmd *cobra.Command, r policy.Resource) error {
 func toDelete(files []controlapi.File, args []string) (out []policy.Resource, err error) {
 	switch {
 	case len(args) == 2:
-		kind := kindWords[strings.ToLower(args[0])]
-		if k := strings.ToLower(args[0]); k == "tenant" || k == "tenants" {
-			kind = policy.KindTenant
-		}
+		kind := kindOf(args[0])
 		if kind == "" {
 			return nil, usagef("delete: there is no kind %q; kinds: tap, destination, platform, tenant", args[0])
 		}
@@ -284,8 +281,10 @@ func newTaps() *cobra.Command {
 func newHistory() *cobra.Command {
 	c := &change{}
 	cmd := &cobra.Command{
-		Use: "history [CHANGE]", Short: "List changes of policies: who, when, why, and what became of them", GroupID: "taps", Args: cobra.MaximumNArgs(1),
-		Example: "  crosstap history\n  crosstap history 12 -o yaml",
+		Use: "history [CHANGE | KIND/NAME]", Short: "List changes of policies: who, when, why, and what became of them", GroupID: "taps", Args: cobra.MaximumNArgs(1),
+		Long: `history lists changes, the newest first. With a number it shows that change with each step that was made; with KIND/NAME those of one resource. -o yaml
+has the texts before and after, as they were written.`,
+		Example: "  crosstap history\n  crosstap history 12 -o yaml\n  crosstap history tap/blue-db",
 	}
 	c.controller.flags(cmd)
 	cmd.Flags().StringVarP(&c.output, "output", "o", "table", "format: table, json, yaml")
@@ -293,21 +292,28 @@ func newHistory() *cobra.Command {
 		if err := c.checkOutput(); err != nil {
 			return err
 		}
-		path := "history"
+		path, q := "history", url.Values{}
 		var list controlapi.History
 		var one controlapi.Change
 		doc := any(&list)
-		if len(args) == 1 {
+		kind, name, ofOne := strings.Cut(strings.Join(args, ""), "/")
+		switch {
+		case ofOne:
+			if kind = kindOf(kind); kind == "" || name == "" {
+				return usagef("history: %q: want a number, or KIND/NAME with a kind of tap, destination, platform, tenant", args[0])
+			}
+			q = url.Values{"kind": {kind}, "name": {name}}
+		case len(args) == 1:
 			path, doc = "history/"+args[0], &one
 		}
-		raw, err := c.call(cmd.Context(), cmd.ErrOrStderr(), http.MethodGet, path, nil, nil, doc)
+		raw, err := c.call(cmd.Context(), cmd.ErrOrStderr(), http.MethodGet, path, q, nil, doc)
 		if err != nil {
 			return err
 		}
 		if c.output != "table" {
 			return c.print(cmd.OutOrStdout(), raw)
 		}
-		if len(args) == 1 {
+		if len(args) == 1 && !ofOne {
 			list.Rows = []state.Change{one.Change}
 		}
 		printHistory(cmd.OutOrStdout(), list.Rows, one.Steps)
@@ -320,7 +326,7 @@ func printHistory(w io.Writer, list []state.Change, steps []state.Step) {
 	for _, h := range list {
 		names := h.Resource
 		for _, e := range h.Edits {
-			names = append(names, e.Kind+" "+e.Name)
+			names = append(names, e.Kind+" "+e.Name+textAlone(&e))
 		}
 		fmt.Fprintf(w, "%d  %s  %s  %s  %s  %s  %s\n", h.ID, h.At.Local().Format("2006-01-02 15:04:05"), h.Action, h.State, h.Who, strings.Join(names, ", "), h.Why)
 	}

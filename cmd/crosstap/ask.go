@@ -196,6 +196,8 @@ type inquiry struct {
 	filter       string
 	extra        func(url.Values) error // further parameters; nil for none
 	judge        func(doc any) error    // what the answer means for the exit code; nil for nothing
+	// instead shows something else in place of an answer, and reports whether it did; nil for nothing.
+	instead func(cmd *cobra.Command, c *ask.Client, doc any) (bool, error)
 }
 
 // newInquiry returns the command of a report with rows of type T in a document of type D.
@@ -296,6 +298,11 @@ func (in *inquiry) run(cmd *cobra.Command) (err error) {
 	body, doc, err := in.answer(cmd.Context(), c, q)
 	if err != nil {
 		return err
+	}
+	if in.instead != nil {
+		if done, err := in.instead(cmd, c, doc); done || err != nil {
+			return err
+		}
 	}
 	if err := in.print(cmd.OutOrStdout(), body, doc); err != nil {
 		return err

@@ -9,7 +9,7 @@ func commands() []*cobra.Command {
 	return []*cobra.Command{
 		newDemo(), newServe(), newAgent(), newPlatform(), newTap(), newInline(), newCapture(), newNetNetflow(), newLab(),
 		newPairs(), newConversations(), newFlows(), newQuery(), newImport(), newBackup(), newRestore(), newTop(), newSeries(), newMap(), newNetworks(), newCoverage(), newIrregular(), newGet(), newDescribe(),
-		newPlan(), newDiff(), newApply(), newDelete(), newRollback(), newTaps(), newHistory(),
+		newMatch(), newPlan(), newDiff(), newApply(), newDelete(), newRollback(), newTaps(), newHistory(),
 		newStatus(), newDoctor(), newDestinations(), newExporters(), newDecode(), newFilterCommands(), newConfig(),
 		newToken(), newExtcap(), newDocs(), newMan(), newVersion(),
 	}

@@ -133,7 +133,7 @@ func (c *controller) call(ctx context.Context, stderr io.Writer, method, path st
 	defer done()
 	var text io.Reader
 	if body != nil {
-		if path == "plan" || path == "apply" {
+		if path == "plan" || path == "apply" || path == "match" {
 			body.Files = append(slices.Clone(c.extra), body.Files...)
 		}
 		b, err := json.Marshal(body)

@@ -94,6 +94,9 @@ spec:
 	}
 	f(exitOK, "nothing to do", "apply", "-f", file)
 	f(exitOK, "", "diff", "-f", file)
+	f(exitOK, "tweb-1  shop", "match", "vm = web-1", "--columns", "port,taps")
+	f(exitOK, "mirror-port", "match", "vm in (web-1, ids)")
+	f(exitFinding, `no port that is known has vm = "wbe-1"; did you mean "web-1"?`, "match", "vm = wbe-1")
 	f(exitOK, "change 2: done", "taps", "pause", "shop")
 	mirrors("")
 	f(exitOK, "change 3: done", "taps", "resume", "--all")
@@ -170,6 +173,8 @@ func TestPoliciesOfServer(t *testing.T) {
 	f(exitOK, "active", "get", "taps")
 	f(exitOK, "select: 'vm = web-1'", "describe", "tap", "web")
 	f(exitOK, "ids", "get", "destinations")
+	f(exitOK, "Taps       web\n", "describe", "vm", "web-1")
+	f(exitOK, "No flow of it was seen in", "describe", "vm", "web-1")
 	db.Vsctl("-- --id=@m get mirror " + web + " -- remove bridge br-int mirrors @m")
 	eventually("set right", func() bool { return mirrors() == web })
 	f(exitOK, "done", "taps", "stop", "--all")

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"crosstap/internal/answer"
+	"crosstap/internal/ask"
 	"crosstap/internal/collect/report"
 
 	"github.com/spf13/cobra"
@@ -38,12 +39,14 @@ func newGet() *cobra.Command {
 that name, id or address. Exporters are listed by "crosstap exporters". get agents lists the agents of taps.
 
 Of the server's control line it lists taps (where they are and what they have copied), destinations and policies (every resource in force).
+-o yaml gives these as they were applied, with their comments: what "crosstap apply" takes.
 Of platforms it lists switches, ports, mirrors (everything that copies or could copy packets, ours and foreign) and platforms: those
 of the server, or with --platform KIND=ADDRESS one that is read now, without a server; then vms and hosts are its own too.`,
 		`  crosstap get vms --since 24h
   crosstap get vms web-1 -o json
   crosstap get hosts --sort -peers
   crosstap get vnis --filter 'tenant = blue'
+  crosstap get tap blue-db -o yaml > blue-db.yaml
   crosstap get vms --platform linux=
   crosstap get ports --platform libvirt=qemu+ssh://root@kvm-4/system -o wide`, "24h")
 	cmd.Args = cobra.RangeArgs(1, 2)
@@ -66,7 +69,7 @@ of the server, or with --platform KIND=ADDRESS one that is read now, without a s
 		if k == "agents" || k == "agent" {
 			return getAgents(cmd, &in.source, &in.look, strings.Join(args[1:], ""))
 		}
-		if one := strings.TrimSuffix(k, "s") + "s"; slices.Contains(policyKinds, one) {
+		if one := strings.Replace(strings.TrimSuffix(k, "s")+"s", "policys", "policies", 1); slices.Contains(policyKinds, one) {
 			return getPolicies(cmd, &in.source, &in.look, one, strings.Join(args[1:], ""))
 		}
 		if kind, theirs := ofPlatforms(k, *platforms); theirs {
@@ -107,7 +110,8 @@ func newDescribe() *cobra.Command {
 	cmd := in.command("describe vm NAME", "Show one machine: bytes sent and received, peers, services, where it is, what changed",
 		`describe vm shows a machine by its name, stable id or address: bytes sent and received in the past 24 hours (--since) and in the time
 before, its peers, the services that it serves and uses, the hosts and addresses it had, and what is new or gone against
-the time before. -o json has it all; csv and jsonl have the peers.
+the time before. -o json has it all; csv and jsonl have the peers. Of a machine without flows it says where it is, its adapters and
+which taps copy it, as the inventory has it.
 
 describe tap NAME shows a tap: where it copies and what, what is refused, how it followed machines, and its text.
 describe agent NAME shows an agent: its host, its taps with their books, levels and destinations, and its interfaces.`,
@@ -144,6 +148,9 @@ describe agent NAME shows an agent: its host, its taps with their books, levels 
 			return usagef("describe: there is no page for %q; there is one for vm; \"crosstap get %s\" lists", args[0], args[0])
 		}
 		name, in.filter = args[1], *filter
+		in.instead = func(cmd *cobra.Command, c *ask.Client, doc any) (bool, error) {
+			return in.describeUnseen(cmd, c, name, doc.(*report.VMPage))
+		}
 		return in.run(cmd)
 	}
 	return cmd

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -52,35 +53,78 @@ type gotResource struct {
 	Change     int64     `json:"change"`
 }
 
-// getPolicies lists taps or resources of the server.
-func getPolicies(cmd *cobra.Command, src *source, l *look, kind, name string) error {
+// getPolicies lists taps or resources of the server. As YAML they are what was applied.
+func getPolicies(cmd *cobra.Command, src *source, l *look, kind, name string) (err error) {
 	if err := l.check(); err != nil {
 		return err
 	}
 	c := &controller{server: src.server, timeout: src.timeout}
-	if kind == "taps" {
+	if kind == "taps" && l.output != "yaml" {
 		var doc controlapi.Taps
 		if _, err := c.call(cmd.Context(), cmd.ErrOrStderr(), http.MethodGet, "taps", nil, nil, &doc); err != nil {
 			return err
 		}
-		return printGot(cmd, l, tapRows(&doc, name))
+		rows := tapRows(&doc, name)
+		if len(rows) == 0 && name != "" {
+			return noTap("get", &doc, name)
+		}
+		return printGot(cmd, l, rows)
 	}
 	q := url.Values{}
-	if kind == "destinations" {
-		q.Set("kind", policy.KindDestination)
-	}
-	if name != "" {
-		q.Set("name", name)
-	}
+	set(q, "kind", map[string]string{"taps": policy.KindTap, "destinations": policy.KindDestination}[kind])
 	var doc controlapi.Resources
 	if _, err := c.call(cmd.Context(), cmd.ErrOrStderr(), http.MethodGet, "resources", q, nil, &doc); err != nil {
 		return err
+	}
+	if doc.Rows, err = onlyNamed(doc.Rows, map[string]string{"taps": "tap", "destinations": "destination"}[kind], name); err != nil {
+		return err
+	}
+	if l.output == "yaml" {
+		return printSources(cmd.OutOrStdout(), doc.Rows)
 	}
 	rows := []gotResource{}
 	for _, r := range doc.Rows {
 		rows = append(rows, gotResource{r.Kind, r.Name, r.Owner, r.Reason, r.By, r.Applied, r.Generation, r.Change})
 	}
 	return printGot(cmd, l, rows)
+}
+
+// onlyNamed returns the resources of a name, all of them when it is "".
+func onlyNamed(rows []controlapi.Resource, kind, name string) ([]controlapi.Resource, error) {
+	if name == "" {
+		return rows, nil
+	}
+	var names []string
+	for _, r := range rows {
+		names = append(names, r.Name)
+	}
+	rows = slices.DeleteFunc(rows, func(r controlapi.Resource) bool { return r.Name != name })
+	if len(rows) == 0 {
+		return nil, exit(exitFinding, fmt.Errorf("get: there is no %s %q%s", cmp.Or(kind, "resource"), name, didYouMean(name, names)))
+	}
+	return rows, nil
+}
+
+// printSources writes resources as they were applied, with their comments: what apply takes again.
+func printSources(w io.Writer, rows []controlapi.Resource) error {
+	for i, r := range rows {
+		if i > 0 {
+			fmt.Fprintln(w, "---")
+		}
+		if _, err := io.WriteString(w, r.Text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// noTap says that there is no tap of a name.
+func noTap(where string, doc *controlapi.Taps, name string) error {
+	var names []string
+	for _, t := range doc.Rows {
+		names = append(names, t.Name)
+	}
+	return exit(exitFinding, fmt.Errorf("%s: there is no tap %q%s", where, name, didYouMean(name, names)))
 }
 
 func printGot[T any](cmd *cobra.Command, l *look, rows []T) error {
@@ -119,11 +163,7 @@ func describeTap(cmd *cobra.Command, src *source, name string) error {
 	}
 	i := slices.IndexFunc(doc.Rows, func(t controlapi.TapState) bool { return t.Name == name })
 	if i < 0 {
-		var names []string
-		for _, t := range doc.Rows {
-			names = append(names, t.Name)
-		}
-		return exit(exitFinding, fmt.Errorf("describe: there is no tap %q%s", name, didYouMean(name, names)))
+		return noTap("describe", &doc, name)
 	}
 	var own controlapi.Resources
 	if _, err := c.call(cmd.Context(), cmd.ErrOrStderr(), http.MethodGet, "resources", url.Values{"kind": {policy.KindTap}, "name": {name}}, nil, &own); err != nil {

@@ -107,7 +107,7 @@ what is refused, with the reason. It changes nothing. Without -f it shows what i
 			return c.print(cmd.OutOrStdout(), raw)
 		}
 		printPlan(cmd.OutOrStdout(), p, *commands)
-		if len(p.Steps)+len(p.Edits) > 0 && len(c.files) > 0 {
+		if (len(p.Steps) > 0 || len(p.Edits) > 0 && len(p.Refusals) == 0) && len(c.files) > 0 {
 			fmt.Fprintf(cmd.OutOrStdout(), "Apply with: crosstap apply -f %s\n", strings.Join(c.files, " -f "))
 		}
 		return nil
@@ -161,11 +161,19 @@ var stepSigns = map[platform.Action]string{platform.Create: "+", platform.Change
 
 func printDiff(w io.Writer, p *planned) {
 	for _, e := range p.Edits {
-		fmt.Fprintf(w, "%s %s %s\n", editSigns[[2]bool{e.Before != "", e.After != ""}], strings.ToLower(e.Kind), e.Name)
+		fmt.Fprintf(w, "%s %s %s%s\n", editSigns[[2]bool{e.Before != "", e.After != ""}], strings.ToLower(e.Kind), e.Name, textAlone(&e))
 	}
 	for _, s := range p.Steps {
 		fmt.Fprintf(w, "%s %s: %s%s\n", stepSigns[s.Action], s.Platform, s.Object, because(s.Why))
 	}
+}
+
+// textAlone says of an edit that it changes comments or layout and nothing else.
+func textAlone(e *state.Edit) string {
+	if e.TextOnly {
+		return " (its text alone)"
+	}
+	return ""
 }
 
 func because(why string) string {
@@ -281,12 +289,23 @@ func printRefusals(w io.Writer, list []platform.Refusal) {
 			fmt.Fprintf(w, "refused: and %d more (-o json has all)\n", len(list)-most)
 			return
 		}
-		who := r.Policy
-		if who != "" {
-			who = "tap/" + who + ": "
-		}
-		fmt.Fprintf(w, "refused: %s%s\n", who, refusalText(&r))
+		fmt.Fprintf(w, "refused: %s%s\n", whereRefused(&r), refusalText(&r))
 	}
+}
+
+// whereRefused is the tap and the place that a refusal is about: "tap/web on kvm-1 br-int: ".
+func whereRefused(r *platform.Refusal) string {
+	var parts []string
+	if r.Policy != "" {
+		parts = append(parts, "tap/"+r.Policy)
+	}
+	if place := strings.TrimSpace(r.Host + " " + r.Switch); place != "" {
+		parts = append(parts, "on "+place)
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return strings.Join(parts, " ") + ": "
 }
 
 // refusalText is a refusal for people: the reason, what and why, the way out, and whether copies that exist go on.
@@ -301,8 +320,12 @@ func refusalText(r *platform.Refusal) string {
 	return text
 }
 
-// kindWords are words for kinds of resources.
-var kindWords = map[string]string{
-	"tap": policy.KindTap, "taps": policy.KindTap, "destination": policy.KindDestination, "destinations": policy.KindDestination,
-	"platform": policy.KindPlatform, "platforms": policy.KindPlatform,
+// kindOf is the kind that a word means, "" for none.
+func kindOf(word string) string {
+	for _, kind := range policy.Kinds() {
+		if strings.EqualFold(word, kind) || strings.EqualFold(word, kind+"s") {
+			return kind
+		}
+	}
+	return ""
 }

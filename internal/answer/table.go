@@ -104,7 +104,10 @@ func anyTable(w io.Writer, v any, o *Options) error {
 // human returns the text of a field for people, chosen by its name and type.
 func (o *Options) human(name string, v reflect.Value) string {
 	if v.Kind() == reflect.Pointer {
-		if v.IsNil() {
+		switch {
+		case v.IsNil() && name == "ends":
+			return "never"
+		case v.IsNil():
 			return "unknown"
 		}
 		v = v.Elem()
