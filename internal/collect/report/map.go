@@ -164,34 +164,43 @@ func checkMap(q Query, limit int) (*mapAsk, error) {
 
 // links gives the steps up to e: one row for each pair of workloads and service, from client to server. Addresses that inventory
 // does not know count as one workload for each segment, unless addrs.
-func (m *mapAsk) links(addrs string) string {
+func (m *mapAsk) links(addrs bool) string {
 	col := func(side, name string) string {
 		if side == "c" {
 			return fmt.Sprintf("if(turn, dst%[1]s, src%[1]s)", name)
 		}
 		return fmt.Sprintf("if(turn, src%[1]s, dst%[1]s)", name)
 	}
-	var o strings.Builder
+	var o, more strings.Builder
+	keys := "fabric, segment, tenant, c_who, s_who, c_name, s_name, c_tenant, s_tenant, proto, service_port"
 	for _, side := range []string{"c", "s"} {
-		name, id, addr := col(side, "_vm"), col(side, "_vm_id"), col(side, "")
-		fmt.Fprintf(&o, "%[2]s AS %[1]s_name, if(%[3]s <> '', %[3]s, %[2]s) AS %[1]s_who, if(%[1]s_who = '' AND %[4]s, %[5]s, %[6]s) AS %[1]s_addr, %[7]s AS %[1]s_host, %[8]s AS %[1]s_tenant, ", side, name, id, addrs, addr, zeroAddr,
-			hostOr(m, col(side, "_host")), col(side, "_tenant"))
+		name, id := col(side, "_vm"), col(side, "_vm_id")
+		fmt.Fprintf(&o, "%[2]s AS %[1]s_name, if(%[3]s <> '', %[3]s, %[2]s) AS %[1]s_who, %[4]s AS %[1]s_tenant, ", side, name, id, col(side, "_tenant"))
+		if addrs {
+			fmt.Fprintf(&o, "if(%[1]s_who = '', %[2]s, %[3]s) AS %[1]s_addr, ", side, col(side, ""), zeroAddr)
+			keys += ", " + side + "_addr"
+		} else {
+			fmt.Fprintf(&more, ", %s AS %s_addr", zeroAddr, side)
+		}
+		if slices.Contains(m.By, "host") {
+			fmt.Fprintf(&o, "%[2]s AS %[1]s_host, ", side, col(side, "_host"))
+			fmt.Fprintf(&more, ", max(%[1]s_host) AS %[1]s_host", side)
+		}
 	}
 	return m.factsOf(span{m.sinceMS, m.untilMS}, m.before) + fmt.Sprintf(`,
 o AS NOT MATERIALIZED (SELECT %s fabric, segment, tenant, proto, service_port, app, turn, cur, octets, packets, first, last, sampled_rows, ambiguous_rows FROM x),
-e0 AS MATERIALIZED (SELECT fabric, segment, tenant, c_who, s_who, c_addr, s_addr, proto, service_port, max(app) AS app, c_name, s_name, c_tenant, s_tenant, max(c_host) AS c_host, max(s_host) AS s_host,
-  coalesce(sum(octets) FILTER (cur AND NOT turn), 0)::UBIGINT AS fwd, coalesce(sum(octets) FILTER (cur AND turn), 0)::UBIGINT AS rev, coalesce(sum(packets) FILTER (cur), 0)::UBIGINT AS packets,
-  coalesce(sum(octets) FILTER (NOT cur), 0)::UBIGINT AS before, bool_or(cur) AS now, bool_or(NOT cur) AS was, min(first) FILTER (cur) AS first, max(last) FILTER (cur) AS last, max(last) AS ever,
-  coalesce(sum(sampled_rows) FILTER (cur), 0)::UBIGINT AS sampled_rows, coalesce(sum(ambiguous_rows) FILTER (cur), 0)::UBIGINT AS ambiguous_rows
-  FROM o GROUP BY fabric, segment, tenant, c_who, s_who, c_name, s_name, c_tenant, s_tenant, c_addr, s_addr, proto, service_port)`, o.String())
+e0 AS MATERIALIZED (SELECT %s, max(app) AS app%s, %s FROM o GROUP BY %[2]s)`, o.String(), keys, more.String(), m.linkSums())
 }
 
-// hostOr leaves hosts out where nobody groups by them.
-func hostOr(m *mapAsk, expr string) string {
-	if slices.Contains(m.By, "host") {
-		return expr
+// linkSums are the sums of a link in the range and in the baseline. Without a baseline there is nothing to tell apart.
+func (m *mapAsk) linkSums() string {
+	if m.before == (span{}) {
+		return `sum(if(turn, 0, octets))::UBIGINT AS fwd, sum(if(turn, octets, 0))::UBIGINT AS rev, sum(packets)::UBIGINT AS packets, 0::UBIGINT AS before, true AS now, false AS was,
+  min(first) AS first, max(last) AS last, max(last) AS ever, sum(sampled_rows)::UBIGINT AS sampled_rows, sum(ambiguous_rows)::UBIGINT AS ambiguous_rows`
 	}
-	return "''"
+	return `coalesce(sum(octets) FILTER (cur AND NOT turn), 0)::UBIGINT AS fwd, coalesce(sum(octets) FILTER (cur AND turn), 0)::UBIGINT AS rev, coalesce(sum(packets) FILTER (cur), 0)::UBIGINT AS packets,
+  coalesce(sum(octets) FILTER (NOT cur), 0)::UBIGINT AS before, bool_or(cur) AS now, bool_or(NOT cur) AS was, min(first) FILTER (cur) AS first, max(last) FILTER (cur) AS last, max(last) AS ever,
+  coalesce(sum(sampled_rows) FILTER (cur), 0)::UBIGINT AS sampled_rows, coalesce(sum(ambiguous_rows) FILTER (cur), 0)::UBIGINT AS ambiguous_rows`
 }
 
 // group gives the id of the group of one side.
@@ -220,11 +229,7 @@ func (m *mapAsk) member(side string) string {
 }
 
 func (m *mapAsk) sql() string {
-	addrs := "false"
-	if len(m.Expand) > 0 {
-		addrs = "true"
-	}
-	return m.links(addrs) + fmt.Sprintf(`,
+	return m.links(len(m.Expand) > 0) + fmt.Sprintf(`,
 e1 AS NOT MATERIALIZED (SELECT *, %[1]s AS c_group, %[2]s AS s_group FROM e0),
 e AS MATERIALIZED (SELECT *, %[3]s AS c, %[4]s AS s FROM e1),
 edge AS MATERIALIZED (SELECT c, s, proto, service_port, max(app) AS app, sum(fwd)::UBIGINT AS fwd, sum(rev)::UBIGINT AS rev, sum(packets)::UBIGINT AS packets, sum(before)::UBIGINT AS before,

@@ -68,6 +68,8 @@ type ask struct {
 	only             string        // a condition that rows which matter fulfil, to read less
 	segments         string        // roll-ups: a condition on the segment that rows which matter fulfil, not for segment 0
 	addrs            []string      // roll-ups: rows that matter have one of these at an end; nil for all
+	within           string        // roll-ups: with addrs, a condition on the segment that these rows fulfil, segment 0 too
+	single           bool          // roll-ups: rows will do where there are none, see store.Part
 	kept             bool          // the facts are few and read several times
 	linked           bool          // roll-ups: neither hours nor the addresses of workloads without a name matter
 	step             time.Duration // of the roll-up that answers; 0 for the rows themselves

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -114,9 +115,15 @@ type vmAsk struct {
 	before span
 	me     identityOf
 	stepMS int64
-	in     string   // roll-ups: a condition that rows which matter fulfil
 	at     []string // roll-ups: addresses of which rows that matter have one
+	seen   []seenAt // roll-ups: what rows tell of the end with such an address
 	page   *VMPage
+}
+
+// seenAt is the name and id of the workload at an address, as some row in that segment tells them.
+type seenAt struct {
+	segment  uint64
+	name, id string
 }
 
 // identityOf is who the page is about.
@@ -206,13 +213,14 @@ func (v *vmAsk) identify(ctx context.Context) error {
 	if err := v.findSegments(ctx, name, byAddr); err != nil {
 		return err
 	}
+	v.narrow(func(s *seenAt) bool { return byAddr || s.name == name || s.id == name })
 	v.args = nil
 	name = v.arg(name)
 	at := name + "::UUID"
 	table, first, last := v.view.Table(), "t_start", "t_end"
 	when := fmt.Sprintf("t_end >= %s AND t_end < %s", ts(v.before.from), ts(v.untilMS))
 	if v.step != 0 {
-		table, first, last, when = v.rollupPart(store.Part{Links: !byAddr, Segments: v.segments, Addrs: v.at}, v.before.from, v.untilMS), "first_seen", "last_seen", "rows > 0"+and(v.in)
+		table, first, last, when = v.rollupPart(store.Part{Links: !byAddr, Single: true, Segments: v.segments, Addrs: v.at, Within: v.within}, v.before.from, v.untilMS), "first_seen", "last_seen", "rows > 0"+and(v.within)
 	}
 	fits := map[string]string{} // condition that an end is the machine's
 	for _, side := range []string{"src", "dst"} {
@@ -233,12 +241,15 @@ func (v *vmAsk) identify(ctx context.Context) error {
 	return found.choose()
 }
 
-// maxSegments is in how many segments the machine's rows are looked for by the segment.
-const maxSegments = 64
+// maxSegments is in how many segments the machine's rows are looked for by the segment, maxSeen how much rows may tell of its addresses.
+const (
+	maxSegments = 64
+	maxSeen     = 1000
+)
 
-// findSegments tells in which segments an address is, or the addresses that a name or id was seen at: what lies elsewhere need not be read.
+// findSegments tells in which segments an address is, or the addresses that a name or id was seen at, and who is there: what lies elsewhere need not be read.
 func (v *vmAsk) findSegments(ctx context.Context, name string, byAddr bool) error {
-	v.args, v.segments, v.in, v.at = nil, "", "", nil
+	v.args, v.at, v.seen = nil, nil, nil
 	if _, ok := v.view.(store.PartView); !ok || v.step == 0 {
 		return nil
 	}
@@ -268,22 +279,47 @@ func (v *vmAsk) findSegments(ctx context.Context, name string, byAddr bool) erro
 		bound[i] = v.arg(at[i]) + "::UUID"
 	}
 	table = v.rollupPart(store.Part{Links: !byAddr, Bare: true, Addrs: at}, v.before.from, v.untilMS)
-	query := fmt.Sprintf("SELECT DISTINCT segment FROM %[1]s WHERE src IN (%[2]s) OR dst IN (%[2]s) ORDER BY segment LIMIT %[3]d", table, strings.Join(bound, ", "), maxSegments+1)
-	var all []uint64
+	query := fmt.Sprintf("SELECT DISTINCT segment, src IN (%[2]s) AS s, dst IN (%[2]s) AS d, if(s, src_vm, ''), if(s, src_vm_id, ''), if(d, dst_vm, ''), if(d, dst_vm_id, '') FROM %[1]s WHERE src IN (%[2]s) OR dst IN (%[2]s) LIMIT %[3]d",
+		table, strings.Join(bound, ", "), maxSeen)
 	err := v.each(ctx, query, func(rows *sql.Rows) error {
-		var n uint64
-		err := rows.Scan(&n)
-		all = append(all, n)
+		var segment uint64
+		var isSrc, isDst bool
+		var src, dst seenAt
+		err := rows.Scan(&segment, &isSrc, &isDst, &src.name, &src.id, &dst.name, &dst.id)
+		src.segment, dst.segment = segment, segment
+		if isSrc {
+			v.seen = append(v.seen, src)
+		}
+		if isDst {
+			v.seen = append(v.seen, dst)
+		}
 		return err
 	})
+	if len(v.seen) >= maxSeen {
+		v.seen = nil
+	}
+	return err
+}
+
+// narrow restricts what is read to the segments where the machine may be: those in which its end was seen as fits, or without name and id, which other rows
+// may tell. What a cut hour's rows tell may be less than what the hour does: segment 0 is always among those of rows.
+func (v *vmAsk) narrow(fits func(*seenAt) bool) {
+	v.segments, v.within = "", ""
+	var all []uint64
+	for i := range v.seen {
+		if s := &v.seen[i]; fits(s) || s.name == "" && s.id == "" {
+			all = append(all, s.segment)
+		}
+	}
+	slices.Sort(all)
+	all = slices.Compact(all)
 	if len(all) == 0 || len(all) > maxSegments {
-		return err
+		return
 	}
 	if all[0] != 0 {
 		v.segments = "segment IN (" + numbers(all) + ")"
 	}
-	v.in = "segment IN (0, " + numbers(all) + ")" // what a cut hour's rows tell may be less than what the hour does
-	return err
+	v.within = "segment IN (0, " + numbers(all) + ")"
 }
 
 // me is a condition: the machine is at that end.
@@ -296,10 +332,11 @@ func (v *vmAsk) isMe(side, who string) string {
 
 // traffic reads all sections in one go: the machine's facts are worked out once.
 func (v *vmAsk) traffic(ctx context.Context) (Total, uint64, uint64, error) {
+	v.narrow(func(s *seenAt) bool { return cmp.Or(s.id, s.name) == v.me.who })
 	v.args = nil
 	list := v.addrList()
-	v.addrs, v.kept = v.me.addrs, true
-	v.only = "(src IN (" + list + ") OR dst IN (" + list + "))" + and(v.in)
+	v.addrs, v.kept, v.single = v.me.addrs, true, true
+	v.only = "(src IN (" + list + ") OR dst IN (" + list + "))" + and(v.within)
 	at := "epoch_ms(t_end)"
 	if v.step != 0 {
 		at = "greatest(epoch_ms(bucket), if(cur, " + fmt.Sprint(v.sinceMS) + ", " + fmt.Sprint(v.before.from) + "))"

@@ -183,13 +183,18 @@ const zeroAddr = "'00000000-0000-0000-0000-000000000000'::UUID"
 
 // LinkRows gives canonical rows one by one in the form of a roll-up, each filled by what other observers of its flow told in the hour, for questions that add them up
 // by themselves and ask for no different flows, VTEPs or observers. Who is the client each row tells by itself.
-func LinkRows(table string) string {
+func LinkRows(table string) string { return linkRows("NOT MATERIALIZED", table) }
+
+// LinkFewRows is LinkRows for few rows: they are read once, and kept meanwhile.
+func LinkFewRows(table string) string { return linkRows("MATERIALIZED", table) }
+
+func linkRows(keep, table string) string {
 	lacking, known := lackingFlows()
-	return fmt.Sprintf(`(WITH r AS NOT MATERIALIZED (SELECT %[1]s, (epoch_ms(t_end) - (epoch_ms(t_end) %% 3600000 + 3600000) %% 3600000) AS at_hour, %[6]s AS recency FROM %[2]s),
+	return fmt.Sprintf(`(WITH r AS %[8]s (SELECT %[1]s, (epoch_ms(t_end) - (epoch_ms(t_end) %% 3600000 + 3600000) %% 3600000) AS at_hour, %[6]s AS recency FROM %[2]s),
 %[3]s%[7]s
 l AS NOT MATERIALIZED (SELECT r.* REPLACE (%[4]s) FROM r LEFT JOIN f ON r.flow_id = f.flow_id AND r.at_hour = f.at_hour)
 SELECT %[5]s FROM l WHERE (marks & 1) <> 0)`,
-		strings.Join(rolledFrom, ", "), table, lacking, rollupFilled(), linkOut(), Recency, known)
+		strings.Join(rolledFrom, ", "), table, lacking, rollupFilled(), linkOut(), Recency, known, keep)
 }
 
 // lackingFlows gives the step lack, flows of which a row lacks what another has, and f, what is known of these. They are few, so that they are found by one number for

@@ -128,6 +128,11 @@ type Part struct {
 	Bare bool
 	// Addrs: only rows with one of these addresses at an end matter; nil for all. They are UUIDs as text.
 	Addrs []string
+	// Within is a condition like Segments that is true for segment 0, and that rows fulfil before others complete them, too; with Addrs. "" for all.
+	Within string
+	// Single: who asks adds rows up by the hour, and asks for no different flows, VTEPs or observers, nor for rows that are not canonical. What is not rolled up
+	// may be given row by row.
+	Single bool
 }
 
 // KindsView is a View that may know of which kinds the segments of its rows are; "not known" is one of them.

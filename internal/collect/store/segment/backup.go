@@ -115,7 +115,7 @@ func copyStore(from, to string, link bool, progress func(done, all int)) (c Copi
 
 // pathsOf is a store of which only the paths are used.
 func pathsOf(dir string) *Store {
-	return &Store{cfg: Config{Dir: dir}, table: filepath.Join(dir, "flows", "v1"), rollups: filepath.Join(dir, rollupDir, "v1")}
+	return &Store{cfg: Config{Dir: dir}, table: filepath.Join(dir, "flows", "v1")}
 }
 
 // copyFiles copies what the manifest lists and is not there yet.

@@ -3,6 +3,7 @@ package segment
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,14 +12,14 @@ import (
 
 // Links are what a merged roll-up adds up to for the whole of its time when the addresses of workloads that inventory does not know are left out: many
 // times fewer rows, for questions that ask for neither hours nor such addresses. Which end is the client is settled, since it may
-// depend on the addresses: the column client is 1 or 2.
+// depend on the addresses: the column client is 1 or 2. Of a day there are links of its quarters too: most ranges begin and end within a day.
 
 // linksAtOnce bounds the links of a segment in memory; of more, some stand in two rows.
 const linksAtOnce = 100_000
 
 // linkBuilder adds the rows of a roll-up up, segment by segment.
 type linkBuilder struct {
-	bucket int64
+	spanMS int64 // what links add up
 	emit   func(*rollup) error
 	at     map[linkKey]int
 	sums   []rollup
@@ -28,6 +29,7 @@ type linkBuilder struct {
 
 // linkKey are the columns that a link stands for.
 type linkKey struct {
+	bucket               int64
 	src, dst             [16]byte
 	fabric, tenant, app  string
 	srcTenant, dstTenant string
@@ -59,10 +61,10 @@ func (r *rollup) l2Octets() uint64 {
 	return r.Octets + uint64(r.L2Header)*r.Packets
 }
 
-// linkOf is the link that a row belongs to.
-func linkOf(r *rollup) linkKey {
+// linkOf is the link of that time that a row belongs to.
+func linkOf(r *rollup, spanMS int64) linkKey {
 	k := linkKey{
-		fabric: r.Fabric, tenant: r.Tenant, app: r.App, srcTenant: r.SrcTenant, dstTenant: r.DstTenant, srcVM: r.SrcVM, srcVMID: r.SrcVMID, srcHost: r.SrcHost, dstHost: r.DstHost,
+		bucket: bucketOf(r.Bucket, spanMS), fabric: r.Fabric, tenant: r.Tenant, app: r.App, srcTenant: r.SrcTenant, dstTenant: r.DstTenant, srcVM: r.SrcVM, srcVMID: r.SrcVMID, srcHost: r.SrcHost, dstHost: r.DstHost,
 		dstVM: r.DstVM, dstVMID: r.DstVMID, servicePort: r.ServicePort, proto: r.Proto, client: 1,
 	}
 	if r.turned() {
@@ -87,7 +89,7 @@ func (b *linkBuilder) add(r *rollup) error {
 			return err
 		}
 	}
-	k := linkOf(r)
+	k := linkOf(r, b.spanMS)
 	if b.last >= len(b.sums) || linkOfSum(&b.sums[b.last]) != k {
 		i, there := b.at[k]
 		if !there {
@@ -104,14 +106,14 @@ func (b *linkBuilder) add(r *rollup) error {
 // linkOfSum is the link of a sum: it has been told already.
 func linkOfSum(s *rollup) linkKey {
 	return linkKey{
-		src: s.Src, dst: s.Dst, fabric: s.Fabric, tenant: s.Tenant, app: s.App, srcTenant: s.SrcTenant, dstTenant: s.DstTenant, srcVM: s.SrcVM, srcVMID: s.SrcVMID, srcHost: s.SrcHost, dstHost: s.DstHost,
+		bucket: s.Bucket, src: s.Src, dst: s.Dst, fabric: s.Fabric, tenant: s.Tenant, app: s.App, srcTenant: s.SrcTenant, dstTenant: s.DstTenant, srcVM: s.SrcVM, srcVMID: s.SrcVMID, srcHost: s.SrcHost, dstHost: s.DstHost,
 		dstVM: s.DstVM, dstVMID: s.DstVMID, servicePort: s.ServicePort, proto: s.Proto, client: s.Client,
 	}
 }
 
 func (b *linkBuilder) begin(r *rollup, k *linkKey) rollup {
 	return rollup{
-		Segment: r.Segment, Src: k.src, Dst: k.dst, Bucket: b.bucket, Fabric: k.fabric, Tenant: k.tenant, SrcTenant: k.srcTenant, DstTenant: k.dstTenant, SrcVM: k.srcVM, SrcVMID: k.srcVMID, SrcHost: k.srcHost,
+		Segment: r.Segment, Src: k.src, Dst: k.dst, Bucket: k.bucket, Fabric: k.fabric, Tenant: k.tenant, SrcTenant: k.srcTenant, DstTenant: k.dstTenant, SrcVM: k.srcVM, SrcVMID: k.srcVMID, SrcHost: k.srcHost,
 		DstVM: k.dstVM, DstVMID: k.dstVMID, DstHost: k.dstHost, App: k.app, Proto: k.proto, ServicePort: k.servicePort, Client: k.client, FirstSeen: r.FirstSeen, LastSeen: r.LastSeen,
 	}
 }
@@ -161,12 +163,49 @@ func (b *linkBuilder) finish() error {
 // compareLinks is an order of links of one segment, by the ends first.
 func compareLinks(x, y rollup) int {
 	return cmp.Or(bytes.Compare(x.Src[:], y.Src[:]), bytes.Compare(x.Dst[:], y.Dst[:]), cmp.Compare(x.SrcVM, y.SrcVM), cmp.Compare(x.SrcVMID, y.SrcVMID), cmp.Compare(x.DstVM, y.DstVM), cmp.Compare(x.DstVMID, y.DstVMID),
-		cmp.Compare(x.Proto, y.Proto), cmp.Compare(x.ServicePort, y.ServicePort), cmp.Compare(x.Client, y.Client), cmp.Compare(x.App, y.App))
+		cmp.Compare(x.Bucket, y.Bucket), cmp.Compare(x.Proto, y.Proto), cmp.Compare(x.ServicePort, y.ServicePort), cmp.Compare(x.Client, y.Client), cmp.Compare(x.App, y.App))
 }
 
-// createLinks writes the links of a merged roll-up under its name.
-func (s *Store) createLinks(merged file) (file, error) {
-	in, err := os.Open(s.path(merged.Name))
+// quarterMS is the time of the shorter links of a day.
+const quarterMS = 6 * hourMS
+
+// linkKinds are the links that a merged roll-up has: name and time, those first that others can be made from.
+func (f *file) linkKinds() (kinds []linkKind) {
+	if f.Span > quarterMS {
+		kinds = append(kinds, linkKind{quartersOf(f.Name), quarterMS})
+	}
+	return append(kinds, linkKind{linksOf(f.Name), f.Span})
+}
+
+type linkKind struct {
+	name   string
+	spanMS int64
+}
+
+// createLinks writes those links of a merged roll-up that lack. With an error it returns what is finished.
+func (s *Store) createLinks(merged file) (out []file, err error) {
+	from := merged
+	for _, k := range merged.linkKinds() {
+		s.mu.Lock()
+		links, there := s.man.rolls[k.name]
+		s.mu.Unlock()
+		if !there {
+			if links, err = s.linksFrom(from, merged, k); err != nil {
+				if errors.Is(err, errStopped) || isDiskFull(err) {
+					return out, err
+				}
+				return out, &damagedError{from, err}
+			}
+			out = append(out, links)
+		}
+		from = links
+	}
+	return out, nil
+}
+
+// linksFrom adds the rows of a roll-up, or its links of a shorter time, up.
+func (s *Store) linksFrom(from, merged file, k linkKind) (file, error) {
+	in, err := os.Open(s.path(from.Name))
 	if err != nil {
 		return file{}, err
 	}
@@ -175,7 +214,7 @@ func (s *Store) createLinks(merged file) (file, error) {
 	name, size, err := s.create(func(to io.Writer) error {
 		out = newRollupWriter(to, rowGroupRows)
 		out.foot.Span = merged.Span
-		b := &linkBuilder{bucket: bucketOf(merged.hour(), merged.Span), emit: out.add, at: map[linkKey]int{}}
+		b := &linkBuilder{spanMS: k.spanMS, emit: out.add, at: map[linkKey]int{}}
 		n := 0
 		err := eachRollup(in, func(r *rollup) error {
 			if n++; n%4096 == 0 && s.stopped() {
@@ -187,11 +226,11 @@ func (s *Store) createLinks(merged file) (file, error) {
 			err = b.finish()
 		}
 		if err != nil {
-			return fmt.Errorf("links of %s: %w", merged.Name, err)
+			return fmt.Errorf("links of %s: %w", from.Name, err)
 		}
 		out.foot.MinMS, out.foot.MaxMS, out.foot.StartMS = merged.MinMS, merged.MaxMS, merged.StartMS
 		return out.finish()
-	}, func(string) string { return linksOf(merged.Name) })
+	}, func(string) string { return k.name })
 	if err != nil {
 		return file{}, err
 	}

@@ -140,6 +140,16 @@ func (m *manifest) has(name string) bool {
 	return live || roll
 }
 
+// linksOf names what is listed of a roll-up's links.
+func (m *manifest) linksOf(name string) (names []string) {
+	for _, n := range []string{linksOf(name), quartersOf(name)} {
+		if _, there := m.rolls[n]; there {
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
 // anyLive reports whether one of the segment files is live.
 func (m *manifest) anyLive(names []string) bool {
 	return slices.ContainsFunc(names, func(n string) bool { _, live := m.live[n]; return live })

@@ -29,8 +29,8 @@ func (s *Store) openForWriting() (err error) {
 	if s.lock, err = lockDir(filepath.Join(s.cfg.Dir, "LOCK")); err != nil {
 		return err
 	}
-	for _, dir := range []string{s.table, s.rollups, s.root(linksDir + "/")} {
-		if err := os.MkdirAll(dir, 0o750); err != nil {
+	for _, kind := range append(rollupKinds[:len(rollupKinds):len(rollupKinds)], "") {
+		if err := os.MkdirAll(s.root(kind+"/"), 0o750); err != nil {
 			return err
 		}
 	}
@@ -284,11 +284,8 @@ func (s *Store) isAside(name string) bool {
 
 func (s *Store) asidePath(name string) string {
 	base := filepath.Base(name)
-	switch {
-	case isLinks(name):
-		base = linksDir + "-" + base
-	case isRollup(name):
-		base = rollupDir + "-" + base
+	if kind := kindOf(name); kind != "" {
+		base = kind + "-" + base
 	}
 	return filepath.Join(s.cfg.Dir, "aside", base)
 }
@@ -306,9 +303,9 @@ func (s *Store) scan() (map[string]int64, error) {
 	}
 	onDisk := map[string]int64{}
 	err := scanDir(s.table, "", onDisk)
-	for _, kind := range []string{rollupDir + "/", linksDir + "/"} {
+	for _, kind := range rollupKinds {
 		if err == nil {
-			err = scanDir(s.root(kind), kind, onDisk)
+			err = scanDir(s.root(kind+"/"), kind+"/", onDisk)
 		}
 	}
 	return onDisk, err

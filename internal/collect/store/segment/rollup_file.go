@@ -15,11 +15,25 @@ import (
 	"crosstap/internal/flow"
 )
 
-// The folders of roll-ups and of links, and what their names begin with. Links are made from a merged roll-up and have its name.
+// The folders of roll-ups and of links, and what their names begin with. Links are made from a merged roll-up and have its name: those of its whole time,
+// and of a day also those of its quarters.
 const (
-	rollupDir = "r1h"
-	linksDir  = "links"
+	rollupDir   = "r1h"
+	linksDir    = "links"
+	quartersDir = "links6h"
 )
+
+// rollupKinds are these folders.
+var rollupKinds = []string{rollupDir, linksDir, quartersDir}
+
+// kindOf is the folder of a file's kind, "" for a segment file, whose name has none.
+func kindOf(name string) string {
+	kind, _, _ := strings.Cut(name, "/")
+	if slices.Contains(rollupKinds, kind) {
+		return kind
+	}
+	return ""
+}
 
 // rollupStep is the bucket of stored roll-ups. It is the unit of sealing.
 const rollupStep = time.Hour
@@ -27,26 +41,22 @@ const rollupStep = time.Hour
 // isRollup reports whether the file is a roll-up, or the links of one.
 func (f *file) isRollup() bool { return isRollup(f.Name) }
 
-func isRollup(name string) bool { return strings.HasPrefix(name, rollupDir+"/") || isLinks(name) }
+func isRollup(name string) bool { return kindOf(name) != "" }
 
-func isLinks(name string) bool { return strings.HasPrefix(name, linksDir+"/") }
+func isLinks(name string) bool { return isRollup(name) && kindOf(name) != rollupDir }
 
 // belowKind is a name without the folder of its kind.
-func belowKind(name string) string {
-	return strings.TrimPrefix(strings.TrimPrefix(name, rollupDir+"/"), linksDir+"/")
-}
+func belowKind(name string) string { return strings.TrimPrefix(name, kindOf(name)+"/") }
 
-// linksOf is the name of a roll-up's links, rollupOf that of the roll-up.
-func linksOf(name string) string   { return linksDir + "/" + belowKind(name) }
-func rollupOf(links string) string { return rollupDir + "/" + belowKind(links) }
+// linksOf is the name of a roll-up's links, quartersOf that of its quarters' links, rollupOf that of the roll-up.
+func linksOf(name string) string    { return linksDir + "/" + belowKind(name) }
+func quartersOf(name string) string { return quartersDir + "/" + belowKind(name) }
+func rollupOf(links string) string  { return rollupDir + "/" + belowKind(links) }
 
 // root is the folder that a file's name is below of.
 func (s *Store) root(name string) string {
-	switch {
-	case isLinks(name):
-		return filepath.Join(s.cfg.Dir, linksDir, "v1")
-	case isRollup(name):
-		return s.rollups
+	if kind := kindOf(name); kind != "" {
+		return filepath.Join(s.cfg.Dir, kind, "v1")
 	}
 	return s.table
 }

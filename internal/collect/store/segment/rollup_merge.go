@@ -11,7 +11,7 @@ import (
 )
 
 // Roll-ups of hours are merged into one for six hours and then for the day, rows as they are: what lies together in one file is read at once instead of
-// from many. Beside a merged one lie its links. When an hour of it is sealed again, the manifest says that the hour no longer counts there.
+// from many. Beside a merged one lie its links, and those of a day's quarters. When an hour of it is sealed again, the manifest says that the hour no longer counts there.
 
 // rollSpan is a time that merged roll-ups are of.
 type rollSpan struct {
@@ -124,32 +124,33 @@ func (s *Store) mergeRollups() error {
 	return s.mendLinks()
 }
 
-// mendLinks makes links again that were lost.
+// mendLinks makes links that lack: they were lost, or the roll-up is from before there were such. It is one roll-up's unless the store is being settled.
 func (s *Store) mendLinks() error {
 	var lack []file
 	s.mu.Lock()
 	for _, f := range sortedFiles(s.man.rolls) {
-		if _, there := s.man.rolls[linksOf(f.Name)]; !there && f.Span > 0 && len(f.Except) == 0 {
+		if f.Span > 0 && !isLinks(f.Name) && len(f.Except) == 0 && len(s.man.linksOf(f.Name)) < len(f.linkKinds()) {
 			lack = append(lack, f)
 		}
 	}
 	s.mu.Unlock()
-	for _, f := range lack {
+	for n, f := range lack {
+		if n > 0 && !s.hasty.Load() {
+			break
+		}
 		if err := s.checkFree(); err != nil {
 			return err
 		}
 		links, err := s.createLinks(f)
-		switch {
-		case errors.Is(err, errStopped) || isDiskFull(err):
+		if err != nil {
+			s.removeFiles(links)
 			return err
-		case err != nil:
-			return &damagedError{f, err}
 		}
 		s.mu.Lock()
-		err = s.man.append(change{Add: []file{links}})
+		err = s.man.append(change{Add: links})
 		s.mu.Unlock()
 		if err != nil {
-			s.removeFiles([]file{links})
+			s.removeFiles(links)
 			return err
 		}
 	}
@@ -267,21 +268,21 @@ func (s *Store) mergeSpan(w spanWork) error {
 	if err != nil {
 		return err
 	}
-	out := []file{merged}
 	links, err := s.createLinks(merged)
+	out := append([]file{merged}, links...)
 	if err != nil {
 		s.removeFiles(out)
+		var bad *damagedError
+		if errors.As(err, &bad) { // none of those that are listed
+			err = bad.err
+		}
 		return err
 	}
-	out = append(out, links)
 	c := change{Add: out}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range w.in {
-		c.Del = append(c.Del, f.Name)
-		if _, there := s.man.rolls[linksOf(f.Name)]; there {
-			c.Del = append(c.Del, linksOf(f.Name))
-		}
+		c.Del = append(append(c.Del, f.Name), s.man.linksOf(f.Name)...)
 		if !s.man.has(f.Name) {
 			err = errors.New("a roll-up was set aside during a merge")
 		}

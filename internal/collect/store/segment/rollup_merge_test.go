@@ -23,7 +23,7 @@ func rolledHours(s *Store) (n int) {
 	return n
 }
 
-// spans lists the spans of stored roll-ups in hours and how many of their hours count, with "+" for links.
+// spans lists the spans of stored roll-ups in hours and how many of their hours count, with "+" for links and another for those of quarters.
 func spans(s *Store) string {
 	var all []string
 	for _, f := range sortedFiles(s.man.rolls) {
@@ -31,10 +31,7 @@ func spans(s *Store) string {
 			continue
 		}
 		text := fmt.Sprintf("%d/%d", len(f.byHour), max(f.Span/hourMS, 1))
-		if _, there := s.man.rolls[linksOf(f.Name)]; there {
-			text += "+"
-		}
-		all = append(all, text)
+		all = append(all, text+strings.Repeat("+", len(s.man.linksOf(f.Name))))
 	}
 	return strings.Join(all, " ")
 }
@@ -177,14 +174,14 @@ func TestMergedRollups(t *testing.T) {
 	m.again(true)
 	m.shape("rebuilt", "6/6+ 6/6+ 6/6+ 6/6+ 1/1 1/1")
 	m.tidy(41 * time.Hour)
-	m.shape("days", "24/24+ 2/6+")
+	m.shape("days", "24/24++ 2/6+")
 	late := slices.Clone(recs[5][:20])
 	for i := range late {
 		late[i].FlowID++
 	}
 	put(m, m.s, late)
 	m.again(true)
-	m.check("late rows, rebuilt", "24/24+ 2/6+", whole[0], whole[1])
+	m.check("late rows, rebuilt", "24/24++ 2/6+", whole[0], whole[1])
 	m.tidy(200 * time.Hour)
 	m.shape("an hour was sealed again", "23/24 1/1 2/6+")
 	m.again(true)
@@ -192,7 +189,7 @@ func TestMergedRollups(t *testing.T) {
 	m.s.hasty.Store(true)
 	m.tidy(200 * time.Hour)
 	m.s.hasty.Store(false)
-	m.check("merged again", "24/24+ 2/6+", cut[0], cut[1])
+	m.check("merged again", "24/24++ 2/6+", cut[0], cut[1])
 	m.s.keep.Unlock()
 	if err := m.s.Close(); err != nil {
 		t.Fatal(err)
@@ -229,9 +226,9 @@ func TestMergedRollupsOutliveRows(t *testing.T) {
 	m.tidy(38 * time.Hour)
 	f("half of the rows are gone", "6/6+ 6/6+ 6/6+ 6/6+", 16, all)
 	m.tidy(41 * time.Hour)
-	f("merged beside expired rows", "24/24+", 13, all)
+	f("merged beside expired rows", "24/24++", 13, all)
 	m.again(true)
-	f("rebuilt", "24/24+", 13, all)
+	f("rebuilt", "24/24++", 13, all)
 	for name := range m.s.man.rolls {
 		if !isLinks(name) {
 			if err := os.Truncate(m.s.path(name), 1000); err != nil {
@@ -245,7 +242,7 @@ func TestMergedRollupsOutliveRows(t *testing.T) {
 		t.Errorf("gaps of a damaged roll-up: %+v", g)
 	}
 	m.tidy(41 * time.Hour)
-	f("made again", "13/24+", 13, stored)
+	f("made again", "13/24++", 13, stored)
 	m.tidy(105 * time.Hour)
 	f("expired too", "", 0, 0)
 	m.s.keep.Unlock()

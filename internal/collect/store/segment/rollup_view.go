@@ -29,6 +29,7 @@ type mergedHours struct {
 	file       file
 	sums, only []int64
 	links      *file // nil for none
+	quarters   *file // links of the quarters of a day; nil for none
 }
 
 func (s *Store) rolledLocked(v *view) (r rolled) {
@@ -98,8 +99,14 @@ func (s *Store) mergedLocked(f file, open map[int64]bool) mergedHours {
 			m.sums = append(m.sums, h)
 		}
 	}
-	if links, there := s.man.rolls[linksOf(f.Name)]; there && len(f.Except) == 0 {
+	if len(f.Except) > 0 {
+		return m
+	}
+	if links, there := s.man.rolls[linksOf(f.Name)]; there {
 		m.links = &links
+	}
+	if links, there := s.man.rolls[quartersOf(f.Name)]; there {
+		m.quarters = &links
 	}
 	return m
 }
@@ -117,6 +124,26 @@ func (m *mergedHours) in(from, to, first, last int64) (hours []int64, all bool) 
 		}
 	}
 	return hours, len(hours) == len(m.file.byHour) && len(m.file.Except) == 0
+}
+
+// inQuarters gives the quarters of which the hours are all those that the file has, and the other hours.
+func (m *mergedHours) inQuarters(hours []int64) (quarters, rest []int64) {
+	left := map[int64]int{}
+	for h := range m.file.byHour {
+		left[bucketOf(h, quarterMS)]++
+	}
+	for _, h := range hours {
+		left[bucketOf(h, quarterMS)]--
+	}
+	for _, h := range hours {
+		switch q := bucketOf(h, quarterMS); {
+		case left[q] > 0:
+			rest = append(rest, h)
+		case !slices.Contains(quarters, q):
+			quarters = append(quarters, q)
+		}
+	}
+	return quarters, rest
 }
 
 // Rollup implements store.View. Of hours whose rows have expired each bucket counts whole when it begins in the range.
@@ -164,7 +191,15 @@ func (v *view) RollupPart(p store.Part) string {
 		case all:
 			whole = append(whole, m.file)
 		case len(hours) > 0:
-			take([]file{m.file}, inHours(hours))
+			if p.Links && m.quarters != nil {
+				var quarters []int64
+				if quarters, hours = m.inQuarters(hours); len(quarters) > 0 {
+					take([]file{*m.quarters}, inBuckets(quarters, quarterMS))
+				}
+			}
+			if len(hours) > 0 {
+				take([]file{m.file}, inBuckets(hours, hourMS))
+			}
 		}
 	}
 	take(whole, "true")
@@ -177,16 +212,16 @@ func (v *view) RollupPart(p store.Part) string {
 	return "(" + strings.Join(parts, "\nUNION ALL ") + ")"
 }
 
-// inHours is a condition for buckets of some hours. Ranges cost less than lists.
-func inHours(hours []int64) string {
-	slices.Sort(hours)
+// inBuckets is a condition for some buckets of a length. Ranges cost less than lists.
+func inBuckets(starts []int64, length int64) string {
+	slices.Sort(starts)
 	var any []string
-	for i := 0; i < len(hours); {
+	for i := 0; i < len(starts); {
 		n := i + 1
-		for n < len(hours) && hours[n] == hours[n-1]+hourMS {
+		for n < len(starts) && starts[n] == starts[n-1]+length {
 			n++
 		}
-		any = append(any, fmt.Sprintf("bucket >= make_timestamp_ms(%d) AND bucket < make_timestamp_ms(%d)", hours[i], hours[n-1]+hourMS))
+		any = append(any, fmt.Sprintf("bucket >= make_timestamp_ms(%d) AND bucket < make_timestamp_ms(%d)", starts[i], starts[n-1]+length))
 		i = n
 	}
 	if len(any) == 1 {
@@ -244,10 +279,14 @@ func ofPart(files []file, p store.Part) string {
 
 // partOf adds up the part of rows that matters.
 func partOf(rows string, p store.Part) string {
-	if ends := endsOf(p.Addrs); len(ends) > 1 { // all rows of a flow have the same addresses
+	if len(p.Addrs) > 0 { // all rows of a flow have the same addresses
+		within := ""
+		if p.Within != "" {
+			within = " AND " + p.Within
+		}
 		var of []string
-		for _, end := range ends {
-			of = append(of, "SELECT * FROM "+rows+" WHERE true"+end)
+		for _, end := range endsOf(p.Addrs) {
+			of = append(of, "SELECT * FROM "+rows+" WHERE true"+end+within)
 		}
 		rows = "(" + strings.Join(of, " UNION ALL ") + ")"
 	}
@@ -256,6 +295,8 @@ func partOf(rows string, p store.Part) string {
 		return store.CountRows(rows)
 	case p.Bare:
 		return store.BareRows(rows)
+	case len(p.Addrs) > 0 && (p.Links || p.Single):
+		return store.LinkFewRows(rows)
 	case len(p.Addrs) > 0:
 		return store.RollupFewRows(rows, "true", rollupStep)
 	case p.Segments != "":

@@ -13,6 +13,7 @@
 //	DIR/flows/v1/YYYYMMDD/HH/     segment files, by the hour of their newest t_end (UTC)
 //	DIR/r1h/v1/YYYYMMDD/HH/       roll-ups of sealed hours, merged for six hours and for days
 //	DIR/links/v1/YYYYMMDD/HH/     what merged roll-ups add up to without hours
+//	DIR/links6h/v1/YYYYMMDD/HH/   the same for the quarters of days
 //	DIR/aside/                    files found damaged
 package segment
 
@@ -52,7 +53,6 @@ var dropReasons = []string{"disk full", "write error", "slow disk", "closed"}
 type Store struct {
 	cfg       Config
 	table     string // folder of the flow segments
-	rollups   string // folder of the roll-ups
 	book      *ledger.Book
 	lock      *os.File
 	engines   sync.Mutex
@@ -118,7 +118,7 @@ func Open(cfg Config) (*Store, error) {
 	}
 	cfg.Dir = abs
 	s := &Store{
-		cfg: cfg, table: filepath.Join(abs, "flows", "v1"), rollups: filepath.Join(abs, rollupDir, "v1"),
+		cfg: cfg, table: filepath.Join(abs, "flows", "v1"),
 		book: ledger.New("store", ledger.Records, dropReasons...),
 		wake: make(chan struct{}, 1), tidy: make(chan struct{}, 1), stop: make(chan struct{}),
 		diskSpace: diskSpace, shed: map[int]store.Gap{}, pins: map[string]int{},

@@ -279,10 +279,7 @@ func (s *Store) expire() error {
 	for name, f := range s.man.rolls {
 		if !isLinks(name) && s.cfg.KeepRollups > 0 && f.hour()+hourMS <= now.Add(-s.cfg.KeepRollups).UnixMilli() &&
 			!slices.ContainsFunc(f.Of, func(n string) bool { _, live := s.man.live[n]; return live && !going[n] }) {
-			c.Del = append(c.Del, name)
-			if _, there := s.man.rolls[linksOf(name)]; there {
-				c.Del = append(c.Del, linksOf(name))
-			}
+			c.Del = append(append(c.Del, name), s.man.linksOf(name)...)
 		}
 	}
 	if len(c.Del) == 0 {
