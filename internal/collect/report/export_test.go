@@ -6,3 +6,9 @@ func Slice(rows uint64) (restore func()) {
 	manySums, sliceSums = rows, rows
 	return func() { manySums, sliceSums = many, each }
 }
+
+// InSQL makes all sums be made by the engine, until restore is called.
+func InSQL() (restore func()) {
+	storedPairs = false
+	return func() { storedPairs = true }
+}

@@ -74,6 +74,9 @@ func (a *ask) rollup(fromMS, toMS int64) string {
 
 // sumsOf is the table expression of the roll-up for a range as far as the question is about it.
 func (a *ask) sumsOf(fromMS, toMS int64) string {
+	if a.table != "" {
+		return a.table
+	}
 	p := store.Part{Links: a.linked && !a.cond.expr.Addressed(), Segments: a.segments, Addrs: a.addrs, Within: a.within, Single: a.single}
 	if p.Segments == "" {
 		p.Segments, p.Numbers = a.cond.expr.Certain()

@@ -70,6 +70,7 @@ type ask struct {
 	addrs            []string      // roll-ups: rows that matter have one of these at an end; nil for all
 	within           string        // roll-ups: with addrs, a condition on the segment that these rows fulfil, segment 0 too
 	single           bool          // roll-ups: rows will do where there are none, see store.Part
+	table            string        // roll-ups: the table expression of the part that the question is about; "" for the whole range
 	kept             bool          // the facts are few and read several times
 	linked           bool          // roll-ups: neither hours nor the addresses of workloads without a name matter
 	step             time.Duration // of the roll-up that answers; 0 for the rows themselves

@@ -69,6 +69,9 @@ func TestOffTheHour(t *testing.T) {
 	f("top", report.Query{By: []string{"vm"}, Limit: 1000})
 	f("vm", report.Query{Name: "db-0", Limit: 1000})
 	defer report.Slice(20)()
+	f("pairs", report.Query{}) // added up by the store
+	f("networks", report.Query{})
+	defer report.InSQL()()
 	f("pairs", report.Query{})
 	f("networks", report.Query{})
 }
@@ -81,7 +84,8 @@ func counted(pairs []report.Pair) []report.Pair {
 	return pairs
 }
 
-// TestSlices: an answer that is worked out some segments at a time is the one that is worked out at once, in any order and cut anywhere.
+// TestSlices: an answer that is worked out some segments at a time, by the store itself or in SQL, is the one that is worked out at once, in any order and cut
+// anywhere, for ranges that cut hours too.
 func TestSlices(t *testing.T) {
 	r, _ := offHour(t)
 	q := report.Query{Since: t0.Add(-16 * time.Hour), Until: t0.Add(3 * time.Hour)}
@@ -92,16 +96,24 @@ func TestSlices(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer report.Slice(20)()
-		got, err := ask()
-		if err != nil {
-			t.Fatal(err)
+		for _, way := range []string{"by the store", "in SQL"} {
+			if way == "in SQL" {
+				defer report.InSQL()()
+			}
+			got, err := ask()
+			if err != nil {
+				t.Fatal(err)
+			}
+			compare(t, q.Sort+" "+way, document(t, got), document(t, want))
 		}
-		compare(t, q.Sort, document(t, got), document(t, want))
 	}
-	for sort, limit := range map[string]int{"": 0, "-packets": 3, "octets_rev": 5, "first_seen": 1, "-last_seen": 4, "tenant": 3} {
+	for sort, limit := range map[string]int{"": 0, "-packets": 3, "octets_rev": 5, "first_seen": 1, "-last_seen": 4, "tenant": 3, "-packets_fwd": 7} {
 		q.Sort, q.Limit = sort, limit
 		f(func() (any, error) { return r.Pairs(t.Context(), q) })
 	}
+	q.Sort, q.Limit, q.Since, q.Until = "", 6, q.Since.Add(9*time.Minute), q.Until.Add(-20*time.Minute)
+	f(func() (any, error) { return r.Pairs(t.Context(), q) })
+	f(func() (any, error) { return r.Networks(t.Context(), q) })
 	q.Filter = "not tenant = red"
 	for sort, limit := range map[string]int{"": 0, "segment": 2, "-vms": 3, "unknown_addrs": 2, "-pairs": 2, "-first_seen": 1, "fabric": 2} {
 		q.Sort, q.Limit = sort, limit

@@ -207,8 +207,11 @@ func (a *ask) pairs(ctx context.Context, r *Reports, order string) (Pairs, error
 		a.args = nil
 	}
 	if first != nil {
-		defer func(only, segments string) { a.only, a.segments = only, segments }(a.only, a.segments)
+		defer func(only, segments, table string) { a.only, a.segments, a.table = only, segments, table }(a.only, a.segments, a.table)
 		first.narrow(a)
+		if err := first.fetch(ctx, a); err != nil {
+			return Pairs{}, err
+		}
 	}
 	err := a.each(ctx, a.pairsSQL(order, first), func(rows *sql.Rows) (err error) {
 		var p Pair

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"crosstap/internal/collect/store"
 )
 
 // pickedPair is one of the first pairs of an answer: its key, and where it stands in the order.
@@ -32,6 +34,7 @@ type picked struct {
 	pairs              []pickedPair
 	total              Total
 	sampled, ambiguous uint64
+	stored             []store.PairSums // the same pairs, when the store found them
 }
 
 // sliced reports whether the first pairs are to be found slice by slice: where sums decide the order, and the answer is short.
@@ -46,6 +49,9 @@ func (a *ask) ordersByNumbers() bool {
 
 // pick finds the first pairs; nil when there is one slice only.
 func (a *ask) pick(ctx context.Context, order string) (*picked, error) {
+	if p, err := a.pickStored(ctx); p != nil || err != nil {
+		return p, err
+	}
 	parts, err := a.slices(ctx)
 	if err != nil || len(parts) < 2 {
 		return nil, err
@@ -69,7 +75,7 @@ SELECT fabric, segment, a::VARCHAR, a_who, b::VARCHAR, b_who, value, src_addr::V
 			p.pairs[len(p.pairs)-1] = one
 			return err
 		})
-		p.add(&t)
+		p.add(&picked{total: t.total, sampled: t.sampled, ambiguous: t.ambiguous})
 		p.cut(a.Limit, desc)
 		return err
 	})
@@ -79,9 +85,10 @@ SELECT fabric, segment, a::VARCHAR, a_who, b::VARCHAR, b_who, value, src_addr::V
 	return p, err
 }
 
-func (p *picked) add(t *endsScan) {
-	p.total.Rows, p.total.Octets, p.total.Packets, p.total.Flows = p.total.Rows+t.total.Rows, p.total.Octets+t.total.Octets, p.total.Packets+t.total.Packets, p.total.Flows+t.total.Flows
-	p.sampled, p.ambiguous = p.sampled+t.sampled, p.ambiguous+t.ambiguous
+// add adds the totals of other pairs.
+func (p *picked) add(o *picked) {
+	p.total.Rows, p.total.Octets, p.total.Packets, p.total.Flows = p.total.Rows+o.total.Rows, p.total.Octets+o.total.Octets, p.total.Packets+o.total.Packets, p.total.Flows+o.total.Flows
+	p.sampled, p.ambiguous = p.sampled+o.sampled, p.ambiguous+o.ambiguous
 }
 
 // cut keeps the first ones.

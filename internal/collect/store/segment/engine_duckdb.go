@@ -14,10 +14,10 @@ import (
 	"github.com/duckdb/duckdb-go/v2"
 )
 
-// openEngine starts an in-memory DuckDB that can read the store's folder and nothing else: no other
+// openEngine starts an in-memory DuckDB that can read the store's folder and what is worked out for it beside its spill files, and nothing else: no other
 // path, no network, no extension, and no way to change that by SQL. What does not fit in memory goes to the spill folder.
 func openEngine(cfg Config, spill string) (*sql.DB, error) {
-	return startEngine(engineSettings(cfg, spill, "SET allowed_directories = ["+quote(cfg.Dir+"/")+"]", nil), 4)
+	return startEngine(engineSettings(cfg, spill, "SET allowed_directories = ["+quote(cfg.Dir+"/")+", "+quote(spill+"/")+"]", nil), 4)
 }
 
 // openEngineFor starts one that can read the named files only, with views that setup makes.

@@ -20,7 +20,8 @@ type rollupBuilder struct {
 	emit    func(*rollup) error
 	run     *run
 	waiting map[ends]*run
-	free    *run // to be used again
+	next    []ends // of those that wait, in order; nil when not sorted yet
+	free    *run   // to be used again
 	spare   []*tally
 }
 
@@ -82,6 +83,11 @@ func (b *rollupBuilder) add(r *row) error {
 		if err := b.finishRun(); err != nil {
 			return err
 		}
+		if at.segment != 0 { // rows without a segment come first, and no others wait
+			if err := b.finishWaiting(&at); err != nil {
+				return err
+			}
+		}
 		b.run = b.take(at)
 		delete(b.waiting, at)
 	}
@@ -93,7 +99,7 @@ func (b *rollupBuilder) add(r *row) error {
 			if k.segment != r.Segment {
 				at.segment = k.segment
 				into = b.take(at)
-				b.waiting[at] = into
+				b.waiting[at], b.next = into, nil
 			}
 		}
 	}
@@ -129,9 +135,22 @@ func (b *rollupBuilder) finish() error {
 	if err := b.finishRun(); err != nil {
 		return err
 	}
-	for _, at := range slices.SortedFunc(maps.Keys(b.waiting), compareEnds) { // runs that had no row of their own
-		b.run = b.waiting[at]
-		if err := b.finishRun(); err != nil {
+	return b.finishWaiting(nil)
+}
+
+// finishWaiting gives out runs that had no row of their own, as far as they are before others.
+func (b *rollupBuilder) finishWaiting(before *ends) error {
+	if len(b.waiting) == 0 {
+		return nil
+	}
+	if b.next == nil {
+		b.next = slices.SortedFunc(maps.Keys(b.waiting), compareEnds)
+	}
+	for len(b.next) > 0 && (before == nil || compareEnds(b.next[0], *before) < 0) {
+		b.run = b.waiting[b.next[0]]
+		delete(b.waiting, b.next[0])
+		b.next = b.next[1:]
+		if err := b.finishRun(); err != nil { // nothing where it had a row after all
 			return err
 		}
 	}

@@ -30,6 +30,7 @@ type view struct {
 	rollNewest     int64
 	rollAny        bool
 	pending        int
+	scratch        []string // files to remove
 	once           sync.Once
 }
 
@@ -248,6 +249,9 @@ func (v *view) Pending() int { return v.pending }
 // Close lets go of the files.
 func (v *view) Close() error {
 	v.once.Do(func() {
+		for _, path := range v.scratch {
+			_ = os.Remove(path) // else the folder goes with the engine
+		}
 		v.s.mu.Lock()
 		defer v.s.mu.Unlock()
 		for _, f := range append(v.files[:len(v.files):len(v.files)], v.rolls...) {
