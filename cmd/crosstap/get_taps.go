@@ -208,15 +208,17 @@ func printTapPage(w io.Writer, doc *controlapi.Taps, t *controlapi.TapState, own
 
 // missedText says what a tool has missed of a machine that moved.
 func missedText(g *platform.Gap) string {
-	switch {
-	case g.Packets > g.Least:
-		return fmt.Sprintf("%d to %d packets missed", g.Least, g.Packets)
-	case g.Packets >= 0:
-		return fmt.Sprintf("%d packets missed", g.Packets)
-	case g.Why != "":
-		return "packets missed not counted: " + g.Why
+	why := ""
+	if g.Why != "" {
+		why = ": " + g.Why
 	}
-	return "packets missed not counted"
+	switch {
+	case g.Packets < 0:
+		return "packets missed not counted" + why
+	case g.Exact():
+		return fmt.Sprintf("%d packets missed", g.Packets)
+	}
+	return fmt.Sprintf("%d–%d packets missed%s", g.Least, g.Packets, why)
 }
 
 func sorted[V any](m map[string]V) (out []string) {

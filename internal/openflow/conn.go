@@ -259,24 +259,36 @@ func (c *Conn) SendOut(ctx context.Context, port uint32, frame []byte) error {
 	return err
 }
 
-// PortPackets returns how many packets have come into the switch at a port, and gone out of it.
-func (c *Conn) PortPackets(ctx context.Context, port uint32) (in, out uint64, err error) {
+// Local is the number of the port that has a bridge's own name (OpenFlow 1.4, section 7.2.1).
+const Local = 0xfffffffe
+
+// PortCount is what has passed a port, in packets.
+type PortCount struct {
+	In, Out    uint64 // into the switch, and out of it
+	OutDropped uint64 // that should have gone out and did not, as while the interface is down
+}
+
+// PortCounts returns what has passed a port so far. For interfaces of the kernel it is what the kernel counts, at once; for tunnels and
+// patches Open vSwitch (3.1.0) adds up what its cached flows count, up to half a second late.
+func (c *Conn) PortCounts(ctx context.Context, port uint32) (PortCount, error) {
 	c.deadline(ctx)
 	const portStats = 4
 	b := append(be.AppendUint16(nil, portStats), 0, 0, 0, 0, 0, 0) // no flags
 	b = be.AppendUint32(b, port)
 	if _, err := c.send(typeMultipartRequest, append(b, 0, 0, 0, 0)); err != nil {
-		return 0, 0, err
+		return PortCount{}, err
 	}
 	body, err := c.wait(typeMultipartReply)
 	if err != nil {
-		return 0, 0, err
+		return PortCount{}, err
 	}
-	const head, counters = 8, 32 // of the answer, and in front of what is read of its entry
-	if len(body) < head+counters {
-		return 0, 0, fmt.Errorf("openflow: statistics of port %d have %d bytes", port, len(body))
+	// Of the answer: its head, the port and the time, packets and octets in and out, and what was dropped (section 7.3.5.6).
+	const head, in, out, outDropped = 8, 16, 24, 56
+	if len(body) < head+outDropped+8 {
+		return PortCount{}, fmt.Errorf("openflow: statistics of port %d have %d bytes", port, len(body))
 	}
-	return be.Uint64(body[head+16:]), be.Uint64(body[head+24:]), nil
+	at := func(off int) uint64 { return be.Uint64(body[head+off:]) }
+	return PortCount{In: at(in), Out: at(out), OutDropped: at(outDropped)}, nil
 }
 
 // count adds up the entries of one answer.

@@ -116,7 +116,7 @@ func FuzzSession(f *testing.F) {
 		}
 		ctx := t.Context()
 		_, _ = open().Counts(ctx)
-		_, _, _ = open().PortPackets(ctx, 1)
+		_, _ = open().PortCounts(ctx, 1)
 		_ = open().SendOut(ctx, 1, []byte{1, 2, 3})
 		_ = open().Replace(ctx, 1, 1, []Flow{{InPort: "a", Match: "dl_type=0x0800", Actions: []Action{{Output: "a"}}}}, map[string]uint32{"a": 1})
 	})

@@ -128,10 +128,13 @@ type Gap struct {
 	Port     string        `json:"port"`
 	At       time.Time     `json:"at"`
 	After    time.Duration `json:"after_ns"`      // from when the platform told of the port until its copies had begun
-	Packets  int64         `json:"packets"`       // in and out, at most: when the copies had begun; -1 when nobody counts them
-	Least    int64         `json:"packets_least"` // at least: when they were asked for
-	Why      string        `json:"why,omitempty"` // nobody counts them, and what the operator can do
+	Packets  int64         `json:"packets"`       // that were not copied in the directions of the tap, at most; -1 when nobody counts them
+	Least    int64         `json:"packets_least"` // at least; the same as Packets when their number is known
+	Why      string        `json:"why,omitempty"` // nobody counts them, or why their number is not known, and what the operator can do
 }
+
+// Exact reports whether the number of packets is known.
+func (g *Gap) Exact() bool { return g.Packets >= 0 && g.Least == g.Packets }
 
 // Gapper is a Platform that measures gaps.
 type Gapper interface {

@@ -264,7 +264,7 @@ func (p *Platform) changePort(s *portStep, policy string) error {
 	if len(all) == 0 {
 		return nil
 	}
-	before := p.passed(s.Port)
+	came := p.comes(s, now, policy)
 	err = p.socket.do(all...)
 	if errors.Is(err, unix.EEXIST) && now.qdisc == "" {
 		return fmt.Errorf("%w: %w", errRaced, err)
@@ -272,8 +272,12 @@ func (p *Platform) changePort(s *portStep, policy string) error {
 	if err != nil {
 		return errors.Join(err, p.restore(s, now))
 	}
-	p.note(s, policy, before)
-	return p.check(s)
+	came.copied(p)
+	if err := p.check(s); err != nil {
+		return err
+	}
+	p.tell(came)
+	return nil
 }
 
 // setRequest makes one filter as it shall be; nil when it is so already.

@@ -169,7 +169,13 @@ func (l *lab) capture() (stop func() string) {
 // decoded asks tshark for the inner frames with a VNI that match a filter, one line each.
 func (l *lab) decoded(file string, vni uint32, filter string, fields ...string) []string {
 	l.t.Helper()
-	args := []string{"-r", file, "-d", "udp.port==4790,vxlan", "-Y", fmt.Sprintf("vxlan.vni == %d && (%s)", vni, filter), "-T", "fields", "-E", "occurrence=l"}
+	return l.fields(file, fmt.Sprintf("vxlan.vni == %d && (%s)", vni, filter), fields...)
+}
+
+// fields asks tshark for the frames that match a filter, one line each.
+func (l *lab) fields(file, filter string, fields ...string) []string {
+	l.t.Helper()
+	args := []string{"-r", file, "-d", "udp.port==4790,vxlan", "-Y", filter, "-T", "fields", "-E", "occurrence=l"}
 	for _, f := range fields {
 		args = append(args, "-e", f)
 	}

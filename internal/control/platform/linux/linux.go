@@ -53,6 +53,9 @@ type Platform struct {
 
 	scanned scan     // of processes
 	fresh   sync.Map // index of an interface that came while Watch runs → when
+
+	life context.Context // ends with Close
+	end  context.CancelFunc
 }
 
 var (
@@ -76,6 +79,7 @@ func New(c Config) (*Platform, error) {
 		}
 	}
 	p.version, p.can = kernelVersion(), capability(encaps())
+	p.life, p.end = context.WithCancel(context.Background())
 	return p, nil
 }
 
@@ -116,6 +120,7 @@ func (p *Platform) open() (err error) {
 
 // Close gives back the way to the kernel. What was made there stays.
 func (p *Platform) Close() error {
+	p.end()
 	p.busy.Lock()
 	defer p.busy.Unlock()
 	p.closed = true

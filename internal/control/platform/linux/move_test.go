@@ -5,10 +5,15 @@ package linux
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -16,6 +21,7 @@ import (
 	"crosstap/internal/control/platform"
 	"crosstap/internal/control/policy"
 	stored "crosstap/internal/state"
+	"crosstap/internal/testkit"
 )
 
 const movePolicies = `
@@ -47,40 +53,8 @@ spec:
 // not missed, and afterwards each packet comes once again.
 func TestMove(t *testing.T) {
 	l := newLab(t)
-	st, err := stored.Open(t.Context(), filepath.Join(t.TempDir(), "state.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Close()
-	line, err := control.New(control.Config{Owner: "test", Store: st, Connect: func(r *policy.Platform) (platform.Platform, error) {
-		return New(Config{Name: r.Name, Host: r.Name, NetNS: l.hosts[r.Name].Path()})
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer line.Close()
 	l.warm("a>b", "a>c")
-	set, err := policy.Parse("test", []byte(movePolicies))
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := line.Plan(t.Context(), control.Wanted{Set: set})
-	if err != nil || len(p.Refusals) > 0 {
-		t.Fatalf("%v, %+v", err, p.Refusals)
-	}
-	if out, err := line.Apply(t.Context(), p, control.Author{Who: "test", Action: "apply"}); err != nil || out.State != stored.Done {
-		t.Fatalf("%+v, %v", out, err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- line.Run(ctx) }()
-	defer func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	}()
-
+	line := l.line(movePolicies)
 	stop := l.capture()
 	answered := l.pinging("a", 2, 200)
 	l.unplug("h1", "b")
@@ -95,7 +69,7 @@ func TestMove(t *testing.T) {
 	}
 	answers := count(l.decoded(file, 7001, "icmp.type == 0 && ip.src == 10.1.0.2", "icmp.seq"))
 	gap := line.Gaps()[0]
-	if missing := received - len(answers); gap.Port != "vnet-b" || gap.Platform != "h2" || int64(missing) > gap.Packets || gap.Least > gap.Packets {
+	if missing := received - len(answers); gap.Port != "vnet-b" || gap.Platform != "h2" || int64(missing) > gap.Packets || gap.Least > int64(missing) || gap.Exact() != (gap.Why == "") {
 		t.Errorf("%d of %d answers are missing, gaps %+v", missing, received, line.Gaps())
 	}
 	t.Logf("%d of 200 answered, copies of %d answers, gap %+v", received, len(answers), gap)
@@ -108,6 +82,156 @@ func TestMove(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("after the move:\n%s", diff)
 	}
+}
+
+// line has a control line follow both hosts with policies, until the test ends.
+func (l *lab) line(policies string) *control.Line {
+	l.t.Helper()
+	must := func(err error) {
+		l.t.Helper()
+		if err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	var watched atomic.Int32
+	st, err := stored.Open(l.t.Context(), filepath.Join(l.t.TempDir(), "state.db"))
+	must(err)
+	l.t.Cleanup(func() { st.Close() })
+	line, err := control.New(control.Config{Owner: "test", Store: st, Connect: func(r *policy.Platform) (platform.Platform, error) {
+		p, err := New(Config{Name: r.Name, Host: r.Name, NetNS: l.hosts[r.Name].Path()})
+		return &followed{p, &watched}, err
+	}})
+	must(err)
+	l.t.Cleanup(func() { line.Close() })
+	set, err := policy.Parse("test", []byte(policies))
+	must(err)
+	p, err := line.Plan(l.t.Context(), control.Wanted{Set: set})
+	if err != nil || len(p.Refusals) > 0 {
+		l.t.Fatalf("%v, %+v", err, p.Refusals)
+	}
+	if out, err := line.Apply(l.t.Context(), p, control.Author{Who: "test", Action: "apply"}); err != nil || out.State != stored.Done {
+		l.t.Fatalf("%+v, %v", out, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- line.Run(ctx) }()
+	l.t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			l.t.Error(err)
+		}
+	})
+	wait(l.t, "nobody follows the hosts", func() bool { return int(watched.Load()) == len(l.hosts) })
+	return line
+}
+
+// followed counts the platforms that have been followed.
+type followed struct {
+	*Platform
+	n *atomic.Int32
+}
+
+func (f *followed) Watch(ctx context.Context, update func(platform.Update)) error {
+	var once sync.Once
+	return f.Platform.Watch(ctx, func(u platform.Update) {
+		update(u)
+		once.Do(func() { f.n.Add(1) })
+	})
+}
+
+// moves is how often a machine moves, at least and at most: CROSSTAP_MOVES, for measurements. A loaded machine may not know the number of what
+// is missing: then it moves once more.
+func moves(t *testing.T) (least, most int) {
+	t.Helper()
+	text := os.Getenv("CROSSTAP_MOVES")
+	if text == "" {
+		return 2, 5
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n, n
+}
+
+// A machine that is pinged moves to the other host and back. Frame by frame what is missing at the tool is what the gap says: what tcpdump sees
+// at the machine from when it has arrived, less what tshark finds in the copies.
+func TestMigration(t *testing.T) {
+	l := newLab(t)
+	for _, h := range l.hosts { // bridges would speak to their ports by themselves
+		h.Sh("sysctl -qw net.ipv6.conf.all.disable_ipv6=1")
+	}
+	l.warm("a>b")
+	line := l.line(strings.NewReplacer("[vnet-a, vnet-b, vnet-c]", "[vnet-b]", "  filter: icmp\n", "").Replace(movePolicies))
+	least, most := moves(t)
+	right, all, at := 0, 0, "h1"
+	for ; all < least || all < most && right == 0; all++ {
+		to := map[string]string{"h1": "h2", "h2": "h1"}[at]
+		if l.move(line, at, to) {
+			right++
+		}
+		at = to
+	}
+	if t.Logf("%d of %d gaps are exactly what is missing", right, all); right == 0 {
+		t.Error("no gap is what is missing")
+	}
+}
+
+// move moves machine b while a pings it. It reports whether the gap is exactly what is missing; more than is missing it must not be.
+func (l *lab) move(line *control.Line, from, to string) (right bool) {
+	l.t.Helper()
+	known, kinds := len(line.Gaps()), []string{"icmp.type", "icmp.ident", "icmp.seq", "arp.opcode", "arp.src.hw_mac", "icmpv6.type"}
+	stop := l.capture()
+	c := exec.Command(testkit.Tool(l.t, "ping"), "-q", "-i", "0.01", "10.1.0.2")
+	if err := l.vms["a"].Do(c.Start); err != nil {
+		l.t.Fatal(err)
+	}
+	stopPing := sync.OnceFunc(func() {
+		_ = c.Process.Signal(os.Interrupt)
+		_ = c.Wait() // not all were answered
+	})
+	l.t.Cleanup(stopPing)
+	l.unplug(from, "b")
+	machine := filepath.Join(l.t.TempDir(), "machine.pcap")
+	// It has no interface yet: what is seen is of the new one.
+	end := l.vms["b"].Dump(testkit.Tool(l.t, "tcpdump"), machine, "-i", "any", "-s", "200", "-B", "16384")
+	came := time.Now()
+	l.vm(to, "br0", "b", 2)
+	l.vms["b"].Sh("ping -q -c1 -w60 -i0.2 10.1.0.1 >/dev/null") // it says where it is, as hypervisors do for their machines
+	wait(l.t, "no gap is told", func() bool { return len(line.Gaps()) > known })
+	gap, told := line.Gaps()[known], time.Now()
+	time.Sleep(200 * time.Millisecond) // so that there are copies in any case
+	stopPing()
+	tool := stop()
+	end()
+	copies := count(l.decoded(tool, 7001, "ip.src == "+map[string]string{"h1": "10.9.0.1", "h2": "10.9.0.2"}[to], kinds...))
+	missing, which := 0, []string(nil)
+	for _, line := range l.fields(machine, "frame", append([]string{"frame.time_epoch"}, kinds...)...) {
+		epoch, frame, _ := strings.Cut(strings.ReplaceAll(line, "\t", " "), " ")
+		switch at, err := strconv.ParseFloat(epoch, 64); {
+		case err != nil:
+			l.t.Fatal(err)
+		case copies[frame] > 0:
+			copies[frame]--
+		case at < float64(told.UnixNano())/1e9:
+			missing++
+			which = append(which, epoch[7:14]+" "+frame)
+		}
+	}
+	for frame, n := range copies {
+		if n > 0 {
+			l.t.Errorf("%d copies more than frames %q", n, frame)
+		}
+	}
+	l.t.Logf("to %s: %d frames missing at the tool, told are %d to %d; copied %v after the port was told, %v after it was made; %s",
+		to, missing, gap.Least, gap.Packets, gap.After.Round(time.Millisecond), gap.At.Sub(came).Round(time.Millisecond), gap.Why)
+	if gap.Port != "vnet-b" || gap.Platform != to || int64(missing) < gap.Least || gap.Exact() != (gap.Why == "") {
+		l.t.Errorf("%d frames are missing, told are %+v", missing, gap)
+	}
+	if int64(missing) > gap.Packets {
+		l.t.Logf("%d frames are missing, told are at most %d: %s", missing, gap.Packets, strings.Join(which, ", "))
+	}
+	return gap.Exact() && gap.Packets == int64(missing)
 }
 
 // pinging sends n echo requests in the background; the function that it returns waits for the end and tells how many were answered.

@@ -4,6 +4,7 @@ package linux
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/bpf"
@@ -51,6 +52,12 @@ func (c *choice) expression() string {
 		parts = append(parts, "("+c.filter+")")
 	}
 	return strings.Join(parts, " and ")
+}
+
+// whole reports whether every packet of the machine with a MAC address is copied: nobody sends it its own, and our own copies are not its.
+func (c *choice) whole(own flow.MAC) bool {
+	others := slices.ContainsFunc(c.except, func(m flow.MAC) bool { return m != own })
+	return c.filter == "" && c.sample <= 1 && c.vlans == nil && !c.noBcast && !others
 }
 
 // program compiles the choice to the text of a classic BPF program. residual names the tests that no program in the kernel can do;

@@ -99,6 +99,12 @@ func (l *planner) outputs(s *platform.Session) (to []string, tunnels []device, r
 				return nil, nil, &platform.Refusal{Reason: platform.ReasonDown, Message: fmt.Sprintf("destination %s: there is no interface %q", o.Name, name)}
 			case slices.ContainsFunc(s.Sources, func(src platform.Source) bool { return src.Port == name }):
 				return nil, nil, &platform.Refusal{Reason: platform.ReasonLoop, Message: fmt.Sprintf("destination %s is the port %s, which is a source", o.Name, name), Fix: "leave the tool's own port out of the selection"}
+			case s.Switch != "" && (name == s.Switch || l.now.Ports[name].Raw[rawInto] == s.Switch):
+				return nil, nil, &platform.Refusal{
+					Reason:  platform.ReasonLoop,
+					Message: fmt.Sprintf("destination %s: what is sent to %s comes into bridge %s again: it would be copied once more, and the bridge would look for its senders there", o.Name, name, s.Switch),
+					Fix:     "use an interface that leads to no tapped bridge, or the tool's own port of the bridge (port: {vm: NAME})",
+				}
 			}
 			to = append(to, name)
 			continue
@@ -188,7 +194,7 @@ func (l *planner) sources(s *platform.Session, to []string) *platform.Refusal {
 			if r := filterRefusal(residual, err); r != nil {
 				return r
 			}
-			made[port.ID] = append(made[port.ID], wanted{filterSpec{Dir: dir, Handle: handleOf(s.Mark), Code: code, To: to}, s.Mark})
+			made[port.ID] = append(made[port.ID], wanted{filterSpec{Dir: dir, Handle: handleOf(s.Mark), Code: code, To: to}, s.Mark, c.whole(port.MAC)})
 		}
 	}
 	for port, list := range made {

@@ -24,11 +24,13 @@ type filterSpec struct {
 
 // portStep changes the filters of one port.
 type portStep struct {
-	Port   string       `json:"port"`
-	Index  int          `json:"index"` // what the port was when the step was planned
-	VM     string       `json:"vm,omitempty"`
-	Set    []filterSpec `json:"set,omitempty"`
-	Remove []filterSpec `json:"remove,omitempty"`
+	Port  string       `json:"port"`
+	Index int          `json:"index"` // what the port was when the step was planned
+	VM    string       `json:"vm,omitempty"`
+	Set   []filterSpec `json:"set,omitempty"`
+	// Whole are the directions of which Set copies every packet.
+	Whole  platform.Direction `json:"whole,omitempty"`
+	Remove []filterSpec       `json:"remove,omitempty"`
 }
 
 // doing is Step.Do. One of its fields is set.
@@ -71,8 +73,9 @@ type planner struct {
 }
 
 type wanted struct {
-	spec filterSpec
-	mark platform.Mark
+	spec  filterSpec
+	mark  platform.Mark
+	whole bool // it copies every packet
 }
 
 // Steps implements platform.Platform.
@@ -183,6 +186,9 @@ func (l *planner) setPort(port string, want []wanted, present []had) {
 			was.Filters = append(was.Filters, h.spec)
 		}
 		do.Set = append(do.Set, w.spec)
+		if w.whole {
+			do.Whole |= w.spec.Dir
+		}
 		dirs = append(dirs, w.spec.Dir.String())
 	}
 	if do.Set == nil {

@@ -44,23 +44,25 @@ func (p *Platform) ensure(ctx context.Context, s *platform.Step, from, to json.R
 	case !bytes.Equal(now, before.Spec) && !p.repairable(want.Kind, now, before.Spec):
 		return fmt.Errorf("ovs: %s: %s: %w: %s", p.cfg.Name, s.Object, platform.ErrChanged, why(orEmpty(before.Spec), orEmpty(now)))
 	}
-	var fresh []string
 	var counts *meter
 	if want.Kind == kindMirror {
-		if fresh = p.arrived(now, want.Spec); len(fresh) > 0 {
-			counts = p.meter(ctx, d, read[mirrorSpec](want.Spec).Bridge, fresh)
-			defer counts.Close()
+		if fresh := p.arrived(now, want.Spec); len(fresh) > 0 {
+			counts = p.meter(ctx, d, read[mirrorSpec](now), read[mirrorSpec](want.Spec), fresh)
 		}
 	}
-	if err := p.set(ctx, d, owner, want.Kind, now, want.Spec); err != nil {
-		return fmt.Errorf("%w (%s)", err, s.Object)
+	config, err := p.set(ctx, d, owner, want.Kind, now, want.Spec)
+	if err != nil {
+		err = fmt.Errorf("%w (%s)", err, s.Object)
+	} else {
+		err = p.confirm(ctx, s, owner, &want, config)
 	}
-	if err := p.confirm(ctx, s, owner, &want); err != nil {
+	if err != nil {
+		counts.Close()
 		return err
 	}
 	switch want.Kind {
 	case kindMirror:
-		p.gaps(ctx, s, fresh, counts)
+		p.gaps(ctx, s, counts)
 	case kindOutput:
 		p.greet(ctx, want.Spec)
 	}
@@ -68,8 +70,7 @@ func (p *Platform) ensure(ctx context.Context, s *platform.Step, from, to json.R
 }
 
 // greet sends one frame without content into a new tunnel. A switch in user space asks for the MAC address of a tunnel's end with the first
-// packet for it, and loses what comes before the answer: that is to be this frame and not a copy. EtherType 0x88B5 is for local use (IEEE
-// 802, clause 9.2.3).
+// packet for it, and loses what comes before the answer: that is to be this frame and not a copy.
 func (p *Platform) greet(ctx context.Context, spec json.RawMessage) {
 	s := read[portSpec](spec)
 	if s.Type == "" || !p.hasOpenFlow() {
@@ -85,10 +86,7 @@ func (p *Platform) greet(ctx context.Context, spec json.RawMessage) {
 			return err
 		}
 		defer c.Close()
-		const shortest = 60
-		frame := make([]byte, shortest)
-		copy(frame, []byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x88, 0xb5})
-		return c.SendOut(ctx, d.ofports(s.Bridge)[s.Name], frame)
+		return c.SendOut(ctx, d.ofports(s.Bridge)[s.Name], emptyFrame())
 	}()
 	if err != nil {
 		p.log.Debug("a tunnel's end was not asked for", "port", s.Name, "err", err)
@@ -134,9 +132,9 @@ func ownerOf(specs ...json.RawMessage) string {
 	return ""
 }
 
-// confirm waits until the switch has done it, reads it back, and sees to the flows.
-func (p *Platform) confirm(ctx context.Context, s *platform.Step, owner string, want *change) error {
-	if err := p.settled(ctx); err != nil {
+// confirm waits until the switch has done it, reads it back, and sees to the flows. config is the number of the change.
+func (p *Platform) confirm(ctx context.Context, s *platform.Step, owner string, want *change, config int64) error {
+	if err := p.settled(ctx, config); err != nil {
 		return fmt.Errorf("%w (%s)", err, s.Object)
 	}
 	if want.Kind == kindFeed {
@@ -199,16 +197,8 @@ func (p *Platform) working(d *db, want *change) error {
 	return nil
 }
 
-// settled waits until the switch has done what the database says: cur_cfg reaches a new next_cfg (ovs-vswitchd.conf.db(5)).
-func (p *Platform) settled(ctx context.Context) error {
-	res, err := p.transact(ctx, ovsdb.Mutate("Open_vSwitch", nil, ovsdb.Mutation{Column: "next_cfg", Mutator: "+=", Value: 1}), ovsdb.Select("Open_vSwitch", nil, "next_cfg"))
-	if err != nil {
-		return err
-	}
-	if len(res[1].Rows) != 1 {
-		return fmt.Errorf("ovs: %s: the database has %d rows for the switch", p.cfg.Name, len(res[1].Rows))
-	}
-	want, _ := res[1].Rows[0].Int("next_cfg")
+// settled waits until the switch has done what the database says: its cur_cfg reaches the next_cfg of a change (ovs-vswitchd.conf.db(5)).
+func (p *Platform) settled(ctx context.Context, want int64) error {
 	ctx, cancel := context.WithTimeout(ctx, confirmWait)
 	defer cancel()
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
@@ -251,10 +241,10 @@ func (p *Platform) setFlows(ctx context.Context, want *change) error {
 	return c.Replace(ctx, feedCookie(s.Name), feedMask, flows, d.ofports(s.Bridge))
 }
 
-// set does the transaction that brings an object from what it is now to what it shall be.
-func (p *Platform) set(ctx context.Context, d *db, owner, kind string, now, want json.RawMessage) error {
+// set does the transaction that brings an object from what it is now to what it shall be. It returns the next_cfg by which the switch says
+// that it has done so.
+func (p *Platform) set(ctx context.Context, d *db, owner, kind string, now, want json.RawMessage) (config int64, err error) {
 	var ops []ovsdb.Operation
-	var err error
 	switch kind {
 	case kindBridge:
 		ops = d.setBridge(now, want)
@@ -273,13 +263,22 @@ func (p *Platform) set(ctx context.Context, d *db, owner, kind string, now, want
 		ops, err = d.setExport(owner, now, want)
 	}
 	if err != nil {
-		return fmt.Errorf("ovs: %s: %w: %w", p.cfg.Name, platform.ErrChanged, err)
+		return 0, fmt.Errorf("ovs: %s: %w: %w", p.cfg.Name, platform.ErrChanged, err)
 	}
 	if len(ops) == 0 {
-		return fmt.Errorf("ovs: %s: %w: the bridge or a port", p.cfg.Name, platform.ErrGone)
+		return 0, fmt.Errorf("ovs: %s: %w: the bridge or a port", p.cfg.Name, platform.ErrGone)
 	}
-	_, err = p.transact(ctx, append(ops, ovsdb.Comment("crosstap "+owner+": "+kind))...)
-	return err
+	n := len(ops) + 1
+	ops = append(ops, ovsdb.Mutate("Open_vSwitch", nil, ovsdb.Mutation{Column: "next_cfg", Mutator: "+=", Value: 1}), ovsdb.Select("Open_vSwitch", nil, "next_cfg"))
+	res, err := p.transact(ctx, append(ops, ovsdb.Comment("crosstap "+owner+": "+kind))...)
+	if err != nil {
+		return 0, err
+	}
+	if len(res[n].Rows) != 1 {
+		return 0, fmt.Errorf("ovs: %s: the database has %d rows for the switch", p.cfg.Name, len(res[n].Rows))
+	}
+	config, _ = res[n].Rows[0].Int("next_cfg")
+	return config, nil
 }
 
 func (p *Platform) removeFlows(ctx context.Context, s feedSpec) error {

@@ -64,71 +64,33 @@ func (p *Platform) arrived(before, after json.RawMessage) (out []string) {
 	return slices.Compact(out)
 }
 
-// gaps tells what passed the ports of a mirror that have just come before it began to copy them. m was made before it began, so that nothing
-// but the question takes time now.
-func (p *Platform) gaps(ctx context.Context, s *platform.Step, fresh []string, m *meter) {
-	for _, port := range fresh {
-		n, why := m.passed(ctx, port)
-		least := max(min(m.before[port], n), 0)
+// gaps tells what passed the ports of a mirror that have just come before it began to copy them. Nobody waits for the counting.
+func (p *Platform) gaps(ctx context.Context, s *platform.Step, m *meter) {
+	if m == nil {
+		return
+	}
+	var all []platform.Gap
+	for _, port := range m.fresh {
 		p.gapMu.Lock()
-		at, tell := p.came[port], p.onGap
+		at := p.came[port]
 		delete(p.came, port)
 		p.gapMu.Unlock()
-		g := platform.Gap{Platform: p.cfg.Name, Policy: s.Policy, Port: port, At: time.Now(), After: time.Since(at), Packets: n, Least: least, Why: why}
-		p.log.Info("a machine that has come is copied", "port", port, "after", g.After, "packets_missed_at_most", g.Packets, "at_least", g.Least, "why", why)
-		tell(g)
+		all = append(all, platform.Gap{Platform: p.cfg.Name, Policy: s.Policy, Port: port, At: time.Now(), After: time.Since(at)})
 	}
-}
-
-// meter asks what has passed the ports of one bridge. Without a connection it says why nothing can be asked.
-type meter struct {
-	conn   *openflow.Conn
-	ports  map[string]uint32
-	before map[string]int64 // what had passed when copies were asked for
-	why    string
-}
-
-func (m *meter) Close() {
-	if m.conn != nil {
-		_ = m.conn.Close()
-	}
-}
-
-// passed returns how many packets have passed a port so far; -1 and the reason when the switch does not tell.
-func (m *meter) passed(ctx context.Context, port string) (int64, string) {
-	if m.conn == nil {
-		return -1, m.why
-	}
-	n, known := m.ports[port]
-	if !known {
-		return -1, "the switch has given port " + port + " no number"
-	}
-	in, out, err := m.conn.PortPackets(ctx, n)
-	if err != nil {
-		return -1, err.Error()
-	}
-	return int64(in + out), ""
-}
-
-// meter connects to a tenants' bridge to ask it, now and when copies have begun, what has passed some of its ports, and nothing else: at its socket beside the database, or where its operator lets it listen
-// (a Controller row of its own with a target such as pssl:6654). Statistics in the database are no use: they are some seconds old.
-func (p *Platform) meter(ctx context.Context, d *db, bridge string, fresh []string) *meter {
-	ctx, cancel := context.WithTimeout(ctx, probeWait)
-	defer cancel()
-	m := &meter{ports: d.ofports(bridge), before: map[string]int64{}}
-	var err error
-	if p.hasOpenFlow() && !p.cfg.networked() {
-		m.conn, err = p.openflow(ctx, bridge)
-	} else {
-		m.conn, err = p.listener(ctx, d, bridge)
-	}
-	if err != nil {
-		m.why = steady(err)
-	}
-	for _, port := range fresh {
-		m.before[port], _ = m.passed(ctx, port)
-	}
-	return m
+	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(p.life, stop)
+	go func() {
+		defer stop()
+		defer m.Close()
+		for _, g := range all {
+			m.missed(ctx, &g)
+			p.log.Info("a machine that has come is copied", "port", g.Port, "after", g.After, "packets_missed_at_most", g.Packets, "at_least", g.Least, "why", g.Why)
+			p.gapMu.Lock()
+			tell := p.onGap
+			p.gapMu.Unlock()
+			tell(g)
+		}
+	}()
 }
 
 // listener connects to a bridge that listens by itself.

@@ -56,9 +56,13 @@ type Platform struct {
 	probeErr error
 	mute     map[string]failure // bridges that did not answer over the network
 
-	gapMu sync.Mutex
-	onGap func(platform.Gap)
-	came  map[string]time.Time // ports that came while they were watched
+	gapMu    sync.Mutex
+	onGap    func(platform.Gap)
+	came     map[string]time.Time // ports that came while they were watched
+	counting map[string]bool      // bridges of ours that count copies
+
+	life context.Context // ends with Close
+	end  context.CancelFunc
 }
 
 var (
@@ -95,7 +99,9 @@ func New(c Config) (*Platform, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Platform{cfg: c, log: c.Log.With("platform", c.Name)}, nil
+	p := &Platform{cfg: c, log: c.Log.With("platform", c.Name)}
+	p.life, p.end = context.WithCancel(context.Background())
+	return p, nil
 }
 
 // maxIfName is the length of an interface's name in Linux.
@@ -109,6 +115,7 @@ func (p *Platform) Kind() string { return "ovs" }
 
 // Close ends the connection.
 func (p *Platform) Close() error {
+	p.end()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.conn == nil {
