@@ -99,6 +99,7 @@ func (b *builder) loose(l netlink.Link, port *platform.Port) bool {
 	case "veth":
 		if !b.behind(a, port) {
 			port.Kind = platform.PortKernel
+			b.into(a, port)
 		}
 	case "tun", "tuntap", "macvtap", "macvlan":
 		port.Kind = platform.PortKernel
@@ -153,6 +154,20 @@ func (b *builder) veth(l netlink.Link, port *platform.Port) {
 		port.Kind = platform.PortPatch
 	case len(b.addrs[a.ParentIndex]) > 0:
 		port.Kind = platform.PortKernel
+	}
+}
+
+// rawInto is the key of Port.Raw that names the bridge which what is sent to an interface comes into.
+const rawInto = "into"
+
+// into notes the bridge that the other end of a pair is a port of.
+func (b *builder) into(a *netlink.LinkAttrs, port *platform.Port) {
+	peer := b.byIndex[a.ParentIndex]
+	if peer == nil || a.NetNsID >= 0 {
+		return
+	}
+	if br, ok := b.byIndex[peer.Attrs().MasterIndex].(*netlink.Bridge); ok {
+		port.Raw = map[string]string{rawInto: br.Attrs().Name}
 	}
 }
 

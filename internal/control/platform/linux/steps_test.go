@@ -30,6 +30,7 @@ func paper() (*Platform, *platform.Snapshot) {
 	port("br0", platform.PortKernel, "3")
 	port("copies", platform.PortMirror, "14")
 	now.Ports["vx0"] = &platform.Port{ID: "vx0", Name: "vx0", Kind: platform.PortTunnel, Switch: "br0", Tags: map[string]string{tagIndex: "4", tagVNI: "5001/4789"}}
+	now.Ports["peth"] = &platform.Port{ID: "peth", Name: "peth", Kind: platform.PortKernel, Switch: noSwitch, Up: true, Tags: map[string]string{tagIndex: "15"}, Raw: map[string]string{rawInto: "br0"}}
 	return p, now
 }
 
@@ -144,6 +145,11 @@ func TestRefusals(t *testing.T) {
 	f(func(s *platform.Session) {
 		s.Method, s.Outputs = platform.MethodMirror, []platform.Output{{Name: "ids", URL: "iface:eth9"}}
 	}, platform.ReasonDown, `no interface "eth9"`)
+	for _, back := range []string{"br0", "peth"} {
+		f(func(s *platform.Session) {
+			s.Method, s.Switch, s.Outputs = platform.MethodMirror, "br0", []platform.Output{{Name: "ids", URL: "iface:" + back}}
+		}, platform.ReasonLoop, "what is sent to "+back+" comes into bridge br0 again")
+	}
 }
 
 // A session that is refused keeps what it has; policies that are not known, too; all else of the owner goes.
