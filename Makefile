@@ -19,7 +19,7 @@ demo: build ## build, make a lab of six VMs in two tenants, and watch it on http
 
 build: ## build bin/crosstap
 	@tools/need go gcc g++
-	@go build $(GOFLAGS_BUILD) -o $(BIN) ./cmd/crosstap
+	@go build $(GOFLAGS_BUILD) -ldflags '-extld=$(CURDIR)/tools/link' -o $(BIN) ./cmd/crosstap
 
 agent: ## build bin/crosstap-agent: the tap line alone, static, no cgo
 	@tools/need go

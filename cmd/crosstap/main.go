@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"crosstap/internal/start"
 )
 
 // Exit codes. Scripts depend on them; they are listed in the help of the root command.
@@ -65,7 +67,10 @@ func run(args []string) int {
 	// A second signal ends the process at once; not one that comes with the first, as timeout(1) and a terminal send it to
 	// the process and to its group.
 	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })
-	root := newRoot()
+	if len(args) == 0 || args[0] != "tap" {
+		start.Over()
+	}
+	root := newRoot(args...)
 	root.SetArgs(args)
 	return exitCode(root.ExecuteContext(ctx))
 }
@@ -86,7 +91,8 @@ func exitCode(err error) int {
 	return exitUsage
 }
 
-func newRoot() *cobra.Command {
+// newRoot returns the program's command line: what these arguments ask for, all of it for none.
+func newRoot(args ...string) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "crosstap",
 		Short: "See the traffic between virtual machines",
@@ -105,8 +111,23 @@ Exit codes: 0 done, 1 a finding, 2 wrong usage or configuration, 3 server unreac
 	root.SetFlagErrorFunc(unknownFlag)
 	root.SetHelpCommandGroupID("setup")
 	root.SetCompletionCommandGroupID("setup")
-	addCommands(root, commands())
+	addCommands(root, wanted(args))
 	return root
+}
+
+// wanted returns the command that arguments begin with, when it is one that scripts start again and again: to make all takes as long as
+// to read a small capture. Otherwise it returns all commands.
+func wanted(args []string) []*cobra.Command {
+	for name, newOne := range alone() {
+		if len(args) > 0 && args[0] == name {
+			return []*cobra.Command{newOne()}
+		}
+	}
+	return commands()
+}
+
+func alone() map[string]func() *cobra.Command {
+	return map[string]func() *cobra.Command{"capture": newCapture, "decode": newDecode, "tap": newTap, "version": newVersion}
 }
 
 // groups are the headings of the help, in their order.

@@ -19,6 +19,7 @@ import (
 	"crosstap/internal/agentapi"
 	"crosstap/internal/filter"
 	"crosstap/internal/obs"
+	"crosstap/internal/start"
 	"crosstap/internal/tap"
 	"crosstap/internal/tap/capture"
 	"crosstap/internal/tap/export"
@@ -40,6 +41,9 @@ func runTap(cmd *cobra.Command, spec tap.Spec, show progress) error {
 	if err != nil {
 		return exit(exitUsage, pointed(spec.Filter, err))
 	}
+	if !t.Straight() {
+		start.Over()
+	}
 	// A reader that goes away must end the run with its summary, not silently.
 	signal.Ignore(syscall.SIGPIPE)
 	if show.metrics != "" {
@@ -49,7 +53,7 @@ func runTap(cmd *cobra.Command, spec tap.Spec, show progress) error {
 		}
 		defer stop()
 	}
-	start := time.Now()
+	began := time.Now()
 	hide := show.start(cmd.ErrOrStderr(), t, spec.File)
 	err = t.Run(cmd.Context())
 	hide()
@@ -71,7 +75,7 @@ func runTap(cmd *cobra.Command, spec tap.Spec, show progress) error {
 	case errors.As(err, &mistake): // the expression does not fit the capture's link type
 		return exit(exitUsage, pointed(spec.Filter, err))
 	}
-	printSummary(cmd.ErrOrStderr(), t, time.Since(start))
+	printSummary(cmd.ErrOrStderr(), t, time.Since(began))
 	if err == nil || errors.Is(err, syscall.EPIPE) || errors.Is(err, context.Canceled) {
 		if err = nothingArrived(t.Collectors()); err == nil {
 			return nil

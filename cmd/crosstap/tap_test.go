@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"crosstap/internal/testkit"
+
+	"github.com/spf13/cobra"
 )
 
 // pcapHeader is a capture file without frames.
@@ -58,6 +60,27 @@ func TestTapExitCodes(t *testing.T) {
 	f(exitUsage, "-i", "lo", "--ring", "1KiB", "--to", "null:")
 	testkit.Root(t)
 	f(exitUsage, "-i", "no-such-one", "--to", "null:")
+}
+
+// TestAlone has commands that are made without the others be the same ones.
+func TestAlone(t *testing.T) {
+	text := func(root *cobra.Command, name string) string {
+		c, _, err := root.Find([]string{name})
+		if err != nil || c == root {
+			t.Fatalf("%s: %v", name, err)
+		}
+		return c.Long + c.UsageString()
+	}
+	all := newRoot()
+	for name := range alone() {
+		root := newRoot(name, "-x")
+		if got, want := text(root, name), text(all, name); got != want || len(root.Commands()) != 1 {
+			t.Errorf("%s alone, of %d commands: %.300s\nwith all: %.300s", name, len(root.Commands()), got, want)
+		}
+	}
+	if n := len(newRoot("tapp").Commands()); n < 10 {
+		t.Errorf("%d commands to guess from", n)
+	}
 }
 
 func TestByteSize(t *testing.T) {

@@ -35,6 +35,9 @@ func (t *Tap) straight() straightSink {
 	return sink
 }
 
+// Straight reports whether the tap will run as a line without goroutines. It makes what it needs at its start and uses it again.
+func (t *Tap) Straight() bool { return t.straight() != nil }
+
 // runStraight runs such a line. It ends as any other does: what was read before the end of stop, or before a failure, is written.
 func (t *Tap) runStraight(stop context.Context, sink straightSink) error {
 	src, cancel := context.WithCancel(stop)
