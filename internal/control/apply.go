@@ -213,6 +213,12 @@ func (r *run) steps(ctx context.Context, a *attached, phase platform.Phase, res 
 		if s.Phase < phase && slices.ContainsFunc(res.done, func(j journalled) bool { return j.step.Object == s.Object && string(j.step.Do) == string(s.Do) }) {
 			continue // done in an earlier phase
 		}
+		if s.Phase == platform.PhaseCleanup && r.plan.urgent != nil && r.plan.urgent() {
+			r.mu.Lock()
+			r.plan.left = true
+			r.mu.Unlock()
+			return nil
+		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}

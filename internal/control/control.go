@@ -176,6 +176,8 @@ type Plan struct {
 	list      []*attached
 	snapshots []*platform.Snapshot
 	readAt    map[string]time.Time // platforms that were read for the plan, of one that nobody asked for
+	urgent    func() bool          // of such a plan: what begins elsewhere is waiting, what ends may end later
+	left      bool                 // something was left for later
 	input     plan.Input
 }
 

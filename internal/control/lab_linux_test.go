@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,6 +35,8 @@ type lab struct {
 	hosts []*host
 	state *state.Store
 	line  *control.Line
+
+	followed atomic.Int32 // platforms that are
 }
 
 type host struct {
@@ -163,12 +167,31 @@ func (l *lab) open(path string) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	line, err := control.New(control.Config{Store: st, Connect: connect})
+	line, err := control.New(control.Config{Store: st, Connect: l.connect})
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	l.state, l.line = st, line
 	l.t.Cleanup(func() { line.Close(); st.Close() })
+}
+
+func (l *lab) connect(r *policy.Platform) (platform.Platform, error) {
+	p, err := connect(r)
+	return &followed{p.(*ovs.Platform), &l.followed}, err
+}
+
+// followed counts the platforms that have been followed.
+type followed struct {
+	*ovs.Platform
+	n *atomic.Int32
+}
+
+func (f *followed) Watch(ctx context.Context, update func(platform.Update)) error {
+	var once sync.Once
+	return f.Platform.Watch(ctx, func(u platform.Update) {
+		update(u)
+		once.Do(func() { f.n.Add(1) })
+	})
 }
 
 func connect(r *policy.Platform) (platform.Platform, error) {

@@ -33,16 +33,17 @@ func (a *attached) seen() *platform.Snapshot {
 	return a.inv.Snapshot()
 }
 
-// take adds what a watch tells, and reports whether it is more than counters.
-func (a *attached) take(u platform.Update) bool {
+// take adds what a watch tells, and reports whether it is more than counters, and whether a machine's port has come.
+func (a *attached) take(u platform.Update) (changed, comes bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.inv == nil {
 		a.inv = platform.NewInventory(a.Name())
 		a.inv.Apply(u)
-		return true
+		return true, false
 	}
-	return a.inv.Apply(u)
+	comes = a.inv.Comes(&u)
+	return a.inv.Apply(u), comes
 }
 
 func (a *attached) close() error {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"crosstap/internal/control/plan"
@@ -42,6 +43,9 @@ type loop struct {
 	digest  map[string]string // platform/session → the digest last applied
 	retry   time.Duration
 	began   time.Time
+	planned time.Duration // what the last look took without what it did
+	comes   atomic.Bool   // a machine's port has come since the last look began
+	left    bool          // for which something that ends was left as it is
 }
 
 // Run keeps the platforms as the resources in force want them, until ctx ends: it follows inventories, sets right what others change
@@ -76,7 +80,7 @@ func (l *Line) Run(ctx context.Context) error {
 			}
 		case <-next.C:
 		}
-		wait, from := checkEvery, time.Now()
+		wait := checkEvery
 		if err := lo.once(ctx, watching); err != nil && ctx.Err() == nil {
 			l.log.Warn("the platforms are not as they should be; trying again", "err", err, "in", lo.retry)
 			wait = lo.retry
@@ -84,7 +88,7 @@ func (l *Line) Run(ctx context.Context) error {
 		} else {
 			lo.retry = retryMin
 		}
-		rest = min(time.Since(from), restMax)
+		rest = min(lo.planned, restMax) // while switches are waited for nothing is taken
 		next.Reset(wait)
 	}
 }
@@ -104,7 +108,9 @@ func (l *Line) Poke() {
 
 // once compares what is with what shall be, and sets it right.
 func (lo *loop) once(ctx, watching context.Context) error {
-	l := lo.line
+	l, from := lo.line, time.Now()
+	lo.planned = 0
+	lo.comes.Store(false)
 	latest, err := l.cfg.Store.Latest(ctx)
 	if err != nil {
 		return err
@@ -120,6 +126,9 @@ func (lo *loop) once(ctx, watching context.Context) error {
 	l.detach(set)
 	lo.watch(watching, list)
 	p := &Plan{latest: latest, set: set, readAt: map[string]time.Time{}}
+	if !lo.left { // what ends does not wait twice
+		p.urgent = lo.comes.Load
+	}
 	for _, a := range list {
 		seen := a.seen()
 		if seen == nil && time.Since(lo.began) < startFor {
@@ -135,6 +144,7 @@ func (lo *loop) once(ctx, watching context.Context) error {
 		return err
 	}
 	l.work(p)
+	lo.planned = time.Since(from)
 	l.refresh(ctx, p)
 	return lo.settle(ctx, p, set)
 }
@@ -203,8 +213,12 @@ func (lo *loop) follow(ctx context.Context, a *attached) {
 	l := lo.line
 	for {
 		err := a.Watch(ctx, func(u platform.Update) {
-			if !a.take(u) {
+			changed, comes := a.take(u)
+			if !changed {
 				return
+			}
+			if comes {
+				lo.comes.Store(true)
 			}
 			select {
 			case lo.changed <- struct{}{}:
@@ -272,6 +286,10 @@ func (lo *loop) settle(ctx context.Context, p *Plan, set *policy.Set) error {
 	l.log.Info("platforms set right", "action", action, "steps", out.Steps, "took", l.cfg.Now().Sub(from), "state", out.State)
 	if failed := out.Failed(); len(failed) > 0 {
 		return fmt.Errorf("control: not done on %s: %s", strings.Join(failed, ", "), out.firstError())
+	}
+	if lo.left = p.left; lo.left {
+		l.Poke()
+		return nil
 	}
 	lo.digest = want
 	return nil

@@ -56,6 +56,11 @@ func (i *Inventory) Snapshot() *Snapshot {
 	return i.given
 }
 
+// Comes reports whether an update tells of a machine's port that was not there before.
+func (i *Inventory) Comes(u *Update) bool {
+	return slices.ContainsFunc(u.Ports, func(p Port) bool { return p.Kind == PortVM && i.now.Ports[p.ID] == nil })
+}
+
 // Apply brings the inventory to the state after an update, whose records it keeps. It reports whether anything but counters of ports and the
 // time is another than before. It takes time for what changes, not for what there is.
 func (i *Inventory) Apply(u Update) (changed bool) {
