@@ -614,7 +614,7 @@ export interface PlanStep { platform: string; host?: string; switch?: string; po
 
 export interface PlanCoverage { ports: number; before: number; after: number; hosts: { platform: string; host: string; ports: number; before: number; after: number }[] | null }
 
-export interface TapPlan { taps: PlannedTap[] | null; refusals: Refusal[] | null; coverage: PlanCoverage; steps: PlanStep[] | null; edits: { kind: string; name: string; before?: string; after?: string }[] | null; removed?: string[] | null }
+export interface TapPlan { taps: PlannedTap[] | null; refusals: Refusal[] | null; coverage: PlanCoverage; steps: PlanStep[] | null; edits: { kind: string; name: string; before?: string; after?: string; text_only?: boolean }[] | null; removed?: string[] | null }
 
 export interface Outcome { change?: number; state: string; steps: number; took_ms: number; platforms: { platform: string; steps: number; state: string; error?: string }[] | null; refusals: Refusal[] | null }
 
