@@ -16,8 +16,13 @@ func newFilter() *cobra.Command {
 		Use:     "filter",
 		Short:   "Explain a packet filter",
 		GroupID: "fix",
-		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return usagef("filter: %q is no command of it; to see what becomes of an expression: crosstap filter explain '%s'", args[0], strings.Join(args, " "))
+			}
+			return knownCommand(cmd, args)
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newFilterExplain())
 	return cmd

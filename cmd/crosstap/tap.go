@@ -116,7 +116,7 @@ func newTap() *cobra.Command {
 		Short:   "Run one tap: capture, filter, groom; write frames, export flows",
 		Long:    tapLong,
 		Example: tapExamples,
-		Args:    cobra.NoArgs,
+		Args:    asForTcpdump,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.complete(cmd); err != nil {
 				return err
@@ -126,6 +126,17 @@ func newTap() *cobra.Command {
 	}
 	f.add(cmd.Flags())
 	return cmd
+}
+
+// asForTcpdump refuses words without a flag, which are a file or, by habit, a filter.
+func asForTcpdump(_ *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if st, err := os.Stat(args[0]); err == nil && !st.IsDir() {
+		return usagef("tap: %q: a capture file is read with -r %s", args[0], args[0])
+	}
+	return usagef("tap: %q: a filter is given with -f '%s'", args[0], strings.Join(args, " "))
 }
 
 func (t *tapFlags) add(f *pflag.FlagSet) {

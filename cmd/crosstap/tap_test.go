@@ -210,6 +210,25 @@ func TestTapKnowsWhatWasMeant(t *testing.T) {
 			t.Errorf("%s:\n%s\nwant\n%s", to, text, want)
 		}
 	}
+	words := func(want string, args ...string) {
+		t.Helper()
+		if _, err := tapOutput(t, args...); err == nil || err.Error() != want {
+			t.Errorf("%q: %v, want %s", args, err, want)
+		}
+	}
+	words(`tap: "tcp": a filter is given with -f 'tcp port 80'`, "-i", "lo", "--to", "null:", "tcp", "port", "80")
+	words(`tap: "tap_test.go": a capture file is read with -r tap_test.go`, "--to", "null:", "tap_test.go")
+	filterWords := func(want string, args ...string) {
+		t.Helper()
+		cmd := newFilter()
+		cmd.SetArgs(args)
+		cmd.SilenceErrors, cmd.SilenceUsage = true, true
+		if err := cmd.Execute(); err == nil || err.Error() != want {
+			t.Errorf("%q: %v, want %s", args, err, want)
+		}
+	}
+	filterWords(`filter: "tcp" is no command of it; to see what becomes of an expression: crosstap filter explain 'tcp port 80'`, "tcp", "port", "80")
+	filterWords(`unknown command "explian"; did you mean "explain"?`, "explian")
 	f("out.pcapng", `tap: destination "out.pcapng": did you mean pcapng:out.pcapng?`)
 	f("out.pcap.gz", `tap: destination "out.pcap.gz": did you mean pcap:out.pcap.gz?`)
 	f("/tmp/out", `tap: destination "/tmp/out": did you mean pcapng:/tmp/out?`)
