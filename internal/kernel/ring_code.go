@@ -155,13 +155,54 @@ func wholeEntry(c *code, keep int, otherwise string) {
 	}
 }
 
+// shortEntry fills an entry with a frame of which less than keep bytes are there, and goes on at done; at otherwise when those are not all of it. R8 holds the length of the frame.
+func shortEntry(c *code, keep int, done, otherwise string) {
+	tail, end := c.name("tail"), c.name("end")
+	c.add(
+		asm.LoadMem(asm.R2, regCtx, skbData, asm.Word),
+		asm.LoadMem(asm.R3, regCtx, skbDataEnd, asm.Word),
+		asm.Mov.Reg(asm.R4, asm.R7),
+		asm.Mov.Imm(asm.R0, 0), // bytes that were copied
+	)
+	move := func(size asm.Size, beyond string) {
+		n := int32(size.Sizeof())
+		c.add(
+			asm.Mov.Reg(asm.R1, asm.R2), asm.Add.Imm(asm.R1, n), asm.JGT.Reg(asm.R1, asm.R3, beyond),
+			asm.LoadMem(asm.R5, asm.R2, 0, size), asm.StoreMem(asm.R4, entryHead, asm.R5, size),
+			asm.Add.Imm(asm.R2, n), asm.Add.Imm(asm.R4, n), asm.Add.Imm(asm.R0, n),
+		)
+	}
+	for range keep / 8 {
+		move(asm.DWord, tail)
+	}
+	if keep%8 == 0 {
+		c.add(asm.Ja.Label(end))
+	}
+	c.at(tail)
+	for _, size := range []asm.Size{asm.Word, asm.Half, asm.Byte} {
+		next := c.name("next")
+		move(size, next)
+		c.at(next)
+	}
+	c.at(end)
+	c.add(
+		asm.JNE.Reg(asm.R0, asm.R8, otherwise),
+		asm.StoreMem(asm.R7, entryLen, asm.R8, asm.Word),
+		asm.StoreImm(asm.R7, entryTagged, 0, asm.Byte),
+		asm.StoreMem(asm.R7, entryKept, asm.R8, asm.Word),
+		asm.Ja.Label(done),
+	)
+}
+
 // plainEntry fills an entry with the bytes as they are. R8 holds the length of the frame.
 func plainEntry(c *code, keep int, drop string) {
 	fits, done := c.name("fits"), c.name("filled")
 	if keep <= inPlace {
-		otherwise := c.name("otherwise")
-		wholeEntry(c, keep, otherwise)
+		short, otherwise := c.name("short"), c.name("otherwise")
+		wholeEntry(c, keep, short)
 		c.add(asm.Ja.Label(done))
+		c.at(short)
+		shortEntry(c, keep, done, otherwise)
 		c.at(otherwise)
 	}
 	defer c.at(done)
