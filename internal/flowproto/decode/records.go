@@ -94,8 +94,8 @@ func (s *Decoder) flowRecords(t *Template, m meta, body []byte) (n int) {
 	blank := context{exportNS: m.ExportNS, bootNS: s.boot(t, m.Domain), uptime: m.Uptime, uptimeMS: m.UptimeMS, extra: s.values(t), lists: s.lists[:0]}
 	s.ctx = blank
 	for len(body) >= t.minLen {
-		s.recs = append(s.recs, flow.Record{RecvNS: m.recvNS, Domain: m.Domain, Marks: marks, Direction: 255, Sampling: m.Sampling})
-		r := &s.recs[len(s.recs)-1]
+		r := s.record()
+		r.RecvNS, r.Domain, r.Marks, r.Direction, r.Sampling = m.recvNS, m.Domain, marks, 255, m.Sampling
 		size, ok := t.plan.runRecord(r, &s.ctx, body)
 		if !ok {
 			s.recs = s.recs[:len(s.recs)-1]
@@ -112,6 +112,15 @@ func (s *Decoder) flowRecords(t *Template, m meta, body []byte) (n int) {
 		n++
 	}
 	return n
+}
+
+// record appends an empty record. It is emptied where it lies: a record is long to be copied.
+func (s *Decoder) record() *flow.Record {
+	n := len(s.recs)
+	s.recs = slices.Grow(s.recs, 1)[:n+1]
+	r := &s.recs[n]
+	*r = flow.Record{}
+	return r
 }
 
 // values returns the place for the values of a template's kept fields.
