@@ -186,6 +186,21 @@ func (c *numberColumn) page(dst []byte, from, to int) ([]byte, format.Encoding) 
 	return append(dst, c.bytes...), format.DeltaBinaryPacked
 }
 
+// noisy reports whether hardly a row says what the one before said, of numbers that are long and stored as they are.
+func (c *numberColumn) noisy() bool {
+	if c.dict || !c.wide() {
+		return false
+	}
+	same, last := 0, uint64(0)
+	for _, v := range c.values {
+		if v == last {
+			same++
+		}
+		last = v
+	}
+	return 16*same < len(c.values)
+}
+
 func (c *numberColumn) compare(a, b uint64) int {
 	if c.signed {
 		return cmp.Compare(int64(a), int64(b))

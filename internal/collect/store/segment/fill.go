@@ -15,6 +15,20 @@ func knowledgeOf(r *row) knowledge {
 	return knowledge{r.Segment, r.Fabric, r.Tenant, r.App, r.SrcTenant, r.DstTenant, r.SrcVM, r.SrcVMID, r.SrcHost, r.DstVM, r.DstVMID, r.DstHost}
 }
 
+// isOf reports whether it is what a row knows.
+func (k *knowledge) isOf(r *row) bool {
+	return k.segment == r.Segment && sameText(k.fabric, r.Fabric) && sameText(k.tenant, r.Tenant) && sameText(k.app, r.App) && sameText(k.srcTenant, r.SrcTenant) && sameText(k.dstTenant, r.DstTenant) &&
+		sameText(k.srcVM, r.SrcVM) && sameText(k.srcVMID, r.SrcVMID) && sameText(k.srcHost, r.SrcHost) && sameText(k.dstVM, r.DstVM) && sameText(k.dstVMID, r.DstVMID) && sameText(k.dstHost, r.DstHost)
+}
+
+// learn sets what the row lacks and is known of its flow.
+func (w *row) learn(known *knowledge) {
+	k := knowledgeOf(w)
+	k.fill(known)
+	w.Segment, w.Fabric, w.Tenant, w.App, w.SrcTenant, w.DstTenant = k.segment, k.fabric, k.tenant, k.app, k.srcTenant, k.dstTenant
+	w.SrcVM, w.SrcVMID, w.SrcHost, w.DstVM, w.DstVMID, w.DstHost = k.srcVM, k.srcVMID, k.srcHost, k.dstVM, k.dstVMID, k.dstHost
+}
+
 // fields gives the fields that are filled one by one. The id of a VM goes with its name.
 func (k *knowledge) fields() [9]*string {
 	return [...]*string{&k.fabric, &k.tenant, &k.app, &k.srcVM, &k.srcHost, &k.dstVM, &k.dstHost, &k.srcTenant, &k.dstTenant}
@@ -61,10 +75,10 @@ func newFills() *fills {
 
 // add numbers what a row knows; rows beside each other mostly know the same.
 func (f *fills) add(r *row) uint32 {
-	k := knowledgeOf(r)
-	if len(f.all) > 0 && f.all[f.last] == k {
+	if len(f.all) > 0 && f.all[f.last].isOf(r) {
 		return f.last
 	}
+	k := knowledgeOf(r)
 	n, ok := f.number[k]
 	if !ok {
 		n = uint32(len(f.all))

@@ -74,7 +74,8 @@ func newCompressor(level zstd.EncoderLevel) *zstd.Encoder {
 	return c
 }
 
-// noisyColumns are those that say something else in each row, of which nothing repeats: a quick compression makes them as small as a thorough one.
+// noisyColumns are those that say something else in each row, of which nothing repeats: a quick compression makes them as small as a thorough one. So it does
+// others of which a row group turns out to be such.
 var noisyColumns = []string{"flow_key", "src_port", "dst_port", "octets"}
 
 // schemaOf has the library say what the tags mean.
@@ -200,12 +201,16 @@ func (w *rowWriter[T]) chunk(c *fileColumn, kind format.Type) (format.ColumnChun
 	if c.bounded {
 		m.Statistics.MinValue, m.Statistics.MaxValue = c.bounds()
 	}
+	z := w.compress
+	if n, ok := c.column.(*numberColumn); c.noisy || ok && n.noisy() {
+		z = w.quick
+	}
 	start := len(w.out)
 	var different int
 	if w.raw, different = c.dictionary(w.raw[:0]); different >= 0 {
 		m.DictionaryPageOffset = w.at + int64(start)
 		h := format.PageHeader{Type: format.DictionaryPage, DictionaryPageHeader: thrift.New(format.DictionaryPageHeader{NumValues: int32(different), Encoding: format.Plain})}
-		if err := w.page(c, &m, h, format.Plain); err != nil {
+		if err := w.page(z, &m, h, format.Plain); err != nil {
 			return format.ColumnChunk{}, err
 		}
 	}
@@ -216,7 +221,7 @@ func (w *rowWriter[T]) chunk(c *fileColumn, kind format.Type) (format.ColumnChun
 		w.raw, how = c.page(w.raw[:0], from, to)
 		h := format.PageHeader{Type: format.DataPageV2, DataPageHeaderV2: thrift.New(format.DataPageHeaderV2{
 			NumValues: int32(to - from), NumRows: int32(to - from), Encoding: how, IsCompressed: thrift.New(w.compress != nil)})}
-		if err := w.page(c, &m, h, how); err != nil {
+		if err := w.page(z, &m, h, how); err != nil {
 			return format.ColumnChunk{}, err
 		}
 	}
@@ -225,15 +230,11 @@ func (w *rowWriter[T]) chunk(c *fileColumn, kind format.Type) (format.ColumnChun
 	return format.ColumnChunk{MetaData: m}, nil
 }
 
-// page appends a page whose bytes are in w.raw.
-func (w *rowWriter[T]) page(c *fileColumn, m *format.ColumnMetaData, h format.PageHeader, how format.Encoding) error {
+// page appends a page whose bytes are in w.raw, compressed by z; nil leaves them as they are.
+func (w *rowWriter[T]) page(z *zstd.Encoder, m *format.ColumnMetaData, h format.PageHeader, how format.Encoding) error {
 	body := w.raw
-	if w.compress != nil {
+	if z != nil {
 		n := len(w.raw)
-		z := w.compress
-		if c.noisy {
-			z = w.quick
-		}
 		w.raw = z.EncodeAll(w.raw, w.raw)
 		body = w.raw[n:]
 		h.UncompressedPageSize = int32(n)

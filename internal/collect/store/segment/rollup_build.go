@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unsafe"
 
 	"crosstap/internal/collect/store/elect"
 	"crosstap/internal/flow"
@@ -22,6 +23,7 @@ type rollupBuilder struct {
 	waiting map[ends]*run
 	next    []ends // of those that wait, in order; nil when not sorted yet
 	free    *run   // to be used again
+	filled  row    // with what is known of its flow
 	spare   []*tally
 }
 
@@ -91,25 +93,25 @@ func (b *rollupBuilder) add(r *row) error {
 		b.run = b.take(at)
 		delete(b.waiting, at)
 	}
-	k := knowledgeOf(r)
 	into := b.run
 	if len(b.flows) > 0 {
 		if known := b.flows[r.flowID()]; known != nil {
-			k.fill(known)
-			if k.segment != r.Segment {
-				at.segment = k.segment
+			b.filled = *r
+			r = &b.filled
+			if r.learn(known); r.Segment != at.segment {
+				at.segment = r.Segment
 				into = b.take(at)
 				b.waiting[at], b.next = into, nil
 			}
 		}
 	}
 	bucket := bucketOf(r.TEnd, b.stepMS)
-	into.seeVTEPs(r, &k, bucket)
+	into.seeVTEPs(r, bucket)
 	if r.Marks&uint16(flow.MarkCanonical) == 0 {
-		into.addOther(r, &k, bucket)
+		into.addOther(r, bucket)
 		return nil
 	}
-	b.sumOf(into, r, &k, bucket).add(r)
+	b.sumOf(into, r, bucket).add(r)
 	return nil
 }
 
@@ -169,9 +171,9 @@ func bucketOf(ms, step int64) int64 {
 const manySums = 16
 
 // sumOf finds or makes the sum that a row belongs to.
-func (b *rollupBuilder) sumOf(into *run, r *row, k *knowledge, bucket int64) *tally {
+func (b *rollupBuilder) sumOf(into *run, r *row, bucket int64) *tally {
 	port := r.servicePort()
-	if s := into.last; s != nil && s.is(r, k, bucket, port) {
+	if s := into.last; s != nil && s.is(r, bucket, port) {
 		return s
 	}
 	among, short := into.sums, uint64(0)
@@ -187,15 +189,15 @@ func (b *rollupBuilder) sumOf(into *run, r *row, k *knowledge, bucket int64) *ta
 		among = into.find[short]
 	}
 	for _, s := range among {
-		if s.is(r, k, bucket, port) {
+		if s.is(r, bucket, port) {
 			into.last = s
 			return s
 		}
 	}
 	s := b.newTally()
 	s.rollup = rollup{
-		Segment: into.ends.segment, Src: r.Src, Dst: r.Dst, Bucket: bucket, Fabric: k.fabric, Tenant: k.tenant, SrcTenant: k.srcTenant, DstTenant: k.dstTenant, SrcVM: k.srcVM, SrcVMID: k.srcVMID, SrcHost: k.srcHost,
-		DstVM: k.dstVM, DstVMID: k.dstVMID, DstHost: k.dstHost, App: k.app, Proto: r.Proto, ServicePort: port, Client: r.Client, FirstSeen: r.tStart(), LastSeen: r.TEnd,
+		Segment: into.ends.segment, Src: r.Src, Dst: r.Dst, Bucket: bucket, Fabric: r.Fabric, Tenant: r.Tenant, SrcTenant: r.SrcTenant, DstTenant: r.DstTenant, SrcVM: r.SrcVM, SrcVMID: r.SrcVMID, SrcHost: r.SrcHost,
+		DstVM: r.DstVM, DstVMID: r.DstVMID, DstHost: r.DstHost, App: r.App, Proto: r.Proto, ServicePort: port, Client: r.Client, FirstSeen: r.tStart(), LastSeen: r.TEnd,
 	}
 	into.sums, into.last = append(into.sums, s), s
 	if into.find != nil {
@@ -224,9 +226,15 @@ func (w *row) servicePort() uint16 {
 	return min(w.SrcPort, w.DstPort)
 }
 
-func (s *tally) is(r *row, k *knowledge, bucket int64, port uint16) bool {
-	return s.Bucket == bucket && s.ServicePort == port && s.Proto == r.Proto && s.Client == r.Client && s.Fabric == k.fabric && s.Tenant == k.tenant && s.SrcTenant == k.srcTenant && s.DstTenant == k.dstTenant && s.App == k.app &&
-		s.SrcVM == k.srcVM && s.SrcVMID == k.srcVMID && s.SrcHost == k.srcHost && s.DstVM == k.dstVM && s.DstVMID == k.dstVMID && s.DstHost == k.dstHost
+func (s *tally) is(r *row, bucket int64, port uint16) bool {
+	return s.Bucket == bucket && s.ServicePort == port && s.Proto == r.Proto && s.Client == r.Client &&
+		sameText(s.Fabric, r.Fabric) && sameText(s.Tenant, r.Tenant) && sameText(s.SrcTenant, r.SrcTenant) && sameText(s.DstTenant, r.DstTenant) && sameText(s.App, r.App) &&
+		sameText(s.SrcVM, r.SrcVM) && sameText(s.SrcVMID, r.SrcVMID) && sameText(s.SrcHost, r.SrcHost) && sameText(s.DstVM, r.DstVM) && sameText(s.DstVMID, r.DstVMID) && sameText(s.DstHost, r.DstHost)
+}
+
+// sameText compares strings that mostly lie at one place, or are empty.
+func sameText(a, b string) bool {
+	return len(a) == len(b) && (unsafe.StringData(a) == unsafe.StringData(b) || a == b)
 }
 
 // add adds a canonical row.
@@ -302,14 +310,14 @@ func who(name, id string) string {
 	return name
 }
 
-func (b *run) addOther(r *row, k *knowledge, bucket int64) {
-	src, dst := who(k.srcVM, k.srcVMID), who(k.dstVM, k.dstVMID)
+func (b *run) addOther(r *row, bucket int64) {
+	src, dst := who(r.SrcVM, r.SrcVMID), who(r.DstVM, r.DstVMID)
 	i := slices.IndexFunc(b.others, func(o *others) bool {
-		return o.bucket == bucket && o.fabric == k.fabric && o.srcWho == src && o.dstWho == dst
+		return o.bucket == bucket && o.fabric == r.Fabric && o.srcWho == src && o.dstWho == dst
 	})
 	if i < 0 {
 		i = len(b.others)
-		b.others = append(b.others, &others{bucket: bucket, fabric: k.fabric, srcWho: src, dstWho: dst})
+		b.others = append(b.others, &others{bucket: bucket, fabric: r.Fabric, srcWho: src, dstWho: dst})
 	}
 	o := b.others[i]
 	o.rows++
@@ -317,13 +325,13 @@ func (b *run) addOther(r *row, k *knowledge, bucket int64) {
 	o.seen = addObserver(o.seen, r)
 }
 
-func (b *run) seeVTEPs(r *row, k *knowledge, bucket int64) {
+func (b *run) seeVTEPs(r *row, bucket int64) {
 	if r.OuterSrc == [16]byte{} && r.OuterDst == [16]byte{} {
 		return
 	}
-	v := b.vtepsOf(bucket, k.fabric, k.srcHost, k.dstHost)
+	v := b.vtepsOf(bucket, r.Fabric, r.SrcHost, r.DstHost)
 	if v == nil {
-		b.vteps = append(b.vteps, vteps{bucket: bucket, fabric: k.fabric, srcHost: k.srcHost, dstHost: k.dstHost})
+		b.vteps = append(b.vteps, vteps{bucket: bucket, fabric: r.Fabric, srcHost: r.SrcHost, dstHost: r.DstHost})
 		v = &b.vteps[len(b.vteps)-1]
 	}
 	at := elect.RankOf(r.TEnd, r.ObserverID, r.flowID(), r.Packets, r.Direction)
