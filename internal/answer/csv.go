@@ -65,6 +65,9 @@ func comments(w io.Writer, v any) {
 	c := m.Completeness
 	note("sampling: %d rows are estimates; ambiguous: %d rows", c.SampledRows, c.AmbiguousRows)
 	note("loss: %d records lost by exporters, %d received but not stored, completeness %s", c.LostRecords, c.DroppedRecords, ratio(c.Ratio))
+	if c.UncertainRows > 0 {
+		note("uncertain: %d packets, %d octets of %d rows at the ends of observers' gaps may be counted twice or left out", c.UncertainPackets, c.UncertainOctets, c.UncertainRows)
+	}
 	for _, g := range c.Gaps {
 		note("gap: %s to %s, %s", stamp(g.From), stamp(g.To), gapCause(g))
 	}

@@ -47,6 +47,9 @@ func totals(m *report.Meta, one string, shown int) []string {
 	if c.AmbiguousRows > 0 {
 		parts = append(parts, Plural(c.AmbiguousRows, "row")+" ambiguous")
 	}
+	if c.UncertainOctets > 0 {
+		parts = append(parts, Bytes(c.UncertainOctets)+" uncertain at the ends of gaps")
+	}
 	return parts
 }
 

@@ -10,6 +10,9 @@ export interface Completeness {
   dropped_records: number
   sampled_rows: number
   ambiguous_rows: number
+  uncertain_rows: number
+  uncertain_packets: number
+  uncertain_octets: number
   gaps: Gap[] | null
 }
 

@@ -173,7 +173,7 @@ function meta(c, report, rows, fallback) {
     schema: 1, report, since: new Date(c.since).toISOString(), until: new Date(c.until).toISOString(), filter: c.q.get('f') ?? '', sort: c.sort || fallback, limit: c.limit,
     total: { rows, octets: sum('octets'), packets: sum('packets'), flows: sum('flows') },
     data_from: c.empty === 'no_exporter' ? null : new Date(c.now - 3 * DAY).toISOString(), data_until: c.empty === 'no_exporter' ? null : new Date(c.now - 1400).toISOString(), resolution: until24(c) ? '1h' : 'raw', notes: [],
-    completeness: { ratio: c.empty === 'no_exporter' ? null : 0.9998, lost_records: c.empty ? 0 : 312, dropped_records: 0, sampled_rows: 36, ambiguous_rows: 0, gaps: c.empty ? [] : [gap] },
+    completeness: { ratio: c.empty === 'no_exporter' ? null : 0.9998, lost_records: c.empty ? 0 : 312, dropped_records: 0, sampled_rows: 36, ambiguous_rows: 0, uncertain_rows: 0, uncertain_packets: 0, uncertain_octets: 0, gaps: c.empty ? [] : [gap] },
     empty: cause ? { cause, text: causes[cause][0], action: causes[cause][1] } : null,
   }
 }

@@ -103,7 +103,7 @@ type Feed struct {
 	held    int    // records of them
 	queue   []*letter
 	sent    chan struct{} // closed and replaced when waiting shrinks
-	shed    map[int]store.Gap
+	shed    store.Shed
 	made    bool // the stream is there
 	payload int  // longest message that the server takes, 0 when it is not known
 	lastErr error
@@ -118,7 +118,7 @@ func NewFeed(cfg FeedConfig) (*Feed, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Feed{cfg: cfg, book: ledger.New("bus", ledger.Records, feedReasons...), letters: make(chan *letter), wake: make(chan struct{}, 1), sent: make(chan struct{}), shed: map[int]store.Gap{}}
+	f := &Feed{cfg: cfg, book: ledger.New("bus", ledger.Records, feedReasons...), letters: make(chan *letter), wake: make(chan struct{}, 1), sent: make(chan struct{}), shed: store.Shed{Reasons: feedReasons}}
 	if f.zip, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1)); err != nil {
 		return nil, err
 	}
@@ -226,7 +226,8 @@ func (f *Feed) letterLocked(raw []byte, ends []int32, most int) {
 		if len(ends) == 1 {
 			f.waiting, f.held = f.waiting-int64(len(raw)), f.held-1
 			f.book.Hold(-1)
-			f.gapLocked(f.from, f.to, 1, feedLarge)
+			f.book.Drop(feedLarge, 1)
+			f.shed.Add(feedLarge, f.from, f.to, 1)
 			return
 		}
 		half := len(ends) / 2
@@ -274,22 +275,9 @@ func (f *Feed) waitLocked(ctx context.Context) error {
 }
 
 func (f *Feed) shedLocked(recs []flow.Record, reason int) {
-	from, to := recs[0].StartNS, recs[0].EndNS
-	for i := range recs {
-		from, to = min(from, recs[i].StartNS), max(to, recs[i].EndNS)
-	}
 	f.dropped = true
-	f.gapLocked(from, to, len(recs), reason)
-}
-
-func (f *Feed) gapLocked(fromNS, toNS int64, n, reason int) {
-	f.book.Drop(reason, n)
-	g, ok := f.shed[reason]
-	if !ok {
-		g = store.Gap{FromNS: fromNS, ToNS: toNS, Scope: "store", Reason: feedReasons[reason]}
-	}
-	g.FromNS, g.ToNS, g.LostRecords = min(g.FromNS, fromNS), max(g.ToNS, toNS+1), g.LostRecords+uint64(n)
-	f.shed[reason] = g
+	f.book.Drop(reason, len(recs))
+	f.shed.AddRecords(reason, recs)
 }
 
 // NoteGap implements store.Store: the note goes to the writers too.
@@ -344,11 +332,7 @@ func (f *Feed) post(ctx context.Context) {
 		}
 		f.mu.Lock()
 		f.sealLocked()
-		for reason, g := range f.shed {
-			if f.noteLocked(g) == nil {
-				delete(f.shed, reason)
-			}
-		}
+		f.shed.Note(func(g store.Gap) bool { return f.noteLocked(g) == nil })
 		f.mu.Unlock()
 	}
 }

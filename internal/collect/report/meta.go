@@ -33,6 +33,13 @@ func (a *ask) meta(ctx context.Context, r *Reports, name string, total Total, sa
 	}
 	m.Completeness = a.completeness(stored)
 	m.Completeness.SampledRows, m.Completeness.AmbiguousRows = sampled, ambiguous
+	if v, ok := a.view.(store.UncertainView); ok {
+		u, err := v.Uncertain(ctx, clampNS(a.sinceMS), clampNS(a.untilMS))
+		if err != nil {
+			return Meta{}, err
+		}
+		m.Completeness.addUncertain(u)
+	}
 	if total.Rows == 0 {
 		if m.Empty, err = a.whyEmpty(ctx, &m, stored); err != nil {
 			return Meta{}, err
@@ -77,6 +84,10 @@ func (a *ask) completeness(stored uint64) Completeness {
 		c.Ratio = &ratio
 	}
 	return c
+}
+
+func (c *Completeness) addUncertain(u store.Uncertain) {
+	c.UncertainRows, c.UncertainPackets, c.UncertainOctets = c.UncertainRows+u.Rows, c.UncertainPackets+u.Packets, c.UncertainOctets+u.Octets
 }
 
 // gaps returns the gaps that touch the time range; the view may reach back further.

@@ -52,7 +52,14 @@ type Completeness struct {
 	DroppedRecords uint64   `json:"dropped_records"` // received but not stored
 	SampledRows    uint64   `json:"sampled_rows"`    // rows whose counters are estimates
 	AmbiguousRows  uint64   `json:"ambiguous_rows"`  // rows that fitted two segments or flows
-	Gaps           []Gap    `json:"gaps"`
+
+	// Where one observer fills a gap of another one, rows at the ends of the gap count whole or not at all. These are what may be counted twice or left out, whatever
+	// the filter, in the settled hours that the time range touches.
+	UncertainRows    uint64 `json:"uncertain_rows"`
+	UncertainPackets uint64 `json:"uncertain_packets"`
+	UncertainOctets  uint64 `json:"uncertain_octets"`
+
+	Gaps []Gap `json:"gaps"`
 }
 
 // Total is the sum over all rows of an answer, also those beyond the limit.

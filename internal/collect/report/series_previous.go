@@ -4,6 +4,8 @@ import (
 	"context"
 	"strings"
 	"time"
+
+	"crosstap/internal/collect/store"
 )
 
 // previous adds the period of equal length before, to the lines with the same key. A line of which the key did not occur is
@@ -24,7 +26,9 @@ func (r *Reports) previous(ctx context.Context, q Query, out *Series) error {
 		return err
 	}
 	out.PreviousSince, out.PreviousUntil = &before.Meta.Since, &before.Meta.Until
-	out.Meta.Completeness.Gaps = append(out.Meta.Completeness.Gaps, before.Meta.Completeness.Gaps...)
+	c := before.Meta.Completeness
+	out.Meta.Completeness.Gaps = append(out.Meta.Completeness.Gaps, c.Gaps...)
+	out.Meta.Completeness.addUncertain(store.Uncertain{Rows: c.UncertainRows, Packets: c.UncertainPackets, Octets: c.UncertainOctets})
 	out.join(before.Lines)
 	return nil
 }

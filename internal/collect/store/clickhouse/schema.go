@@ -13,7 +13,7 @@ import (
 )
 
 // schemaVersion is the number of the last migration.
-const schemaVersion = 2
+const schemaVersion = 3
 
 // ErrNewerSchema says that a newer version of crosstap has changed the tables.
 var ErrNewerSchema = errors.New("the tables were changed by a newer version")
@@ -31,6 +31,7 @@ const (
 	correctionsTable = "corrections"
 	lookedTable      = "looked"
 	turnsTable       = "turns"
+	uncertainTable   = "uncertain"
 )
 
 // serverTypes are the types of the views' SQL on the server.
@@ -143,8 +144,13 @@ func (d ddl) second() []string {
 	return append(out, d.made(turnsTable, "id String, step UInt8, at DateTime64(3, 'UTC')", "MergeTree", "", "ORDER BY (at, id) TTL toDateTime(at) + toIntervalDay(1)", "1")...)
 }
 
+// third are the statements of version 3: what elections have left open.
+func (d ddl) third() []string {
+	return d.made(uncertainTable, "hour Int64, gen UInt64, rows UInt64, packets UInt64, octets UInt64", "ReplacingMergeTree", "gen", "ORDER BY hour", "hour")
+}
+
 // migrations are the statements of each version, the first for 1.
-func (d ddl) migrations() [][]string { return [][]string{d.first(), d.second()} }
+func (d ddl) migrations() [][]string { return [][]string{d.first(), d.second(), d.third()} }
 
 // migrate brings the tables to our version. Every statement can be repeated, so that what was cut off is gone on with.
 func (s *Store) migrate(ctx context.Context) error {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"crosstap/internal/collect/store"
 	"crosstap/internal/collect/store/elect"
 	"crosstap/internal/flow"
 )
@@ -176,7 +177,7 @@ func (s *Store) electHour(ctx context.Context, h hour, k *correction) error {
 	}
 	beside := fmt.Sprintf("((%s) OR (%s)) AND bitAnd(marks, 1) = 1 AND t_end >= fromUnixTimestamp64Milli(toInt64(%d), 'UTC')", serverHour(h.atMS-hourMS), serverHour(h.atMS+hourMS), from-elect.SlackMS)
 	which := fmt.Sprintf("flow_id <> 0 AND ((%s) OR (%s))", serverHour(h.atMS), beside)
-	rows, err := s.db.QueryContext(ctx, fmt.Sprintf(`SELECT flow_id, %[1]s AS row_key, observer_id, toUnixTimestamp64Milli(t_start), toUnixTimestamp64Milli(t_end), packets, sampling, marks, direction, role FROM %[2]s
+	rows, err := s.db.QueryContext(ctx, fmt.Sprintf(`SELECT flow_id, %[1]s AS row_key, observer_id, toUnixTimestamp64Milli(t_start), toUnixTimestamp64Milli(t_end), packets, octets, sampling, marks, direction, role FROM %[2]s
 WHERE %[3]s AND flow_id IN (SELECT flow_id FROM %[2]s WHERE %[3]s GROUP BY flow_id HAVING uniqExact(observer_id, direction, role, sampling > 1) > 1 OR min(bitAnd(marks, 1)) = 0)
 ORDER BY flow_id SETTINGS max_bytes_before_external_sort = 1073741824`, rowKey, table, which))
 	if err != nil {
@@ -185,9 +186,13 @@ ORDER BY flow_id SETTINGS max_bytes_before_external_sort = 1073741824`, rowKey, 
 	defer rows.Close()
 	var all []elect.Row
 	var ballots []ballot
+	var uncertain store.Uncertain
 	decide := func() (err error) {
-		elect.Flow(all, func(r *elect.Row, canonical bool) {
-			if canonical == r.Was || err != nil {
+		elect.Flow(all, func(r *elect.Row, d elect.Decision) {
+			if d.Uncertain > 0 {
+				uncertain.Add(store.Uncertain{Rows: 1, Packets: d.Uncertain, Octets: d.Octets(r)})
+			}
+			if d.Canonical == r.Was || err != nil {
 				return
 			}
 			b := ballots[r.At]
@@ -199,7 +204,7 @@ ORDER BY flow_id SETTINGS max_bytes_before_external_sort = 1073741824`, rowKey, 
 	for rows.Next() {
 		var r elect.Row
 		var b ballot
-		if err := rows.Scan(&r.FlowID, &b.key, &r.ObserverID, &r.TStart, &r.TEnd, &r.Packets, &r.Sampling, &b.marks, &r.Direction, &r.Role); err != nil {
+		if err := rows.Scan(&r.FlowID, &b.key, &r.ObserverID, &r.TStart, &r.TEnd, &r.Packets, &r.Octets, &r.Sampling, &b.marks, &r.Direction, &r.Role); err != nil {
 			return err
 		}
 		if len(all) > 0 && all[0].FlowID != r.FlowID {
@@ -217,9 +222,17 @@ ORDER BY flow_id SETTINGS max_bytes_before_external_sort = 1073741824`, rowKey, 
 		return err
 	}
 	if len(all) > 0 {
-		return decide()
+		if err := decide(); err != nil {
+			return err
+		}
 	}
-	return nil
+	return s.noteUncertain(ctx, h.atMS, k.gen, uncertain)
+}
+
+// noteUncertain stores what the election of an hour has left open.
+func (s *Store) noteUncertain(ctx context.Context, atMS int64, gen uint64, u store.Uncertain) error {
+	_, err := s.db.ExecContext(ctx, fmt.Sprintf("INSERT INTO %s (hour, gen, rows, packets, octets) SELECT %d, %d, %d, %d, %d", s.ddl.table(uncertainTable), atMS, gen, u.Rows, u.Packets, u.Octets))
+	return err
 }
 
 // amendable are the columns that the inventory may change.

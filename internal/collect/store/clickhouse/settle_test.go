@@ -115,6 +115,22 @@ func contents(t *testing.T, s store.Reader) (rows, sums []string) {
 	return lines(t, v, everyRow+v.Table()), lines(t, v, strings.Replace(everyPair, "src_port_votes", "port_votes", 1)+v.Rollup(time.Hour, from, to)+" r")
 }
 
+// uncertain is what the elections of these hours left open.
+func uncertain(t *testing.T, s store.Reader) store.Uncertain {
+	t.Helper()
+	from, to := t0.UnixNano(), t0.Add(3*time.Hour).UnixNano()
+	v, err := s.View(t.Context(), from, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	u, err := v.(store.UncertainView).Uncertain(t.Context(), from, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
 func same(t *testing.T, what string, want, got []string) {
 	t.Helper()
 	if d := gocmp.Diff(want, got); d != "" {
@@ -164,6 +180,9 @@ func TestSettleAsSegment(t *testing.T) {
 		}
 		same(t, what+": rows", wantRows, rows)
 		same(t, what+": roll-ups", wantSums, sums)
+		if want, got := uncertain(t, dir), uncertain(t, s); got != want || got.Rows == 0 {
+			t.Errorf("%s: uncertain %+v, in the directory %+v", what, got, want)
+		}
 	}
 	put(recs[20:])
 	before := lines(t, viewOf(t, s), canonicalOf)

@@ -47,6 +47,7 @@ type Store struct {
 	db     *sql.DB
 	book   *ledger.Book
 	insert string
+	schema int // of the tables
 
 	wake  chan struct{}
 	stop  context.CancelFunc
@@ -66,7 +67,7 @@ type Store struct {
 	taken    uint64
 	settled  uint64
 	room     store.Room // made when pending shrinks
-	shed     map[int]store.Gap
+	shed     store.Shed
 	notes    []store.Gap // not stored yet
 	lastErr  error
 	stats    store.Stats // of the server, a while ago
@@ -87,7 +88,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	s := &Store{
 		cfg: cfg, ddl: ddl{cfg}, dialer: &dialer{cfg: cfg}, book: ledger.New("store", ledger.Records, dropReasons...), wake: make(chan struct{}, 1),
-		shed: map[int]store.Gap{}, stop: func() {},
+		shed: store.Shed{Reasons: dropReasons}, stop: func() {},
 	}
 	s.db = sql.OpenDB(&connector{s.dialer, questionSettings(cfg)})
 	s.db.SetMaxOpenConns(8)
@@ -96,13 +97,13 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s.insert = "INSERT INTO " + s.ddl.table(flowsTable) + " (" + strings.Join(fieldNames(), ", ") + ") VALUES"
 	if cfg.ReadOnly {
 		if err = s.exists(ctx); err == nil {
-			_, err = s.version(ctx)
+			s.schema, err = s.version(ctx)
 		}
 		if err == nil {
 			s.readStats(ctx)
 		}
 	} else {
-		err = s.migrate(ctx)
+		err, s.schema = s.migrate(ctx), schemaVersion
 	}
 	if err != nil {
 		s.db.Close()
@@ -237,21 +238,8 @@ func (s *Store) wakeFlusher() {
 
 // shedLocked counts records that are not stored, and notes the gap.
 func (s *Store) shedLocked(recs []flow.Record, reason int) {
-	g := store.Gap{FromNS: recs[0].StartNS, ToNS: recs[0].EndNS}
-	for i := range recs {
-		g.FromNS, g.ToNS = min(g.FromNS, recs[i].StartNS), max(g.ToNS, recs[i].EndNS)
-	}
-	s.shedSpanLocked(g.FromNS, g.ToNS, len(recs), reason)
-}
-
-func (s *Store) shedSpanLocked(fromNS, toNS int64, n, reason int) {
-	s.book.Drop(reason, n)
-	g, ok := s.shed[reason]
-	if !ok {
-		g = store.Gap{FromNS: fromNS, ToNS: toNS, Scope: "store", Reason: dropReasons[reason]}
-	}
-	g.FromNS, g.ToNS, g.LostRecords = min(g.FromNS, fromNS), max(g.ToNS, toNS+1), g.LostRecords+uint64(n)
-	s.shed[reason] = g
+	s.book.Drop(reason, len(recs))
+	s.shed.AddRecords(reason, recs)
 }
 
 // NoteGap implements store.Store. Notes are stored with the next flush.
@@ -500,7 +488,8 @@ func (s *Store) dropRest() {
 	for _, b := range s.full {
 		s.book.Hold(-b.rows)
 		s.pending -= b.rows
-		s.shedSpanLocked(b.fromNS, b.toNS, b.rows, dropServer)
+		s.book.Drop(dropServer, b.rows)
+		s.shed.Add(dropServer, b.fromNS, b.toNS, b.rows)
 	}
 	s.full = nil
 }

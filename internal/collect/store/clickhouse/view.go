@@ -51,7 +51,7 @@ func (s *Store) View(ctx context.Context, fromNS, toNS int64) (store.View, error
 	s.mu.Lock()
 	v := &view{s: s, pending: s.pending, fromMS: floorMS(fromNS), made: time.Now()}
 	closed := s.closed
-	for _, g := range append(slices.Clone(s.notes), unnoted(s.shed)...) {
+	for _, g := range append(slices.Clone(s.notes), s.shed.Gaps()...) {
 		if g.ToNS >= fromNS && g.FromNS < toNS {
 			v.gaps = append(v.gaps, g)
 		}
@@ -75,15 +75,6 @@ func (s *Store) View(ctx context.Context, fromNS, toNS int64) (store.View, error
 	slices.SortStableFunc(v.gaps, func(a, b store.Gap) int { return int(min(max(a.FromNS-b.FromNS, -1), 1)) })
 	v.oldest, v.newest, v.any = s.extent(ctx, flowsTable, "t_end")
 	return v, nil
-}
-
-func unnoted(shed map[int]store.Gap) (out []store.Gap) {
-	for reason := range dropReasons {
-		if g, ok := shed[reason]; ok {
-			out = append(out, g)
-		}
-	}
-	return out
 }
 
 // readHours gives the hours of a range that have rows or roll-ups, in order.
@@ -135,20 +126,23 @@ func (s *Store) readGaps(ctx context.Context, fromNS, toNS int64) ([]store.Gap, 
 	return out, rows.Err()
 }
 
+// notesAtOnce bounds the notes of one statement.
+const notesAtOnce = 500
+
 // saveNotes stores the notes about missing records.
 func (s *Store) saveNotes(ctx context.Context) error {
 	s.mu.Lock()
-	all := append(slices.Clone(s.notes), unnoted(s.shed)...)
-	n := len(s.notes)
-	shed := s.shed
-	s.shed = map[int]store.Gap{}
+	all := s.shed.Gaps()
+	n := min(len(s.notes), notesAtOnce)
+	all = append(all, s.notes[:n]...)
+	shed := s.shed.Take()
 	s.mu.Unlock()
 	if len(all) == 0 {
 		return nil
 	}
 	var b strings.Builder
 	var args []any
-	for i, g := range all[:min(len(all), 500)] {
+	for i, g := range all {
 		if i > 0 {
 			b.WriteString(", ")
 		}
@@ -160,21 +154,11 @@ func (s *Store) saveNotes(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
-		for reason, g := range shed {
-			s.shedSpanAgainLocked(reason, g)
-		}
+		s.shed.PutBack(shed)
 		return err
 	}
-	s.notes = slices.Delete(s.notes, 0, min(n, 500))
+	s.notes = slices.Delete(s.notes, 0, n)
 	return nil
-}
-
-// shedSpanAgainLocked puts back a note that could not be stored.
-func (s *Store) shedSpanAgainLocked(reason int, g store.Gap) {
-	if now, ok := s.shed[reason]; ok {
-		g.FromNS, g.ToNS, g.LostRecords = min(g.FromNS, now.FromNS), max(g.ToNS, now.ToNS), g.LostRecords+now.LostRecords
-	}
-	s.shed[reason] = g
 }
 
 // Table implements store.View.
@@ -266,6 +250,19 @@ func (v *view) fresh(ctx context.Context) error {
 	}
 	v.made = time.Now()
 	return nil
+}
+
+// Uncertain implements store.UncertainView.
+func (v *view) Uncertain(ctx context.Context, fromNS, toNS int64) (u store.Uncertain, err error) {
+	if v.s.schema < 3 { // read only, of tables that an older version has made
+		return u, nil
+	}
+	query := fmt.Sprintf("SELECT sum(n), sum(p), sum(o) FROM (SELECT argMax(rows, gen) AS n, argMax(packets, gen) AS p, argMax(octets, gen) AS o FROM %s WHERE hour > {p1:Int64} AND hour < {p2:Int64} GROUP BY hour)",
+		v.s.ddl.table(uncertainTable))
+	if err = v.s.db.QueryRowContext(ctx, query, -floorMS(-fromNS)-hourMS, -floorMS(-toNS)).Scan(&u.Rows, &u.Packets, &u.Octets); err != nil {
+		return u, fmt.Errorf("clickhouse: uncertain: %w", err)
+	}
+	return u, nil
 }
 
 func (v *view) Gaps() []store.Gap { return v.gaps }

@@ -4,6 +4,7 @@ package elect
 
 import (
 	"cmp"
+	"math"
 	"slices"
 )
 
@@ -14,6 +15,7 @@ type Row struct {
 	TStart     int64
 	TEnd       int64
 	Packets    uint64
+	Octets     uint64
 	Sampling   uint32
 	Marks      uint16
 	Direction  uint8
@@ -66,11 +68,26 @@ func directionRank(d uint8) uint8 {
 	return 1
 }
 
+// Decision is about one row. Rows count whole or not at all; Uncertain are those of its packets that are therefore counted twice, when it is canonical, or left
+// out, when it is not: a better observer's rows begin or end within its time. Packets are taken to be spread evenly over their row's time.
+type Decision struct {
+	Canonical bool
+	Uncertain uint64
+}
+
+// Octets are those of the uncertain packets.
+func (d Decision) Octets(r *Row) uint64 {
+	if r.Packets == 0 {
+		return 0
+	}
+	return uint64(math.Round(float64(r.Octets) * float64(d.Uncertain) / float64(r.Packets)))
+}
+
 // Flow decides about the rows of one flow, best place first.
-func Flow(rows []Row, decide func(*Row, bool)) {
+func Flow(rows []Row, decide func(*Row, Decision)) {
 	if len(rows) == 1 { // most flows
 		if rows[0].File >= 0 {
-			decide(&rows[0], true)
+			decide(&rows[0], Decision{Canonical: true})
 		}
 		return
 	}
@@ -103,22 +120,28 @@ func Flow(rows []Row, decide func(*Row, bool)) {
 
 // electPlace keeps the rows of one place that better ones have not covered, and returns them. A row is covered when better observers' rows cover half of its time or more,
 // or count half of its packets or more in its time: who cuts records where a flow pauses covers less time than who does not, with the same packets.
-func electPlace(rows []Row, covered cover, better []Row, decide func(*Row, bool)) []Row {
+func electPlace(rows []Row, covered cover, better []Row, decide func(*Row, Decision)) []Row {
 	kept := rows[:0:0]
 	var sums counter // made when a row needs it
 	for i := range rows {
 		c := &rows[i]
-		canonical := !covered.mostOf(c.TStart, c.TEnd)
-		if canonical && len(better) > 0 && c.TEnd > c.TStart {
+		part, span := covered.of(c.TStart, c.TEnd), max(c.TEnd-c.TStart, 1)
+		d := Decision{Canonical: 2*part < span}
+		if part < span && len(better) > 0 && c.TEnd > c.TStart {
 			if sums == nil {
 				sums = countOf(better, c.place())
 			}
-			canonical = !sums.mostOf(c)
+			counted := sums.in(c)
+			d.Canonical = d.Canonical && (len(sums) == 0 || 2*counted < float64(max(c.Packets, 1)))
+			d.Uncertain = uint64(math.Round(min(counted, float64(c.Packets))))
+			if !d.Canonical {
+				d.Uncertain = c.Packets - d.Uncertain
+			}
 		}
-		if canonical {
+		if d.Canonical {
 			kept = append(kept, *c)
 		}
-		decide(c, canonical)
+		decide(c, d)
 	}
 	return kept
 }
@@ -165,18 +188,16 @@ func (v cover) joined() cover {
 	return out
 }
 
-// mostOf reports whether half or more of a row's time is covered. A row without duration is covered when
-// its moment is.
-func (v cover) mostOf(from, to int64) bool {
+// of is how much of a time is covered; 1 of a moment that is.
+func (v cover) of(from, to int64) (sum int64) {
 	i, _ := slices.BinarySearchFunc(v, from, func(s stretch, t int64) int { return cmp.Compare(s.to, t) })
-	var sum int64
 	for ; i < len(v) && v[i].from <= to; i++ {
 		if from >= to {
-			return true
+			return 1
 		}
 		sum += min(to, v[i].to) - max(from, v[i].from)
 	}
-	return from < to && 2*sum >= to-from
+	return sum
 }
 
 // counter says how many packets of a flow are counted by a time: the packets of each row are spread evenly over its time.
@@ -241,9 +262,12 @@ func (v counter) by(at int64, with bool) float64 {
 	return a.sum + a.single + (b.sum-a.sum-a.single)*float64(at-a.at)/float64(b.at-a.at)
 }
 
-// mostOf reports whether half or more of a row's packets are counted in its time.
-func (v counter) mostOf(r *Row) bool {
-	return len(v) > 0 && 2*(v.by(r.TEnd, true)-v.by(r.TStart, false)) >= float64(max(r.Packets, 1))
+// in is how many packets are counted in a row's time.
+func (v counter) in(r *Row) float64 {
+	if len(v) == 0 {
+		return 0
+	}
+	return v.by(r.TEnd, true) - v.by(r.TStart, false)
 }
 
 // Rank orders the rows of which one tells what is known, as store.Recency does.

@@ -25,9 +25,9 @@ func TestFlow(t *testing.T) {
 		for i := range rows {
 			got[i] = '-' // settled
 		}
-		Flow(rows, func(c *Row, canonical bool) {
+		Flow(rows, func(c *Row, d Decision) {
 			got[c.At] = '0'
-			if canonical {
+			if d.Canonical {
 				got[c.At] = '1'
 			}
 		})
@@ -58,6 +58,37 @@ func TestFlow(t *testing.T) {
 	f("a gap of more than half a row", "101", row(port, 0, 1, 0, 140), row(tunnel, 0, 1, 0, 1), row(tunnel, 0, 1, 0, 300))
 	f("a gap of less than half a row", "100", row(port, 0, 1, 0, 160), row(tunnel, 0, 1, 0, 1), row(tunnel, 0, 1, 0, 300))
 	f("a worse one settled only a bit", "-1", settled(row(tunnel, 0, 1, 0, 10)), row(port, 0, 1, 5, 65))
+}
+
+// TestUncertain: the second observer's rows begin and end within gaps of the first one's.
+func TestUncertain(t *testing.T) {
+	row := func(role flow.Role, fromS, toS int64, packets uint64) Row {
+		return Row{FlowID: 1, ObserverID: uint64(role), Role: uint8(role), TStart: fromS * 1000, TEnd: toS * 1000, Packets: packets, Octets: 1000 * packets}
+	}
+	f := func(name string, wantTwice, wantLost uint64, rows ...Row) {
+		t.Helper()
+		var twice, lost, octets uint64
+		Flow(rows, func(c *Row, d Decision) {
+			octets += d.Octets(c)
+			if d.Canonical {
+				twice += d.Uncertain
+			} else {
+				lost += d.Uncertain
+			}
+		})
+		if twice != wantTwice || lost != wantLost || octets != 1000*(twice+lost) {
+			t.Errorf("%s: %d packets counted twice, %d left out, %d octets of them; want %d and %d", name, twice, lost, octets, wantTwice, wantLost)
+		}
+	}
+	const port, tunnel = flow.RolePort, flow.RoleTunnel
+	f("one observer", 0, 0, row(port, 0, 60, 60), row(port, 90, 120, 30))
+	f("two that see all", 0, 0, row(port, 0, 60, 60), row(port, 60, 120, 60), row(tunnel, 0, 40, 40), row(tunnel, 40, 100, 60), row(tunnel, 100, 120, 20))
+	f("a gap between rows", 0, 0, row(port, 0, 60, 60), row(tunnel, 0, 60, 60), row(tunnel, 60, 120, 60), row(port, 120, 180, 60))
+	f("a row that begins before the gap", 20, 0, row(port, 0, 60, 60), row(tunnel, 40, 100, 60))
+	f("a row that mostly lies before the gap", 0, 20, row(port, 0, 60, 60), row(tunnel, 20, 80, 60))
+	f("both ends", 40, 20, row(port, 0, 60, 60), row(port, 160, 220, 60), row(tunnel, 40, 100, 60), row(tunnel, 120, 180, 60), row(tunnel, 20, 80, 60))
+	f("a pause is no gap", 0, 0, row(port, 0, 5, 50), row(port, 50, 55, 50), row(tunnel, 0, 60, 100))
+	f("a row without packets", 0, 0, row(port, 0, 60, 60), row(tunnel, 40, 100, 0))
 }
 
 // TestCounter compares with adding up row by row.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 
+	"crosstap/internal/collect/store"
 	"crosstap/internal/collect/store/elect"
 	"crosstap/internal/flow"
 )
@@ -22,24 +23,30 @@ type candidate = elect.Row
 // of the flows.
 const electionRows = 1 << 20
 
+// election is the outcome for the files of an hour.
+type election struct {
+	bits      []bitmap              // which rows of each file are canonical
+	flips     []int                 // how many rows of each file change
+	known     map[uint64]*knowledge // of flows of which a row lacks something
+	uncertain store.Uncertain
+}
+
 // electHour settles the canonical rows of files; context are files of the hours beside, of which
-// canonical rows that reach into the hour count as settled. It returns one bitmap for each file,
-// how many rows of each change, and what is known of flows of which a row lacks something.
-func (s *Store) electHour(files, context []file) (bits []bitmap, flips []int, known map[uint64]*knowledge, err error) {
+// canonical rows that reach into the hour count as settled.
+func (s *Store) electHour(files, context []file) (out election, err error) {
 	var total int64
 	from := int64(1<<63 - 1)
-	bits, flips = make([]bitmap, len(files)), make([]int, len(files))
+	out.bits, out.flips, out.known = make([]bitmap, len(files)), make([]int, len(files)), map[uint64]*knowledge{}
 	for i, f := range files {
 		total += f.Rows
 		from = min(from, f.StartMS)
-		bits[i] = newBitmap(f.Rows)
+		out.bits[i] = newBitmap(f.Rows)
 	}
 	passes := uint64(total/electionRows + 1)
-	flows := map[uint64]*knowledge{}
 	for pass := range passes {
 		all := make([]candidate, 0, total/int64(passes)+total/int64(passes)/16+16) // and those of hours beside
 		fill := newFills()
-		fill.flows = flows
+		fill.flows = out.known
 		mine := func(flow uint64) bool {
 			of, _ := mathbits.Mul64(flow*hashMul, passes)
 			return of == pass
@@ -49,7 +56,7 @@ func (s *Store) electHour(files, context []file) (bits []bitmap, flips []int, kn
 				r.File, r.At, r.Was = int32(number), int32(at), r.Marks&uint16(flow.MarkCanonical) != 0
 				switch {
 				case r.FlowID == 0:
-					bits[number].put(at, r.Was) // not merged with anything
+					out.bits[number].put(at, r.Was) // not merged with anything
 				case want(r):
 					all = append(all, *r)
 				}
@@ -57,7 +64,7 @@ func (s *Store) electHour(files, context []file) (bits []bitmap, flips []int, kn
 		}
 		for i, f := range files {
 			if err := s.readElection(f, fill, mine, take(i, func(*candidate) bool { return true })); err != nil {
-				return nil, nil, nil, err
+				return election{}, err
 			}
 		}
 		for _, f := range context {
@@ -70,25 +77,28 @@ func (s *Store) electHour(files, context []file) (bits []bitmap, flips []int, kn
 					keep(at, r)
 				}
 			}); err != nil {
-				return nil, nil, nil, err
+				return election{}, err
 			}
 		}
 		byFlow(all, func(rows []candidate) {
-			elect.Flow(rows, func(c *candidate, canonical bool) {
-				bits[c.File].put(int(c.At), canonical)
-				if canonical != c.Was {
-					flips[c.File]++
+			elect.Flow(rows, func(c *candidate, d elect.Decision) {
+				out.bits[c.File].put(int(c.At), d.Canonical)
+				if d.Canonical != c.Was {
+					out.flips[c.File]++
+				}
+				if d.Uncertain > 0 {
+					out.uncertain.Add(store.Uncertain{Rows: 1, Packets: d.Uncertain, Octets: d.Octets(c)})
 				}
 			})
 			fill.see(rows)
 		})
 	}
-	return bits, flips, flows, nil
+	return out, nil
 }
 
 // electColumns decide, knownColumns tell what a row knows.
 var (
-	electColumns = []string{"flow_key", "src_port", "dst_port", "observer_id", "span_ms", "t_end", "packets", "sampling", "marks", "direction", "role"}
+	electColumns = []string{"flow_key", "src_port", "dst_port", "observer_id", "span_ms", "t_end", "packets", "octets", "sampling", "marks", "direction", "role"}
 	knownColumns = []string{"segment", "fabric", "tenant", "src_tenant", "dst_tenant", "app", "src_vm", "src_vm_id", "src_host", "dst_vm", "dst_vm_id", "dst_host"}
 )
 
@@ -111,7 +121,7 @@ func (s *Store) readElection(f file, fill *fills, mine func(flow uint64) bool, e
 			at++
 			return nil
 		}
-		e := candidate{FlowID: r.flowID(), ObserverID: r.ObserverID, TStart: r.tStart(), TEnd: r.TEnd, Packets: r.Packets, Sampling: r.Sampling, Marks: r.Marks,
+		e := candidate{FlowID: r.flowID(), ObserverID: r.ObserverID, TStart: r.tStart(), TEnd: r.TEnd, Packets: r.Packets, Octets: r.Octets, Sampling: r.Sampling, Marks: r.Marks,
 			Direction: r.Direction, Role: r.Role}
 		if fill != nil {
 			e.Known = fill.add(r)

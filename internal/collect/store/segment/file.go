@@ -12,6 +12,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go"
+
+	"crosstap/internal/collect/store"
 )
 
 // schemaVersion is in every footer and in the manifest; a reader refuses a newer one, and reads all older ones. Since 2 some columns are
@@ -44,7 +46,15 @@ type file struct {
 
 	Kinds []int `json:"kinds,omitempty"` // roll-ups: kinds of the segments in it; nil for not known
 
+	Uncertain []uncertainHour `json:"uncertain,omitempty"` // roll-ups: hours of which the election left something open
+
 	byHour map[int64][]string // of Of, by the hour of the file
+}
+
+// uncertainHour is what the election of an hour has left open.
+type uncertainHour struct {
+	HourMS int64 `json:"hour_ms"`
+	store.Uncertain
 }
 
 // hour is the start of the hour in whose folder the file is, in milliseconds.
@@ -67,6 +77,9 @@ type footer struct {
 	Of       []string `json:"of,omitempty"`       // roll-ups: names of the files whose rows it adds up
 	Span     int64    `json:"span,omitempty"`     // merged roll-ups: as in file
 	Kinds    []int    `json:"kinds,omitempty"`    // roll-ups: as in file
+
+	Uncertain []uncertainHour `json:"uncertain,omitempty"` // roll-ups: as in file
+
 	// Ends are the roll-ups of which some hours do not count any more, since their rows are here: without the manifest nothing else tells it once
 	// the files between are gone.
 	Ends  map[string][]int64 `json:"ends,omitempty"`

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"crosstap/internal/collect/store"
 	"crosstap/internal/flow"
 )
 
@@ -137,12 +138,7 @@ func (s *Store) afterFlush(err error) {
 		}
 		return false
 	})
-	for reason, g := range s.shed {
-		g.ToNS++
-		if s.gaps.note(g) == nil || s.gaps.unsaved > 0 {
-			delete(s.shed, reason)
-		}
-	}
+	s.shed.Note(func(g store.Gap) bool { return s.gaps.note(g) == nil || s.gaps.unsaved > 0 })
 	_ = s.gaps.save()
 }
 

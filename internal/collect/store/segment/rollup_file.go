@@ -114,12 +114,12 @@ func (w *rollupWriter) finish() error {
 
 // createRollup writes the roll-up of an hour. fill adds the rows and returns the files that they are from; they are durable
 // before the roll-up is. replaces are the roll-ups that it stands for.
-func (s *Store) createRollup(hour int64, known map[uint64]*knowledge, replaces []string, fill func(*rollupBuilder) ([]file, error)) ([]file, error) {
+func (s *Store) createRollup(hour int64, e election, replaces []string, fill func(*rollupBuilder) ([]file, error)) ([]file, error) {
 	var w *rollupWriter
 	var of []string
 	name, size, err := s.create(func(out io.Writer) error {
 		w = newRollupWriter(out, rollGroupRows)
-		b := newRollupBuilder(rollupStep.Milliseconds(), known, w.add)
+		b := newRollupBuilder(rollupStep.Milliseconds(), e.known, w.add)
 		from, err := fill(b)
 		if err != nil {
 			return err
@@ -131,6 +131,9 @@ func (s *Store) createRollup(hour int64, known map[uint64]*knowledge, replaces [
 			return err
 		}
 		w.foot.Of, w.foot.Replaces = of, replaces
+		if e.uncertain.Rows > 0 {
+			w.foot.Uncertain = []uncertainHour{{hour, e.uncertain}}
+		}
 		if w.foot.Rows == 0 {
 			w.foot.MinMS, w.foot.MaxMS, w.foot.StartMS = hour, hour, hour
 		}
@@ -149,7 +152,7 @@ func (s *Store) createRollup(hour int64, known map[uint64]*knowledge, replaces [
 // describe says what the manifest should know of the file just finished.
 func (w *rollupWriter) describe(name string, bytes int64) file {
 	f := w.foot
-	return file{Name: name, Rows: f.Rows, Bytes: bytes, MinMS: f.MinMS, MaxMS: f.MaxMS, StartMS: f.StartMS, Level: 1, Sealed: true, Columns: f.Columns, Schema: schemaVersion, Of: f.Of, Span: f.Span, Kinds: f.Kinds}
+	return file{Name: name, Rows: f.Rows, Bytes: bytes, MinMS: f.MinMS, MaxMS: f.MaxMS, StartMS: f.StartMS, Level: 1, Sealed: true, Columns: f.Columns, Schema: schemaVersion, Of: f.Of, Span: f.Span, Kinds: f.Kinds, Uncertain: f.Uncertain}
 }
 
 // eachRow calls each with the rows of sorted files, in order.

@@ -45,6 +45,11 @@ func (f *file) groupByHour() {
 // hours are those of the rows that a roll-up adds up.
 func (f *file) hours() []int64 { return slices.Sorted(maps.Keys(f.byHour)) }
 
+// uncertain are the hours of Uncertain that count.
+func (f *file) uncertain() []uncertainHour {
+	return slices.DeleteFunc(slices.Clone(f.Uncertain), func(u uncertainHour) bool { return slices.Contains(f.Except, u.HourMS) })
+}
+
 // counting gives the roll-up with those of its hours only that count.
 func (f file) counting(counts func(hour int64, names []string) bool) file {
 	var of []string
@@ -309,6 +314,7 @@ func (s *Store) createMerged(w spanWork) (file, error) {
 		for _, f := range w.in {
 			out.foot.Of, out.foot.Replaces = append(out.foot.Of, f.Of...), append(out.foot.Replaces, f.Name)
 			last = max(last, slices.Max(f.hours()))
+			out.foot.Uncertain = append(out.foot.Uncertain, f.uncertain()...)
 		}
 		if err := s.mergeRolls(w.in, out); err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"crosstap/internal/collect/store"
 	"crosstap/internal/flow"
 )
 
@@ -222,6 +223,63 @@ func TestManifestIsRebuilt(t *testing.T) {
 		}
 		os.Remove(parts[0])
 	})
+}
+
+// TestUncertain: what an election leaves open at the ends of a gap is told for its hour, also when roll-ups were merged and when the manifest is lost.
+func TestUncertain(t *testing.T) {
+	dir := t.TempDir()
+	var later atomic.Int64
+	now := func() time.Time { return time.Unix(0, base+later.Load()) }
+	s := open(t, Config{Dir: dir, Now: now})
+	row := func(role flow.Role, hour, from, to int64) flow.Record {
+		at := base + hour*int64(time.Hour)
+		return flow.Record{Proto: 17, Src: flow.V4([]byte{10, 0, 0, 1}), Dst: flow.V4([]byte{10, 1, 0, 1}), DstPort: 53, FlowID: uint64(hour + 1), Segment: flow.NewSegment(flow.KindVXLAN, 5001),
+			StartNS: at + from*1e9, EndNS: at + to*1e9, Packets: uint64(to - from), Octets: uint64(to-from) * 100, ObserverID: uint64(role), Role: role, Observer: role.String()}
+	}
+	const port, tunnel = flow.RolePort, flow.RoleTunnel
+	recs := []flow.Record{row(port, 0, 0, 60), row(tunnel, 0, 40, 100), row(port, 1, 0, 60), row(port, 2, 0, 60), row(tunnel, 2, 20, 80)}
+	if err := s.Append(t.Context(), recs); err != nil {
+		t.Fatal(err)
+	}
+	f := func(fromHour, toHour int64, want store.Uncertain) {
+		t.Helper()
+		v, err := s.View(t.Context(), base+fromHour*int64(time.Hour), base+toHour*int64(time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer v.Close()
+		if got, err := v.(store.UncertainView).Uncertain(t.Context(), base+fromHour*int64(time.Hour), base+toHour*int64(time.Hour)); err != nil || got != want {
+			t.Errorf("hours %d to %d: %+v, want %+v; %v", fromHour, toHour, got, want, err)
+		}
+	}
+	check := func() {
+		t.Helper()
+		one, two := store.Uncertain{Rows: 1, Packets: 20, Octets: 2000}, store.Uncertain{Rows: 2, Packets: 40, Octets: 4000}
+		f(0, 1, one)
+		f(1, 2, store.Uncertain{})
+		f(2, 3, one)
+		f(0, 3, two)
+		f(-48, 48, two)
+	}
+	later.Store(int64(4 * time.Hour))
+	if err := s.Settle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	check()
+	later.Store(int64(72 * time.Hour))
+	if err := s.Settle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := s.Stats().UnmergedRollups; n != 0 {
+		t.Errorf("%d roll-ups were not merged", n)
+	}
+	check()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	os.Remove(filepath.Join(dir, manifestName))
+	s = open(t, Config{Dir: dir, Now: now})
+	check()
 }
 
 // restore copies files that are missing.

@@ -87,8 +87,8 @@ type Store struct {
 	settled   uint64     // of taken: durable or shed, in order
 	room      store.Room // made when pending shrinks
 	waiters   []waiter
-	shed      map[int]store.Gap // not noted yet, by reason
-	lastErr   error             // of the last flush
+	shed      store.Shed // not noted yet
+	lastErr   error      // of the last flush
 	man       *manifest
 	gaps      *gapLog
 	pins      map[string]int
@@ -121,7 +121,7 @@ func Open(cfg Config) (*Store, error) {
 		cfg: cfg, table: filepath.Join(abs, "flows", "v1"),
 		book: ledger.New("store", ledger.Records, dropReasons...),
 		wake: make(chan struct{}, 1), tidy: make(chan struct{}, 1), stop: make(chan struct{}),
-		diskSpace: diskSpace, shed: map[int]store.Gap{}, pins: map[string]int{},
+		diskSpace: diskSpace, shed: store.Shed{Reasons: dropReasons}, pins: map[string]int{},
 	}
 	open := s.openForWriting
 	if cfg.ReadOnly {
@@ -249,15 +249,7 @@ func (s *Store) shedReasonLocked() int {
 // shedLocked counts records that are not stored; the gap is noted by the flusher.
 func (s *Store) shedLocked(recs []flow.Record, reason int) {
 	s.book.Drop(reason, len(recs))
-	g, ok := s.shed[reason]
-	if !ok {
-		g = store.Gap{FromNS: recs[0].StartNS, ToNS: recs[0].EndNS, Scope: "store", Reason: dropReasons[reason]}
-	}
-	for i := range recs {
-		g.FromNS, g.ToNS = min(g.FromNS, recs[i].StartNS), max(g.ToNS, recs[i].EndNS)
-	}
-	g.LostRecords += uint64(len(recs))
-	s.shed[reason] = g
+	s.shed.AddRecords(reason, recs)
 }
 
 // NoteGap implements store.Store. The note counts at once; an error says that it could not be made

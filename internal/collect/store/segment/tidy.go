@@ -139,10 +139,14 @@ func (s *Store) settleHour(hour int64, hours map[int64][]file, unsealed bool) (e
 	if !unsealed {
 		return nil
 	}
-	if err := s.seal(hour, files, slices.Concat(hours[hour-hourMS], hours[hour+hourMS])); err != nil {
+	sealed, err := s.seal(hour, files, slices.Concat(hours[hour-hourMS], hours[hour+hourMS]))
+	if err != nil {
 		return err
 	}
-	hours[hour] = s.hours()[hour] // the next hour's election knows what became canonical in this one
+	delete(hours, hour) // the next hour's election knows what became canonical in this one
+	for _, f := range sealed {
+		hours[f.hour()] = append(hours[f.hour()], f)
+	}
 	return nil
 }
 
@@ -169,19 +173,19 @@ func (s *Store) rested(level0 []file, nowMS int64) bool {
 }
 
 // seal settles an hour: canonical rows across all observers, one sorted set of files and the hour's roll-up, in one change of
-// the manifest.
-func (s *Store) seal(hour int64, files, beside []file) error {
+// the manifest. It returns the hour's files as they are then.
+func (s *Store) seal(hour int64, files, beside []file) ([]file, error) {
 	if err := s.checkFree(); err != nil {
-		return err
+		return nil, err
 	}
-	bits, flips, known, err := s.electHour(files, beside)
+	e, err := s.electHour(files, beside)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	in, stay, inBits := s.toRewrite(files, bits, flips)
+	in, stay, inBits := s.toRewrite(files, e.bits, e.flips)
 	old := slices.Sorted(maps.Keys(s.endedBy(files)))
 	var out []file
-	roll, err := s.createRollup(hour, known, old, func(b *rollupBuilder) (of []file, err error) {
+	roll, err := s.createRollup(hour, e, old, func(b *rollupBuilder) (of []file, err error) {
 		var each func(*row) error
 		if len(stay) == 0 {
 			each = b.add
@@ -198,9 +202,10 @@ func (s *Store) seal(hour int64, files, beside []file) error {
 	})
 	if err != nil {
 		s.removeFiles(out)
-		return err
+		return nil, err
 	}
-	return s.swap(in, s.uncover(files, change{Add: slices.Concat(stay, out, roll)}))
+	now := slices.Concat(stay, out)
+	return now, s.swap(in, s.uncover(files, change{Add: slices.Concat(now, roll)}))
 }
 
 // toRewrite says which files of an hour are merged into new ones; the others stay, as sealed ones.

@@ -29,6 +29,7 @@ type view struct {
 	rollOldest     int64
 	rollNewest     int64
 	rollAny        bool
+	uncertain      []uncertainHour
 	pending        int
 	scratch        []string // files to remove
 	once           sync.Once
@@ -70,24 +71,19 @@ func (s *Store) View(_ context.Context, fromNS, toNS int64) (store.View, error) 
 			s.pins[f.Name]++
 		}
 	}
+	for name, f := range s.man.rolls {
+		if !isLinks(name) {
+			v.uncertain = append(v.uncertain, f.uncertain()...)
+		}
+	}
 	v.rolled = s.rolledLocked(v)
 	return v, nil
 }
 
 // gapsLocked returns the noted gaps and those that the flusher has not noted yet.
 func (s *Store) gapsLocked(fromNS, toNS int64) []store.Gap {
-	all := gapLog{gaps: append(append([]store.Gap(nil), s.gaps.gaps...), s.unnotedLocked()...)}
+	all := gapLog{gaps: append(append([]store.Gap(nil), s.gaps.gaps...), s.shed.Gaps()...)}
 	return all.touching(fromNS, toNS)
-}
-
-func (s *Store) unnotedLocked() []store.Gap {
-	var out []store.Gap
-	for reason := range dropReasons {
-		if g, ok := s.shed[reason]; ok {
-			out = append(out, g)
-		}
-	}
-	return out
 }
 
 // Table gives the files' rows, or none with the right columns.
@@ -238,6 +234,16 @@ func (v *view) SumsIn(fromNS, toNS int64) (n uint64) {
 		}
 	}
 	return n
+}
+
+// Uncertain implements store.UncertainView.
+func (v *view) Uncertain(_ context.Context, fromNS, toNS int64) (sum store.Uncertain, _ error) {
+	for _, u := range v.uncertain {
+		if u.HourMS < ceilMS(toNS) && u.HourMS+hourMS > ceilMS(fromNS) {
+			sum.Add(u.Uncertain)
+		}
+	}
+	return sum, nil
 }
 
 func (v *view) Gaps() []store.Gap { return v.gaps }
