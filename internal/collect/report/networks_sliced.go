@@ -39,37 +39,30 @@ func (a *ask) networksSliced(ctx context.Context, parts []slice) (out []Network,
 	if a.linked = false; err != nil {
 		return nil, total, 0, 0, err
 	}
-	if stored, e := a.outsideStored(ctx, all); stored || e != nil {
-		err = e
-	} else {
-		err = a.overSlices(parts, func() error { return a.outsideOf(ctx, all) })
-	}
+	err = a.overSlices(parts, func() error {
+		return a.each(ctx, a.networksOutside(), func(rows *sql.Rows) error {
+			var k networkKey
+			var pairs, unknown uint64
+			var vteps string
+			if err := rows.Scan(&k.fabric, &k.segment, &pairs, &unknown, &vteps); err != nil {
+				return err
+			}
+			n := all[k]
+			if n == nil {
+				return nil
+			}
+			var l lists
+			n.Pairs, n.UnknownAddrs = n.Pairs+pairs, n.UnknownAddrs+unknown
+			n.VTEPs = append(n.VTEPs, l.addrs(vteps)...)
+			return l.err
+		})
+	})
 	for k, n := range all {
 		n.name(flow.Segment(k.segment), k.fabric, uint64(a.MTU))
 		out = append(out, *n)
 	}
 	total.Rows = uint64(len(out))
 	return out, total, sampled, ambiguous, err
-}
-
-// outsideOf adds what the slice asked about has.
-func (a *ask) outsideOf(ctx context.Context, all map[networkKey]*Network) error {
-	return a.each(ctx, a.networksOutside(), func(rows *sql.Rows) error {
-		var k networkKey
-		var pairs, unknown uint64
-		var vteps string
-		if err := rows.Scan(&k.fabric, &k.segment, &pairs, &unknown, &vteps); err != nil {
-			return err
-		}
-		n := all[k]
-		if n == nil {
-			return nil
-		}
-		var l lists
-		n.Pairs, n.UnknownAddrs = n.Pairs+pairs, n.UnknownAddrs+unknown
-		n.VTEPs = append(n.VTEPs, l.addrs(vteps)...)
-		return l.err
-	})
 }
 
 // name says what network it is, and whether its packets fit.

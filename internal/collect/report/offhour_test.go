@@ -73,7 +73,6 @@ func TestOffTheHour(t *testing.T) {
 	f("networks", report.Query{})
 	defer report.InSQL()()
 	f("pairs", report.Query{})
-	f("networks", report.Query{})
 }
 
 // counted leaves out what roll-ups tell otherwise: flows are counted by the hour, and octets of an hour are spread over it.

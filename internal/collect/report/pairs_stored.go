@@ -26,30 +26,23 @@ type sumsView interface {
 
 // pickStored finds the first pairs of all where the store adds up by pair itself; nil where it does not, or not this time.
 func (a *ask) pickStored(ctx context.Context) (*picked, error) {
-	p := newPairPick(a.Sort, a.Limit)
-	if ok, err := a.sumPairs(ctx, false, p.take); !ok || err != nil {
-		return nil, err
-	}
-	return p.done(), nil
-}
-
-// sumPairs has the store add all up by pair; false when it does not, after which nothing counts that was taken. The tunnel endpoints are those of rows that are
-// stored in roll-ups.
-func (a *ask) sumPairs(ctx context.Context, vteps bool, take func(store.SegmentPairs)) (ok bool, err error) {
 	from, to := clampNS(a.sinceMS), clampNS(a.untilMS)
 	v, ok := a.view.(store.PairsView)
-	if sums, can := a.view.(sumsView); !storedPairs || !ok || !can || a.step == 0 || !a.cond.expr.Empty() || sums.SumsIn(from, to) < manySums {
-		return false, nil
+	if sums, can := a.view.(sumsView); !storedPairs || !ok || !can || !a.cond.expr.Empty() || sums.SumsIn(from, to) < manySums {
+		return nil, nil
 	}
 	rest, err := a.restOfPairs(ctx, v.PairsRest(from, to))
 	if err != nil || len(rest) == mostRest {
-		return false, err
+		return nil, err
 	}
-	err = v.SumPairs(ctx, from, to, rest, vteps, take)
-	if errors.Is(err, store.ErrNotSummed) {
-		return false, nil
+	p := newPairPick(a.Sort, a.Limit)
+	switch err := v.SumPairs(ctx, from, to, rest, p.take); {
+	case errors.Is(err, store.ErrNotSummed):
+		return nil, nil
+	case err != nil:
+		return nil, err
 	}
-	return err == nil, err
+	return p.done(), nil
 }
 
 // fetch has the store look for the rows of pairs that it found; where it cannot the engine does.
@@ -153,9 +146,8 @@ func pairValue(name string) func(s *store.PairSums, fromA bool) uint64 {
 }
 
 // take looks at pairs.
-func (p *pairPick) take(of store.SegmentPairs) {
+func (p *pairPick) take(sums []store.PairSums) {
 	var total picked
-	sums := of.Pairs
 	p.mu.Lock()
 	last := p.last
 	p.mu.Unlock()

@@ -58,19 +58,6 @@ func CompareEnds(a [16]byte, aWho string, b [16]byte, bWho string) int {
 	return cmp.Or(bytes.Compare(a[:], b[:]), cmp.Compare(aWho, bWho))
 }
 
-// VTEP is a tunnel endpoint that rows of a segment name.
-type VTEP struct {
-	Segment uint64
-	Fabric  string
-	Addr    [16]byte
-}
-
-// SegmentPairs are all pairs of one segment, in no order, and its tunnel endpoints where they are asked for.
-type SegmentPairs struct {
-	Pairs []PairSums
-	VTEPs []VTEP
-}
-
 // ErrNotSummed says that a store cannot add this up by itself: a segment has too many pairs to be in memory, or files are not such that it could.
 var ErrNotSummed = errors.New("pairs are not added up")
 
@@ -78,9 +65,9 @@ var ErrNotSummed = errors.New("pairs are not added up")
 type PairsView interface {
 	// PairsRest is a table expression for the part of View.Rollup of a range that SumPairs does not read, "" for none.
 	PairsRest(fromNS, toNS int64) string
-	// SumPairs adds up what else the range has, and rest, which is in the order of segments. It calls each with one segment after the other, by several
-	// goroutines at once, and with tunnel endpoints, of stored roll-ups, when vteps is set. What each is given is valid until it returns.
-	SumPairs(ctx context.Context, fromNS, toNS int64, rest []PairSums, vteps bool, each func(SegmentPairs)) error
+	// SumPairs adds up what else the range has, and rest, which is in the order of segments. It calls each with all pairs of one segment after the other, in no
+	// order, by several goroutines at once. The sums are valid until each returns.
+	SumPairs(ctx context.Context, fromNS, toNS int64, rest []PairSums, each func([]PairSums)) error
 	// PairRows is a table expression for those rows of View.Rollup of a range that are of some pairs, with what these tell (what else a row says may be zero);
 	// there may be others. It is good until the view is closed. segments is a condition in SQL that the pairs fulfil, as in Part.
 	PairRows(ctx context.Context, fromNS, toNS int64, of []PairSums, segments string) (string, error)

@@ -158,10 +158,7 @@ func (v *view) Rollup(step time.Duration, fromNS, toNS int64) string {
 // RollupPart implements store.PartView. Links are taken where they are of the same hours as a merged roll-up that the range has whole.
 func (v *view) RollupPart(p store.Part) string {
 	from, to := ceilMS(p.FromNS), ceilMS(p.ToNS)
-	first, last := -hourOf(-from), hourOf(to) // the whole hours of the range
-	if first > last {
-		first, last = to, to
-	}
+	first, last := wholeHours(from, to)
 	var parts []string
 	ends := endsOf(p.Addrs)
 	take := func(files []file, where string) {
