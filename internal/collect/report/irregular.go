@@ -129,26 +129,20 @@ func (i *irregularAsk) answer(ctx context.Context, r *Reports) (Irregular, error
 	if i.known = ok && oldest < clampNS(i.before.to); !i.known {
 		i.notes = append(i.notes, "nothing is stored of the time before: nothing is new, and volumes have nothing to compare with")
 	}
-	looks := map[string]func() string{"host_scan": i.hostScans, "port_scan": i.portScans, "beacon": i.beacons, "new_pair": i.newPairs, "volume": i.volumes, "silent": i.silent, "observer_silent": i.silentObservers}
-	for _, kind := range out.Kinds {
-		if !i.known && slices.Contains([]string{"new_pair", "volume", "silent", "observer_silent"}, kind) {
-			continue
-		}
-		i.args = nil
-		err := i.each(ctx, looks[kind]()+fmt.Sprintf("\nORDER BY score DESC, octets DESC, segment, c_addr, s_addr, proto, port, c_vm, s_vm LIMIT %d", i.Limit), func(rows *sql.Rows) error {
-			row, err := i.scan(rows, kind)
-			out.Rows = append(out.Rows, row)
-			return err
-		})
+	for _, l := range i.looks() {
+		rows, err := i.look(ctx, l, out.Kinds)
 		if err != nil {
 			return Irregular{}, err
 		}
+		out.Rows = append(out.Rows, rows...)
 	}
 	total, err := i.total(ctx)
 	if err != nil {
 		return Irregular{}, err
 	}
-	slices.SortStableFunc(out.Rows, func(a, b Irregularity) int { return cmp.Compare(b.Score, a.Score) })
+	slices.SortStableFunc(out.Rows, func(a, b Irregularity) int {
+		return cmp.Or(cmp.Compare(b.Score, a.Score), cmp.Compare(slices.Index(out.Kinds, a.Kind), slices.Index(out.Kinds, b.Kind)))
+	})
 	out.Meta, err = i.meta(ctx, r, "irregular", total, 0, 0)
 	if len(out.Rows) == 0 && out.Meta.Empty == nil {
 		i.notes = append(i.notes, "nothing irregular was found")
@@ -156,6 +150,45 @@ func (i *irregularAsk) answer(ctx context.Context, r *Reports) (Irregular, error
 	}
 	out.Meta.Total.Rows = uint64(len(out.Rows))
 	out.Rows = out.Rows[:min(len(out.Rows), i.Limit)]
+	return out, err
+}
+
+// look is what finds some kinds, from the same steps.
+type look struct {
+	steps   func() string
+	kinds   []string
+	selects []string // of each kind
+	before  bool     // needs the time before
+}
+
+func (i *irregularAsk) looks() []look {
+	return []look{
+		{func() string { return i.links(span{}, true) }, []string{"host_scan", "port_scan"}, []string{hostScans, portScans}, false},
+		{i.starts, []string{"beacon"}, []string{beacons}, false},
+		{func() string { return i.links(i.before, false) }, []string{"new_pair"}, []string{newPairs}, true},
+		{i.periods, []string{"volume", "silent"}, []string{volumes, silent}, true},
+		{i.heard, []string{"observer_silent"}, []string{silentObservers}, true},
+	}
+}
+
+// look finds those of the kinds that are asked for, the first ones of each, in order.
+func (i *irregularAsk) look(ctx context.Context, l look, asked []string) (out []Irregularity, err error) {
+	const order = "score DESC, octets DESC, segment, c_addr, s_addr, proto, port, c_vm, s_vm"
+	var parts []string
+	for n, kind := range l.kinds {
+		if slices.Contains(asked, kind) {
+			parts = append(parts, fmt.Sprintf("SELECT * FROM (SELECT '%s' AS kind, * FROM (%s) ORDER BY %s LIMIT %d)", kind, l.selects[n], order, i.Limit))
+		}
+	}
+	if len(parts) == 0 || l.before && !i.known {
+		return nil, nil
+	}
+	i.args = nil
+	err = i.each(ctx, l.steps()+"\nSELECT * FROM ("+strings.Join(parts, "\nUNION ALL ")+") ORDER BY "+order, func(rows *sql.Rows) error {
+		row, err := i.scan(rows)
+		out = append(out, row)
+		return err
+	})
 	return out, err
 }
 
@@ -168,13 +201,12 @@ func (i *irregularAsk) total(ctx context.Context) (t Total, err error) {
 	return t, err
 }
 
-func (i *irregularAsk) scan(rows *sql.Rows, kind string) (row Irregularity, err error) {
+func (i *irregularAsk) scan(rows *sql.Rows) (row Irregularity, err error) {
 	var segment uint64
 	var src, dst string
 	var proto uint8
 	var first, last time.Time
-	row.Kind = kind
-	err = rows.Scan(&row.Score, &row.Fabric, &segment, &row.Tenant, &row.SrcVM, &src, &row.DstVM, &dst, &proto, &row.Port, &row.App, &row.Octets, &row.OctetsBefore, &row.Targets, &row.PeriodMS, &first, &last)
+	err = rows.Scan(&row.Kind, &row.Score, &row.Fabric, &segment, &row.Tenant, &row.SrcVM, &src, &row.DstVM, &dst, &proto, &row.Port, &row.App, &row.Octets, &row.OctetsBefore, &row.Targets, &row.PeriodMS, &first, &last)
 	if err != nil {
 		return row, err
 	}
@@ -183,7 +215,7 @@ func (i *irregularAsk) scan(rows *sql.Rows, kind string) (row Irregularity, err 
 	if row.Proto = ""; proto != 0 {
 		row.Proto = flow.ProtoText(proto)
 	}
-	if kind == "observer_silent" {
+	if row.Kind == "observer_silent" {
 		row.SrcVM = observerText(row.SrcVM)
 	}
 	row.Text = row.text()
@@ -246,29 +278,39 @@ e AS MATERIALIZED (SELECT fabric, segment, c_who, c_addr, s_who, s_addr, proto, 
 // noValue are attempts that gave nothing: TCP without a byte of payload either way, or datagrams that nobody answered.
 const noValue = `(proto = 6 AND o_fwd <= 64 * p_fwd AND o_rev <= 64 * p_rev OR proto <> 6 AND p_rev = 0 AND p_fwd <= 3)`
 
-func (i *irregularAsk) hostScans() string {
-	return i.links(span{}, true) + fmt.Sprintf(`
-SELECT n / %[1]d.0 AS score, fabric, segment, tenant, c_vm, c_addr::VARCHAR AS c_addr, '' AS s_vm, %[4]s::VARCHAR AS s_addr, proto, port, app, octets::UBIGINT AS octets, 0::UBIGINT, n::UBIGINT, 0::UBIGINT, first, last FROM
+// What is selected of the steps. All have the same columns: score, fabric, segment, tenant, client, server, protocol, port, application, octets, octets before, targets, period,
+// first and last time.
+var (
+	hostScans = fmt.Sprintf(`SELECT n / %[1]d.0 AS score, fabric, segment, tenant, c_vm, c_addr::VARCHAR AS c_addr, '' AS s_vm, %[4]s::VARCHAR AS s_addr, proto, port, app, octets::UBIGINT AS octets, 0::UBIGINT AS n0, n::UBIGINT AS n1, 0::UBIGINT AS n2, first, last FROM
   (SELECT fabric, segment, c_who, c_addr, proto, port, max(tenant) AS tenant, max(c_vm) AS c_vm, max(app) AS app, sum(o_fwd + o_rev) AS octets, count(DISTINCT s_addr) FILTER (%[3]s) AS n, count(DISTINCT s_addr) AS tried,
   min(first) AS first, max(last) AS last FROM e GROUP BY fabric, segment, c_who, c_addr, proto, port) WHERE n >= %[1]d AND n >= %[2]g * tried`, scanTargets, scanShare, noValue, zeroAddr)
-}
 
-func (i *irregularAsk) portScans() string {
-	return i.links(span{}, true) + fmt.Sprintf(`
-SELECT n / %[1]d.0 AS score, fabric, segment, tenant, c_vm, c_addr::VARCHAR AS c_addr, s_vm, s_addr::VARCHAR AS s_addr, proto, 0::USMALLINT AS port, '' AS app, octets::UBIGINT AS octets, 0::UBIGINT, n::UBIGINT, 0::UBIGINT, first, last FROM
+	portScans = fmt.Sprintf(`SELECT n / %[1]d.0 AS score, fabric, segment, tenant, c_vm, c_addr::VARCHAR AS c_addr, s_vm, s_addr::VARCHAR AS s_addr, proto, 0::USMALLINT AS port, '' AS app, octets::UBIGINT AS octets, 0::UBIGINT AS n0, n::UBIGINT AS n1, 0::UBIGINT AS n2, first, last FROM
   (SELECT fabric, segment, c_who, c_addr, s_who, s_addr, proto, max(tenant) AS tenant, max(c_vm) AS c_vm, max(s_vm) AS s_vm, sum(o_fwd + o_rev) AS octets, count(DISTINCT port) FILTER (%[3]s) AS n, count(DISTINCT port) AS tried,
   min(first) AS first, max(last) AS last FROM e GROUP BY fabric, segment, c_who, c_addr, s_who, s_addr, proto) WHERE n >= %[1]d AND n >= %[2]g * tried`, scanTargets, scanShare, noValue)
-}
 
-// newPairs: what speaks to what at which service, and did not in the time before. Between tenants it counts for more.
-func (i *irregularAsk) newPairs() string {
-	return i.links(i.before, false) + `
-SELECT (1 + log10(1 + (o_fwd + o_rev) / 1e6))::DOUBLE AS score, fabric, segment, tenant, c_vm, c_addr::VARCHAR AS c_addr, s_vm, s_addr::VARCHAR AS s_addr, proto, port, app, (o_fwd + o_rev)::UBIGINT AS octets, 0::UBIGINT, 0::UBIGINT, 0::UBIGINT,
+	// what speaks to what at which service, and did not in the time before. Between tenants it counts for more.
+	newPairs = `SELECT (1 + log10(1 + (o_fwd + o_rev) / 1e6))::DOUBLE AS score, fabric, segment, tenant, c_vm, c_addr::VARCHAR AS c_addr, s_vm, s_addr::VARCHAR AS s_addr, proto, port, app, (o_fwd + o_rev)::UBIGINT AS octets, 0::UBIGINT AS n0, 0::UBIGINT AS n1, 0::UBIGINT AS n2,
   first, last FROM e WHERE now AND NOT was AND NOT ` + noValue
-}
 
-// beacons: conversations that begin again and again after the same time. Their starts are in the rows only.
-func (i *irregularAsk) beacons() string {
+	beacons = fmt.Sprintf(`SELECT kept * n / %[1]d AS score, fabric, segment, tenant, c_vm, src::VARCHAR AS c_addr, s_vm, dst::VARCHAR AS s_addr, proto, service_port AS port, app, octets, 0::UBIGINT AS n0, n::UBIGINT AS n1, mid::UBIGINT AS n2, first, last
+  FROM (SELECT *, len(list_filter(ds, d -> abs(d - mid) <= %[2]g * mid))::DOUBLE / len(ds) AS kept FROM b2) WHERE kept >= %[3]g`, beaconTimes, beaconWithin, beaconShare)
+
+	volumes = fmt.Sprintf(`SELECT (greatest(octets, mean) / greatest(least(octets, mean), 1) / %[1]g)::DOUBLE AS score, `+volumeOut+` FROM u2
+  WHERE octets > 0 AND greatest(octets, mean) >= %[2]d AND abs(octets - mean) >= %[3]g * sd AND (octets >= %[1]g * mean OR mean >= %[1]g * octets)`, volumeFactor, volumeOctets, volumeSigmas)
+
+	// machines that were heard in most of the periods before
+	silent = fmt.Sprintf(`SELECT (1 + log10(1 + mean / %[1]d))::DOUBLE AS score, `+volumeOut+` FROM u2 JOIN (SELECT fabric, who, count(*) AS heard FROM m0 WHERE NOT cur GROUP BY fabric, who) h USING (fabric, who) WHERE octets = 0 AND heard >= 0.8 * k`, volumeOctets)
+
+	silentObservers = `SELECT 1::DOUBLE AS score, '' AS fabric, 0::UBIGINT AS segment, '' AS tenant, seen AS c_vm, ` + zeroAddr + `::VARCHAR AS c_addr, '' AS s_vm, ` + zeroAddr + `::VARCHAR AS s_addr, 0::UTINYINT AS proto, 0::USMALLINT AS port, '' AS app, 0::UBIGINT AS octets,
+  sum(octets)::UBIGINT AS n0, 0::UBIGINT AS n1, 0::UBIGINT AS n2, min(last) AS first, max(last) AS last FROM v0 GROUP BY seen HAVING NOT bool_or(cur)`
+)
+
+const volumeOut = `fabric, 0::UBIGINT AS segment, tenant, coalesce(vm, who) AS c_vm, ` + zeroAddr + `::VARCHAR AS c_addr, '' AS s_vm, ` + zeroAddr + `::VARCHAR AS s_addr, 0::UTINYINT AS proto, 0::USMALLINT AS port, '' AS app, octets::UBIGINT AS octets,
+  round(mean)::UBIGINT AS n0, 0::UBIGINT AS n1, 0::UBIGINT AS n2, coalesce(first, last) AS first, last`
+
+// starts gives the step b2: conversations that begin again and again. Their starts are in the rows only.
+func (i *irregularAsk) starts() string {
 	step, twice := i.step, i.rowwise
 	i.step, i.rowwise = 0, true
 	from := max(i.sinceMS, i.untilMS-beaconRange.Milliseconds())
@@ -279,9 +321,7 @@ b0 AS NOT MATERIALIZED (SELECT fabric, segment, src, dst, proto, service_port, f
   FROM x WHERE NOT turn AND flow_id <> 0 GROUP BY fabric, segment, src, dst, proto, service_port, flow_id),
 b1 AS NOT MATERIALIZED (SELECT *, epoch_ms(first) - lag(epoch_ms(first)) OVER (PARTITION BY fabric, segment, src, dst, proto, service_port ORDER BY first) AS d FROM b0),
 b2 AS MATERIALIZED (SELECT fabric, segment, src, dst, proto, service_port, max(tenant) AS tenant, max(c_vm) AS c_vm, max(s_vm) AS s_vm, max(app) AS app, sum(octets)::UBIGINT AS octets, count(*) AS n, median(d) AS mid, list(d) FILTER (d IS NOT NULL) AS ds,
-  min(first) AS first, max(last) AS last FROM b1 GROUP BY fabric, segment, src, dst, proto, service_port HAVING n >= %[1]d AND mid >= %[2]d)
-SELECT kept * n / %[1]d AS score, fabric, segment, tenant, c_vm, src::VARCHAR AS c_addr, s_vm, dst::VARCHAR AS s_addr, proto, service_port AS port, app, octets, 0::UBIGINT, n::UBIGINT, mid::UBIGINT, first, last
-  FROM (SELECT *, len(list_filter(ds, d -> abs(d - mid) <= %[3]g * mid))::DOUBLE / len(ds) AS kept FROM b2) WHERE kept >= %[4]g`, beaconTimes, beaconLeast, beaconWithin, beaconShare)
+  min(first) AS first, max(last) AS last FROM b1 GROUP BY fabric, segment, src, dst, proto, service_port HAVING n >= %[1]d AND mid >= %[2]d)`, beaconTimes, beaconLeast)
 }
 
 // periods gives the step m: of each machine the octets in the range, and in the periods of that length before it.
@@ -299,29 +339,12 @@ m AS MATERIALIZED (SELECT fabric, who, max(tenant) AS tenant, arg_max(vm, (last,
 u2 AS NOT MATERIALIZED (SELECT *, s1 / k AS mean, sqrt(greatest(s2 / k - (s1 / k) * (s1 / k), 0)) AS sd FROM m)`, volumePeriods)
 }
 
-const volumeOut = `fabric, 0::UBIGINT AS segment, tenant, coalesce(vm, who) AS c_vm, ` + zeroAddr + `::VARCHAR AS c_addr, '' AS s_vm, ` + zeroAddr + `::VARCHAR AS s_addr, 0::UTINYINT AS proto, 0::USMALLINT AS port, '' AS app, octets::UBIGINT AS octets,
-  round(mean)::UBIGINT, 0::UBIGINT, 0::UBIGINT, coalesce(first, last), last`
-
-func (i *irregularAsk) volumes() string {
-	return i.periods() + fmt.Sprintf(`
-SELECT (greatest(octets, mean) / greatest(least(octets, mean), 1) / %[1]g)::DOUBLE AS score, `+volumeOut+` FROM u2
-  WHERE octets > 0 AND greatest(octets, mean) >= %[2]d AND abs(octets - mean) >= %[3]g * sd AND (octets >= %[1]g * mean OR mean >= %[1]g * octets)`, volumeFactor, volumeOctets, volumeSigmas)
-}
-
-// silent are machines that were heard in most of the periods before.
-func (i *irregularAsk) silent() string {
-	return i.periods() + fmt.Sprintf(`
-SELECT (1 + log10(1 + mean / %[1]d))::DOUBLE AS score, `+volumeOut+` FROM u2 JOIN (SELECT fabric, who, count(*) AS heard FROM m0 WHERE NOT cur GROUP BY fabric, who) h USING (fabric, who) WHERE octets = 0 AND heard >= 0.8 * k`, volumeOctets)
-}
-
-// silentObservers are those whose rows sums read in the time before.
-func (i *irregularAsk) silentObservers() string {
+// heard gives the step v0: observers whose rows sums read.
+func (i *irregularAsk) heard() string {
 	names := "unnest(string_split(seen_by, chr(10))) AS seen"
 	if i.step == 0 {
 		names = observerName + " AS seen"
 	}
 	return i.factsOf(span{i.sinceMS, i.untilMS}, i.before) + `,
-v0 AS NOT MATERIALIZED (SELECT ` + names + `, cur, last, octets FROM x)
-SELECT 1::DOUBLE AS score, '' AS fabric, 0::UBIGINT AS segment, '' AS tenant, seen AS c_vm, ` + zeroAddr + `::VARCHAR AS c_addr, '' AS s_vm, ` + zeroAddr + `::VARCHAR AS s_addr, 0::UTINYINT AS proto, 0::USMALLINT AS port, '' AS app, 0::UBIGINT AS octets,
-  sum(octets)::UBIGINT, 0::UBIGINT, 0::UBIGINT, min(last), max(last) FROM v0 GROUP BY seen HAVING NOT bool_or(cur)`
+v0 AS NOT MATERIALIZED (SELECT ` + names + `, cur, last, octets FROM x)`
 }
