@@ -1,12 +1,12 @@
 #!/bin/bash
 # test/bench/store_bars.sh: the bars of store and reports in one table: what a row costs on its way in, what it takes on disk, what questions
-# cost over 100 million rows, and the same beside nfdump over the same flows. Best on a quiet machine: some 15 minutes on two cores, 6 GB of disk.
-# ROWS, DAYS and FLOWS (those beside nfdump) in the environment change the size; STORE keeps the store, or names one that flowgen has filled;
+# cost over 100 million rows, and the same beside nfdump over the same flows. Best on a quiet machine: some 20 minutes on two cores, 8 GB of disk.
+# ROWS, DAYS, FLOWS (those on the way in) and DAY (those of the day beside nfdump) in the environment change the size; STORE keeps the store, or names one that flowgen has filled;
 # CROSSTAP names the binary; PARTS chooses among "in" (on the way in), "store" (flowgen) and "nfdump".
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-rows=${ROWS:-100000000} days=${DAYS:-7} flows=${FLOWS:-3000000} rate=${RATE:-20000}
+rows=${ROWS:-100000000} days=${DAYS:-7} flows=${FLOWS:-3000000} rate=${RATE:-20000} day=${DAY:-14288000}
 crosstap=$(realpath "${CROSSTAP:-bin/crosstap}")
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
@@ -24,10 +24,10 @@ line() { printf '  %-64s %10s %-14s %s\n' "$1" "$2" "$3" "$4"; }
 echo "store and reports ($parts): $(nproc) cores, load $(cut -d' ' -f1-3 /proc/loadavg), $(uname -r), $(go env GOVERSION)"
 echo
 port=$((20000 + $$ % 20000))
-"$dir/vdsgen" -shape vxlan -records "$flows" "$dir/flows.pcap"
-all=$(cpu "$crosstap" import "$dir/flows.pcap" --data "$dir/import")
 
 if [[ $parts == *in* ]]; then
+	"$dir/vdsgen" -shape vxlan -records "$flows" "$dir/flows.pcap"
+	all=$(cpu "$crosstap" import "$dir/flows.pcap" --data "$dir/import")
 	echo "on the way in                                                       measured                bar"
 	go test -run XXX -bench 'Records|NewFlows' -benchtime 3s ./internal/collect/enrich >"$dir/enrich"
 	go test -run XXX -bench 'Append|Seal' -benchtime 5x ./internal/collect/store/segment >"$dir/segment"
@@ -61,35 +61,50 @@ fi
 
 if [[ $parts == *nfdump* ]]; then
 	echo
+	"$dir/flowgen" -rows "$day" -days 1 -data "$dir/day" -only "fill it only" >/dev/null
 	mkdir "$dir/nf"
 	nfcapd -b 127.0.0.1 -p $((port + 2)) -B 33554432 -z -w "$dir/nf" 2>"$dir/nflog" &
 	nf=$!
 	until grep -q Startup "$dir/nflog"; do sleep 0.2; done
-	"$dir/vdsgen" -shape vxlan -records "$flows" -rate "$rate" "udp://127.0.0.1:$((port + 2))"
+	"$dir/flowgen" -rows "$day" -days 1 -export "127.0.0.1:$((port + 2))"
 	sleep 2
 	kill -INT $nf && wait $nf || true
 	took=$(nfdump -R "$dir/nf" -I | awk '/^Flows:/ {print $2}')
-	echo "beside nfdump $(nfdump -V 2>&1 | grep -o '[0-9][0-9.]*[0-9]' | head -1), CPU-seconds over $flows flows of a distributed switch; nfcapd received $took of them; x: for each flow"
-	beside() { # NAME NFDUMP-ARGUMENTS CROSSTAP-ARGUMENTS…
-		local name=$1 theirs ours i
+	echo "beside nfdump $(nfdump -V 2>&1 | grep -o '[0-9][0-9.]*[0-9]' | head -1), CPU-seconds over $day flows of 24 h, in the page cache; nfcapd received $took of them; x: for each flow; bar 4 to 23"
+	beside() { # NAME NFDUMP-ARGUMENTS NFDUMP-FILTER CROSSTAP-ARGUMENTS…
+		local name=$1 filter=$3 theirs ours i
 		local -a nfargs
 		read -ra nfargs <<<"$2"
-		shift 2
+		shift 3
 		theirs=1e9 ours=1e9
 		for i in 1 2 3; do
-			theirs=$(printf '%s\n' "$theirs" "$(cpu nfdump -R "$dir/nf" "${nfargs[@]}")" | sort -g | head -1)
-			ours=$(printf '%s\n' "$ours" "$(cpu "$crosstap" "$@" --data "$dir/import")" | sort -g | head -1)
+			theirs=$(printf '%s\n' "$theirs" "$(cpu nfdump -R "$dir/nf" "${nfargs[@]}" "$filter")" | sort -g | head -1)
+			ours=$(printf '%s\n' "$ours" "$(cpu "$crosstap" "$@" --data "$dir/day")" | sort -g | head -1)
 		done
-		awk -v n="$name" -v t="$theirs" -v o="$ours" -v all="$flows" -v took="$took" 'BEGIN {printf "  %-48s nfdump %6.2f  crosstap %6.2f  %5.1f x\n", n, t, o, t / took / (o / all)}'
+		awk -v n="$name" -v t="$theirs" -v o="$ours" -v all="$day" -v took="$took" 'BEGIN {printf "  %-48s nfdump %6.2f  crosstap %6.2f  %5.1f x\n", n, t, o, t / took / (o / all)}'
 	}
-	beside "top sources by bytes" "-s srcip/bytes -n 10" query "SELECT src, sum(octets) AS o FROM canonical GROUP BY src ORDER BY o DESC LIMIT 10"
-	beside "pairs of addresses" "-A srcip,dstip -O bytes -n 10" query "SELECT src, dst, sum(octets) AS o FROM canonical GROUP BY ALL ORDER BY o DESC LIMIT 10"
-	beside "pairs and service" "-A srcip,dstip,dstport -O bytes -n 10" query "SELECT src, dst, dst_port, sum(octets) AS o FROM canonical GROUP BY ALL ORDER BY o DESC LIMIT 10"
-	beside "pairs with tenants (nfdump: pairs of addresses)" "-A srcip,dstip -O bytes -n 10" pairs --since 10y --limit 10
+	segment=$((1 << 56 | 5017)) range="--since 2026-10-31T00:00:00Z --until 2026-11-01T00:00:00Z"
+	echo "  all rows in SQL:"
+	beside "top sources" "-s srcip/bytes -n 10" any query "SELECT src, sum(octets) AS o FROM canonical GROUP BY src ORDER BY o DESC LIMIT 10"
+	beside "pairs of a network" "-A srcip,dstip -O bytes -n 10" "vlan 117" \
+		query "SELECT src, dst, sum(octets) AS o FROM canonical WHERE segment = $segment GROUP BY ALL ORDER BY o DESC LIMIT 10"
+	beside "pairs of a host" "-A srcip,dstip -O bytes -n 10" "host 10.0.1.5" query "SELECT src, dst, sum(octets) AS o FROM (SELECT * FROM canonical WHERE src = addr('10.0.1.5')
+		UNION ALL SELECT * FROM canonical WHERE dst = addr('10.0.1.5') AND src <> addr('10.0.1.5')) GROUP BY ALL ORDER BY o DESC LIMIT 10"
+	beside "pairs" "-A srcip,dstip -O bytes -n 10" any query "SELECT src, dst, sum(octets) AS o FROM canonical GROUP BY ALL ORDER BY o DESC LIMIT 10"
+	beside "pairs and service" "-A srcip,dstip,dstport -O bytes -n 10" any query "SELECT src, dst, dst_port, sum(octets) AS o FROM canonical GROUP BY ALL ORDER BY o DESC LIMIT 10"
+	echo "  as users ask (reports say more: machines, both ways, services, tenants, sparklines):"
+	# shellcheck disable=SC2086
+	{
+		beside "top sources" "-s srcip/bytes -n 10" any top --by src.ip --limit 10 $range
+		beside "pairs of a network" "-A srcip,dstip -O bytes -n 10" "vlan 117" pairs vni = 5017 --limit 10 $range
+		beside "pairs of a host" "-A srcip,dstip -O bytes -n 10" "host 10.0.1.5" pairs host 10.0.1.5 --limit 10 $range
+		beside "pairs" "-A srcip,dstip -O bytes -n 10" any pairs --limit 10 $range
+	}
 fi
 
 cat <<'END'
 
 Method: user + system time of whole processes, start included; questions of flowgen in one process: "first" with the files in the page cache and a new engine, "best" of
-the later rounds with its processor time, "cold" with the files dropped from the page cache and a new engine. Beside nfdump the best of three runs, in turn.
+the later rounds with its processor time, "cold" with the files dropped from the page cache and a new engine. Beside nfdump the best of three runs, in turn,
+over the same rows, which nfcapd got as IPFIX with a segment as VLAN and stored with LZO, without names and tenants.
 END

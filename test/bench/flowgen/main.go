@@ -34,8 +34,18 @@ func main() {
 	rounds := flag.Int("rounds", 3, "times that each question is asked")
 	settle := flag.Bool("settle", false, "have a store that is there bring its files up to date first")
 	only := flag.String("only", "", "ask only questions with that in their name")
+	to := flag.String("export", "", "send the rows as IPFIX to this HOST:PORT instead, each segment as a VLAN")
+	rate := flag.Int("rate", 100_000, "rows in a second when sending")
 	other := flag.Bool("clickhouse", false, "ask ClickHouse beside the store directory, over the same rows")
 	flag.Parse()
+	if *to != "" {
+		span := int64(*days * 24 * float64(time.Hour))
+		if err := export(*to, newWorld(*seed, *observers, end-span, span/int64(*rows)), *rows, *rate); err != nil {
+			fmt.Fprintln(os.Stderr, "flowgen:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if *other {
 		if err := beside(*dir, *rows, *days, *observers, *seed, *memory<<20, *rounds, *only); err != nil {
 			fmt.Fprintln(os.Stderr, "flowgen:", err)

@@ -9,12 +9,14 @@ import (
 
 // The world: hosts, segments and tenants of a data centre, and who talks to whom.
 const (
-	hosts      = 120
-	tenants    = 50
-	segments   = 200
-	perSegment = 30 // machines
-	edges      = 60_000
-	outside    = 12 // one conversation in that many is with an address outside
+	hosts    = 120
+	tenants  = 50
+	segments = 200
+	// firstSegment is the VNI of the first.
+	firstSegment = 5000
+	perSegment   = 30 // machines
+	edges        = 60_000
+	outside      = 12 // one conversation in that many is with an address outside
 )
 
 // world makes flow records. One conversation in four is of IPv6 when its segment is a tenth one; packet and octet counts, ports, times and the
@@ -51,7 +53,7 @@ func (w *world) edge() (r flow.Record) {
 	a, b := w.rnd.IntN(perSegment), w.rnd.IntN(perSegment)
 	r.Src, r.SrcVM, r.SrcVMID, r.SrcMAC, r.SrcHost = machine(seg, a)
 	r.Dst, r.DstVM, r.DstVMID, r.DstMAC, r.DstHost = machine(seg, b)
-	r.Segment, r.Fabric, r.Tenant = flow.NewSegment(flow.KindVXLAN, uint32(5000+seg)), "default", fmt.Sprintf("tenant-%02d", seg%tenants)
+	r.Segment, r.Fabric, r.Tenant = flow.NewSegment(flow.KindVXLAN, uint32(firstSegment+seg)), "default", fmt.Sprintf("tenant-%02d", seg%tenants)
 	r.SrcTenant, r.DstTenant = r.Tenant, r.Tenant
 	r.App, r.AppHow, r.DstPort, r.Proto, r.Client = apps[app], flow.AppPort, ports[app], 6, flow.ClientSrc
 	if app == 3 {
