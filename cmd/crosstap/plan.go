@@ -201,18 +201,35 @@ func printPlan(w io.Writer, p *planned, commands bool) {
 		printSteps(w, shared, commands)
 	}
 	printRefusals(w, p.Refusals)
-	if c := p.Coverage; c.Ports > 0 {
-		fmt.Fprintf(w, "coverage: %.1f %% of %d ports, now %.1f %%", 100*c.After, c.Ports, 100*c.Before)
-		for i, h := range c.Hosts {
-			if h.After < 1 && i < 3 {
-				fmt.Fprintf(w, "; %s %.0f %%", h.Host, 100*h.After)
-			}
-		}
-		fmt.Fprintln(w)
-	}
+	printCoverage(w, &p.Coverage)
 	if len(p.Steps) == 0 && len(p.Edits) == 0 {
 		fmt.Fprintln(w, "nothing to do")
 	}
+}
+
+func printCoverage(w io.Writer, c *plan.Coverage) {
+	if c.Ports == 0 {
+		return
+	}
+	fmt.Fprintf(w, "coverage: %s of %d ports, now %s", share(1, c.After, c.AfterMost), c.Ports, share(1, c.Before, c.BeforeMost))
+	for i, h := range c.Hosts {
+		if h.After < 1 && i < 3 {
+			fmt.Fprintf(w, "; %s %s", h.Host, share(0, h.After, h.AfterMost))
+		}
+	}
+	if c.OneWay > 0 {
+		fmt.Fprintf(w, "; %d in one direction only", c.OneWay)
+	}
+	fmt.Fprintln(w)
+}
+
+// share writes a part of the whole that is known within bounds, in percent.
+func share(decimals int, least, most float64) string {
+	low, high := fmt.Sprintf("%.*f", decimals, 100*least), fmt.Sprintf("%.*f", decimals, 100*most)
+	if low != high {
+		low += " to " + high
+	}
+	return low + " %"
 }
 
 func stepsOf(all []platform.Step, choose func(*platform.Step) bool) (out []platform.Step) {

@@ -2,57 +2,37 @@ package plan
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 
 	"crosstap/internal/control/platform"
 )
 
-// Coverage says how much of the machines' ports is seen by taps: now, and when the plan is done.
+// Coverage says how much of what machines send and receive is seen by taps: now, and when the plan is done. Each direction of a port weighs its
+// bytes; where no port has counters, all directions weigh the same, and one counts when all of it is seen. Filters and samples are not weighed.
 type Coverage struct {
-	Ports  int            `json:"ports"`  // of machines
-	Before float64        `json:"before"` // part of their bytes; of the ports when no port has counters
-	After  float64        `json:"after"`
-	Hosts  []HostCoverage `json:"hosts"` // the blindest first, at most maxNames
+	Ports  int `json:"ports"` // of machines
+	OneWay int `json:"one_way"`
+	Seen
+	Hosts []HostCoverage `json:"hosts"` // the blindest first, at most maxNames
+}
+
+// Seen is a part of all bytes, within bounds: what is copied at a port of one direction alone, and what comes from or goes to ports that are
+// tapped in part, cannot be told from the counters of ports.
+type Seen struct {
+	Before     float64 `json:"before"` // at least
+	BeforeMost float64 `json:"before_most"`
+	After      float64 `json:"after"` // at least
+	AfterMost  float64 `json:"after_most"`
 }
 
 // HostCoverage is the coverage of one host.
 type HostCoverage struct {
-	Platform string  `json:"platform"`
-	Host     string  `json:"host"`
-	Ports    int     `json:"ports"`
-	Before   float64 `json:"before"`
-	After    float64 `json:"after"`
-}
-
-// weigh adds up ports: by bytes, and by number.
-type weigh struct {
-	ports, before, after           int
-	bytes, bytesBefore, bytesAfter uint64
-	platform, host                 string
-}
-
-func (w *weigh) add(p *platform.Port, before, after bool) {
-	n := p.RxBytes + p.TxBytes
-	w.ports++
-	w.bytes += n
-	if before {
-		w.before++
-		w.bytesBefore += n
-	}
-	if after {
-		w.after++
-		w.bytesAfter += n
-	}
-}
-
-func (w *weigh) parts() (before, after float64) {
-	switch {
-	case w.bytes > 0:
-		return float64(w.bytesBefore) / float64(w.bytes), float64(w.bytesAfter) / float64(w.bytes)
-	case w.ports > 0:
-		return float64(w.before) / float64(w.ports), float64(w.after) / float64(w.ports)
-	}
-	return 0, 0
+	Platform string `json:"platform"`
+	Host     string `json:"host"`
+	Ports    int    `json:"ports"`
+	OneWay   int    `json:"one_way"` // ports of which taps will copy one direction, while the other is not known to be seen elsewhere
+	Seen
 }
 
 // Refuse says of taps that Build could plan that nothing of them shall be after all, and corrects the coverage. Input is that of Build.
@@ -69,52 +49,77 @@ func (p *Plan) Refuse(in Input, taps map[string]bool) {
 	b := newBuilder(in)
 	b.look()
 	b.ways()
-	after := map[string]map[string]bool{}
-	for on, want := range p.Want {
-		after[on] = portsOf(slices.DeleteFunc(slices.Clone(want.Sessions), func(s platform.Session) bool { return taps[s.Mark.Policy] }))
+	want := maps.Clone(p.Want)
+	for on, w := range want {
+		w.Sessions = slices.DeleteFunc(slices.Clone(w.Sessions), func(s platform.Session) bool { return taps[s.Mark.Policy] })
+		want[on] = w
 	}
-	b.coverage(after)
+	b.coverage(want)
 	p.Coverage = b.out.Coverage
 }
 
-// coverage compares what is seen with what will be: before is what sessions with the owner's mark copy now.
-func (b *builder) coverage(after map[string]map[string]bool) {
-	var all weigh
-	hosts := map[groupKey]*weigh{}
-	before := map[string]map[string]bool{}
+// taken is what of each port is copied, by platform and ID.
+type taken map[string]map[string]platform.Direction
+
+func (c taken) add(on string, sources []platform.Source) {
+	if c[on] == nil {
+		c[on] = map[string]platform.Direction{}
+	}
+	for _, s := range sources {
+		c[on][s.Port] |= s.Dir
+	}
+}
+
+// at returns what is copied of a port, there and by its agent.
+func (c taken) at(p *place) platform.Direction {
+	d := c[p.snap.Platform][p.Port.ID]
+	if w := p.agent; w != nil {
+		d |= c[w.snap.Platform][w.Port.ID]
+	}
+	return d
+}
+
+// nowAndThen returns what the owner's objects copy now, and what will be copied: by what is wanted, by what is kept, and by all that is on a
+// platform that does not answer.
+func (b *builder) nowAndThen(want map[string]platform.Want) (before, after taken) {
+	before, after = taken{}, taken{}
 	for _, s := range b.in.Snapshots {
-		before[s.Platform] = map[string]bool{}
+		w, answers := want[s.Platform]
+		sessions := map[string]*platform.Session{}
+		for i := range w.Sessions {
+			sessions[w.Sessions[i].Mark.Key()] = &w.Sessions[i]
+			after.add(s.Platform, w.Sessions[i].Sources)
+		}
 		for _, o := range s.Objects {
 			if o.Mark.Owner != b.in.Owner {
 				continue
 			}
-			for _, src := range o.Sources {
-				before[s.Platform][src.Port] = true
+			before.add(s.Platform, sourcesOf(s, o, sessions[o.Mark.Key()]))
+			if !answers || w.Keep[o.Mark.Policy] || w.Keep[o.Mark.Key()] {
+				after.add(s.Platform, o.Sources)
 			}
 		}
 	}
-	for i := range b.places {
-		p := &b.places[i]
-		if p.Port.Kind != platform.PortVM || p.Port.Owner != "" || p.shadow {
-			continue
-		}
-		was, will := before[p.snap.Platform][p.Port.ID], after[p.snap.Platform][p.Port.ID]
-		if w := p.agent; w != nil {
-			was, will = was || before[w.snap.Platform][w.Port.ID], will || after[w.snap.Platform][w.Port.ID]
-		}
-		all.add(p.Port, was, will)
-		key := groupKey{p.snap.Platform, p.Port.Host, ""}
-		if hosts[key] == nil {
-			hosts[key] = &weigh{platform: p.snap.Platform, host: p.hostName()}
-		}
-		hosts[key].add(p.Port, was, will)
+	return before, after
+}
+
+// sourcesOf returns the sources of an object. An agent's does not tell its direction: that of the session that it was made of does.
+func sourcesOf(s *platform.Snapshot, o *platform.Object, made *platform.Session) []platform.Source {
+	if sw := s.Switches[o.Switch]; made != nil && sw != nil && sw.Kind == platform.SwitchAgent && made.Mark.Digest == o.Mark.Digest {
+		return made.Sources
 	}
-	c := Coverage{Ports: all.ports, Hosts: []HostCoverage{}}
-	c.Before, c.After = all.parts()
-	for _, w := range hosts {
-		h := HostCoverage{Platform: w.platform, Host: w.host, Ports: w.ports}
-		h.Before, h.After = w.parts()
-		c.Hosts = append(c.Hosts, h)
+	return o.Sources
+}
+
+// coverage compares what is seen with what will be.
+func (b *builder) coverage(want map[string]platform.Want) {
+	now, then := b.nowAndThen(want)
+	before, all := b.seen(now)
+	after, allAfter := b.seen(then)
+	c := Coverage{Ports: all.ports, OneWay: allAfter.oneWay, Seen: all.to(&allAfter), Hosts: []HostCoverage{}}
+	for key, w := range before {
+		then := after[key]
+		c.Hosts = append(c.Hosts, HostCoverage{Platform: key.platform, Host: w.host, Ports: w.ports, OneWay: then.oneWay, Seen: w.to(then)})
 	}
 	slices.SortFunc(c.Hosts, func(x, y HostCoverage) int {
 		return cmp.Or(cmp.Compare(x.After, y.After), cmp.Compare(x.Platform, y.Platform), cmp.Compare(x.Host, y.Host))

@@ -140,7 +140,6 @@ func Build(in Input) *Plan {
 	b.ways()
 	b.allTools()
 	sessions := map[string][]platform.Session{}
-	after := map[string]map[string]bool{} // ports seen
 	b.out.Taps = make([]Tap, len(in.Set.Taps))
 	for _, i := range inOrder(in.Set.Taps) {
 		doc, made := b.tap(in.Set.Taps[i])
@@ -161,13 +160,12 @@ func Build(in Input) *Plan {
 		}
 		slices.SortFunc(sessions[s.Platform], func(x, y platform.Session) int { return cmp.Compare(x.Mark.Key(), y.Mark.Key()) })
 		b.out.Want[s.Platform] = platform.Want{Owner: in.Owner, Sessions: sessions[s.Platform], Keep: b.keep(s)}
-		after[s.Platform] = portsOf(sessions[s.Platform])
 	}
 	b.tellKept()
 	if in.Advise {
 		b.overlaps(sessions)
 	}
-	b.coverage(after)
+	b.coverage(b.out.Want)
 	return b.out
 }
 
@@ -240,16 +238,6 @@ func (b *builder) unreachable(s *platform.Snapshot) {
 		r.Reason, r.Fix = platform.ReasonPrivilege, "see to the user, password and rights of the Platform resource; what is there stays as it is until they do"
 	}
 	b.out.Refusals = append(b.out.Refusals, r)
-}
-
-func portsOf(sessions []platform.Session) map[string]bool {
-	out := map[string]bool{}
-	for _, s := range sessions {
-		for _, src := range s.Sources {
-			out[src.Port] = true
-		}
-	}
-	return out
 }
 
 // tenants knows whom ports belong to.
