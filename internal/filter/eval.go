@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"sync"
 
+	"crosstap/internal/byteregexp"
 	"crosstap/internal/dissect"
 	"crosstap/internal/frame"
 )
@@ -32,7 +33,7 @@ type state struct {
 	link      frame.LinkType
 	packet    dissect.Packet // filled when a test asks for it
 	dissected bool
-	reader    byteReader // of a regular expression
+	reader    byteregexp.Reader // of a regular expression
 }
 
 // Match reports whether a frame matches: data are the bytes captured, origLen the length it had. It is safe for

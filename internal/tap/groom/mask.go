@@ -3,9 +3,9 @@ package groom
 import (
 	"encoding/binary"
 	"fmt"
-	"io"
 	"regexp"
 
+	"crosstap/internal/byteregexp"
 	"crosstap/internal/dissect"
 	"crosstap/internal/wire"
 )
@@ -17,13 +17,13 @@ type mask struct {
 	spec     Mask
 	patterns []*regexp.Regexp
 	names    *pseudonyms
-	reader   byteReader
+	reader   byteregexp.Reader
 }
 
 func newMask(s Mask) (*mask, error) {
 	m := &mask{acc: newAccount("mask", nil, "frames masked", "matches of patterns masked"), spec: s}
 	for _, p := range s.Patterns {
-		re, err := regexp.Compile(p)
+		re, err := regexp.Compile(byteregexp.Escaped(p))
 		if err != nil {
 			return nil, fmt.Errorf("groom: mask: pattern %q: %w", p, err)
 		}
@@ -109,7 +109,7 @@ func (m *mask) search(it *item, before []byte) {
 	}
 	for _, re := range m.patterns {
 		for at := start; at < len(text); {
-			m.reader = byteReader{b: text[at:]}
+			m.reader.Reset(text[at:])
 			loc := re.FindReaderIndex(&m.reader)
 			if loc == nil || loc[1] == 0 {
 				break
@@ -119,20 +119,6 @@ func (m *mask) search(it *item, before []byte) {
 			at += loc[1]
 		}
 	}
-}
-
-// byteReader gives bytes to a pattern as characters with the same numbers, so that \xff means the byte.
-type byteReader struct {
-	b []byte
-	i int
-}
-
-func (r *byteReader) ReadRune() (rune, int, error) {
-	if r.i == len(r.b) {
-		return 0, 0, io.EOF
-	}
-	r.i++
-	return rune(r.b[r.i-1]), 1, nil
 }
 
 // followSCTP computes the CRC32c of SCTP packets anew where it was right: there is no way to follow a change by
