@@ -173,12 +173,18 @@ func (q *Request) wanted() (control.Wanted, error) {
 	return w, nil
 }
 
-func (a *API) plan(r *http.Request) (any, error) {
+// asked reads a request, and what its files want.
+func (a *API) asked(r *http.Request) (*Request, control.Wanted, error) {
 	q, err := a.read(r)
 	if err != nil {
-		return nil, err
+		return nil, control.Wanted{}, err
 	}
 	w, err := q.wanted()
+	return q, w, err
+}
+
+func (a *API) plan(r *http.Request) (any, error) {
+	_, w, err := a.asked(r)
 	if err != nil {
 		return nil, err
 	}
@@ -192,11 +198,7 @@ type Applied struct {
 }
 
 func (a *API) apply(r *http.Request) (any, error) {
-	q, err := a.read(r)
-	if err != nil {
-		return nil, err
-	}
-	w, err := q.wanted()
+	q, w, err := a.asked(r)
 	if err != nil {
 		return nil, err
 	}

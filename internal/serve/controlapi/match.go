@@ -26,11 +26,7 @@ func (a *API) match(r *http.Request) (any, error) { return a.find(r, nil) }
 
 // matchWith is match with resources that are not in force.
 func (a *API) matchWith(r *http.Request) (any, error) {
-	q, err := a.read(r)
-	if err != nil {
-		return nil, err
-	}
-	w, err := q.wanted()
+	_, w, err := a.asked(r)
 	if err != nil {
 		return nil, err
 	}
