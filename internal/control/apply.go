@@ -123,7 +123,7 @@ type result struct {
 	host   string          // "" for all
 	steps  []platform.Step // of the newest plan
 	done   []journalled    // in their order
-	failed *journalled     // perhaps half done
+	failed []journalled    // perhaps half done
 	err    error
 	back   error // of taking back
 }
@@ -206,7 +206,10 @@ func (r *run) again(ctx context.Context, res *result) ([]platform.Step, error) {
 }
 
 func (r *run) steps(ctx context.Context, a *attached, phase platform.Phase, res *result) error {
-	for _, s := range res.steps {
+	for i := 0; i < len(res.steps); {
+		s := res.steps[i]
+		some := together(a, res.steps[i:])
+		i += len(some)
 		if s.Phase > phase {
 			continue
 		}
@@ -222,52 +225,82 @@ func (r *run) steps(ctx context.Context, a *attached, phase platform.Phase, res 
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		n, err := r.note(ctx, 0, s, "doing", nil)
-		if err != nil {
-			return err
-		}
-		if err := a.Apply(ctx, s); err != nil {
-			_, _ = r.note(context.WithoutCancel(ctx), n, s, "failed", err) // the error itself is told
-			res.failed = &journalled{n, s}
-			return err
-		}
-		res.done = append(res.done, journalled{n, s})
-		if _, err := r.note(ctx, n, s, "done", nil); err != nil {
+		if err := r.do(ctx, a, some, res); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// note writes a step into the journal; n is 0 for a new one.
-func (r *run) note(ctx context.Context, n int, s platform.Step, is string, err error) (int, error) {
-	if n == 0 {
-		r.mu.Lock()
+// together returns those of the next steps that are done at once: removals where the platform can end many, else one.
+func together(a *attached, next []platform.Step) []platform.Step {
+	if _, ok := a.Platform.(platform.Ender); !ok {
+		return next[:1]
+	}
+	n := 0
+	for n < len(next) && next[n].Phase == platform.PhaseCleanup && next[n].Action == platform.Remove {
+		n++
+	}
+	return next[:max(n, 1)]
+}
+
+// do does steps that go together, and keeps the journal of them.
+func (r *run) do(ctx context.Context, a *attached, steps []platform.Step, res *result) error {
+	noted := make([]journalled, len(steps))
+	r.mu.Lock()
+	for i, s := range steps {
 		r.n++
-		n = r.n
-		r.mu.Unlock()
+		noted[i] = journalled{r.n, s}
 	}
-	text, jsonErr := json.Marshal(s)
-	if jsonErr != nil {
-		return n, jsonErr
+	r.mu.Unlock()
+	if err := r.note(ctx, "doing", nil, noted...); err != nil {
+		return err
 	}
-	st := state.Step{Change: r.change, N: n, Platform: s.Platform, Policy: s.Policy, Step: string(text), State: is, At: r.line.cfg.Now()}
+	var err error
+	if len(steps) > 1 {
+		err = a.Platform.(platform.Ender).End(ctx, steps)
+	} else {
+		err = a.Apply(ctx, steps[0])
+	}
 	if err != nil {
-		st.Error = err.Error()
+		_ = r.note(context.WithoutCancel(ctx), "failed", err, noted...) // the error itself is told
+		res.failed = noted
+		return err
 	}
-	return n, r.line.cfg.Store.Journal(ctx, st)
+	res.done = append(res.done, noted...)
+	return r.note(ctx, "done", nil, noted...)
+}
+
+// note writes into the journal what has become of steps.
+func (r *run) note(ctx context.Context, is string, err error, noted ...journalled) error {
+	list := make([]state.Step, len(noted))
+	for i, j := range noted {
+		text, err := json.Marshal(j.step)
+		if err != nil {
+			return err
+		}
+		list[i] = state.Step{Change: r.change, N: j.n, Platform: j.step.Platform, Policy: j.step.Policy, Step: string(text), State: is, At: r.line.cfg.Now()}
+	}
+	if err != nil {
+		for i := range list {
+			list[i].Error = err.Error()
+		}
+	}
+	return r.line.cfg.Store.Journal(ctx, list...)
 }
 
 // undoWait bounds how long taking back may take on one platform.
 const undoWait = time.Minute
 
-// takeBack undoes what was done on a platform, the last step first. The step that failed may have been half done: it is undone too.
+// takeBack undoes what was done on a platform, the last step first. What failed may have been half done: it is undone too.
 func (r *run) takeBack(ctx context.Context, a *attached, res *result) {
 	ctx, cancel := context.WithTimeout(ctx, undoWait)
 	defer cancel()
-	if res.failed != nil && !errors.Is(res.err, platform.ErrChanged) {
-		if err := a.Undo(ctx, res.failed.step); err != nil && !errors.Is(err, platform.ErrChanged) && !errors.Is(err, platform.ErrGone) {
-			res.back = err
+	if !errors.Is(res.err, platform.ErrChanged) {
+		for _, j := range slices.Backward(res.failed) {
+			if err := a.Undo(ctx, j.step); err != nil && !errors.Is(err, platform.ErrChanged) && !errors.Is(err, platform.ErrGone) {
+				res.back = errors.Join(res.back, err)
+			}
 		}
 	}
 	for _, j := range slices.Backward(res.done) {
@@ -276,7 +309,7 @@ func (r *run) takeBack(ctx context.Context, a *attached, res *result) {
 		if err != nil {
 			is, res.back = "failed", errors.Join(res.back, err)
 		}
-		_, _ = r.note(ctx, j.n, j.step, is, err) // the journal is for reading; what failed is told
+		_ = r.note(ctx, is, err, j) // the journal is for reading; what failed is told
 	}
 	res.done = nil
 }

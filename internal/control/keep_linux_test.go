@@ -471,9 +471,17 @@ func TestStopAll(t *testing.T) {
 		tap("copies", `select: 'vm like "web-%"', destinations: [ids]`) + tap("more", `select: 'vm = `+b.name+`', destinations: [ids], slice: 100`) +
 		tap("flows", `select: 'vm = web-1', destinations: [flows], method: agent`))
 	l.run()
-	from := time.Now()
+	transactions := func() (out []int) {
+		for _, h := range l.hosts {
+			n, err := strconv.Atoi(h.db.Vsctl("get Open_vSwitch . next_cfg"))
+			must(t, err)
+			out = append(out, n)
+		}
+		return out
+	}
 	w, err := l.line.StopAll(t.Context())
 	must(t, err)
+	was, from := transactions(), time.Now()
 	p, err := l.line.Plan(t.Context(), w)
 	must(t, err)
 	out, err := l.line.Apply(t.Context(), p, control.Author{Who: "test", Action: "stop"})
@@ -484,6 +492,11 @@ func TestStopAll(t *testing.T) {
 	t.Logf("all taps on two switches and an agent have ended after %v (%d steps; the aim is 5s)", took.Round(time.Millisecond), out.Steps)
 	if took > time.Minute {
 		t.Errorf("it took %v", took)
+	}
+	for i, n := range transactions() {
+		if n -= was[i]; n < 1 || n > 3 { // one, and what the line may have had left to do
+			t.Errorf("%s was asked %d times to change", l.hosts[i].name, n)
+		}
 	}
 	for _, h := range l.hosts {
 		if left := h.db.Vsctl("--no-headings --columns=name list mirror") + h.db.Vsctl("list-br"); strings.Contains(left, "crosstap") {

@@ -237,13 +237,18 @@ func (s *Store) Latest(ctx context.Context) (id int64, err error) {
 	return id, nil
 }
 
-// Journal notes the state of a step of a change.
-func (s *Store) Journal(ctx context.Context, st Step) error {
+// Journal notes the states of steps of a change, all of them at once.
+func (s *Store) Journal(ctx context.Context, steps ...Step) error {
 	err := s.write(ctx, func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO steps (change, n, platform, policy, step, state, error, at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT (change, n) DO UPDATE SET state = excluded.state, error = excluded.error, at_ms = excluded.at_ms`,
-			st.Change, st.N, st.Platform, st.Policy, st.Step, st.State, st.Error, ms(st.At))
-		return err
+		for _, st := range steps {
+			_, err := tx.ExecContext(ctx, `INSERT INTO steps (change, n, platform, policy, step, state, error, at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+				ON CONFLICT (change, n) DO UPDATE SET state = excluded.state, error = excluded.error, at_ms = excluded.at_ms`,
+				st.Change, st.N, st.Platform, st.Policy, st.Step, st.State, st.Error, ms(st.At))
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("state: %w", err)

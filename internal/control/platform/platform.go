@@ -107,6 +107,13 @@ type Independent interface {
 	Independent()
 }
 
+// Ender is a Platform on which many objects end as quickly as one.
+type Ender interface {
+	// End does steps that remove objects (Remove in PhaseCleanup), all of them or none: a Step for what they have in common. It reads back
+	// what it did and returns when the platform confirms it. Its errors are those of Apply, and Undo takes back each of the steps.
+	End(ctx context.Context, steps []Step) error
+}
+
 // Prober is a Platform that tells before planning what its account may not do.
 type Prober interface {
 	// Missing returns the privileges that a method needs on a switch or host and the account lacks, with the platform's names,

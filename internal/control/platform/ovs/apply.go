@@ -41,7 +41,7 @@ func (p *Platform) ensure(ctx context.Context, s *platform.Step, from, to json.R
 	switch {
 	case bytes.Equal(now, want.Spec):
 		return nil
-	case !bytes.Equal(now, before.Spec) && !p.repairable(want.Kind, now, before.Spec):
+	case !bytes.Equal(now, before.Spec) && !p.repairable(want.Kind, now, before.Spec, want.Spec):
 		return fmt.Errorf("ovs: %s: %s: %w: %s", p.cfg.Name, s.Object, platform.ErrChanged, why(orEmpty(before.Spec), orEmpty(now)))
 	}
 	var counts *meter
@@ -94,15 +94,18 @@ func (p *Platform) greet(ctx context.Context, spec json.RawMessage) {
 }
 
 // repairable reports whether a state that is not the one planned on is still ours to go on from: flows run out and come back while a plan
-// is made, and what is gone is made anew.
-func (p *Platform) repairable(kind string, now, before json.RawMessage) bool {
+// is made, what is gone is made anew, and a feed that was to be removed may have lost its flows alone.
+func (p *Platform) repairable(kind string, now, before, want json.RawMessage) bool {
 	if now == nil {
 		return true
 	}
-	if kind != kindFeed || before == nil {
+	if kind != kindFeed {
 		return false
 	}
 	a, b := read[feedSpec](now), read[feedSpec](before)
+	if before == nil && string(encode(a.What)) == "{}" {
+		b = read[feedSpec](want)
+	}
 	return a.Name == b.Name && a.Bridge == b.Bridge && a.Peer == b.Peer
 }
 
@@ -252,9 +255,8 @@ func (p *Platform) set(ctx context.Context, d *db, owner, kind string, now, want
 		ops = d.setOutput(now, want)
 	case kindFeed:
 		if want == nil {
-			if err := p.removeFlows(ctx, read[feedSpec](now)); err != nil {
-				p.log.Warn("flows of a feed that goes are left to the switch", "err", err)
-			}
+			s := read[feedSpec](now)
+			p.removeFlows(ctx, s.Bridge, s.Name)
 		}
 		ops = d.setFeed(now, want)
 	case kindMirror:
@@ -268,9 +270,14 @@ func (p *Platform) set(ctx context.Context, d *db, owner, kind string, now, want
 	if len(ops) == 0 {
 		return 0, fmt.Errorf("ovs: %s: %w: the bridge or a port", p.cfg.Name, platform.ErrGone)
 	}
+	return p.commit(ctx, ops, "crosstap "+owner+": "+kind)
+}
+
+// commit does a transaction and returns its next_cfg.
+func (p *Platform) commit(ctx context.Context, ops []ovsdb.Operation, comment string) (config int64, err error) {
 	n := len(ops) + 1
 	ops = append(ops, ovsdb.Mutate("Open_vSwitch", nil, ovsdb.Mutation{Column: "next_cfg", Mutator: "+=", Value: 1}), ovsdb.Select("Open_vSwitch", nil, "next_cfg"))
-	res, err := p.transact(ctx, append(ops, ovsdb.Comment("crosstap "+owner+": "+kind))...)
+	res, err := p.transact(ctx, append(ops, ovsdb.Comment(comment))...)
 	if err != nil {
 		return 0, err
 	}
@@ -281,13 +288,18 @@ func (p *Platform) set(ctx context.Context, d *db, owner, kind string, now, want
 	return config, nil
 }
 
-func (p *Platform) removeFlows(ctx context.Context, s feedSpec) error {
-	c, err := p.openflow(ctx, s.Bridge)
-	if err != nil {
-		return err
+// removeFlows takes the flows of feeds out of our bridge.
+func (p *Platform) removeFlows(ctx context.Context, bridge string, feeds ...string) {
+	c, err := p.openflow(ctx, bridge)
+	if err == nil {
+		defer c.Close()
+		for _, name := range feeds {
+			err = errors.Join(err, c.Replace(ctx, feedCookie(name), feedMask, nil, nil))
+		}
 	}
-	defer c.Close()
-	return c.Replace(ctx, feedCookie(s.Name), feedMask, nil, nil)
+	if err != nil {
+		p.log.Warn("flows of a feed that goes are left to the switch", "err", err)
+	}
 }
 
 // Counters implements platform.Platform: of what goes through our bridge the flows count, of other mirrors the switch does, some seconds

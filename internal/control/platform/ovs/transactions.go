@@ -179,11 +179,7 @@ func (d *db) portIDs(bridge string, names []string) (out ovsdb.Set, ok bool) {
 func (d *db) setMirror(now, want json.RawMessage) []ovsdb.Operation {
 	old, s := read[mirrorSpec](now), read[mirrorSpec](want)
 	if want == nil {
-		ops := d.dropMirror(&old)
-		if old.Type != "" {
-			ops = append(ops, d.dropPort(old.Bridge, old.Output)...)
-		}
-		return append(ops, d.nudge(old.Ours)...)
+		return append(d.dropMirror(&old), d.nudge(old.Ours)...)
 	}
 	src, ok1 := d.portIDs(s.Bridge, s.Src)
 	dst, ok2 := d.portIDs(s.Bridge, s.Dst)
@@ -240,12 +236,15 @@ func (d *db) mirrorID(bridge, name string) ovsdb.UUID {
 	return ""
 }
 
-func (d *db) dropMirror(s *mirrorSpec) []ovsdb.Operation {
-	id := d.mirrorID(s.Bridge, s.Name)
-	if id == "" {
-		return nil
+// dropMirror takes a mirror out of a bridge, with the port that was made with it.
+func (d *db) dropMirror(s *mirrorSpec) (ops []ovsdb.Operation) {
+	if id := d.mirrorID(s.Bridge, s.Name); id != "" {
+		ops = append(ops, ovsdb.Mutate("Bridge", byName(s.Bridge), ovsdb.Mutation{Column: "mirrors", Mutator: "delete", Value: ovsdb.Set{id}}))
 	}
-	return []ovsdb.Operation{ovsdb.Mutate("Bridge", byName(s.Bridge), ovsdb.Mutation{Column: "mirrors", Mutator: "delete", Value: ovsdb.Set{id}})}
+	if s.Type != "" {
+		ops = append(ops, d.dropPort(s.Bridge, s.Output)...)
+	}
+	return ops
 }
 
 // nudge replaces a port of our bridge that nothing uses. A port that comes or goes is what makes Open vSwitch (3.1.0, 3.7.1) look at all
