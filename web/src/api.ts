@@ -615,7 +615,9 @@ export interface PlannedTap {
 
 export interface PlanStep { platform: string; host?: string; switch?: string; policy: string; session: string; phase: number; action: string; object: string; summary: string; commands: string[] | null; why?: string }
 
-export interface PlanCoverage { ports: number; before: number; after: number; hosts: { platform: string; host: string; ports: number; before: number; after: number }[] | null }
+/** CoverageSeen is a part of all bytes: at least, and at most. */
+interface CoverageSeen { ports: number; one_way: number; before: number; before_most: number; after: number; after_most: number }
+export interface PlanCoverage extends CoverageSeen { hosts: (CoverageSeen & { platform: string; host: string })[] | null }
 
 export interface TapPlan { taps: PlannedTap[] | null; refusals: Refusal[] | null; coverage: PlanCoverage; steps: PlanStep[] | null; edits: { kind: string; name: string; before?: string; after?: string; text_only?: boolean }[] | null; removed?: string[] | null }
 

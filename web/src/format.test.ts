@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { both, bytes, count, duration, percent, rate, signed } from './format'
+import { both, bytes, count, duration, percent, rate, signed, within } from './format'
 
 const plain = (s: string) => s.replaceAll('\u202f', ' ')
 
@@ -16,4 +16,9 @@ describe('others', () => {
   test('count', () => expect(count(1234567)).toBe('1,234,567'))
   test('signed', () => expect([signed(3, String), signed(0, String), signed(-3, String)]).toEqual(['+3', '0', '-3']))
   test('both zones', () => expect(both(Date.UTC(2026, 8, 21, 12), 'utc')).toMatch(/^21 Sept? 2026, 12:00:00 UTC/))
+})
+
+test('a part within bounds', () => {
+  expect(within(0.31, 0.31)).toBe('31.0\u202f%')
+  expect(within(0.84, 0.9)).toBe('84.0\u202f% to 90.0\u202f%')
 })

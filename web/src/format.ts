@@ -43,6 +43,12 @@ export function percent(ratio: number): string {
   return p.toLocaleString(locale, { minimumFractionDigits: decimals, maximumFractionDigits: decimals }) + '\u202f%'
 }
 
+/** within writes a part that is known within bounds. */
+export function within(least: number, most: number): string {
+  const [low, high] = [percent(least), percent(most)]
+  return low === high ? low : `${low} to ${high}`
+}
+
 /** plainReason is why a share is unknown, beside a word that says so already. */
 export const plainReason = (text: string): string => text.replace(/^unknown: /, '')
 

@@ -1,5 +1,5 @@
 // The sentences of the pages about taps.
-import { count, duration, percent, rate } from './format'
+import { count, duration, rate } from './format'
 
 const plural = (n: number, one: string, many = one + 's') => `${count(n)} ${n === 1 ? one : many}`
 
@@ -37,7 +37,7 @@ export const t = {
   },
   rollbackOf: (id: number) => `Change ${id}`, kept: 'kept', keptTitle: 'what an earlier form of the tap has begun goes on until this one is possible',
   gaps: 'Gaps of machines that moved', gapsNote: 'what was not copied from when the platform told of the new place until copies had begun there', gapAfter: 'After', gapPackets: 'Packets missed', gapRange: (least: number, most: number) => (least < most ? `${count(least)} to ${count(most)}` : count(most)), gapUnknown: 'nobody counts them', machine: 'Machine', port: 'Port',
-  coverage: (ratio: number, ports: number) => `Taps see ${percent(ratio)} of the bytes of ${plural(ports, 'port')}.`, blind: 'What is not seen', platformsNone: 'No platform is attached yet: apply a Platform (crosstap apply -f platform.yaml) or start agents, and taps have machines to choose from.',
+  coverage: (seen: string, ports: number) => `Taps see ${seen} of the bytes of ${plural(ports, 'port')}.`, blind: 'What is not seen', platformsNone: 'No platform is attached yet: apply a Platform (crosstap apply -f platform.yaml) or start agents, and taps have machines to choose from.',
   onHosts: (sw: string, n: number) => `${sw}, ${plural(n, 'host')}`, notOut: 'could not leave', captured: 'Captured', filtered: 'Filtered', groomed: 'Groomed', deliveredShort: 'Delivered', hostsOf: (n: number, all: number) => (n < all ? `${count(n)} / ${count(all)}` : count(n)), hostsTitle: 'hosts that copy, of those that it asks for',
 
   outcome: (state: string, steps: number, change?: number) => `${change ? `Change ${change}: ` : ''}${({ done: 'done', partly: 'done in part', failed: 'failed, and taken back' } as Record<string, string>)[state] ?? state}, ${plural(steps, 'step')}`, outcomeOn: (p: string, s: string, e?: string) => `${p}: ${s}${e ? `, ${e}` : ''}`, nothing: 'Nothing had to be done.',

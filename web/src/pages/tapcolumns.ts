@@ -2,7 +2,7 @@
 import type { Agent, AgentSpec, AgentTap, ControlChange, ControlledTap, CopyCounter, MoveGap, PlanCoverage, PlanStep, Refusal, TapPlace } from '../api'
 import { exactBytes, machine, moment, num, type Column, type Part } from '../columns'
 import { clause } from '../filter'
-import { bytes, count, duration, percent, rate, type Zone } from '../format'
+import { bytes, count, duration, rate, within, type Zone } from '../format'
 import { isLoss, passage, type Delivered, type Dropped, type Passed } from '../funnel'
 import { m } from '../messages'
 import { t } from '../tapwords'
@@ -158,14 +158,14 @@ export const coverageColumns: Column<NonNullable<PlanCoverage['hosts']>[number]>
   { id: 'host', label: t.host, width: 110, grow: 1, cell: (h) => [{ text: h.host || m.none }] },
   { id: 'platform', label: t.platform, width: 90, grow: 1, cell: (h) => [{ text: h.platform }] },
   { id: 'ports', label: t.ports, width: 60, num: true, cell: (h) => num(count(h.ports)) },
-  { id: 'before', label: t.editor.before, width: 80, num: true, cell: (h) => num(percent(h.before)) },
-  { id: 'after', label: t.editor.after, width: 110, num: true, cell: (h) => [{ text: percent(h.after), bar: Math.min(1, h.after) }] },
+  { id: 'before', label: t.editor.before, width: 130, num: true, cell: (h) => num(within(h.before, h.before_most)) },
+  { id: 'after', label: t.editor.after, width: 150, num: true, cell: (h) => [{ text: within(h.after, h.after_most), bar: Math.min(1, h.after) }] },
 ]
 
 /** unseenColumns are of hosts as they are now, each with a way to see it. */
 export const unseenColumns: Column<NonNullable<PlanCoverage['hosts']>[number]>[] = [
   ...coverageColumns.slice(0, 3),
-  { id: 'seen', label: t.seenByTaps, width: 130, num: true, cell: (h) => [{ text: percent(h.before), bar: Math.min(1, h.before), bad: h.before === 0 }] },
+  { id: 'seen', label: t.seenByTaps, width: 130, num: true, cell: (h) => [{ text: within(h.before, h.before_most), bar: Math.min(1, h.before), bad: h.before === 0 }] },
   { id: 'fix', label: v.fix, title: v.fixTitle, width: 64, cell: (h) => (h.host ? [{ text: v.fix, title: v.fixTitle, to: fixOf(clause('host', h.host)) }] : []) },
 ]
 
