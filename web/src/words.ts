@@ -6,7 +6,7 @@ const plural = (n: number, one: string, many = one + 's') => `${count(n)} ${n ==
 export const w = {
   answer: {
     from: 'from', raw: 'raw rows', rollup: (r: string) => `${r} roll-ups`, complete: (r: number) => `${percent(r)} complete`, unknown: 'completeness unknown: no exporter numbers its records',
-    lost: (n: number) => `${plural(n, 'record')} lost`, dropped: (n: number) => `${plural(n, 'record')} not stored`, sampled: (n: number) => `${plural(n, 'sampled row')}`, ambiguous: (n: number) => `${plural(n, 'ambiguous row')}`, gaps: (n: number) => plural(n, 'gap'),
+    lost: (n: number) => `${plural(n, 'record')} lost`, dropped: (n: number) => `${plural(n, 'record')} not stored`, sampled: (n: number) => `${plural(n, 'sampled row')}`, ambiguous: (n: number) => `${plural(n, 'ambiguous row')}`, gaps: (n: number) => plural(n, 'gap'), uncertain: (b: string) => `${b} uncertain at the ends of gaps`,
   },
   networks: {
     title: 'Networks', what: 'networks', fragments: (n: number) => `${plural(n, 'fragment')} seen.`,
