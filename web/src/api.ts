@@ -616,7 +616,7 @@ export interface PlannedTap {
 export interface PlanStep { platform: string; host?: string; switch?: string; policy: string; session: string; phase: number; action: string; object: string; summary: string; commands: string[] | null; why?: string }
 
 /** CoverageSeen is a part of all bytes: at least, and at most. */
-interface CoverageSeen { ports: number; one_way: number; before: number; before_most: number; after: number; after_most: number }
+export interface CoverageSeen { ports: number; one_way: number; before: number; before_most: number; after: number; after_most: number }
 export interface PlanCoverage extends CoverageSeen { hosts: (CoverageSeen & { platform: string; host: string })[] | null }
 
 export interface TapPlan { taps: PlannedTap[] | null; refusals: Refusal[] | null; coverage: PlanCoverage; steps: PlanStep[] | null; edits: { kind: string; name: string; before?: string; after?: string; text_only?: boolean }[] | null; removed?: string[] | null }
