@@ -195,7 +195,7 @@ func (c *change) there(cmd *cobra.Command, r policy.Resource) error {
 	if slices.Contains(names, r.Name) {
 		return nil
 	}
-	return exit(exitFinding, fmt.Errorf("delete: there is no %s %q%s", strings.ToLower(r.Kind), r.Name, didYouMean(r.Name, names)))
+	return notThere("delete", strings.ToLower(r.Kind), r.Name, names)
 }
 
 // toDelete names what a delete is about.

@@ -71,12 +71,13 @@ func getPolicies(cmd *cobra.Command, src *source, l *look, kind, name string) (e
 		return printGot(cmd, l, rows)
 	}
 	q := url.Values{}
-	set(q, "kind", map[string]string{"taps": policy.KindTap, "destinations": policy.KindDestination}[kind])
+	of := map[string]string{"taps": policy.KindTap, "destinations": policy.KindDestination}[kind]
+	set(q, "kind", of)
 	var doc controlapi.Resources
 	if _, err := c.call(cmd.Context(), cmd.ErrOrStderr(), http.MethodGet, "resources", q, nil, &doc); err != nil {
 		return err
 	}
-	if doc.Rows, err = onlyNamed(doc.Rows, map[string]string{"taps": "tap", "destinations": "destination"}[kind], name); err != nil {
+	if doc.Rows, err = onlyNamed(doc.Rows, strings.ToLower(of), name); err != nil {
 		return err
 	}
 	if l.output == "yaml" {
@@ -100,7 +101,7 @@ func onlyNamed(rows []controlapi.Resource, kind, name string) ([]controlapi.Reso
 	}
 	rows = slices.DeleteFunc(rows, func(r controlapi.Resource) bool { return r.Name != name })
 	if len(rows) == 0 {
-		return nil, exit(exitFinding, fmt.Errorf("get: there is no %s %q%s", cmp.Or(kind, "resource"), name, didYouMean(name, names)))
+		return nil, notThere("get", cmp.Or(kind, "resource"), name, names)
 	}
 	return rows, nil
 }
@@ -124,7 +125,12 @@ func noTap(where string, doc *controlapi.Taps, name string) error {
 	for _, t := range doc.Rows {
 		names = append(names, t.Name)
 	}
-	return exit(exitFinding, fmt.Errorf("%s: there is no tap %q%s", where, name, didYouMean(name, names)))
+	return notThere(where, "tap", name, names)
+}
+
+// notThere says that there is none of a name among names.
+func notThere(where, kind, name string, names []string) error {
+	return exit(exitFinding, fmt.Errorf("%s: there is no %s %q%s", where, kind, name, didYouMean(name, names)))
 }
 
 func printGot[T any](cmd *cobra.Command, l *look, rows []T) error {

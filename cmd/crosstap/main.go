@@ -118,8 +118,8 @@ Exit codes: 0 done, 1 a finding, 2 wrong usage or configuration, 3 server unreac
 // wanted returns the command that arguments begin with, when it is one that scripts start again and again: to make all takes as long as
 // to read a small capture. Otherwise it returns all commands.
 func wanted(args []string) []*cobra.Command {
-	for name, newOne := range alone() {
-		if len(args) > 0 && args[0] == name {
+	if len(args) > 0 {
+		if newOne := alone()[args[0]]; newOne != nil {
 			return []*cobra.Command{newOne()}
 		}
 	}

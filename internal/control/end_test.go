@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -35,15 +34,7 @@ func (e *ender) Undo(_ context.Context, s platform.Step) error {
 
 // What ends does so together where the platform can, with each step in the journal; what fails is taken back step by step.
 func TestEnd(t *testing.T) {
-	st, err := state.Open(t.Context(), filepath.Join(t.TempDir(), "s.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer st.Close()
-	line, err := New(Config{Store: st})
-	if err != nil {
-		t.Fatal(err)
-	}
+	line, st := emptyLine(t)
 	f := func(ended error, journal string, want ...string) {
 		t.Helper()
 		e := &ender{ended: ended}

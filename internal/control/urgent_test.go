@@ -23,17 +23,24 @@ func (d *doer) Apply(_ context.Context, s platform.Step) error {
 	return nil
 }
 
-// While a machine that has come waits for its copies, what begins is done and what ends is left for later.
-func TestUrgent(t *testing.T) {
+// emptyLine is a line without platforms, and its state.
+func emptyLine(t *testing.T) (*Line, *state.Store) {
+	t.Helper()
 	st, err := state.Open(t.Context(), filepath.Join(t.TempDir(), "s.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer st.Close()
+	t.Cleanup(func() { st.Close() })
 	line, err := New(Config{Store: st})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return line, st
+}
+
+// While a machine that has come waits for its copies, what begins is done and what ends is left for later.
+func TestUrgent(t *testing.T) {
+	line, st := emptyLine(t)
 	f := func(urgent func() bool, left bool, want ...string) {
 		t.Helper()
 		d := &doer{}
