@@ -89,7 +89,7 @@ func (s *Server) Run(stop context.Context) (err error) {
 	}
 	reports := report.New(st)
 	reports.SetCounters(&s.counters)
-	if s.controls, err = s.openControl(stop, rates{reports}); err != nil {
+	if s.controls, err = s.openControl(stop, newRates(reports)); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.controls.close()) }()

@@ -18,6 +18,7 @@ import (
 type Input struct {
 	Owner     string // of the marks
 	Set       *policy.Set
+	Was       *policy.Set // in force until now: what there is was made of it; nil for Set
 	Snapshots []*platform.Snapshot
 	Rates     Rates                // nil: rates are not known
 	Applied   map[string]time.Time // when each tap was applied, for its TTL; a tap that is missing is applied now
@@ -31,6 +32,8 @@ type Input struct {
 type Rates interface {
 	// Expect returns the rate of the packets of those machines that pass a packet filter; ok is false when nothing is stored.
 	Expect(vms []string, macs []flow.MAC, dir platform.Direction, filter string) (r Rate, ok bool)
+	// Passing returns which part of what machines send (Ingress) or receive (Egress) passes a packet filter.
+	Passing(dir platform.Direction, filter string) Passing
 }
 
 // Rate is how much traffic there is, without outer headers.
@@ -126,6 +129,11 @@ type builder struct {
 	found     map[*policy.Tap]*tools
 	toolPorts map[[2]string][]string // platform and port → taps that copy to it
 	toolAddrs map[string][]string    // address → taps that copy to it
+
+	covers       []cover // that leave something out, from 1
+	coverNumbers map[cover]int32
+	passes       [2]map[string]*Passing // by direction and filter
+	left         []bool                 // of places: those that coverage leaves out
 }
 
 func newBuilder(in Input) *builder {

@@ -273,6 +273,8 @@ func (r fixed) Expect([]string, []flow.MAC, platform.Direction, string) (Rate, b
 	return Rate(r), true
 }
 
+func (fixed) Passing(platform.Direction, string) Passing { return Passing{Why: "test"} }
+
 func TestCost(t *testing.T) {
 	w := &world{}
 	w.port(w.host("h1", capable), "a", platform.PortVM, 1)
@@ -400,6 +402,8 @@ type between struct{}
 func (between) Expect(vms []string, _ []flow.MAC, _ platform.Direction, _ string) (Rate, bool) {
 	return Rate{BPS: 800e3, Peak: 1600e3, PPS: 100, Of: "test"}, len(vms) > 0
 }
+
+func (between) Passing(platform.Direction, string) Passing { return Passing{Why: "test"} }
 
 // What two tapped machines say to each other costs once, as it is copied once.
 func TestCostOnce(t *testing.T) {

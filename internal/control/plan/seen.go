@@ -1,7 +1,9 @@
 package plan
 
 import (
+	"maps"
 	"math"
+	"slices"
 
 	"crosstap/internal/control/platform"
 )
@@ -21,38 +23,71 @@ func bytesOf(p *platform.Port) pair { return pair{float64(p.RxBytes), float64(p.
 type sums struct {
 	connects      bool // the switch brings packets from port to port
 	counted       bool // a port has counters
-	taps, open    pair // ports of which a direction is copied, and is not
-	tapped, other pair // their bytes
-	far, farBytes pair // of those that are not copied, the ones towards other switches
+	taps, open    pair // ports of which something is copied in a direction, and of which something is not
+	tapped, other pair // their bytes: copied at most, and not copied at most
+	far, farBytes pair // of those that are not all copied, the ones towards other switches
+	even          [2]lowest
 	unknown       bool // of all: copies are made at a switch without counters
+	several       bool // of all: taps choose different packets
 }
 
-func (s *sums) add(p *place, copied platform.Direction) {
+// lowest keeps the two lowest of some numbers.
+type lowest struct {
+	n    int
+	a, b float64
+}
+
+func (l *lowest) add(v float64) {
+	switch {
+	case l.n == 0:
+		l.a, l.b = v, 1
+	case v < l.a:
+		l.a, l.b = v, l.a
+	default:
+		l.b = min(l.b, v)
+	}
+	l.n++
+}
+
+// without returns the lowest but one of v, which is among them when has says so; 1 when there is no other.
+func (l *lowest) without(v float64, has bool) float64 {
+	switch {
+	case l.n == 0:
+		return 1
+	case has && v == l.a:
+		return l.b
+	}
+	return l.a
+}
+
+func (s *sums) add(p *place, copied [2]part) {
 	bytes, far := bytesOf(p.Port), p.Port.Kind != platform.PortVM
 	s.counted = s.counted || bytes[0]+bytes[1] > 0
-	for d, dir := range dirs {
-		switch {
-		case copied&dir != 0:
+	for d, c := range copied {
+		if c.most > 0 {
 			s.taps[d]++
-			s.tapped[d] += bytes[d]
-		case far && !p.Port.Up && bytes[0]+bytes[1] == 0: // nothing is there
-		default:
-			s.open[d]++
-			s.other[d] += bytes[d]
-			if far {
-				s.far[d]++
-				s.farBytes[d] += bytes[d]
-			}
+			s.tapped[d] += c.most * bytes[d]
+		}
+		if c.least == 1 || c.most == 0 && far && !p.Port.Up && bytes[0]+bytes[1] == 0 { // nothing is there
+			continue
+		}
+		s.open[d]++
+		s.other[d] += (1 - c.least) * bytes[d]
+		s.even[d].add(c.even)
+		if far {
+			s.far[d]++
+			s.farBytes[d] += (1 - c.least) * bytes[d]
 		}
 	}
 }
 
-// sum adds up the ports of each switch, and of all of them.
+// sum adds up the ports of each switch, and of all of them. What comes to a tool's port is no traffic of the switch.
 func (b *builder) sum(c taken) (switches map[groupKey]*sums, all sums) {
 	switches = map[groupKey]*sums{}
+	first := int32(-1) // cover
 	for i := range b.places {
 		p := &b.places[i]
-		if p.shadow || p.Port.Owner != "" || p.Port.Kind == platform.PortMirror {
+		if p.shadow || p.Port.Owner != "" || p.Port.Kind == platform.PortMirror || len(b.toolPorts[[2]string{p.snap.Platform, p.Port.ID}]) > 0 {
 			continue
 		}
 		s := switches[p.key]
@@ -60,8 +95,17 @@ func (b *builder) sum(c taken) (switches map[groupKey]*sums, all sums) {
 			s = &sums{connects: p.Switch != nil && p.Switch.Kind != platform.SwitchAgent && p.Switch.Kind != platform.SwitchNone}
 			switches[p.key] = s
 		}
-		s.add(p, c.at(p))
-		all.add(p, c.at(p))
+		copied := b.partsAt(c, p)
+		s.add(p, copied)
+		all.add(p, copied)
+		for _, numbers := range c.at(p) {
+			for _, n := range numbers {
+				if first < 0 {
+					first = n
+				}
+				all.several = all.several || n != first && !b.same(n, first)
+			}
+		}
 	}
 	for _, s := range switches {
 		all.unknown = all.unknown || s.taps[0]+s.taps[1] > 0 && !s.counted
@@ -90,64 +134,66 @@ func (s *sums) reach(all *sums, o int, ownTaps, ownBytes float64) (bytes float64
 	return s.tapped[o] - ownBytes, s.taps[o] > ownTaps
 }
 
-// indirect returns bounds of what is seen of a direction of a port that is not copied there; whole is true when it is all seen.
-func (s *sums) indirect(all *sums, p *place, copied platform.Direction, d int) (least, most float64, whole bool) {
+// indirect returns bounds of what is seen of a direction of a port where its packets come from or go to, and which part of any of them surely is.
+func (s *sums) indirect(all *sums, p *place, copied [2]part, d int) (least, most, even float64) {
 	o, bytes := 1-d, bytesOf(p.Port)
-	var own, open pair // taps and bytes of the port itself, in the other direction
-	if copied&dirs[o] != 0 {
-		own = pair{1, bytes[o]}
-	} else {
-		open = pair{1, bytes[o]}
+	own, taps := copied[o], 0.
+	if own.most > 0 {
+		taps = 1
 	}
-	reach, ok := s.reach(all, o, own[0], own[1])
+	reach, ok := s.reach(all, o, taps, own.most*bytes[o])
 	switch {
 	case !ok:
-		return 0, 0, false
+		return 0, 0, 0
 	case !s.connects:
-		return 0, bytes[d], false
+		return 0, bytes[d], 0
 	}
-	whole = s.open[o] == open[0]
-	surely, most := max(0, bytes[d]-(s.other[o]-open[1])), min(bytes[d], reach)
+	even = s.even[o].without(own.even, own.least < 1)
+	surely, most := max(0, bytes[d]-(s.other[o]-(1-own.least)*bytes[o])), min(bytes[d], reach)
 	if dirs[d] == platform.Egress { // counters that began at different times leave bytes without a source: those are seen or not
-		most = max(most, surely)
-		if least = min(surely, min(bytes[d], reach)); whole {
-			least = bytes[d]
-		}
-		return least, most, whole
+		return max(min(surely, most), even*bytes[d]), max(most, surely), even
 	}
-	return min(surely, most), most, whole // the switch throws away what leaves nowhere
+	return min(max(surely, even*bytes[d]), most), most, even // the switch throws away what leaves nowhere
 }
 
 // weigh is what is seen of the ports of a switch, a host, or all.
 type weigh struct {
-	host            string
-	ports, oneWay   int
-	bytes, direct   float64
-	rest            pair    // bytes that are not copied at the ports
-	least, most     pair    // what of them is seen elsewhere
-	number, numbers float64 // directions: those that are all seen, and all
+	host          string
+	ports, oneWay int
+	bytes         float64
+	least         pair // bytes that are seen
+	direct, extra pair // bytes that are seen at most: at the ports, and elsewhere
+	rest          pair // bytes that are not copied at the ports at least
+	number        Within
+	numbers       float64 // directions: those that are seen, and all
+	guess         bool    // it is not known who spoke with whom
+	why           map[string]bool
 }
 
 // port adds a port of a machine.
-func (w *weigh) port(p *place, s, all *sums, copied platform.Direction) {
+func (w *weigh) port(p *place, s, all *sums, copied [2]part) {
 	w.ports++
 	w.numbers += 2
-	half := copied == platform.Ingress || copied == platform.Egress
+	half := (copied[0].most > 0) != (copied[1].most > 0)
 	for d, n := range bytesOf(p.Port) {
+		c := copied[d]
 		w.bytes += n
-		if copied&dirs[d] != 0 {
-			w.direct += n
-			w.number++
+		w.direct[d] += c.most * n
+		w.rest[d] += (1 - c.most) * n
+		if c.least == 1 {
+			w.least[d] += n
+			w.number = Within{w.number.Least + 1, w.number.Most + 1}
 			continue
 		}
-		w.rest[d] += n
-		least, most, whole := s.indirect(all, p, copied, d)
-		w.least[d] += least
-		w.most[d] += most
-		if whole {
-			w.number++
-			half = false
+		least, most, even := s.indirect(all, p, copied, d)
+		if c.most > 0 && !all.several { // the other end copies the same packets, or one of its taps has left them out
+			most = 0
 		}
+		w.least[d] += max(c.least*n, least)
+		w.extra[d] += min((1-c.most)*n, most)
+		w.guess = w.guess || most > least
+		w.number = Within{w.number.Least + max(c.least, even), w.number.Most + max(c.most, even)}
+		half = half && (c.most > 0 || even == 0)
 	}
 	if half {
 		w.oneWay++
@@ -160,50 +206,71 @@ func (w *weigh) limit(d int, copied, other float64) {
 	if dirs[d] == platform.Egress {
 		copied = max(copied, w.rest[d]-other)
 	}
-	w.most[d] = max(w.least[d], min(w.most[d], copied))
+	w.extra[d] = min(w.extra[d], copied)
 }
 
 func (w *weigh) add(o *weigh) {
 	w.ports, w.oneWay = w.ports+o.ports, w.oneWay+o.oneWay
-	w.bytes, w.direct = w.bytes+o.bytes, w.direct+o.direct
-	w.number, w.numbers = w.number+o.number, w.numbers+o.numbers
+	w.bytes += o.bytes
+	w.number = Within{w.number.Least + o.number.Least, w.number.Most + o.number.Most}
+	w.numbers += o.numbers
 	for d := range dirs {
-		w.rest[d] += o.rest[d]
 		w.least[d] += o.least[d]
-		w.most[d] += o.most[d]
+		w.direct[d] += o.direct[d]
+		w.extra[d] += max(o.extra[d], o.least[d]-o.direct[d])
+		w.rest[d] += o.rest[d]
+	}
+	w.guess = w.guess || o.guess
+	for text := range o.why {
+		w.because(text)
 	}
 }
 
-// parts returns the bounds of what is seen.
-func (w *weigh) parts() (least, most float64) {
+func (w *weigh) because(text string) {
+	if w.why == nil {
+		w.why = map[string]bool{}
+	}
+	w.why[text] = true
+}
+
+// parts returns the bounds of what is seen, and what there is to say about them.
+func (w *weigh) parts() (least, most float64, why []string) {
 	switch {
 	case w.bytes > 0:
-		return (w.direct + w.least[0] + w.least[1]) / w.bytes, (w.direct + w.most[0] + w.most[1]) / w.bytes
+		for d := range dirs {
+			least += w.least[d]
+			most += max(w.least[d], w.direct[d]+w.extra[d])
+		}
+		least, most = least/w.bytes, most/w.bytes
 	case w.numbers > 0:
-		return w.number / w.numbers, w.number / w.numbers
+		least, most = w.number.Least/w.numbers, w.number.Most/w.numbers
 	}
-	return 0, 0
+	why = slices.Sorted(maps.Keys(w.why))
+	if w.guess && most > least {
+		why = append(why, "counters of ports do not tell who spoke with whom")
+	}
+	return least, most, why
 }
 
 func (w *weigh) to(after *weigh) (s Seen) {
-	s.Before, s.BeforeMost = w.parts()
-	s.After, s.AfterMost = after.parts()
+	s.Before, s.BeforeMost, s.BeforeWhy = w.parts()
+	s.After, s.AfterMost, s.AfterWhy = after.parts()
 	return s
 }
 
 // seen weighs what is seen of the machines' ports of each host, whose key has no switch, and of all.
-func (b *builder) seen(c taken) (hosts map[groupKey]*weigh, whole weigh) {
+func (b *builder) seen(c taken) (hosts map[groupKey]*weigh, total weigh) {
 	switches, all := b.sum(c)
 	on, order := map[groupKey]*weigh{}, []groupKey{}
 	for i := range b.places {
 		p := &b.places[i]
-		if p.Port.Kind != platform.PortVM || p.Port.Owner != "" || p.shadow {
+		if p.Port.Kind != platform.PortVM || p.Port.Owner != "" || p.shadow || b.left[i] {
 			continue
 		}
 		if on[p.key] == nil {
 			on[p.key], order = &weigh{host: p.hostName()}, append(order, p.key)
 		}
-		on[p.key].port(p, switches[p.key], &all, c.at(p))
+		b.weigh(on[p.key], c, p, switches[p.key], &all)
 	}
 	hosts = map[groupKey]*weigh{}
 	for _, key := range order {
@@ -217,12 +284,25 @@ func (b *builder) seen(c taken) (hosts map[groupKey]*weigh, whole weigh) {
 			hosts[host] = &weigh{host: w.host}
 		}
 		hosts[host].add(w)
-		whole.add(w)
+		total.add(w)
 	}
 	if !all.unknown {
 		for d := range dirs {
-			whole.limit(d, all.tapped[1-d], all.other[1-d])
+			total.limit(d, all.tapped[1-d], all.other[1-d])
 		}
 	}
-	return hosts, whole
+	return hosts, total
+}
+
+// weigh adds a port to what is seen, with what its taps leave out.
+func (b *builder) weigh(w *weigh, c taken, p *place, s, all *sums) {
+	copied := b.partsAt(c, p)
+	w.port(p, s, all, copied)
+	for d, numbers := range c.at(p) {
+		for _, n := range numbers {
+			if copied[d].least < 1 && n != whole {
+				w.because(b.whyPart(n, p, d))
+			}
+		}
+	}
 }

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"reflect"
 	"testing"
 
 	"crosstap/internal/control/platform"
@@ -45,7 +46,7 @@ func TestCoverageOfDirections(t *testing.T) {
 		if c.Before != 0 || c.BeforeMost != 0 || c.After != least || c.AfterMost != most || c.OneWay != oneWay {
 			t.Errorf("%s: %+v", what, c)
 		}
-		if h := c.Hosts[0]; h.Seen != c.Seen || h.OneWay != oneWay || h.Ports != c.Ports {
+		if h := c.Hosts[0]; !reflect.DeepEqual(h.Seen, c.Seen) || h.OneWay != oneWay || h.Ports != c.Ports {
 			t.Errorf("%s: host %+v", what, h)
 		}
 	}
@@ -110,6 +111,16 @@ func TestCoverageNow(t *testing.T) {
 	}
 	f("x", platform.Ingress, 200./600, 200./600)
 	f("x", platform.Egress, 400./600, 200./600)
-	f("stranger", platform.Egress, 400./600, 1)
 	f("x", platform.Both, 1, 200./600)
+}
+
+// What goes on though nobody here knows its tap is seen then, too: all of it, or less.
+func TestCoverageOfStrangers(t *testing.T) {
+	w := &world{}
+	h := w.on("h1", onlyA, onlyB)
+	h.Objects["m"] = &platform.Object{ID: "m", Mark: platform.Mark{Owner: "crosstap", Policy: "stranger"}, Sources: []platform.Source{{Port: "p-a", Dir: platform.Egress}}}
+	c := w.build(t, ids+tapOf("x", "a", "ingress")).Coverage
+	if c.Before != 0 || c.BeforeMost != 400./600 || c.After != 200./600 || c.AfterMost != 1 {
+		t.Errorf("%+v", c)
+	}
 }

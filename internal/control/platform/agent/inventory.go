@@ -60,7 +60,7 @@ func add(s *platform.Snapshot, a *Agent) {
 		}
 	}
 	for i := range a.Given {
-		o := objectOf(a, &a.Given[i])
+		o := objectOf(a, &a.Given[i], own)
 		s.Objects[o.ID] = o
 	}
 }
@@ -145,13 +145,13 @@ func addresses(list []string) (out []flow.Addr) {
 // markOf is the mark of a specification; zero for one of somebody else.
 func markOf(s *tapspec.Spec) platform.Mark { return platform.ParseMark(s.Labels[platform.MarkKey]) }
 
-// objectOf makes an object of a specification.
-func objectOf(a *Agent, s *tapspec.Spec) *platform.Object {
+// objectOf makes an object of a specification. own are the interfaces through which the agent's machine itself speaks.
+func objectOf(a *Agent, s *tapspec.Spec, own map[string]bool) *platform.Object {
 	o := &platform.Object{
 		ID: portID(a.Name, s.Name), Name: portID(a.Name, s.Name), Kind: kindTap, Host: a.Name, Switch: a.Name, Mark: markOf(s), Raw: map[string]string{"spec": encode(s)},
 	}
 	for _, i := range s.Source.Interfaces {
-		o.Sources = append(o.Sources, platform.Source{Port: portID(a.Name, i), Dir: platform.Both})
+		o.Sources = append(o.Sources, platform.Source{Port: portID(a.Name, i), Dir: directionOf(s, own[i])})
 	}
 	var to []string
 	for _, t := range s.To {

@@ -116,6 +116,40 @@ func expression(s *platform.Session, src platform.Source, inward platform.Direct
 	return strings.Join(parts, " and ")
 }
 
+// directionOf returns which packets of an interface a specification copies, as the switch sees it: those of one direction when the source or
+// the filter says so, as specOf writes it.
+func directionOf(s *tapspec.Spec, own bool) platform.Direction {
+	inward := platform.Ingress
+	if own {
+		inward = platform.Egress
+	}
+	all := conditions(s.Filter)
+	switch {
+	case s.Source.IngressOnly || slices.Contains(all, "inbound"):
+		return inward
+	case slices.Contains(all, "outbound"):
+		return platform.Both &^ inward
+	}
+	return platform.Both
+}
+
+// conditions returns the parts of a packet filter all of which must hold; none when there are others.
+func conditions(filter string) (out []string) {
+	depth, part := 0, []string{}
+	for _, word := range strings.Fields(filter) {
+		switch {
+		case depth == 0 && word == "and":
+			out, part = append(out, strings.Join(part, " ")), part[:0]
+			continue
+		case depth == 0 && (word == "or" || strings.Contains(word, "||")):
+			return nil
+		}
+		part = append(part, word)
+		depth += strings.Count(word, "(") - strings.Count(word, ")")
+	}
+	return append(out, strings.Join(part, " "))
+}
+
 // farEnd returns the address and port that a destination sends to, when its URL has an address.
 func farEnd(text string) (netip.AddrPort, bool) {
 	base, _, _ := strings.Cut(text, "?")

@@ -32,6 +32,9 @@ func TestExpression(t *testing.T) {
 		if err := got.Validate(); err != nil {
 			t.Error(err)
 		}
+		if d := directionOf(&got, p == own); d != src.Dir {
+			t.Errorf("%q %v: told as %v, is %v", got.Filter, got.Source.IngressOnly, d, src.Dir)
+		}
 	}
 	both, in, out := platform.Source{Dir: platform.Both}, platform.Source{Dir: platform.Ingress}, platform.Source{Dir: platform.Egress}
 	except := platform.Session{ExceptFrom: []flow.MAC{0x020000000003, 0x020000000004}}
@@ -45,6 +48,9 @@ func TestExpression(t *testing.T) {
 	f(far, platform.Session{Filter: "tcp port 80"}, platform.Source{Dir: platform.Both, Quiet: true}, nil, "(inbound or not (ether broadcast)) and (tcp port 80)", false)
 	f(own, platform.Session{Filter: "udp or tcp"}, both, []string{"dst host 10.0.0.9 and udp dst port 4789"}, "not (dst host 10.0.0.9 and udp dst port 4789) and (udp or tcp)", false)
 	f(far, platform.Session{Filter: "udp"}, both, []string{"dst host 10.0.0.9"}, "(udp)", false) // a machine's own packets are no copies of ours
+	f(own, platform.Session{Filter: "inbound or udp"}, both, nil, "(inbound or udp)", false)
+	f(far, platform.Session{Filter: "tcp and outbound"}, in, nil, "(tcp and outbound)", true)
+	f(own, platform.Session{Filter: "udp"}, in, []string{"dst host 10.0.0.9 and udp dst port 4789"}, "not (dst host 10.0.0.9 and udp dst port 4789) and outbound and (udp)", false)
 	f(own, platform.Session{VLANs: []uint16{7, 8}, Filter: "icmp"}, both, nil, "vlan and (ether[14:2] & 0xfff = 7 or ether[14:2] & 0xfff = 8) and (icmp)", false)
 }
 
