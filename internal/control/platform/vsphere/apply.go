@@ -80,7 +80,7 @@ func (v *VSphere) converge(ctx context.Context, verb string, c change, from, to 
 		}
 		return v.settle(ctx, t, from, to)
 	})
-	return explain(where, err)
+	return v.explain(where, err)
 }
 
 // settle reads, compares and writes until the object is as it shall be.

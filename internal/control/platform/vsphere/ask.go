@@ -77,7 +77,7 @@ func (v *VSphere) Counters(ctx context.Context, owner string) (map[string]platfo
 		}
 		return nil
 	})
-	return out, explain("platform "+v.set.Name+": counters", err)
+	return out, v.explain("platform "+v.set.Name+": counters", err)
 }
 
 func (v *VSphere) countSessions(ctx context.Context, c *connection, on *onSwitch, owner string, out map[string]platform.Counter) error {
@@ -160,7 +160,7 @@ func (v *VSphere) Missing(ctx context.Context, m platform.Method, hostOrSwitch s
 		out, err = missing(ctx, c, slices.Concat(Needs(""), Needs(m)), entities)
 		return err
 	})
-	return out, explain("platform "+v.set.Name+": privileges", err)
+	return out, v.explain("platform "+v.set.Name+": privileges", err)
 }
 
 // entities returns what a host or switch is made of, and the root.
@@ -240,7 +240,7 @@ func (v *VSphere) ChangedBy(ctx context.Context, id string) (user string, at tim
 		}
 		return nil
 	})
-	return user, at, explain("platform "+v.set.Name+": events", err)
+	return user, at, v.explain("platform "+v.set.Name+": events", err)
 }
 
 // audited returns the entity whose events tell of an object, and which events.

@@ -66,6 +66,7 @@ type VSphere struct {
 	mu       sync.Mutex
 	conn     *connection
 	switches map[string]string // id of a distributed switch → type of its reference
+	names    map[string]string // of hosts and switches, by the ids that faults have
 }
 
 var (

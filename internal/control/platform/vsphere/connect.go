@@ -156,9 +156,9 @@ func (s *settings) explainDial(err error) error {
 	case errors.As(err, &unknown), errors.As(err, &host), errors.As(err, &invalid):
 		return errLogin{fmt.Errorf("certificate of %s: %w; give its authority (ca) or the SHA-256 of the certificate (thumbprint)", s.url.Host, err)}
 	case fault.Is(err, &denied):
-		return errLogin{fmt.Errorf("%w: %s does not take this password for user %q", platform.ErrDenied, s.url.Host, s.User)}
+		return errLogin{fmt.Errorf("%w: %s does not take this password for user %q (InvalidLogin)", platform.ErrDenied, s.url.Host, s.User)}
 	case fault.Is(err, &types.NoPermission{}):
-		return errLogin{fmt.Errorf("%w: user %q may not log in to %s", platform.ErrDenied, s.User, s.url.Host)}
+		return errLogin{fmt.Errorf("%w: user %q may not log in to %s (NoPermission)", platform.ErrDenied, s.User, s.url.Host)}
 	}
 	return fmt.Errorf("%w: %s: %w", platform.ErrUnreachable, s.url.Host, err)
 }

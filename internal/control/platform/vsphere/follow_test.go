@@ -235,7 +235,13 @@ func TestFaultsSayWhatToDo(t *testing.T) {
 	f(&types.VspanPortConflict{PortKey: "4"}, nil, "destination of another")
 	f(&types.LimitExceeded{Property: "vspanSession", Limit: types.NewInt32(4)}, nil, "the limit of vspanSession is 4")
 	f(&types.InvalidArgument{InvalidProperty: "spec.erspanId"}, nil, "spec.erspanId")
-	f(&types.NotSupported{}, nil, "does not support")
+	f(&types.NotSupported{}, nil, "does not support it (NotSupported)")
+	f(&types.HostNotConnected{}, platform.ErrUnreachable, "reconnect it, or see to its management network, then apply again (HostNotConnected)")
+	f(&types.ResourceInUse{Type: "DistributedVirtualPort", Name: "12"}, nil, "DistributedVirtualPort 12 is in use: take what is attached to it away first (ResourceInUse)")
+	f(&types.InvalidLogin{}, platform.ErrDenied, "does not take this user and password; set them right in the Platform resource (InvalidLogin)")
+	f(&types.DvsFault{}, nil, "the server refuses with the fault DvsFault")
+	f(&types.DvsApplyOperationFault{ObjectFault: []types.DvsApplyOperationFaultFaultOnObject{{ObjectId: "12", Type: "port", Fault: types.LocalizedMethodFault{Fault: &types.ResourceInUse{Name: "12"}}}}}, nil,
+		"did not take it for port 12 (12 is in use: take what is attached to it away first; ResourceInUse) (DvsApplyOperationFault)")
 	f(&types.ManagedObjectNotFound{Obj: types.ManagedObjectReference{Value: "dvs-9"}}, platform.ErrGone, "dvs-9")
 	if err := v.Apply(t.Context(), step); err != nil {
 		t.Errorf("without a fault: %v", err)
@@ -246,13 +252,13 @@ func TestHostsThatDoNotTakeIt(t *testing.T) {
 	t.Parallel()
 	sim, v := simulate(t, vsim.Config{VMs: 2})
 	s := read(t, v)
-	want := remoteSession(t, s, "web", vm0)
+	want, away := remoteSession(t, s, "web", vm0), platform.Sorted(s.Hosts)[0]
 	sim.FailTask(&types.DvsOperationBulkFault{HostFault: []types.DvsOperationBulkFaultFaultOnHost{{
-		Host: types.ManagedObjectReference{Type: "HostSystem", Value: "host-22"}, Fault: types.LocalizedMethodFault{Fault: &types.HostNotConnected{}},
+		Host: types.ManagedObjectReference{Type: "HostSystem", Value: away.ID}, Fault: types.LocalizedMethodFault{Fault: &types.HostNotConnected{}},
 	}}})
 	step := plan(t, v, s, want)[0]
 	err := v.Apply(t.Context(), step)
-	if err == nil || !strings.Contains(err.Error(), "host-22 (HostNotConnected)") || !strings.Contains(err.Error(), "apply again") {
+	if err == nil || !strings.Contains(err.Error(), away.Name+" ["+away.ID+"] (the vCenter has no connection to the host; reconnect it") || !strings.Contains(err.Error(), "HostNotConnected") || !strings.Contains(err.Error(), "apply again") {
 		t.Errorf("a host that is away: %v", err)
 	}
 	if err := v.Undo(t.Context(), step); err != nil {

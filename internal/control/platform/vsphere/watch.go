@@ -168,9 +168,10 @@ func (v *VSphere) Read(ctx context.Context) (*platform.Snapshot, error) {
 		inv := platform.NewInventory(v.set.Name)
 		inv.Apply(u)
 		out = inv.Snapshot()
+		v.remember(out)
 		return nil
 	})
-	return out, explain("platform "+v.set.Name+": read", err)
+	return out, v.explain("platform "+v.set.Name+": read", err)
 }
 
 // Watch is described at platform.Platform.
@@ -185,7 +186,7 @@ func (v *VSphere) Watch(ctx context.Context, update func(platform.Update)) error
 		case permanent(err):
 			return fmt.Errorf("platform %s: %w", v.set.Name, err)
 		}
-		update(platform.Update{AtNS: time.Now().UnixNano(), Lost: explain("platform "+v.set.Name, err)})
+		update(platform.Update{AtNS: time.Now().UnixNano(), Lost: v.explain("platform "+v.set.Name, err)})
 		if time.Since(began) > time.Minute {
 			retry = firstRetry // it had worked
 		}
