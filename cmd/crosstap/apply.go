@@ -82,6 +82,7 @@ func printOutcome(w io.Writer, a *applied) {
 		verb := map[[2]bool]string{{false, true}: "created", {true, true}: "changed", {true, false}: "deleted"}[[2]bool{e.Before != "", e.After != ""}]
 		fmt.Fprintf(w, "%s/%s %s%s\n", strings.ToLower(e.Kind), e.Name, verb, textAlone(&e))
 	}
+	printUndone(w, a.Plan.Undoes)
 	about := a.about()
 	for _, t := range a.Plan.Taps {
 		for _, text := range t.Warnings {
@@ -132,24 +133,32 @@ func (a *applied) refusals() []platform.Refusal {
 // outcomeCode is the exit code of a change.
 func outcomeCode(a *applied) error {
 	o := &a.Outcome
-	failed := strings.Join(o.Failed(), ", ")
-	left := "as it was there"
-	for _, p := range o.Platforms {
-		if p.State == "failed" {
-			left = "not all of it taken back on " + p.Platform + ": apply again when it answers, a server does by itself"
-			break
-		}
-	}
-	switch o.State {
-	case state.Partly:
-		return exit(exitPartly, fmt.Errorf("not done on %s, %s; the others are done", failed, left))
-	case state.Failed:
-		return exit(exitFinding, fmt.Errorf("not done on %s, %s", failed, left))
+	text := "not done on " + strings.Join(o.Failed(), ", ") + ", " + leftOn(o)
+	switch {
+	case o.State == state.Failed:
+		return exit(exitFinding, errors.New(text))
+	case o.State == state.Partly && len(o.Failed()) < len(o.Platforms):
+		return exit(exitPartly, errors.New(text+"; the others are done"))
+	case o.State == state.Partly:
+		return exit(exitPartly, errors.New(text))
 	}
 	if n := len(a.refusals()); n > 0 {
 		return exit(exitRefused, fmt.Errorf("%d refused, the rest is done", n))
 	}
 	return nil
+}
+
+// leftOn says what there is on the platforms that have not done a change.
+func leftOn(o *control.Outcome) string {
+	for _, p := range o.Platforms {
+		switch p.State {
+		case "failed":
+			return "not all of it taken back on " + p.Platform + ": apply again when it answers, a server does by itself"
+		case control.Unfinished:
+			return "where what was to end may go on until " + p.Platform + " answers; it is not made again: apply then, a server does by itself"
+		}
+	}
+	return "as it was there"
 }
 
 func newDelete() *cobra.Command {
@@ -230,10 +239,16 @@ func newRollback() *cobra.Command {
 	c := &change{}
 	cmd := &cobra.Command{
 		Use: "rollback CHANGE", Short: "Bring back what was in force before a change", GroupID: "taps", Args: cobra.ExactArgs(1),
-		Long:    `rollback puts the resources that a change has changed back to what they were before it, and makes the platforms so. It is a change itself, and can be rolled back. "crosstap history" lists changes.`,
-		Example: "  crosstap history\n  crosstap rollback 12 --why \"wrong tenant\"",
+		Long: `rollback puts the resources that a change has changed back to what they were before it, and makes the platforms so. It is a change itself, and
+can be rolled back. "crosstap history" lists changes.
+
+When a resource was changed again since, going back would undo that, too: rollback names these changes and does nothing (exit code 7). Roll them back
+first, the newest first, or undo them together with --force. --dry-run shows the plan, with what would be undone, and changes nothing.`,
+		Example: "  crosstap history\n  crosstap rollback 12 --dry-run\n  crosstap rollback 12 --why \"wrong tenant\"",
 	}
 	c.flags(cmd)
+	force := cmd.Flags().Bool("force", false, "undo later changes of the same resources, too")
+	dry := cmd.Flags().Bool("dry-run", false, "show the plan, and change nothing")
 	cmd.Flags().StringVar(&c.why, "why", "", "reason, for the history")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		id, err := strconv.ParseInt(args[0], 10, 64)
@@ -243,9 +258,36 @@ func newRollback() *cobra.Command {
 		if err := c.checkOutput(); err != nil {
 			return err
 		}
-		return c.make(cmd, "rollback", &controlapi.Request{Change: id, Who: author(), Why: c.why})
+		q := &controlapi.Request{Change: id, Who: author(), Why: c.why, Force: *force}
+		if *dry {
+			return c.show(cmd, q)
+		}
+		return c.make(cmd, "rollback", q)
 	}
 	return cmd
+}
+
+// show prints the plan of a request.
+func (c *change) show(cmd *cobra.Command, q *controlapi.Request) error {
+	p := new(planned)
+	raw, err := c.call(cmd.Context(), cmd.ErrOrStderr(), http.MethodPost, "plan", nil, q, p)
+	switch {
+	case err != nil:
+		return err
+	case c.output != "table":
+		return c.print(cmd.OutOrStdout(), raw)
+	}
+	printDiff(cmd.OutOrStdout(), p)
+	printUndone(cmd.OutOrStdout(), p.Undoes)
+	printRefusals(cmd.OutOrStdout(), p.Refusals)
+	return nil
+}
+
+// printUndone names the later edits that a rollback undoes.
+func printUndone(w io.Writer, list []control.Later) {
+	for i := range list {
+		fmt.Fprintf(w, "! undone, too: %s\n", list[i].String())
+	}
 }
 
 func newTaps() *cobra.Command {

@@ -104,6 +104,8 @@ func problemCode(status int) int {
 		return exitTimeout
 	case http.StatusUnprocessableEntity, http.StatusBadRequest:
 		return exitUsage
+	case http.StatusConflict:
+		return exitRefused
 	}
 	return exitFinding
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"crosstap/internal/answer"
+	"crosstap/internal/control"
 	"crosstap/internal/control/plan"
 	"crosstap/internal/control/platform"
 	"crosstap/internal/control/policy"
@@ -27,6 +28,7 @@ type planned struct {
 	Steps   []platform.Step `json:"steps"`
 	Edits   []state.Edit    `json:"edits"`
 	Removed []string        `json:"removed"`
+	Undoes  []control.Later `json:"undoes"`
 }
 
 // change is what plan, diff, apply and delete have in common.
@@ -221,6 +223,23 @@ func printCoverage(w io.Writer, c *plan.Coverage) {
 		fmt.Fprintf(w, "; %d in one direction only", c.OneWay)
 	}
 	fmt.Fprintln(w)
+	printSome(w, "", c.AfterWhy)
+	var left []string
+	for _, p := range c.LeftOut {
+		left = append(left, fmt.Sprintf("%s (%s): %s", p.VM, strings.TrimSpace(p.Host+" "+p.Port), p.Why))
+	}
+	printSome(w, "left out: ", left)
+}
+
+// printSome writes the first of some lines.
+func printSome(w io.Writer, head string, lines []string) {
+	const most = 5
+	for _, text := range lines[:min(len(lines), most)] {
+		fmt.Fprintf(w, "  %s%s\n", head, text)
+	}
+	if n := len(lines) - most; n > 0 {
+		fmt.Fprintf(w, "  %sand %d more (-o json has them)\n", head, n)
+	}
 }
 
 // share writes a part of the whole that is known within bounds, in percent.

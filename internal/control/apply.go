@@ -29,9 +29,13 @@ type Outcome struct {
 type PlatformOutcome struct {
 	Platform string `json:"platform"`
 	Steps    int    `json:"steps"` // done
-	State    string `json:"state"` // done, rolled-back, failed (and not all could be taken back)
+	State    string `json:"state"` // done, rolled-back, failed (and not all could be taken back), unfinished
 	Error    string `json:"error,omitempty"`
 }
+
+// Unfinished is the state of a platform where taps were to end and it is not sure that all have: nothing is made again, and the next change or
+// look at the platform goes on.
+const Unfinished = "unfinished"
 
 // Author says who makes a change and why.
 type Author struct {
@@ -41,8 +45,8 @@ type Author struct {
 }
 
 // Apply does a plan: its resources are in force from now on, and its steps are done in their phases on all platforms at once. A platform
-// on which a step fails goes back to where it was, the others go on. When no platform could do it the resources go back too. A plan that
-// somebody's change has overtaken is made anew, a few times.
+// on which a step fails goes back to where it was, the others go on; one where taps were only to end does not, as what has stopped stays so. When
+// no platform could do it the resources go back too. A plan that somebody's change has overtaken is made anew, a few times.
 func (l *Line) Apply(ctx context.Context, p *Plan, by Author) (*Outcome, error) {
 	l.applying.Lock()
 	defer l.applying.Unlock()
@@ -187,7 +191,16 @@ func (r *run) phase(ctx context.Context, phase platform.Phase, res *result) {
 		}
 		res.steps, res.failed = again, nil
 	}
+	if res.onlyEnds() {
+		return // what is to end is never made again
+	}
 	r.takeBack(context.WithoutCancel(ctx), a, res)
+}
+
+// onlyEnds reports whether nothing of what is done there is new: taps stop, pause, run out or are taken out of force.
+func (res *result) onlyEnds() bool {
+	return !slices.ContainsFunc(res.steps, func(s platform.Step) bool { return s.Phase != platform.PhaseCleanup }) &&
+		!slices.ContainsFunc(res.done, func(j journalled) bool { return j.step.Phase != platform.PhaseCleanup })
 }
 
 // again plans one platform anew.
@@ -213,7 +226,7 @@ func (r *run) steps(ctx context.Context, a *attached, phase platform.Phase, res 
 		if s.Phase > phase {
 			continue
 		}
-		if s.Phase < phase && slices.ContainsFunc(res.done, func(j journalled) bool { return j.step.Object == s.Object && string(j.step.Do) == string(s.Do) }) {
+		if s.Phase < phase && !slices.ContainsFunc(some, func(s platform.Step) bool { return !res.did(&s) }) {
 			continue // done in an earlier phase
 		}
 		if s.Phase == platform.PhaseCleanup && r.plan.urgent != nil && r.plan.urgent() {
@@ -232,16 +245,28 @@ func (r *run) steps(ctx context.Context, a *attached, phase platform.Phase, res 
 	return nil
 }
 
-// together returns those of the next steps that are done at once: removals where the platform can end many, else one.
+// did reports whether a step is done.
+func (res *result) did(s *platform.Step) bool {
+	return slices.ContainsFunc(res.done, func(j journalled) bool { return j.step.Object == s.Object && string(j.step.Do) == string(s.Do) })
+}
+
+// together returns those of the next steps that are done at once: removals where the platform can end many, and what begins where it can begin
+// many, else one.
 func together(a *attached, next []platform.Step) []platform.Step {
-	if _, ok := a.Platform.(platform.Ender); !ok {
-		return next[:1]
-	}
 	n := 0
-	for n < len(next) && next[n].Phase == platform.PhaseCleanup && next[n].Action == platform.Remove {
-		n++
+	if _, ok := a.Platform.(platform.Ender); ok {
+		for n < len(next) && ending(&next[n]) {
+			n++
+		}
+	}
+	if b, ok := a.Platform.(platform.Beginner); ok && n == 0 {
+		n = b.Together(next)
 	}
 	return next[:max(n, 1)]
+}
+
+func ending(s *platform.Step) bool {
+	return s.Phase == platform.PhaseCleanup && s.Action == platform.Remove
 }
 
 // do does steps that go together, and keeps the journal of them.
@@ -257,10 +282,13 @@ func (r *run) do(ctx context.Context, a *attached, steps []platform.Step, res *r
 		return err
 	}
 	var err error
-	if len(steps) > 1 {
-		err = a.Platform.(platform.Ender).End(ctx, steps)
-	} else {
+	switch {
+	case len(steps) == 1:
 		err = a.Apply(ctx, steps[0])
+	case ending(&steps[0]):
+		err = a.Platform.(platform.Ender).End(ctx, steps)
+	default:
+		err = a.Platform.(platform.Beginner).Begin(ctx, steps)
 	}
 	if err != nil {
 		_ = r.note(context.WithoutCancel(ctx), "failed", err, noted...) // the error itself is told
@@ -316,7 +344,7 @@ func (r *run) takeBack(ctx context.Context, a *attached, res *result) {
 
 // summary says how the change ended. Hosts of a platform whose hosts are independent are named when they did not do it.
 func (r *run) summary(out *Outcome) {
-	good, bad := 0, 0
+	good, bad, unfinished := 0, 0, false
 	whole := map[string]int{} // in out.Platforms, of those that have done it
 	for _, res := range r.units {
 		name := r.plan.list[res.at].Name()
@@ -335,6 +363,9 @@ func (r *run) summary(out *Outcome) {
 			if res.back != nil {
 				po.State, po.Error = "failed", fmt.Sprintf("%v; and taking back: %v", res.err, res.back)
 			}
+			if res.onlyEnds() {
+				po.State, unfinished = Unfinished, true
+			}
 			if res.host != "" {
 				po.Platform += "/" + res.host
 			}
@@ -342,39 +373,12 @@ func (r *run) summary(out *Outcome) {
 		out.Platforms = append(out.Platforms, po)
 	}
 	switch {
-	case bad > 0 && good == 0:
+	case bad > 0 && good == 0 && !unfinished:
 		out.State = state.Failed
 	case bad > 0:
 		out.State = state.Partly
 	}
 	slices.SortStableFunc(out.Platforms, func(a, b PlatformOutcome) int { return cmp.Compare(a.Platform, b.Platform) })
-}
-
-// ErrNoEdit says that a change cannot be taken back, because it followed or repaired what resources want and changed none of them.
-var ErrNoEdit = errors.New("has changed no resource")
-
-// Rollback returns what a change must want to bring the resources back to what they were before an earlier one.
-func (l *Line) Rollback(ctx context.Context, id int64) (Wanted, error) {
-	c, _, err := l.cfg.Store.Change(ctx, id)
-	if err != nil {
-		return Wanted{}, err
-	}
-	w := Wanted{Set: &policy.Set{}}
-	if len(c.Edits) == 0 {
-		return w, fmt.Errorf("control: change %d (%s) %w: \"crosstap history\" names what the others have changed", id, c.Action, ErrNoEdit)
-	}
-	for _, e := range c.Edits {
-		if e.Before == "" {
-			w.Delete = append(w.Delete, policy.Resource{Kind: e.Kind, Name: e.Name})
-			continue
-		}
-		one, err := policy.Parse(fmt.Sprintf("%s %s before change %d", e.Kind, e.Name, id), []byte(e.Before))
-		if err != nil {
-			return w, err
-		}
-		w.Set = w.Set.Merged(one)
-	}
-	return w, nil
 }
 
 // StopAll returns what a change must want so that every tap ends: all of them paused by removing them, which Rollback undoes.

@@ -161,6 +161,9 @@ type Wanted struct {
 	Set    *policy.Set       // added, or in the place of those with the same names
 	Delete []policy.Resource // removed, by kind and name
 	Prune  bool              // remove objects with the owner's mark that no policy in force explains
+	Force  bool              // of a rollback: undo later edits, too
+
+	back *state.Change // that is rolled back
 }
 
 // Plan is a plan with its steps.
@@ -169,6 +172,7 @@ type Plan struct {
 	Steps   []platform.Step `json:"steps"`
 	Edits   []state.Edit    `json:"edits"`             // of resources
 	Removed []string        `json:"removed,omitempty"` // taps that end
+	Undoes  []Later         `json:"undoes,omitempty"`  // later edits, of a rollback
 
 	wanted    *Wanted     // nil for what nobody asked for
 	latest    int64       // newest change that the plan knows
@@ -199,12 +203,20 @@ func (l *Line) Plan(ctx context.Context, w Wanted) (*Plan, error) {
 		return nil, err
 	}
 	p := &Plan{wanted: &w, latest: latest, set: next, Edits: edits(now, next)}
+	if w.back != nil {
+		if p.Undoes, err = l.undoes(ctx, w.back, now); err != nil {
+			return nil, err
+		}
+		if len(p.Undoes) > 0 && !w.Force {
+			return nil, &LaterError{w.back.ID, p.Undoes}
+		}
+	}
 	// platforms that go are still needed once: to take away what is there
 	if p.list, err = l.attach(now.Merged(next)); err != nil {
 		return nil, err
 	}
 	p.snapshots = l.read(ctx, p.list)
-	p.input = plan.Input{Owner: l.cfg.Owner, Set: next, Rates: l.cfg.Rates, Applied: applied, Prune: w.Prune, Advise: true, Now: l.now()}
+	p.input = plan.Input{Owner: l.cfg.Owner, Set: next, Was: now, Rates: l.cfg.Rates, Applied: applied, Prune: w.Prune, Advise: true, Now: l.now()}
 	if p.input.Known, err = l.cfg.Store.Ever(ctx, policy.KindTap); err != nil {
 		return nil, err
 	}

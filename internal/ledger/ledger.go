@@ -64,7 +64,7 @@ type Statement struct {
 	Stage   string  `json:"stage"`
 	Unit    Unit    `json:"unit"`
 	In      uint64  `json:"in"`
-	Made    uint64  `json:"made,omitempty" hidden:"true"` // on the tap line only, which the HTTP API does not show
+	Made    uint64  `json:"made,omitempty"` // on the tap line only
 	Out     uint64  `json:"out"`
 	Held    int64   `json:"held"`
 	Dropped []Count `json:"dropped"`

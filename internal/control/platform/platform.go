@@ -114,6 +114,15 @@ type Ender interface {
 	End(ctx context.Context, steps []Step) error
 }
 
+// Beginner is a Platform on which many objects begin as quickly as one.
+type Beginner interface {
+	// Together returns how many of the next steps of a phase Begin can do at once, 1 at least.
+	Together(next []Step) int
+	// Begin does steps that make new objects, as many as Together says, all of them or none; it reads back what it did and returns when the
+	// platform confirms it. Its errors are those of Apply, and Undo takes back each of the steps.
+	Begin(ctx context.Context, steps []Step) error
+}
+
 // Prober is a Platform that tells before planning what its account may not do.
 type Prober interface {
 	// Missing returns the privileges that a method needs on a switch or host and the account lacks, with the platform's names,

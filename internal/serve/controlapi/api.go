@@ -69,7 +69,8 @@ type Request struct {
 	Prune  bool              `json:"prune,omitempty"`
 	Who    string            `json:"who,omitempty"`
 	Why    string            `json:"why,omitempty"`
-	Change int64             `json:"change,omitempty"` // of rollback
+	Change int64             `json:"change,omitempty"` // of rollback, and of the plan of one
+	Force  bool              `json:"force,omitempty"`  // of rollback: undo later edits, too
 	Names  []string          `json:"names,omitempty"`  // of pause and resume; none for all
 }
 
@@ -84,6 +85,8 @@ type problem struct {
 	Title  string `json:"title"`
 	Status int    `json:"status"`
 	Detail string `json:"detail"`
+	// Later are the edits that a rollback would undo, too.
+	Later []control.Later `json:"later,omitempty"`
 }
 
 func (p *problem) Error() string { return p.Detail }
@@ -119,8 +122,11 @@ func (a *API) answer(f func(*http.Request) (any, error)) http.HandlerFunc {
 func (a *API) failed(w http.ResponseWriter, err error) {
 	var p *problem
 	var mistake *policy.Error
+	var later *control.LaterError
 	switch {
 	case errors.As(err, &p):
+	case errors.As(err, &later):
+		p = &problem{Status: http.StatusConflict, Detail: err.Error(), Later: later.Later}
 	case errors.As(err, &mistake), strings.HasPrefix(err.Error(), "policy: "), errors.Is(err, control.ErrNoEdit):
 		p = &problem{Status: http.StatusUnprocessableEntity, Detail: err.Error()}
 	case errors.Is(err, state.ErrNone):
@@ -184,7 +190,11 @@ func (a *API) asked(r *http.Request) (*Request, control.Wanted, error) {
 }
 
 func (a *API) plan(r *http.Request) (any, error) {
-	_, w, err := a.asked(r)
+	q, w, err := a.asked(r)
+	if err == nil && q.Change != 0 {
+		w, err = a.cfg.Line.Rollback(r.Context(), q.Change)
+		w.Force = true // nothing is changed: what it would undo is in the answer
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -234,6 +244,7 @@ func (a *API) rollback(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	w.Force = q.Force
 	q.Why = strings.TrimPrefix(fmt.Sprintf("%s; rollback of change %d", q.Why, q.Change), "; ")
 	return a.make(r, q, w, "rollback")
 }

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"path"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -48,6 +49,8 @@ func (a *API) routes() []route {
 	matchWith := post("match", "The same with resources that are not in force yet; nothing is changed", reflect.TypeFor[Matches](), a.matchWith)
 	matchWith.id, matchWith.query = "control-match-with", sketched
 	applied := reflect.TypeFor[Applied]()
+	rollback := post("rollback", "Bring back what was before a change; without force refused when later edits would be undone, too", applied, a.rollback)
+	rollback.errors = append(slices.Clone(change), http.StatusNotFound, http.StatusConflict)
 	return []route{
 		get("resources", "Resources in force, as they were written", reflect.TypeFor[Resources](), a.resources,
 			param{"kind", huma.TypeString, "Tap, Destination, Platform or Tenant"}, param{"name", huma.TypeString, "Only the one of that name"}),
@@ -64,7 +67,7 @@ func (a *API) routes() []route {
 		matchWith,
 		post("plan", "What a change would do; nothing is changed", reflect.TypeFor[control.Plan](), a.plan),
 		post("apply", "Make a change", applied, a.apply),
-		post("rollback", "Bring back what was before a change", applied, a.rollback),
+		rollback,
 		post("stop", "End all taps", applied, a.stop),
 		post("pause", "Pause taps: those that are named, or all", applied, a.pause(true)),
 		post("resume", "Let paused taps go on", applied, a.pause(false)),

@@ -181,6 +181,16 @@ func (d *db) setMirror(now, want json.RawMessage) []ovsdb.Operation {
 	if want == nil {
 		return append(d.dropMirror(&old), d.nudge(old.Ours)...)
 	}
+	ops := d.putMirror(now, want)
+	if len(ops) == 0 {
+		return nil
+	}
+	return append(ops, d.nudge(s.Ours)...)
+}
+
+// putMirror makes or changes a mirror with its port.
+func (d *db) putMirror(now, want json.RawMessage) []ovsdb.Operation {
+	old, s := read[mirrorSpec](now), read[mirrorSpec](want)
 	src, ok1 := d.portIDs(s.Bridge, s.Src)
 	dst, ok2 := d.portIDs(s.Bridge, s.Dst)
 	if !ok1 || !ok2 {
@@ -218,10 +228,11 @@ func (d *db) setMirror(now, want json.RawMessage) []ovsdb.Operation {
 	if now != nil {
 		ops = append(ops, ovsdb.Update("Mirror", []ovsdb.Condition{ovsdb.Equal("_uuid", d.mirrorID(s.Bridge, s.Name))}, row))
 	} else {
-		ops = append(ops, absent("Mirror", s.Name), ovsdb.Insert("Mirror", "mirror", row),
-			ovsdb.Mutate("Bridge", byName(s.Bridge), ovsdb.Mutation{Column: "mirrors", Mutator: "insert", Value: ovsdb.Set{ovsdb.NamedUUID("mirror")}}))
+		mirror := "m" + hash(s.Name)
+		ops = append(ops, absent("Mirror", s.Name), ovsdb.Insert("Mirror", mirror, row),
+			ovsdb.Mutate("Bridge", byName(s.Bridge), ovsdb.Mutation{Column: "mirrors", Mutator: "insert", Value: ovsdb.Set{ovsdb.NamedUUID(mirror)}}))
 	}
-	return append(ops, d.nudge(s.Ours)...)
+	return ops
 }
 
 func encodeEqual(a, b map[string]string) bool { return string(encode(a)) == string(encode(b)) }
