@@ -38,33 +38,32 @@ const pairKey = "segment, src, dst, bucket, fabric, src_who, dst_who"
 // RollupRows gives what the rows of a table expression add up to. A row's knowledge is filled from the latest row of its flow in the hour
 // that has it (Recency).
 func RollupRows(table, where string, step time.Duration) string {
-	return rollupRows("NOT MATERIALIZED", "*", table, where, step)
+	return rollupRows("NOT MATERIALIZED", "*", table, where, step, false)
 }
 
 // RollupFewRows is RollupManyRows for rows of which a condition leaves few: they are read once, and kept meanwhile.
-func RollupFewRows(table, where string, step time.Duration) string {
-	return rollupRows("MATERIALIZED", strings.Join(rolledFrom, ", "), table, where, step)
+func RollupFewRows(table, where string, step time.Duration, full bool) string {
+	return rollupRows("MATERIALIZED", strings.Join(rolledFrom, ", "), table, where, step, full)
 }
 
-// RollupManyRows is RollupRows in the words of the embedded store's engine.
-func RollupManyRows(table, where string, step time.Duration) string {
-	return rollupRows("NOT MATERIALIZED", strings.Join(rolledFrom, ", "), table, where, step)
+// RollupManyRows is RollupRows in the words of the embedded store's engine. Of full rows none lacks what another one of its flow in the hour knows.
+func RollupManyRows(table, where string, step time.Duration, full bool) string {
+	return rollupRows("NOT MATERIALIZED", strings.Join(rolledFrom, ", "), table, where, step, full)
 }
 
 // rolledFrom are the columns that a roll-up is made from.
 var rolledFrom = []string{"segment", "src", "dst", "t_start", "t_end", "flow_id", "observer_id", "observer", "exporter", "domain", "fabric", "tenant", "src_tenant", "dst_tenant", "src_vm", "src_vm_id", "src_host", "dst_vm", "dst_vm_id", "dst_host",
 	"app", "proto", "src_port", "dst_port", "client", "marks", "tcp_flags", "packets", "octets", "l2_octets", "direction", "sampling", "min_len", "max_len", "fragments", "retransmits", "zero_windows", "rtt_us", "outer_src", "outer_dst"}
 
-func rollupRows(keep, columns, table, where string, step time.Duration) string {
+func rollupRows(keep, columns, table, where string, step time.Duration, full bool) string {
 	key, ports := strings.Join(rollupKey, ", "), "(src_port, dst_port)"
 	fill := fmt.Sprintf("f AS MATERIALIZED (SELECT flow_id, at_hour%s FROM r WHERE flow_id <> 0 GROUP BY flow_id, at_hour HAVING %s),", rollupKnown(), rollupLacks())
 	if columns != "*" {
-		lacking, known := lackingFlows()
-		fill, ports = lacking+known, "src_port::UINTEGER * 65536 + dst_port::UINTEGER"
+		fill, ports = lackingFlows(full), "src_port::UINTEGER * 65536 + dst_port::UINTEGER"
 	}
 	return fmt.Sprintf(`(WITH r AS %[12]s (SELECT %[13]s, (epoch_ms(t_end) - (epoch_ms(t_end) %% 3600000 + 3600000) %% 3600000) AS at_hour, %[7]s AS recency FROM %[1]s WHERE %[2]s),
 %[3]s
-l0 AS NOT MATERIALIZED (SELECT r.* REPLACE (%[5]s) FROM r LEFT JOIN f ON r.flow_id = f.flow_id AND r.at_hour = f.at_hour),
+l0 AS NOT MATERIALIZED (%[5]s),
 l AS NOT MATERIALIZED (SELECT *, (marks & 1) <> 0 AS can, make_timestamp_ms(epoch_ms(t_end) - (epoch_ms(t_end) %% %[6]d + %[6]d) %% %[6]d) AS bucket,
   CASE client WHEN 1 THEN dst_port WHEN 2 THEN src_port ELSE least(src_port, dst_port) END AS service_port,
   if(src_vm_id <> '', src_vm_id, src_vm) AS src_who, if(dst_vm_id <> '', dst_vm_id, dst_vm) AS dst_who,
@@ -88,7 +87,7 @@ c1 AS NOT MATERIALIZED (SELECT *, row_number() OVER (PARTITION BY %[9]s ORDER BY
 n1 AS NOT MATERIALIZED (SELECT *, true AS first FROM n)
 SELECT %[11]s FROM (SELECT * FROM c1 FULL OUTER JOIN n1 USING (%[9]s, first)) LEFT JOIN v
   USING (segment, src, dst, bucket, fabric, src_host, dst_host))`,
-		table, where, fill, ports, rollupFilled(), step.Milliseconds(), Recency, key, pairKey, zeroAddr, rollupOut(), keep, columns)
+		table, where, fill, ports, rowsFilled(full), step.Milliseconds(), Recency, key, pairKey, zeroAddr, rollupOut(), keep, columns)
 }
 
 // Recency is greater the later a row ended. Of equally late rows that of the greatest observer is the latest; of those of one observer, flow, packets
@@ -141,7 +140,11 @@ func rowMask() (mask string, allLack int) {
 	return strings.Join(all, " + "), allLack
 }
 
-func rollupFilled() string {
+// rowsFilled are the rows of step r with what step f knows of their flows.
+func rowsFilled(full bool) string {
+	if full {
+		return "SELECT * FROM r"
+	}
 	var all []string
 	for _, c := range rollupFills {
 		all = append(all, fmt.Sprintf("if(r.%[1]s <> %[2]s, r.%[1]s, coalesce(f.%[1]s, %[2]s)) AS %[1]s", c.Name, zeroOf(c)))
@@ -149,7 +152,7 @@ func rollupFilled() string {
 	for _, c := range rollupFillIDs {
 		all = append(all, fmt.Sprintf("if(r.%[2]s = '' AND r.%[1]s = '', coalesce(f.%[1]s, ''), r.%[1]s) AS %[1]s", c.name, c.with))
 	}
-	return strings.Join(all, ", ")
+	return "SELECT r.* REPLACE (" + strings.Join(all, ", ") + ") FROM r LEFT JOIN f ON r.flow_id = f.flow_id AND r.at_hour = f.at_hour"
 }
 
 // rollupOut gives the columns in their order; what a row made of others' rows alone lacks is zero.
@@ -182,27 +185,29 @@ func zeroOf(c Column) string {
 const zeroAddr = "'00000000-0000-0000-0000-000000000000'::UUID"
 
 // LinkRows gives canonical rows one by one in the form of a roll-up, each filled by what other observers of its flow told in the hour, for questions that add them up
-// by themselves and ask for no different flows, VTEPs or observers. Who is the client each row tells by itself.
-func LinkRows(table string) string { return linkRows("NOT MATERIALIZED", table) }
+// by themselves and ask for no different flows, VTEPs or observers. Who is the client each row tells by itself. Full rows are those of RollupManyRows.
+func LinkRows(table string, full bool) string { return linkRows("NOT MATERIALIZED", table, full) }
 
 // LinkFewRows is LinkRows for few rows: they are read once, and kept meanwhile.
-func LinkFewRows(table string) string { return linkRows("MATERIALIZED", table) }
+func LinkFewRows(table string, full bool) string { return linkRows("MATERIALIZED", table, full) }
 
-func linkRows(keep, table string) string {
-	lacking, known := lackingFlows()
-	return fmt.Sprintf(`(WITH r AS %[8]s (SELECT %[1]s, (epoch_ms(t_end) - (epoch_ms(t_end) %% 3600000 + 3600000) %% 3600000) AS at_hour, %[6]s AS recency FROM %[2]s),
-%[3]s%[7]s
-l AS NOT MATERIALIZED (SELECT r.* REPLACE (%[4]s) FROM r LEFT JOIN f ON r.flow_id = f.flow_id AND r.at_hour = f.at_hour)
+func linkRows(keep, table string, full bool) string {
+	return fmt.Sprintf(`(WITH r AS %[7]s (SELECT %[1]s, (epoch_ms(t_end) - (epoch_ms(t_end) %% 3600000 + 3600000) %% 3600000) AS at_hour, %[6]s AS recency FROM %[2]s),
+%[3]s
+l AS NOT MATERIALIZED (%[4]s)
 SELECT %[5]s FROM l WHERE (marks & 1) <> 0)`,
-		strings.Join(rolledFrom, ", "), table, lacking, rollupFilled(), linkOut(), Recency, known, keep)
+		strings.Join(rolledFrom, ", "), table, lackingFlows(full), rowsFilled(full), linkOut(), Recency, keep)
 }
 
 // lackingFlows gives the step lack, flows of which a row lacks what another has, and f, what is known of these. They are few, so that they are found by one number for
-// each row first.
-func lackingFlows() (lacking, known string) {
+// each row first. Of full rows there are none.
+func lackingFlows(full bool) string {
+	if full {
+		return ""
+	}
 	mask, all := rowMask()
 	return fmt.Sprintf(`lack AS MATERIALIZED (SELECT flow_id AS id, at_hour AS hr FROM (SELECT flow_id, at_hour, %s AS m FROM r WHERE flow_id <> 0) GROUP BY flow_id, at_hour HAVING (bit_or(m) & bit_or(xor(m, %d))) <> 0),
-`, mask, all), fmt.Sprintf("f AS MATERIALIZED (SELECT flow_id, at_hour%s FROM r JOIN lack ON flow_id = id AND at_hour = hr GROUP BY flow_id, at_hour),", rollupKnown())
+f AS MATERIALIZED (SELECT flow_id, at_hour%s FROM r JOIN lack ON flow_id = id AND at_hour = hr GROUP BY flow_id, at_hour),`, mask, all, rollupKnown())
 }
 
 // BareRows gives the rows of all observers in that form, as they told them.

@@ -47,6 +47,7 @@ type file struct {
 	Kinds []int `json:"kinds,omitempty"` // roll-ups: kinds of the segments in it; nil for not known
 
 	Uncertain []uncertainHour `json:"uncertain,omitempty"` // roll-ups: hours of which the election left something open
+	Full      []int64         `json:"full,omitempty"`      // roll-ups: hours in which no row lacks what another one of its flow knows
 
 	byHour map[int64][]string // of Of, by the hour of the file
 }
@@ -79,6 +80,7 @@ type footer struct {
 	Kinds    []int    `json:"kinds,omitempty"`    // roll-ups: as in file
 
 	Uncertain []uncertainHour `json:"uncertain,omitempty"` // roll-ups: as in file
+	Full      []int64         `json:"full,omitempty"`      // too
 
 	// Ends are the roll-ups of which some hours do not count any more, since their rows are here: without the manifest nothing else tells it once
 	// the files between are gone.

@@ -186,7 +186,7 @@ func (s *Store) adoptRollups(unknown map[string]footer, size map[string]int64, o
 	rolls := map[string]file{}
 	for name, foot := range unknown {
 		f := file{Name: name, Rows: foot.Rows, Bytes: size[name], Columns: foot.Columns, MinMS: foot.MinMS, MaxMS: foot.MaxMS,
-			StartMS: foot.StartMS, Level: foot.Level, Sealed: foot.Sealed, Schema: foot.Schema, Of: foot.Of, Span: foot.Span, Kinds: foot.Kinds, Uncertain: foot.Uncertain}
+			StartMS: foot.StartMS, Level: foot.Level, Sealed: foot.Sealed, Schema: foot.Schema, Of: foot.Of, Span: foot.Span, Kinds: foot.Kinds, Uncertain: foot.Uncertain, Full: foot.Full}
 		f.groupByHour()
 		rolls[name] = f.counting(counts)
 	}

@@ -134,6 +134,9 @@ func (s *Store) createRollup(hour int64, e election, replaces []string, fill fun
 		if e.uncertain.Rows > 0 {
 			w.foot.Uncertain = []uncertainHour{{hour, e.uncertain}}
 		}
+		if len(e.known) == 0 {
+			w.foot.Full = []int64{hour}
+		}
 		if w.foot.Rows == 0 {
 			w.foot.MinMS, w.foot.MaxMS, w.foot.StartMS = hour, hour, hour
 		}
@@ -152,7 +155,7 @@ func (s *Store) createRollup(hour int64, e election, replaces []string, fill fun
 // describe says what the manifest should know of the file just finished.
 func (w *rollupWriter) describe(name string, bytes int64) file {
 	f := w.foot
-	return file{Name: name, Rows: f.Rows, Bytes: bytes, MinMS: f.MinMS, MaxMS: f.MaxMS, StartMS: f.StartMS, Level: 1, Sealed: true, Columns: f.Columns, Schema: schemaVersion, Of: f.Of, Span: f.Span, Kinds: f.Kinds, Uncertain: f.Uncertain}
+	return file{Name: name, Rows: f.Rows, Bytes: bytes, MinMS: f.MinMS, MaxMS: f.MaxMS, StartMS: f.StartMS, Level: 1, Sealed: true, Columns: f.Columns, Schema: schemaVersion, Of: f.Of, Span: f.Span, Kinds: f.Kinds, Uncertain: f.Uncertain, Full: f.Full}
 }
 
 // eachRow calls each with the rows of sorted files, in order.

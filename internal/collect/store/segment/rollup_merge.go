@@ -50,6 +50,11 @@ func (f *file) uncertain() []uncertainHour {
 	return slices.DeleteFunc(slices.Clone(f.Uncertain), func(u uncertainHour) bool { return slices.Contains(f.Except, u.HourMS) })
 }
 
+// full are the hours of Full that count.
+func (f *file) full() []int64 {
+	return slices.DeleteFunc(slices.Clone(f.Full), func(h int64) bool { return slices.Contains(f.Except, h) })
+}
+
 // counting gives the roll-up with those of its hours only that count.
 func (f file) counting(counts func(hour int64, names []string) bool) file {
 	var of []string
@@ -315,6 +320,7 @@ func (s *Store) createMerged(w spanWork) (file, error) {
 			out.foot.Of, out.foot.Replaces = append(out.foot.Of, f.Of...), append(out.foot.Replaces, f.Name)
 			last = max(last, slices.Max(f.hours()))
 			out.foot.Uncertain = append(out.foot.Uncertain, f.uncertain()...)
+			out.foot.Full = append(out.foot.Full, f.full()...)
 		}
 		if err := s.mergeRolls(w.in, out); err != nil {
 			return err

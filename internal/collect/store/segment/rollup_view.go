@@ -20,8 +20,9 @@ type rolled struct {
 	sums   []file       // roll-ups whose rows are stored too
 	only   []file       // roll-ups whose rows have expired
 	merged []mergedHours
-	edges  []file // segment files that sums add up: for the part of an hour
-	rows   []file // segment files of hours that are not wholly rolled up
+	full   map[int64]bool // hours in whose segment files no row lacks what another one of its flow knows
+	edges  []file         // segment files that sums add up: for the part of an hour
+	rows   []file         // segment files of hours that are not wholly rolled up
 }
 
 // mergedHours is a merged roll-up with what each of its hours is: of rows that are stored too, or that have expired.
@@ -46,8 +47,11 @@ func (s *Store) rolledLocked(v *view) (r rolled) {
 			r.edges = append(r.edges, f)
 		}
 	}
-	r.kinds = s.kindsLocked(v)
+	r.kinds, r.full = s.kindsLocked(v), map[int64]bool{}
 	for _, f := range v.rolls {
+		for _, h := range f.full() {
+			r.full[h] = !open[h]
+		}
 		switch {
 		case isLinks(f.Name):
 		case f.Span > 0:
@@ -200,8 +204,12 @@ func (v *view) RollupPart(p store.Part) string {
 		}
 	}
 	take(whole, "true")
-	if rows := v.unrolled(from, to, first, last); rows != "" {
-		parts = append(parts, "SELECT * FROM "+partOf(rows, p))
+	full, rest := v.unrolledParts(from, to, first, last)
+	if full != "" {
+		parts = append(parts, "SELECT * FROM "+partOfRows(full, p, true))
+	}
+	if rest != "" {
+		parts = append(parts, "SELECT * FROM "+partOf(rest, p))
 	}
 	if len(parts) == 0 {
 		return emptyTable(rollupColumns)
@@ -229,21 +237,47 @@ func inBuckets(starts []int64, length int64) string {
 
 // unrolled is a table expression for the rows of the range that roll-ups do not give, "" for none.
 func (v *view) unrolled(from, to, first, last int64) string {
+	full, rest := v.unrolledParts(from, to, first, last)
+	if full == "" || rest == "" {
+		return full + rest
+	}
+	return "(SELECT * FROM " + full + " UNION ALL SELECT * FROM " + rest + ")"
+}
+
+// unrolledParts is unrolled with the rows apart of which none lacks what another one of its flow knows.
+func (v *view) unrolledParts(from, to, first, last int64) (full, rest string) {
+	in := []filesIn{{v.rolled.rows, from, to}, {v.rolled.edges, from, min(first, to)}, {v.rolled.edges, max(last, from, min(first, to)), to}}
+	var lacking []file // such that may lack something
+	for i := range in {
+		in[i].cut()
+		lacking = append(lacking, slices.DeleteFunc(slices.Clone(in[i].files), func(f file) bool { return v.rolled.full[f.hour()] && f.MinMS >= f.hour() })...)
+	}
+	isFull := func(f file) bool { // rows of an hour may be in files of another one
+		h := f.hour()
+		return v.rolled.full[h] && !slices.ContainsFunc(lacking, func(g file) bool { return g.MaxMS >= h && g.MinMS < h+hourMS })
+	}
+	return v.rowsOf(in, isFull), v.rowsOf(in, func(f file) bool { return !isFull(f) })
+}
+
+// filesIn are segment files and the time of which their rows matter.
+type filesIn struct {
+	files    []file
+	from, to int64
+}
+
+// cut leaves out files without such rows.
+func (in *filesIn) cut() {
+	in.files = slices.DeleteFunc(slices.Clone(in.files), func(f file) bool { return in.from >= in.to || f.MaxMS < in.from || f.MinMS >= in.to })
+}
+
+// rowsOf is a table expression for the rows of those files that fit, "" for none.
+func (v *view) rowsOf(in []filesIn, fits func(file) bool) string {
 	var parts []string
-	add := func(files []file, from, to int64) {
-		var in []file
-		for _, f := range files {
-			if f.MaxMS >= from && f.MinMS < to {
-				in = append(in, f)
-			}
-		}
-		if len(in) > 0 && from < to {
-			parts = append(parts, "SELECT * FROM "+v.s.flowTable(in)+" WHERE "+endsIn(from, to))
+	for _, one := range in {
+		if files := slices.DeleteFunc(slices.Clone(one.files), func(f file) bool { return !fits(f) }); len(files) > 0 {
+			parts = append(parts, "SELECT * FROM "+v.s.flowTable(files)+" WHERE "+endsIn(one.from, one.to))
 		}
 	}
-	add(v.rolled.rows, from, to)
-	add(v.rolled.edges, from, min(first, to))
-	add(v.rolled.edges, max(last, from, min(first, to)), to)
 	if len(parts) == 0 {
 		return ""
 	}
@@ -275,7 +309,10 @@ func ofPart(files []file, p store.Part) string {
 }
 
 // partOf adds up the part of rows that matters.
-func partOf(rows string, p store.Part) string {
+func partOf(rows string, p store.Part) string { return partOfRows(rows, p, false) }
+
+// partOfRows is partOf; of full rows none lacks what another one of its flow knows.
+func partOfRows(rows string, p store.Part, full bool) string {
 	if len(p.Addrs) > 0 { // all rows of a flow have the same addresses
 		within := ""
 		if p.Within != "" {
@@ -293,15 +330,17 @@ func partOf(rows string, p store.Part) string {
 	case p.Bare:
 		return store.BareRows(rows)
 	case len(p.Addrs) > 0 && (p.Links || p.Single):
-		return store.LinkFewRows(rows)
+		return store.LinkFewRows(rows, full)
 	case len(p.Addrs) > 0:
-		return store.RollupFewRows(rows, "true", rollupStep)
+		return store.RollupFewRows(rows, "true", rollupStep, full)
+	case p.Segments != "" && full:
+		return store.RollupFewRows(rows, p.Segments, rollupStep, full)
 	case p.Segments != "":
-		return store.RollupFewRows(ofSegments(rows, p.Segments), "true", rollupStep)
+		return store.RollupFewRows(ofSegments(rows, p.Segments), "true", rollupStep, full)
 	case p.Links:
-		return store.LinkRows(rows)
+		return store.LinkRows(rows, full)
 	}
-	return rollupRows(rows, "true", rollupStep)
+	return store.RollupManyRows(rows, "true", rollupStep, full)
 }
 
 // fewAddrs is how many addresses are looked for one by one.
