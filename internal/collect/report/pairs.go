@@ -196,6 +196,9 @@ func (r *Reports) Pairs(ctx context.Context, q Query) (Pairs, error) {
 
 // pairs answers on the pinned view.
 func (a *ask) pairs(ctx context.Context, r *Reports, order string) (Pairs, error) {
+	if out, ok, err := a.fewPairs(ctx, r); ok || err != nil {
+		return out, err
+	}
 	out := Pairs{Rows: []Pair{}}
 	var s endsScan
 	var first *picked

@@ -76,6 +76,11 @@ func observers(canonical, other string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	return observerTexts(first, rest), nil
+}
+
+// observerTexts are the texts of names, the first ones first.
+func observerTexts(first, rest []string) []string {
 	for _, name := range rest {
 		if !slices.Contains(first, name) {
 			first = append(first, name)
@@ -84,7 +89,7 @@ func observers(canonical, other string) ([]string, error) {
 	for i, name := range first {
 		first[i] = observerText(name)
 	}
-	return first, nil
+	return first
 }
 
 // observerText gives an observer without a name its address and domain: "10.0.0.1/7".

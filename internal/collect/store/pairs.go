@@ -5,6 +5,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"iter"
+
+	"crosstap/internal/flow"
 )
 
 // PairSums is what the canonical rows of a roll-up between two workloads add up to, whichever way they went. A is the end with the lesser address, of equal
@@ -58,7 +61,7 @@ func CompareEnds(a [16]byte, aWho string, b [16]byte, bWho string) int {
 	return cmp.Or(bytes.Compare(a[:], b[:]), cmp.Compare(aWho, bWho))
 }
 
-// ErrNotSummed says that a store cannot add this up by itself: a segment has too many pairs to be in memory, or files are not such that it could.
+// ErrNotSummed says that a store cannot add this up or read it by itself: there are too many pairs or rows to be in memory, or files are not such that it could.
 var ErrNotSummed = errors.New("pairs are not added up")
 
 // PairsView is a View that can add stored roll-ups up by pair of workloads, one segment after the other, in little memory.
@@ -71,4 +74,12 @@ type PairsView interface {
 	// PairRows is a table expression for those rows of View.Rollup of a range that are of some pairs, with what these tell (what else a row says may be zero);
 	// there may be others. It is good until the view is closed. segments is a condition in SQL that the pairs fulfil, as in Part.
 	PairRows(ctx context.Context, fromNS, toNS int64, of []PairSums, segments string) (string, error)
+}
+
+// FewView is a View that can read few rows by itself, sooner than an engine has planned to.
+type FewView interface {
+	// FewRows gives the rows that end in a range and are of segments with one of the numbers, nil for all. Segment and names that a row lacks are filled from others of
+	// its flow that end in the range. They tell what questions about pairs read. There are at most so many, those without a segment among them; else the
+	// error is ErrNotSummed. They can be gone through again; a record is valid until the next one.
+	FewRows(ctx context.Context, fromNS, toNS int64, numbers []uint64, most int) (iter.Seq[*flow.Record], error)
 }

@@ -266,3 +266,29 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestNumbers: a filter that asks for the numbers of segments and nothing else is told from one that asks for more.
+func TestNumbers(t *testing.T) {
+	f := func(expr string, want ...uint64) {
+		t.Helper()
+		e, err := Parse(expr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, only := e.Numbers(); only != (want != nil) || !slices.Equal(got, want) && only {
+			t.Errorf("%s: %d, %v", expr, got, only)
+		}
+	}
+	f("vni = 5001", 5001)
+	f("vni in (7, 5001)", 7, 5001)
+	f("(vni = 7)", 7)
+	f("")
+	f("vni = 0")
+	f("not vni = 7")
+	f("vni != 7")
+	f("vni in 7-9")
+	f("vni = 7 or vni = 8")
+	f("vni = 7 and tcp")
+	f("vni = 7 and vni = 8")
+	f("segment = vxlan:7")
+}

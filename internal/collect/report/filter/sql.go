@@ -100,6 +100,15 @@ func (e *Expr) Certain() (cond string, numbers []uint64) {
 	return "", nil
 }
 
+// Numbers gives the numbers of the segments that the filter asks for, whatever their kind, when it asks for nothing else.
+func (e *Expr) Numbers() (numbers []uint64, only bool) {
+	if e.Empty() || len(topTerms(e.root)) > 1 {
+		return nil, false
+	}
+	_, numbers = e.Certain()
+	return numbers, len(numbers) > 0
+}
+
 // Addressed reports whether the filter reads inner addresses.
 func (e *Expr) Addressed() bool {
 	if e.Empty() {

@@ -189,16 +189,21 @@ func (c *pairCopier) find(s *scanner[placeRow], group int, buf []placeRow, p *pa
 			if !hit || !p.counts(r.Bucket) {
 				continue
 			}
-			if k := len(hits); k > 0 && hits[k-1].first+hits[k-1].n == at+i {
-				hits[k-1].n++
-			} else {
-				hits = append(hits, stretch{at + i, 1})
-			}
+			hits = extend(hits, at+i)
 			n++
 		}
 		at += got
 	}
 	return hits, n, nil
+}
+
+// extend adds a row to stretches that end before it.
+func extend(all []stretch, at int) []stretch {
+	if k := len(all); k > 0 && all[k-1].first+all[k-1].n == at {
+		all[k-1].n++
+		return all
+	}
+	return append(all, stretch{at, 1})
 }
 
 // gather fills rows from some places of a row group, in order.

@@ -75,6 +75,11 @@ func newScanner[T any](f *os.File, names ...string) (*scanner[T], error) {
 	if err != nil {
 		return nil, err
 	}
+	return scannerOf[T](pf, names...), nil
+}
+
+// scannerOf is newScanner for a file that is open.
+func scannerOf[T any](pf *parquet.File, names ...string) *scanner[T] {
 	s := &scanner[T]{pf: pf}
 	t := reflect.TypeFor[T]()
 	columns := pf.Root().Columns()
@@ -99,7 +104,7 @@ func newScanner[T any](f *os.File, names ...string) (*scanner[T], error) {
 		}
 		s.fields = append(s.fields, rowField{columns[at].Index(), name, t.Field(i).Offset, t.Field(i).Type.Kind()})
 	}
-	return s, nil
+	return s
 }
 
 // read fills rows from the start of buf and returns how many; io.EOF at the end.
