@@ -223,7 +223,7 @@ export interface Exporter {
 
 export interface Exporters { schema: number; now: string; rows: Exporter[] | null }
 
-export interface Statement { stage: string; unit: string; in: number; out: number; held: number; dropped: { reason: string; n: number }[] | null }
+export interface Statement { stage: string; unit: string; in: number; made?: number; out: number; held: number; dropped: { reason: string; n: number }[] | null }
 
 export interface Finding { level: string; what: string; why: string; action: string }
 
@@ -615,11 +615,18 @@ export interface PlannedTap {
 
 export interface PlanStep { platform: string; host?: string; switch?: string; policy: string; session: string; phase: number; action: string; object: string; summary: string; commands: string[] | null; why?: string }
 
-/** CoverageSeen is a part of all bytes: at least, and at most. */
-export interface CoverageSeen { ports: number; one_way: number; before: number; before_most: number; after: number; after_most: number }
-export interface PlanCoverage extends CoverageSeen { hosts: (CoverageSeen & { platform: string; host: string })[] | null }
+/** CoverageSeen is a part of all bytes: at least, and at most, with what taps leave out and why there are bounds. */
+export interface CoverageSeen { ports: number; one_way: number; before: number; before_most: number; before_why?: string[] | null; after: number; after_most: number; after_why?: string[] | null }
+export interface PlanCoverage extends CoverageSeen { hosts: HostCoverage[] | null; left_out_ports?: number; left_out?: LeftOut[] | null }
+export interface HostCoverage extends CoverageSeen { platform: string; host: string }
 
-export interface TapPlan { taps: PlannedTap[] | null; refusals: Refusal[] | null; coverage: PlanCoverage; steps: PlanStep[] | null; edits: { kind: string; name: string; before?: string; after?: string; text_only?: boolean }[] | null; removed?: string[] | null }
+/** LeftOut is a port of a machine that coverage does not weigh: taps never copy it. */
+export interface LeftOut { platform: string; host: string; vm: string; port: string; reason: string; why: string }
+
+export interface TapPlan { taps: PlannedTap[] | null; refusals: Refusal[] | null; coverage: PlanCoverage; steps: PlanStep[] | null; edits: { kind: string; name: string; before?: string; after?: string; text_only?: boolean }[] | null; removed?: string[] | null; undoes?: LaterEdit[] | null }
+
+/** LaterEdit is an edit that a rollback of an earlier change undoes, too. */
+export interface LaterEdit { change: number; resource: string; at?: string; who?: string; why?: string; action?: string }
 
 export interface Outcome { change?: number; state: string; steps: number; took_ms: number; platforms: { platform: string; steps: number; state: string; error?: string }[] | null; refusals: Refusal[] | null }
 
@@ -700,7 +707,7 @@ export function url(path: string, params: Params = {}): string {
   return u.href
 }
 
-export interface Problem { title?: string; status?: number; detail?: string; errors?: Fault[] | null }
+export interface Problem { title?: string; status?: number; detail?: string; errors?: Fault[] | null; later?: LaterEdit[] | null }
 
 /** Failure is an answer that did not come: an RFC 9457 problem (status > 0) or no connection (status 0). */
 export class Failure extends Error {

@@ -1,5 +1,5 @@
 // The columns of the tables about taps, and small reckonings for them.
-import type { Agent, AgentSpec, AgentTap, ControlChange, ControlledTap, CopyCounter, MoveGap, PlanCoverage, PlanStep, Refusal, TapPlace } from '../api'
+import type { Agent, AgentSpec, AgentTap, ControlChange, ControlledTap, CopyCounter, HostCoverage, MoveGap, PlanStep, Refusal, TapPlace } from '../api'
 import { exactBytes, machine, moment, num, type Column, type Part } from '../columns'
 import { clause } from '../filter'
 import { bytes, count, duration, rate, within, type Zone } from '../format'
@@ -154,18 +154,27 @@ export function hostNames(taps: { places: TapPlace[] | null }[] | null): (s: { p
   }
 }
 
-export const coverageColumns: Column<NonNullable<PlanCoverage['hosts']>[number]>[] = [
+/** because tells what taps leave out, and why a part has bounds. */
+const because = (list?: string[] | null) => (list?.length ? { title: list.join('\n') } : {})
+const whyColumn = (of: (h: HostCoverage) => string[] | null | undefined): Column<HostCoverage> => ({ id: 'why', label: t.coverWhy, width: 160, grow: 4, cell: (h) => (of(h)?.length ? [{ text: of(h)!.join('; '), ...because(of(h)) }] : []) })
+const oneWayColumn: Column<HostCoverage> = { id: 'oneway', label: t.oneWay, title: t.oneWayTitle, width: 76, num: true, cell: (h) => (h.one_way ? [{ text: count(h.one_way), bad: true }] : [{ text: m.none, faint: true }]) }
+
+export const coverageColumns: Column<HostCoverage>[] = [
   { id: 'host', label: t.host, width: 110, grow: 1, cell: (h) => [{ text: h.host || m.none }] },
   { id: 'platform', label: t.platform, width: 90, grow: 1, cell: (h) => [{ text: h.platform }] },
   { id: 'ports', label: t.ports, width: 60, num: true, cell: (h) => num(count(h.ports)) },
-  { id: 'before', label: t.editor.before, width: 130, num: true, cell: (h) => num(within(h.before, h.before_most)) },
-  { id: 'after', label: t.editor.after, width: 150, num: true, cell: (h) => [{ text: within(h.after, h.after_most), bar: Math.min(1, h.after) }] },
+  { id: 'before', label: t.editor.before, width: 130, num: true, cell: (h) => [{ ...num(within(h.before, h.before_most))[0]!, ...because(h.before_why) }] },
+  { id: 'after', label: t.editor.after, width: 150, num: true, cell: (h) => [{ text: within(h.after, h.after_most), bar: Math.min(1, h.after), ...because(h.after_why) }] },
+  oneWayColumn,
+  whyColumn((h) => h.after_why),
 ]
 
 /** unseenColumns are of hosts as they are now, each with a way to see it. */
-export const unseenColumns: Column<NonNullable<PlanCoverage['hosts']>[number]>[] = [
+export const unseenColumns: Column<HostCoverage>[] = [
   ...coverageColumns.slice(0, 3),
-  { id: 'seen', label: t.seenByTaps, width: 130, num: true, cell: (h) => [{ text: within(h.before, h.before_most), bar: Math.min(1, h.before), bad: h.before === 0 }] },
+  { id: 'seen', label: t.seenByTaps, width: 130, num: true, cell: (h) => [{ text: within(h.before, h.before_most), bar: Math.min(1, h.before), bad: h.before === 0, ...because(h.before_why) }] },
+  oneWayColumn,
+  whyColumn((h) => h.before_why),
   { id: 'fix', label: v.fix, title: v.fixTitle, width: 64, cell: (h) => (h.host ? [{ text: v.fix, title: v.fixTitle, to: fixOf(clause('host', h.host)) }] : []) },
 ]
 
@@ -185,7 +194,7 @@ export function gapColumns(zone: Zone): Column<MoveGap>[] {
     { id: 'policy', label: t.name, width: 100, grow: 1, cell: (g) => [{ text: g.policy || m.none }] },
     { id: 'port', label: t.port, width: 120, grow: 1, cell: (g) => [{ text: `${g.platform} › ${g.port}` }] },
     { id: 'after', label: t.gapAfter, width: 90, num: true, cell: (g) => num(duration(g.after_ns / 1e6)) },
-    { id: 'packets', label: t.gapPackets, width: 150, num: true, cell: (g) => (g.packets < 0 ? [{ text: t.gapUnknown, faint: true, ...(g.why && { title: g.why }) }] : [{ text: t.gapRange(g.packets_least ?? g.packets, g.packets), bad: g.packets > 0 }]) },
+    { id: 'packets', label: t.gapPackets, width: 150, num: true, cell: (g) => (g.packets < 0 ? [{ text: t.gapUnknown, faint: true, ...(g.why && { title: g.why }) }] : [{ text: t.gapRange(g.packets_least ?? g.packets, g.packets), bad: g.packets > 0, ...(g.why && { title: g.why }) }]) },
   ]
 }
 
