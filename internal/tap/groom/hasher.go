@@ -71,29 +71,7 @@ func (h *hasher) short(b []byte) uint64 {
 	return mulFold(w^y^h[1], x^z^h[0]^uint64(n))
 }
 
-// Bounds of what glance looks at, besides the end.
-const (
-	glanceFrom = 1 * pieceLen
-	glanceTo   = 6 * pieceLen
-)
-
-// glance returns a hash of the length of b, of its bytes from 16 to 96 and of its last 16: Ethernet, IPv4 and TCP behind VXLAN end there, and
-// Ethernet addresses, in front of them, tell few frames apart.
-func (h *hasher) glance(b []byte) uint64 {
-	n := len(b)
-	if n < pieceLen {
-		return h.short(b)
-	}
-	end := n - pieceLen
-	v := h.fold(h[5], (*[pieceLen]byte)(b[min(16, end):]), 1)
-	w := h.fold(h[6], (*[pieceLen]byte)(b[min(32, end):]), 2)
-	x := h.fold(h[7], (*[pieceLen]byte)(b[min(48, end):]), 3)
-	y := h.fold(h[0], (*[pieceLen]byte)(b[min(64, end):]), 4)
-	z := h.fold(h[1], (*[pieceLen]byte)(b[min(80, end):]), 5)
-	return v + w + x + y + z + uint64(n)*h[3] + h.fold(h[2], (*[pieceLen]byte)(b[end:]), 7)
-}
-
-// blinkLen is how many bytes at its start a frame needs for a blink.
+// blinkLen is how many bytes at its start a frame needs for a blink or a glance.
 const blinkLen = 3 * pieceLen
 
 // blink returns a hash of a frame's length and of 32 of its first bytes: behind Ethernet, IPv4's identification, checksum and addresses, the ports and TCP
@@ -102,3 +80,7 @@ func (h *hasher) blink(p *[blinkLen]byte, n int) uint64 {
 	le := binary.LittleEndian
 	return mulFold(le.Uint64(p[16:])+le.Uint64(p[32:])*(h[0]|1)+h[4], le.Uint64(p[24:])+le.Uint64(p[40:])*(h[1]|1)+h[5]+uint64(n))
 }
+
+// further returns where the second blink of a glance looks: at the bytes from 64 to 96, or at the last 32 of a shorter frame. Behind Ethernet, IPv4 and VXLAN
+// that is IPv4 with TCP sequence numbers again.
+func further(b []byte) *[blinkLen]byte { return (*[blinkLen]byte)(b[min(blinkLen, len(b)-blinkLen):]) }

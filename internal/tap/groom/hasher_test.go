@@ -50,12 +50,13 @@ func TestHasherTellsApart(t *testing.T) {
 // TestHasherGlance looks where it says, and nowhere else.
 func TestHasherGlance(t *testing.T) {
 	h := newHasher()
-	for _, n := range []int{1, 15, 16, 17, 40, 64, 96, 111, 112, 113, 1500} {
+	d := &nearby{hash: h, look: glance}
+	for _, n := range []int{1, 15, 40, 47, 48, 49, 64, 79, 80, 95, 96, 97, 1500} {
 		b := make([]byte, n)
-		g := h.glance(b)
+		g, second := d.key(b), min(64, n-32)
 		for i := range b {
 			b[i] = 1
-			if differs, want := h.glance(b) != g, i >= glanceFrom && i < glanceTo || i >= n-pieceLen || n < glanceFrom; differs != want {
+			if differs, want := d.key(b) != g, n < blinkLen || i >= 16 && i < 48 || i >= second && i < second+32; differs != want {
 				t.Errorf("byte %d of %d: differs %v, want %v", i, n, differs, want)
 			}
 			b[i] = 0

@@ -45,7 +45,7 @@ type look uint8
 
 const (
 	whole  look = iota // all of it
-	glance             // its length, many of its first bytes, and its last
+	glance             // its length and two blinks
 	blink              // its length and a few bytes
 )
 
@@ -83,13 +83,14 @@ func (d *nearby) account() *account { return &d.acc }
 
 // key returns what a frame is looked for by.
 func (d *nearby) key(data []byte) uint64 {
-	switch {
-	case d.look == blink && len(data) >= blinkLen:
-		return max(d.hash.blink((*[blinkLen]byte)(data), len(data)), 1)
-	case d.look == whole:
+	if d.look == whole || len(data) < blinkLen {
 		return max(d.hash.sum(data), 1)
 	}
-	return max(d.hash.glance(data), 1)
+	key := d.hash.blink((*[blinkLen]byte)(data), len(data))
+	if d.look == glance {
+		key += d.hash.blink(further(data), len(data))
+	}
+	return max(key, 1)
 }
 
 // begin announces a batch of which every frame is looked at, by pass.
@@ -101,12 +102,7 @@ func (d *nearby) pass() int {
 	rest := d.batch[from:]
 	for i := range rest {
 		f := &rest[i]
-		key, point := uint64(0), d.points.bit(uint64(f.Point))
-		if d.look == blink && len(f.Data) >= blinkLen { // as key does, without a call
-			key = max(d.hash.blink((*[blinkLen]byte)(f.Data), len(f.Data)), 1)
-		} else {
-			key = d.key(f.Data)
-		}
+		key, point := d.key(f.Data), d.points.bit(uint64(f.Point))
 		d.number++
 		last := &d.last[key&uint64(len(d.last)-1)]
 		prev := *last
