@@ -105,12 +105,12 @@ of the server, or with --platform KIND=ADDRESS one that is read now, without a s
 }
 
 func newDescribe() *cobra.Command {
-	in := &inquiry{report: "vm", one: "peer", doc: func() any { return new(report.VMPage) }, columnNames: answer.Columns[report.Peer]()}
+	in := &inquiry{report: "vm", one: "peer", doc: func() any { return new(report.VMPage) }, columnNames: answer.Columns[report.Peer](), look: look{files: []string{"parquet"}}}
 	name, base := "", ""
 	cmd := in.command("describe vm NAME", "Show one machine: bytes sent and received, peers, services, where it is, what changed",
 		`describe vm shows a machine by its name, stable id or address: bytes sent and received in the past 24 hours (--since) and in the time
 before, its peers, the services that it serves and uses, the hosts and addresses it had, and what is new or gone against
-the time before. -o json has it all; csv and jsonl have the peers. Of a machine without flows it says where it is, its adapters and
+the time before. -o json has it all; csv, jsonl and parquet have the peers. Of a machine without flows it says where it is, its adapters and
 which taps copy it, as the inventory has it.
 
 describe tap NAME shows a tap: where it copies and what, what is refused, how it followed machines, and its text.

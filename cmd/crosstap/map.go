@@ -16,7 +16,7 @@ import (
 )
 
 func newMap() *cobra.Command {
-	in := &inquiry{report: "map", one: "edge", doc: func() any { return new(report.Map) }, columnNames: answer.Columns[report.MapEdge](), look: look{files: []string{"svg", "dot", "mermaid"}}}
+	in := &inquiry{report: "map", one: "edge", doc: func() any { return new(report.Map) }, columnNames: answer.Columns[report.MapEdge](), look: look{files: []string{"svg", "dot", "mermaid", "parquet", "nft"}}}
 	cmd := in.command("map [FILTER...]", "Show who depends on whom: groups of machines and the services between them",
 		`map shows edges from clients to servers between groups of machines, by default of one tenant and tier (the letters that a machine's
 name begins with). --expand shows the members of a group, --focus only what is near a node. With --base a period is compared
@@ -40,12 +40,11 @@ rule set for nftables to start from.`,
 	resolution := resolutionFlag(cmd)
 	_ = cmd.RegisterFlagCompletionFunc("by", cobra.FixedCompletions(report.MapGroupings(), cobra.ShellCompDirectiveNoFileComp))
 	cmd.PreRun = func(*cobra.Command, []string) {
-		in.files = []string{"svg", "dot", "mermaid"}
+		in.files = []string{"svg", "dot", "mermaid", "parquet"}
 		if *allow {
 			in.report, in.one, in.doc, in.columnNames, in.files = "allow-list", "rule", func() any { return new(report.AllowList) }, answer.Columns[report.AllowRow](), []string{"nft", "parquet"}
 		}
 	}
-	in.files = append(in.files, "nft", "parquet") // in the help
 	in.extra = func(q url.Values) error {
 		if err := resolution(q); err != nil || *allow {
 			return err

@@ -21,7 +21,7 @@ type explainQuestion struct {
 
 // explain registers the question about packet filters.
 func (a *API) explain() {
-	op := state(a.huma, "filter-explain", "filter/explain", "What each back end makes of a packet filter, and what is residual", reflect.TypeFor[filter.Explanation]())
+	op := state[explainQuestion](a.huma, "filter-explain", "filter/explain", "What each back end makes of a packet filter, and what is residual", reflect.TypeFor[filter.Explanation]())
 	huma.Register(a.huma, op, func(ctx context.Context, in *explainQuestion) (*output, error) {
 		link, ok := filter.LinkNamed(in.Link)
 		if !ok {

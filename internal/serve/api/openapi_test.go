@@ -44,12 +44,52 @@ func TestOpenAPI(t *testing.T) {
 			}
 		}
 	}
+	formats(t, a, doc)
 	slices.Sort(ids)
 	if unique := slices.Compact(slices.Clone(ids)); len(unique) != len(ids) {
 		t.Errorf("ids %v", ids)
 	}
 	if w := get(a, "/openapi.yaml"); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "openapi: 3.1") {
 		t.Errorf("yaml: %d", w.Code)
+	}
+}
+
+// formats asks for each format that a path may be asked for: what comes is described, and everything with rows comes as CSV, JSON lines and Parquet.
+func formats(t *testing.T, a *API, doc map[string]any) {
+	t.Helper()
+	for path, item := range doc["paths"].(map[string]any) {
+		o := item.(map[string]any)["get"].(map[string]any)
+		described := o["responses"].(map[string]any)["200"].(map[string]any)["content"].(map[string]any)
+		parameters, _ := o["parameters"].([]any)
+		for _, p := range parameters {
+			p := p.(map[string]any)
+			if p["name"] != "format" {
+				continue
+			}
+			asked := p["schema"].(map[string]any)["enum"].([]any)
+			for _, must := range []any{"json", "jsonl", "csv", "parquet"} {
+				if !slices.Contains(asked, must) {
+					t.Errorf("%s has no format %s", path, must)
+				}
+			}
+			for _, format := range asked {
+				question := fmt.Sprint(path, "?format=", format)
+				if path == "/api/v1/vm" {
+					question += "&name=web-1"
+				}
+				w := get(a, question)
+				kind, _, _ := strings.Cut(w.Header().Get("Content-Type"), ";")
+				if w.Code != http.StatusOK || described[kind] == nil {
+					t.Errorf("%s answers %d %s, which is not described", question, w.Code, kind)
+				}
+				if magic := "PAR1"; format == "parquet" && !strings.HasPrefix(w.Body.String(), magic) {
+					t.Errorf("%s is no Parquet file", question)
+				}
+			}
+			if len(described) != len(asked) {
+				t.Errorf("%s: %d formats, %d described", path, len(asked), len(described))
+			}
+		}
 	}
 }
 

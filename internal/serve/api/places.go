@@ -50,14 +50,14 @@ type adaptersQuestion struct {
 	To     string `query:"to" default:"now" maxLength:"64" doc:"End of the range, exclusive; \"now\" shows what is there now"`
 	Name   string `query:"name" maxLength:"256" doc:"Part of a machine's name or id, or of a host, switch, port, tenant, segment or address; empty for all"`
 	Limit  int    `query:"limit" minimum:"0" maximum:"100000" doc:"Rows at most; 0 for 10000"`
-	Format string `query:"format" enum:"json,jsonl,csv" default:"json"`
+	Format string `query:"format" enum:"json,jsonl,csv,parquet" default:"json"`
 }
 
 const adaptersAtMost = 10_000
 
 // adapters registers the question.
 func (a *API) adapters() {
-	op := operation(a.huma, "adapters", "Where virtual machines are and were", reflect.TypeFor[Adapters](), true)
+	op := operation(a.huma, "adapters", "Where virtual machines are and were", reflect.TypeFor[Adapters](), formatsOf[adaptersQuestion]())
 	op.Tags = []string{"inventory"}
 	huma.Register(a.huma, op, func(ctx context.Context, in *adaptersQuestion) (*output, error) {
 		now := a.cfg.Now()

@@ -31,7 +31,7 @@ type RowsQuestion struct {
 type linksQuestion struct {
 	Span
 	Limit  int    `query:"limit" minimum:"0" maximum:"10000" doc:"Links at most; 0 for the report's own limit"`
-	Format string `query:"format" enum:"json,jsonl,csv" default:"json"`
+	Format string `query:"format" enum:"json,jsonl,csv,parquet" default:"json"`
 }
 
 // seriesQuestion asks for a time series.

@@ -85,6 +85,7 @@ type vmQuestion struct {
 	To         string `query:"to" default:"now" maxLength:"64" doc:"End of the range, exclusive"`
 	Filter     string `query:"f" maxLength:"8192" doc:"Flow filter expression; empty for everything"`
 	Limit      int    `query:"limit" minimum:"0" maximum:"1000" doc:"Peers at most; 0 for twenty"`
+	Format     string `query:"format" enum:"json,jsonl,csv,parquet" default:"json" doc:"jsonl, csv and parquet are of the peers"`
 	Resolution string `query:"resolution" enum:"auto,raw,1h" default:"auto"`
 	Base
 }
@@ -96,7 +97,7 @@ func (r *vmQuestion) query(now time.Time, _ []string) (report.Query, []*Fault) {
 	return r.Base.add(q, faults, now)
 }
 
-func (r *vmQuestion) format() string { return "json" }
+func (r *vmQuestion) format() string { return r.Format }
 
 // Base is the period to compare with.
 type Base struct {
@@ -121,7 +122,7 @@ type mapQuestion struct {
 	Focus      string   `query:"focus" maxLength:"512" doc:"Id of a node; only what is near it stays"`
 	Hops       int      `query:"hops" minimum:"0" maximum:"10" doc:"How near; 0 for one hop"`
 	Limit      int      `query:"limit" minimum:"0" maximum:"5000" doc:"Edges at most; 0 for 300"`
-	Format     string   `query:"format" enum:"json,jsonl,csv,svg,dot,mermaid" default:"json" doc:"jsonl and csv are of the edges"`
+	Format     string   `query:"format" enum:"json,jsonl,csv,parquet,svg,dot,mermaid" default:"json" doc:"jsonl, csv and parquet are of the edges"`
 	Resolution string   `query:"resolution" enum:"auto,raw,1h" default:"auto"`
 	Base
 }

@@ -79,7 +79,7 @@ func serveReport[I any, T any, Q interface {
 	*I
 	question
 }](a *API, name, summary string, columns []string, compute func(context.Context, report.Query) (T, error)) {
-	op := operation(a.huma, name, summary, reflect.TypeFor[T](), tabular[I]())
+	op := operation(a.huma, name, summary, reflect.TypeFor[T](), formatsOf[I]())
 	huma.Register(a.huma, op, func(ctx context.Context, in *I) (*output, error) {
 		q, faults := Q(in).query(a.cfg.Now(), columns)
 		if len(faults) > 0 {
@@ -142,20 +142,28 @@ func (o *output) write(name, format string, doc any) (err error) {
 	return err
 }
 
-// tabular reports whether the question can be answered by rows alone.
-func tabular[I any]() bool {
+// formatsOf lists the formats that a question may ask for, json alone where it has no choice.
+func formatsOf[I any]() []string {
 	f, ok := reflect.TypeFor[I]().FieldByName("Format")
-	return ok && strings.Contains(f.Tag.Get("enum"), "csv")
+	if !ok {
+		return []string{"json"}
+	}
+	return strings.Split(f.Tag.Get("enum"), ",")
 }
 
 // operation describes a report for OpenAPI.
-func operation(api huma.API, name, summary string, doc reflect.Type, tabular bool) huma.Operation {
-	content := map[string]*huma.MediaType{"application/json": {Schema: api.OpenAPI().Components.Schemas.Schema(doc, true, "")}}
-	if tabular {
-		text := &huma.Schema{Type: huma.TypeString}
-		content["application/jsonl"] = &huma.MediaType{Schema: text}
-		content["text/csv"] = &huma.MediaType{Schema: text}
-		content["application/vnd.apache.parquet"] = &huma.MediaType{Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}
+func operation(api huma.API, name, summary string, doc reflect.Type, formats []string) huma.Operation {
+	content := map[string]*huma.MediaType{}
+	for _, format := range formats {
+		kind, _, _ := strings.Cut(mediaTypes[format], ";")
+		schema := &huma.Schema{Type: huma.TypeString}
+		switch format {
+		case "json":
+			schema = api.OpenAPI().Components.Schemas.Schema(doc, true, "")
+		case "parquet":
+			schema.Format = "binary"
+		}
+		content[kind] = &huma.MediaType{Schema: schema}
 	}
 	return huma.Operation{
 		OperationID: name, Method: http.MethodGet, Path: "/api/v1/" + name, Summary: summary, Tags: []string{"reports"},

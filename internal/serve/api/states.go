@@ -41,22 +41,22 @@ type completeQuestion struct {
 
 // states registers what is not a report.
 func (a *API) states() {
-	huma.Register(a.huma, state(a.huma, "status", "status", "How the server is", reflect.TypeFor[Status]()),
+	huma.Register(a.huma, state[nothing](a.huma, "status", "status", "How the server is", reflect.TypeFor[Status]()),
 		func(context.Context, *nothing) (*output, error) {
 			o := &output{}
 			return o, o.write("status", "json", a.status())
 		})
-	huma.Register(a.huma, state(a.huma, "exporters", "exporters", "All exporters, silent ones too", reflect.TypeFor[Exporters]()),
+	huma.Register(a.huma, state[exportersQuestion](a.huma, "exporters", "exporters", "All exporters, silent ones too", reflect.TypeFor[Exporters]()),
 		func(_ context.Context, in *exportersQuestion) (*output, error) {
 			s, o := a.status(), &output{}
 			return o, o.write("exporters", in.Format, Exporters{Schema: s.Schema, Now: s.Now, Rows: s.Exporters})
 		})
-	huma.Register(a.huma, state(a.huma, "filter-check", "filter/check", "Whether a filter is valid", reflect.TypeFor[FilterCheck]()),
+	huma.Register(a.huma, state[checkQuestion](a.huma, "filter-check", "filter/check", "Whether a filter is valid", reflect.TypeFor[FilterCheck]()),
 		func(_ context.Context, in *checkQuestion) (*output, error) {
 			o := &output{}
 			return o, o.write("filter-check", "json", check(in.Filter))
 		})
-	huma.Register(a.huma, state(a.huma, "filter-packets", "filter/packets", "A flow filter in the language of packet filters", reflect.TypeFor[report.PacketFilter]()),
+	huma.Register(a.huma, state[packetsQuestion](a.huma, "filter-packets", "filter/packets", "A flow filter in the language of packet filters", reflect.TypeFor[report.PacketFilter]()),
 		func(_ context.Context, in *packetsQuestion) (*output, error) {
 			o := &output{}
 			p, fault := report.ToPacketFilter(in.Filter, in.Inner)
@@ -65,11 +65,11 @@ func (a *API) states() {
 			}
 			return o, o.write("filter-packets", "json", p)
 		})
-	huma.Register(a.huma, state(a.huma, "filter-complete", "filter/complete", "What may stand at a place of a filter", reflect.TypeFor[Completions]()), a.complete)
+	huma.Register(a.huma, state[completeQuestion](a.huma, "filter-complete", "filter/complete", "What may stand at a place of a filter", reflect.TypeFor[Completions]()), a.complete)
 }
 
-func state(api huma.API, id, path, summary string, doc reflect.Type) huma.Operation {
-	op := operation(api, id, summary, doc, path == "exporters")
+func state[I any](api huma.API, id, path, summary string, doc reflect.Type) huma.Operation {
+	op := operation(api, id, summary, doc, formatsOf[I]())
 	op.Path, op.Tags = "/api/v1/"+path, []string{"state"}
 	op.Errors = []int{http.StatusUnprocessableEntity}
 	return op

@@ -76,7 +76,7 @@ type TopologyArc struct {
 // topologyQuestion asks what is attached to what.
 type topologyQuestion struct {
 	Span
-	Format string `query:"format" enum:"json,jsonl,csv" default:"json" doc:"jsonl and csv are the ports"`
+	Format string `query:"format" enum:"json,jsonl,csv,parquet" default:"json" doc:"jsonl, csv and parquet are the ports"`
 }
 
 // arcsAtMost bounds the pairs of endpoints and segments that are looked at.
@@ -84,7 +84,7 @@ const arcsAtMost = 2000
 
 // topology registers the question.
 func (a *API) topology() {
-	op := operation(a.huma, "topology", "Hosts, virtual switches, ports, machines, and tunnels between hosts", reflect.TypeFor[Topology](), true)
+	op := operation(a.huma, "topology", "Hosts, virtual switches, ports, machines, and tunnels between hosts", reflect.TypeFor[Topology](), formatsOf[topologyQuestion]())
 	op.Tags = []string{"inventory"}
 	huma.Register(a.huma, op, func(ctx context.Context, in *topologyQuestion) (*output, error) {
 		now := a.cfg.Now()
