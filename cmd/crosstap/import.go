@@ -146,6 +146,11 @@ func (im *importer) file(ctx context.Context, name string, book identity.Book) e
 		return err
 	}
 	c.SetInventory(book)
+	if im.data != "" {
+		if err := c.RestoreCounters(im.data); err != nil {
+			return err
+		}
+	}
 	before := im.store.Stats()
 	done := make(chan struct{})
 	go im.progress(src, name, size, done)
@@ -153,6 +158,9 @@ func (im *importer) file(ctx context.Context, name string, book identity.Book) e
 	close(done)
 	if err == nil {
 		err = ctx.Err() // half a file is not imported
+	}
+	if err == nil && im.data != "" {
+		err = c.SaveCounters(im.data)
 	}
 	if err != nil {
 		return err

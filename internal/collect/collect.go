@@ -36,7 +36,7 @@ type Source interface {
 // Config says what a collector is made of.
 type Config struct {
 	Store   store.Store
-	Dir     string           // for the heartbeat and the exporters' templates; "" keeps neither
+	Dir     string           // for the heartbeat, the exporters' templates and the counters; "" keeps none of them
 	Listen  []listen.Config  // sockets
 	Sources []Source         // others
 	Outputs []*output.Output // get every record beside the store
@@ -295,6 +295,6 @@ func (c *Collector) finish(ctx context.Context) error {
 	if c.cfg.Dir == "" || c.cfg.Import {
 		return err
 	}
-	err = errors.Join(err, c.sessions.Save(c.templatesPath()))
+	err = errors.Join(err, c.sessions.Save(c.templatesPath()), c.SaveCounters(c.cfg.Dir))
 	return errors.Join(err, c.beat.write(time.Now().UnixNano(), true))
 }

@@ -95,6 +95,9 @@ func (c *Collector) start(nowNS int64) {
 	} else if n > 0 {
 		c.cfg.Log.Info("templates of the last run taken up", "sessions", n)
 	}
+	if err := c.RestoreCounters(c.cfg.Dir); err != nil {
+		c.cfg.Log.Warn("counters of the last run are lost; coverage knows of no time before this start", "err", err)
+	}
 	c.warn(c.beat.write(nowNS, false))
 }
 
@@ -162,6 +165,7 @@ func (c *Collector) runTicks(ctx context.Context, drained <-chan struct{}) error
 	defer tick.Stop()
 	last := time.Now().Round(0) // the wall clock: it goes on while the machine sleeps
 	saved, mark := last, c.templatesMark()
+	count := time.Now().Add(countersEvery)
 	c.noteShed(last.UnixNano())
 	for {
 		select {
@@ -182,6 +186,9 @@ func (c *Collector) runTicks(ctx context.Context, drained <-chan struct{}) error
 			continue
 		}
 		c.warn(c.beat.write(now.UnixNano(), false))
+		if time.Now().After(count) {
+			count = c.saveCounters()
+		}
 		if now.Sub(saved) < saveEvery {
 			continue
 		}

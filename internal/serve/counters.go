@@ -47,6 +47,23 @@ func (c *counters) Counters(_ context.Context, since, until time.Time) ([]report
 	return k.counted(c.table.Read(since.UnixNano(), until.UnixNano())), nil
 }
 
+// storedCounters gives what a server has left in its data directory.
+type storedCounters struct{ path string }
+
+// Source implements report.Counters.
+func (storedCounters) Source() string { return "sflow" }
+
+// Counters implements report.Counters.
+func (s storedCounters) Counters(ctx context.Context, since, until time.Time) ([]report.Counted, error) {
+	c := &counters{table: counter.New(counter.DefaultSources)}
+	inv, err := c.table.Restore(s.path)
+	if err != nil {
+		return nil, err
+	}
+	c.setInventory(identity.NewBook(inv), inv.VNICs)
+	return c.Counters(ctx, since, until)
+}
+
 // machine is a virtual machine on a host, as a key.
 type machine struct{ host, vm string }
 

@@ -1,6 +1,8 @@
 package serve
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -50,5 +52,37 @@ func TestCountedAdapters(t *testing.T) {
 	}
 	if n := (&adapters{}).counted([]counter.Row{row(1, counter.Interface, "vnet0", 1, 2)}); len(n) != 0 {
 		t.Errorf("%+v", n)
+	}
+}
+
+// TestStoredCounters: who reads a data directory without its server compares with what agents counted while it ran.
+func TestStoredCounters(t *testing.T) {
+	path := filepath.Join(t.TempDir(), counter.FileName)
+	ask := func() []report.Counted {
+		t.Helper()
+		got, err := storedCounters{path}.Counters(t.Context(), time.Unix(0, 0), time.Unix(99, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	if got := ask(); len(got) > 0 {
+		t.Errorf("without a file: %+v", got)
+	}
+	const file = `{"version":1,"known":{"VNICs":[{"VM":"web-1","VMID":"id-1","Host":"h1","Port":"vnet0","Fabric":"lab"}]}}
+{"Agent":[0,0,0,0,0,0,0,0,0,0,255,255,10,0,0,1],"Domain":0,"Class":0,"Index":3,"name":"vnet0","last":{"recv_ns":2000000000},"minutes":[[1000000000,2000000000,10,20,1,2]],"hours":[]}
+`
+	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := []report.Counted{{Fabric: "lab", Host: "h1", VM: "web-1", VMID: "id-1", Port: "vnet0", From: time.Unix(1, 0), To: time.Unix(2, 0), OctetsSent: 10, OctetsReceived: 20}}
+	if d := cmp.Diff(want, ask()); d != "" {
+		t.Error(d)
+	}
+	if err := os.WriteFile(path, []byte(file[:200]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (storedCounters{path}).Counters(t.Context(), time.Unix(0, 0), time.Unix(99, 0)); err == nil {
+		t.Error("a damaged file gives counters")
 	}
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"time"
 
+	"crosstap/internal/collect/counter"
 	"crosstap/internal/collect/report"
 	"crosstap/internal/collect/store/clickhouse"
 	"crosstap/internal/collect/store/segment"
@@ -39,7 +41,11 @@ func OpenData(dir string, elements ...string) (h http.Handler, closer func() err
 		return nil, nil, fmt.Errorf("data %s: %w", dir, err)
 	}
 	s.store = st
-	a, err := api.New(api.Config{Reporter: report.New(st), SQL: st, Status: s.Status, Version: obs.Version().Version, QueryTimeout: time.Hour})
+	reports := report.New(st)
+	if !clickhouse.IsURL(dir) {
+		reports.SetCounters(storedCounters{filepath.Join(dir, counter.FileName)})
+	}
+	a, err := api.New(api.Config{Reporter: reports, SQL: st, Status: s.Status, Version: obs.Version().Version, QueryTimeout: time.Hour})
 	if err != nil {
 		return nil, nil, fmt.Errorf("data %s: %w", dir, err)
 	}

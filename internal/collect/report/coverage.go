@@ -120,12 +120,9 @@ func (r *Reports) Coverage(ctx context.Context, q Query) (Coverage, error) {
 }
 
 func (a *ask) coverage(ctx context.Context, r *Reports) (Coverage, error) {
-	ends, total, sampled, ambiguous, err := a.observedEnds(ctx)
-	if err != nil {
-		return Coverage{}, err
-	}
 	out := Coverage{By: a.By[0], Rows: []CoverageRow{}, Reason: noCounters}
 	var counted []Counted
+	var err error
 	if box := r.counters.Load(); box != nil {
 		out.Source = box.Source()
 		if counted, err = box.Counters.Counters(ctx, msTime(a.sinceMS), msTime(a.untilMS)); err != nil {
@@ -135,20 +132,49 @@ func (a *ask) coverage(ctx context.Context, r *Reports) (Coverage, error) {
 			out.Reason = fmt.Sprintf("unknown: no vNIC counters from %s in the range", out.Source)
 		}
 	}
+	when := a.countedSpan(counted)
+	ends, total, sampled, ambiguous, err := a.observedEnds(ctx, when)
+	if err != nil {
+		return Coverage{}, err
+	}
 	out.Meta, err = a.meta(ctx, r, "coverage", total, sampled, ambiguous)
+	if when != (span{a.sinceMS, a.untilMS}) {
+		out.Meta.Empty = nil // it speaks of the whole range
+	}
 	out.compare(ends, counted, a.By[0] == "host")
 	out.Meta.Total.Rows = uint64(len(out.Rows))
 	out.Rows = out.Rows[:min(len(out.Rows), a.Limit)]
 	return out, err
 }
 
-// observedEnds sums up what flows say, by machine.
-func (a *ask) observedEnds(ctx context.Context) (out []observedEnd, total Total, sampled, ambiguous uint64, err error) {
+// countedSpan is the part of the range that counters tell of: flows of another time have nothing to be compared with.
+func (a *ask) countedSpan(counted []Counted) span {
+	const slack = 60_000 // ms; agents tell their counters less often than that, seldom
+	all := span{a.sinceMS, a.untilMS}
+	of := span{all.to, all.from}
+	for _, c := range counted {
+		if c.From.IsZero() || c.To.IsZero() {
+			return all // it does not say
+		}
+		of.from, of.to = min(of.from, c.From.UnixMilli()), max(of.to, c.To.UnixMilli())
+	}
+	of = span{max(of.from, all.from), min(of.to, all.to)}
+	if of.from >= of.to {
+		return all
+	}
+	if of.from-all.from > slack || all.to-of.to > slack {
+		a.notes = append(a.notes, fmt.Sprintf("counters of the range are known from %s to %s: flows of that time are compared", msTime(of.from).Format(time.RFC3339), msTime(of.to).Format(time.RFC3339)))
+	}
+	return of
+}
+
+// observedEnds sums up what flows say of a time, by machine.
+func (a *ask) observedEnds(ctx context.Context, when span) (out []observedEnd, total Total, sampled, ambiguous uint64, err error) {
 	end := func(side, who string) string {
 		return fmt.Sprintf("SELECT fabric, %[1]s_host AS host, %[1]s_vm AS vm, %[1]s_vm_id AS id, %[2]s AS who, if(l2_octets > 0, l2_octets, octets + 14 * packets) AS n, l2_octets = 0 AS assumed, last, sampled_rows, ambiguous_rows, rows, octets, packets, %[3]t AS sends FROM x", side, who, side == "src")
 	}
 	a.args = nil
-	query := a.facts(a.sinceMS, a.untilMS) + `,
+	query := a.facts(when.from, when.to) + `,
 y AS NOT MATERIALIZED (` + end("src", srcWho) + " UNION ALL " + end("dst", dstWho) + `),
 q AS MATERIALIZED (SELECT fabric, who, arg_max(host, (last, host)) AS host, arg_max(vm, (last, vm)) AS vm, max(id) AS id, sum(n)::UBIGINT AS n, sum(sampled_rows) > 0 AS sampled, bool_or(assumed) AS assumed,
   sum(rows) FILTER (sends) AS rows, sum(octets) FILTER (sends) AS octets, sum(packets) FILTER (sends) AS packets, sum(sampled_rows) FILTER (sends) AS sampled_rows, sum(ambiguous_rows) FILTER (sends) AS ambiguous_rows

@@ -122,6 +122,21 @@ func TestCoverage(t *testing.T) {
 	if got.Source != "sflow" || *got.Counted != 2330 || *got.Ratio != 1140.0/2330 || got.Reason != "of 2 of 3 machines or hosts; the others have no counter" {
 		t.Errorf("%+v", got)
 	}
+	later := func(min, max int) report.Counted {
+		return report.Counted{Host: "h1", VM: "web-1", OctetsSent: 1140, From: t0.Add(time.Duration(min) * time.Minute), To: t0.Add(time.Duration(max) * time.Minute)}
+	}
+	f := func(min, max int, observed uint64, notes ...string) {
+		t.Helper()
+		r.SetCounters(counters{later(min, max)})
+		got, err := r.Coverage(t.Context(), hour)
+		if err != nil || got.Observed != observed || *got.Counted != 1140 {
+			t.Errorf("counted from minute %d to %d: %v %+v, want %d observed", min, max, err, got, observed)
+		}
+		compare(t, "notes", got.Meta.Notes, append([]string{}, notes...))
+	}
+	f(-10, 70, 2280)
+	f(0, 59, 2280)
+	f(30, 50, 0, "counters of the range are known from 2026-11-21T10:30:00Z to 2026-11-21T10:50:00Z: flows of that time are compared")
 }
 
 // TestTopByObserver: each observer counts what it saw, a flow that it saw in both directions once, and each has its own list.

@@ -12,8 +12,10 @@ import (
 	"time"
 )
 
-// backupName is the file that makes a folder a finished backup.
-const backupName = "BACKUP"
+const (
+	backupName   = "BACKUP"   // the file that makes a folder a finished backup
+	countersName = "COUNTERS" // what coverage compares with; the collect line writes it
+)
 
 // Copied says what a backup or a restore has copied.
 type Copied struct {
@@ -97,14 +99,14 @@ func copyStore(from, to string, link bool, progress func(done, all int)) (c Copi
 			}
 		}
 	}
-	text, err := os.ReadFile(filepath.Join(from, gapsName))
-	if err == nil {
-		err = writeDurably(filepath.Join(to, gapsName), text)
-	} else if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	if err != nil {
-		return c, err
+	for _, name := range [...]string{gapsName, countersName} {
+		text, err := os.ReadFile(filepath.Join(from, name))
+		if err == nil {
+			err = writeDurably(filepath.Join(to, name), text)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return c, err
+		}
 	}
 	man.path, man.f, man.dead = filepath.Join(to, manifestName), nil, map[string]bool{}
 	if err := man.rewrite(); err != nil {
