@@ -174,7 +174,7 @@ type weigh struct {
 func (w *weigh) port(p *place, s, all *sums, copied [2]part) {
 	w.ports++
 	w.numbers += 2
-	half := (copied[0].most > 0) != (copied[1].most > 0)
+	half := copied[0].tapped != copied[1].tapped
 	for d, n := range bytesOf(p.Port) {
 		c := copied[d]
 		w.bytes += n
@@ -193,7 +193,7 @@ func (w *weigh) port(p *place, s, all *sums, copied [2]part) {
 		w.extra[d] += min((1-c.most)*n, most)
 		w.guess = w.guess || most > least
 		w.number = Within{w.number.Least + max(c.least, even), w.number.Most + max(c.most, even)}
-		half = half && (c.most > 0 || even == 0)
+		half = half && (c.tapped || even == 0)
 	}
 	if half {
 		w.oneWay++

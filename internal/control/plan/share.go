@@ -35,17 +35,23 @@ const whole = 0
 // part is what is copied of the packets of one direction of a port.
 type part struct {
 	least, most float64
+	tapped      bool
 	even        float64 // of any choice of them on average: 1 of all, 1/N of a sample of them, 0 of what a filter or VLANs choose
 }
 
+var (
+	everything = part{least: 1, most: 1, even: 1}
+	anything   = part{most: 1}
+)
+
 // and is what passes both.
 func (p part) and(o part) part {
-	return part{max(0, p.least+o.least-1), min(p.most, o.most), p.even * o.even}
+	return part{least: max(0, p.least+o.least-1), most: min(p.most, o.most), even: p.even * o.even}
 }
 
 // or is what passes either.
 func (p part) or(o part) part {
-	return part{max(p.least, o.least), min(1, p.most+o.most), max(p.even, o.even)}
+	return part{least: max(p.least, o.least), most: min(1, p.most+o.most), even: max(p.even, o.even)}
 }
 
 // number returns that of a cover.
@@ -147,13 +153,14 @@ func (b *builder) partsAt(c taken, p *place) (out [2]part) {
 	for d, numbers := range c.at(p) {
 		for i, n := range numbers {
 			if n == whole {
-				out[d] = part{1, 1, 1}
+				out[d] = everything
 				break
 			}
 			if !slices.ContainsFunc(numbers[:i], func(o int32) bool { return b.same(n, o) }) {
 				out[d] = out[d].or(b.part(n, p, d))
 			}
 		}
+		out[d].tapped = len(numbers) > 0
 	}
 	return out
 }
@@ -174,21 +181,21 @@ func (b *builder) same(x, y int32) bool {
 func (b *builder) part(number int32, p *place, d int) part {
 	c := &b.covers[number]
 	if c.other {
-		return part{0, 1, 0}
+		return anything
 	}
-	out := part{1, 1, 1}
+	out := everything
 	if c.vlans != "" {
 		out = partOfVLANs(c.vlans, p.Port)
 	}
 	if c.filter != "" {
-		passes := part{0, 1, 0}
+		passes := anything
 		if w, ok := b.passing(c.filter, d).VMs[p.vmName()]; ok {
-			passes = part{w.Least, w.Most, 0}
+			passes = part{least: w.Least, most: w.Most}
 		}
 		out = out.and(passes)
 	}
 	n := float64(c.sample)
-	return part{out.least / n, out.most / n, out.even / n}
+	return part{least: out.least / n, most: out.most / n, even: out.even / n}
 }
 
 // partOfVLANs tells which part of the packets of a port is of VLANs, by what the port is given.
@@ -203,11 +210,11 @@ func partOfVLANs(vlans string, p *platform.Port) part {
 	}
 	switch {
 	case len(given) > 0 && in == len(given):
-		return part{1, 1, 1}
+		return everything
 	case len(given) > 0 && in == 0:
 		return part{}
 	}
-	return part{0, 1, 0}
+	return anything
 }
 
 // passing returns what stored flows tell of a filter. It is asked once.

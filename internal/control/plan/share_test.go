@@ -38,7 +38,7 @@ func TestCoverageOfParts(t *testing.T) {
 			}
 		}
 		c := w.build(t, ids+taps, withFlows).Coverage
-		if c.Before != 0 || c.After != least || c.AfterMost != most || !slices.Equal(c.AfterWhy, why) || !slices.Equal(c.Hosts[0].AfterWhy, why) {
+		if c.Before != 0 || c.OneWay != 0 || c.After != least || c.AfterMost != most || !slices.Equal(c.AfterWhy, why) || !slices.Equal(c.Hosts[0].AfterWhy, why) {
 			t.Errorf("%s of %s: %+v", taps, vm, c)
 		}
 	}
