@@ -177,7 +177,11 @@ func portOf(master string) string {
 }
 
 func tapText(line func(string, ...any), t *agentapi.Tap, now time.Time) {
-	line("tap        %s: %s for %s, level %s; %.0f frames/s, %.1f%% CPU, %s, %s/s mirrored", t.Name, t.State, now.Sub(t.Since).Round(time.Second), t.Level,
+	state := t.State
+	if state == agentapi.StateRunning {
+		state += " for " + now.Sub(t.Since).Round(time.Second).String()
+	}
+	line("tap        %s: %s, level %s; %.0f frames/s, %.1f%% CPU, %s, %s/s mirrored", t.Name, state, t.Level,
 		t.Frames, t.CPU*100, answer.Bytes(uint64(t.Memory)), answer.Bytes(uint64(t.Mirror/8)))
 	if t.Error != "" {
 		line("           %s", t.Error)

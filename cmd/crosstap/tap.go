@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -89,13 +90,15 @@ const tapExamples = `  crosstap tap -i vnet3 --to ipfix://collector.example
   crosstap tap --inline eth1,eth2 --to ipfix://10.0.0.9 --to 'pcapng:wire.pcapng.zst?size=1GiB&files=8'
   crosstap tap --listen 'erspan://?session=5,7' --listen vxlan://:4789 --to ipfix://10.0.0.9
   crosstap tap -i vnet3 --to 'rpcaps://*?user=ops&password_file=pw&cert=c.pem&key=k.pem'
+  crosstap tap -r trace.pcap --tunnel-port geneve=6082 -f 'geneve and inner tcp' --groom strip=geneve --to pcap:inner.pcap
   crosstap tap -i eth0 --vxlan-port 4789 --vxlan-port 8472 --to ipfix://10.0.0.9 --to flows:-`
 
 // tapFlags are the tap command's flags.
 type tapFlags struct {
 	spec      tap.Spec
 	ring      byteSize
-	ports     []int
+	ports     []int    // of VXLAN
+	tunnels   []string // ports of others, as geneve=6082
 	inline    string
 	role      string
 	key       string
@@ -157,6 +160,8 @@ func (t *tapFlags) add(f *pflag.FlagSet) {
 	f.DurationVar(&s.Active, "active", s.Active, "report a flow that lasts after each such time")
 	f.IntVar(&s.SnapLen, "snap", 0, "keep this many bytes of each frame (0: all; for flow records at least "+strconv.Itoa(tap.MinSnapLen)+")")
 	f.IntSliceVar(&t.ports, "vxlan-port", nil, "UDP port of VXLAN (repeatable; default 4789, 8472)")
+	f.StringSliceVar(&t.tunnels, "tunnel-port", nil, "UDP port of a tunnel, as geneve=6082 (repeatable): vxlan, vxlan-gpe, geneve, gtp, mpls, tzsp, gre")
+	f.BoolVar(&s.Tunnels.NVGRE, "nvgre", false, "a key of GRE is NVGRE's: a virtual subnet and a flow")
 	f.Var(&t.ring, "ring", "memory of each interface's ring")
 	f.BoolVar(&t.noPromisc, "no-promisc", false, "only frames addressed to the interface")
 	f.StringVar(&s.Path, "path", tap.PathAuto, "how frames are taken: "+strings.Join(tap.Paths, ", ")+" (see crosstap doctor)")
@@ -177,7 +182,7 @@ func (t *tapFlags) add(f *pflag.FlagSet) {
 func (t *tapFlags) complete(cmd *cobra.Command) (err error) {
 	s := &t.spec
 	s.RingBytes, s.Promiscuous = int(t.ring), !t.noPromisc
-	if s.VXLANPorts, err = portList(t.ports); err != nil {
+	if err := t.tunnelPorts(); err != nil {
 		return err
 	}
 	if s.Role = flow.ParseRole(t.role); t.role != "" && s.Role.String() != t.role {
@@ -216,15 +221,23 @@ func (t *tapFlags) complete(cmd *cobra.Command) (err error) {
 	return nil
 }
 
-func portList(ports []int) ([]uint16, error) {
-	var out []uint16
-	for _, p := range ports {
-		if p < 1 || p > 65535 {
-			return nil, usagef("tap: VXLAN port %d: must be 1 to 65535", p)
-		}
-		out = append(out, uint16(p))
+// tunnelPorts reads the ports of tunnels.
+func (t *tapFlags) tunnelPorts() error {
+	all := slices.Clone(t.tunnels)
+	for _, p := range t.ports {
+		all = append(all, "vxlan="+strconv.Itoa(p))
 	}
-	return out, nil
+	for _, text := range all {
+		name, port, ok := strings.Cut(text, "=")
+		n, err := strconv.ParseUint(port, 10, 16)
+		if !ok || err != nil || n == 0 {
+			return usagef("tap: port of a tunnel %q: want a name and 1 to 65535, as geneve=6082", text)
+		}
+		if err := t.spec.Tunnels.Add(name, uint16(n)); err != nil {
+			return exit(exitUsage, fmt.Errorf("tap: --tunnel-port: %w", err))
+		}
+	}
+	return nil
 }
 
 // byteSize is a flag for a number of bytes with a unit: 32MiB, 512KiB, 1GiB or a plain number.

@@ -3,6 +3,7 @@ package dissect
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // Config says what a dissector cannot know from the bytes alone. A tunnel over UDP is read on these destination
@@ -57,11 +58,49 @@ type tunnelPorts struct {
 	ports []uint16
 }
 
-func (c Config) tunnels() []tunnelPorts {
-	return []tunnelPorts{
-		{KindVXLAN, c.VXLANPorts}, {KindVXLANGPE, c.VXLANGPEPorts}, {KindGeneve, c.GenevePorts},
-		{KindGTPU, c.GTPUPorts}, {KindMPLS, c.MPLSPorts}, {KindTZSP, c.TZSPPorts}, {KindGRE, c.GREPorts},
+func (c Config) tunnels() (all []tunnelPorts) {
+	for _, l := range c.lists() {
+		all = append(all, tunnelPorts{l.kind, *l.ports})
 	}
+	return all
+}
+
+// portList is where the ports of one encapsulation stand.
+type portList struct {
+	kind  Kind
+	ports *[]uint16
+}
+
+func (c *Config) lists() []portList {
+	return []portList{
+		{KindVXLAN, &c.VXLANPorts}, {KindVXLANGPE, &c.VXLANGPEPorts}, {KindGeneve, &c.GenevePorts},
+		{KindGTPU, &c.GTPUPorts}, {KindMPLS, &c.MPLSPorts}, {KindTZSP, &c.TZSPPorts}, {KindGRE, &c.GREPorts},
+	}
+}
+
+// Add names a port of an encapsulation over UDP: vxlan, vxlan-gpe, geneve, gtp, mpls, tzsp or gre. The first one takes the place of the usual ones.
+func (c *Config) Add(name string, port uint16) error {
+	var names []string
+	for _, l := range c.lists() {
+		if l.kind.String() == name {
+			*l.ports = append(*l.ports, port)
+			return nil
+		}
+		names = append(names, l.kind.String())
+	}
+	return fmt.Errorf("dissect: tunnel %q: want %s", name, strings.Join(names, ", "))
+}
+
+// Ports returns the ports of all encapsulations, the usual ones where none are named.
+func (c Config) Ports() (all []uint16) {
+	usual := DefaultConfig().tunnels()
+	for i, t := range c.tunnels() {
+		if t.ports == nil {
+			t = usual[i]
+		}
+		all = append(all, t.ports...)
+	}
+	return all
 }
 
 // portTable finds the encapsulation of a UDP destination port: a table without collisions, indexed by

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"crosstap/internal/dissect"
 	"crosstap/internal/frame"
 )
 
@@ -45,12 +46,16 @@ type Options struct {
 	SnapLen  uint32       // value that a match returns in BPF; 0 means 262144
 	Netmask  netip.Prefix // the capturing interface's IPv4 network, for "ip broadcast"; invalid when not known
 	Resolver Resolver     // nil: names of hosts and networks are refused
+	// Tunnels says on which ports tunnels are. A nil list means for "vxlan", "geneve" and "nsh" the port that is registered, and for what looks inside
+	// (inner, payload) the usual ones.
+	Tunnels dissect.Config
 	// KernelVLAN makes the BPF and eBPF programs for frames out of which the kernel has taken the outermost VLAN tag, as
 	// on packet sockets and at tc hooks. They answer as Match does of the frame with its tag put back.
 	KernelVLAN bool
 	Never      bool // accept an expression that no packet can match
 
-	levels int // of "inner" and "outer" around the expression
+	levels    int // of "inner" and "outer" around the expression
+	dissector *dissect.Dissector
 }
 
 // Filter is a compiled expression for one link type. It is immutable and safe for concurrent use.
@@ -69,6 +74,7 @@ func Compile(expr string, link frame.LinkType, opt Options) (*Filter, error) {
 	if opt.SnapLen == 0 {
 		opt.SnapLen = 262144
 	}
+	opt.dissector = dissect.New(opt.Tunnels)
 	tree, err := parse(expr)
 	if err != nil {
 		return nil, err

@@ -29,15 +29,15 @@ func (g *gen) level(x *level) (Node, error) {
 		raw = yes(false)
 	}
 	etherProgram, rawProgram := compile(ether), compile(raw)
-	return deep{"inner", func(s *state) bool { return s.inner(etherProgram, rawProgram) }}, nil
+	return deep{"inner", func(s *state) bool { return s.inner(opt.dissector, etherProgram, rawProgram) }}, nil
 }
 
 // maxLevels bounds nested "inner", each of which doubles the program.
 const maxLevels = 4
 
 // inner runs a test on the innermost packet; a frame without a tunnel does not match.
-func (s *state) inner(ether, raw *program) bool {
-	p := s.dissect()
+func (s *state) inner(d *dissect.Dissector, ether, raw *program) bool {
+	p := s.dissect(d)
 	if p.NLevels < 2 {
 		return false
 	}
@@ -60,12 +60,10 @@ func (s *state) inner(ether, raw *program) bool {
 	return prog.run(link, s.data[off:], s.len-uint32(off), s.dir)
 }
 
-// dissector is shared: it has no state.
-var dissector = dissect.New(dissect.Config{})
-
-func (s *state) dissect() *dissect.Packet {
+// dissect dissects the frame once. All tests of a filter have the same dissector.
+func (s *state) dissect(d *dissect.Dissector) *dissect.Packet {
 	if !s.dissected {
-		dissector.Dissect(&s.packet, s.link, s.data, int(s.len))
+		d.Dissect(&s.packet, s.link, s.data, int(s.len))
 		s.dissected = true
 	}
 	return &s.packet
@@ -73,27 +71,27 @@ func (s *state) dissect() *dissect.Packet {
 
 // payload tests the bytes behind the innermost transport header.
 func (g *gen) payload(x *other) (Node, error) {
-	t := x.args[0]
+	t, d := x.args[0], g.opt.dissector
 	if t.kind == tokRegex {
 		match, err := bytesRegex(t.text)
 		if err != nil {
 			return nil, &Error{Pos: t.pos, Len: t.end - t.pos, Message: "the regular expression is not right: " + err.Error()}
 		}
-		return deep{"payload regex", func(s *state) bool { b, ok := s.payload(); return ok && match(s, b) }}, nil
+		return deep{"payload regex", func(s *state) bool { b, ok := s.payload(d); return ok && match(s, b) }}, nil
 	}
 	want := []byte(t.text)
 	if len(x.num) == 0 {
-		return deep{"payload", func(s *state) bool { b, ok := s.payload(); return ok && bytes.Contains(b, want) }}, nil
+		return deep{"payload", func(s *state) bool { b, ok := s.payload(d); return ok && bytes.Contains(b, want) }}, nil
 	}
 	off := int(x.num[0])
 	return deep{fmt.Sprintf("payload at %d", off), func(s *state) bool {
-		b, ok := s.payload()
+		b, ok := s.payload(d)
 		return ok && len(b) >= off+len(want) && bytes.Equal(b[off:off+len(want)], want)
 	}}, nil
 }
 
-func (s *state) payload() ([]byte, bool) {
-	off := int(s.dissect().Inner().PayloadOff)
+func (s *state) payload(d *dissect.Dissector) ([]byte, bool) {
+	off := int(s.dissect(d).Inner().PayloadOff)
 	if off == 0 || off > len(s.data) {
 		return nil, false
 	}

@@ -1,10 +1,21 @@
 package filter
 
-// udp returns the tests and the place of a UDP header that goes to a port, over IPv4 and over IPv6.
-func (g *gen) udp(port uint32) (v4, v6 []Node, p4, p6 place) {
+// udp returns the tests and the place of a UDP header that goes to one of the ports named, or to the usual one when named is nil, over IPv4
+// and over IPv6.
+func (g *gen) udp(named []uint16, usual uint16) (v4, v6 []Node, p4, p6 place) {
+	if named == nil {
+		named = []uint16{usual}
+	}
+	to := func(p place) Node {
+		var any []Node
+		for _, port := range named {
+			any = append(any, equal(at(p, 2, 2), uint32(port)))
+		}
+		return or(any...)
+	}
 	p4, p6 = g.transport4(), g.transport6()
-	v4 = []Node{g.ipProto(ipUDP), g.unfragmented(), equal(at(p4, 2, 2), port)}
-	v6 = []Node{g.ethertype(typeIPv6), equal(at(g.net, 6, 1), ipUDP), equal(at(p6, 2, 2), port)}
+	v4 = []Node{g.ipProto(ipUDP), g.unfragmented(), to(p4)}
+	v6 = []Node{g.ethertype(typeIPv6), equal(at(g.net, 6, 1), ipUDP), to(p6)}
 	return v4, v6, p4, p6
 }
 
@@ -25,9 +36,9 @@ func (g *gen) scratch(n int) (slot, bool) {
 // overlay is "vxlan" or "geneve" with an optional VNI: it tests the outer packet and moves every offset to its
 // right into the inner one.
 func (g *gen) overlay(x *other) (Node, error) {
-	name, port := "VXLAN", uint32(4789)
+	name, ports, usual := "VXLAN", g.opt.Tunnels.VXLANPorts, uint16(4789)
 	if x.word == "geneve" {
-		name, port = "Geneve", 6081
+		name, ports, usual = "Geneve", g.opt.Tunnels.GenevePorts, 6081
 	}
 	if len(x.num) > 0 && x.num[0] > 1<<24-1 {
 		return nil, fail(x, "%s VNI %d greater than maximum 16777215", name, x.num[0])
@@ -37,7 +48,7 @@ func (g *gen) overlay(x *other) (Node, error) {
 		return nil, fail(x, "too many tunnels in one expression")
 	}
 	udp, typ, net, hdr := first, first+1, first+2, first+3
-	v4, v6, p4, p6 := g.udp(port)
+	v4, v6, p4, p6 := g.udp(ports, usual)
 	check := func(p place) []Node {
 		var n []Node
 		if x.word == "geneve" {
@@ -147,7 +158,7 @@ func (g *gen) erspan(x *other) (Node, error) {
 // vxlanGPE tests for VXLAN-GPE that carries NSH.
 func (g *gen) vxlanGPE() Node {
 	const portGPE, nextNSH = 4790, 4
-	v4, v6, p4, p6 := g.udp(portGPE)
+	v4, v6, p4, p6 := g.udp(g.opt.Tunnels.VXLANGPEPorts, portGPE)
 	return or(and(append(v4, equal(at(p4, 11, 1), nextNSH))...), and(append(v6, equal(at(p6, 11, 1), nextNSH))...))
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/net/bpf"
 
+	"crosstap/internal/dissect"
 	"crosstap/internal/frame"
 	"crosstap/internal/testkit"
 )
@@ -55,6 +56,39 @@ func TestDeep(t *testing.T) {
 	f(`payload regex /^GET .*admin/`, true)
 	f(`payload regex /^POST/`, false)
 	f(`inner tcp port 80 and payload "admin"`, true)
+}
+
+// TestTunnelPorts has tunnels on other ports than the usual ones: the words find them there alone, in the kernel's part, too.
+func TestTunnelPorts(t *testing.T) {
+	f := func(e string, port uint16, named dissect.Config, want bool) {
+		t.Helper()
+		b := unhex("0200000000010200000000020800" + "4500006e000000004011" + "00000a0000010a000002" + "c0000000005a0000" + "0800000000138900" +
+			"0200000000bb0200000000aa0800" + "4500002800004000400600000202020203030303" + "c0000050" + "0000000000000000" + "5018000000000000")
+		binary.BigEndian.PutUint16(b[36:], port)
+		flt, err := Compile(e, frame.LinkEthernet, Options{Tunnels: named})
+		if err != nil {
+			t.Fatalf("%q: %v", e, err)
+		}
+		prog, residual, err := flt.BPF()
+		if err != nil {
+			t.Fatalf("%q: %v", e, err)
+		}
+		vm, _ := bpf.NewVM(prog)
+		n, _ := vm.Run(b)
+		if got := flt.Match(b, len(b)); got != want || !residual && (n > 0) != want {
+			t.Errorf("%q of port %d: matcher %t, BPF %d, want %t", e, port, got, n, want)
+		}
+	}
+	two := dissect.Config{VXLANPorts: []uint16{4788, 4799}}
+	for _, e := range []string{"vxlan 5001", "vxlan and tcp port 80", "inner tcp port 80", "outer udp and inner host 2.2.2.2"} {
+		f(e, 4789, dissect.Config{}, true)
+		f(e, 4788, dissect.Config{}, false)
+		f(e, 4788, two, true)
+		f(e, 4799, two, true)
+		f(e, 4789, two, false)
+	}
+	f("vxlan", 8472, dissect.Config{}, false) // as libpcap has it
+	f("inner tcp", 8472, dissect.Config{}, true)
 }
 
 // TestRegexOfBytes asks for bytes, whatever text they would be.

@@ -136,7 +136,7 @@ func TestShortFrames(t *testing.T) {
 	testkit.Root(t)
 	f := func(expr string, frame []byte, want uint32) {
 		t.Helper()
-		ins, err := compile(expr, 1, nil)
+		ins, err := compile(expr, 1, filter.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -161,7 +161,7 @@ func TestShortFrames(t *testing.T) {
 func TestResidual(t *testing.T) {
 	f := func(expr string, residual, mistake bool) {
 		t.Helper()
-		err := CanFilter(expr, nil)
+		err := CanFilter(expr, filter.Options{})
 		var wrong *filter.Error
 		if errors.Is(err, ErrResidual) != residual || errors.As(err, &wrong) != mistake || err == nil == (residual || mistake) {
 			t.Errorf("%q: %v", expr, err)

@@ -269,7 +269,7 @@ func (f *feed) frame(e []byte, offset int64) frame.Frame {
 // kind finds out what a super-frame is cut into: its innermost TCP segment or UDP datagram.
 func (f *feed) kind(x *frame.Frame) uint8 {
 	if f.dissector == nil {
-		f.dissector = dissect.New(dissect.DefaultConfig())
+		f.dissector = dissect.New(f.line.cfg.Options.Tunnels)
 	}
 	f.dissector.Dissect(&f.packet, x.Link, x.Data, x.OrigLen)
 	in := f.packet.Inner()

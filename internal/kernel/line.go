@@ -24,8 +24,8 @@ type Config struct {
 	IngressOnly bool     // not the frames that the host sends through the interface
 	Promiscuous bool     // also frames that are addressed to others
 	Way         Way
-	Filter      string          // expression that frames must match; "" for all
-	Resolver    filter.Resolver // of the names in it; nil: names are refused
+	Filter      string         // expression that frames must match; "" for all
+	Options     filter.Options // of its compilation
 	Sample      Sample
 	Govern      bool         // SetShed may leave frames out, and what matches is counted
 	Wait        bool         // attach nothing until Begin or Follow
@@ -46,7 +46,7 @@ func (c *Config) validate() error {
 	}
 	var first error
 	for _, link := range []frame.LinkType{frame.LinkEthernet, frame.LinkRaw} {
-		_, err := compile(c.Filter, link, c.Resolver)
+		_, err := compile(c.Filter, link, c.Options)
 		if err == nil {
 			return nil
 		}
@@ -59,17 +59,18 @@ func (c *Config) validate() error {
 
 // CanFilter returns nil when programs in the kernel can decide the whole expression, an error that wraps ErrResidual when some tests
 // are beyond them, and else the mistake in it.
-func CanFilter(expr string, r filter.Resolver) error {
-	_, err := compile(expr, frame.LinkEthernet, r)
+func CanFilter(expr string, opt filter.Options) error {
+	_, err := compile(expr, frame.LinkEthernet, opt)
 	return err
 }
 
 // compile returns the program of an expression, nil for all frames.
-func compile(expr string, link frame.LinkType, r filter.Resolver) (asm.Instructions, error) {
+func compile(expr string, link frame.LinkType, opt filter.Options) (asm.Instructions, error) {
 	if expr == "" {
 		return nil, nil
 	}
-	f, err := filter.Compile(expr, link, filter.Options{KernelVLAN: link == frame.LinkEthernet, Resolver: r})
+	opt.KernelVLAN = link == frame.LinkEthernet
+	f, err := filter.Compile(expr, link, opt)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +144,7 @@ func (l *line) Exclude(expr string) error {
 	if l.cfg.Filter != "" {
 		all = "(" + l.cfg.Filter + ") and " + all
 	}
-	if err := CanFilter(all, l.cfg.Resolver); err != nil {
+	if err := CanFilter(all, l.cfg.Options); err != nil {
 		return fmt.Errorf("kernel: filter: %w", err)
 	}
 	l.cfg.Filter = all
@@ -265,7 +266,7 @@ func load(name string, ins asm.Instructions) (*ebpf.Program, error) {
 
 // program assembles the program of a hook: lease, filter, sample, and what the product does.
 func (l *line) program(k *hook) (asm.Instructions, error) {
-	expr, err := compile(l.cfg.Filter, k.link, l.cfg.Resolver)
+	expr, err := compile(l.cfg.Filter, k.link, l.cfg.Options)
 	if err != nil {
 		return nil, err
 	}

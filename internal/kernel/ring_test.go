@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"crosstap/internal/filter"
 	"crosstap/internal/frame"
 	"crosstap/internal/testkit"
 )
@@ -160,7 +161,7 @@ func FuzzFilter(f *testing.F) {
 		if len(expr) > 200 {
 			return
 		}
-		prog, err := compile(expr, frame.LinkEthernet, nil)
+		prog, err := compile(expr, frame.LinkEthernet, filter.Options{})
 		if err != nil || prog == nil || len(prog) > 2000 {
 			return
 		}

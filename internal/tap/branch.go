@@ -83,9 +83,9 @@ func (t *Tap) newBranch(to string, o own, sink frameSink, repair bool) (*branch,
 	if o.filter == "" && spec == (groom.Spec{}) {
 		return b, nil
 	}
-	c := groom.Config{Spec: spec, Dissector: dissect.New(t.spec.dissectConfig()), Interface: t.interfaceName}
+	c := groom.Config{Spec: spec, Dissector: dissect.New(t.spec.Tunnels), Interface: t.interfaceName}
 	if o.filter != "" {
-		m, err := newMatcher(o.filter, t.spec.Resolver)
+		m, err := newMatcher(o.filter, t.spec.filterOptions())
 		if err != nil {
 			return nil, fmt.Errorf("tap: destination %s: %w", to, err)
 		}
@@ -232,19 +232,19 @@ func (q *queue) pass(ctx context.Context, b frame.Batch, out chan<- frame.Batch)
 
 // matcher is a filter for frames of any link type: one that the expression does not fit matches nothing.
 type matcher struct {
-	expr     string
-	resolver filter.Resolver
-	link     frame.LinkType
-	now      *filter.Filter // for link; nil when the expression does not fit
-	known    bool
+	expr  string
+	opt   filter.Options
+	link  frame.LinkType
+	now   *filter.Filter // for link; nil when the expression does not fit
+	known bool
 }
 
 // newMatcher finds mistakes of the expression by the usual link types.
-func newMatcher(expr string, r filter.Resolver) (*matcher, error) {
-	m := &matcher{expr: expr, resolver: r}
+func newMatcher(expr string, opt filter.Options) (*matcher, error) {
+	m := &matcher{expr: expr, opt: opt}
 	var first error
 	for _, link := range []frame.LinkType{frame.LinkEthernet, frame.LinkRaw} {
-		_, err := filter.Compile(expr, link, filter.Options{Resolver: r})
+		_, err := filter.Compile(expr, link, opt)
 		if err == nil {
 			return m, nil
 		}
@@ -258,7 +258,7 @@ func newMatcher(expr string, r filter.Resolver) (*matcher, error) {
 // match reports whether a frame matches.
 func (m *matcher) match(f *frame.Frame) bool {
 	if !m.known || f.Link != m.link {
-		m.now, _ = filter.Compile(m.expr, f.Link, filter.Options{Resolver: m.resolver})
+		m.now, _ = filter.Compile(m.expr, f.Link, m.opt)
 		m.link, m.known = f.Link, true
 	}
 	return m.now != nil && m.now.MatchFrame(f)

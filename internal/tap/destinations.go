@@ -3,6 +3,7 @@ package tap
 import (
 	"slices"
 
+	"crosstap/internal/kernel"
 	"crosstap/internal/ledger"
 	"crosstap/internal/tap/export"
 )
@@ -36,6 +37,12 @@ func (t *Tap) Destinations() (all []Destination) {
 			all = append(all, account("flows:-", x.Book().Read()))
 		}
 	}
+	if c := t.path.copies.Load(); c != nil {
+		for i, s := range c.statements() {
+			all = append(all, account(c.to[i], s))
+		}
+		return all
+	}
 	for _, f := range t.frames {
 		if b, ok := f.(*branch); ok {
 			all = append(all, account(b.to, b.statements()...))
@@ -64,14 +71,14 @@ func account(url string, books ...ledger.Statement) Destination {
 
 // Reasons of queues, sinks and exporters that are no errors.
 var (
-	unwanted = []string{"filtered", "not_sampled", "not_asked_for", "no_place_in_format"}
+	unwanted = []string{"filtered", "sampled_out", "not_sampled", "not_asked_for", "no_place_in_format"}
 	shed     = []string{"queue_full", "shed_for_budget", "no_buffers", "over_rate", "refused", "receiver_away", "client_slow", "disk_full", "spool_full", "stopped"}
 )
 
 // of returns the sum that a reason belongs to.
 func (d *Destination) of(stage, reason string) *uint64 {
 	switch {
-	case stage != "queue" && stage != "deliver" && stage != export.Stage: // a groom step of its own
+	case !slices.Contains([]string{"queue", "deliver", kernel.Stage, export.Stage}, stage): // a groom step of its own
 		return &d.Filtered
 	case slices.Contains(unwanted, reason):
 		return &d.Filtered

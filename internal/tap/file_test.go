@@ -166,7 +166,7 @@ func TestSpec(t *testing.T) {
 	f(func(s *tap.Spec) { s.Groom = &groom.Spec{Balance: &groom.Balance{Outputs: 2}} },
 		"tap: groom: balance over 2 outputs: 0 capture files or tools to send to; name one for each, and no null:frames or sflow")
 	f(func(s *tap.Spec) { s.Idle = 0 }, "meter: idle timeout 0s: must be 10ms to 24h0m0s")
-	f(func(s *tap.Spec) { s.VXLANPorts = []uint16{0} }, "tap: dissect: vxlan port 0: ports are 1 to 65535")
+	f(func(s *tap.Spec) { s.Tunnels.VXLANPorts = []uint16{0} }, "tap: dissect: vxlan port 0: ports are 1 to 65535")
 }
 
 // TestCorpus runs the tap line over every capture that others have made, the hostile ones among them: every frame is metered

@@ -30,7 +30,7 @@ func (t *Tap) makeFilter() error {
 	if s.Filter == "" {
 		return nil
 	}
-	sieve, err := sift.New(sift.Config{Expr: s.Filter, SnapLen: s.SnapLen, Resolver: s.Resolver})
+	sieve, err := sift.New(sift.Config{Expr: s.Filter, SnapLen: s.SnapLen, Options: s.filterOptions()})
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (k *kernelFilter) prepare(s *Spec) error {
 	fits := false
 	var first error
 	for _, link := range []frame.LinkType{frame.LinkEthernet, frame.LinkRaw} {
-		p, err := sift.Compile(s.Filter, link, s.Resolver)
+		p, err := sift.Compile(s.Filter, link, s.filterOptions())
 		var mistake *filter.Error
 		switch {
 		case err == nil:
@@ -112,14 +112,14 @@ func (k *kernelFilter) compile(link frame.LinkType, s *Spec) (sift.Kernel, error
 	default:
 		expr = "(" + expr + ") and " + k.guard
 	}
-	p, err := sift.Compile(expr, link, s.Resolver)
+	p, err := sift.Compile(expr, link, s.filterOptions())
 	if k.guard == "" || err != nil || len(p.Program) > 1 {
 		return p, err
 	}
 	if k.residual == "" && k.expr != "" {
 		return p, fmt.Errorf("filter: together with the exclusion of our own copies it is too long for the kernel: %s; shorten it", p.Residual)
 	}
-	return sift.Compile(k.guard, link, s.Resolver)
+	return sift.Compile(k.guard, link, s.filterOptions())
 }
 
 func attached(log *slog.Logger, link frame.LinkType, p sift.Kernel) {

@@ -38,7 +38,14 @@ func FromSpec(d *tapspec.Spec) (s Spec, err error) {
 	}
 	s.Idle, s.Active = cmp.Or(time.Duration(m.Idle), s.Idle), cmp.Or(time.Duration(m.Active), s.Active)
 	s.MaxFlows, s.Workers, s.Domain = cmp.Or(m.MaxFlows, s.MaxFlows), cmp.Or(m.Workers, s.Workers), cmp.Or(m.Domain, s.Domain)
-	s.Biflow, s.VXLANPorts = m.Biflow, m.VXLANPorts
+	s.Biflow, s.Tunnels.VXLANPorts, s.Tunnels.NVGRE = m.Biflow, m.VXLANPorts, m.NVGRE
+	for name, ports := range m.TunnelPorts {
+		for _, port := range ports {
+			if err := s.Tunnels.Add(name, port); err != nil {
+				return s, fmt.Errorf("tap %q: meter: tunnel_ports: %w", d.Name, err)
+			}
+		}
+	}
 	for _, to := range d.To {
 		s.To = append(s.To, to.Destination())
 	}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"crosstap/internal/dissect"
 	"crosstap/internal/flow"
 	"crosstap/internal/kernel"
 	"crosstap/internal/tap/deliver/tunnel"
@@ -175,7 +174,7 @@ func (t *Tap) wish(d frameTo) (w mirrorWish, why string) {
 			w.filter = "(" + w.filter + ") and (" + expr + ")"
 		}
 	}
-	if err := kernel.CanFilter(w.filter, s.Resolver); errors.Is(err, kernel.ErrResidual) {
+	if err := kernel.CanFilter(w.filter, s.filterOptions()); errors.Is(err, kernel.ErrResidual) {
 		return w, err.Error()
 	}
 	w.keep = s.SnapLen
@@ -260,7 +259,7 @@ func (t *Tap) sampleInKernel(k *inKernel) {
 // makeKernelSource makes the source when that is in the kernel. The first way is tried; what the kernel lacks is found when it opens.
 func (t *Tap) makeKernelSource() (err error) {
 	s, k := &t.spec, t.path
-	c := kernel.Config{Interfaces: s.Interfaces, NetNS: s.NetNS, IngressOnly: s.IngressOnly, Promiscuous: s.Promiscuous, Way: k.ways[0], Filter: s.Filter, Resolver: s.Resolver,
+	c := kernel.Config{Interfaces: s.Interfaces, NetNS: s.NetNS, IngressOnly: s.IngressOnly, Promiscuous: s.Promiscuous, Way: k.ways[0], Filter: s.Filter, Options: s.filterOptions(),
 		Sample: k.sample, Govern: t.governed != nil, Wait: s.Successor, Log: s.Log}
 	t.window = nil // programs follow each other, not times
 	ring := kernelRing(s.RingBytes)
@@ -288,18 +287,11 @@ func (t *Tap) makeKernelSource() (err error) {
 func kernelRing(asked int) int { return min(max(asked/2, 1<<20), kernel.DefaultRing) }
 
 // tunnelPorts are the ports of tunnels that the meter looks into.
-func (t *Tap) tunnelPorts() (ports []uint16) {
+func (t *Tap) tunnelPorts() []uint16 {
 	if t.spec.Key == meter.KeyOuter {
 		return nil
 	}
-	c := dissect.DefaultConfig()
-	if t.spec.VXLANPorts != nil {
-		c.VXLANPorts = t.spec.VXLANPorts
-	}
-	for _, list := range [][]uint16{c.VXLANPorts, c.VXLANGPEPorts, c.GenevePorts, c.GTPUPorts, c.MPLSPorts, c.TZSPPorts, c.GREPorts} {
-		ports = append(ports, list...)
-	}
-	return ports
+	return t.spec.Tunnels.Ports()
 }
 
 // kernelPoint describes an observation point.

@@ -217,6 +217,12 @@ func TestCopiesInTheKernel(t *testing.T) {
 	if !regexp.MustCompile(`(?s)vni=77.* \+ 30 delivered.*session=5.* \+ 20 delivered`).MatchString(text) {
 		t.Error(text)
 	}
+	to := line.Destinations() // what agents report and metrics show
+	for i, want := range []uint64{30, 20} {
+		if d := to[i]; d.URL != spec.To[i] || d.Sent != want || d.In != d.Sent+d.Filtered || d.Filtered == 0 {
+			t.Errorf("%+v, want %d sent", d, want)
+		}
+	}
 }
 
 // A tap of the very port that its copies leave through, with the copies made in the kernel: they are not copied again. Nor are those of another

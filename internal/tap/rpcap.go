@@ -39,7 +39,7 @@ func (t *Tap) makeRemote(snap int) error {
 
 // remoteFilter compiles the filter for the remote end; nil when it cannot be. What that lets through too much the sieve takes out.
 func remoteFilter(s *Spec, link frame.LinkType) ([]bpf.RawInstruction, error) {
-	f, err := filter.Compile(s.Filter, link, filter.Options{Resolver: s.Resolver})
+	f, err := filter.Compile(s.Filter, link, s.filterOptions())
 	if err != nil {
 		return nil, err
 	}

@@ -46,6 +46,7 @@ type Spec struct {
 	Filter   string          // the expression that frames must match; "" for all frames
 	Resolver filter.Resolver // of the names in it; nil: names are refused
 	Groom    *groom.Spec     // what is made of them; nil for nothing
+	Tunnels  dissect.Config  // the ports of tunnels, for filters, groom steps and the meter
 
 	// The meter.
 	Idle, Active time.Duration
@@ -53,7 +54,6 @@ type Spec struct {
 	Key          meter.Key // what a flow is, of packets in a tunnel
 	Biflow       bool      // the two directions of a conversation leave together
 	Workers      int       // that meter; 0 for one for each processor
-	VXLANPorts   []uint16  // nil for the usual ones
 	Domain       uint32    // observation domain of the records
 
 	// The destinations, as URLs: ipfix://…, flows:- and null: for flow records, pcapng:PATH, pcap:PATH, vxlan://… and the like, and
@@ -99,6 +99,9 @@ func (s *Spec) Validate() error {
 	case s.SnapLen < 0:
 		return fmt.Errorf("tap: snap length %d: must be 0 for whole frames, or positive", s.SnapLen)
 	}
+	if err := s.Tunnels.Validate(); err != nil {
+		return fmt.Errorf("tap: %w", err)
+	}
 	return nil
 }
 
@@ -110,7 +113,9 @@ func (s *Spec) meterConfig() meter.Config {
 	return c
 }
 
-func (s *Spec) dissectConfig() dissect.Config { return dissect.Config{VXLANPorts: s.VXLANPorts} }
+func (s *Spec) filterOptions() filter.Options {
+	return filter.Options{Resolver: s.Resolver, Tunnels: s.Tunnels}
+}
 
 // destinations are the URLs of a spec, sorted.
 type destinations struct {

@@ -141,12 +141,8 @@ func (t *Tap) makeGroom() error {
 	if spec.Sample != nil {
 		t.sample = uint32(spec.Sample.Rate)
 	}
-	dc := t.spec.dissectConfig()
-	if err := dc.Validate(); err != nil {
-		return fmt.Errorf("tap: %w", err)
-	}
 	t.warnDedup(&spec)
-	c := groom.Config{Spec: spec, Dissector: dissect.New(dc), Interface: t.interfaceName}
+	c := groom.Config{Spec: spec, Dissector: dissect.New(t.spec.Tunnels), Interface: t.interfaceName}
 	var err error
 	if t.groom, err = groom.New(c); err != nil {
 		return err
@@ -172,12 +168,8 @@ func (t *Tap) makeMeter() (err error) {
 	if !t.to.records() {
 		return nil
 	}
-	dc := t.spec.dissectConfig()
-	if err := dc.Validate(); err != nil {
-		return fmt.Errorf("tap: %w", err)
-	}
 	c := t.spec.meterConfig()
-	c.Dissector = dissect.New(dc)
+	c.Dissector = dissect.New(t.spec.Tunnels)
 	c.Point, c.Sampling = t.point, max(t.sample, 1)
 	if t.meter, err = meter.New(c); err == nil {
 		t.books = append(t.books, t.meter.Books()...)
@@ -252,7 +244,7 @@ func (t *Tap) makeFrameSinks() error {
 func (t *Tap) newFrameSink(d frameTo) (frameSink, error) {
 	switch {
 	case d.to == "frames:-":
-		return deliver.NewListing(t.spec.Stdout, t.interfaceName, dissect.New(t.spec.dissectConfig())), nil
+		return deliver.NewListing(t.spec.Stdout, t.interfaceName, dissect.New(t.spec.Tunnels)), nil
 	case strings.HasPrefix(d.to, "rpcap"):
 		return t.newRPCAP(d.to, d.rest, d.own)
 	}

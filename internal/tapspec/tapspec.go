@@ -55,14 +55,17 @@ type Source struct {
 
 // Meter says what flow records are made of the frames. What is zero is as usual.
 type Meter struct {
-	Key        string   `json:"key,omitempty" yaml:"key,omitempty"` // inner, outer or both
-	Idle       Duration `json:"idle,omitempty" yaml:"idle,omitempty"`
-	Active     Duration `json:"active,omitempty" yaml:"active,omitempty"`
-	Biflow     bool     `json:"biflow,omitempty" yaml:"biflow,omitempty"`
-	MaxFlows   int      `json:"max_flows,omitempty" yaml:"max_flows,omitempty"`
-	Workers    int      `json:"workers,omitempty" yaml:"workers,omitempty"`
-	Domain     uint32   `json:"domain,omitempty" yaml:"domain,omitempty"` // observation domain
-	VXLANPorts []uint16 `json:"vxlan_ports,omitempty" yaml:"vxlan_ports,omitempty"`
+	Key      string   `json:"key,omitempty" yaml:"key,omitempty"` // inner, outer or both
+	Idle     Duration `json:"idle,omitempty" yaml:"idle,omitempty"`
+	Active   Duration `json:"active,omitempty" yaml:"active,omitempty"`
+	Biflow   bool     `json:"biflow,omitempty" yaml:"biflow,omitempty"`
+	MaxFlows int      `json:"max_flows,omitempty" yaml:"max_flows,omitempty"`
+	Workers  int      `json:"workers,omitempty" yaml:"workers,omitempty"`
+	Domain   uint32   `json:"domain,omitempty" yaml:"domain,omitempty"` // observation domain
+	// The UDP ports of tunnels; filters and groom steps know them, too. TunnelPorts is by name: vxlan, vxlan-gpe, geneve, gtp, mpls, tzsp, gre.
+	VXLANPorts  []uint16            `json:"vxlan_ports,omitempty" yaml:"vxlan_ports,omitempty"`
+	TunnelPorts map[string][]uint16 `json:"tunnel_ports,omitempty" yaml:"tunnel_ports,omitempty"`
+	NVGRE       bool                `json:"nvgre,omitempty" yaml:"nvgre,omitempty"` // keys of GRE are a virtual subnet and a flow
 }
 
 // To is one destination.
@@ -84,7 +87,8 @@ func (b Budget) IsZero() bool { return b == Budget{} }
 
 // IsZero reports whether all is as usual.
 func (m Meter) IsZero() bool {
-	return m.Key == "" && m.Idle == 0 && m.Active == 0 && !m.Biflow && m.MaxFlows == 0 && m.Workers == 0 && m.Domain == 0 && len(m.VXLANPorts) == 0
+	return m.Key == "" && m.Idle == 0 && m.Active == 0 && !m.Biflow && m.MaxFlows == 0 && m.Workers == 0 && m.Domain == 0 &&
+		len(m.VXLANPorts) == 0 && len(m.TunnelPorts) == 0 && !m.NVGRE
 }
 
 // Destination returns the URL with the destination's own filter and groom steps in it, as --to takes them.

@@ -22,10 +22,9 @@ const DropFiltered = 0
 
 // Config says which frames go on.
 type Config struct {
-	Expr    string // in the language of internal/filter
-	SnapLen int    // what goes on keeps at most so many bytes of each frame; 0 for all
-	// Resolver knows the names in the expression; nil: names are refused. It must be safe for concurrent use.
-	Resolver filter.Resolver
+	Expr    string         // in the language of internal/filter
+	SnapLen int            // what goes on keeps at most so many bytes of each frame; 0 for all
+	Options filter.Options // of the compilation; a resolver must be safe for concurrent use
 }
 
 // Sieve is the filter stage. Its methods but Run are safe for concurrent use.
@@ -83,7 +82,7 @@ func (s *Sieve) filter(link frame.LinkType) (*filter.Filter, error) {
 	if f, ok := s.byLink[link]; ok {
 		return f, nil
 	}
-	f, err := filter.Compile(s.cfg.Expr, link, filter.Options{Resolver: s.cfg.Resolver})
+	f, err := filter.Compile(s.cfg.Expr, link, s.cfg.Options)
 	if err != nil {
 		return nil, err
 	}
@@ -97,10 +96,10 @@ type Kernel struct {
 	Residual string // the tests that the program cannot do: the stage must look again; "" when it decides alone
 }
 
-// Compile compiles an expression for the sockets of interfaces of that link type. r knows the names in it; nil: names
-// are refused.
-func Compile(expr string, link frame.LinkType, r filter.Resolver) (Kernel, error) {
-	f, err := filter.Compile(expr, link, filter.Options{KernelVLAN: link == frame.LinkEthernet, Resolver: r})
+// Compile compiles an expression for the sockets of interfaces of that link type.
+func Compile(expr string, link frame.LinkType, opt filter.Options) (Kernel, error) {
+	opt.KernelVLAN = link == frame.LinkEthernet
+	f, err := filter.Compile(expr, link, opt)
 	if err != nil {
 		return Kernel{}, err
 	}

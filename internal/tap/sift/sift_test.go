@@ -95,7 +95,7 @@ func TestLinkTypes(t *testing.T) {
 func TestKernel(t *testing.T) {
 	f := func(expr string, residual bool) {
 		t.Helper()
-		k, err := Compile(expr, frame.LinkEthernet, nil)
+		k, err := Compile(expr, frame.LinkEthernet, filter.Options{})
 		if err != nil || (k.Residual != "") != residual || len(k.Program) == 0 {
 			t.Errorf("%s: %+v, %v", expr, k, err)
 		}

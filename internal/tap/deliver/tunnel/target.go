@@ -213,19 +213,8 @@ func (t Target) String() string {
 // dissector reads frames with the port of this target among those of its encapsulation, so that our own copies are recognised.
 func (t *Target) dissector() *dissect.Dissector {
 	c := dissect.DefaultConfig()
-	add := func(ports []uint16) []uint16 {
-		for _, list := range [][]uint16{c.VXLANPorts, c.VXLANGPEPorts, c.GenevePorts, c.GTPUPorts, c.MPLSPorts, c.TZSPPorts, c.GREPorts} {
-			if slices.Contains(list, t.Port) {
-				return ports
-			}
-		}
-		return append(ports, t.Port)
-	}
-	switch t.Kind {
-	case VXLAN:
-		c.VXLANPorts = add(c.VXLANPorts)
-	case Geneve:
-		c.GenevePorts = add(c.GenevePorts)
+	if (t.Kind == VXLAN || t.Kind == Geneve) && !slices.Contains(c.Ports(), t.Port) {
+		_ = c.Add(t.Kind.String(), t.Port) // both are encapsulations with ports
 	}
 	return dissect.New(c)
 }
