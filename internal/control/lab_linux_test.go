@@ -11,14 +11,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"crosstap/internal/control"
 	"crosstap/internal/control/platform"
 	"crosstap/internal/control/platform/ovs"
+	"crosstap/internal/control/platform/platformtest"
 	"crosstap/internal/control/policy"
 	"crosstap/internal/ovsdb/ovstest"
 	"crosstap/internal/state"
@@ -36,7 +35,7 @@ type lab struct {
 	state *state.Store
 	line  *control.Line
 
-	followed atomic.Int32 // platforms that are
+	followed platformtest.Followed
 }
 
 type host struct {
@@ -149,6 +148,15 @@ func (h *host) detach(v *vm) {
 	h.ns.Sh("ip link del " + port)
 }
 
+// ofctl gives one of the host's bridges a command of ovs-ofctl.
+func (h *host) ofctl(command, bridge string, args ...string) {
+	h.lab.t.Helper()
+	at := "unix:" + filepath.Join(filepath.Dir(h.db.Socket()), bridge+".mgmt")
+	if out, err := exec.Command(testkit.Tool(h.lab.t, "ovs-ofctl"), append([]string{command, at}, args...)...).CombinedOutput(); err != nil {
+		h.lab.t.Fatalf("ovs-ofctl %s %s: %v: %s", command, bridge, err, out)
+	}
+}
+
 // know tells machines each other's addresses, so that none asks.
 func know(all ...*vm) {
 	for _, a := range all {
@@ -180,18 +188,14 @@ func (l *lab) connect(r *policy.Platform) (platform.Platform, error) {
 	return &followed{p.(*ovs.Platform), &l.followed}, err
 }
 
-// followed counts the platforms that have been followed.
+// followed is a platform that says when it is followed.
 type followed struct {
 	*ovs.Platform
-	n *atomic.Int32
+	by *platformtest.Followed
 }
 
 func (f *followed) Watch(ctx context.Context, update func(platform.Update)) error {
-	var once sync.Once
-	return f.Platform.Watch(ctx, func(u platform.Update) {
-		update(u)
-		once.Do(func() { f.n.Add(1) })
-	})
+	return f.by.Watch(ctx, f.Platform, update)
 }
 
 func connect(r *policy.Platform) (platform.Platform, error) {

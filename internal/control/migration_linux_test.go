@@ -2,10 +2,8 @@ package control_test
 
 import (
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -13,20 +11,18 @@ import (
 	"time"
 
 	"crosstap/internal/control/platform"
+	"crosstap/internal/control/platform/platformtest"
 	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
 )
 
-// moves is how often a machine moves for each method, at least and at most: CROSSTAP_MOVES, for measurements. Copies may be lost between the switch
-// and the tool, and a loaded machine may not know the number: then it moves once more.
-func moves(t *testing.T) (least, most int) {
-	t.Helper()
-	if text := os.Getenv("CROSSTAP_MOVES"); text != "" {
-		n, err := strconv.Atoi(text)
-		must(t, err)
-		return n, n
-	}
-	return 1, 4
+// migration is one way in which copies of a machine that moves come to a tool.
+type migration struct {
+	name, destination, tap string
+	seen                   string // which of the machine's frames are to be copied, for tshark
+	copies                 string // which of the tool's frames are copies
+	// tool is where the copies come that a host makes, and what of it tcpdump is to write.
+	tool func(*host) (at *testns.Space, filter string)
 }
 
 // A machine that is pinged moves to the other host and back. Frame by frame what is missing at the tool is what the gap says: what tcpdump sees
@@ -38,35 +34,41 @@ func TestMigration(t *testing.T) {
 	}
 	peer, far := l.hosts[0].vm("peer", 1), l.hosts[1].vm("far", 3)
 	web := l.hosts[0].vm("web", 2)
+	local := map[*host]*vm{l.hosts[0]: l.hosts[0].vm("ids", 8), l.hosts[1]: l.hosts[1].vm("ids", 9)}
+	for h, v := range local { // what goes everywhere is no copy
+		h.ofctl("mod-port", "br-int", fmt.Sprintf("vnet%d", v.n), "no-flood")
+	}
 	know(peer, web, far)
 	l.learn(t, peer, web, far)
 	l.apply(destination("ids", "url: 'vxlan://10.99.0.9?vni=9000'") + tap("web", "select: 'vm = web', destinations: [ids]"))
 	l.run()
-	eventually(t, "following both hosts", func() bool { return int(l.followed.Load()) == len(l.hosts) })
-	both, sent := "", " && sll.pkttype == 4"
-	for _, m := range []struct{ name, url, policy, seen string }{
-		{"vxlan", "vxlan://10.99.0.9?vni=9001", "select: 'vm = web', destinations: [ids]", both},
-		{"erspan2", "erspan2://10.99.0.9?session=7", "select: 'vm = web', destinations: [ids]", both},
-		{"ingress beside another", "vxlan://10.99.0.9?vni=9001", "select: 'vm in (web, far)', direction: ingress, destinations: [ids]", sent},
+	eventually(t, "following both hosts", func() bool { return l.followed.Are(len(l.hosts)) })
+	remote := func(h *host) (*testns.Space, string) {
+		return l.tool, fmt.Sprintf("src host 10.99.0.%d and (udp dst port 4789 or proto 47)", h.n)
+	}
+	const web1, greeting = "select: 'vm = web', destinations: [ids]", "eth.type == 0x88b5" // of new tunnels
+	for _, m := range []migration{
+		{"vxlan", "url: 'vxlan://10.99.0.9?vni=9001'", web1, "frame", "vxlan.vni == 9001 && !" + greeting, remote},
+		{"erspan2", "url: 'erspan2://10.99.0.9?session=7'", web1, "frame", "erspan.spanid == 7 && !" + greeting, remote},
+		{"ingress beside another", "url: 'vxlan://10.99.0.9?vni=9001'", "select: 'vm in (web, far)', direction: ingress, destinations: [ids]", "sll.pkttype == 4",
+			"vxlan.vni == 9001 && !" + greeting, remote},
+		{"a port of the same switch", "port: {vm: ids}", web1, "frame", "frame", func(h *host) (*testns.Space, string) { return local[h].ns, "ether host 02:00:00:00:01:02" }},
 	} {
 		t.Run(m.name, func(t *testing.T) {
-			l.apply(destination("ids", "url: '"+m.url+"'") + tap("web", m.policy))
-			least, most := moves(t)
-			right, all := 0, 0
-			for ; all < least || all < most && right == 0; all++ {
-				if l.move(t, web, peer, m.seen) {
-					right++
+			l.apply(destination("ids", m.destination) + tap("web", m.tap))
+			exact, all := 0, platformtest.Moves(t, 2)
+			for range all {
+				if l.move(t, &m, web, peer) {
+					exact++
 				}
 			}
-			if t.Logf("%d of %d gaps are exactly what is missing", right, all); right == 0 {
-				t.Error("no gap is what is missing")
-			}
+			t.Logf("%d of %d gaps are told as one number", exact, all)
 		})
 	}
 }
 
-// move moves a machine while another pings it. It reports whether the gap is exactly what is missing; more than is missing it must not be.
-func (l *lab) move(t *testing.T, v, peer *vm, seen string) (right bool) {
+// move moves a machine while another pings it. It reports whether the gap is told as one number.
+func (l *lab) move(t *testing.T, how *migration, v, peer *vm) (exact bool) {
 	t.Helper()
 	from, to := l.hosts[0], l.hosts[1]
 	if strings.Contains(to.db.Vsctl("list-ports br-int"), "vnet2") {
@@ -75,12 +77,13 @@ func (l *lab) move(t *testing.T, v, peer *vm, seen string) (right bool) {
 	eventually(t, "tapped here alone", func() bool { return l.tapped(from, "vnet2") && !l.tapped(to, "vnet2") })
 	known, kinds := len(l.line.Gaps()), []string{"icmp.type", "icmp.ident", "icmp.seq", "arp.opcode", "arp.src.hw_mac", "icmpv6.type"}
 	tool, machine := filepath.Join(t.TempDir(), "tool.pcap"), filepath.Join(t.TempDir(), "machine.pcap")
-	endTool := l.tool.Dump(testkit.Tool(t, "tcpdump"), tool, "-s", "200", "-B", "16384", fmt.Sprintf("src host 10.99.0.%d and (udp dst port 4789 or proto 47)", to.n))
+	at, filter := how.tool(to)
+	endTool := at.Dump(testkit.Tool(t, "tcpdump"), tool, "-s", "200", "-B", "16384", filter)
 	stopPing := v.pinged(t, peer)
 	from.detach(v)
 	// It has no interface yet: what is seen is of the new one.
 	endMachine := v.ns.Dump(testkit.Tool(t, "tcpdump"), machine, "-i", "any", "-s", "200", "-B", "16384")
-	came := time.Now()
+	made := time.Now()
 	to.attach(v)
 	know(v, peer)
 	v.ns.Sh("ping -q -c1 -w60 -i0.2 " + peer.addr + " >/dev/null") // it says where it is, as hypervisors do for their machines
@@ -92,36 +95,15 @@ func (l *lab) move(t *testing.T, v, peer *vm, seen string) (right bool) {
 	endTool()
 	endMachine()
 	copies := map[string]int{}
-	for _, r := range tshark(t, tool, "(vxlan.vni == 9001 || erspan.spanid == 7) && !(eth.type == 0x88b5)", kinds...) { // greetings of new tunnels
+	for _, r := range tshark(t, tool, how.copies, kinds...) {
 		copies[strings.Join(r, " ")]++
 	}
-	missing, which := 0, []string(nil)
-	for _, r := range tshark(t, machine, "frame"+seen, append([]string{"frame.time_epoch"}, kinds...)...) {
-		frame := strings.Join(r[1:], " ")
-		switch at, err := strconv.ParseFloat(r[0], 64); {
-		case err != nil:
-			t.Fatal(err)
-		case copies[frame] > 0:
-			copies[frame]--
-		case at < float64(told.UnixNano())/1e9:
-			missing++
-			which = append(which, r[0][7:14]+" "+frame)
-		}
+	m := platformtest.Move{Gap: gap, Made: made, Told: told, Copies: copies}
+	m.Frames = tshark(t, machine, how.seen, append([]string{"frame.time_epoch"}, kinds...)...)
+	if gap.Port != "vnet2" || gap.Platform != to.name {
+		t.Errorf("the gap is told of another port: %+v", gap)
 	}
-	for frame, n := range copies {
-		if n > 0 {
-			t.Errorf("%d copies more than frames %q", n, frame)
-		}
-	}
-	t.Logf("to %s: %d frames missing at the tool, told are %d to %d; copied %v after the port was told, %v after it was made; %s",
-		to.name, missing, gap.Least, gap.Packets, gap.After.Round(time.Millisecond), gap.At.Sub(came).Round(time.Millisecond), gap.Why)
-	if gap.Port != "vnet2" || gap.Platform != to.name || int64(missing) < gap.Least || gap.Exact() != (gap.Why == "") {
-		t.Errorf("%d frames are missing, told are %+v", missing, gap)
-	}
-	if int64(missing) > gap.Packets {
-		t.Logf("%d frames are missing, told are at most %d: %s", missing, gap.Packets, strings.Join(which, ", "))
-	}
-	return gap.Exact() && gap.Packets == int64(missing)
+	return m.Check(t)
 }
 
 // tapped reports whether a mirror of ours has a port of a host.

@@ -18,16 +18,17 @@ const (
 	missedVotes = 3
 	missedRest  = 5 * time.Millisecond   // between two readings, and up to five times as long: no rhythm of the traffic's
 	stillFor    = 100 * time.Millisecond // a port where nothing passes speaks again after this
+	quietFor    = time.Second            // and without a copy the number is taken after this: a switch may begin to copy later than it says
 )
 
 // Missed returns how many packets have passed a port without being copied, once everything that passes it is. Their number no longer changes
 // then, but what has been counted at the port may not have been copied yet. So it reads again and again: a reading in which nothing passes
-// is a vote, and what three of them say, and hardly any other, is the number. When packets never pause it returns what most readings
+// is a vote, and what three of them say, and hardly any other, is the number once packets have been copied between them. When packets never pause it returns what most readings
 // leave possible, and an error when it could not read at all. It takes 3 s at most.
 func Missed(ctx context.Context, count Count) (least, most int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, missedFor)
 	defer cancel()
-	v := votes{of: map[int64]int{}}
+	v := votes{of: map[int64]int{}, since: map[int64]int64{}, began: time.Now()}
 	for range missedReads {
 		from, copied, err := count(ctx)
 		if err != nil {
@@ -52,8 +53,11 @@ func Missed(ctx context.Context, count Count) (least, most int64, err error) {
 
 // votes are what readings say.
 type votes struct {
-	of       map[int64]int
+	of       map[int64]int   // how many say so
+	since    map[int64]int64 // what was copied at the first that says so
 	all      int
+	copied   int64
+	began    time.Time
 	passed   int64     // at the last vote
 	at       time.Time // of it
 	low, top []int64   // of what each reading leaves possible
@@ -65,15 +69,23 @@ func (v *votes) add(from, to, copied, later int64) {
 	if from != to || copied != later || v.all > 0 && from == v.passed && time.Since(v.at) < stillFor {
 		return
 	}
-	v.of[from-copied]++
+	n := from - copied
+	if v.of[n] == 0 {
+		if copied == 0 { // what passes before the first copy is missed: earlier votes did not know it
+			clear(v.of)
+			v.all = 0
+		}
+		v.since[n] = copied
+	}
+	v.of[n]++
 	v.all++
-	v.passed, v.at = from, time.Now()
+	v.passed, v.copied, v.at = from, copied, time.Now()
 }
 
 // elected returns the number that has enough votes.
 func (v *votes) elected() (int64, bool) {
 	for n, votes := range v.of {
-		if votes >= missedVotes && votes > 2*(v.all-votes) {
+		if votes >= missedVotes && votes > 2*(v.all-votes) && (v.copied > v.since[n] || time.Since(v.began) > quietFor) {
 			return n, n >= 0
 		}
 	}

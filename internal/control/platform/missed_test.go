@@ -42,6 +42,7 @@ func TestMissed(t *testing.T) {
 	f("copied half a millisecond before", true, from(missed, every(10*time.Millisecond, 500*time.Microsecond)), every(10*time.Millisecond, 0))
 	f("in bursts of 20", true, from(missed, func(now time.Duration) int64 { return 20 * int64(now/(40*time.Millisecond)) }),
 		func(now time.Duration) int64 { return 20 * int64((now-time.Millisecond)/(40*time.Millisecond)) })
+	f("a last packet 0.7 s after the others, and no copy", true, from(missed-1, func(now time.Duration) int64 { return min(int64(now/(700*time.Millisecond)), 1) }), quiet)
 	f("without a pause", false, from(missed, every(100*time.Microsecond, 0)), every(100*time.Microsecond, 0))
 	f("a super-frame counts as its ten segments", false, from(missed, every(10*time.Millisecond, 0)), func(now time.Duration) int64 {
 		return 10 * every(10*time.Millisecond, 0)(now)

@@ -1,11 +1,11 @@
 package ovs
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"crosstap/internal/control/platform"
 	"crosstap/internal/openflow"
@@ -95,58 +95,80 @@ func (m *meter) whole(port string) bool {
 	return !slices.ContainsFunc(m.mirror.Src, other) && !slices.ContainsFunc(m.mirror.Dst, other) && len(m.mirror.VLANs)+len(m.feed.Except) == 0
 }
 
-// missed fills in what has passed a port that was not copied, now that copies have begun.
+// settleFor is how long after the switch has confirmed copies it may still forward by what it has cached, without them: it looks at all of that
+// twice a second (ovs-vswitchd.conf.db(5), max-revalidator).
+const settleFor = time.Second
+
+// missed fills in what has passed a port that was not copied, now that copies have begun or are about to.
 func (m *meter) missed(ctx context.Context, g *platform.Gap) {
-	after, err := m.passed(ctx, g.Port)
-	if err != nil {
-		g.Packets, g.Why = -1, err.Error()
-		return
-	}
 	before, all := m.before[g.Port], m.whole(g.Port)
-	g.Packets = m.selected(g.Port, after, platform.Both)
-	g.Least = min(m.selected(g.Port, before, platform.Ingress), g.Packets)
+	g.Least = m.selected(g.Port, before, platform.Ingress)
 	if all {
-		g.Least = min(m.selected(g.Port, before, platform.Both), g.Packets)
+		g.Least = m.selected(g.Port, before, platform.Both)
 	}
-	if m.copies != nil && !g.Exact() {
-		m.narrow(ctx, g, after)
+	err := errors.New(m.blind)
+	if m.copies != nil {
+		err = m.counted(ctx, g)
+	}
+	if err != nil {
+		err = m.uncounted(ctx, g, steady(err))
 	}
 	switch {
+	case err != nil:
+		g.Least, g.Packets, g.Why = 0, -1, err.Error()
 	case g.Packets > 0 && m.feed.Filter != "":
 		g.Least, g.Why = 0, "how many of them the filter would have let through is not known"
 	case g.Exact():
 		g.Why = ""
-	case !all && m.selected(g.Port, after, platform.Egress) > 0:
+	case g.Why == "" && !all && len(m.mirror.Dst) > 0:
 		g.Why = "some of what went to the machine may have been copied where it came from"
-	default:
-		g.Why = cmp.Or(m.blind, g.Why, "packets followed each other without a pause that would have told how many of them were copied")
+	case g.Why == "":
+		g.Why = "packets followed each other without a pause that would have told how many of them were copied"
 	}
 }
 
-// narrow says what the counted copies tell of it.
-func (m *meter) narrow(ctx context.Context, g *platform.Gap, after openflow.PortCount) {
+// uncounted says what the counters of the port alone tell: nothing that passes is missed any more when the switch no longer forwards without
+// copies. why is why there are no others.
+func (m *meter) uncounted(ctx context.Context, g *platform.Gap, why string) error {
+	select {
+	case <-time.After(settleFor):
+	case <-ctx.Done():
+	}
+	after, err := m.passed(ctx, g.Port)
+	if g.Packets = m.selected(g.Port, after, platform.Both); g.Packets > 0 && (m.whole(g.Port) || m.selected(g.Port, after, platform.Egress) == 0) {
+		g.Why = why
+	}
+	g.Least = min(g.Least, g.Packets)
+	return err
+}
+
+// counted says what the counters of the port and of the copies tell.
+func (m *meter) counted(ctx context.Context, g *platform.Gap) error {
 	c := m.copies
+	var after openflow.PortCount // when the switch had settled
+	from := time.Now()
 	least, most, err := platform.Missed(ctx, func(ctx context.Context) (int64, int64, error) {
 		passed, err := m.passed(ctx, g.Port)
 		if err != nil {
 			return 0, 0, err
 		}
+		if time.Since(from) < settleFor || after == (openflow.PortCount{}) {
+			after = passed
+		}
 		copied, err := c.count(ctx)
 		return m.selected(g.Port, passed, c.of), copied, err
 	})
 	if err != nil {
-		g.Why = steady(err)
-		return
+		return err
 	}
-	if c.of != platform.Both { // what goes to the machine is between nothing and all of it
-		most += m.selected(g.Port, after, platform.Both&^c.of)
+	switch most += m.selected(g.Port, after, platform.Both&^c.of); { // of what goes to the machine it is between nothing and all
+	case c.shared:
+		g.Least, g.Packets = max(g.Least, least), max(least, m.selected(g.Port, after, platform.Both))
+		g.Why = "what else may have come to the tool's port before the copies began is counted like copies"
+	case most < g.Least: // one of the counters is not what it should be
+		g.Least, g.Packets, g.Why = least, g.Least, "the counters of the port and of the copies contradict each other"
+	default:
+		g.Least, g.Packets = max(g.Least, least), most
 	}
-	switch {
-	case c.shared: // others' packets may have gone the same way before the copies began
-		g.Least = min(max(g.Least, least), g.Packets)
-	case least >= g.Least && most <= g.Packets:
-		g.Least, g.Packets = least, most
-	default: // one of the counters is not what it should be: what both allow
-		g.Least, g.Packets, g.Why = min(g.Least, least), max(g.Packets, most), "the counters of the port and of the copies contradict each other"
-	}
+	return nil
 }
