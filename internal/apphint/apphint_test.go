@@ -172,7 +172,7 @@ func TestByPort(t *testing.T) {
 	if got := TLS.Service(6, 40000, 80); got != "tls" {
 		t.Error(got)
 	}
-	if len(services) >= 256 || len(serviceAt) != len(services)+1 {
+	if len(services) >= 256 || len(byPort().services) != len(services)+1 {
 		t.Errorf("%d services do not fit an index of 8 bits", len(services))
 	}
 }

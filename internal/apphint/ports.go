@@ -1,6 +1,10 @@
 package apphint
 
-import "crosstap/internal/flow"
+import (
+	"sync"
+
+	"crosstap/internal/flow"
+)
 
 // ByPort names the application of a record that tells nothing else: by the port of the server, else by either port, else by the protocol.
 func ByPort(proto uint8, src, dst uint16, client flow.Client) (string, flow.AppHow) {
@@ -26,7 +30,8 @@ func ByPort(proto uint8, src, dst uint16, client flow.Client) (string, flow.AppH
 
 // OfPort names the service of a port, "" for one that has no name here.
 func OfPort(proto uint8, port uint16) string {
-	s := serviceAt[serviceIndex[port]]
+	t := byPort()
+	s := t.services[t.index[port]]
 	switch {
 	case proto == protoUDP && s.transport&udp != 0, proto == protoTCP && s.transport&tcp != 0, proto == protoSCTP && s.transport&sctp != 0:
 		return s.name
@@ -54,17 +59,20 @@ var overTLS = map[uint16]bool{
 	5061: true, 5349: true, 5671: true, 5986: true, 6443: true, 6514: true, 8443: true, 8883: true, 10250: true, 16514: true,
 }
 
-// serviceIndex gives each port its place in serviceAt, 0 for a port without a name: what is asked for every record is
-// not hashed.
-var serviceIndex, serviceAt = indexServices()
-
-func indexServices() (index [1 << 16]uint8, at []service) {
-	at = make([]service, 1, 256)
+// byPort are the services by port: what is asked for every record is not hashed. They are put in place when they are first asked for.
+var byPort = sync.OnceValue(func() *places {
+	t := &places{services: make([]service, 1, 256)}
 	for port, s := range services {
-		index[port] = uint8(len(at))
-		at = append(at, s)
+		t.index[port] = uint8(len(t.services))
+		t.services = append(t.services, s)
 	}
-	return index, at
+	return t
+})
+
+// places gives each port its place in services, 0 for a port without a name.
+type places struct {
+	index    [1 << 16]uint8
+	services []service
 }
 
 const (

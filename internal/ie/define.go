@@ -104,8 +104,8 @@ func (c *custom) add(e *Element) error {
 
 func builtin(k key) (*Element, bool) {
 	if k.pen == IANA {
-		if int(k.id) < len(iana) && iana[k.id].Name != "" {
-			return &iana[k.id], true
+		if all := iana(); int(k.id) < len(all) && all[k.id].Name != "" {
+			return &all[k.id], true
 		}
 		return nil, false
 	}

@@ -1,14 +1,8 @@
 package ie
 
-// ianaRows is the IANA registry "IPFIX Information Elements" by identifier
+// ianaLow is the IANA registry "IPFIX Information Elements" by identifier
 // (https://www.iana.org/assignments/ipfix). Empty rows are identifiers that are reserved or not
 // assigned. The second half stands in ianaHigh.
-var ianaRows = func() (t [ianaEnd]row) {
-	copy(t[:], ianaLow[:])
-	copy(t[len(ianaLow):], ianaHigh[len(ianaLow):])
-	return t
-}()
-
 var ianaLow = [...]row{
 	1:   {"octetDeltaCount", u64, dlt, oc},
 	2:   {"packetDeltaCount", u64, dlt, pk},

@@ -54,9 +54,10 @@ type book struct {
 	rows map[uint16]row
 }
 
-// The elements of other enterprises than IANA, and the names of all. They are made when they are first asked for: a program that only reads a capture
+// The elements of IANA and of other enterprises, and the names of all. They are made when they are first asked for: a program that only reads a capture
 // starts without them.
 var (
+	iana   = sync.OnceValue(registry)
 	byID   = sync.OnceValue(index)
 	byName = sync.OnceValue(nameIndex)
 )
@@ -69,8 +70,8 @@ type key struct {
 // Lookup returns the element with that enterprise number (0 for IANA's) and identifier.
 func Lookup(pen uint32, id uint16) (*Element, bool) {
 	if pen == IANA {
-		if int(id) < len(iana) && iana[id].Name != "" {
-			return &iana[id], true
+		if all := iana(); int(id) < len(all) && all[id].Name != "" {
+			return &all[id], true
 		}
 		return lookupCustom(pen, id)
 	}
@@ -108,8 +109,9 @@ func Enterprise(pen uint32) string {
 // All yields IANA's elements by identifier, then the other enterprises' in no order.
 func All() iter.Seq[*Element] {
 	return func(yield func(*Element) bool) {
-		for i := range iana {
-			if iana[i].Name != "" && !yield(&iana[i]) {
+		all := iana()
+		for i := range all {
+			if all[i].Name != "" && !yield(&all[i]) {
 				return
 			}
 		}
@@ -121,15 +123,20 @@ func All() iter.Seq[*Element] {
 	}
 }
 
-// iana is the registry as an array, so that the commonest lookup is one index.
-var iana = func() (t [len(ianaRows)]Element) {
-	for id, r := range ianaRows {
+// registry is IANA's as an array, so that the commonest lookup is one index.
+func registry() *[ianaEnd]Element {
+	t := new([ianaEnd]Element)
+	for id := range t {
+		r := ianaHigh[id]
+		if id < len(ianaLow) {
+			r = ianaLow[id]
+		}
 		if r.name != "" {
 			t[id] = Element{PEN: IANA, ID: uint16(id), Name: r.name, Type: r.typ, Semantics: r.semantics, Unit: r.unit}
 		}
 	}
 	return t
-}()
+}
 
 func index() map[key]*Element {
 	m := make(map[key]*Element)
@@ -138,8 +145,7 @@ func index() map[key]*Element {
 			m[key{b.pen, id}] = &Element{PEN: b.pen, ID: id, Name: r.name, Type: r.typ, Semantics: r.semantics, Unit: r.unit}
 		}
 	}
-	for i := range iana {
-		e := iana[i]
+	for _, e := range iana() {
 		if e.Name == "" || !reversible(e.ID) {
 			continue
 		}
@@ -156,9 +162,10 @@ func nameIndex() map[string]*Element {
 			m[e.Name] = e
 		}
 	}
-	for i := range iana {
-		if iana[i].Name != "" {
-			m[iana[i].Name] = &iana[i]
+	all := iana()
+	for i := range all {
+		if all[i].Name != "" {
+			m[all[i].Name] = &all[i]
 		}
 	}
 	return m

@@ -26,9 +26,9 @@ func (w *walk) counterSample(expanded bool) {
 		}
 		switch {
 		case w.showing:
-			w.showStructure(counterStructures[format], format, body, w.off+at)
+			w.showStructure(counterStructures()[format], format, body, w.off+at)
 		case tell:
-			columnsOf(counterStructures[format], format, body, w.off+at, func(block string, v decode.Value) {
+			columnsOf(counterStructures()[format], format, body, w.off+at, func(block string, v decode.Value) {
 				told = append(told, decode.Counter{Block: block, Value: v})
 			})
 		}

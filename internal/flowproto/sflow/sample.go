@@ -222,7 +222,7 @@ func (w *walk) records() {
 		}
 		c := cursor{b: body}
 		if w.showing {
-			w.showStructure(flowStructures[format], format, body, w.off+at)
+			w.showStructure(flowStructures()[format], format, body, w.off+at)
 		}
 		w.record(format, &c)
 		if c.bad {

@@ -3,6 +3,7 @@ package sflow
 import (
 	"encoding/binary"
 	"strings"
+	"sync"
 
 	"crosstap/internal/flowproto/decode"
 	"crosstap/internal/ie"
@@ -31,8 +32,14 @@ const (
 	ip6Columns      = "length:4 protocol:4 src_ip:ip6 dst_ip:ip6 src_port:4 dst_port:4 tcp_flags:4 priority:4"
 )
 
-// flowStructures are what an agent tells of a packet, by enterprise<<12 | format.
-var flowStructures = structures(map[uint32][2]string{
+// The structures by enterprise<<12 | format. They are made of the tables when they are first asked for.
+var (
+	flowStructures    = sync.OnceValue(func() map[uint32]*structure { return structures(flowRows) })
+	counterStructures = sync.OnceValue(func() map[uint32]*structure { return structures(counterRows) })
+)
+
+// flowRows are what an agent tells of a packet.
+var flowRows = map[uint32][2]string{
 	1:    {"sampled_header", "protocol:4 frame_length:4 stripped:4 header:o"},
 	2:    {"sampled_ethernet", ethernetColumns},
 	3:    {"sampled_ipv4", ip4Columns},
@@ -77,10 +84,10 @@ var flowStructures = structures(map[uint32][2]string{
 	2206: {"http_request", "method:4 protocol:4 uri:s host:s referer:s useragent:s xff:s authuser:s mime_type:s req_bytes:8 resp_bytes:8 duration:4 status:4"},
 	2209: {"extended_tcp_info", "dirn:4 snd_mss:4 rcv_mss:4 unacked:4 lost:4 retrans:4 pmtu:4 rtt:4 rttvar:4 snd_cwnd:4 reordering:4 min_rtt:4"},
 	2210: {"extended_entities", "src_ds_class:4 src_ds_index:4 dst_ds_class:4 dst_ds_index:4"},
-})
+}
 
-// counterStructures are what an agent counts.
-var counterStructures = structures(map[uint32][2]string{
+// counterRows are what an agent counts.
+var counterRows = map[uint32][2]string{
 	1: {"if_counters", "ifIndex:4 ifType:4 ifSpeed:8 ifDirection:4 ifStatus:4 ifInOctets:8 ifInUcastPkts:4 ifInMulticastPkts:4 ifInBroadcastPkts:4 ifInDiscards:4 " +
 		"ifInErrors:4 ifInUnknownProtos:4 ifOutOctets:8 ifOutUcastPkts:4 ifOutMulticastPkts:4 ifOutBroadcastPkts:4 ifOutDiscards:4 ifOutErrors:4 ifPromiscuousMode:4"},
 	2: {"ethernet_counters", "dot3StatsAlignmentErrors:4 dot3StatsFCSErrors:4 dot3StatsSingleCollisionFrames:4 dot3StatsMultipleCollisionFrames:4 " +
@@ -121,7 +128,7 @@ var counterStructures = structures(map[uint32][2]string{
 	2203: {"app_resources", "user_time:4 system_time:4 mem_used:8 mem_max:8 fd_open:4 fd_max:4 conn_open:4 conn_max:4"},
 	2206: {"app_workers", "workers_active:4 workers_idle:4 workers_max:4 req_delayed:4 req_dropped:4"},
 	2207: {"ovs_dp_stats", "hits:4 misses:4 lost:4 mask_hits:4 flows:4 masks:4"},
-})
+}
 
 var columnTypes = map[string]ie.Type{
 	"4": ie.Unsigned32, "8": ie.Unsigned64, "f": ie.Float32, "ip4": ie.IPv4Address, "ip6": ie.IPv6Address, "a": ie.OctetArray,
