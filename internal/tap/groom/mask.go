@@ -3,7 +3,6 @@ package groom
 import (
 	"encoding/binary"
 	"fmt"
-	"regexp"
 
 	"crosstap/internal/byteregexp"
 	"crosstap/internal/dissect"
@@ -15,7 +14,7 @@ import (
 type mask struct {
 	acc      account
 	spec     Mask
-	patterns []*regexp.Regexp
+	patterns []*byteregexp.Regexp
 	names    *pseudonyms
 	reader   byteregexp.Reader
 }
@@ -23,11 +22,11 @@ type mask struct {
 func newMask(s Mask) (*mask, error) {
 	m := &mask{acc: newAccount("mask", nil, "frames masked", "matches of patterns masked"), spec: s}
 	for _, p := range s.Patterns {
-		re, err := regexp.Compile(byteregexp.Escaped(p))
+		re, err := byteregexp.Compile(p, false)
 		if err != nil {
 			return nil, fmt.Errorf("groom: mask: pattern %q: %w", p, err)
 		}
-		if re.MatchString("") {
+		if re.Match(nil, &m.reader) {
 			return nil, fmt.Errorf("groom: mask: pattern %q also matches nothing at all: make it ask for at least one byte", p)
 		}
 		m.patterns = append(m.patterns, re)
@@ -109,8 +108,7 @@ func (m *mask) search(it *item, before []byte) {
 	}
 	for _, re := range m.patterns {
 		for at := start; at < len(text); {
-			m.reader.Reset(text[at:])
-			loc := re.FindReaderIndex(&m.reader)
+			loc := re.Find(text[at:], &m.reader)
 			if loc == nil || loc[1] == 0 {
 				break
 			}
