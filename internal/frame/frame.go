@@ -100,6 +100,7 @@ type Frame struct {
 	Point   uint32    // index of the observation point in its source, 0 for the only one
 	Link    LinkType  //
 	Dir     Direction // as the capturing socket saw it
+	Note    uint8     // which of the batch's Notes are the frame's, counted from 1; 0 for none
 	VNet    VNet      //
 	// Segments is the number of wire segments of the super-frame that this frame was cut from; 0 for a frame as it
 	// was captured.
@@ -129,6 +130,8 @@ type Batch struct {
 	// elsewhere. It is valid as long as they are. A stage may leave out, change or copy frames without regard to it: Stored tells
 	// which are still there.
 	Records []byte
+	// Notes are comments that a capture file has for frames, which Frame.Note tells.
+	Notes [][]string
 	// Exact says that Records holds just these Frames, each in that form with all that a frame says, when Intact is their number. A
 	// stage that changes a frame in its place sets Intact to 0.
 	Exact  Form
@@ -143,12 +146,12 @@ func (b *Batch) Release() {
 		b.Free()
 		b.Free = nil
 	}
-	b.Frames, b.Records, b.Intact = nil, nil, 0
+	b.Frames, b.Records, b.Notes, b.Intact = nil, nil, nil, 0
 }
 
 // Part returns the frames from one up to another as a batch without Free.
 func (b *Batch) Part(from, to int) Batch {
-	part := Batch{Frames: b.Frames[from:to], Records: b.Records}
+	part := Batch{Frames: b.Frames[from:to], Records: b.Records, Notes: b.Notes}
 	if b.Intact != len(b.Frames) || b.Exact == OtherForm || from == to {
 		return part
 	}

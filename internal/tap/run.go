@@ -218,7 +218,7 @@ func split(ctx context.Context, in <-chan frame.Batch, outs []chan<- frame.Batch
 		}
 		for i, out := range outs {
 			select {
-			case out <- frame.Batch{Frames: b.Frames, Records: b.Records, Exact: b.Exact, Intact: b.Intact, Free: free}:
+			case out <- frame.Batch{Frames: b.Frames, Records: b.Records, Notes: b.Notes, Exact: b.Exact, Intact: b.Intact, Free: free}:
 			case <-ctx.Done():
 				for range outs[i:] {
 					free()

@@ -293,6 +293,8 @@ type format interface {
 	decode(b []byte, fs []frame.Frame) (frames []frame.Frame, n, need int, skip int64, err error)
 	// form says what all records of the last call have in common.
 	form() frame.Form
+	// notes returns the comments of the frames of the last call, as Batch.Notes has them; those of maxNotes frames fill it as batchFrames frames do.
+	notes() [][]string
 }
 
 // sniff returns the format that the first bytes of a capture announce, and the length of its header.
@@ -316,13 +318,14 @@ func (f *File) decode(ctx context.Context, s *input, take func(frame.Batch) bool
 		rest := s.rest()
 		frames, n, need, skip, err := s.format.decode(rest, s.c.room())
 		s.pos += n
-		if e := f.send(ctx, s.c, frame.Batch{Frames: frames, Records: rest[:n:n], Exact: s.format.form(), Intact: len(frames)}, take); e != nil {
+		notes := s.format.notes()
+		if e := f.send(ctx, s.c, frame.Batch{Frames: frames, Records: rest[:n:n], Notes: notes, Exact: s.format.form(), Intact: len(frames)}, take); e != nil {
 			return e
 		}
 		switch {
 		case err != nil:
 			return fmt.Errorf("offset %d: %w", s.at(), err)
-		case len(frames) == batchFrames: // there is no room for more
+		case len(frames) == batchFrames, len(notes) == maxNotes: // there is no room for more
 		case skip > 0:
 			if err := s.skip(skip); err != nil {
 				return err

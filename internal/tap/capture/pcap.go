@@ -156,6 +156,9 @@ func (p *pcap) form() frame.Form {
 	return frame.PcapMicro
 }
 
+// notes implements format.
+func (p *pcap) notes() [][]string { return nil }
+
 func (p *pcap) recordLengths(h []byte) (captured, original uint32) {
 	captured, original = p.u32(h[8:]), p.u32(h[12:])
 	if p.lengths == originalFirst || p.lengths == smallerIsCaptured && captured > original {

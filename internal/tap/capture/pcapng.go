@@ -22,6 +22,7 @@ const (
 // Option codes.
 const (
 	optEnd         = 0
+	optComment     = 1
 	optIfName      = 2
 	optIfTsresol   = 9
 	optIfFcslen    = 13
@@ -34,6 +35,7 @@ const (
 	blockOverhead  = 12       // type, length, length again
 	maxBlock       = 16 << 20 // bytes of a block that is read; others are passed over at any length
 	maxInterfaces  = 1 << 16
+	maxNotes       = 255 // frames with comments in a batch
 )
 
 // pcapng reads pcapng files: any number of sections, each in its own byte order with its own interfaces.
@@ -44,6 +46,7 @@ type pcapng struct {
 	points     map[string]uint32 // of an interface's name (or number) and link type
 	lastNS     int64             // for simple packet blocks, which carry no time
 	count      int
+	comments   [][]string                      // of frames of the last call
 	named      func(point uint32, name string) // told of each new observation point whose interface has a name
 }
 
@@ -64,6 +67,9 @@ func newPcapng() *pcapng { return &pcapng{points: map[string]uint32{}} }
 // form implements format: blocks of other kinds, options and padding may be between frames.
 func (p *pcapng) form() frame.Form { return frame.OtherForm }
 
+// notes implements format.
+func (p *pcapng) notes() [][]string { return p.comments }
+
 func (p *pcapng) u32(b []byte) uint32 {
 	v := binary.LittleEndian.Uint32(b)
 	if p.swapped {
@@ -82,8 +88,9 @@ func (p *pcapng) u16(b []byte) uint16 {
 
 func (p *pcapng) decode(b []byte, fs []frame.Frame) ([]frame.Frame, int, int, int64, error) {
 	off := 0
+	p.comments = nil
 	defer func() { p.count += len(fs) }()
-	for len(fs) < cap(fs) && len(b)-off >= blockOverhead {
+	for len(fs) < cap(fs) && len(p.comments) < maxNotes && len(b)-off >= blockOverhead {
 		kind, length, err := p.blockHeader(b[off:])
 		if err != nil {
 			return fs, off, 0, 0, err

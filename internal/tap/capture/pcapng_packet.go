@@ -40,7 +40,7 @@ func (p *pcapng) packet(body []byte, obsolete bool, fs []frame.Frame) ([]frame.F
 	p.lastNS = f.TimeNS
 	fcs := i.fcsLen
 	if padded := min(len(body), end+(-int(captured)&3)); len(body)-padded >= 8 {
-		if flags, ok := p.packetFlags(body[padded:]); ok {
+		if flags := p.packetOptions(body[padded:], f); flags != 0 {
 			f.Dir = [4]frame.Direction{frame.Unknown, frame.Ingress, frame.Egress, frame.Unknown}[flags&3]
 			if n := int(flags >> 5 & 15); n > 0 {
 				fcs = n
@@ -53,20 +53,32 @@ func (p *pcapng) packet(body []byte, obsolete bool, fs []frame.Frame) ([]frame.F
 	return fs, nil
 }
 
-// packetFlags finds the flags option; it has the same code in both kinds of packet block. Options are a hint:
-// damage in them is passed over.
-func (p *pcapng) packetFlags(b []byte) (flags uint32, ok bool) {
+// packetOptions returns the flags of a frame and notes its comments; these options have the same codes in both kinds of packet block. Options are a
+// hint: damage in them is passed over.
+func (p *pcapng) packetOptions(b []byte, f *frame.Frame) (flags uint32) {
 	for len(b) >= 8 {
 		code, n := p.u16(b), int(p.u16(b[2:]))
-		if code == optEnd {
-			break
-		}
-		if code == optPacketFlags && n == 4 {
-			return p.u32(b[4:]), true
+		switch {
+		case code == optEnd:
+			return flags
+		case code == optPacketFlags && n == 4 && flags == 0:
+			flags = p.u32(b[4:])
+		case code == optComment && n > 0 && 4+n <= len(b):
+			p.note(f, string(b[4:4+n]))
 		}
 		b = b[min(len(b), 4+n+(-n&3)):]
 	}
-	return 0, false
+	return flags
+}
+
+// note adds a comment to those of a frame.
+func (p *pcapng) note(f *frame.Frame, text string) {
+	if f.Note == 0 {
+		p.comments = append(p.comments, nil)
+		f.Note = uint8(len(p.comments))
+	}
+	of := &p.comments[f.Note-1]
+	*of = append(*of, text)
 }
 
 // simple reads a simple packet block: it belongs to the first interface and has no time of its own.

@@ -113,7 +113,7 @@ type compressor interface {
 // encoder makes the bytes of a format.
 type encoder interface {
 	head(b []byte) []byte
-	frame(b []byte, f *frame.Frame) ([]byte, error)
+	frame(b []byte, f *frame.Frame, notes [][]string) ([]byte, error)
 	foot(b []byte) []byte
 	// takes reports whether n frames of a link type are records of that form as frame would write them, and counts them then.
 	takes(form frame.Form, kind frame.LinkType, n int) bool
@@ -233,7 +233,7 @@ func (f *File) batch(b frame.Batch) {
 			rest = rest[n:]
 			continue
 		}
-		f.frame(&rest[0])
+		f.frame(&rest[0], b.Notes)
 		rest = rest[1:]
 	}
 }
@@ -254,12 +254,12 @@ func (f *File) pass(same []byte, frames int) {
 }
 
 // frame writes a frame.
-func (f *File) frame(x *frame.Frame) {
+func (f *File) frame(x *frame.Frame, notes [][]string) {
 	if len(x.Data) > MaxFrame {
 		f.drop(DropTooLong, 1)
 		return
 	}
-	b, err := f.enc.frame(f.buf, x)
+	b, err := f.enc.frame(f.buf, x, notes)
 	if err != nil {
 		f.flush(true)
 		f.fail(err)

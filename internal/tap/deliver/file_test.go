@@ -273,7 +273,7 @@ func TestEncodingAllocatesNothing(t *testing.T) {
 		if n := testkit.Allocs(100, func() {
 			b = b[:0]
 			for i := range all {
-				b, _ = f.enc.frame(b, &all[i])
+				b, _ = f.enc.frame(b, &all[i], nil)
 			}
 		}); n != 0 {
 			t.Errorf("%s: %v allocations", format, n)

@@ -46,7 +46,7 @@ func (p *pcap) begin(b []byte, kind frame.LinkType) []byte {
 }
 
 // frame appends a record. Times outside of 1970 to 2106 become the nearest inside.
-func (p *pcap) frame(b []byte, f *frame.Frame) ([]byte, error) {
+func (p *pcap) frame(b []byte, f *frame.Frame, _ [][]string) ([]byte, error) {
 	if !p.started {
 		b = p.begin(b, f.Link)
 	}

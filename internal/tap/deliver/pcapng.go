@@ -139,7 +139,7 @@ const (
 )
 
 // frame appends an enhanced packet block. Times before 1970 become 1970.
-func (p *pcapng) frame(b []byte, f *frame.Frame) ([]byte, error) {
+func (p *pcapng) frame(b []byte, f *frame.Frame, notes [][]string) ([]byte, error) {
 	if l := (link{f.Point, f.Link}); l != p.last || !p.known {
 		b = p.describe(b, l)
 	}
@@ -159,6 +159,11 @@ func (p *pcapng) frame(b []byte, f *frame.Frame) ([]byte, error) {
 	options := len(b)
 	if f.Tag != 0 && p.cfg.Label != nil {
 		b = text(b, optComment, p.cfg.Label(f.Tag))
+	}
+	if i := int(f.Note); i > 0 && i <= len(notes) {
+		for _, comment := range notes[i-1] {
+			b = text(b, optComment, comment)
+		}
 	}
 	b = flags(b, f.Dir)
 	if p.missing > 0 {

@@ -207,7 +207,7 @@ func (r *Rotating) batch(b frame.Batch) {
 			r.turn(time.Now())
 			continue
 		}
-		r.now.batch(frame.Batch{Frames: frames[:n], Records: b.Records})
+		r.now.batch(frame.Batch{Frames: frames[:n], Records: b.Records, Notes: b.Notes})
 		r.n += uint64(n)
 		r.bytes += bytes
 		frames = frames[n:]

@@ -180,7 +180,7 @@ func (s *Stream) take(ctx context.Context, in <-chan frame.Batch) error {
 			if !ok {
 				return nil
 			}
-			s.batch(b.Frames)
+			s.batch(&b)
 			b.Release()
 		case <-tick.C:
 			s.flush()
@@ -190,11 +190,11 @@ func (s *Stream) take(ctx context.Context, in <-chan frame.Batch) error {
 	}
 }
 
-func (s *Stream) batch(frames []frame.Frame) {
-	s.book.In(len(frames))
-	s.book.Hold(len(frames))
-	for i := range frames {
-		f := &frames[i]
+func (s *Stream) batch(b *frame.Batch) {
+	s.book.In(len(b.Frames))
+	s.book.Hold(len(b.Frames))
+	for i := range b.Frames {
+		f := &b.Frames[i]
 		switch {
 		case len(f.Data) > MaxFrame:
 			s.drop(StreamTooLong, 1)
@@ -202,7 +202,7 @@ func (s *Stream) batch(frames []frame.Frame) {
 			s.drop(StreamFull, 1)
 			s.enc.missing++
 		default:
-			s.add(f)
+			s.add(f, b.Notes)
 		}
 	}
 }
@@ -223,7 +223,7 @@ func (s *Stream) wanted(n int) bool {
 }
 
 // add encodes a frame.
-func (s *Stream) add(f *frame.Frame) {
+func (s *Stream) add(f *frame.Frame, notes [][]string) {
 	c := s.now
 	if c == nil {
 		c = s.empty()
@@ -233,7 +233,7 @@ func (s *Stream) add(f *frame.Frame) {
 	if _, known := s.enc.ids[l]; !known {
 		s.idbs = append(s.idbs, s.enc.describe(nil, l))
 	}
-	c.b, _ = s.enc.frame(c.b, f)
+	c.b, _ = s.enc.frame(c.b, f, notes)
 	c.frames++
 	c.idbs = s.idbs
 	if len(c.b) >= chunkBytes {

@@ -336,7 +336,8 @@ func (p *Pipeline) send(output int) {
 		return
 	}
 	p.parcels[output] = nil
-	p.hand(output, frame.Batch{Frames: c.frames, Records: c.group.src.batch.Records, Free: c.free})
+	in := &c.group.src.batch
+	p.hand(output, frame.Batch{Frames: c.frames, Records: in.Records, Notes: in.Notes, Free: c.free})
 }
 
 // hand gives a batch to an output.
