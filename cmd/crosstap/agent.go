@@ -101,7 +101,7 @@ func (f *agentFlags) run(cmd *cobra.Command) (err error) {
 			return exit(exitUsage, err)
 		}
 	}
-	c.Sweep, c.Keeper = sweepKernel, keeper()
+	c.Sweep, c.Keeper = func() ([]string, error) { return sweepKernel("") }, keeper()
 	c.Ready = func() {
 		if err := obs.Notify("READY=1"); err != nil {
 			c.Log.Warn("service manager not told", "error", err)

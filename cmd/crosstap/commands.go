@@ -16,4 +16,4 @@ func commands() []*cobra.Command {
 }
 
 // agentCommands are those below agent.
-func agentCommands() []*cobra.Command { return []*cobra.Command{newAgentTaps()} }
+func agentCommands() []*cobra.Command { return []*cobra.Command{newAgentTaps(), newAgentSweep()} }

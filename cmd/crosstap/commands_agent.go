@@ -10,4 +10,4 @@ func commands() []*cobra.Command {
 }
 
 // agentCommands are those below agent.
-func agentCommands() []*cobra.Command { return nil }
+func agentCommands() []*cobra.Command { return []*cobra.Command{newAgentSweep()} }

@@ -66,12 +66,12 @@ func newInlineRemove(netns *string) *cobra.Command {
 	return cmd
 }
 
-// newInlineKeep is the command that a tap with a pair starts for itself.
+// newInlineKeep is the command that a tap with a pair, or with filters of tc, starts for itself.
 func newInlineKeep() *cobra.Command {
 	return &cobra.Command{
 		Use: "keep", Hidden: true, Short: "Set the links of a pair right when its tap is killed", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return exit(exitFinding, kernel.Keep(cmd.InOrStdin(), obs.Logger(cmd.ErrOrStderr(), false)))
+			return exit(exitFinding, kernel.Keep(cmd.Context(), cmd.InOrStdin(), obs.Logger(cmd.ErrOrStderr(), false)))
 		},
 	}
 }

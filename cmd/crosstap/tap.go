@@ -195,8 +195,8 @@ func (t *tapFlags) complete(cmd *cobra.Command) (err error) {
 		if s.Inline, err = tapspec.ParseInline(t.inline); err != nil {
 			return exit(exitUsage, fmt.Errorf("tap: --%w", err))
 		}
-		s.Keeper = keeper()
 	}
+	s.Keeper = keeper()
 	if t.budget != "" {
 		if s.Budget, err = tapspec.ParseBudget(t.budget); err != nil {
 			return exit(exitUsage, fmt.Errorf("tap: --%w", err))

@@ -39,7 +39,7 @@ type Config struct {
 	Budget    tapspec.Budget
 	Lease     time.Duration // how long taps go on without the server; 0 for what the server says
 	Software  string
-	Keeper    []string                 // command that runs kernel.Keep, for inline pairs; nil for none
+	Keeper    []string                 // command that runs kernel.Keep, for inline pairs and filters of tc; nil for none
 	Ready     func()                   // called once, when the agent runs
 	Sweep     func() ([]string, error) // removes what an agent that was killed has left in the kernel, and says what
 	Limits    func() []string          // what bounds this process, for the report

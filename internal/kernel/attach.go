@@ -79,8 +79,20 @@ func attachFilter(index int, dir frame.Direction, p *ebpf.Program) (attachment, 
 	return f, nil
 }
 
-// add makes the qdisc, unless it is there, and the filter.
-func (f *tcFilter) add(dir frame.Direction, p *ebpf.Program) error {
+// addTries bounds how often a filter is added again because a sweep has just removed the qdisc, which was empty.
+const addTries = 3
+
+func (f *tcFilter) add(dir frame.Direction, p *ebpf.Program) (err error) {
+	for range addTries {
+		if err = f.try(dir, p); !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+			break
+		}
+	}
+	return err
+}
+
+// try makes the qdisc, unless it is there, and the filter.
+func (f *tcFilter) try(dir frame.Direction, p *ebpf.Program) error {
 	switch err := f.h.QdiscAdd(clsact(f.index)); {
 	case err == nil:
 		f.qdisc = true
@@ -138,13 +150,18 @@ func filters(h *netlink.Handle, index int, dir frame.Direction) ([]netlink.Filte
 // Close takes the filter away, and the qdisc when it is ours and nothing is left in it.
 func (f *tcFilter) Close() error {
 	defer f.h.Close()
-	if err := f.h.FilterDel(f.filter); err != nil && !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) {
+	if err := f.h.FilterDel(f.filter); err != nil && !vanished(err) {
 		return fmt.Errorf("tc: filter: %w", err)
 	}
 	if f.qdisc {
 		return dropEmpty(f.h, f.index)
 	}
 	return nil
+}
+
+// vanished reports whether what was to be removed, or what it was at, is not there.
+func vanished(err error) bool {
+	return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL)
 }
 
 // dropEmpty removes a qdisc without filters.
@@ -154,7 +171,7 @@ func dropEmpty(h *netlink.Handle, index int) error {
 			return nil // gone, or in use
 		}
 	}
-	if err := h.QdiscDel(clsact(index)); err != nil && !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EINVAL) {
+	if err := h.QdiscDel(clsact(index)); err != nil && !vanished(err) {
 		return fmt.Errorf("tc: qdisc: %w", err)
 	}
 	return nil

@@ -102,7 +102,8 @@ func (f *Flows) Open() (err error) {
 	if f.ring, err = newRing(f.conf.RingBytes, f.keep); err != nil {
 		return fmt.Errorf("kernel: %w", err)
 	}
-	if err = f.feed.begin(f.ring, &f.line, min(f.interval()/4, latest)); err != nil {
+	late := min(f.interval()/4, latest)
+	if err = f.feed.begin(f.ring, &f.line, late, late); err != nil {
 		return fmt.Errorf("kernel: %w", err)
 	}
 	if f.clock, err = newClock(); err != nil {

@@ -72,7 +72,7 @@ func (h *Headers) Open() (err error) {
 	if h.ring, err = newRing(h.feed.size, h.keep); err != nil {
 		return fmt.Errorf("kernel: %w", err)
 	}
-	if err = h.feed.begin(h.ring, &h.line, headersLate); err != nil {
+	if err = h.feed.begin(h.ring, &h.line, headersLate, headersBusy); err != nil {
 		h.Close()
 		return fmt.Errorf("kernel: %w", err)
 	}
@@ -92,9 +92,10 @@ func (h *Headers) Close() {
 }
 
 const (
-	ringInterval = 2 * time.Millisecond  // between looks while the next stage is slow
-	ringLinger   = time.Second           // for the next stage to take what is left
-	headersLate  = 50 * time.Millisecond // that frames wait for a look at the ring, which wakes a thread and so costs more than many frames do
+	ringInterval = 2 * time.Millisecond   // between looks while the next stage is slow
+	ringLinger   = time.Second            // for the next stage to take what is left
+	headersLate  = 50 * time.Millisecond  // that frames wait for a look at the ring, which wakes a thread and so costs more than many frames do
+	headersBusy  = 200 * time.Millisecond // the same where there are many
 )
 
 // Run hands frames over until ctx ends. Near the VM nothing waits: what the next stage does not take in time is dropped and counted.
@@ -143,6 +144,7 @@ type feed struct {
 	size int
 	bell *bell
 	late time.Duration // that frames may wait while the ring is not half full
+	busy time.Duration // the same while they fill batches
 
 	offset    int64            // of the wall clock, for the batch that is being read
 	links     []frame.LinkType // of the points, likewise
@@ -151,8 +153,8 @@ type feed struct {
 }
 
 // begin takes a ring.
-func (f *feed) begin(r *ring, l *line, late time.Duration) (err error) {
-	f.ring, f.line, f.late = r, l, late
+func (f *feed) begin(r *ring, l *line, late, busy time.Duration) (err error) {
+	f.ring, f.line, f.late, f.busy = r, l, late, busy
 	f.bell, err = newBell(r)
 	return err
 }
@@ -165,13 +167,15 @@ func (f *feed) run(ctx context.Context, out chan<- frame.Batch) {
 	timer := time.NewTimer(f.late)
 	defer timer.Stop()
 	for ctx.Err() == nil {
+		late := f.late
 		for b, n := f.batch(); n > 0; b, n = f.batch() {
 			f.pass(ctx, b, n, out)
 			if n < feedFrames {
 				break
 			}
+			late = f.busy
 		}
-		timer.Reset(f.late)
+		timer.Reset(late)
 		select {
 		case <-ctx.Done():
 		case <-timer.C:
@@ -268,6 +272,9 @@ func (f *feed) frame(e []byte, offset int64) frame.Frame {
 
 // kind finds out what a super-frame is cut into: its innermost TCP segment or UDP datagram.
 func (f *feed) kind(x *frame.Frame) uint8 {
+	if k := plainKind(x); k != frame.GSONone {
+		return k
+	}
 	if f.dissector == nil {
 		f.dissector = dissect.New(f.line.cfg.Options.Tunnels)
 	}
@@ -280,6 +287,21 @@ func (f *feed) kind(x *frame.Frame) uint8 {
 		return frame.GSOTCPv6
 	}
 	return frame.GSOTCPv4
+}
+
+// plainKind is kind for TCP without a tunnel and without a tag, which nearly all are; GSONone for others.
+func plainKind(x *frame.Frame) uint8 {
+	const protocol4, protocol6 = wire.EthernetLen + 9, wire.EthernetLen + 6
+	if x.Link != frame.LinkEthernet || len(x.Data) < wire.EthernetLen+wire.IPv4Len {
+		return frame.GSONone
+	}
+	switch kind := binary.BigEndian.Uint16(x.Data[12:]); {
+	case kind == wire.TypeIPv4 && x.Data[protocol4] == wire.ProtoTCP:
+		return frame.GSOTCPv4
+	case kind == wire.TypeIPv6 && x.Data[protocol6] == wire.ProtoTCP:
+		return frame.GSOTCPv6
+	}
+	return frame.GSONone
 }
 
 // end gives the ring back when the last batch has come home, at the latest after a while: then its memory stays.

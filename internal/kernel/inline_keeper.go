@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,6 +34,8 @@ type keeperOrder struct {
 	Lease    time.Duration    `json:"lease_ns"`
 	Programs []ebpf.ProgramID `json:"programs"` // at the ways in
 	Notes    [2]string        `json:"notes"`
+
+	Owner string `json:"owner,omitempty"` // of filters: the keeper is a janitor, and lines that follow are files of network namespaces
 }
 
 // keeperPipe is the way to a keeper; nil tells nobody.
@@ -54,18 +57,23 @@ func startKeeper(x *Inline) (*keeperPipe, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := exec.Command(x.cfg.Keeper[0], x.cfg.Keeper[1:]...)
-	c.Stderr = os.Stderr
-	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // what ends a terminal's processes does not end it
-	k := &keeperPipe{cmd: c}
-	if k.w, err = c.StdinPipe(); err != nil {
-		return nil, err
-	}
-	if err := c.Start(); err != nil {
+	k := &keeperPipe{}
+	if k.cmd, k.w, err = startBeside(x.cfg.Keeper); err != nil {
 		return nil, err
 	}
 	k.tell(string(line))
 	return k, nil
+}
+
+// startBeside starts a process that is to outlive this one. It reads what is written to w; its end says that this one has ended.
+func startBeside(command []string) (c *exec.Cmd, w io.WriteCloser, err error) {
+	c = exec.Command(command[0], command[1:]...)
+	c.Stderr = os.Stderr
+	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // what ends a terminal's processes does not end it
+	if w, err = c.StdinPipe(); err != nil {
+		return nil, nil, err
+	}
+	return c, w, c.Start()
 }
 
 // tell sends a line. A keeper that is gone does not matter: what it would do is in the programs, too, but for the links.
@@ -107,8 +115,9 @@ type keeper struct {
 	acted bool // it has set links, for a process that hangs
 }
 
-// Keep is a keeper's whole life: it reads what it is told from in, and returns when the pair needs it no more.
-func Keep(in io.Reader, log *slog.Logger) error {
+// Keep is the whole life of a process beside another one: a keeper, which returns when the pair needs it no more, or a janitor, which returns when the other
+// one has ended and nothing of it is left. It reads what it is told from in. The end of ctx has a janitor wait for nothing else; a keeper stays.
+func Keep(ctx context.Context, in io.Reader, log *slog.Logger) error {
 	lines := make(chan string)
 	go func() {
 		defer close(lines)
@@ -119,6 +128,9 @@ func Keep(in io.Reader, log *slog.Logger) error {
 	k := &keeper{held: -1, beat: time.Now(), log: log}
 	if err := json.Unmarshal([]byte(<-lines), &k.o); err != nil {
 		return fmt.Errorf("keeper: %w", err)
+	}
+	if k.o.Owner != "" {
+		return clean(ctx, k.o.Owner, lines, log)
 	}
 	if k.o.Lease < MinPairLease || len(k.o.Programs) != 2 {
 		return errors.New("keeper: no pair")

@@ -29,6 +29,7 @@ type Config struct {
 	Sample      Sample
 	Govern      bool         // SetShed may leave frames out, and what matches is counted
 	Wait        bool         // attach nothing until Begin or Follow
+	Keeper      []string     // command that runs Keep, to remove filters of tc when this process is killed; nil for none
 	Log         *slog.Logger // nil for none
 }
 
@@ -156,6 +157,9 @@ func (l *line) open() (err error) {
 	if l.cfg.Way == Clsact {
 		if _, err := Sweep(l.cfg.NetNS); err != nil {
 			l.log.Warn("filters of processes that were killed stay", "error", err)
+		}
+		if err := ownJanitor.watch(l.cfg.Keeper, l.cfg.NetNS); err != nil {
+			l.log.Warn("should this process be killed, its filters stay until the next start", "error", err)
 		}
 		if l.lease, err = newLease(); err != nil {
 			return fmt.Errorf("kernel: %w", permission(err))

@@ -58,20 +58,34 @@ func fail(t testing.TB, err error) {
 // onOne keeps the test on one processor until it ends, so that which packet is a flow's first does not go by the processors' order.
 func onOne(t testing.TB) {
 	t.Helper()
+	onEach(t)
+}
+
+// onEach keeps the test on one processor until it ends, and returns how many there are and what moves it to the n-th of them.
+func onEach(t testing.TB) (cpus int, move func(n int)) {
+	t.Helper()
 	runtime.LockOSThread()
-	var were, one unix.CPUSet
+	var were unix.CPUSet
 	fail(t, unix.SchedGetaffinity(0, &were))
-	for i := 0; one.Count() == 0; i++ {
+	var all []int
+	for i := 0; len(all) < were.Count(); i++ {
 		if were.IsSet(i) {
-			one.Set(i)
+			all = append(all, i)
 		}
 	}
-	fail(t, unix.SchedSetaffinity(0, &one))
+	move = func(n int) {
+		t.Helper()
+		var one unix.CPUSet
+		one.Set(all[n])
+		fail(t, unix.SchedSetaffinity(0, &one))
+	}
+	move(0)
 	t.Cleanup(func() {
 		if err := unix.SchedSetaffinity(0, &were); err == nil {
 			runtime.UnlockOSThread()
 		}
 	})
+	return len(all), move
 }
 
 // skbuff is struct __sk_buff as a test run takes it.

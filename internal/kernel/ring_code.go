@@ -19,7 +19,7 @@ const (
 	entryGSO    = 20 // u16, payload of each segment of a super-frame, 0 for a packet
 	entryDir    = 22 // u8
 	entryTagged = 23 // u8, 1 when a tag was put back
-	entryNumber = 24 // u32, written last: the number of the place, from 1 on
+	entryNumber = 24 // u32, written last: the number of the place in its lane, from 1 on
 	entryHead   = 32
 )
 
@@ -30,7 +30,7 @@ const (
 )
 
 // toRing hands the first keep bytes of the frame to user space and counts it under statUp, or under statLost when the ring is full. A
-// tag that lies beside the frame is put back into it. The reader is woken when the ring is half full. It goes on behind; R0 to R5, R7 to R9 and 12 bytes of the stack are lost.
+// tag that lies beside the frame is put back into it. The reader is woken when a lane is half full. It goes on behind; R0 to R5, R7 to R9 and 12 bytes of the stack are lost.
 func toRing(c *code, k *hook, r *ring, keep int) {
 	full, drop, done := c.name("full"), c.name("drop"), c.name("filled")
 	takePlace(c, r, full)
@@ -70,18 +70,22 @@ func toRing(c *code, k *hook, r *ring, keep int) {
 	c.at(out)
 }
 
-// takePlace leaves the entry of the next place in R7, its number on the stack, and the positions in R9. It goes on at full when there is none.
+// takePlace leaves the entry of the next place in R7, its number on the stack, and the positions of the lane in R9. It goes on at full when there is none.
 func takePlace(c *code, r *ring, full string) {
 	add := asm.FetchAdd.Mem(asm.R9, asm.R8, asm.DWord, placeNext)
 	add.Constant = 1 // BPF_ADD | BPF_FETCH, as in fetchAdd
 	c.add(
-		asm.LoadMapValue(asm.R9, r.places.FD(), 0),
+		asm.FnGetSmpProcessorId.Call(),
+		asm.And.Imm(asm.R0, int32(len(r.lanes)-1)),
+		asm.Mov.Reg(asm.R7, asm.R0), asm.LSh.Imm(asm.R7, int32(r.bits)),
+		asm.LSh.Imm(asm.R0, placeBits),
+		asm.LoadMapValue(asm.R9, r.places.FD(), 0), asm.Add.Reg(asm.R9, asm.R0),
 		asm.LoadMem(asm.R1, asm.R9, placeNext, asm.DWord), asm.LoadMem(asm.R2, asm.R9, placeRead, asm.DWord),
 		asm.Sub.Reg(asm.R1, asm.R2),
 		asm.JGE.Imm(asm.R1, int32(r.mask+1-r.spare), full),
 		asm.Mov.Imm(asm.R8, 1),
 		add,
-		asm.Mov.Reg(asm.R1, asm.R8), asm.And.Imm(asm.R1, int32(r.mask)),
+		asm.Mov.Reg(asm.R1, asm.R8), asm.And.Imm(asm.R1, int32(r.mask)), asm.Or.Reg(asm.R1, asm.R7),
 		asm.StoreMem(asm.RFP, ringIndexAt, asm.R1, asm.Word),
 		asm.Add.Imm(asm.R8, 1),
 		asm.StoreMem(asm.RFP, ringNumberAt, asm.R8, asm.DWord),
@@ -93,13 +97,16 @@ func takePlace(c *code, r *ring, full string) {
 	)
 }
 
+// entryTimeOf returns the time of an entry.
+func entryTimeOf(e []byte) uint64 { return binary.NativeEndian.Uint64(e[entryTime:]) }
+
 // givenUp reports whether an entry is one that could not be filled.
 func givenUp(e []byte) bool { return binary.NativeEndian.Uint32(e[entryLen:]) == 0 }
 
 // forceWakeup wakes the reader (BPF_RB_FORCE_WAKEUP). That costs the sender of the frame more than all else.
 const forceWakeup = 2
 
-// number makes the entry in R7 complete, and wakes the reader when the ring is half full: one entry in a few looks. It goes on at out.
+// number makes the entry in R7 complete, and wakes the reader when the lane is half full: one entry in a few looks. It goes on at out.
 func number(c *code, r *ring, out string) {
 	const oneOf = 32
 	last := asm.StoreMem(asm.R7, entryNumber, asm.R2, asm.Word)

@@ -3,8 +3,8 @@ package kernel
 import (
 	"errors"
 	"fmt"
-	"os"
 	"strings"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
@@ -21,8 +21,13 @@ type Swept struct {
 }
 
 // Sweep removes from the interfaces of a network namespace ("" for the process's own) the filters that processes of ours left at clsact
-// qdiscs when they were killed: those whose lease has ended. Filters of others, and of processes that live, stay.
+// qdiscs when they were killed: those whose process is gone, or whose lease has ended. Filters of others, and of processes that live, stay.
 func Sweep(space string) (gone []Swept, err error) {
+	return sweepIn(space, stale)
+}
+
+// sweepIn removes the filters that one reports to be stale.
+func sweepIn(space string, stale func(*netlink.BpfFilter) bool) (gone []Swept, err error) {
 	err = netns.Do(space, func() error {
 		h, err := netlink.NewHandle()
 		if err != nil {
@@ -35,7 +40,7 @@ func Sweep(space string) (gone []Swept, err error) {
 		}
 		var errs []error
 		for _, l := range links {
-			swept, err := sweep(h, l.Attrs())
+			swept, err := sweep(h, l.Attrs(), stale)
 			gone, errs = append(gone, swept...), append(errs, err)
 		}
 		return errors.Join(errs...)
@@ -43,9 +48,13 @@ func Sweep(space string) (gone []Swept, err error) {
 	return gone, err
 }
 
-// sweep removes what is stale on one interface.
-func sweep(h *netlink.Handle, a *netlink.LinkAttrs) (gone []Swept, err error) {
-	mine := false
+// errBusy says that something of ours stays for a while.
+var errBusy = errors.New("traffic passes: removing the qdisc would lose packets; its last filter, which does nothing, stays until a quiet moment")
+
+// sweep removes what is stale on one interface. The last filter says that the qdisc is ours, and goes with it.
+func sweep(h *netlink.Handle, a *netlink.LinkAttrs, stale func(*netlink.BpfFilter) bool) (gone []Swept, err error) {
+	var dead []*netlink.BpfFilter
+	last, mine := true, false
 	for _, dir := range directions {
 		list, err := filters(h, a.Index, dir)
 		if err != nil {
@@ -54,16 +63,25 @@ func sweep(h *netlink.Handle, a *netlink.LinkAttrs) (gone []Swept, err error) {
 		for _, f := range list {
 			b, ok := f.(*netlink.BpfFilter)
 			if !ok || !strings.HasPrefix(b.Name, filterName) || !stale(b) {
+				last = false
 				continue
 			}
-			if err := h.FilterDel(b); err != nil {
-				return gone, fmt.Errorf("kernel: sweep: interface %s: %w", a.Name, err)
-			}
-			mine = mine || qdiscOf(b.Name)
-			gone = append(gone, Swept{Interface: a.Name, Direction: dir})
+			dead, mine = append(dead, b), mine || qdiscOf(b.Name)
 		}
 	}
-	if !mine {
+	for i, b := range dead {
+		if mine && last && i == len(dead)-1 && !silent(h, a.Index) {
+			return gone, fmt.Errorf("kernel: sweep: interface %s: %w", a.Name, errBusy)
+		}
+		switch err := h.FilterDel(b); {
+		case vanished(err): // another one swept, too
+			continue
+		case err != nil:
+			return gone, fmt.Errorf("kernel: sweep: interface %s: %w", a.Name, err)
+		}
+		gone = append(gone, Swept{Interface: a.Name, Direction: directionOf(b)})
+	}
+	if !mine || len(gone) == 0 {
 		return gone, nil
 	}
 	if err := dropEmpty(h, a.Index); err != nil {
@@ -71,6 +89,29 @@ func sweep(h *netlink.Handle, a *netlink.LinkAttrs) (gone []Swept, err error) {
 	}
 	gone[len(gone)-1].Qdisc = !ours(h, a.Index)
 	return gone, nil
+}
+
+func directionOf(f *netlink.BpfFilter) frame.Direction {
+	if f.Parent == parentOf(frame.Egress) {
+		return frame.Egress
+	}
+	return frame.Ingress
+}
+
+// silence is how long an interface has to have sent nothing before its qdisc is removed: while it does that, the kernel drops what is sent.
+const silence = 10 * time.Millisecond
+
+// silent reports whether nothing is sent through an interface.
+func silent(h *netlink.Handle, index int) bool {
+	sent := func() uint64 {
+		if l, err := h.LinkByIndex(index); err == nil && l.Attrs().Statistics != nil {
+			return l.Attrs().Statistics.TxPackets
+		}
+		return 0
+	}
+	before := sent()
+	time.Sleep(silence)
+	return sent() == before
 }
 
 // ours reports whether an interface has a qdisc that a filter there says is ours.
@@ -89,13 +130,13 @@ func ours(h *netlink.Handle, index int) bool {
 	return false
 }
 
-// stale reports whether a filter's program is one of ours whose lease has ended. Only with CAP_SYS_ADMIN the kernel lets others' programs be looked at; without
-// it a filter is stale when the process that its name tells is gone.
+// stale reports whether a filter is one of ours whose process is gone, or whose lease has ended: of a process that has hung, or of which nothing is
+// known here. Only with CAP_SYS_ADMIN the kernel lets others' programs be looked at.
 func stale(b *netlink.BpfFilter) bool {
-	p, err := ebpf.NewProgramFromID(ebpf.ProgramID(b.Id))
-	if errors.Is(err, os.ErrPermission) {
-		return orphan(b.Name)
+	if orphan(b.Name) {
+		return true
 	}
+	p, err := ebpf.NewProgramFromID(ebpf.ProgramID(b.Id))
 	if err != nil {
 		return false
 	}

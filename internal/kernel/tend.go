@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -38,17 +39,19 @@ func (l *line) look() {
 	}
 }
 
-// sweepLate removes, once, the filters of a process that was killed so shortly before this one began that their lease had not ended.
+// sweepLate removes the filters of a process that was killed so shortly before this one began that their lease had not ended.
 func (l *line) sweepLate() {
 	if l.late.IsZero() || time.Now().Before(l.late) {
 		return
 	}
-	l.late = time.Time{}
 	gone, err := Sweep(l.cfg.NetNS)
 	for _, g := range gone {
 		l.log.Info("removed what a process that was killed had left", "interface", g.Interface)
 	}
-	if err != nil {
+	switch l.late = (time.Time{}); {
+	case errors.Is(err, errBusy):
+		l.late = time.Now().Add(Lease)
+	case err != nil:
 		l.log.Warn("filters of processes that were killed stay", "error", err)
 	}
 }

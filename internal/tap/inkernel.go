@@ -260,7 +260,7 @@ func (t *Tap) sampleInKernel(k *inKernel) {
 func (t *Tap) makeKernelSource() (err error) {
 	s, k := &t.spec, t.path
 	c := kernel.Config{Interfaces: s.Interfaces, NetNS: s.NetNS, IngressOnly: s.IngressOnly, Promiscuous: s.Promiscuous, Way: k.ways[0], Filter: s.Filter, Options: s.filterOptions(),
-		Sample: k.sample, Govern: t.governed != nil, Wait: s.Successor, Log: s.Log}
+		Sample: k.sample, Govern: t.governed != nil, Wait: s.Successor, Keeper: s.Keeper, Log: s.Log}
 	t.window = nil // programs follow each other, not times
 	ring := kernelRing(s.RingBytes)
 	if k.product == headProduct {

@@ -167,7 +167,7 @@ func (t *Tap) openMirrors(c *copies, outers []kernel.Outer) error {
 		m, err := kernel.NewMirror(kernel.MirrorConfig{
 			Config: kernel.Config{
 				Interfaces: s.Interfaces, NetNS: s.NetNS, IngressOnly: s.IngressOnly, Promiscuous: s.Promiscuous, Way: c.way, Filter: w.filter, Options: s.filterOptions(),
-				Sample: w.sample, Govern: t.governed != nil, Wait: s.Successor, Log: s.Log,
+				Sample: w.sample, Govern: t.governed != nil, Wait: s.Successor, Keeper: s.Keeper, Log: s.Log,
 			},
 			Outer: outers[i],
 		})

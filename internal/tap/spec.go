@@ -32,7 +32,7 @@ type Spec struct {
 	// The source: interfaces, or an inline pair, or one capture file ("-" for standard input), or endpoints of remote mirrors.
 	Interfaces  []string
 	Inline      *tapspec.Inline // two interfaces that are joined, in place of Interfaces; nil for none
-	Keeper      []string        // command that runs kernel.Keep; nil for none
+	Keeper      []string        // command that runs kernel.Keep, for the pair and for filters of tc; nil for none
 	File        string
 	Listen      []string // endpoints that remote mirrors send to, as URLs
 	Remotes     []string // interfaces of other hosts, as rpcap:// URLs; they may also stand among Interfaces
