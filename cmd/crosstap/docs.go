@@ -12,7 +12,6 @@ import (
 	"crosstap/internal/serve/api"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
 )
 
 // newDocs generates the reference pages from the program itself.
@@ -41,8 +40,7 @@ func writeCLIPages(root *cobra.Command, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	root.DisableAutoGenTag = true
-	return doc.GenMarkdownTree(root, dir)
+	return writePages(root, dir)
 }
 
 func writeMetricsPage(path string) error {

@@ -5,6 +5,8 @@ package start
 import (
 	"os"
 	"runtime/debug"
+
+	"crosstap/internal/start/early"
 )
 
 // What the packages of the server make when they are initialised is as much as Go lets a program have before memory is collected for the first time. At
@@ -24,6 +26,7 @@ func init() {
 
 // Over says that the program begins to do its work. It may be called more than once.
 func Over() {
+	early.Over()
 	if collectsLater {
 		collectsLater = false
 		debug.SetGCPercent(percent)

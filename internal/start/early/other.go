@@ -1,0 +1,6 @@
+//go:build !linux || agent
+
+package early
+
+// Over has nothing to do here.
+func Over() {}
