@@ -564,10 +564,27 @@ test('coverage says what is not known', async () => {
   await until('by host', () => search(page).get('by') === 'host')
   const unseen = page.locator('section[aria-labelledby=unseen]')
   equal(await unseen.getByRole('link', { name: 'Fix' }).first().getAttribute('href'), server.url + 'taps?v=1&from=now-1h&to=now&step=plan&q=host%20%3D%20%22kvm-17%22', 'a plan for the host that no tap sees')
+  const host = unseen.locator('tbody tr', { hasText: 'kvm-01' })
+  assert(/31.* to 33/.test(await host.innerText()) && (await host.getByText('2', { exact: true }).count()) === 1, 'bounds, and ports of one direction: ' + (await host.innerText()))
+  assert(await host.getByText('tap blue-db: sampled 1:4').count(), 'what its tap leaves out')
+  await unseen.getByText('ids-1 (kvm-02 › vnet99), a destination of tap blue-db: what comes to it are copies').waitFor()
   await scene('nocounters')
   await page.keyboard.press('r')
   await page.locator('.headline').getByText('unknown', { exact: true }).waitFor()
   assert(!/100/.test(await page.locator('section[aria-labelledby=rows] tbody').innerText()), 'no row says 100 %')
+  return page
+})
+
+test('undoing a change says which later ones it would undo', async () => {
+  const page = await visit('taps?sel=change:1')
+  await scene('later')
+  await page.getByRole('button', { name: 'Undo change 1' }).click()
+  await page.getByRole('dialog', { name: 'Undo change 1?' }).getByRole('button', { name: 'Yes' }).click()
+  const again = page.getByRole('dialog', { name: 'Undo change 1 and the later ones?' })
+  await again.getByText('tap blue-db: change 7 of ben (INC-7)').waitFor()
+  await again.getByRole('button', { name: 'Yes' }).click()
+  await page.locator('section[aria-labelledby=history] tbody tr').first().getByText('rollback').waitFor()
+  page.faults = page.faults.filter((f) => !f.includes('409'))
   return page
 })
 

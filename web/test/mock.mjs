@@ -60,9 +60,9 @@ function controlled(state, path, req, q, res) {
   req.on('data', (b) => (body += b)).on('end', async () => {
     if (state.scenario === 'offline') return res.destroy()
     if (state.scenario === 'denied' && req.method === 'POST') return problem(res, 403, 'Forbidden', 'changes are taken on a loopback address only, because there is no login: ask from the server\'s own machine, such as through ssh -L')
-    const { doc, status, detail } = await taps.control(state, path, req.method, q, JSON.parse(body || '{}'))
+    const { doc, status, detail, later } = await taps.control(state, path, req.method, q, JSON.parse(body || '{}'))
     if (doc) json(res, doc)
-    else problem(res, status, status === 404 ? 'Not Found' : 'Unprocessable Entity', detail)
+    else problem(res, status, status === 404 ? 'Not Found' : 'Unprocessable Entity', detail, [], later)
   })
 }
 
@@ -102,9 +102,9 @@ function time(text, now) {
   return now - [...rel[1].matchAll(/(\d+)([smhdw])/g)].reduce((sum, [, n, u]) => sum + n * size[u], 0)
 }
 
-function problem(res, status, title, detail, errors = []) {
+function problem(res, status, title, detail, errors = [], later = undefined) {
   res.writeHead(status, { 'content-type': 'application/problem+json', 'x-request-id': 'mock-1' })
-  res.end(JSON.stringify({ title, status, detail, errors }))
+  res.end(JSON.stringify({ title, status, detail, errors, later }))
 }
 
 function answer(state, report, q, res) {
