@@ -37,6 +37,12 @@ func TestSQL(t *testing.T) {
 	f("SELECT packets, src_vm, service_port, vni(segment) FROM pairs_1h ORDER BY client", "[[10 web 443 5001] [10 db 443 5001]] false")
 	f("SELECT t_end FROM flows WHERE src = addr('10.0.0.1') LIMIT 1", "[[2025-11-21T10:00:05Z]] false")
 	f("SELECT * FROM range(10)", "[[0] [1]] true")
+	f("SELECT * FROM range(1000000000000)", "[[0] [1]] true") // never in memory
+	f("SELECT dst_port FROM flows ORDER BY octets DESC LIMIT 1 -- the greatest", "[[40000]] false")
+	f("(SELECT 1) UNION ALL SELECT 2 ORDER BY 1 DESC", "[[2] [1]] false")
+	f("SELECT 1 AS n, 2 AS n", "[[1 2]] false")
+	f("DESCRIBE SELECT 1 AS n", "[[n INTEGER YES <nil> <nil> <nil>]] false")
+	f("VALUES (1)", "[[1]] false")
 	f("FROM flows SELECT dst_port ORDER BY 1 LIMIT 1", "[[443]] false")
 	victim := s.path(sortedFiles(s.man.live)[0].Name)
 	bad := func(text, want string) {
@@ -53,7 +59,7 @@ func TestSQL(t *testing.T) {
 	bad("SELECT 1; SELECT 2", "2 statements")
 	bad("COPY (SELECT 1) TO '"+victim+"'", "one SELECT")
 	bad("SELECT 1; COPY (SELECT 1) TO '"+victim+"'", "one SELECT")
-	bad("INSTALL httpfs", "one SELECT")
+	bad("INSTALL httpfs", "this is no SELECT; one SELECT")
 	bad("SET threads = 8", "one SELECT")
 	bad("CREATE TABLE x (n INTEGER)", "one SELECT")
 	bad("ATTACH '/tmp/x.db'", "one SELECT")
