@@ -51,7 +51,7 @@ type row struct {
 type book struct {
 	pen  uint32
 	name string
-	rows map[uint16]row
+	rows func() map[uint16]row
 }
 
 // The elements of IANA and of other enterprises, and the names of all. They are made when they are first asked for: a program that only reads a capture
@@ -141,7 +141,7 @@ func registry() *[ianaEnd]Element {
 func index() map[key]*Element {
 	m := make(map[key]*Element)
 	for _, b := range books {
-		for id, r := range b.rows {
+		for id, r := range b.rows() {
 			m[key{b.pen, id}] = &Element{PEN: b.pen, ID: id, Name: r.name, Type: r.typ, Semantics: r.semantics, Unit: r.unit}
 		}
 	}
