@@ -27,7 +27,7 @@ func TestDemoCheck(t *testing.T) {
 	testkit.Root(t)
 	for _, offloads := range []string{"off", "on"} {
 		t.Run("offloads="+offloads, func(t *testing.T) {
-			r := start(t, nil, "demo", "--for", "15s", "--check", "--offloads", offloads, "--http", "127.0.0.1:0")
+			r := start(t, nil, "demo", "--for", "9s", "--check", "--offloads", offloads, "--http", "127.0.0.1:0")
 			r.exit(0)
 			for _, want := range []string{"✓ lab: 2 hosts, 2 vSwitches, 2 tenants (VNI 5001, 5002), 6 VMs", "✓ first tenant pair stored: ",
 				"Console  http://127.0.0.1:", "shown exactly as sent", "✓ ended: nothing is left"} {

@@ -53,6 +53,7 @@ func oldRows(t *testing.T, console string, before time.Time) []string {
 // TestRestart kills the collector and then a tap, each with -9, and lets the demo start them again. What was stored
 // stays, at most two seconds of what was accepted are lost, and both holes are shown.
 func TestRestart(t *testing.T) {
+	t.Parallel()
 	testkit.Root(t)
 	dir := filepath.Join(t.TempDir(), "kept")
 	r := start(t, nil, "demo", "--http", "127.0.0.1:0", "--data", dir, "--keep")

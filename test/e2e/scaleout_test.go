@@ -152,6 +152,7 @@ func (s *scaleOut) check(from string) {
 
 // TestWriterKilled kills a writer with -9 again and again while records come: nothing is lost, and nothing is stored twice.
 func TestWriterKilled(t *testing.T) {
+	t.Parallel()
 	data := filepath.Join(t.TempDir(), "w")
 	store := func(int) []string { return []string{"--data", data, "--flush", "200ms"} }
 	s := newScaleOut(t, store, 1)
@@ -170,6 +171,7 @@ func TestWriterKilled(t *testing.T) {
 
 // TestWritersKilled does the same with two writers that share a ClickHouse.
 func TestWritersKilled(t *testing.T) {
+	t.Parallel() // it mostly waits until what a killed writer had goes to the other one
 	srv := chtest.Start(t)
 	url := "clickhouse://" + srv.Addr + "/scaleout"
 	dir := t.TempDir()

@@ -79,7 +79,7 @@ func TestTaps(t *testing.T) {
 				p.Out = lab.TapName(o) + ".json"
 				must(t, s.Run(t.Context(), p))
 			}
-			perform(t, s, 8*time.Second)
+			perform(t, s, 7*time.Second)
 			must(t, s.StopTruth(t.Context()))
 			sent, err := s.ReadTruth(t.Context(), tshark)
 			must(t, err)
