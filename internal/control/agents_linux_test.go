@@ -114,7 +114,7 @@ func TestAgents(t *testing.T) {
 
 	const shop = `select: 'vm in (web-1, db-1)', destinations: [ids], filter: 'udp port 5000', `
 	p := l.plan(destination("ids", "url: 'vxlan://10.1.0.9?vni=7001'") + tap("shop", shop+"method: agent"))
-	if c := p.Taps[0].Copies; !c.Once || c.Same+c.Other != 1 || c.Out != 1 || c.In != 1 || p.Coverage.After <= p.Coverage.Before {
+	if c := p.Taps[0].Copies; !c.Once || c.Same+c.Other != 1 || c.Out != 1 || c.In != 1 || p.Coverage.AfterMost <= p.Coverage.BeforeMost {
 		t.Errorf("copies %+v, coverage %+v", c, p.Coverage)
 	}
 	l.apply(destination("ids", "url: 'vxlan://10.1.0.9?vni=7001'") + tap("shop", shop+"method: agent"))

@@ -285,7 +285,7 @@ func TestPrivileges(t *testing.T) {
 		t.Errorf("an observer lacks %q: %v", missing, err)
 	}
 	step := plan(t, observer, read(t, observer), want)[0]
-	if err := observer.Apply(t.Context(), step); !errors.Is(err, platform.ErrDenied) || !strings.Contains(err.Error(), "DVSwitch.Vspan on "+dvs) {
+	if err := observer.Apply(t.Context(), step); !errors.Is(err, platform.ErrDenied) || !strings.Contains(err.Error(), "DVSwitch.Vspan on DVS0 ["+dvs+"]") {
 		t.Errorf("an observer applies: %v", err)
 	}
 	mirror := dialAs(t, sim, "mirror", "m", nil)
