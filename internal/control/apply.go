@@ -140,10 +140,10 @@ type journalled struct {
 // tries is how often a platform is planned anew when somebody changes it at the same time.
 const tries = 4
 
-// all does the phases, each on all platforms at once. What ends begins to end only when everything that begins has begun.
+// all does the steps on all platforms at once. What ends begins to end only when everything that begins has begun.
 func (r *run) all(ctx context.Context) {
 	r.split()
-	for _, phase := range []platform.Phase{platform.PhasePrepare, platform.PhaseSwitch, platform.PhaseCleanup} {
+	for _, phase := range []platform.Phase{platform.PhaseSwitch, platform.PhaseCleanup} {
 		each(r.units, func(_ int, res *result) {
 			if res.err == nil {
 				r.phase(ctx, phase, res)
@@ -172,7 +172,7 @@ func (r *run) split() {
 	}
 }
 
-// phase does the steps of one phase on one platform.
+// phase does the steps up to a phase on one platform.
 func (r *run) phase(ctx context.Context, phase platform.Phase, res *result) {
 	a := r.plan.list[res.at]
 	for try := 1; ; try++ {
@@ -219,17 +219,11 @@ func (r *run) again(ctx context.Context, res *result) ([]platform.Step, error) {
 }
 
 func (r *run) steps(ctx context.Context, a *attached, phase platform.Phase, res *result) error {
-	for i := 0; i < len(res.steps); {
-		s := res.steps[i]
-		some := together(a, res.steps[i:])
-		i += len(some)
-		if s.Phase > phase {
-			continue
-		}
-		if s.Phase < phase && !slices.ContainsFunc(some, func(s platform.Step) bool { return !res.did(&s) }) {
-			continue // done in an earlier phase
-		}
-		if s.Phase == platform.PhaseCleanup && r.plan.urgent != nil && r.plan.urgent() {
+	todo := slices.DeleteFunc(slices.Clone(res.steps), func(s platform.Step) bool {
+		return s.Phase > phase || s.Phase < phase && res.did(&s)
+	})
+	for len(todo) > 0 {
+		if todo[0].Phase == platform.PhaseCleanup && r.plan.urgent != nil && r.plan.urgent() {
 			r.mu.Lock()
 			r.plan.left = true
 			r.mu.Unlock()
@@ -238,31 +232,30 @@ func (r *run) steps(ctx context.Context, a *attached, phase platform.Phase, res 
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := r.do(ctx, a, some, res); err != nil {
+		n := together(a, todo)
+		if err := r.do(ctx, a, todo[:n], res); err != nil {
 			return err
 		}
+		todo = todo[n:]
 	}
 	return nil
 }
 
-// did reports whether a step is done.
+// did reports whether a step was done, perhaps as one of an earlier plan.
 func (res *result) did(s *platform.Step) bool {
 	return slices.ContainsFunc(res.done, func(j journalled) bool { return j.step.Object == s.Object && string(j.step.Do) == string(s.Do) })
 }
 
-// together returns those of the next steps that are done at once: removals where the platform can end many, and what begins where it can begin
-// many, else one.
-func together(a *attached, next []platform.Step) []platform.Step {
+// together tells how many of the next steps are done at once: what begins where the platform can make many, what ends where it can end many,
+// else one.
+func together(a *attached, next []platform.Step) int {
+	_, makes := a.Platform.(platform.Maker)
+	_, ends := a.Platform.(platform.Ender)
 	n := 0
-	if _, ok := a.Platform.(platform.Ender); ok {
-		for n < len(next) && ending(&next[n]) {
-			n++
-		}
+	for n < len(next) && (ends && ending(&next[n]) || makes && next[n].Phase < platform.PhaseCleanup) {
+		n++
 	}
-	if b, ok := a.Platform.(platform.Beginner); ok && n == 0 {
-		n = b.Together(next)
-	}
-	return next[:max(n, 1)]
+	return max(n, 1)
 }
 
 func ending(s *platform.Step) bool {
@@ -281,26 +274,38 @@ func (r *run) do(ctx context.Context, a *attached, steps []platform.Step, res *r
 	if err := r.note(ctx, "doing", nil, noted...); err != nil {
 		return err
 	}
-	var err error
+	n, err := apply(ctx, a, steps)
+	res.done = append(res.done, noted[:n]...)
+	if err != nil {
+		_ = r.note(context.WithoutCancel(ctx), "failed", err, noted[n:]...) // the error itself is told
+		res.failed = noted[n:]
+		ctx = context.WithoutCancel(ctx)
+	}
+	return errors.Join(err, r.note(ctx, "done", nil, noted[:n]...))
+}
+
+// apply does steps that go together, and returns how many are done.
+func apply(ctx context.Context, a *attached, steps []platform.Step) (done int, err error) {
+	m, makes := a.Platform.(platform.Maker)
 	switch {
-	case len(steps) == 1:
-		err = a.Apply(ctx, steps[0])
-	case ending(&steps[0]):
+	case makes && steps[0].Phase < platform.PhaseCleanup:
+		return m.Make(ctx, steps)
+	case len(steps) > 1:
 		err = a.Platform.(platform.Ender).End(ctx, steps)
 	default:
-		err = a.Platform.(platform.Beginner).Begin(ctx, steps)
+		err = a.Apply(ctx, steps[0])
 	}
 	if err != nil {
-		_ = r.note(context.WithoutCancel(ctx), "failed", err, noted...) // the error itself is told
-		res.failed = noted
-		return err
+		return 0, err
 	}
-	res.done = append(res.done, noted...)
-	return r.note(ctx, "done", nil, noted...)
+	return len(steps), nil
 }
 
 // note writes into the journal what has become of steps.
 func (r *run) note(ctx context.Context, is string, err error, noted ...journalled) error {
+	if len(noted) == 0 {
+		return nil
+	}
 	list := make([]state.Step, len(noted))
 	for i, j := range noted {
 		text, err := json.Marshal(j.step)

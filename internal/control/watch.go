@@ -34,6 +34,7 @@ const (
 	retryMin   = time.Second           // after a change that failed
 	retryMax   = time.Minute
 	restMax    = 500 * time.Millisecond // between two plans: what has moved is followed within a second
+	lingerFor  = time.Second            // what alone is left to end stays for so long: a machine that has gone often comes elsewhere, and must not wait
 )
 
 // loop is the state of Run.
@@ -46,6 +47,8 @@ type loop struct {
 	planned time.Duration // what the last look took without what it did
 	comes   atomic.Bool   // a machine's port has come since the last look began
 	left    bool          // for which something that ends was left as it is
+	ends    time.Time     // since when all that is to be done is to end something; zero when it is not
+	linger  time.Duration // for which that stays as it is
 }
 
 // Run keeps the platforms as the resources in force want them, until ctx ends: it follows inventories, sets right what others change
@@ -87,6 +90,9 @@ func (l *Line) Run(ctx context.Context) error {
 			lo.retry = min(2*lo.retry, retryMax)
 		} else {
 			lo.retry = retryMin
+			if lo.linger > 0 {
+				wait = lo.linger
+			}
 		}
 		rest = min(lo.planned, restMax) // while switches are waited for nothing is taken
 		next.Reset(wait)
@@ -109,7 +115,7 @@ func (l *Line) Poke() {
 // once compares what is with what shall be, and sets it right.
 func (lo *loop) once(ctx, watching context.Context) error {
 	l, from := lo.line, time.Now()
-	lo.planned = 0
+	lo.planned, lo.linger = 0, 0
 	lo.comes.Store(false)
 	latest, err := l.cfg.Store.Latest(ctx)
 	if err != nil {
@@ -265,7 +271,10 @@ func (lo *loop) settle(ctx context.Context, p *Plan, set *policy.Set) error {
 	})
 	l.report(findings)
 	if len(p.Steps) == 0 {
-		lo.digest = want
+		lo.digest, lo.ends = want, time.Time{}
+		return nil
+	}
+	if lo.lingers(p.Steps) {
 		return nil
 	}
 	action, by := "repair", ""
@@ -293,6 +302,19 @@ func (lo *loop) settle(ctx context.Context, p *Plan, set *policy.Set) error {
 	}
 	lo.digest = want
 	return nil
+}
+
+// lingers reports whether steps, which end things and make nothing, are to wait a little.
+func (lo *loop) lingers(steps []platform.Step) bool {
+	switch {
+	case slices.ContainsFunc(steps, func(s platform.Step) bool { return !ending(&s) }):
+		lo.ends = time.Time{}
+	case lo.ends.IsZero():
+		lo.ends, lo.linger = time.Now(), lingerFor
+	default:
+		lo.linger = lingerFor - time.Since(lo.ends)
+	}
+	return lo.linger > 0
 }
 
 // marked reports whether a platform has an object with the mark of a session as it shall be.

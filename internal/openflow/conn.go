@@ -29,6 +29,7 @@ const (
 	version14 = 5
 	headerLen = 8
 	maxBody   = 65535 - headerLen
+	maxWait   = 1 << 16          // bytes that leave together
 	patience  = 10 * time.Second // for an answer
 	maxFlows  = 1 << 20
 )
@@ -37,6 +38,7 @@ const (
 type Conn struct {
 	c   net.Conn
 	r   *bufio.Reader
+	out []byte // messages that leave with the next question
 	xid uint32
 }
 
@@ -61,7 +63,7 @@ func Dial(ctx context.Context, network, address string, conf *tls.Config) (*Conn
 	}
 	c := &Conn{c: nc, r: bufio.NewReaderSize(nc, 64<<10)}
 	c.deadline(ctx)
-	if _, err := c.send(typeHello, nil); err != nil {
+	if err := c.send(typeHello, nil); err != nil {
 		return nil, errors.Join(err, nc.Close())
 	}
 	typ, _, body, version, err := c.receive()
@@ -89,16 +91,28 @@ func (c *Conn) deadline(ctx context.Context) {
 	_ = c.c.SetDeadline(d)
 }
 
-func (c *Conn) send(typ uint8, body []byte) (xid uint32, err error) {
+// send adds a message to those that leave before the next answer is read, unless they are many: a busy switch wakes once for all of them.
+func (c *Conn) send(typ uint8, body []byte) error {
 	if len(body) > maxBody {
-		return 0, fmt.Errorf("openflow: message of %d bytes, the limit is %d", len(body), maxBody)
+		return fmt.Errorf("openflow: message of %d bytes, the limit is %d", len(body), maxBody)
 	}
 	c.xid++
-	_, err = c.c.Write(append(header(typ, len(body), c.xid), body...))
-	if err != nil {
-		return 0, fmt.Errorf("openflow: %w", err)
+	c.out = append(append(c.out, header(typ, len(body), c.xid)...), body...)
+	if len(c.out) < maxWait {
+		return nil
 	}
-	return c.xid, nil
+	return c.flush()
+}
+
+func (c *Conn) flush() error {
+	if len(c.out) == 0 {
+		return nil
+	}
+	_, err := c.c.Write(c.out)
+	if c.out = c.out[:0]; err != nil {
+		return fmt.Errorf("openflow: %w", err)
+	}
+	return nil
 }
 
 func header(typ uint8, body int, xid uint32) []byte {
@@ -109,6 +123,9 @@ func header(typ uint8, body int, xid uint32) []byte {
 // receive reads the next message; questions for a sign of life are answered on the way.
 func (c *Conn) receive() (typ uint8, xid uint32, body []byte, version uint8, err error) {
 	for {
+		if err := c.flush(); err != nil {
+			return 0, 0, nil, 0, err
+		}
 		var h [headerLen]byte
 		if _, err := io.ReadFull(c.r, h[:]); err != nil {
 			return 0, 0, nil, 0, fmt.Errorf("openflow: %w", err)
@@ -124,9 +141,7 @@ func (c *Conn) receive() (typ uint8, xid uint32, body []byte, version uint8, err
 		if h[1] != typeEchoRequest {
 			return h[1], be.Uint32(h[4:]), body, h[0], nil
 		}
-		if _, err := c.c.Write(append(header(typeEchoReply, len(body), be.Uint32(h[4:])), body...)); err != nil {
-			return 0, 0, nil, 0, fmt.Errorf("openflow: %w", err)
-		}
+		c.out = append(append(c.out, header(typeEchoReply, len(body), be.Uint32(h[4:]))...), body...)
 	}
 }
 
@@ -163,40 +178,39 @@ const (
 // the new. It returns when the switch has done it.
 func (c *Conn) Replace(ctx context.Context, cookie, mask uint64, flows []Flow, ports map[string]uint32) error {
 	c.deadline(ctx)
-	id := c.xid + 1
-	control := func(typ uint16) error {
-		b := be.AppendUint16(be.AppendUint32(nil, id), typ)
-		if _, err := c.send(typeBundleControl, be.AppendUint16(b, bundleFlags)); err != nil {
-			return err
-		}
-		_, err := c.wait(typeBundleControl)
-		return err
-	}
-	add := func(mod []byte) error {
-		b := append(be.AppendUint32(nil, id), 0, 0)
-		b = be.AppendUint16(b, bundleFlags)
-		c.xid++
-		b = append(b, header(typeFlowMod, len(mod), c.xid)...)
-		c.xid-- // send counts it again: both headers have the same number
-		_, err := c.send(typeBundleAdd, append(b, mod...))
-		return err
-	}
-	if err := control(bundleOpen); err != nil {
-		return err
-	}
-	if err := add(deleteMod(cookie, mask)); err != nil {
-		return err
-	}
+	mods := [][]byte{deleteMod(cookie, mask)}
 	for _, f := range flows {
 		mod, err := f.mod(ports)
 		if err != nil {
 			return err
 		}
-		if err := add(mod); err != nil {
+		mods = append(mods, mod)
+	}
+	id := c.xid + 1
+	control := func(typ uint16) error {
+		b := be.AppendUint16(be.AppendUint32(nil, id), typ)
+		return c.send(typeBundleControl, be.AppendUint16(b, bundleFlags))
+	}
+	if err := control(bundleOpen); err != nil {
+		return err
+	}
+	for _, mod := range mods {
+		b := append(be.AppendUint32(nil, id), 0, 0)
+		b = be.AppendUint16(b, bundleFlags)
+		b = append(b, header(typeFlowMod, len(mod), c.xid+1)...) // the number that send gives: both headers have the same one
+		if err := c.send(typeBundleAdd, append(b, mod...)); err != nil {
 			return err
 		}
 	}
-	return control(bundleCommit)
+	if err := control(bundleCommit); err != nil {
+		return err
+	}
+	for range 2 { // the answers to the beginning and to the end; what is refused is told in between
+		if _, err := c.wait(typeBundleControl); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Count is what is known of the flows with one cookie.
@@ -217,7 +231,7 @@ func (c *Conn) Counts(ctx context.Context) (map[uint64]Count, error) {
 	b = be.AppendUint32(b, anyPort)
 	b = append(b, 0, 0, 0, 0)
 	b = append(b, make([]byte, 16)...) // any cookie
-	if _, err := c.send(typeMultipartRequest, append(b, oxmMatch(nil)...)); err != nil {
+	if err := c.send(typeMultipartRequest, append(b, oxmMatch(nil)...)); err != nil {
 		return nil, err
 	}
 	out := map[uint64]Count{}
@@ -239,9 +253,8 @@ func (c *Conn) Counts(ctx context.Context) (map[uint64]Count, error) {
 	}
 }
 
-// SendOut has the switch send a frame out of a port.
-func (c *Conn) SendOut(ctx context.Context, port uint32, frame []byte) error {
-	c.deadline(ctx)
+// SendOut has the switch send a frame out of a port, before it answers the next question.
+func (c *Conn) SendOut(port uint32, frame []byte) error {
 	action, err := Action{Output: "port"}.encode(map[string]uint32{"port": port})
 	if err != nil {
 		return err
@@ -249,13 +262,16 @@ func (c *Conn) SendOut(ctx context.Context, port uint32, frame []byte) error {
 	const fromController = 0xfffffffd
 	b := be.AppendUint32(be.AppendUint32(nil, noBuffer), fromController)
 	b = append(be.AppendUint16(b, uint16(len(action))), 0, 0, 0, 0, 0, 0)
-	if _, err := c.send(typePacketOut, append(append(b, action...), frame...)); err != nil {
+	return c.send(typePacketOut, append(append(b, action...), frame...))
+}
+
+// Barrier returns when the switch has done everything that it was told (OpenFlow 1.4, section 7.3.7).
+func (c *Conn) Barrier(ctx context.Context) error {
+	c.deadline(ctx)
+	if err := c.send(typeBarrierRequest, nil); err != nil {
 		return err
 	}
-	if _, err := c.send(typeBarrierRequest, nil); err != nil {
-		return err
-	}
-	_, err = c.wait(typeBarrierReply)
+	_, err := c.wait(typeBarrierReply)
 	return err
 }
 
@@ -275,7 +291,7 @@ func (c *Conn) PortCounts(ctx context.Context, port uint32) (PortCount, error) {
 	const portStats = 4
 	b := append(be.AppendUint16(nil, portStats), 0, 0, 0, 0, 0, 0) // no flags
 	b = be.AppendUint32(b, port)
-	if _, err := c.send(typeMultipartRequest, append(b, 0, 0, 0, 0)); err != nil {
+	if err := c.send(typeMultipartRequest, append(b, 0, 0, 0, 0)); err != nil {
 		return PortCount{}, err
 	}
 	body, err := c.wait(typeMultipartReply)

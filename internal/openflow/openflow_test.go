@@ -117,7 +117,8 @@ func FuzzSession(f *testing.F) {
 		ctx := t.Context()
 		_, _ = open().Counts(ctx)
 		_, _ = open().PortCounts(ctx, 1)
-		_ = open().SendOut(ctx, 1, []byte{1, 2, 3})
+		_ = open().SendOut(1, []byte{1, 2, 3})
+		_ = open().Barrier(ctx)
 		_ = open().Replace(ctx, 1, 1, []Flow{{InPort: "a", Match: "dl_type=0x0800", Actions: []Action{{Output: "a"}}}}, map[string]uint32{"a": 1})
 	})
 }

@@ -107,20 +107,18 @@ type Independent interface {
 	Independent()
 }
 
+// Maker is a Platform that makes many objects in hardly more time than one.
+type Maker interface {
+	// Make does steps of PhasePrepare and PhaseSwitch in their order, as Apply does each of them, and returns how many are done. Its error,
+	// one of Apply's, is about those after them.
+	Make(ctx context.Context, steps []Step) (done int, err error)
+}
+
 // Ender is a Platform on which many objects end as quickly as one.
 type Ender interface {
 	// End does steps that remove objects (Remove in PhaseCleanup), all of them or none: a Step for what they have in common. It reads back
 	// what it did and returns when the platform confirms it. Its errors are those of Apply, and Undo takes back each of the steps.
 	End(ctx context.Context, steps []Step) error
-}
-
-// Beginner is a Platform on which many objects begin as quickly as one.
-type Beginner interface {
-	// Together returns how many of the next steps of a phase Begin can do at once, 1 at least.
-	Together(next []Step) int
-	// Begin does steps that make new objects, as many as Together says, all of them or none; it reads back what it did and returns when the
-	// platform confirms it. Its errors are those of Apply, and Undo takes back each of the steps.
-	Begin(ctx context.Context, steps []Step) error
 }
 
 // Prober is a Platform that tells before planning what its account may not do.

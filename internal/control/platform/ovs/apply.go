@@ -1,7 +1,6 @@
 package ovs
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,87 +10,6 @@ import (
 	"crosstap/internal/control/platform"
 	"crosstap/internal/ovsdb"
 )
-
-// protocols of our bridge: 1.4 for bundles, the others for people with ovs-ofctl.
-var protocols = []string{"OpenFlow10", "OpenFlow13", "OpenFlow14"}
-
-// Apply implements platform.Platform.
-func (p *Platform) Apply(ctx context.Context, s platform.Step) error {
-	return p.ensure(ctx, &s, s.Before, s.Do)
-}
-
-// Undo implements platform.Platform.
-func (p *Platform) Undo(ctx context.Context, s platform.Step) error {
-	return p.ensure(ctx, &s, s.Do, s.Before)
-}
-
-// ensure brings an object from one state to another. It does nothing when it is there already, and refuses when it is in neither state.
-func (p *Platform) ensure(ctx context.Context, s *platform.Step, from, to json.RawMessage) error {
-	var before, want change
-	if err := errors.Join(json.Unmarshal(from, &before), json.Unmarshal(to, &want)); err != nil {
-		return fmt.Errorf("ovs: %s: %s: the step cannot be read: %w", p.cfg.Name, s.Object, err)
-	}
-	before.Spec, want.Spec = null(before.Spec), null(want.Spec)
-	d, err := p.read(ctx, want.Kind == kindFeed)
-	if err != nil {
-		return err
-	}
-	owner := ownerOf(before.Spec, want.Spec)
-	now := d.ours(owner)[[2]string{want.Kind, want.Name}]
-	switch {
-	case bytes.Equal(now, want.Spec):
-		return nil
-	case !bytes.Equal(now, before.Spec) && !p.repairable(want.Kind, now, before.Spec, want.Spec):
-		return fmt.Errorf("ovs: %s: %s: %w: %s", p.cfg.Name, s.Object, platform.ErrChanged, why(orEmpty(before.Spec), orEmpty(now)))
-	}
-	var counts *meter
-	if want.Kind == kindMirror {
-		if fresh := p.arrived(now, want.Spec); len(fresh) > 0 {
-			counts = p.meter(ctx, d, read[mirrorSpec](now), read[mirrorSpec](want.Spec), fresh)
-		}
-	}
-	config, err := p.set(ctx, d, owner, want.Kind, now, want.Spec)
-	if err != nil {
-		err = fmt.Errorf("%w (%s)", err, s.Object)
-	} else {
-		err = p.confirm(ctx, s, owner, &want, config)
-	}
-	if err != nil {
-		counts.Close()
-		return err
-	}
-	switch want.Kind {
-	case kindMirror:
-		p.gaps(ctx, s, counts)
-	case kindOutput:
-		p.greet(ctx, want.Spec)
-	}
-	return nil
-}
-
-// greet sends one frame without content into a new tunnel. A switch in user space asks for the MAC address of a tunnel's end with the first
-// packet for it, and loses what comes before the answer: that is to be this frame and not a copy.
-func (p *Platform) greet(ctx context.Context, spec json.RawMessage) {
-	s := read[portSpec](spec)
-	if s.Type == "" || !p.hasOpenFlow() {
-		return
-	}
-	err := func() error {
-		d, err := p.read(ctx, false)
-		if err != nil {
-			return err
-		}
-		c, err := p.openflow(ctx, s.Bridge)
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		return c.SendOut(ctx, d.ofports(s.Bridge)[s.Name], emptyFrame())
-	}()
-	if err != nil {
-		p.log.Debug("a tunnel's end was not asked for", "port", s.Name, "err", err)
-	}
-}
 
 // repairable reports whether a state that is not the one planned on is still ours to go on from: flows run out and come back while a plan
 // is made, what is gone is made anew, and a feed that was to be removed may have lost its flows alone.
@@ -135,31 +53,6 @@ func ownerOf(specs ...json.RawMessage) string {
 	return ""
 }
 
-// confirm waits until the switch has done it, reads it back, and sees to the flows. config is the number of the change.
-func (p *Platform) confirm(ctx context.Context, s *platform.Step, owner string, want *change, config int64) error {
-	if err := p.settled(ctx, config); err != nil {
-		return fmt.Errorf("%w (%s)", err, s.Object)
-	}
-	if want.Kind == kindFeed {
-		if err := p.setFlows(ctx, want); err != nil {
-			return fmt.Errorf("%w (%s)", err, s.Object)
-		}
-	}
-	d, err := p.read(ctx, want.Kind == kindFeed)
-	if err != nil {
-		return err
-	}
-	d.fresh = true
-	if err := p.listens(ctx, want); err != nil {
-		return fmt.Errorf("%w (%s)", err, s.Object)
-	}
-	now := d.ours(owner)[[2]string{want.Kind, want.Name}]
-	if !bytes.Equal(now, want.Spec) {
-		return fmt.Errorf("ovs: %s: %s: %w while it was made: %s", p.cfg.Name, s.Object, platform.ErrChanged, why(orEmpty(now), orEmpty(want.Spec)))
-	}
-	return p.working(d, want)
-}
-
 // listens waits until a bridge that is to take OpenFlow over the network does.
 func (p *Platform) listens(ctx context.Context, want *change) error {
 	if want.Kind != kindBridge || want.Spec == nil || read[bridgeSpec](want.Spec).Listen == "" {
@@ -198,94 +91,6 @@ func (p *Platform) working(d *db, want *change) error {
 		return fmt.Errorf("ovs: %s: port %s: the switch says: %s", p.cfg.Name, name, text)
 	}
 	return nil
-}
-
-// settled waits until the switch has done what the database says: its cur_cfg reaches the next_cfg of a change (ovs-vswitchd.conf.db(5)).
-func (p *Platform) settled(ctx context.Context, want int64) error {
-	ctx, cancel := context.WithTimeout(ctx, confirmWait)
-	defer cancel()
-	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		res, err := p.transact(ctx, ovsdb.Select("Open_vSwitch", nil, "cur_cfg"))
-		if err != nil {
-			return err
-		}
-		if len(res[0].Rows) == 1 {
-			if have, _ := res[0].Rows[0].Int("cur_cfg"); have >= want {
-				return nil
-			}
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return fmt.Errorf("ovs: %s: %w: the database has the change, but ovs-vswitchd does not confirm it", p.cfg.Name, platform.ErrUnreachable)
-		}
-	}
-}
-
-// setFlows makes the flows of a feed what they should be; none when it is gone.
-func (p *Platform) setFlows(ctx context.Context, want *change) error {
-	if want.Spec == nil {
-		return nil // the flows of a port that is gone match nothing; removeFeed took them out
-	}
-	s := read[feedSpec](want.Spec)
-	flows, err := s.flows()
-	if err != nil {
-		return err
-	}
-	d, err := p.read(ctx, false)
-	if err != nil {
-		return err
-	}
-	c, err := p.openflow(ctx, s.Bridge)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	return c.Replace(ctx, feedCookie(s.Name), feedMask, flows, d.ofports(s.Bridge))
-}
-
-// set does the transaction that brings an object from what it is now to what it shall be. It returns the next_cfg by which the switch says
-// that it has done so.
-func (p *Platform) set(ctx context.Context, d *db, owner, kind string, now, want json.RawMessage) (config int64, err error) {
-	var ops []ovsdb.Operation
-	switch kind {
-	case kindBridge:
-		ops = d.setBridge(now, want)
-	case kindOutput:
-		ops = d.setOutput(now, want)
-	case kindFeed:
-		if want == nil {
-			s := read[feedSpec](now)
-			p.removeFlows(ctx, s.Bridge, s.Name)
-		}
-		ops = d.setFeed(now, want)
-	case kindMirror:
-		ops = d.setMirror(now, want)
-	case kindExport:
-		ops, err = d.setExport(owner, now, want)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("ovs: %s: %w: %w", p.cfg.Name, platform.ErrChanged, err)
-	}
-	if len(ops) == 0 {
-		return 0, fmt.Errorf("ovs: %s: %w: the bridge or a port", p.cfg.Name, platform.ErrGone)
-	}
-	return p.commit(ctx, ops, "crosstap "+owner+": "+kind)
-}
-
-// commit does a transaction and returns its next_cfg.
-func (p *Platform) commit(ctx context.Context, ops []ovsdb.Operation, comment string) (config int64, err error) {
-	n := len(ops) + 1
-	ops = append(ops, ovsdb.Mutate("Open_vSwitch", nil, ovsdb.Mutation{Column: "next_cfg", Mutator: "+=", Value: 1}), ovsdb.Select("Open_vSwitch", nil, "next_cfg"))
-	res, err := p.transact(ctx, append(ops, ovsdb.Comment(comment))...)
-	if err != nil {
-		return 0, err
-	}
-	if len(res[n].Rows) != 1 {
-		return 0, fmt.Errorf("ovs: %s: the database has %d rows for the switch", p.cfg.Name, len(res[n].Rows))
-	}
-	config, _ = res[n].Rows[0].Int("next_cfg")
-	return config, nil
 }
 
 // removeFlows takes the flows of feeds out of our bridge.

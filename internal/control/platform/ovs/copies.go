@@ -103,7 +103,7 @@ func (c *copies) try(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := c.conn.SendOut(ctx, c.port, emptyFrame()); err != nil {
+	if err := c.conn.SendOut(c.port, emptyFrame()); err != nil {
 		return err
 	}
 	now, err := c.conn.PortCounts(ctx, c.port)

@@ -36,6 +36,7 @@ type db struct {
 	flowErr map[string]error                     // bridges of ours whose flows could not be read
 	fresh   bool                                 // flows have just been put in: how long they have left does not matter
 	noFlows error                                // why flows cannot be put into our bridge, nil when they can
+	made    map[string]bool                      // bridges that the next transaction inserts
 }
 
 // read reads the database, and what our bridges' flows count.

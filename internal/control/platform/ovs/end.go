@@ -98,11 +98,7 @@ func (p *Platform) remove(ctx context.Context, d *db, all []going) error {
 			p.removeFlows(ctx, bridge, names...)
 		}
 	}
-	config, err := p.commit(ctx, ops, fmt.Sprintf("crosstap %s: the end of %d objects", all[0].owner, len(all)))
-	if err != nil {
-		return err
-	}
-	return p.settled(ctx, config)
+	return p.commit(ctx, ops, fmt.Sprintf("crosstap %s: the end of %d objects", all[0].owner, len(all)))
 }
 
 // removal is what removes objects. Of the bridges of ours that stay, each that mirrors use is nudged once; a bridge that goes has the switch

@@ -288,8 +288,8 @@ func (d *db) setExport(owner string, now, want json.RawMessage) ([]ovsdb.Operati
 	}
 	return []ovsdb.Operation{
 		still,
-		ovsdb.Insert(exportTables[s.Column], "export", s.row()),
-		ovsdb.Update("Bridge", byName(s.Bridge), ovsdb.Row{s.Column: ovsdb.NamedUUID("export")}),
+		ovsdb.Insert(exportTables[s.Column], string(symbol("x", s.Bridge+s.Column)), s.row()),
+		ovsdb.Update("Bridge", byName(s.Bridge), ovsdb.Row{s.Column: symbol("x", s.Bridge+s.Column)}),
 	}, nil
 }
 

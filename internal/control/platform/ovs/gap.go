@@ -64,18 +64,15 @@ func (p *Platform) arrived(before, after json.RawMessage) (out []string) {
 	return slices.Compact(out)
 }
 
-// gaps tells what passed the ports of a mirror that have just come before it began to copy them. Nobody waits for the counting.
-func (p *Platform) gaps(ctx context.Context, s *platform.Step, m *meter) {
-	if m == nil {
-		return
-	}
+// gaps tells what passed the ports of a mirror that have just come before it began, at some time, to copy them. Nobody waits for the counting.
+func (p *Platform) gaps(ctx context.Context, m *meter, began time.Time) {
 	var all []platform.Gap
 	for _, port := range m.fresh {
 		p.gapMu.Lock()
 		at := p.came[port]
 		delete(p.came, port)
 		p.gapMu.Unlock()
-		all = append(all, platform.Gap{Platform: p.cfg.Name, Policy: s.Policy, Port: port, At: time.Now(), After: time.Since(at)})
+		all = append(all, platform.Gap{Platform: p.cfg.Name, Policy: m.policy, Port: port, At: began, After: began.Sub(at)})
 	}
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	context.AfterFunc(p.life, stop)

@@ -15,6 +15,7 @@ import (
 // them. Its owner closes it; nil does nothing.
 type meter struct {
 	p      *Platform
+	policy string
 	conn   *openflow.Conn // to the tenants' bridge; nil when it does not answer, and why
 	why    string
 	ports  map[string]uint32

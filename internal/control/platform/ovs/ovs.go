@@ -48,7 +48,7 @@ type Platform struct {
 	cfg Config
 	log *slog.Logger
 
-	mu   sync.Mutex // held while the connection is made and used
+	mu   sync.Mutex // held while the connection is made
 	conn *ovsdb.Conn
 
 	probeMu  sync.Mutex // held while it is found out whether OpenFlow gets through
@@ -126,8 +126,8 @@ func (p *Platform) Close() error {
 	return err
 }
 
-// transact does operations on the database; a broken connection is made again.
-func (p *Platform) transact(ctx context.Context, ops ...ovsdb.Operation) ([]ovsdb.Result, error) {
+// session returns the connection; a broken one is made again.
+func (p *Platform) session(ctx context.Context) (*ovsdb.Conn, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.conn != nil && p.conn.Err() != nil {
@@ -141,7 +141,16 @@ func (p *Platform) transact(ctx context.Context, ops ...ovsdb.Operation) ([]ovsd
 		}
 		p.conn = conn
 	}
-	res, err := p.conn.Transact(ctx, database, ops...)
+	return p.conn, nil
+}
+
+// transact does operations on the database.
+func (p *Platform) transact(ctx context.Context, ops ...ovsdb.Operation) ([]ovsdb.Result, error) {
+	conn, err := p.session(ctx)
+	if err != nil {
+		return nil, err
+	}
+	res, err := conn.Transact(ctx, database, ops...)
 	var refused *ovsdb.OperationError
 	var rpc *ovsdb.RPCError
 	switch {

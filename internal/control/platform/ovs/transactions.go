@@ -33,6 +33,9 @@ func absent(table, name string) ovsdb.Operation {
 	return ovsdb.Wait(table, byName(name), []string{"name"}, "==", nil, 0)
 }
 
+// protocols of our bridge: 1.4 for bundles, the others for people with ovs-ofctl.
+var protocols = []string{"OpenFlow10", "OpenFlow13", "OpenFlow14"}
+
 // setBridge makes, changes or removes our bridge.
 func (d *db) setBridge(now, want json.RawMessage) []ovsdb.Operation {
 	if want == nil {
@@ -52,20 +55,21 @@ func (d *db) setBridge(now, want json.RawMessage) []ovsdb.Operation {
 	var listen []ovsdb.Operation
 	row["controller"] = ovsdb.Set{}
 	if s.Listen != "" {
-		row["controller"] = ovsdb.NamedUUID("controller")
-		listen = append(listen, ovsdb.Insert("Controller", "controller", ovsdb.Row{"target": s.Listen, "connection_mode": "out-of-band", "external_ids": ids(s.Mark)}))
+		row["controller"] = symbol("c", s.Name)
+		listen = append(listen, ovsdb.Insert("Controller", string(symbol("c", s.Name)), ovsdb.Row{"target": s.Listen, "connection_mode": "out-of-band", "external_ids": ids(s.Mark)}))
 	}
 	if now != nil {
 		delete(row, "name") // it never changes
 		return append(listen, ovsdb.Update("Bridge", byName(s.Name), row))
 	}
-	row["ports"] = ovsdb.Set{ovsdb.NamedUUID("port")}
+	d.making(s.Name)
+	row["ports"] = ovsdb.Set{symbol("p", s.Name)}
 	return append(listen,
 		absent("Bridge", s.Name), absent("Port", s.Name),
-		ovsdb.Insert("Interface", "iface", ovsdb.Row{"name": s.Name, "type": "internal"}),
-		ovsdb.Insert("Port", "port", ovsdb.Row{"name": s.Name, "interfaces": ovsdb.NamedUUID("iface"), "external_ids": ids(s.Mark)}),
-		ovsdb.Insert("Bridge", "bridge", row),
-		ovsdb.Mutate("Open_vSwitch", nil, ovsdb.Mutation{Column: "bridges", Mutator: "insert", Value: ovsdb.Set{ovsdb.NamedUUID("bridge")}}),
+		ovsdb.Insert("Interface", string(symbol("i", s.Name)), ovsdb.Row{"name": s.Name, "type": "internal"}),
+		ovsdb.Insert("Port", string(symbol("p", s.Name)), ovsdb.Row{"name": s.Name, "interfaces": symbol("i", s.Name), "external_ids": ids(s.Mark)}),
+		ovsdb.Insert("Bridge", string(symbol("b", s.Name)), row),
+		ovsdb.Mutate("Open_vSwitch", nil, ovsdb.Mutation{Column: "bridges", Mutator: "insert", Value: ovsdb.Set{symbol("b", s.Name)}}),
 	)
 }
 
@@ -74,20 +78,29 @@ func newPort(bridge, name, typ string, options map[string]string, external ovsdb
 	iface := ovsdb.Row{"name": name, "type": typ, "options": textMap(options)}
 	return []ovsdb.Operation{
 		absent("Port", name),
-		ovsdb.Insert("Interface", "i"+symbol(name), iface),
-		ovsdb.Insert("Port", "p"+symbol(name), ovsdb.Row{"name": name, "interfaces": ovsdb.NamedUUID("i" + symbol(name)), "external_ids": external}),
-		ovsdb.Mutate("Bridge", byName(bridge), ovsdb.Mutation{Column: "ports", Mutator: "insert", Value: ovsdb.Set{ovsdb.NamedUUID("p" + symbol(name))}}),
+		ovsdb.Insert("Interface", string(symbol("i", name)), iface),
+		ovsdb.Insert("Port", string(symbol("p", name)), ovsdb.Row{"name": name, "interfaces": symbol("i", name), "external_ids": external}),
+		ovsdb.Mutate("Bridge", byName(bridge), ovsdb.Mutation{Column: "ports", Mutator: "insert", Value: ovsdb.Set{symbol("p", name)}}),
 	}
 }
 
-// symbol makes a name fit for the name of a row within a transaction.
-func symbol(name string) string {
-	return strings.Map(func(r rune) rune {
-		if r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
-			return r
-		}
-		return '_'
-	}, name)
+// symbol names a row within the transaction that inserts it.
+func symbol(kind, name string) ovsdb.NamedUUID { return ovsdb.NamedUUID(kind + hash(name)) }
+
+// making notes that the transaction inserts a bridge.
+func (d *db) making(bridge string) {
+	if d.made == nil {
+		d.made = map[string]bool{}
+	}
+	d.made[bridge] = true
+}
+
+// bridge names a bridge that is there, or that the transaction inserts.
+func (d *db) bridge(name string) (id any, ok bool) {
+	if id, _, ok := d.find("Bridge", name); ok {
+		return id, true
+	}
+	return symbol("b", name), d.made[name]
 }
 
 // dropPort takes a port out of a bridge, which removes its rows.
@@ -105,7 +118,7 @@ func (d *db) setOutput(now, want json.RawMessage) []ovsdb.Operation {
 		return d.dropPort(s.Bridge, s.Name)
 	}
 	s := read[portSpec](want)
-	if _, _, ok := d.find("Bridge", s.Bridge); !ok {
+	if _, ok := d.bridge(s.Bridge); !ok {
 		return nil
 	}
 	if now == nil {
@@ -124,7 +137,7 @@ func (d *db) setFeed(now, want json.RawMessage) []ovsdb.Operation {
 		return append(d.dropPort(old.Bridge, old.Name), d.dropSet(&old)...)
 	}
 	s := read[feedSpec](want)
-	bridge, _, ok := d.find("Bridge", s.Bridge)
+	bridge, ok := d.bridge(s.Bridge)
 	if !ok {
 		return nil
 	}
@@ -141,8 +154,8 @@ func (d *db) setFeed(now, want json.RawMessage) []ovsdb.Operation {
 	ops = append(ops, d.dropSet(&s)...)
 	if e := s.What.Export; e != nil {
 		ops = append(ops,
-			ovsdb.Insert("IPFIX", "ipfix", ovsdb.Row{"targets": ovsdb.Set{e.Target}, "cache_active_timeout": e.Active, "external_ids": ids(s.Mark)}),
-			ovsdb.Insert("Flow_Sample_Collector_Set", "", ovsdb.Row{"id": int64(e.ID), "bridge": bridge, "ipfix": ovsdb.NamedUUID("ipfix"), "external_ids": ids(s.Mark)}))
+			ovsdb.Insert("IPFIX", string(symbol("x", s.Name)), ovsdb.Row{"targets": ovsdb.Set{e.Target}, "cache_active_timeout": e.Active, "external_ids": ids(s.Mark)}),
+			ovsdb.Insert("Flow_Sample_Collector_Set", "", ovsdb.Row{"id": int64(e.ID), "bridge": bridge, "ipfix": symbol("x", s.Name), "external_ids": ids(s.Mark)}))
 	}
 	return ops
 }
@@ -175,22 +188,12 @@ func (d *db) portIDs(bridge string, names []string) (out ovsdb.Set, ok bool) {
 	return out, true
 }
 
-// setMirror makes, changes or removes a mirror with its port, and has the switch look at its cached flows again.
+// setMirror makes, changes or removes a mirror with its port. Whoever does it nudges the bridges of ours that mirrors use.
 func (d *db) setMirror(now, want json.RawMessage) []ovsdb.Operation {
 	old, s := read[mirrorSpec](now), read[mirrorSpec](want)
 	if want == nil {
-		return append(d.dropMirror(&old), d.nudge(old.Ours)...)
+		return d.dropMirror(&old)
 	}
-	ops := d.putMirror(now, want)
-	if len(ops) == 0 {
-		return nil
-	}
-	return append(ops, d.nudge(s.Ours)...)
-}
-
-// putMirror makes or changes a mirror with its port.
-func (d *db) putMirror(now, want json.RawMessage) []ovsdb.Operation {
-	old, s := read[mirrorSpec](now), read[mirrorSpec](want)
 	src, ok1 := d.portIDs(s.Bridge, s.Src)
 	dst, ok2 := d.portIDs(s.Bridge, s.Dst)
 	if !ok1 || !ok2 {
@@ -223,14 +226,13 @@ func (d *db) putMirror(now, want json.RawMessage) []ovsdb.Operation {
 			made = made[1:]
 		}
 		ops = append(ops, made...)
-		row["output_port"] = ovsdb.NamedUUID("p" + symbol(s.Output))
+		row["output_port"] = symbol("p", s.Output)
 	}
 	if now != nil {
 		ops = append(ops, ovsdb.Update("Mirror", []ovsdb.Condition{ovsdb.Equal("_uuid", d.mirrorID(s.Bridge, s.Name))}, row))
 	} else {
-		mirror := "m" + hash(s.Name)
-		ops = append(ops, absent("Mirror", s.Name), ovsdb.Insert("Mirror", mirror, row),
-			ovsdb.Mutate("Bridge", byName(s.Bridge), ovsdb.Mutation{Column: "mirrors", Mutator: "insert", Value: ovsdb.Set{ovsdb.NamedUUID(mirror)}}))
+		ops = append(ops, absent("Mirror", s.Name), ovsdb.Insert("Mirror", string(symbol("m", s.Name)), row),
+			ovsdb.Mutate("Bridge", byName(s.Bridge), ovsdb.Mutation{Column: "mirrors", Mutator: "insert", Value: ovsdb.Set{symbol("m", s.Name)}}))
 	}
 	return ops
 }

@@ -9,8 +9,9 @@ import (
 	"crosstap/internal/control/platform"
 )
 
-// However many taps begin, the database sees one transaction for all that is of a kind; each of the steps is taken back by itself.
-func TestBegin(t *testing.T) {
+// However many taps begin, the database sees one transaction for what they need and one for themselves; each of the steps is taken back by
+// itself.
+func TestMake(t *testing.T) {
 	if !alone(t) {
 		return
 	}
@@ -34,20 +35,14 @@ func TestBegin(t *testing.T) {
 		fmt.Sscan(l.db.Vsctl("get Open_vSwitch . next_cfg"), &n) //nolint:errcheck // 0
 		return n
 	}
-	from, calls := transactions(), 0
-	for next := steps; len(next) > 0; calls++ {
-		n := p.Together(next)
-		if n == 1 {
-			must(t, p.Apply(t.Context(), next[0]))
-		} else {
-			must(t, p.Begin(t.Context(), next[:n]))
-			must(t, p.Begin(t.Context(), next[:n])) // once more does nothing
+	from := transactions()
+	for range 2 { // once more does nothing
+		if n, err := p.Make(t.Context(), steps); err != nil || n != len(steps) {
+			t.Fatalf("%d of %d steps: %v", n, len(steps), err)
 		}
-		next = next[n:]
 	}
-	// The bridge; outputs; patches, of which the one that exports is made by itself, in the midst of others; mirrors.
-	if n := transactions() - from; n != calls || calls > 6 || len(steps) < 18 {
-		t.Errorf("%d steps by %d calls in %d transactions", len(steps), calls, n)
+	if n := transactions() - from; n != 2 || len(steps) < 18 {
+		t.Errorf("%d steps in %d transactions", len(steps), n)
 	}
 	if left, _ := l.steps(p, nil, want...); len(left) > 0 {
 		t.Errorf("left: %s", texts(left))
@@ -68,12 +63,23 @@ func TestBegin(t *testing.T) {
 
 	// What somebody else has made meanwhile is found before anything is done.
 	steps, _ = l.steps(p, nil, want...)
-	must(t, p.Apply(t.Context(), steps[0]))
-	outputs := steps[1 : 1+p.Together(steps[1:])]
-	must(t, p.Apply(t.Context(), outputs[1]))
-	l.db.Vsctl(fmt.Sprintf("set interface %s options:key=77", outputs[1].Object[len("output "):]))
+	if n, err := p.Make(t.Context(), steps[:2]); err != nil || n != 2 {
+		t.Fatalf("%d of 2 steps: %v", n, err)
+	}
+	l.db.Vsctl(fmt.Sprintf("set interface %s options:key=78", steps[1].Object[len("output "):]))
 	before := l.db.Vsctl("list-ports crosstap")
-	if err := p.Begin(t.Context(), outputs); !errors.Is(err, platform.ErrChanged) || l.db.Vsctl("list-ports crosstap") != before {
-		t.Errorf("%v\n%s", err, l.db.Vsctl("list-ports crosstap"))
+	if n, err := p.Make(t.Context(), steps); n != 0 || !errors.Is(err, platform.ErrChanged) || l.db.Vsctl("list-ports crosstap") != before {
+		t.Errorf("%d done: %v\n%s", n, err, l.db.Vsctl("list-ports crosstap"))
+	}
+
+	// What copies need is there when its port has gone, and the copies are not.
+	steps, _ = l.steps(p, nil, append(want, l.session("gone", l.vms[1]))...)
+	prepared := slices.IndexFunc(steps, func(s platform.Step) bool { return s.Phase == platform.PhaseSwitch })
+	l.db.Vsctl("del-port " + l.vms[1].port)
+	if n, err := p.Make(t.Context(), steps); n != prepared || !errors.Is(err, platform.ErrGone) {
+		t.Errorf("%d done of %d: %v", n, len(steps), err)
+	}
+	if mirrors := l.db.Vsctl("--no-headings --columns=name list mirror"); mirrors != "" {
+		t.Errorf("mirrors %q", mirrors)
 	}
 }
