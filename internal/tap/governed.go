@@ -183,7 +183,7 @@ func (g *Governor) measure(took, cpu, resident float64) {
 	g.used = governor.Usage{}
 	for _, p := range parts {
 		l := p.x.offered(p.now, took)
-		l.Used.CPU = p.x.tap.kernelCost(p.x.current(), p.passed/took, l.Frames)
+		l.Used.CPU = p.x.tap.kernelCost(p.passed/took, l, p.x.current())
 		if passed > 0 {
 			l.Used.CPU += cpu * p.passed / passed
 		}
@@ -204,13 +204,14 @@ func (x *governed) current() governor.Level {
 	return x.level
 }
 
-// offered returns what the tap was asked to take: what matched in the kernel; while the tap is off, or where the kernel does not count, as much of the
+// offered returns what the tap was asked to take: what matched in the kernel; while nothing is taken, or where the kernel does not count, as much of the
 // interfaces' packets as matched before.
 func (x *governed) offered(now reading, took float64) (l governor.Load) {
 	frames, bytes := float64(now.frames-x.last.frames), float64(now.bytes-x.last.bytes)
 	link := float64(now.link - min(x.last.link, now.link))
 	level := x.current()
-	known := level < governor.Sampled || now.exact && level < governor.Off
+	unseen := level == governor.Off || level == governor.Flows && x.tap.path.copies.Load() != nil
+	known := level < governor.Sampled || now.exact && !unseen
 	switch {
 	case known && link > 0:
 		x.share = frames / link
@@ -221,7 +222,7 @@ func (x *governed) offered(now reading, took float64) (l governor.Load) {
 		frames = link * x.share
 		bytes = frames * x.avgSize
 	}
-	return governor.Load{Frames: frames / took, Bytes: bytes / took}
+	return governor.Load{Frames: frames / took, Bytes: bytes / took, Unseen: unseen}
 }
 
 // act does what a level says. The kernel is told first: what it leaves out costs nobody anything.

@@ -29,8 +29,8 @@ const (
 )
 
 // kernelCost returns the CPU that the kernel takes for frames that reach the tap and for those that it only looks at.
-func (t *Tap) kernelCost(l governor.Level, passed, offered float64) float64 {
-	if l == governor.Off {
+func (t *Tap) kernelCost(passed float64, offered governor.Load, l governor.Level) float64 {
+	if offered.Unseen {
 		return 0
 	}
 	each := kernelFull
@@ -46,7 +46,7 @@ func (t *Tap) kernelCost(l governor.Level, passed, offered float64) float64 {
 	case l >= governor.Sliced:
 		each = kernelSliced
 	}
-	return passed*each + max(offered-passed, 0)*kernelLook
+	return passed*each + max(offered.Frames-passed, 0)*kernelLook
 }
 
 // readingInKernel returns what programs of the kernel have counted. Each destination of copies counts for itself.

@@ -97,6 +97,37 @@ func TestBudgetOfCopiesInTheKernel(t *testing.T) {
 	}
 }
 
+// TestNoCopiesInTheKernel leaves no room for a single copy: the programs are off the interface, whose own counters tell that it is still too much, until
+// it is not.
+func TestNoCopiesInTheKernel(t *testing.T) {
+	_, b, f, tool := flooded(t)
+	spec := tap.DefaultSpec()
+	spec.Interfaces, spec.NetNS, spec.IngressOnly, spec.Path = []string{"b0"}, b.Path(), true, tap.PathTCX
+	spec.To = []string{toTool(b, tool)}
+	spec.Budget = tapspec.Budget{Mirror: 2e5} // a sixteenth of the headers is 4.8e5
+	line, stop := start(t, spec)
+	f.burst.Store(60)
+	const stays = 1500 * time.Millisecond // it would come back after a second
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		g, _ := line.Governing()
+		if n := len(g.Steps); n > 0 && g.Level == "flows_only" && time.Since(g.Steps[n-1].Time) > stays && g.Load.Frames > 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%+v", g)
+		}
+	}
+	f.burst.Store(0)
+	becomes(t, line, "again", "full")
+	f.stop()
+	stop()
+	for _, s := range line.Statements() {
+		if err := s.Balance(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestBudgetOfFlowsInTheKernel has the CPU short for packets that the kernel counts: it samples conversations, the records say so, and what they
 // stand for is what was sent.
 func TestBudgetOfFlowsInTheKernel(t *testing.T) {

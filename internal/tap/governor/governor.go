@@ -65,6 +65,7 @@ type Load struct {
 	Frames float64 // in a second, that the tap is asked to take: before slicing, sampling and switching off
 	Bytes  float64 // of them in a second
 	Used   Usage
+	Unseen bool // the tap took none of them: what it used says nothing of what they cost
 }
 
 // Usage is what a tap costs, in the units of a budget.
@@ -143,7 +144,7 @@ func (t *Tap) Level() Level { return t.level }
 // Measured tells the load of the interval that has ended.
 func (t *Tap) Measured(l Load) {
 	t.load = l
-	if t.level == Off || l.Frames <= 0 {
+	if l.Unseen || l.Frames <= 0 {
 		return
 	}
 	if c := t.g.cfg.cpu(t.level); c > 0 {
