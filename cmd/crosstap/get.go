@@ -114,7 +114,9 @@ the time before. -o json has it all; csv, jsonl and parquet have the peers. Of a
 which taps copy it, as the inventory has it.
 
 describe tap NAME shows a tap: where it copies and what, what is refused, how it followed machines, and its text.
-describe agent NAME shows an agent: its host, its taps with their books, levels and destinations, and its interfaces.`,
+describe agent NAME shows an agent: its host, its taps with their books, levels and destinations, and its interfaces.
+describe platform, host, switch, port or mirror NAME shows what its platform tells of it: what a switch can do, which taps copy a port, whose a
+mirror is and how it stands on the switch.`,
 		`  crosstap describe vm web-1
   crosstap describe vm 10.0.0.5 --since 7d --filter 'vni = 5001'
   crosstap describe vm web-1 --base 7d -o json`, "24h")
@@ -125,7 +127,7 @@ describe agent NAME shows an agent: its host, its taps with their books, levels 
 	resolution := resolutionFlag(cmd)
 	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if len(args) == 0 {
-			return []cobra.Completion{"vm"}, cobra.ShellCompDirectiveNoFileComp
+			return append([]cobra.Completion{"vm", "tap", "agent"}, describedWords...), cobra.ShellCompDirectiveNoFileComp
 		}
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -144,8 +146,11 @@ describe agent NAME shows an agent: its host, its taps with their books, levels 
 		if k == "tap" || k == "taps" {
 			return describeTap(cmd, &in.source, args[1])
 		}
+		if kind, _ := ofPlatforms(k, nil); slices.Contains(describedKinds, kind) {
+			return describeOfPlatforms(cmd, &in.source, &in.look, kind, args[1])
+		}
 		if k != "vm" && k != "vms" {
-			return usagef("describe: there is no page for %q; there is one for vm; \"crosstap get %s\" lists", args[0], args[0])
+			return usagef("describe: there is no page for %q; there is one for vm, tap, agent, %s; \"crosstap get %s\" lists", args[0], strings.Join(describedWords, ", "), args[0])
 		}
 		name, in.filter = args[1], *filter
 		in.instead = func(cmd *cobra.Command, c *ask.Client, doc any) (bool, error) {
