@@ -9,6 +9,9 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -49,8 +52,9 @@ func newImport() *cobra.Command {
 records with the times that they tell: decode, join with the inventory, elect, store, roll up. Afterwards every ask command answers from
 the directory with --data, or a server that is started on it.
 
-A file whose content was imported before is refused, unless --again says to store its records a second time. The directory
-must not be in use by a server. With --store the records go into ClickHouse, also beside servers; --data then only keeps what was imported
+Several files are read one after the other as one capture: what observers in different files saw of a flow is counted once. A file whose
+content was imported before is refused before anything is stored, unless --again says to store its records a second time. The directory must
+not be in use by a server. With --store the records go into ClickHouse, also beside servers; --data then only keeps what was imported
 before, and without it every file is stored however often it is given.`,
 		Example: `  crosstap import export.pcap --data ./flows
   crosstap import *.pcapng.gz --data ./flows --inventory inventory.yaml
@@ -87,10 +91,9 @@ func (im *importer) run(ctx context.Context, files []string) (err error) {
 		return exit(exitUsage, fmt.Errorf("import: %w", err))
 	}
 	defer func() { err = errors.Join(err, im.store.Close()) }()
-	for _, name := range files {
-		if err := im.file(ctx, name, book); err != nil {
-			return exit(exitUsage, fmt.Errorf("import: %s: %w", name, err))
-		}
+	unread, err := im.files(ctx, files, book)
+	if err != nil {
+		return exit(exitUsage, fmt.Errorf("import: %w", err))
 	}
 	im.say("import: sorting and rolling up")
 	if err := im.store.Settle(ctx); err != nil {
@@ -99,6 +102,9 @@ func (im *importer) run(ctx context.Context, files []string) (err error) {
 	st := im.store.Stats()
 	im.say("")
 	_, err = fmt.Fprintf(im.err, "import: the store holds %s in %d bytes\n", plural(int(st.Rows), "record"), st.Bytes+st.RollupBytes)
+	if unread != nil {
+		return exit(exitUsage, errors.Join(fmt.Errorf("import: %w", unread), err))
+	}
 	return err
 }
 
@@ -121,39 +127,24 @@ func (im *importer) say(text string) {
 	}
 }
 
-// file imports one file.
-func (im *importer) file(ctx context.Context, name string, book identity.Book) error {
+// files imports all files through one line, so that observers whose exports are in different files are joined. It returns why files could not
+// be read, which keeps no other one out.
+func (im *importer) files(ctx context.Context, names []string, book identity.Book) (unread, err error) {
 	log, err := openImports(im.data)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	sum, size, err := fileSum(name)
+	src, err := im.usable(names, log)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if before := log.find(sum); before != nil && !im.again {
-		return before.refusal()
-	}
-	if err := log.add(imported{Sum: sum, File: name, When: time.Now().UTC()}); err != nil {
-		return err
-	}
-	src := &exportFile{name: name, port: im.port}
-	cfg := collect.DefaultConfig()
-	cfg.Store, cfg.Sources, cfg.Import = im.store, []collect.Source{src}, true
-	cfg.Enrich.MaxAge = 200 * 365 * 24 * time.Hour // the times are the data's, however old
-	c, err := collect.New(cfg)
+	c, err := im.line(src, book)
 	if err != nil {
-		return err
-	}
-	c.SetInventory(book)
-	if im.data != "" {
-		if err := c.RestoreCounters(im.data); err != nil {
-			return err
-		}
+		return nil, err
 	}
 	before := im.store.Stats()
 	done := make(chan struct{})
-	go im.progress(src, name, size, done)
+	go im.progress(src, done)
 	err = c.Run(ctx)
 	close(done)
 	if err == nil {
@@ -163,26 +154,79 @@ func (im *importer) file(ctx context.Context, name string, book identity.Book) e
 		err = c.SaveCounters(im.data)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	after := im.store.Stats()
 	n := after.Book.Out - before.Book.Out
-	if err := log.add(imported{Sum: sum, File: name, When: time.Now().UTC(), Records: n, Done: true}); err != nil {
-		return err
+	if err := src.finish(log, n); err != nil {
+		return nil, err
 	}
 	im.say("")
-	_, err = fmt.Fprintf(im.err, "import: %s: %s%s\n", name, plural(int(n), "record"), im.losses(c, src, after.Book.In-before.Book.In-n))
+	return src.errors(), im.told(src, n, im.losses(c, src, after.Book.In-before.Book.In-n))
+}
+
+// usable looks at all files before anything is stored: they are there, and none was imported before.
+func (im *importer) usable(names []string, log *imports) (out exportFiles, err error) {
+	for _, name := range names {
+		x := &exportFile{name: name, port: im.port}
+		x.begin = func() error { return log.add(imported{Sum: x.sum, File: name, When: time.Now().UTC()}) }
+		if x.sum, x.size, err = fileSum(name); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		before := log.find(x.sum)
+		switch twice := slices.ContainsFunc(out, func(o *exportFile) bool { return o.sum == x.sum }); {
+		case im.again:
+		case before != nil:
+			return nil, fmt.Errorf("%s: %w", name, before.refusal())
+		case twice:
+			return nil, fmt.Errorf("%s: it is the same as another of the files; --again stores its records twice", name)
+		}
+		out = append(out, x)
+	}
+	return out, nil
+}
+
+// line is the collect line for files: one decoder, so that the order of the capture decides and not the moment, and more room for what waits for
+// its template.
+func (im *importer) line(src exportFiles, book identity.Book) (*collect.Collector, error) {
+	cfg := collect.DefaultConfig()
+	cfg.Store, cfg.Sources, cfg.Import, cfg.Workers = im.store, []collect.Source{src}, true, 1
+	cfg.Enrich.MaxAge = 200 * 365 * 24 * time.Hour // the times are the data's, however old
+	cfg.Enrich.MaxFlows = 1 << 20
+	cfg.Session.Limits = flowproto.Limits{PendingBytes: 64 << 20, PendingSets: 1 << 16}
+	c, err := collect.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	c.SetInventory(book)
+	if im.data == "" {
+		return c, nil
+	}
+	return c, c.RestoreCounters(im.data)
+}
+
+// told says what was imported: a line for one file; for several one for each, and one for all.
+func (im *importer) told(src exportFiles, records uint64, losses string) error {
+	if len(src) == 1 {
+		_, err := fmt.Fprintf(im.err, "import: %s: %s of %s%s\n", src[0].name, plural(int(records), "record"), plural(int(src[0].datagrams.Load()), "datagram"), losses)
+		return err
+	}
+	var text strings.Builder
+	for _, x := range src {
+		fmt.Fprintf(&text, "import: %s: %s%s\n", x.name, plural(int(x.datagrams.Load()), "datagram"), x.ended())
+	}
+	fmt.Fprintf(&text, "import: %s: %s%s\n", plural(len(src), "file"), plural(int(records), "record"), losses)
+	_, err := io.WriteString(im.err, text.String())
 	return err
 }
 
-// losses tells what of a file did not become a record, and why.
-func (im *importer) losses(c *collect.Collector, src *exportFile, dropped uint64) string {
-	text := fmt.Sprintf(" of %s", plural(int(src.datagrams.Load()), "datagram"))
-	if n := src.fragments.Load(); n > 0 {
-		text += fmt.Sprintf("; not decoded: %s", plural(int(n), "fragment"))
+// losses tells what did not become a record, and why.
+func (im *importer) losses(c *collect.Collector, src exportFiles, dropped uint64) (text string) {
+	if len(src) == 1 {
+		text = src[0].ended()
 	}
-	if src.cut {
-		text += "; the capture is cut at its end"
+	if n := src.sum(func(x *exportFile) int64 { return x.fragments.Load() }); n > 0 {
+		text += fmt.Sprintf("; not decoded: %s", plural(int(n), "fragment"))
 	}
 	if dropped > 0 {
 		text += fmt.Sprintf("; not stored: %s", plural(int(dropped), "record"))
@@ -197,26 +241,81 @@ func (im *importer) losses(c *collect.Collector, src *exportFile, dropped uint64
 	return text
 }
 
-// progress shows how far the file is read.
-func (im *importer) progress(src *exportFile, name string, size int64, done <-chan struct{}) {
+// progress shows how far the files are read.
+func (im *importer) progress(src exportFiles, done <-chan struct{}) {
 	tick := time.NewTicker(300 * time.Millisecond)
 	defer tick.Stop()
+	size := src.sum(func(x *exportFile) int64 { return x.size })
 	for {
 		select {
 		case <-done:
 			return
 		case <-tick.C:
-			im.say(fmt.Sprintf("import: %s: %d %%, %d datagrams, %d records", name, 100*src.read.Load()/max(size, 1), src.datagrams.Load(), im.store.Stats().Book.In))
+			im.say(fmt.Sprintf("import: %d %%, %d datagrams, %d records", 100*src.sum(func(x *exportFile) int64 { return x.read.Load() })/max(size, 1),
+				src.sum(func(x *exportFile) int64 { return x.datagrams.Load() }), im.store.Stats().Book.In))
 		}
 	}
 }
 
+// exportFiles is a source of the datagrams in captures, one after the other. One that cannot be read does not keep the others out.
+type exportFiles []*exportFile
+
+// Run implements collect.Source.
+func (s exportFiles) Run(ctx context.Context, out chan<- listen.Batch) error {
+	for _, x := range s {
+		if x.err = x.Run(ctx, out); ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+func (s exportFiles) errors() (err error) {
+	for _, x := range s {
+		if x.err != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", x.name, x.err))
+		}
+	}
+	return err
+}
+
+func (s exportFiles) sum(of func(*exportFile) int64) (n int64) {
+	for _, x := range s {
+		n += of(x)
+	}
+	return n
+}
+
+// finish notes which files are stored.
+func (s exportFiles) finish(log *imports, records uint64) error {
+	for _, x := range s {
+		if x.err != nil {
+			continue
+		}
+		if err := log.add(imported{Sum: x.sum, File: x.name, When: time.Now().UTC(), Records: records, Files: len(s), Done: true}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // exportFile is a source of the datagrams in a capture.
 type exportFile struct {
-	name                       string
+	name, sum                  string
+	size                       int64
 	port                       uint16
-	cut                        bool // set before Run returns
+	begin                      func() error // before its first datagram is passed on
+	cut                        bool         // set before Run returns
+	err                        error        // why it could not be read
 	read, datagrams, fragments atomic.Int64
+}
+
+// ended says how the file ended, "" when as it should.
+func (x *exportFile) ended() string {
+	if x.cut {
+		return "; the capture is cut at its end"
+	}
+	return ""
 }
 
 // Run implements collect.Source.
@@ -235,10 +334,15 @@ func (x *exportFile) Run(ctx context.Context, out chan<- listen.Batch) error {
 		defer close(frames)
 		done <- src.Run(ctx, frames)
 	}()
+	var failed error
+	begin := sync.OnceValue(x.begin)
 	for b := range frames {
 		batch := x.datagramsOf(&b)
 		b.Release()
 		if len(batch.Datagrams) == 0 {
+			continue
+		}
+		if failed = begin(); failed != nil {
 			continue
 		}
 		select {
@@ -249,7 +353,7 @@ func (x *exportFile) Run(ctx context.Context, out chan<- listen.Batch) error {
 	if err = <-done; err != nil && x.datagrams.Load() > 0 && ctx.Err() == nil {
 		x.cut, err = true, nil
 	}
-	return err
+	return errors.Join(err, failed)
 }
 
 // datagramsOf copies the export datagrams of a batch of frames.

@@ -25,7 +25,8 @@ type imported struct {
 	Sum     string    `json:"sha256"`
 	File    string    `json:"file"`
 	When    time.Time `json:"when"`
-	Records uint64    `json:"records"`
+	Records uint64    `json:"records"` // of all files that were imported together
+	Files   int       `json:"files,omitempty"`
 	Done    bool      `json:"done"`
 }
 
@@ -35,7 +36,11 @@ func (i *imported) refusal() error {
 		return fmt.Errorf("its import was begun at %s as %s and not finished; --again stores all its records, those that are there already a second time",
 			i.When.Format(time.RFC3339), i.File)
 	}
-	return fmt.Errorf("it was imported at %s as %s (%s); --again stores its records a second time", i.When.Format(time.RFC3339), i.File, plural(int(i.Records), "record"))
+	with := ""
+	if i.Files > 1 {
+		with = fmt.Sprintf(" with %d others", i.Files-1)
+	}
+	return fmt.Errorf("it was imported at %s as %s%s (%s); --again stores its records a second time", i.When.Format(time.RFC3339), i.File, with, plural(int(i.Records), "record"))
 }
 
 // imports is the file and what it says.

@@ -107,6 +107,9 @@ func (c *Collector) runDecoder(ctx context.Context, q *fairQueue, out chan<- []f
 	for {
 		items, empty := q.pop(ctx, room)
 		if len(items) == 0 {
+			if have && len(recs) > 0 {
+				c.pass(ctx, recs, out)
+			}
 			return
 		}
 		for i := range items {
@@ -124,7 +127,7 @@ func (c *Collector) runDecoder(ctx context.Context, q *fairQueue, out chan<- []f
 			}
 		}
 		clear(items)
-		if have && empty && len(recs) > 0 {
+		if have && empty && len(recs) > 0 && !c.cfg.Import { // of an import batches are what they are whoever has time when
 			c.pass(ctx, recs, out)
 			have = false
 		}

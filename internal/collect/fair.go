@@ -43,7 +43,7 @@ func (l *lane) len() int { return len(l.items) - l.first }
 // What came over TCP is never shed: its connection waits instead, and bounds what it may have here.
 type fairQueue struct {
 	limit int             // datagrams that may be shed, at once
-	shed  func([]waiting) // nil when nothing is: who pushes waits before
+	shed  func([]waiting) // nil when nothing is: who pushes waits before, and all exporters are one lane
 
 	mu     sync.Mutex
 	n      int // datagrams that may be shed
@@ -111,9 +111,13 @@ func (q *fairQueue) wait(ctx context.Context) {
 }
 
 func (q *fairQueue) put(w *waiting) {
-	l := q.lanes[w.From.Addr()]
+	addr := w.From.Addr()
+	if q.shed == nil {
+		addr = netip.Addr{} // the order in which they came, whoever has time when
+	}
+	l := q.lanes[addr]
 	if l == nil {
-		l = q.lane(w.From.Addr())
+		l = q.lane(addr)
 		q.turn = append(q.turn, l)
 	}
 	l.items = append(l.items, *w)
