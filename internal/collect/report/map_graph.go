@@ -51,6 +51,9 @@ func (s *mapScan) finish(out *Map) {
 	for _, e := range edges {
 		e.CrossTenant = s.tenant(e.Src) != s.tenant(e.Dst)
 		e.State = s.m.state(e.Links, e.Links-e.NewLinks+e.GoneLinks, e.LastSeen)
+		if s.m.before == (span{}) {
+			e.NewLinks = 0 // there is no baseline that lacks them
+		}
 		slices.SortFunc(e.Services, func(a, b MapService) int {
 			return cmp.Or(cmp.Compare(b.Octets, a.Octets), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Port, b.Port))
 		})

@@ -192,6 +192,7 @@ func TestMapBaseline(t *testing.T) {
 			}
 		}
 	}
+	f(report.Query{Since: q.Since, Until: q.Until}, "blue/mq > blue/db active 0 0", "blue/web > blue/db active 0 0", "blue/web > blue/mq active 0 0")
 	f(q, "blue/mq > blue/db new 1 0", "blue/web > blue/db active 0 0", "blue/web > blue/mq new 1 0", "blue/web > blue/old gone 0 1")
 	q.Focus = "blue/mq"
 	f(q, "blue/mq > blue/db new 1 0", "blue/web > blue/db active 0 0", "blue/web > blue/mq new 1 0")
