@@ -105,6 +105,7 @@ fi
 cat <<'END'
 
 Method: user + system time of whole processes, start included; questions of flowgen in one process: "first" with the files in the page cache and a new engine, "best" of
-the later rounds with its processor time, "cold" with the files dropped from the page cache and a new engine. Beside nfdump the best of three runs, in turn,
+the later rounds with its processor time, "cold" with the files dropped from the page cache and a new engine; "memory" is the most that the question, asked twice in a process of its own
+with 384 MiB for the engine, has resident beside what that had before. Beside nfdump the best of three runs, in turn,
 over the same rows, which nfcapd got as IPFIX with a segment as VLAN and stored with LZO, without names and tenants.
 END

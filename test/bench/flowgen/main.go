@@ -30,12 +30,13 @@ func main() {
 	observers := flag.Int("observers", 1, "observers of each flow, 1 or 2")
 	seed := flag.Uint64("seed", 1, "seed")
 	dir := flag.String("data", "", "store directory; filled when it is empty")
-	memory := flag.Int64("memory", 512, "memory of the query engine, MiB")
+	memory := flag.Int64("memory", 384, "memory of the engine that answers, MiB")
 	rounds := flag.Int("rounds", 3, "times that each question is asked")
 	settle := flag.Bool("settle", false, "have a store that is there bring its files up to date first")
 	only := flag.String("only", "", "ask only questions with that in their name")
 	to := flag.String("export", "", "send the rows as IPFIX to this HOST:PORT instead, each segment as a VLAN")
 	rate := flag.Int("rate", 100_000, "rows in a second when sending")
+	one := flag.String("alone", "", "ask only the question of that name, twice, and print the most memory that it took, MB")
 	other := flag.Bool("clickhouse", false, "ask ClickHouse beside the store directory, over the same rows")
 	flag.Parse()
 	if *to != "" {
@@ -48,6 +49,13 @@ func main() {
 	}
 	if *other {
 		if err := beside(*dir, *rows, *days, *observers, *seed, *memory<<20, *rounds, *only); err != nil {
+			fmt.Fprintln(os.Stderr, "flowgen:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	if *one != "" {
+		if err := alone(*dir, int64(*days*24*float64(time.Hour)), *memory<<20, *one); err != nil {
 			fmt.Fprintln(os.Stderr, "flowgen:", err)
 			os.Exit(1)
 		}
@@ -80,7 +88,7 @@ func run(dir string, rows int, days float64, observers int, seed uint64, memory 
 			return err
 		}
 	}
-	return ask(dir, span, memory, rounds, only)
+	return ask(dir, days, memory, rounds, only)
 }
 
 func openToWrite(dir string) (*segment.Store, error) {
@@ -238,19 +246,22 @@ func spanText(d time.Duration) string {
 	return fmt.Sprintf("%d h", d/hour)
 }
 
-// ask asks the questions, and prints the first time, the least of the others with its processor time, and the time with nothing in memory.
-func ask(dir string, span, memory int64, rounds int, only string) error {
-	open := func() (*segment.Store, error) {
-		return segment.Open(segment.Config{Dir: dir, ReadOnly: true, QueryMemory: memory, QueryThreads: 2})
-	}
-	s, err := open()
+// openToAsk opens a store for questions.
+func openToAsk(dir string, memory int64) (*segment.Store, error) {
+	return segment.Open(segment.Config{Dir: dir, ReadOnly: true, QueryMemory: memory, QueryThreads: 2})
+}
+
+// ask asks the questions, and prints the first time, the least of the others with its processor time, the time with nothing in memory, and the memory that the question takes
+// alone.
+func ask(dir string, days float64, memory int64, rounds int, only string) error {
+	s, err := openToAsk(dir, memory)
 	if err != nil {
 		return err
 	}
 	defer func() { s.Close() }()
-	to := time.Unix(0, end)
-	fmt.Println("question                               first    best wall     CPU       cold       bar")
-	all := questions(s, to, time.Duration(span))
+	to, span := time.Unix(0, end), time.Duration(days*24*float64(time.Hour))
+	fmt.Println("question                               first    best wall     CPU       cold       bar   memory")
+	all := questions(s, to, span)
 	for i := range all {
 		q := &all[i]
 		if !strings.Contains(q.name, only) {
@@ -274,12 +285,12 @@ func ask(dir string, span, memory int64, rounds int, only string) error {
 			if err := forget(dir); err != nil {
 				return err
 			}
-			fresh, err := open()
+			fresh, err := openToAsk(dir, memory)
 			if err != nil {
 				return err
 			}
 			at := time.Now()
-			if err := questions(fresh, to, time.Duration(span))[i].ask(); err != nil {
+			if err := questions(fresh, to, span)[i].ask(); err != nil {
 				return err
 			}
 			cold = fmt.Sprintf("%.3f s", time.Since(at).Seconds())
@@ -289,12 +300,26 @@ func ask(dir string, span, memory int64, rounds int, only string) error {
 		if q.bar > 0 {
 			bar = fmt.Sprintf("%.2f s", q.bar.Seconds())
 		}
-		fmt.Printf("%-36s %7.3f s  %7.3f s %7.3f s %9s %9s\n", q.name, first.Seconds(), best.Seconds(), used.Seconds(), cold, bar)
-	}
-	if only == "" {
-		if err := scans(s, time.Duration(span)); err != nil {
+		mb, err := memoryOf(dir, days, memory, q.name)
+		if err != nil {
 			return err
 		}
+		fmt.Printf("%-36s %7.3f s  %7.3f s %7.3f s %9s %9s %5d MB\n", q.name, first.Seconds(), best.Seconds(), used.Seconds(), cold, bar, mb)
+	}
+	for _, q := range scanned {
+		if !strings.Contains(q.name, only) {
+			continue
+		}
+		at, before := time.Now(), cpu()
+		if err := scan(context.Background(), dir, memory, span, q.text); err != nil {
+			return err
+		}
+		wall, used := time.Since(at), cpu()-before
+		mb, err := memoryOf(dir, days, memory, q.name)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%-36s %7.3f s, %5.1f M rows/CPU-s %34d MB\n", q.name, wall.Seconds(), float64(s.Stats().Rows)/used.Seconds()/1e6, mb)
 	}
 	var u syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // does not fail
@@ -317,33 +342,22 @@ func forget(dir string) error {
 	})
 }
 
-// scans groups all rows in SQL, and says how many rows that is for a second of processor time.
-func scans(s *segment.Store, span time.Duration) error {
-	ctx := context.Background()
-	for _, q := range []struct{ name, text string }{
-		{"SQL: rows by source", "SELECT src, sum(octets) FROM $T GROUP BY src"},
-		{"SQL: canonical rows by segment", "SELECT segment, sum(octets), sum(packets), count(*) FROM $T WHERE (marks & 1) <> 0 GROUP BY segment"},
-		{"SQL: rows by segment and service", "SELECT segment, dst_port, sum(octets) FROM $T GROUP BY ALL"},
-	} {
-		v, err := s.View(ctx, end-int64(span), end)
-		if err != nil {
-			return err
-		}
-		at, before := time.Now(), cpu()
-		rows, err := v.Query(ctx, strings.ReplaceAll(q.text, "$T", v.Table()))
-		if err != nil {
-			return err
-		}
-		for rows.Next() {
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-			return err
-		}
-		wall, used := time.Since(at), cpu()-before
-		fmt.Printf("%-36s %7.3f s, %.1f M rows/CPU-s\n", q.name, wall.Seconds(), float64(s.Stats().Rows)/used.Seconds()/1e6)
-		v.Close()
+// scanned are questions in SQL over all rows.
+var scanned = []struct{ name, text string }{
+	{"SQL: rows by source", "SELECT src, sum(octets) FROM flows GROUP BY src"},
+	{"SQL: canonical rows by segment", "SELECT segment, sum(octets), sum(packets), count(*) FROM canonical GROUP BY segment"},
+	{"SQL: rows by segment and service", "SELECT segment, dst_port, sum(octets) FROM flows GROUP BY ALL"},
+}
+
+// scan asks a question in SQL, of which the engine has half of the memory that reports have.
+func scan(ctx context.Context, dir string, memory int64, span time.Duration, text string) (err error) {
+	s, err := openToAsk(dir, 2*memory)
+	if err != nil {
+		return err
 	}
-	return nil
+	defer func() { err = errors.Join(err, s.Close()) }()
+	_, err = s.SQL(ctx, store.SQLQuery{Text: text, FromNS: end - int64(span), ToNS: end, Timeout: hour})
+	return err
 }
 
 func cpu() time.Duration {

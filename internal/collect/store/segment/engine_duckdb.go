@@ -17,10 +17,11 @@ import (
 // openEngine starts an in-memory DuckDB that can read the store's folder and what is worked out for it beside its spill files, and nothing else: no other
 // path, no network, no extension, and no way to change that by SQL. What does not fit in memory goes to the spill folder.
 func openEngine(cfg Config, spill string) (*sql.DB, error) {
-	return startEngine(engineSettings(cfg, spill, "SET allowed_directories = ["+quote(cfg.Dir+"/")+", "+quote(spill+"/")+"]", nil), 4)
+	return startEngine(engineSettings(cfg, spill, "SET allowed_directories = ["+quote(cfg.Dir+"/")+", "+quote(spill+"/")+"]", []string{"SET parquet_metadata_cache = true"}), 4)
 }
 
-// openEngineFor starts one that can read the named files only, with views that setup makes.
+// openEngineFor starts one that can read the named files only, with views that setup makes. It is for one question, and keeps no footers: those of many files would take
+// more memory, beside its limit, than the question.
 func openEngineFor(cfg Config, spill string, files, setup []string) (*sql.DB, error) {
 	quoted := make([]string, len(files))
 	for i, f := range files {
@@ -39,7 +40,6 @@ func engineSettings(cfg Config, spill, allowed string, setup []string) []string 
 		"SET autoload_known_extensions = false",
 		"SET preserve_insertion_order = false",
 		"SET TimeZone = 'UTC'",
-		"SET parquet_metadata_cache = true",
 		allowed,
 	}
 	settings = append(settings, setup...)
