@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -146,8 +147,8 @@ type feed struct {
 	late time.Duration // that frames may wait while the ring is not half full
 	busy time.Duration // the same while they fill batches
 
-	offset    int64            // of the wall clock, for the batch that is being read
-	links     []frame.LinkType // of the points, likewise
+	offset    int64            // of the wall clock
+	links     []frame.LinkType // of the points, for the batch that is being read
 	dissector *dissect.Dissector
 	packet    dissect.Packet
 }
@@ -227,7 +228,10 @@ func (f *feed) pass(ctx context.Context, b frame.Batch, n int, out chan<- frame.
 
 // batch reads what is there, up to a full batch.
 func (f *feed) batch() (frame.Batch, int) {
-	f.offset, f.links = wallOffset(), f.line.allLinks(f.links)
+	if now := wallOffset(); time.Duration(now-f.offset).Abs() > clockStep {
+		f.offset = now
+	}
+	f.links = f.line.allLinks(f.links)
 	n, loan := f.ring.read(feedFrames, f)
 	if loan == nil {
 		return frame.Batch{}, 0
@@ -242,12 +246,27 @@ func (f *feed) batch() (frame.Batch, int) {
 // take adds the frame of an entry to a loan.
 func (f *feed) take(l *ringLoan, e []byte) { l.frames = append(l.frames, f.frame(e, f.offset)) }
 
-// wallOffset is what has to be added to the monotonic clock, in nanoseconds.
-func wallOffset() int64 {
-	var wall unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_REALTIME, &wall)
-	return wall.Nano() - int64(monotonic())
+// wallOffset is what has to be added to the monotonic clock, in nanoseconds: of a few readings the one that took least, since a processor may be taken away between
+// the clocks.
+func wallOffset() (offset int64) {
+	const tries, short = 5, 5 * time.Microsecond
+	least := uint64(math.MaxUint64)
+	for range tries {
+		var wall unix.Timespec
+		before := monotonic()
+		_ = unix.ClockGettime(unix.CLOCK_REALTIME, &wall)
+		if took := monotonic() - before; took < least {
+			least, offset = took, wall.Nano()-int64(before+took/2)
+		}
+		if least < uint64(short) {
+			break
+		}
+	}
+	return offset
 }
+
+// clockStep is from when on a difference to the offset before is one: both clocks are adjusted alike, and times shall not go to and fro.
+const clockStep = 100 * time.Microsecond
 
 // frame reads an entry.
 func (f *feed) frame(e []byte, offset int64) frame.Frame {

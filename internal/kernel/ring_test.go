@@ -103,13 +103,13 @@ func TestLanes(t *testing.T) {
 			n++
 		}
 	}
-	got := 0
+	got, last := 0, int64(0)
 	for b, k := f.batch(); k > 0; b, k = f.batch() {
 		for _, x := range b.Frames {
-			if diff := cmp.Diff(number(got), x.Data); diff != "" {
-				t.Fatalf("frame %d (-want +got)\n%s", got, diff)
+			if diff := cmp.Diff(number(got), x.Data); diff != "" || x.TimeNS < last {
+				t.Fatalf("frame %d, %d ns after the one before (-want +got)\n%s", got, x.TimeNS-last, diff)
 			}
-			got++
+			got, last = got+1, x.TimeNS
 		}
 		b.Release()
 	}
