@@ -44,6 +44,9 @@ func TestSQL(t *testing.T) {
 	f("DESCRIBE SELECT 1 AS n", "[[n INTEGER YES <nil> <nil> <nil>]] false")
 	f("VALUES (1)", "[[1]] false")
 	f("FROM flows SELECT dst_port ORDER BY 1 LIMIT 1", "[[443]] false")
+	if a, err := ask("SELECT 1 AS n, 2 AS n, 3 AS \"a b\""); err != nil || fmt.Sprint(a.Columns) != "[{n INTEGER} {n_1 INTEGER} {a b INTEGER}]" {
+		t.Errorf("columns: %v, %v", a.Columns, err)
+	}
 	victim := s.path(sortedFiles(s.man.live)[0].Name)
 	bad := func(text, want string) {
 		t.Helper()
