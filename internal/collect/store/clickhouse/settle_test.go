@@ -178,6 +178,9 @@ func TestSettleAsSegment(t *testing.T) {
 		if len(rows) != n {
 			t.Errorf("%s: %d rows, want %d", what, len(rows), n)
 		}
+		if told := s.Stats().Rows; told != uint64(n) {
+			t.Errorf("%s: %d rows by the store's account, want %d", what, told, n)
+		}
 		same(t, what+": rows", wantRows, rows)
 		same(t, what+": roll-ups", wantSums, sums)
 		if want, got := uncertain(t, dir), uncertain(t, s); got != want || got.Rows == 0 {

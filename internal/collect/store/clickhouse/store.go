@@ -518,7 +518,11 @@ func (s *Store) readStats(ctx context.Context) {
 	if s.db.QueryRowContext(ctx, ask, s.cfg.Database, flowsTable).Scan(&rows, &bytes, &files) != nil {
 		return
 	}
-	st.Rows, st.Bytes, st.Files = uint64(rows), uint64(bytes), int(files)
+	st.Bytes, st.Files = uint64(bytes), int(files)
+	if s.db.QueryRowContext(ctx, "SELECT toInt64(count()) FROM "+s.ddl.table(flowsTable)).Scan(&rows) != nil { // parts count rows that were corrected, too
+		return
+	}
+	st.Rows = uint64(rows)
 	if s.db.QueryRowContext(ctx, ask, s.cfg.Database, rollupTable).Scan(&rows, &bytes, &files) != nil {
 		return
 	}
