@@ -29,3 +29,22 @@ func (l *Line) Match(ctx context.Context, t *policy.Tap, most int, with *policy.
 	}
 	return plan.Find(plan.Input{Owner: l.cfg.Owner, Set: set, Snapshots: list, Now: l.now()}, t, most), lost, nil
 }
+
+// Metered tells, by name, of which machines the taps in force make flow records, as the watches know it.
+func (l *Line) Metered(ctx context.Context) (map[string]plan.Metering, error) {
+	set, _, err := l.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list, err := l.attach(set)
+	if err != nil {
+		return nil, err
+	}
+	in := plan.Input{Owner: l.cfg.Owner, Set: set, Now: l.now()}
+	for _, a := range list {
+		if seen := a.seen(); seen != nil {
+			in.Snapshots = append(in.Snapshots, seen)
+		}
+	}
+	return plan.Metered(in), nil
+}

@@ -8,14 +8,16 @@ import (
 
 	"crosstap/internal/collect/counter"
 	"crosstap/internal/collect/report"
+	"crosstap/internal/control/plan"
 	"crosstap/internal/identity"
 )
 
 // counters gives the coverage report what sFlow agents counted at virtual adapters: at ports of virtual switches that the inventory
 // knows, and at machines that agents name themselves. Uplinks and other interfaces are left out.
 type counters struct {
-	table *counter.Table
-	known atomic.Pointer[adapters]
+	table   *counter.Table
+	known   atomic.Pointer[adapters]
+	metered func(context.Context) (map[string]plan.Metering, error) // of machines by name; nil when there is no control line
 }
 
 // adapters are the inventory's virtual adapters by their port.
@@ -39,12 +41,31 @@ func (c *counters) setInventory(book identity.Book, all []identity.VNIC) {
 func (c *counters) Source() string { return "sflow" }
 
 // Counters implements report.Counters.
-func (c *counters) Counters(_ context.Context, since, until time.Time) ([]report.Counted, error) {
+func (c *counters) Counters(ctx context.Context, since, until time.Time) ([]report.Counted, error) {
 	k := c.known.Load()
 	if k == nil {
 		k = &adapters{}
 	}
-	return k.counted(c.table.Read(since.UnixNano(), until.UnixNano())), nil
+	out := k.counted(c.table.Read(since.UnixNano(), until.UnixNano()))
+	if len(out) > 0 && c.metered != nil {
+		if taps, err := c.metered(ctx); err == nil { // without the taps the reason is not known
+			explain(out, taps)
+		}
+	}
+	return out, nil
+}
+
+// explain says of machines of which taps make flow records why these are not of all.
+func explain(counted []report.Counted, taps map[string]plan.Metering) {
+	for i := range counted {
+		switch m := taps[counted[i].VM]; {
+		case m.Whole:
+		case m.Filtered:
+			counted[i].Reason = report.ReasonFilter
+		case m.Sampled:
+			counted[i].Reason = report.ReasonSampling
+		}
+	}
 }
 
 // storedCounters gives what a server has left in its data directory.

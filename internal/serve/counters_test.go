@@ -10,6 +10,7 @@ import (
 
 	"crosstap/internal/collect/counter"
 	"crosstap/internal/collect/report"
+	"crosstap/internal/control/plan"
 	"crosstap/internal/flow"
 	"crosstap/internal/identity"
 )
@@ -84,5 +85,16 @@ func TestStoredCounters(t *testing.T) {
 	}
 	if _, err := (storedCounters{path}).Counters(t.Context(), time.Unix(0, 0), time.Unix(99, 0)); err == nil {
 		t.Error("a damaged file gives counters")
+	}
+}
+
+// A machine whose only taps filter or sample is not seen whole because of them.
+func TestCountedReasons(t *testing.T) {
+	all := []report.Counted{{VM: "all"}, {VM: "dns"}, {VM: "some"}, {VM: "none"}, {}}
+	explain(all, map[string]plan.Metering{"all": {Whole: true, Filtered: true}, "dns": {Filtered: true, Sampled: true}, "some": {Sampled: true}})
+	for i, want := range []string{"", report.ReasonFilter, report.ReasonSampling, "", ""} {
+		if all[i].Reason != want {
+			t.Errorf("%s: %q", all[i].VM, all[i].Reason)
+		}
 	}
 }

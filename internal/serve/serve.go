@@ -93,6 +93,7 @@ func (s *Server) Run(stop context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.controls.close()) }()
+	s.counters.metered = s.controls.line.Metered
 	a, err := api.New(api.Config{
 		Reporter: reports, SQL: st, Status: s.Status, Console: web.Handler(), Version: obs.Version().Version,
 		Hosts: s.cfg.HTTPHosts, QueryTimeout: s.cfg.QueryTimeout, Log: s.cfg.Log,

@@ -125,3 +125,53 @@ func TestCoverageLeavesOutTools(t *testing.T) {
 		t.Errorf("%+v", l)
 	}
 }
+
+// Flow records are made by taps whose destinations take them, and of what these taps choose.
+func TestMetered(t *testing.T) {
+	w := &world{}
+	h := w.host("h1", capable)
+	set, err := policy.Parse("test", []byte(`apiVersion: crosstap/v1
+kind: Destination
+metadata: {name: ids}
+spec: {url: "vxlan://10.0.0.9?vni=1"}
+---
+apiVersion: crosstap/v1
+kind: Destination
+metadata: {name: coll}
+spec: {url: "ipfix://10.0.0.9"}
+---
+apiVersion: crosstap/v1
+kind: Tap
+metadata: {name: dns}
+spec: {destinations: [coll], select: {vms: [a]}, filter: udp port 53}
+---
+apiVersion: crosstap/v1
+kind: Tap
+metadata: {name: some}
+spec: {destinations: [coll], select: {vms: [a]}, sample: 4}
+---
+apiVersion: crosstap/v1
+kind: Tap
+metadata: {name: all}
+spec: {destinations: [coll], select: {vms: [a]}}
+---
+apiVersion: crosstap/v1
+kind: Tap
+metadata: {name: tool}
+spec: {destinations: [ids], select: {vms: [a]}}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, of := range [][2]string{{"a", "dns"}, {"b", "some"}, {"c", "dns"}, {"c", "all"}, {"d", "tool"}, {"e", "nobody"}} {
+		if h.VMs[of[0]] == nil {
+			w.port(h, of[0], platform.PortVM, 1)
+		}
+		h.Objects[of[0]+of[1]] = &platform.Object{ID: of[0] + of[1], Mark: platform.Mark{Owner: "me", Policy: of[1]}, Sources: []platform.Source{{Port: "p-" + of[0], Dir: platform.Ingress}}}
+	}
+	got := Metered(Input{Owner: "me", Set: set, Snapshots: w.snaps, Now: at})
+	// what a filter leaves out is no matter where all is metered, too
+	if len(got) != 3 || got["a"] != (Metering{Filtered: true}) || got["b"] != (Metering{Sampled: true}) || !got["c"].Whole {
+		t.Errorf("%+v", got)
+	}
+}
