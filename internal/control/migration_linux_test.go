@@ -56,7 +56,7 @@ func TestMigration(t *testing.T) {
 	} {
 		t.Run(m.name, func(t *testing.T) {
 			l.apply(destination("ids", m.destination) + tap("web", m.tap))
-			exact, all := 0, platformtest.Moves(t, 2)
+			exact, all := 0, platformtest.Moves(t, 1)
 			for range all {
 				if l.move(t, &m, web, peer) {
 					exact++

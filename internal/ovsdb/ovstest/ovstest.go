@@ -96,6 +96,8 @@ func (d *DB) Switch() {
 	d.vswd = d.start("ovs-vswitchd", "unix:"+d.Socket(), "--unixctl="+d.file("vswitchd.ctl"), "--pidfile="+d.file("vswitchd.pid"),
 		"--no-chdir", "-vconsole:off", "--log-file="+d.file("vswitchd.log"))
 	d.waitFor(d.file("vswitchd.ctl"))
+	// It looks at its cached flows ten times a second and not twice, and drops none for being seldom used: tests wait for that (Revalidated).
+	d.Vsctl("--no-wait set Open_vSwitch . other_config:max-revalidator=100 other_config:min-revalidate-pps=1")
 }
 
 // Vsctl runs ovs-vsctl with the words of args, and returns what it prints.
