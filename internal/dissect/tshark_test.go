@@ -36,7 +36,7 @@ func readTshark(t *testing.T, link frame.LinkType, frames []captured, fields []s
 		args = append(args, "-e", f)
 	}
 	cmd := exec.Command(testkit.Tool(t, "tshark"), args...)
-	cmd.Env = append(os.Environ(), "WIRESHARK_CONFIG_DIR="+tsharkConfig(t))
+	cmd.Env = append(os.Environ(), "WIRESHARK_CONFIG_DIR="+testkit.TsharkOnly(t, tsharkProtocols))
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -51,26 +51,6 @@ func readTshark(t *testing.T, link frame.LinkType, frames []captured, fields []s
 		t.Fatalf("tshark: %d rows for %d frames\n%s", len(rows), len(frames), &stderr)
 	}
 	return rows
-}
-
-// tsharkConfig makes a configuration folder that disables every other protocol.
-func tsharkConfig(t *testing.T) string {
-	t.Helper()
-	out, err := exec.Command(testkit.Tool(t, "tshark"), "-G", "protocols").Output()
-	if err != nil {
-		t.Fatalf("tshark -G protocols: %v", err)
-	}
-	var disabled bytes.Buffer
-	for line := range strings.Lines(string(out)) {
-		if f := strings.Split(strings.TrimSpace(line), "\t"); len(f) > 2 && !slices.Contains(tsharkProtocols, f[2]) {
-			disabled.WriteString(f[2] + "\n")
-		}
-	}
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "disabled_protos"), disabled.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return dir
 }
 
 func pcapOf(link frame.LinkType, frames []captured) []byte {

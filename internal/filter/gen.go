@@ -2,8 +2,11 @@ package filter
 
 import (
 	"fmt"
+	"iter"
+	"slices"
 
 	"crosstap/internal/frame"
+	"crosstap/internal/nearest"
 )
 
 // place is an offset in the frame: a constant and a part known only when the frame is there.
@@ -83,6 +86,16 @@ func generate(x expr, link frame.LinkType, opt Options) (Node, error) {
 func fail(at interface{ at() (int, int) }, format string, args ...any) error {
 	pos, n := at.at()
 	return &Error{Pos: pos, Len: n, Message: fmt.Sprintf(format, args...)}
+}
+
+// unknown is the error for a name that is none of those there are.
+func unknown(at interface{ at() (int, int) }, what, name string, names iter.Seq[string]) error {
+	pos, n := at.at()
+	e := &Error{Pos: pos, Len: n, Message: fmt.Sprintf("unknown %s %q", what, name), Suggestion: "give its number"}
+	if near := nearest.Of(name, slices.Sorted(names)); near != "" {
+		e.Suggestion = fmt.Sprintf("did you mean %q?", near)
+	}
+	return e
 }
 
 func (g *gen) expr(x expr) (Node, error) {

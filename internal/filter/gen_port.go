@@ -1,6 +1,9 @@
 package filter
 
-import "strings"
+import (
+	"maps"
+	"strings"
+)
 
 // port tests ports by number, name or range.
 func (g *gen) port(x *primitive) (Node, error) {
@@ -64,7 +67,7 @@ func (g *gen) portNumber(x *primitive, t token, protos *[]uint32) (uint32, error
 	case tokWord:
 		s, ok := services[strings.ToLower(t.text)]
 		if !ok {
-			return 0, fail(x, "unknown port %q; give its number", t.text)
+			return 0, unknown(x, "port", t.text, maps.Keys(services))
 		}
 		if x.q.proto == protoDefault && s.tcp != s.udp {
 			*protos = []uint32{map[bool]uint32{true: ipTCP, false: ipUDP}[s.tcp]}

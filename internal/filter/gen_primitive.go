@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"maps"
 	"math/bits"
 	"net/netip"
 	"slices"
@@ -192,7 +193,7 @@ func protoValue(x *primitive, names map[string]uint32, most uint32, what string)
 		if v, ok := names[strings.ToLower(x.id.text)]; ok {
 			return v, nil
 		}
-		return 0, fail(x, "unknown %s %q", what, x.id.text)
+		return 0, unknown(x, what, x.id.text, maps.Keys(names))
 	}
 	return 0, fail(x, "'proto' qualifier applied to an address")
 }

@@ -35,7 +35,10 @@ func guess(s string) string {
 	if g := nearest.Of(s, slices.Sorted(maps.Keys(protoWords))); g != "" && g != s {
 		return g
 	}
-	if g := nearest.Of(s, slices.Concat(common, words)); g != s {
+	if g := nearest.Of(s, slices.Concat(common, words)); g != "" && g != s {
+		return g
+	}
+	if g := nearest.Of(s, slices.Sorted(maps.Keys(constants))); g != s {
 		return g
 	}
 	return ""

@@ -7,12 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -60,23 +57,10 @@ func newSite(t *testing.T, mtu int) *site {
 // dump has tcpdump write what passes an interface to a file, until the function that it returns is called.
 func dump(t *testing.T, in *testns.Space, iface, path string, args ...string) (stop func()) {
 	t.Helper()
-	c := exec.Command(testkit.Tool(t, "tcpdump"), append([]string{"-i", iface, "-n", "-p", "--immediate-mode", "-U", "-Z", "root", "-B", "16384", "-w", path}, args...)...)
-	must(t, in.Do(func() error {
-		stderr, err := c.StderrPipe()
-		if err != nil {
-			return err
-		}
-		if err := c.Start(); err != nil {
-			return err
-		}
-		_, err = stderr.Read(make([]byte, 1))
-		return err
-	}))
-	testns.Writes(path, c.Process.Pid)
+	end := in.Dump(testkit.Tool(t, "tcpdump"), path, append([]string{"-i", iface, "-p", "-B", "16384"}, args...)...)
 	return func() {
 		testns.WaitStill(path)
-		_ = c.Process.Signal(os.Interrupt)
-		_ = c.Wait()
+		end()
 	}
 }
 
@@ -100,22 +84,7 @@ func (s *site) talk(n int, sizes ...int) {
 }
 
 // logTo keeps what a tap logs.
-type logTo struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *logTo) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *logTo) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
+type logTo struct{ testkit.Output }
 
 func (l *logTo) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 

@@ -171,6 +171,24 @@ func must(t *testing.T, err error) {
 	}
 }
 
+// printed returns what a command printed that is to end with an exit code. in is where it runs, as Space.Do; nil for here.
+func printed(t *testing.T, code int, in func(func() error) error, c *exec.Cmd) string {
+	t.Helper()
+	var out []byte
+	run := func() (err error) { out, err = c.CombinedOutput(); return err }
+	if in == nil {
+		in = func(f func() error) error { return f() }
+	}
+	var failed *exec.ExitError
+	if err := in(run); err != nil && !errors.As(err, &failed) {
+		t.Fatal(err)
+	}
+	if got := c.ProcessState.ExitCode(); got != code {
+		t.Fatalf("crosstap %s: exit code %d, want %d\n%s", strings.Join(c.Args[1:], " "), got, code, out)
+	}
+	return string(out)
+}
+
 // eventually fails the test when the condition does not come true.
 func eventually(t *testing.T, what string, condition func() bool) {
 	t.Helper()

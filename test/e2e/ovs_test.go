@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -64,22 +63,7 @@ spec: {select: 'vm = web', method: flows-only, flows: {protocol: sflow, sampling
 	must(t, os.WriteFile(policy, []byte(text), 0o600))
 	crosstap := func(code int, args ...string) string {
 		t.Helper()
-		var out []byte
-		got := 0
-		err := host.Do(func() (err error) {
-			out, err = exec.CommandContext(t.Context(), binary(t), append(args, "--state", file("state.db"))...).CombinedOutput()
-			return err
-		})
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			got = exit.ExitCode()
-		} else if err != nil {
-			t.Fatal(err)
-		}
-		if got != code {
-			t.Fatalf("crosstap %s: exit code %d, want %d\n%s", strings.Join(args, " "), got, code, out)
-		}
-		return string(out)
+		return printed(t, code, host.Do, exec.CommandContext(t.Context(), binary(t), append(args, "--state", file("state.db"))...))
 	}
 	if out := crosstap(0, "plan", "-f", policy); !strings.Contains(out, "set-controller taps pssl:6653:127.0.0.1") || !strings.Contains(out, "header=96 polling=5 sampling=64") {
 		t.Errorf("plan:\n%s", out)

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -45,18 +44,7 @@ spec: {select: 'port = vnet1', direction: ingress, filter: udp port 53, destinat
 		t.Helper()
 		c := exec.CommandContext(t.Context(), binary(t), append(args, "--platform", at)...)
 		c.Env = append(os.Environ(), "PATH="+h.Dir()+":"+os.Getenv("PATH"))
-		out, err := c.CombinedOutput()
-		got := 0
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
-			got = exit.ExitCode()
-		} else if err != nil {
-			t.Fatal(err)
-		}
-		if got != code {
-			t.Fatalf("crosstap %s: exit code %d, want %d\n%s", strings.Join(args, " "), got, code, out)
-		}
-		return string(out)
+		return printed(t, code, nil, c)
 	}
 	state := filepath.Join(dir, "state.db")
 	filters := func() string {

@@ -99,26 +99,6 @@ func writePcap(t *testing.T, link frame.LinkType, frames []frame.Frame) string {
 var headerProtocols = strings.Fields(`frame eth ethertype llc vlan ieee8021ad ieee8021ah vntag etag mpls pwethcw pwethnocw pwethheuristic pppoes ppp ip ipv6
 	ipv6.hopopts ipv6.fraghdr tcp udp sll null raw data`)
 
-// headersOnly makes a configuration folder for tshark that disables every other protocol.
-func headersOnly(t *testing.T) string {
-	t.Helper()
-	out, err := exec.Command(testkit.Tool(t, "tshark"), "-G", "protocols").Output()
-	if err != nil {
-		t.Fatalf("tshark -G protocols: %v", err)
-	}
-	var disabled bytes.Buffer
-	for line := range strings.Lines(string(out)) {
-		if f := strings.Split(strings.TrimSpace(line), "\t"); len(f) > 2 && !slices.Contains(headerProtocols, f[2]) {
-			disabled.WriteString(f[2] + "\n")
-		}
-	}
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "disabled_protos"), disabled.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
 // runTshark returns the lines that tshark prints with a configuration folder, "" for its defaults.
 func runTshark(t *testing.T, config, path string, args ...string) []string {
 	t.Helper()
@@ -152,7 +132,7 @@ func TestCorpusTotals(t *testing.T) {
 	}
 	c := DefaultConfig()
 	c.Key = KeyOuter
-	compared, config := 0, headersOnly(t)
+	compared, config := 0, testkit.TsharkOnly(t, headerProtocols)
 	for link, frames := range byLink {
 		if link == 0 || dropsAll(frames) {
 			continue
@@ -264,7 +244,7 @@ func TestConversations(t *testing.T) {
 		}
 	}
 	path := writePcap(t, frame.LinkEthernet, frames)
-	n, config, want := 0, headersOnly(t), map[string]*printed{}
+	n, config, want := 0, testkit.TsharkOnly(t, headerProtocols), map[string]*printed{}
 	for _, kind := range []string{"tcp", "udp"} {
 		proto := map[string]string{"tcp": "6", "udp": "17"}[kind]
 		for _, line := range runTshark(t, config, path, "-q", "-z", "conv,"+kind) {

@@ -167,22 +167,7 @@ func (c *collector) lines() []string {
 }
 
 // output is what a run logs and sums up.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
+type output = testkit.Output
 
 // running is a meter that runs.
 type running struct {

@@ -74,7 +74,7 @@ func (s *Space) Datagrams(to *Space, addr string, data []byte, size int) {
 	s.must(err)
 }
 
-// Dump has tcpdump write what passes eth0 to a file, until the function it returns is called. It returns when
+// Dump has tcpdump write what passes eth0, or the interface of an option -i, to a file, until the function it returns is called. It returns when
 // tcpdump listens; args are more of tcpdump's options and its filter.
 func (s *Space) Dump(tcpdump, path string, args ...string) (stop func()) {
 	s.tb.Helper()

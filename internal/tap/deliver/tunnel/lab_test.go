@@ -113,22 +113,10 @@ func dropped(st ledger.Statement) string {
 // dump has tcpdump write what comes in through an interface, until the function that it returns is called, which waits for n frames.
 func dump(t *testing.T, in *testns.Space, iface, path string, args ...string) (stop func(n int)) {
 	t.Helper()
-	c := exec.Command(testkit.Tool(t, "tcpdump"), append([]string{"-i", iface, "-Q", "in", "-n", "-p", "--immediate-mode", "-U", "-Z", "root", "-B", "16384", "-w", path}, args...)...)
-	must(t, in.Do(func() error {
-		stderr, err := c.StderrPipe()
-		if err != nil {
-			return err
-		}
-		if err := c.Start(); err != nil {
-			return err
-		}
-		_, err = stderr.Read(make([]byte, 1))
-		return err
-	}))
+	end := in.Dump(testkit.Tool(t, "tcpdump"), path, append([]string{"-i", iface, "-Q", "in", "-p", "-B", "16384"}, args...)...)
 	return func(n int) {
 		waitFrames(t, path, n)
-		_ = c.Process.Signal(os.Interrupt)
-		_ = c.Wait()
+		end()
 	}
 }
 
