@@ -48,7 +48,11 @@ func newExporters() *cobra.Command {
 			return err
 		}
 		if len(doc.Rows) == 0 && l.output != "json" && l.output != "yaml" {
-			fmt.Fprintln(cmd.ErrOrStderr(), `no exporter has sent anything yet; try: crosstap tap -i IFACE --to ipfix://127.0.0.1:4739`)
+			hint := "no exporter has sent anything yet; try: crosstap tap -i IFACE --to ipfix://127.0.0.1:4739"
+			if src.data != "" {
+				hint = "what arrives from whom is known to a server only; whose records are stored says: crosstap top --by exporter,domain,observer --since 24h --data " + src.data
+			}
+			fmt.Fprintln(cmd.ErrOrStderr(), hint)
 		}
 		return nil
 	}

@@ -65,6 +65,7 @@ func TestImport(t *testing.T) {
 	f("", "no such file", "import", filepath.Join(dir, "none"), "--data", data)
 	f("", "is the same as another of the files", "import", file, file, "--data", filepath.Join(dir, "twice"))
 	f("n\n0\n", "1 row", "query", "SELECT count(*) AS n FROM flows", "--data", filepath.Join(dir, "twice"), "-o", "csv")
+	f("", "top --by exporter,domain,observer", "exporters", "--data", data, "-o", "csv", "--no-headers")
 	f("", "expected table", "query", "SELECT 1", "--data", data, "-o", "xml")
 	f("", "one SELECT", "query", "DROP VIEW flows", "--data", data)
 }
