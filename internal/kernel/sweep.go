@@ -49,7 +49,7 @@ func sweepIn(space string, stale func(*netlink.BpfFilter) bool) (gone []Swept, e
 }
 
 // errBusy says that something of ours stays for a while.
-var errBusy = errors.New("traffic passes: removing the qdisc would lose packets; its last filter, which does nothing, stays until a quiet moment")
+var errBusy = errors.New("traffic passes: removing the qdisc would lose packets; its last filter, which does nothing after its lease, stays until a quiet moment")
 
 // sweep removes what is stale on one interface. The last filter says that the qdisc is ours, and goes with it.
 func sweep(h *netlink.Handle, a *netlink.LinkAttrs, stale func(*netlink.BpfFilter) bool) (gone []Swept, err error) {
