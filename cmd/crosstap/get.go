@@ -38,7 +38,8 @@ func newGet() *cobra.Command {
 		`get lists what the flows of the time range know of one kind: vms, hosts, vteps, tenants, apps or vnis. With a NAME only the one of
 that name, id or address. Exporters are listed by "crosstap exporters". get agents lists the agents of taps.
 
-Of the server's control line it lists taps (where they are and what they have copied), destinations and policies (every resource in force).
+Of the server's control line it lists taps (where they are and what they have copied), destinations, policies (every resource in force), and as
+coverage what taps see of the machines of each host.
 -o yaml gives these as they were applied, with their comments: what "crosstap apply" takes.
 Of platforms it lists switches, ports, mirrors (everything that copies or could copy packets, ours and foreign) and platforms: those
 of the server, or with --platform KIND=ADDRESS one that is read now, without a server; then vms and hosts are its own too.`,
@@ -57,7 +58,7 @@ of the server, or with --platform KIND=ADDRESS one that is read now, without a s
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		return slices.Concat(kindNames(), policyKinds, platformKinds), cobra.ShellCompDirectiveNoFileComp
+		return slices.Concat(kindNames(), policyKinds, []string{"coverage"}, platformKinds), cobra.ShellCompDirectiveNoFileComp
 	}
 	platforms := cmd.Flags().StringArray("platform", nil, "read this platform now: [NAME@]KIND=ADDRESS, such as linux= or ovs=unix:/run/openvswitch/db.sock; may be given several times")
 	in.extra = func(q url.Values) error {
@@ -68,6 +69,9 @@ of the server, or with --platform KIND=ADDRESS one that is read now, without a s
 		k := strings.ToLower(args[0])
 		if k == "agents" || k == "agent" {
 			return getAgents(cmd, &in.source, &in.look, strings.Join(args[1:], ""))
+		}
+		if k == "coverage" {
+			return getCoverage(cmd, &in.source, &in.look, strings.Join(args[1:], ""))
 		}
 		if one := strings.Replace(strings.TrimSuffix(k, "s")+"s", "policys", "policies", 1); slices.Contains(policyKinds, one) {
 			return getPolicies(cmd, &in.source, &in.look, one, strings.Join(args[1:], ""))
@@ -85,7 +89,7 @@ of the server, or with --platform KIND=ADDRESS one that is read now, without a s
 			return one.name == k || slices.Contains(one.aliases, k)
 		})
 		if i < 0 {
-			all := slices.Concat(kindNames(), policyKinds, platformKinds)
+			all := slices.Concat(kindNames(), policyKinds, []string{"coverage"}, platformKinds)
 			return usagef("get: there is no kind %q; kinds: %s%s", args[0], strings.Join(all, ", "), didYouMean(k, all))
 		}
 		in.report, in.one, in.filter = kinds[i].report, strings.TrimSuffix(kinds[i].name, "s"), *filter

@@ -224,11 +224,15 @@ func printCoverage(w io.Writer, c *plan.Coverage) {
 	}
 	fmt.Fprintln(w)
 	printSome(w, "", c.AfterWhy)
-	var left []string
+	printSome(w, "left out: ", leftOut(c))
+}
+
+// leftOut names the ports that coverage does not weigh.
+func leftOut(c *plan.Coverage) (out []string) {
 	for _, p := range c.LeftOut {
-		left = append(left, fmt.Sprintf("%s (%s): %s", p.VM, strings.TrimSpace(p.Host+" "+p.Port), p.Why))
+		out = append(out, fmt.Sprintf("%s (%s): %s", p.VM, strings.TrimSpace(p.Host+" "+p.Port), p.Why))
 	}
-	printSome(w, "left out: ", left)
+	return out
 }
 
 // printSome writes the first of some lines.
