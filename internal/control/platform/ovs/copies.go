@@ -51,8 +51,9 @@ func (p *Platform) copies(ctx context.Context, d *db, m *meter, was mirrorSpec) 
 	return p.sink(ctx, d, m, &feed)
 }
 
-// countFor is how long the flows that count live at most, when nobody takes them out.
-const countFor = 10 // seconds
+// countFor is how long the flows that count live at most, when nobody takes them out: longer than the switch may take to confirm copies and than
+// they are counted.
+const countFor = 30 // seconds
 
 // sink has the flows of a feed send copies to the interface of our bridge as well: all of them, or those that the machine has sent.
 func (p *Platform) sink(ctx context.Context, d *db, m *meter, feed *feedSpec) (*copies, error) {
