@@ -6,8 +6,7 @@ import { defaults, type Page, type View } from './url'
 /** Report is what a page shows; no command means that only the API has it. */
 interface Report { path: string; command: string[]; formats: readonly string[] }
 
-const files = ['csv', 'json', 'jsonl'] as const
-const rowFiles = [...files, 'parquet'] as const
+const rowFiles = ['csv', 'json', 'jsonl', 'parquet'] as const
 
 const reports: Record<Page, Report> = {
   overview: { path: 'pairs', command: ['pairs'], formats: rowFiles },
@@ -16,16 +15,16 @@ const reports: Record<Page, Report> = {
   'tenants/networks': { path: 'networks', command: ['networks'], formats: rowFiles },
   'tenants/underlay': { path: 'underlay', command: ['conversations', '--underlay'], formats: rowFiles },
   'tenants/overlay': { path: 'overlay', command: ['conversations', '--overlay'], formats: rowFiles },
-  map: { path: 'map', command: ['map'], formats: [...files, 'svg', 'dot', 'mermaid'] },
+  map: { path: 'map', command: ['map'], formats: [...rowFiles, 'svg', 'dot', 'mermaid'] },
   explore: { path: 'top', command: ['top'], formats: rowFiles },
   vms: { path: 'vms', command: ['get', 'vms'], formats: rowFiles },
-  vm: { path: 'vm', command: ['describe', 'vm'], formats: ['json'] },
+  vm: { path: 'vm', command: ['describe', 'vm'], formats: rowFiles },
   flows: { path: 'flows', command: ['flows'], formats: rowFiles },
   coverage: { path: 'coverage', command: ['coverage'], formats: rowFiles },
   irregular: { path: 'irregular', command: ['irregular'], formats: rowFiles },
   exporters: { path: 'exporters', command: ['exporters'], formats: rowFiles },
-  topology: { path: 'topology', command: [], formats: files },
-  inventory: { path: 'adapters', command: [], formats: files },
+  topology: { path: 'topology', command: [], formats: rowFiles },
+  inventory: { path: 'adapters', command: [], formats: rowFiles },
   taps: { path: 'control/taps', command: ['get', 'taps'], formats: ['json'] },
   filters: { path: 'filter/explain', command: ['filter', 'explain'], formats: ['json'] },
   sql: { path: 'sql', command: ['query'], formats: ['json'] },
@@ -76,7 +75,7 @@ export function baseOf(v: View): Params {
 /** exportURL gives the address of all of a page's rows as a file. */
 export function exportURL(v: View, format: string): string {
   const own: Partial<Record<Page, number | undefined>> = { vm: 1000, map: 5000, irregular: 10_000, exporters: undefined, explore: v.n || undefined, topology: undefined, filters: undefined, taps: undefined }
-  const whole = ['vm', 'filters', 'sql', 'taps'].includes(v.page) // documents of one form
+  const whole = ['filters', 'sql', 'taps'].includes(v.page) // documents of one form
   return url(reportOf(v.page), { ...rowsQuery(v), limit: v.page in own ? own[v.page] : 100_000, format: whole ? undefined : format })
 }
 
