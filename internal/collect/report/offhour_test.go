@@ -12,6 +12,12 @@ import (
 // offHour gives a store of sealed hours, two apart, with merged roll-ups, and its records as they shall be.
 func offHour(t *testing.T) (*report.Reports, []flow.Record) {
 	t.Helper()
+	return offHourOf(t, func(*flow.Record) {})
+}
+
+// offHourOf is offHour with other records.
+func offHourOf(t *testing.T, change func(*flow.Record)) (*report.Reports, []flow.Record) {
+	t.Helper()
 	s, err := segment.Open(segment.Config{Dir: t.TempDir(), MinFree: -1, QueryMemory: 128 << 20, Now: func() time.Time { return t0.Add(100 * time.Hour) }})
 	if err != nil {
 		t.Fatal(err)
@@ -24,6 +30,7 @@ func offHour(t *testing.T) (*report.Reports, []flow.Record) {
 			r, at := &recs[i], int64(time.Duration(2*n-16)*time.Hour)
 			r.StartNS, r.EndNS, r.RecvNS = r.StartNS+at, r.EndNS+at, r.RecvNS+at
 			r.FlowID ^= uint64(n+1) << 8 // no flow lives in two of these hours
+			change(r)
 		}
 		all = append(all, recs...)
 		if err := s.Append(t.Context(), recs); err != nil {
