@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -60,6 +61,9 @@ func arguments(args []string) []string {
 	return args[min(1, len(args)):]
 }
 
+// staying are the commands that work for long; a tap says so itself when it is one.
+var staying = []string{"agent", "capture", "demo", "net-netflow", "serve"}
+
 // run executes one command line and returns the exit code.
 func run(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -67,7 +71,7 @@ func run(args []string) int {
 	// A second signal ends the process at once; not one that comes with the first, as timeout(1) and a terminal send it to
 	// the process and to its group.
 	context.AfterFunc(ctx, func() { time.AfterFunc(time.Second, stop) })
-	if len(args) == 0 || args[0] != "tap" {
+	if len(args) > 0 && slices.Contains(staying, args[0]) {
 		start.Over()
 	}
 	root := newRoot(args...)

@@ -4,7 +4,9 @@ package start
 
 import (
 	"os"
+	"runtime"
 	"runtime/debug"
+	"sync"
 
 	"crosstap/internal/start/early"
 )
@@ -16,19 +18,21 @@ const (
 	percent        = 100 // Go's own
 )
 
-var collectsLater = os.Getenv("GOGC") == ""
-
 func init() {
-	if collectsLater {
-		debug.SetGCPercent(percentAtStart)
+	if os.Getenv("GOGC") != "" {
+		return
 	}
+	debug.SetGCPercent(percentAtStart)
+	early.Room()
+	runtime.SetFinalizer(new([64]byte), func(*[64]byte) { Over() }) // at the first collection
 }
 
-// Over says that the program begins to do its work. It may be called more than once.
-func Over() {
+var over = sync.OnceFunc(func() {
 	early.Over()
-	if collectsLater {
-		collectsLater = false
+	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(percent)
 	}
-}
+})
+
+// Over says that a program that stays begins to do its work; for any other the start is over at the first collection. It may be called more than once.
+func Over() { over() }

@@ -2,5 +2,8 @@
 
 package early
 
+// Room has nothing to do here.
+func Room() {}
+
 // Over has nothing to do here.
 func Over() {}
