@@ -24,10 +24,15 @@ func mistyped(root ast.Node, err error) *Error {
 	if f.node == nil {
 		return nil
 	}
-	e := &Error{Place: f.node.GetPath()}
-	e.Line, e.Column = begin(f.node)
-	e.Message = fmt.Sprintf("want %s, found %s", want, found(f.node))
-	if text, ok := f.node.(*ast.StringNode); ok && want == aList {
+	return wrong(f.node, want)
+}
+
+// wrong says of a node what should stand there.
+func wrong(n ast.Node, want string) *Error {
+	e := &Error{Place: n.GetPath()}
+	e.Line, e.Column = begin(n)
+	e.Message = fmt.Sprintf("want %s, found %s", want, found(n))
+	if text, ok := n.(*ast.StringNode); ok && want == aList {
 		e.Message += fmt.Sprintf("; write [%q]", short(text.Value))
 	}
 	if p := strings.TrimPrefix(strings.TrimPrefix(e.Place, "$"), "."); p != "" {

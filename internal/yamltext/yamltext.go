@@ -1,12 +1,13 @@
-// Package yamltext reads YAML that people and strangers write. It is the library's reader with four things added: a document that is nested
+// Package yamltext reads YAML that people and strangers write. It is the library's reader with five things added: a document that is nested
 // too deep is refused before it is read (the library's memory grows with the square of the depth), what follows an empty document is read, a
-// panic of the library becomes an error, and every mistake has the place where it stands.
+// panic of the library becomes an error, a number with a fraction is none that is whole, and every mistake has the place where it stands.
 package yamltext
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"crosstap/internal/nearest"
@@ -112,6 +113,9 @@ func Decode(text []byte, v any) error {
 // DecodeNode reads a part of a document into v. Errors are of type *Error.
 func DecodeNode(n ast.Node, v any, strict bool) (err error) {
 	defer recovered(&err)
+	if e := fraction(n, reflect.TypeOf(v)); e != nil {
+		return e
+	}
 	var opts []yaml.DecodeOption
 	if strict {
 		opts = append(opts, yaml.Strict())
