@@ -62,6 +62,7 @@ func TestImport(t *testing.T) {
 	f("", "2 records", "backup", data, filepath.Join(dir, "backup"))
 	f("", "2 records", "restore", filepath.Join(dir, "backup"), filepath.Join(dir, "restored"))
 	f(head+row+row, "2 rows in", "query", sql, "--data", filepath.Join(dir, "restored"), "-o", "csv")
+	f("", "it was imported at", "import", file, "--data", filepath.Join(dir, "restored"))
 	f("", "no such file", "import", filepath.Join(dir, "none"), "--data", data)
 	f("", "is the same as another of the files", "import", file, file, "--data", filepath.Join(dir, "twice"))
 	f("n\n0\n", "1 row", "query", "SELECT count(*) AS n FROM flows", "--data", filepath.Join(dir, "twice"), "-o", "csv")

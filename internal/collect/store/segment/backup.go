@@ -12,10 +12,11 @@ import (
 	"time"
 )
 
-const (
-	backupName   = "BACKUP"   // the file that makes a folder a finished backup
-	countersName = "COUNTERS" // what coverage compares with; the collect line writes it
-)
+// backupName is the file that makes a folder a finished backup.
+const backupName = "BACKUP"
+
+// besides are the small files of others that are copied with a store: what coverage compares with, and which files were imported.
+var besides = [...]string{"COUNTERS", "IMPORTED"}
 
 // Copied says what a backup or a restore has copied.
 type Copied struct {
@@ -76,6 +77,20 @@ func copyStore(from, to string, link bool, progress func(done, all int)) (c Copi
 	if there, err := os.ReadDir(to); err != nil || len(there) > 0 {
 		return c, errors.Join(err, fmt.Errorf("%s is not empty", to))
 	}
+	texts := map[string][]byte{}
+	read := func(name string) error {
+		text, err := os.ReadFile(filepath.Join(from, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		texts[name] = text
+		return err
+	}
+	for _, name := range besides { // before the manifest: an import that is finished is in that
+		if err := read(name); err != nil {
+			return c, err
+		}
+	}
 	src, dst := pathsOf(from), pathsOf(to)
 	have := map[string]bool{}
 	var man *manifest
@@ -99,12 +114,11 @@ func copyStore(from, to string, link bool, progress func(done, all int)) (c Copi
 			}
 		}
 	}
-	for _, name := range [...]string{gapsName, countersName} {
-		text, err := os.ReadFile(filepath.Join(from, name))
-		if err == nil {
-			err = writeDurably(filepath.Join(to, name), text)
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := read(gapsName); err != nil { // after it: what is missing there is told
+		return c, err
+	}
+	for name, text := range texts {
+		if err := writeDurably(filepath.Join(to, name), text); err != nil {
 			return c, err
 		}
 	}

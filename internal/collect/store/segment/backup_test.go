@@ -40,7 +40,7 @@ func TestBackupRestore(t *testing.T) {
 				s.unlinkDoomed(true)
 			}
 		}()
-		if err := os.WriteFile(filepath.Join(dir, countersName), []byte("{}\n"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "IMPORTED"), []byte("{}\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		backup := filepath.Join(at, "b")
@@ -59,8 +59,8 @@ func TestBackupRestore(t *testing.T) {
 		if err != nil || got.Rows != made.Rows || got.Files != made.Files {
 			t.Fatalf("restored %+v of %+v: %v", got, made, err)
 		}
-		if text, err := os.ReadFile(filepath.Join(at, "r", countersName)); err != nil || string(text) != "{}\n" {
-			t.Errorf("counters: %q, %v", text, err)
+		if text, err := os.ReadFile(filepath.Join(at, "r", "IMPORTED")); err != nil || string(text) != "{}\n" {
+			t.Errorf("what was imported: %q, %v", text, err)
 		}
 		later.Store(int64(5 * time.Hour))
 		r := open(t, Config{Dir: filepath.Join(at, "r"), Now: func() time.Time { return time.Unix(0, base+later.Load()) }})
