@@ -12,6 +12,7 @@ import (
 	"crosstap/internal/obs"
 	"crosstap/internal/serve"
 	"crosstap/internal/serve/settings"
+	"crosstap/internal/tap"
 
 	"github.com/spf13/cobra"
 )
@@ -91,7 +92,7 @@ func runServer(ctx context.Context, cfg serve.Config) error {
 	if err != nil {
 		return exit(exitUsage, err)
 	}
-	cfg.Listener = ln
+	cfg.Listener, cfg.TapPath = ln, tap.PathOf
 	s, err := serve.New(cfg)
 	if err != nil {
 		return exit(exitUsage, err)

@@ -13,6 +13,7 @@ import (
 	"crosstap/internal/serve/controlapi"
 	"crosstap/internal/serve/desk"
 	"crosstap/internal/state"
+	"crosstap/internal/tapspec"
 )
 
 // controls is the control line of a server: what shall be seen, and the watch that keeps it so.
@@ -38,11 +39,11 @@ func (s *Server) openControl(ctx context.Context, rates plan.Rates) (c controls,
 }
 
 // own makes the server's agents a platform of the control line, when there may be any.
-func (c *controls) own(a agents) error {
+func (c *controls) own(a agents, path func(*tapspec.Spec) string) error {
 	if a.hub == nil {
 		return nil
 	}
-	p, err := agentplatform.New(agentplatform.Config{Desk: desk.New(a.hub)})
+	p, err := agentplatform.New(agentplatform.Config{Desk: desk.New(a.hub), Path: path})
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}

@@ -20,6 +20,7 @@ import (
 	"crosstap/internal/obs"
 	"crosstap/internal/serve/api"
 	"crosstap/internal/serve/settings"
+	"crosstap/internal/tapspec"
 	"crosstap/web"
 
 	"golang.org/x/sync/errgroup"
@@ -30,6 +31,8 @@ type Config struct {
 	settings.Settings
 	Listener net.Listener // HTTP socket that somebody else opened; nil to listen on Settings.HTTP
 	Log      *slog.Logger
+	// TapPath says which path frames of an agent's tap will take, and why, for plans. It may be nil.
+	TapPath func(*tapspec.Spec) string
 }
 
 // Server is one collecting, storing and answering process.
@@ -110,7 +113,7 @@ func (s *Server) Run(stop context.Context) (err error) {
 	if s.agents, err = s.openAgents(stop); err != nil {
 		return errors.Join(err, ln.Close())
 	}
-	if err := s.controls.own(s.agents); err != nil {
+	if err := s.controls.own(s.agents, s.cfg.TapPath); err != nil {
 		return errors.Join(err, ln.Close())
 	}
 	if err := s.collector.Bind(stop); err != nil {

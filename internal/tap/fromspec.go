@@ -53,6 +53,21 @@ func FromSpec(d *tapspec.Spec) (s Spec, err error) {
 	return s, nil
 }
 
+// PathOf says which path frames will take on the host that a specification is for, as Tap.Path does, when that host has more than one processor and
+// everything that its kernel is asked for; "" when they come from elsewhere than interfaces, or when there can be no such tap. It opens nothing.
+func PathOf(d *tapspec.Spec) string {
+	s, err := FromSpec(d)
+	if err != nil {
+		return ""
+	}
+	s.elsewhere = true
+	t, err := begin(s)
+	if err != nil || t.makeFilter() != nil || t.makePath() != nil {
+		return ""
+	}
+	return t.Path()
+}
+
 // Begin says from when on a Successor takes frames, and End until when a tap does: the frames of one time go to the one, those of the other to
 // the other. Both may be called at any time. Where programs of the kernel take the frames, the time is that of the call.
 func (t *Tap) Begin(at time.Time) {

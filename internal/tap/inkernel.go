@@ -42,6 +42,7 @@ type inKernel struct {
 	forced  bool // by the spec: without the kernel there is no tap
 	ways    []kernel.Way
 	why     string // why this path
+	alone   bool   // there is one processor: user space has none of its own
 
 	sample kernel.Sample // drawn by the source of the kernel
 	random bool          // by chance or by conversation
@@ -73,7 +74,7 @@ func (t *Tap) makePath() error {
 	if !slices.Contains(Paths, s.Path) {
 		return fmt.Errorf("tap: path %q: want %s", s.Path, strings.Join(Paths, ", "))
 	}
-	k := &inKernel{forced: s.Path == PathTCX || s.Path == PathClsact, ways: []kernel.Way{kernel.TCX, kernel.Clsact}}
+	k := &inKernel{alone: runtime.NumCPU() == 1 && !s.elsewhere, forced: s.Path == PathTCX || s.Path == PathClsact, ways: []kernel.Way{kernel.TCX, kernel.Clsact}}
 	switch s.Path {
 	case PathTCX:
 		k.ways = []kernel.Way{kernel.TCX}
@@ -144,7 +145,7 @@ func (t *Tap) chooseMirror(k *inKernel) (why string) {
 		less = less && (w.filter != "" || w.sample.Rate > 1)
 		k.wishes = append(k.wishes, w)
 	}
-	if !k.forced && !less && runtime.NumCPU() > 1 {
+	if !k.forced && !less && !k.alone {
 		return "everything is wanted: user space forwards it on another processor; --path tcx copies in the kernel, which the sender of each frame pays for"
 	}
 	k.product = mirrorProduct

@@ -72,13 +72,8 @@ type Tap struct {
 
 // New returns the tap that s describes. It opens nothing. The error of a filter's expression is a *filter.Error.
 func New(s Spec) (*Tap, error) {
-	s.splitRemotes()
-	if err := s.Validate(); err != nil {
-		return nil, err
-	}
-	t := &Tap{spec: s}
-	var err error
-	if t.to, err = s.destinations(); err != nil {
+	t, err := begin(s)
+	if err != nil {
 		return nil, err
 	}
 	t.makeGoverned()
@@ -88,6 +83,17 @@ func New(s Spec) (*Tap, error) {
 		}
 	}
 	return t, nil
+}
+
+// begin returns a tap of which the destinations are known.
+func begin(s Spec) (t *Tap, err error) {
+	s.splitRemotes()
+	if err = s.Validate(); err != nil {
+		return nil, err
+	}
+	t = &Tap{spec: s}
+	t.to, err = s.destinations()
+	return t, err
 }
 
 func (t *Tap) makeSource() (err error) {

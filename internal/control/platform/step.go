@@ -42,7 +42,7 @@ type Step struct {
 	Summary  string `json:"summary"` // for people, such as "mirror vnet3, vnet7 > gre 10.0.0.9"
 	// Commands are what a person would type for the same effect, one command each, complete and quoted for a shell.
 	Commands []string `json:"commands"`
-	// Why tells which fields differ, for a change, and what the difference is.
+	// Why tells which fields differ, for a change, and what the difference is; and how the platform takes the packets, where it chooses among ways.
 	Why string `json:"why,omitempty"`
 	// Before is what was there, in the platform's own form; null when nothing was. Undo brings it back.
 	Before json.RawMessage `json:"before,omitempty"`

@@ -51,6 +51,7 @@ type Desk interface {
 type Platform struct {
 	desk    Desk
 	confirm time.Duration
+	path    func(*tapspec.Spec) string
 }
 
 var (
@@ -63,6 +64,8 @@ type Config struct {
 	Desk Desk
 	// Confirm is how long Apply waits for an agent that is online to report that a tap captures; 0 for half a minute.
 	Confirm time.Duration
+	// Path says which way a tap's packets take on a host that has all of them, and why; "" when there is nothing to choose. It may be nil.
+	Path func(*tapspec.Spec) string
 }
 
 const confirmFor = 30 * time.Second
@@ -75,7 +78,10 @@ func New(c Config) (*Platform, error) {
 	if c.Confirm == 0 {
 		c.Confirm = confirmFor
 	}
-	return &Platform{desk: c.Desk, confirm: c.Confirm}, nil
+	if c.Path == nil {
+		c.Path = func(*tapspec.Spec) string { return "" }
+	}
+	return &Platform{desk: c.Desk, confirm: c.Confirm, path: c.Path}, nil
 }
 
 // Name implements platform.Platform.

@@ -53,11 +53,14 @@ func newOffice(t *testing.T) *office {
 		t.Fatal(err)
 	}
 	o.token = token.Bearer()
-	if o.p, err = agentplatform.New(agentplatform.Config{Desk: desk.New(o.hub)}); err != nil {
+	if o.p, err = agentplatform.New(agentplatform.Config{Desk: desk.New(o.hub), Path: way}); err != nil {
 		t.Fatal(err)
 	}
 	return o
 }
+
+// way is the path of each tap, as steps are to tell it.
+func way(s *tapspec.Spec) string { return "tcx: for " + s.Name }
 
 // ask sends a request of an agent.
 func (o *office) ask(method, path string, body, out any) int {
@@ -221,7 +224,7 @@ func TestContract(t *testing.T) {
 				s.Lease = platform.Lease{TTL: 90 * time.Second, Expires: time.Now().Add(time.Hour)}
 				s.Mark.ExpiresS = s.Lease.Expires.Unix()
 				steps, refused := o.p.Steps(must(o.p.Read(t.Context())), platform.Want{Owner: platformtest.Owner, Sessions: []platform.Session{s}})
-				if len(steps) != 1 || len(refused) > 0 {
+				if len(steps) != 1 || len(refused) > 0 || steps[0].Why != "tcx: for "+name(s) {
 					t.Fatalf("%+v %+v", steps, refused)
 				}
 				if err := o.p.Apply(t.Context(), steps[0]); err != nil {

@@ -22,6 +22,7 @@ type doing struct {
 // planner makes the steps of one call of Steps.
 type planner struct {
 	now      *platform.Snapshot
+	path     func(*tapspec.Spec) string
 	owner    string
 	want     map[string]wanted // by ID of the object
 	stay     map[string]bool   // Mark.Key of sessions whose taps stay as they are
@@ -39,7 +40,7 @@ type wanted struct {
 
 // Steps implements platform.Platform.
 func (p *Platform) Steps(now *platform.Snapshot, all platform.Want) ([]platform.Step, []platform.Refusal) {
-	l := &planner{now: now, owner: all.Owner, want: map[string]wanted{}, stay: map[string]bool{}, given: map[string]int{}}
+	l := &planner{now: now, path: p.path, owner: all.Owner, want: map[string]wanted{}, stay: map[string]bool{}, given: map[string]int{}}
 	l.guards = l.ways(all.Sessions)
 	for i := range all.Sessions {
 		l.session(&all.Sessions[i])
@@ -188,6 +189,9 @@ func (l *planner) set(id string, w wanted) {
 			return
 		}
 		s.Action, s.Why, was = platform.Change, differ(&have, &w.spec), &have
+	}
+	if path := l.path(&w.spec); path != "" {
+		s.Why = strings.TrimPrefix(s.Why+"; "+path, "; ")
 	}
 	l.step(w.mark, w.session.Host, s, doing{Agent: w.session.Host, Set: &w.spec, Expires: w.mark.ExpiresS}, was)
 }
