@@ -104,7 +104,7 @@ func All() []Setting {
 		text("agents-key", "its key", func(s *Settings) *string { return &s.AgentsKey }),
 		span("agents-lease", "how long agents' taps go on without the server", func(s *Settings) *time.Duration { return &s.AgentsLease }),
 		text("control-owner", "name in the marks of what the control line makes on platforms; servers with different names leave each other's taps alone", func(s *Settings) *string { return &s.ControlOwner }),
-		size("query-memory", "memory of the query engine, such as 128MiB (default a quarter of the machine's)", func(s *Settings) *int64 { return &s.QueryMemory }),
+		size("query-memory", "memory of the query engine, such as 128MiB (default a quarter of the machine's, at most 384MiB)", func(s *Settings) *int64 { return &s.QueryMemory }),
 		span("query-timeout", "longest time of one report", func(s *Settings) *time.Duration { return &s.QueryTimeout }),
 		span("flush", "accepted records are durable after that long", func(s *Settings) *time.Duration { return &s.Flush }),
 		span("keep", "delete stored hours older than that, such as 720h; 0s keeps them", func(s *Settings) *time.Duration { return &s.Keep }),
