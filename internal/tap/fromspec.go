@@ -60,9 +60,12 @@ func PathOf(d *tapspec.Spec) string {
 	if err != nil {
 		return ""
 	}
-	s.elsewhere = true
 	t, err := begin(s)
-	if err != nil || t.makeFilter() != nil || t.makePath() != nil {
+	if err != nil {
+		return ""
+	}
+	t.elsewhere = true
+	if t.makeFilter() != nil || t.makePath() != nil {
 		return ""
 	}
 	return t.Path()

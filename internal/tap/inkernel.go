@@ -74,7 +74,7 @@ func (t *Tap) makePath() error {
 	if !slices.Contains(Paths, s.Path) {
 		return fmt.Errorf("tap: path %q: want %s", s.Path, strings.Join(Paths, ", "))
 	}
-	k := &inKernel{alone: runtime.NumCPU() == 1 && !s.elsewhere, forced: s.Path == PathTCX || s.Path == PathClsact, ways: []kernel.Way{kernel.TCX, kernel.Clsact}}
+	k := &inKernel{alone: runtime.NumCPU() == 1 && !t.elsewhere, forced: s.Path == PathTCX || s.Path == PathClsact, ways: []kernel.Way{kernel.TCX, kernel.Clsact}}
 	switch s.Path {
 	case PathTCX:
 		k.ways = []kernel.Way{kernel.TCX}

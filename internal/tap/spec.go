@@ -36,7 +36,6 @@ type Spec struct {
 	File        string
 	Listen      []string // endpoints that remote mirrors send to, as URLs
 	Remotes     []string // interfaces of other hosts, as rpcap:// URLs; they may also stand among Interfaces
-	elsewhere   bool     // the tap will run on another host, of which this one knows nothing
 	NetNS       string   // file of the network namespace of the interfaces; "" for the process's own
 	RingBytes   int      // of kernel memory for each interface
 	SnapLen     int      // keep at most so many bytes of each frame; 0 for all

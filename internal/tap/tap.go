@@ -67,6 +67,8 @@ type Tap struct {
 	path    *inKernel
 	pair    *pair // nil: the source is no inline pair
 
+	elsewhere bool // it is for another host, of whose processors this one knows nothing
+
 	stopSource atomic.Pointer[context.CancelFunc] // set by Run
 }
 

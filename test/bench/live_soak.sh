@@ -299,6 +299,7 @@ du=$(du -sm "$dir/files" | cut -f1)
 if [ "$du" -gt 41 ]; then fault "capture files take $du MiB of 40"; fi
 
 # What is left when all is killed.
+if ! has bpf at h tc filter show dev p1 ingress; then fault 'no filter of tc to look for'; fi
 for x in h1 h2; do
 	was=${pids[$x]}
 	murder $x
@@ -306,12 +307,8 @@ for x in h1 h2; do
 done
 none() { [ "$("$dir/tcxcount" -netns "/run/netns/${id}h" -i p1)" = 0 ]; }
 eventually 30 none || fault 'programs of TCX are left'
-if ! has bpf at h tc filter show dev p1 ingress; then fault 'no filter of tc to look for'; fi
-clean() { # the next start of ours removes them, once their lease has ended
-	timeout -s INT 1 ip netns exec "${id}h" "$crosstap" tap -i p2 --path clsact --to null: >/dev/null 2>&1 || true
-	! has clsact at h tc qdisc show dev p1
-}
-eventually 60 clean || fault "filters of tc are left: $(at h tc filter show dev p1 ingress)"
+clean() { ! has clsact at h tc qdisc show dev p1; } # the process beside the one that was killed sees to that
+eventually 90 clean || fault "filters of tc are left: $(at h tc filter show dev p1 ingress)"
 has clsact at h tc qdisc show dev p2 && fault 'a qdisc of the tap that ended is left'
 
 echo "$memory" | awk 'NF { print "  " $0 }'
