@@ -1,10 +1,7 @@
 package ovs
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -18,29 +15,18 @@ var _ platform.Ender = (*Platform)(nil)
 // endTries is how often what somebody makes again meanwhile is removed.
 const endTries = 3
 
-// going is an object that ends: what it was when that was planned, and what it is.
-type going struct {
-	object      string
-	key         [2]string
-	before, now json.RawMessage
-	owner       string
-}
-
 // End implements platform.Ender: all objects of the switch end in one transaction. A switch that is busy takes long to confirm each.
 func (p *Platform) End(ctx context.Context, steps []platform.Step) error {
-	all := make([]going, len(steps))
-	for i, s := range steps {
-		var before, want change
-		err := errors.Join(json.Unmarshal(s.Before, &before), json.Unmarshal(s.Do, &want))
-		if err == nil && null(want.Spec) != nil {
-			err = errors.New("it removes nothing")
-		}
-		if err != nil {
-			return fmt.Errorf("ovs: %s: %s: the step cannot be read: %w", p.cfg.Name, s.Object, err)
-		}
-		all[i] = going{object: s.Object, key: [2]string{want.Kind, want.Name}, before: null(before.Spec), owner: ownerOf(null(before.Spec))}
+	all, err := p.deeds(steps)
+	if err != nil {
+		return err
 	}
-	var left []going
+	for _, g := range all {
+		if g.want.Spec != nil {
+			return fmt.Errorf("ovs: %s: %s: the step cannot be read: it removes nothing", p.cfg.Name, g.Object)
+		}
+	}
+	var left []*deed
 	for try := range endTries + 1 {
 		d, err := p.read(ctx, false)
 		if err != nil {
@@ -56,34 +42,25 @@ func (p *Platform) End(ctx context.Context, steps []platform.Step) error {
 			return fmt.Errorf("%w (the end of %d objects)", err, len(left))
 		}
 	}
-	return fmt.Errorf("ovs: %s: %s: somebody makes it again each time it is removed", p.cfg.Name, left[0].object)
+	return fmt.Errorf("ovs: %s: %s: somebody makes it again each time it is removed", p.cfg.Name, left[0].Object)
 }
 
 // left returns those of objects that are there. When they have to be as it was planned, others are an error.
-func (p *Platform) left(d *db, all []going, planned bool) (out []going, err error) {
-	ours := map[string]present{}
-	for _, g := range all {
-		if ours[g.owner] == nil {
-			ours[g.owner] = d.ours(g.owner)
-		}
-		if g.now = ours[g.owner][g.key]; g.now == nil {
-			continue
-		}
-		if planned && !bytes.Equal(g.now, g.before) && !p.repairable(g.key[0], g.now, g.before, nil) {
-			return nil, fmt.Errorf("ovs: %s: %s: %w: %s", p.cfg.Name, g.object, platform.ErrChanged, why(orEmpty(g.before), g.now))
-		}
-		out = append(out, g)
+func (p *Platform) left(d *db, all []*deed, planned bool) ([]*deed, error) {
+	if planned {
+		return p.undone(d, all)
 	}
-	return out, nil
+	d.see(all)
+	return slices.DeleteFunc(slices.Clone(all), func(g *deed) bool { return g.now == nil }), nil
 }
 
 // remove does the transaction that ends objects, and waits until the switch has done it. Flows go before, where their bridge stays.
-func (p *Platform) remove(ctx context.Context, d *db, all []going) error {
+func (p *Platform) remove(ctx context.Context, d *db, all []*deed) error {
 	bridges, feeds := map[string]bool{}, map[string][]string{} // of ours that go; by bridge
 	for _, g := range all {
-		switch g.key[0] {
+		switch g.want.Kind {
 		case kindBridge:
-			bridges[g.key[1]] = true
+			bridges[g.want.Name] = true
 		case kindFeed:
 			s := read[feedSpec](g.now)
 			feeds[s.Bridge] = append(feeds[s.Bridge], s.Name)
@@ -103,10 +80,10 @@ func (p *Platform) remove(ctx context.Context, d *db, all []going) error {
 
 // removal is what removes objects. Of the bridges of ours that stay, each that mirrors use is nudged once; a bridge that goes has the switch
 // look at its cached flows too.
-func (d *db) removal(all []going, bridges map[string]bool) (ops []ovsdb.Operation, err error) {
+func (d *db) removal(all []*deed, bridges map[string]bool) (ops []ovsdb.Operation, err error) {
 	nudged := map[string]bool{}
 	for _, g := range all {
-		switch g.key[0] {
+		switch g.want.Kind {
 		case kindBridge:
 			ops = append(ops, d.setBridge(g.now, nil)...)
 		case kindOutput:

@@ -101,14 +101,21 @@ func (p *Platform) deeds(steps []platform.Step) ([]*deed, error) {
 	return all, nil
 }
 
-// undone returns those of deeds that are not done already. It refuses all when one of them is in neither state.
-func (p *Platform) undone(d *db, all []*deed) (out []*deed, err error) {
+// see notes what the objects of deeds are in the database.
+func (d *db) see(all []*deed) {
 	ours := map[string]present{}
 	for _, g := range all {
 		if ours[g.owner] == nil {
 			ours[g.owner] = d.ours(g.owner)
 		}
 		g.now = ours[g.owner][g.key()]
+	}
+}
+
+// undone returns those of deeds that are not done already. It refuses all when one of them is in neither state.
+func (p *Platform) undone(d *db, all []*deed) (out []*deed, err error) {
+	d.see(all)
+	for _, g := range all {
 		switch {
 		case bytes.Equal(g.now, g.want.Spec):
 			continue
@@ -285,13 +292,10 @@ func (p *Platform) confirm(ctx context.Context, all []*deed, flows bool) error {
 
 // as reports what is not as it shall be, or does not work.
 func (p *Platform) as(d *db, all []*deed) error {
-	ours := map[string]present{}
+	d.see(all)
 	for _, g := range all {
-		if ours[g.owner] == nil {
-			ours[g.owner] = d.ours(g.owner)
-		}
-		if now := ours[g.owner][g.key()]; !bytes.Equal(now, g.want.Spec) {
-			return fmt.Errorf("ovs: %s: %s: %w while it was made: %s", p.cfg.Name, g.Object, platform.ErrChanged, why(orEmpty(now), orEmpty(g.want.Spec)))
+		if !bytes.Equal(g.now, g.want.Spec) {
+			return fmt.Errorf("ovs: %s: %s: %w while it was made: %s", p.cfg.Name, g.Object, platform.ErrChanged, why(orEmpty(g.now), orEmpty(g.want.Spec)))
 		}
 		if err := p.working(d, &g.want); err != nil {
 			return err
