@@ -32,6 +32,7 @@ func (t *Tap) newRemote(d frameTo) (*branch, error) {
 	if d.stream != nil {
 		c := deliver.StreamConfig{Target: *d.stream, Tapped: t.spec.Interfaces, TappedNetNS: t.spec.NetNS, Patient: t.spec.File != "", Log: t.spec.Log}
 		t.describe(&c.File)
+		d.own.tell(&c.File)
 		b.label(&c.File)
 		s, err := deliver.NewStream(c)
 		if err != nil {
@@ -62,6 +63,7 @@ func (t *Tap) newFile(d frameTo) (frameSink, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.own.tell(&c)
 	b.label(&c)
 	if plain {
 		b.frameSink, err = deliver.NewFile(c)
@@ -69,6 +71,18 @@ func (t *Tap) newFile(d frameTo) (frameSink, error) {
 		b.frameSink, err = deliver.NewRotating(c)
 	}
 	return b, err
+}
+
+// tell has a file tell what was done with frames for it alone.
+func (o own) tell(c *deliver.FileConfig) {
+	c.Masked = c.Masked || o.groom != nil && o.groom.Mask != nil
+	switch {
+	case o.filter == "":
+	case c.Filter == "":
+		c.Filter = o.filter
+	default:
+		c.Filter = "(" + c.Filter + ") and (" + o.filter + ")"
+	}
 }
 
 // label has a file tell the labels that the branch's own tag step gives.

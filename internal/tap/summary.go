@@ -2,10 +2,12 @@ package tap
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"crosstap/internal/ledger"
+	"crosstap/internal/tap/deliver"
 	"crosstap/internal/tap/export"
 	"crosstap/internal/tap/groom"
 	"crosstap/internal/tap/meter"
@@ -132,12 +134,29 @@ func collectorText(st *export.Status) string {
 	return text
 }
 
-// Warnings says what in the spec had no effect that can have been wanted.
+// Warnings says what in the spec had no effect that can have been wanted, and what copies of a capture lack.
 func (t *Tap) Warnings() []string {
+	all := t.leftOut()
 	if t.groom == nil || t.warned {
+		return all
+	}
+	return append(all, t.groom.Warnings()...)
+}
+
+// leftOut says what of the capture that was read is not in the copies.
+func (t *Tap) leftOut() (all []string) {
+	copied := slices.ContainsFunc(t.to.frames, func(d frameTo) bool { return d.file != nil && d.file.Format == deliver.Pcapng })
+	if t.file == nil || !copied {
 		return nil
 	}
-	return t.groom.Warnings()
+	if n := t.file.LeftOut(); n > 0 {
+		all = append(all, fmt.Sprintf("%d blocks or descriptions of the capture were damaged or too large, and are not in the copy", n))
+	}
+	masked := func(g *groom.Spec) bool { return g != nil && g.Mask != nil }
+	if len(t.file.Beside(0)) > 0 && (masked(t.spec.Groom) || slices.ContainsFunc(t.to.frames, func(d frameTo) bool { return masked(d.own.groom) })) {
+		all = append(all, "names of hosts and secrets that stand in the capture are not in the masked copy, as they tell what a mask hides")
+	}
+	return all
 }
 
 func (t *Tap) notes() []groom.Note {

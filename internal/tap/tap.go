@@ -272,7 +272,9 @@ func (t *Tap) describe(c *deliver.FileConfig) {
 		c.Quiet = t.links
 	}
 	if t.file != nil {
-		c.Unit = t.file.Unit
+		c.Unit, c.Quiet = t.file.Unit, t.file.Links
+		c.Section, c.Describe, c.Beside = t.file.Section, t.file.Described, t.file.Beside
+		c.Masked = s.Groom != nil && s.Groom.Mask != nil
 	}
 	if t.groom != nil {
 		c.Label = t.groom.Labels()
@@ -304,6 +306,8 @@ func (t *Tap) interfaceName(point uint32) string {
 func (t *Tap) counts(point uint32) (c deliver.Counts) {
 	if t.at != nil {
 		c.Lost, c.Missed = t.at.Lost(point), t.at.Missed(point)
+	} else {
+		c.Lost, c.Missed = t.file.Dropped(point)
 	}
 	if t.sieve != nil {
 		n := t.sieve.Tally(point)

@@ -52,6 +52,8 @@ type File struct {
 
 	mu    sync.Mutex
 	names map[uint32]string // of the interfaces, by point
+
+	about about
 }
 
 // NewFile returns a source that reads the capture once.
@@ -342,8 +344,9 @@ func (f *File) decode(ctx context.Context, s *input, take func(frame.Batch) bool
 func (f *File) begin(x format) {
 	switch x := x.(type) {
 	case *pcapng:
-		x.named = f.named
+		x.named, x.about = f.named, &f.about
 	case *pcap:
+		f.about.begin(nil)
 		f.unit.Store(x.unitNS)
 	}
 }

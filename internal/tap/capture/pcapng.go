@@ -48,6 +48,7 @@ type pcapng struct {
 	count      int
 	comments   [][]string                      // of frames of the last call
 	named      func(point uint32, name string) // told of each new observation point whose interface has a name
+	about      *about
 }
 
 // iface is what an interface description block says.
@@ -62,7 +63,7 @@ type iface struct {
 	mul, div uint64 // nanoseconds = ticks*mul/div for the usual decimal units; mul 0 for others
 }
 
-func newPcapng() *pcapng { return &pcapng{points: map[string]uint32{}} }
+func newPcapng() *pcapng { return &pcapng{points: map[string]uint32{}, about: new(about)} }
 
 // form implements format: blocks of other kinds, options and padding may be between frames.
 func (p *pcapng) form() frame.Form { return frame.OtherForm }
@@ -96,7 +97,8 @@ func (p *pcapng) decode(b []byte, fs []frame.Frame) ([]frame.Frame, int, int, in
 			return fs, off, 0, 0, err
 		}
 		if int64(length) > int64(len(b)-off) {
-			if !wanted(kind) {
+			if !wanted(kind, length) {
+				p.passed(kind)
 				return fs, off, 0, int64(length), nil
 			}
 			if length > maxBlock {
@@ -108,22 +110,33 @@ func (p *pcapng) decode(b []byte, fs []frame.Frame) ([]frame.Frame, int, int, in
 		if again := p.u32(block[length-4:]); again != length {
 			return fs, off, 0, 0, fmt.Errorf("block of type 0x%08x: its length is %d at the start and %d at the end: the capture is damaged here", kind, length, again)
 		}
-		if wanted(kind) {
+		if wanted(kind, length) {
 			if fs, err = p.block(kind, block[8:length-4:length-4], fs); err != nil {
 				return fs, off, 0, 0, err
 			}
+		} else {
+			p.passed(kind)
 		}
 		off += int(length)
 	}
 	return fs, off, 0, 0, nil
 }
 
-func wanted(kind uint32) bool {
+func wanted(kind, length uint32) bool {
 	switch kind {
 	case blockSection, blockInterface, blockPacket, blockSimple, blockEnhanced:
 		return true
+	case blockNames, blockSecrets, blockStatistics:
+		return length <= maxAboutBlock
 	}
 	return false
+}
+
+// passed notes that a block is passed over.
+func (p *pcapng) passed(kind uint32) {
+	if kind == blockNames || kind == blockSecrets {
+		p.about.leave()
+	}
 }
 
 // blockHeader reads a block's type and length; a section header also sets the byte order.
@@ -162,9 +175,11 @@ func (p *pcapng) block(kind uint32, body []byte, fs []frame.Frame) ([]frame.Fram
 		return p.packet(body, false, fs)
 	case blockPacket:
 		return p.packet(body, true, fs)
-	default:
+	case blockSimple:
 		return p.simple(body, fs)
 	}
+	p.aside(kind, body)
+	return fs, nil
 }
 
 func (p *pcapng) section(body []byte) error {
@@ -176,7 +191,13 @@ func (p *pcapng) section(body []byte) error {
 		return fmt.Errorf("section header: pcapng version %d.%d is not supported; 1.0 is current", major, minor)
 	}
 	p.interfaces = p.interfaces[:0]
-	return p.options(body[16:], func(uint16, []byte) error { return nil })
+	var said []frame.Option
+	err := p.options(body[16:], func(code uint16, v []byte) error {
+		said = p.kept(said, sectionOptions, code, v)
+		return nil
+	})
+	p.about.begin(said)
+	return err
 }
 
 func (p *pcapng) description(body []byte) error {
@@ -188,7 +209,9 @@ func (p *pcapng) description(body []byte) error {
 	}
 	i := iface{link: frame.LinkType(p.u16(body)), snapLen: p.u32(body[4:]), exponent: 6}
 	name := ""
+	var said []frame.Option
 	err := p.options(body[8:], func(code uint16, v []byte) error {
+		said = p.kept(said, interfaceOptions, code, v)
 		switch {
 		case code == optIfName && len(v) > 0:
 			name = strings.Clone(string(v))
@@ -208,6 +231,7 @@ func (p *pcapng) description(body []byte) error {
 	}
 	i.scale()
 	i.point = p.pointOf(name, len(p.interfaces), i.link)
+	p.about.describe(i.point, i.link, said)
 	p.interfaces = append(p.interfaces, i)
 	return nil
 }

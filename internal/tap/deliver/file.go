@@ -49,6 +49,13 @@ type FileConfig struct {
 	Filter    string // the expression that frames matched, "" for none
 	SnapLen   int    // most bytes of a frame; 0 for MaxFrame
 	Interface func(point uint32) string
+	// Section, Describe and Beside return what the pcapng capture that is read says of itself, of the interface of a point, and beside its frames from
+	// the nth block on, each before frames that it is about come; nil for other sources. The section header is written as soon as it is known.
+	Section  func() (said []frame.Option, known bool)
+	Describe func(point uint32) []frame.Option
+	Beside   func(n int) []frame.Block
+	// Masked says that frames were masked: names and addresses of hosts and secrets, which would tell what they were, are not written.
+	Masked bool
 	// Quiet returns the link types of the points, from 0 on, that are to be described also without a frame; nil for none.
 	Quiet func() []frame.LinkType
 	// Unit returns the unit of all times when it is known; nil or 0 for nanoseconds. A pcap file of microseconds is not made one of
@@ -112,7 +119,8 @@ type compressor interface {
 
 // encoder makes the bytes of a format.
 type encoder interface {
-	head(b []byte) []byte
+	// lead appends what has to stand in front of frames that come, as far as it is known and not yet written.
+	lead(b []byte) []byte
 	frame(b []byte, f *frame.Frame, notes [][]string) ([]byte, error)
 	foot(b []byte) []byte
 	// takes reports whether n frames of a link type are records of that form as frame would write them, and counts them then.
@@ -189,7 +197,7 @@ func (f *File) Begin() error {
 	if err := f.open(); err != nil {
 		return fmt.Errorf("deliver: %s: %w", f.cfg.Format, err)
 	}
-	f.buf = f.enc.head(make([]byte, 0, bufferBytes+maxBlockRoom))
+	f.buf = f.enc.lead(make([]byte, 0, bufferBytes+maxBlockRoom))
 	f.flushed = time.Now()
 	return nil
 }
@@ -219,6 +227,7 @@ func (f *File) every() time.Duration {
 func (f *File) batch(b frame.Batch) {
 	f.book.In(len(b.Frames))
 	f.book.Hold(len(b.Frames))
+	f.append(f.enc.lead(f.buf))
 	if n := len(b.Frames); n > 0 && n == b.Intact && f.err == nil && f.enc.takes(b.Exact, b.Frames[0].Link, n) {
 		f.pass(b.Records, n)
 		return
@@ -284,6 +293,9 @@ func (f *File) drop(reason, n int) {
 
 // flush writes the buffer; through also what a compressor keeps.
 func (f *File) flush(through bool) {
+	if through && f.err == nil {
+		f.buf = f.enc.lead(f.buf)
+	}
 	if len(f.buf) > 0 {
 		f.write(f.buf, through)
 		f.buf = f.buf[:0]

@@ -29,7 +29,7 @@ const (
 	secondNS = 1_000_000_000
 )
 
-func (p *pcap) head(b []byte) []byte { return b } // the first frame decides the link type
+func (p *pcap) lead(b []byte) []byte { return b } // the first frame decides the link type
 
 func (p *pcap) begin(b []byte, kind frame.LinkType) []byte {
 	p.started, p.kind, p.unitNS = true, kind, 1

@@ -20,6 +20,7 @@ const (
 	optHardware, optOS, optUserAppl = 2, 3, 4
 
 	optIfName, optIfTsresol, optIfFilter = 2, 9, 11
+	optIfIPv4, optIfEUI                  = 4, 7 // the first and the last address of an interface
 
 	optFlags, optDropCount = 2, 4
 
@@ -36,6 +37,8 @@ type pcapng struct {
 	id    uint32
 	known bool // last and id are set
 	start uint64
+	begun bool // the section header is written
+	aside int  // blocks beside frames that are written
 
 	missing uint64 // frames lost since the last one, which the next one tells (epb_dropcount)
 }
@@ -54,17 +57,52 @@ type described struct {
 
 func newPcapng(c *FileConfig) *pcapng { return &pcapng{cfg: c, ids: map[link]uint32{}} }
 
-// head writes the section header. Its length stays open, as in every file that may still grow.
+// lead implements encoder.
+func (p *pcapng) lead(b []byte) []byte {
+	if !p.begun {
+		if p.cfg.Section != nil {
+			if _, known := p.cfg.Section(); !known {
+				return b
+			}
+		}
+		b = p.head(b)
+	}
+	if p.cfg.Beside == nil || p.cfg.Masked {
+		return b
+	}
+	for _, x := range p.cfg.Beside(p.aside) {
+		b = binary.LittleEndian.AppendUint32(b, x.Kind)
+		n := uint32(len(x.Body) + 12)
+		b = append(binary.LittleEndian.AppendUint32(b, n), x.Body...)
+		b = binary.LittleEndian.AppendUint32(b, n)
+		p.aside++
+	}
+	return b
+}
+
+// head writes the section header. Its length stays open, as in every file that may still grow. Where the capture that is read says what made
+// it, that holds for this one, too.
 func (p *pcapng) head(b []byte) []byte {
-	p.start = uint64(time.Now().UnixNano())
+	p.start, p.begun = uint64(time.Now().UnixNano()), true
 	le := binary.LittleEndian
 	b, at := begin(b, blockSection)
 	b = le.AppendUint32(b, 0x1a2b3c4d)
 	b = le.AppendUint32(b, 1) // version 1.0
 	b = le.AppendUint64(b, 1<<64-1)
-	b = text(b, optHardware, p.cfg.Hardware)
-	b = text(b, optOS, p.cfg.OS)
-	b = text(b, optUserAppl, p.cfg.Program)
+	var said []frame.Option
+	if p.cfg.Section != nil {
+		said, _ = p.cfg.Section()
+	}
+	if len(said) == 0 {
+		b = text(b, optHardware, p.cfg.Hardware)
+		b = text(b, optOS, p.cfg.OS)
+	}
+	if !slices.ContainsFunc(said, func(o frame.Option) bool { return o.Code == optUserAppl }) {
+		b = text(b, optUserAppl, p.cfg.Program)
+	}
+	for _, o := range said {
+		b = option(b, o.Code, o.Value...)
+	}
 	if p.cfg.Tap != "" {
 		b = text(b, optComment, "tap: "+p.cfg.Tap)
 	}
@@ -130,7 +168,26 @@ func (p *pcapng) describe(b []byte, l link) []byte {
 	if p.cfg.Filter != "" {
 		b = text(b, optIfFilter, "\x00"+p.cfg.Filter) // 0: an expression of libpcap's kind
 	}
+	if p.cfg.Describe != nil {
+		b = p.said(b, p.cfg.Describe(l.point))
+	}
 	return end(b, at)
+}
+
+// said appends what the capture that is read says of an interface. A second filter becomes a comment, as there is one option.
+func (p *pcapng) said(b []byte, options []frame.Option) []byte {
+	for _, o := range options {
+		switch {
+		case p.cfg.Masked && o.Code >= optIfIPv4 && o.Code <= optIfEUI:
+		case p.cfg.Filter != "" && o.Code == optIfFilter:
+			if len(o.Value) > 1 && o.Value[0] == 0 {
+				b = text(b, optComment, "captured with filter: "+string(o.Value[1:]))
+			}
+		default:
+			b = option(b, o.Code, o.Value...)
+		}
+	}
+	return b
 }
 
 const (
@@ -242,6 +299,9 @@ func flags(b []byte, d frame.Direction) []byte {
 
 // foot appends the statistics of each interface.
 func (p *pcapng) foot(b []byte) []byte {
+	if b = p.lead(b); !p.begun {
+		b = p.head(b)
+	}
 	if p.cfg.Quiet != nil {
 		for point, kind := range p.cfg.Quiet() {
 			b = p.describe(b, link{uint32(point), kind})

@@ -90,6 +90,7 @@ func NewStream(c StreamConfig) (*Stream, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
+	s.cfg.File.Section, s.cfg.File.Beside = nil, nil // a connection's header does not wait, and secrets stay where they are
 	s.enc = newPcapng(&s.cfg.File)
 	s.enc.head(nil) // the beginning of the statistics
 	return s, nil
