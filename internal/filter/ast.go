@@ -44,6 +44,7 @@ type (
 		q    qual
 		args []token
 		num  []uint32
+		nums []span // where they stand
 	}
 	// level is "inner EXPR" or "outer EXPR".
 	level struct {

@@ -93,13 +93,13 @@ func network4(x *primitive) (addr, mask uint32, err error) {
 		mask = prefix(n)
 	case "/":
 		if x.to.num > 32 {
-			return 0, 0, fail(x, "mask length must be <= 32")
+			return 0, 0, fail(x.to, "mask length must be <= 32")
 		}
 		mask = prefix(int(x.to.num))
 	default:
 		m, _, err := dotted(x.to.text)
 		if err != nil {
-			return 0, 0, fail(x, "%s", err)
+			return 0, 0, fail(x.to, "%s", err)
 		}
 		mask = m
 	}
@@ -127,7 +127,7 @@ func (g *gen) ipv6(x *primitive) (Node, error) {
 	n := 128
 	if x.by != "" {
 		if x.by != "/" || x.to.num > 128 {
-			return nil, fail(x, "mask length must be <= 128")
+			return nil, fail(x.to, "mask length must be <= 128")
 		}
 		n = int(x.to.num)
 	}

@@ -198,10 +198,10 @@ func (g *gen) other(x *other) (Node, error) {
 func (g *gen) byteTest(x *other) (Node, error) {
 	v := load{1, int(x.num[0]), nil}
 	if x.num[0] > 1<<30 {
-		return nil, fail(x, "byte %d is beyond any frame", x.num[0])
+		return nil, fail(x.nums[0], "byte %d is beyond any frame", x.num[0])
 	}
 	if x.num[1] > 255 {
-		return nil, fail(x, "byte argument %d greater than maximum 255", x.num[1])
+		return nil, fail(x.nums[1], "byte argument %d greater than maximum 255", x.num[1])
 	}
 	k := imm(x.num[1])
 	switch x.args[0].text {
@@ -282,7 +282,7 @@ func (g *gen) vlan(x *other) (Node, error) {
 	n := or(equal(at(g.typ, 0, 2), typeVLAN), equal(at(g.typ, 0, 2), typeQinQ), equal(at(g.typ, 0, 2), typeQinQ9))
 	if len(x.num) > 0 {
 		if x.num[0] > 4095 {
-			return nil, fail(x, "VLAN tag %d greater than maximum 4095", x.num[0])
+			return nil, fail(x.nums[0], "VLAN tag %d greater than maximum 4095", x.num[0])
 		}
 		n = and(n, equal(masked(at(g.net, 0, 2), 0xfff), x.num[0]))
 	}
@@ -315,7 +315,7 @@ func (g *gen) mplsLabel(x *other) (Node, error) {
 	}
 	if len(x.num) > 0 {
 		if x.num[0] > 1<<20-1 {
-			return nil, fail(x, "MPLS label %d greater than maximum 1048575", x.num[0])
+			return nil, fail(x.nums[0], "MPLS label %d greater than maximum 1048575", x.num[0])
 		}
 		n = and(n, equal(masked(at(g.net, 0, 4), 0xfffff000), x.num[0]<<12))
 	}
@@ -329,7 +329,7 @@ func (g *gen) pppoes(x *other) (Node, error) {
 	n := g.ethertype(typePPPoES)
 	if len(x.num) > 0 {
 		if x.num[0] > 65535 {
-			return nil, fail(x, "PPPoE session number %d greater than maximum 65535", x.num[0])
+			return nil, fail(x.nums[0], "PPPoE session number %d greater than maximum 65535", x.num[0])
 		}
 		n = and(n, equal(at(g.net, 2, 2), x.num[0]))
 	}

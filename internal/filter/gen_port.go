@@ -18,7 +18,7 @@ func (g *gen) port(x *primitive) (Node, error) {
 	first := x.id
 	if half, _, ok := strings.Cut(x.id.text, "-"); ok && x.q.kind == kindPortRange && x.id.kind == tokWord {
 		if _, whole := services[strings.ToLower(x.id.text)]; !whole {
-			first = portToken(half)
+			first = portToken(half, x.id.pos)
 		}
 	}
 	lo, err := g.portNumber(x, first, &protos)
@@ -46,36 +46,38 @@ func (g *gen) rangeEnd(x *primitive, lo *uint32, protos *[]uint32) (uint32, erro
 	if _, whole := services[strings.ToLower(x.id.text)]; x.id.kind != tokWord || !ok || whole {
 		return *lo, nil
 	}
-	return g.portNumber(x, portToken(last), protos)
+	return g.portNumber(x, portToken(last, x.id.end-len(last)), protos)
 }
 
-// portToken makes a token of one half of a range.
-func portToken(s string) token {
-	if t, ok, err := number(s, 0); ok && err == nil && t.end == len(s) {
-		return t
+// portToken makes a token of one half of a range, which stands at pos.
+func portToken(s string, pos int) token {
+	t, ok, err := number(s, 0)
+	if !ok || err != nil || t.end != len(s) {
+		t = token{kind: tokWord, text: s}
 	}
-	return token{kind: tokWord, text: s}
+	t.pos, t.end = pos, pos+len(s)
+	return t
 }
 
 func (g *gen) portNumber(x *primitive, t token, protos *[]uint32) (uint32, error) {
 	switch t.kind {
 	case tokNumber:
 		if t.num > 65535 {
-			return 0, fail(x, "port number %d greater than maximum 65535", t.num)
+			return 0, fail(t, "port number %d greater than maximum 65535", t.num)
 		}
 		return t.num, nil
 	case tokWord:
 		s, ok := services[strings.ToLower(t.text)]
 		if !ok {
-			return 0, unknown(x, "port", t.text, maps.Keys(services))
+			return 0, unknown(t, "port", t.text, maps.Keys(services))
 		}
 		if x.q.proto == protoDefault && s.tcp != s.udp {
 			*protos = []uint32{map[bool]uint32{true: ipTCP, false: ipUDP}[s.tcp]}
 		}
 		if x.q.proto == protoTCP && !s.tcp || x.q.proto == protoUDP && !s.udp {
-			return 0, fail(x, "port %q is not %s", t.text, protoName(x.q.proto))
+			return 0, fail(t, "port %q is not %s", t.text, protoName(x.q.proto))
 		}
 		return uint32(s.port), nil
 	}
-	return 0, fail(x, "illegal port %q", t.text)
+	return 0, fail(t, "illegal port %q", t.text)
 }

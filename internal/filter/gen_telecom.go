@@ -67,9 +67,9 @@ func (g *gen) numericTest(x *other) (Node, error) {
 		return nil, fail(x, "'%s' is not supported on this link type", x.word)
 	}
 	var out []Node
-	for _, n := range x.num {
+	for i, n := range x.num {
 		if n > f.most {
-			return nil, fail(x, "%s %d greater than maximum %d", x.word, n, f.most)
+			return nil, fail(x.nums[i], "%s %d greater than maximum %d", x.word, n, f.most)
 		}
 		out = append(out, compared(x.args[0].text, f.v, imm(f.code(n))))
 	}

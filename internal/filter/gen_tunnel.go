@@ -41,7 +41,7 @@ func (g *gen) overlay(x *other) (Node, error) {
 		name, ports, usual = "Geneve", g.opt.Tunnels.GenevePorts, 6081
 	}
 	if len(x.num) > 0 && x.num[0] > 1<<24-1 {
-		return nil, fail(x, "%s VNI %d greater than maximum 16777215", name, x.num[0])
+		return nil, fail(x.nums[0], "%s VNI %d greater than maximum 16777215", name, x.num[0])
 	}
 	first, ok := g.scratch(4)
 	if !ok {
@@ -84,7 +84,7 @@ func (g *gen) overlay(x *other) (Node, error) {
 }
 
 // tag is "vntag" (IEEE 802.1Qbh draft, type 0x8926) or "etag" (IEEE 802.1BR, type 0x893f); like "vlan" it moves the offsets behind
-// itself.
+// itself. An E-CID is its base (12 bits), the extension above it (8) and the group above that (2), as wire.ETag has it.
 func (g *gen) tag(x *other) (Node, error) {
 	if g.typed != byEther {
 		return nil, fail(x, "'%s' not supported on this link type", x.word)
@@ -95,13 +95,13 @@ func (g *gen) tag(x *other) (Node, error) {
 		for i := 0; i < len(x.num); i++ {
 			if x.args[i].text == "dst" {
 				if x.num[i] > 1<<14-1 {
-					return nil, fail(x, "VN-Tag destination VIF %d greater than maximum 16383", x.num[i])
+					return nil, fail(x.nums[i], "VN-Tag destination VIF %d greater than maximum 16383", x.num[i])
 				}
 				n = append(n, equal(masked(at(tag, 0, 2), 0x3fff), x.num[i]))
 				continue
 			}
 			if x.num[i] > 1<<12-1 {
-				return nil, fail(x, "VN-Tag source VIF %d greater than maximum 4095", x.num[i])
+				return nil, fail(x.nums[i], "VN-Tag source VIF %d greater than maximum 4095", x.num[i])
 			}
 			n = append(n, equal(masked(at(tag, 2, 2), 0x0fff), x.num[i]))
 		}
@@ -110,10 +110,11 @@ func (g *gen) tag(x *other) (Node, error) {
 	}
 	n := []Node{equal(at(g.typ, 0, 2), typeETag)}
 	if len(x.num) > 0 {
-		if x.num[0] > 1<<12-1 {
-			return nil, fail(x, "E-CID %d greater than maximum 4095", x.num[0])
+		id := x.num[0]
+		if id > 1<<22-1 {
+			return nil, fail(x.nums[0], "E-CID %d greater than maximum 4194303", id)
 		}
-		n = append(n, equal(masked(at(tag, 2, 2), 0x0fff), x.num[0]))
+		n = append(n, equal(masked(at(tag, 2, 2), 0x3fff), id>>20<<12|id&0xfff), equal(at(tag, 5, 1), id>>12&0xff))
 	}
 	g.shift(8)
 	return and(n...), nil
@@ -126,7 +127,7 @@ func greAt(p place, proto uint32, key []uint32) Node {
 		n = append(n, equal(at(p, 2, 2), proto))
 	}
 	if len(key) > 0 {
-		checksum := cmp{'&', at(p, 0, 1), imm(0x80)}
+		checksum := cmp{'&', at(p, 0, 1), imm(0xc0)} // with source routes, too
 		n = append(n, cmp{'&', at(p, 0, 1), imm(0x20)},
 			or(and(checksum, equal(at(p, 8, 4), key[0])), and(negate(checksum), equal(at(p, 4, 4), key[0]))))
 	}
@@ -141,15 +142,17 @@ func (g *gen) gre(x *other) (Node, error) {
 // erspan tests for ERSPAN types I, II and III; types II and III have a session.
 func (g *gen) erspan(x *other) (Node, error) {
 	if len(x.num) > 0 && x.num[0] > 1023 {
-		return nil, fail(x, "ERSPAN session %d greater than maximum 1023", x.num[0])
+		return nil, fail(x.nums[0], "ERSPAN session %d greater than maximum 1023", x.num[0])
 	}
 	inGRE := func(p place) Node {
 		if len(x.num) == 0 {
 			return or(equal(at(p, 2, 2), typeERSP2), equal(at(p, 2, 2), typeERSP3))
 		}
-		// the session stands in the low bits of the second word, behind GRE's sequence number
-		session := equal(masked(at(p, 10, 2), 0x03ff), x.num[0])
-		return and(or(equal(at(p, 2, 2), typeERSP2), equal(at(p, 2, 2), typeERSP3)), cmp{'&', at(p, 0, 1), imm(0x10)}, session)
+		// the session is the low bits of the second half word behind the GRE header
+		flags := at(p, 0, 1)
+		options := calc{'+', calc{'>', masked(flags, 0x80), imm(5)}, calc{'+', calc{'>', masked(flags, 0x20), imm(3)}, calc{'>', masked(flags, 0x10), imm(2)}}}
+		session := equal(masked(at(place{p.k, plus(p.off, options)}, 6, 2), 0x03ff), x.num[0])
+		return and(or(and(equal(at(p, 2, 2), typeERSP2), cmp{'&', flags, imm(0x10)}), equal(at(p, 2, 2), typeERSP3)), session)
 	}
 	return or(and(g.ipProto(ipGRE), g.unfragmented(), inGRE(g.transport4())),
 		and(g.ethertype(typeIPv6), equal(at(g.net, 6, 1), ipGRE), inGRE(g.transport6()))), nil

@@ -31,6 +31,8 @@ type token struct {
 	escaped bool // the word was written with a backslash: never a keyword
 }
 
+func (t token) at() (int, int) { return t.pos, t.end - t.pos }
+
 // operators, longest first.
 var operators = []string{"&&", "||", "==", "!=", "<=", ">=", "<<", ">>", "(", ")", "[", "]", "+", "-", "*", "/", "%", "&", "|", "^", "=", "<", ">", "!", ":"}
 

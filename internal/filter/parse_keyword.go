@@ -87,7 +87,7 @@ func (p *parser) arguments(x *other) error {
 	case "vntag":
 		for p.peek().is("src", "dst") && p.peekAt(1).kind == tokNumber {
 			x.args = append(x.args, p.take())
-			x.num = append(x.num, p.take().num)
+			x.add(p.take())
 		}
 	case "payload":
 		return p.payloadArgs(x)
@@ -148,8 +148,13 @@ func (p *parser) numberArg(x *other) error {
 	if t.kind != tokNumber {
 		return p.unexpected(t, "a number")
 	}
-	x.num = append(x.num, t.num)
+	x.add(t)
 	return nil
+}
+
+func (x *other) add(number token) {
+	x.num = append(x.num, number.num)
+	x.nums = append(x.nums, span{number.pos, number.end - number.pos})
 }
 
 func (p *parser) byteArgs(x *other) error {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"strings"
 	"testing"
 
 	"golang.org/x/net/bpf"
@@ -134,6 +135,46 @@ func unhex(s string) []byte {
 	return b
 }
 
+// An E-CID has a base, an extension and a group, and an ERSPAN session is behind whatever the flags of GRE announce.
+func TestNumbersOfTags(t *testing.T) {
+	f := func(expr, frameHex string, want bool) {
+		t.Helper()
+		flt, err := Compile(expr, frame.LinkEthernet, Options{})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		b := unhex(strings.ReplaceAll(frameHex, " ", ""))
+		if got := flt.Match(b, len(b)); got != want {
+			t.Errorf("%s: %t of %s", expr, got, frameHex)
+		}
+	}
+	const ethernet, ip = "020000000002020000000001", "0800 4500000000000000402f00000a0000010a000002"
+	f("etag 5", ethernet+"893f 0001 0005 00 00 0800", true)
+	f("etag 5", ethernet+"893f 0001 c005 00 00 0800", true)  // two bits are reserved
+	f("etag 5", ethernet+"893f 0001 1005 00 00 0800", false) // a group: several ports
+	f("etag 1048581", ethernet+"893f 0001 1005 00 00 0800", true)
+	f("etag 5", ethernet+"893f 0001 0005 00 01 0800", false)
+	f("etag 4101", ethernet+"893f 0001 0005 ff 01 0800", true)
+	for _, gre := range []string{
+		"1000 88be 00000001",
+		"9000 88be 00000000 00000001",
+		"3000 88be 00000007 00000001",
+		"b000 88be 00000000 00000007 00000001",
+		"1000 22eb 00000001",
+		"b000 22eb 00000000 00000007 00000001",
+		"0000 22eb",
+	} {
+		f("erspan 5", ethernet+ip+gre+"1001 f805 00000000 00000000", true)
+		f("erspan 6", ethernet+ip+gre+"1001 f805 00000000 00000000", false)
+		f("erspan", ethernet+ip+gre+"1001 f805 00000000 00000000", true)
+	}
+	f("erspan 5", ethernet+ip+"0000 88be 1001 f805 00000000 00000000", false) // type I has no session
+	f("gre 7", ethernet+ip+"2000 0800 00000007", true)
+	f("gre 7", ethernet+ip+"a000 0800 00000000 00000007", true)
+	f("gre 7", ethernet+ip+"6000 0800 00000000 00000007 00000000", true) // with source routes
+}
+
 // Mistakes are shown at their column, with what was expected.
 func TestErrors(t *testing.T) {
 	f := func(e, want string) {
@@ -155,7 +196,21 @@ func TestErrors(t *testing.T) {
 	f("tcp[tcpflag] != 0", `filter: column 5: "tcpflag" is not expected; did you mean "tcpflags"?`)
 	f("host 10.0.0.300", `filter: column 6: invalid IPv4 address "10.0.0.300"`)
 	f("ip[0:3] = 1", `filter: column 6: data size must be 1, 2, or 4, not 3`)
-	f("vlan 5000", `filter: column 1: VLAN tag 5000 greater than maximum 4095`)
+	f("vlan 5000", `filter: column 6: VLAN tag 5000 greater than maximum 4095`)
+	f("ip and mpls 1048576", `filter: column 13: MPLS label 1048576 greater than maximum 1048575`)
+	f("pppoes 65536", `filter: column 8: PPPoE session number 65536 greater than maximum 65535`)
+	f("vxlan 16777216", `filter: column 7: VXLAN VNI 16777216 greater than maximum 16777215`)
+	f("vntag src 4095 dst 16384", `filter: column 20: VN-Tag destination VIF 16384 greater than maximum 16383`)
+	f("vntag src 4096", `filter: column 11: VN-Tag source VIF 4096 greater than maximum 4095`)
+	f("etag 4194304", `filter: column 6: E-CID 4194304 greater than maximum 4194303`)
+	f("tcp and erspan 1024", `filter: column 16: ERSPAN session 1024 greater than maximum 1023`)
+	f("byte 3 = 256", `filter: column 10: byte argument 256 greater than maximum 255`)
+	f("net 10.0.0.0/33", `filter: column 14: mask length must be <= 32`)
+	f("net fd00::/129", `filter: column 12: mask length must be <= 128`)
+	f("net 10.0.0.0 mask 255.0.0.256", `filter: column 19: invalid IPv4 address "255.0.0.256"`)
+	f("portrange 5-70000", `filter: column 13: port number 70000 greater than maximum 65535`)
+	f("portrange ssh-htps", `filter: column 15: unknown port "htps"; did you mean "https"?`)
+	f("portrange 70000-5", `filter: column 11: port number 70000 greater than maximum 65535`)
 	f("payload regex /(/", "filter: column 15: the regular expression is not right: missing closing )")
 	f("payload regex /a{2000}/", "filter: column 15: the regular expression is not right: invalid repeat count")
 }
