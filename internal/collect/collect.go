@@ -88,6 +88,7 @@ type Collector struct {
 	sessions  *session.Table
 	enricher  *enrich.Enricher
 	counters  *counter.Table
+	counting  counting
 	who       atomic.Pointer[identity.Book]
 	dispatch  *ledger.Book // datagrams
 	decode    *ledger.Book // records
@@ -162,9 +163,6 @@ func (c *Collector) SetInventory(b identity.Book) {
 	c.who.Store(&b)
 	c.enricher.SetInventory(b)
 }
-
-// Counters returns what sFlow agents counted.
-func (c *Collector) Counters() *counter.Table { return c.counters }
 
 // SetRules replaces what operators say of exporters, for the datagrams to come.
 func (c *Collector) SetRules(rules []session.Rule) error { return c.sessions.SetRules(rules) }
@@ -241,6 +239,7 @@ func (c *Collector) Run(stop context.Context) error {
 	g.Go(func() error { defer close(drained); return c.runAppend(ctx, enriched) })
 	g.Go(func() error { return c.runOutputs(ctx, drained) })
 	g.Go(func() error { return c.runTicks(ctx, drained) })
+	g.Go(func() error { return c.runCounters(ctx, drained) })
 	err := g.Wait()
 	return errors.Join(err, c.finish(context.WithoutCancel(stop)))
 }
@@ -292,6 +291,7 @@ func (c *Collector) finish(ctx context.Context) error {
 	c.noteAll(c.sessions.Flush())
 	c.noteShed(time.Now().UnixNano())
 	err := c.cfg.Store.Flush(ctx)
+	c.passCounters(ctx)
 	if c.cfg.Dir == "" || c.cfg.Import {
 		return err
 	}

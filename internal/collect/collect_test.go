@@ -38,6 +38,8 @@ type memory struct {
 	mu      sync.Mutex
 	recs    []flow.Record
 	gaps    []store.Gap
+	counts  []store.Counts
+	refuse  int // so many times counts are not taken
 	flushed int // records there at the last flush
 }
 
@@ -63,6 +65,17 @@ func (m *memory) NoteGap(g store.Gap) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.gaps = append(m.gaps, g)
+	return nil
+}
+
+func (m *memory) AppendCounts(_ context.Context, c store.Counts) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.refuse > 0 {
+		m.refuse--
+		return errors.New("refused")
+	}
+	m.counts = append(m.counts, c)
 	return nil
 }
 

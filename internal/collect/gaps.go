@@ -165,7 +165,6 @@ func (c *Collector) runTicks(ctx context.Context, drained <-chan struct{}) error
 	defer tick.Stop()
 	last := time.Now().Round(0) // the wall clock: it goes on while the machine sleeps
 	saved, mark := last, c.templatesMark()
-	count := time.Now().Add(countersEvery)
 	c.noteShed(last.UnixNano())
 	for {
 		select {
@@ -186,9 +185,6 @@ func (c *Collector) runTicks(ctx context.Context, drained <-chan struct{}) error
 			continue
 		}
 		c.warn(c.beat.write(now.UnixNano(), false))
-		if time.Now().After(count) {
-			count = c.saveCounters()
-		}
 		if now.Sub(saved) < saveEvery {
 			continue
 		}

@@ -1,8 +1,7 @@
 package serve
 
 import (
-	"os"
-	"path/filepath"
+	"context"
 	"testing"
 	"time"
 
@@ -10,6 +9,7 @@ import (
 
 	"crosstap/internal/collect/counter"
 	"crosstap/internal/collect/report"
+	"crosstap/internal/collect/store"
 	"crosstap/internal/control/plan"
 	"crosstap/internal/flow"
 	"crosstap/internal/identity"
@@ -26,75 +26,51 @@ func TestCountedAdapters(t *testing.T) {
 			{VM: "mq-1", Host: "h3", Port: "vnet5"},
 		},
 	}
-	c := &counters{table: counter.New(1)}
-	c.setInventory(identity.NewBook(inv), inv.VNICs)
-	row := func(a byte, class uint32, name string, in, out uint64) counter.Row {
-		return counter.Row{Key: counter.Key{Agent: agent(a), Class: class}, Name: name, FromNS: 1e9, ToNS: 2e9, Amount: counter.Amount{InOctets: in, OutOctets: out}}
+	row := func(a byte, class uint32, name string, owner store.Owner, in, out uint64) store.Count {
+		return store.Count{CountKey: store.CountKey{Agent: agent(a), Class: class, Index: uint32(in)}, Name: name, Owner: owner,
+			Cells: []store.CountCell{{FromNS: 1e9, ToNS: 2e9, InOctets: in, OutOctets: out}, {FromNS: 2e9, ToNS: 4e9, InOctets: 20, OutOctets: 40}}}
 	}
-	got := c.known.Load().counted([]counter.Row{
-		row(1, counter.Interface, "vnet0", 10, 20), // h1's
-		row(1, counter.Interface, "eth0", 30, 40),  // an uplink
-		row(1, counter.Machine, "web-1", 20, 10),   // the same machine again
-		row(1, counter.Machine, "new-1", 5, 6),     // not in the inventory
-		row(2, counter.Interface, "vnet0", 50, 60), // h2's
-		row(9, counter.Interface, "vnet5", 70, 80), // nobody knows the agent, but one port has the name
-		row(9, counter.Interface, "vnet0", 90, 99), // and two have this one
-		row(9, counter.Machine, "old-1", 7, 8),
-	})
+	rows := []store.Count{
+		row(1, counter.Interface, "vnet0", store.Owner{}, 10, 20),                                                            // h1's
+		row(1, counter.Interface, "eth0", store.Owner{}, 30, 40),                                                             // an uplink
+		row(1, counter.Machine, "web-1", store.Owner{Host: "h1", VM: "web-1"}, 20, 10),                                       // the same machine again
+		row(1, counter.Machine, "new-1", store.Owner{Host: "h1", VM: "new-1"}, 5, 6),                                         // not in the inventory
+		row(2, counter.Interface, "vnet0", store.Owner{VM: "an old name", Reason: report.ReasonFilter}, 50, 60),              // h2's
+		row(9, counter.Interface, "vnet5", store.Owner{}, 70, 80),                                                            // nobody knows the agent, but one port has the name
+		row(9, counter.Interface, "vnet0", store.Owner{}, 90, 99),                                                            // and two have this one
+		row(9, counter.Interface, "vnet7", store.Owner{Fabric: "lab", Host: "h9", VM: "gone-1", FromNS: 0, ToNS: 5e9}, 1, 2), // the inventory has forgotten it
+		row(9, counter.Machine, "old-1", store.Owner{}, 7, 8),
+	}
 	one := func(fabric, host, vm, id, port string, sent, received uint64) report.Counted {
-		return report.Counted{Fabric: fabric, Host: host, VM: vm, VMID: id, Port: port, From: time.Unix(1, 0), To: time.Unix(2, 0), OctetsSent: sent, OctetsReceived: received}
+		return report.Counted{Fabric: fabric, Host: host, VM: vm, VMID: id, Port: port, From: time.Unix(1, 0), To: time.Unix(3, 0), OctetsSent: sent, OctetsReceived: received}
 	}
 	want := []report.Counted{
-		one("default", "h1", "web-1", "id-1", "vnet0", 10, 20), one("lab", "h2", "db-1", "id-2", "vnet0", 50, 60), one("default", "h3", "mq-1", "", "vnet5", 70, 80),
-		one("", "h1", "new-1", "", "", 6, 5), one("", "10.0.0.9", "old-1", "", "", 8, 7),
+		one("default", "h1", "web-1", "id-1", "vnet0", 20, 40), one("lab", "h2", "db-1", "id-2", "vnet0", 60, 80), one("default", "h3", "mq-1", "", "vnet5", 80, 100),
+		one("lab", "h9", "gone-1", "", "vnet7", 11, 22), one("", "h1", "new-1", "", "", 26, 15), one("", "10.0.0.9", "old-1", "", "", 28, 17),
 	}
-	if d := cmp.Diff(want, got); d != "" {
+	want[1].Reason = report.ReasonFilter
+	if d := cmp.Diff(want, counted(rows, counter.NewAdapters(identity.NewBook(inv)), 1e9, 3e9)); d != "" {
 		t.Error(d)
 	}
-	if n := (&adapters{}).counted([]counter.Row{row(1, counter.Interface, "vnet0", 1, 2)}); len(n) != 0 {
-		t.Errorf("%+v", n)
-	}
-}
-
-// TestStoredCounters: who reads a data directory without its server compares with what agents counted while it ran.
-func TestStoredCounters(t *testing.T) {
-	path := filepath.Join(t.TempDir(), counter.FileName)
-	ask := func() []report.Counted {
-		t.Helper()
-		got, err := storedCounters{path}.Counters(t.Context(), time.Unix(0, 0), time.Unix(99, 0))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return got
-	}
-	if got := ask(); len(got) > 0 {
-		t.Errorf("without a file: %+v", got)
-	}
-	const file = `{"version":1,"known":{"VNICs":[{"VM":"web-1","VMID":"id-1","Host":"h1","Port":"vnet0","Fabric":"lab"}]}}
-{"Agent":[0,0,0,0,0,0,0,0,0,0,255,255,10,0,0,1],"Domain":0,"Class":0,"Index":3,"name":"vnet0","last":{"recv_ns":2000000000},"minutes":[[1000000000,2000000000,10,20,1,2]],"hours":[]}
-`
-	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	want := []report.Counted{{Fabric: "lab", Host: "h1", VM: "web-1", VMID: "id-1", Port: "vnet0", From: time.Unix(1, 0), To: time.Unix(2, 0), OctetsSent: 10, OctetsReceived: 20}}
-	if d := cmp.Diff(want, ask()); d != "" {
+	// without an inventory of its own it is what was stored
+	late := []store.Count{row(1, counter.Interface, "vnet0", store.Owner{}, 10, 20), row(1, counter.Interface, "vnet0", store.Owner{Fabric: "lab", Host: "h1", VM: "web-1", VMID: "id-1"}, 10, 20),
+		row(1, counter.Interface, "vnet1", store.Owner{Host: "h1"}, 20, 20)}
+	late[1].Cells = nil
+	if d := cmp.Diff([]report.Counted{one("lab", "h1", "web-1", "id-1", "vnet0", 20, 40)}, counted(late, nil, 1e9, 3e9)); d != "" {
 		t.Error(d)
 	}
-	if err := os.WriteFile(path, []byte(file[:200]), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := (storedCounters{path}).Counters(t.Context(), time.Unix(0, 0), time.Unix(99, 0)); err == nil {
-		t.Error("a damaged file gives counters")
+	late[1].Owner.FromNS = 4e9 // the machine came later
+	if got := counted(late, nil, 1e9, 3e9); len(got) > 0 {
+		t.Errorf("%+v", got)
 	}
 }
 
 // A machine whose only taps filter or sample is not seen whole because of them.
 func TestCountedReasons(t *testing.T) {
-	all := []report.Counted{{VM: "all"}, {VM: "dns"}, {VM: "some"}, {VM: "none"}, {}}
-	explain(all, map[string]plan.Metering{"all": {Whole: true, Filtered: true}, "dns": {Filtered: true, Sampled: true}, "some": {Sampled: true}})
-	for i, want := range []string{"", report.ReasonFilter, report.ReasonSampling, "", ""} {
-		if all[i].Reason != want {
-			t.Errorf("%s: %q", all[i].VM, all[i].Reason)
-		}
+	c := counters{metered: func(context.Context) (map[string]plan.Metering, error) {
+		return map[string]plan.Metering{"all": {Whole: true, Filtered: true}, "dns": {Filtered: true, Sampled: true}, "some": {Sampled: true}}, nil
+	}}
+	if d := cmp.Diff(map[string]string{"dns": report.ReasonFilter, "some": report.ReasonSampling}, c.reasons(t.Context())); d != "" {
+		t.Error(d)
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"crosstap/internal/collect/counter"
 	"crosstap/internal/collect/enrich"
 	"crosstap/internal/flow"
 	"crosstap/internal/identity"
@@ -115,7 +116,7 @@ func (s *Server) mergeInventory() {
 	book := identity.NewBook(inv)
 	s.collector.SetInventory(book)
 	s.late.set(book, fingerprint(s.cfg.Inventory, &s.inventory.platforms))
-	s.counters.setInventory(book, inv.VNICs)
+	s.counters.known.Store(counter.NewAdapters(book))
 	from := s.cfg.Inventory
 	switch {
 	case from == "":

@@ -4,10 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"path/filepath"
 	"time"
 
-	"crosstap/internal/collect/counter"
 	"crosstap/internal/collect/report"
 	"crosstap/internal/collect/store/clickhouse"
 	"crosstap/internal/collect/store/segment"
@@ -42,9 +40,7 @@ func OpenData(dir string, elements ...string) (h http.Handler, closer func() err
 	}
 	s.store = st
 	reports := report.New(st)
-	if !clickhouse.IsURL(dir) {
-		reports.SetCounters(storedCounters{filepath.Join(dir, counter.FileName)})
-	}
+	reports.SetCounters(&counters{stored: st})
 	a, err := api.New(api.Config{Reporter: reports, SQL: st, Status: s.Status, Version: obs.Version().Version, QueryTimeout: time.Hour})
 	if err != nil {
 		return nil, nil, fmt.Errorf("data %s: %w", dir, err)

@@ -100,6 +100,11 @@ func errFeedOnly() error {
 // View implements store.Reader.
 func (feedOnly) View(context.Context, int64, int64) (store.View, error) { return nil, errFeedOnly() }
 
+// Counts implements store.CountReader.
+func (feedOnly) Counts(context.Context, int64, int64) ([]store.Count, error) {
+	return nil, errFeedOnly()
+}
+
 // SQL implements store.Querier.
 func (feedOnly) SQL(context.Context, store.SQLQuery) (store.SQLAnswer, error) {
 	return store.SQLAnswer{}, &store.SQLError{Message: errFeedOnly().Error()}

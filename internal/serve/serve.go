@@ -86,7 +86,7 @@ func (s *Server) Run(stop context.Context) (err error) {
 	if s.collector, err = collect.New(cfg); err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
-	s.counters.table = s.collector.Counters()
+	s.counters.stored = st
 	if err := s.loadInventory(); err != nil {
 		return fmt.Errorf("serve: inventory: %w", err)
 	}
@@ -97,6 +97,7 @@ func (s *Server) Run(stop context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.controls.close()) }()
 	s.counters.metered = s.controls.line.Metered
+	s.collector.SetMetered(s.counters.reasons)
 	a, err := api.New(api.Config{
 		Reporter: reports, SQL: st, Status: s.Status, Console: web.Handler(), Version: obs.Version().Version,
 		Hosts: s.cfg.HTTPHosts, QueryTimeout: s.cfg.QueryTimeout, Log: s.cfg.Log,

@@ -305,6 +305,25 @@ func (f *Feed) noteLocked(g store.Gap) error {
 	return nil
 }
 
+// AppendCounts implements store.CountKeeper: it returns when the stream has them. What is too long for one message becomes two feeds.
+func (f *Feed) AppendCounts(ctx context.Context, c store.Counts) error {
+	raw := c.Append(nil)
+	f.mu.Lock()
+	most, closed := f.mostLocked(), f.closed
+	data := f.zip.EncodeAll(raw, make([]byte, 0, len(raw)/3))
+	f.mu.Unlock()
+	if closed {
+		return errors.New("bus: the feed is closed")
+	}
+	if half := len(c.List) / 2; len(data) > most && half > 0 {
+		return errors.Join(f.AppendCounts(ctx, store.Counts{Feed: c.Feed + "a", Seq: c.Seq, List: c.List[:half]}), f.AppendCounts(ctx, store.Counts{Feed: c.Feed + "b", Seq: c.Seq, List: c.List[half:]}))
+	}
+	if err := f.attempt(ctx, f.message(&letter{kind: kindCounts, id: fmt.Sprintf("%s-%s-%d", kindCounts, c.Feed, c.Seq), data: data})); err != nil {
+		return fmt.Errorf("bus: counts: %w", err)
+	}
+	return nil
+}
+
 // post hands letters to those who deliver them, until ctx ends and nothing is left.
 func (f *Feed) post(ctx context.Context) {
 	defer close(f.letters)
@@ -339,10 +358,7 @@ func (f *Feed) post(ctx context.Context) {
 
 // deliver sends a letter until the stream has it, or ctx ends.
 func (f *Feed) deliver(ctx context.Context, l *letter) {
-	msg := nats.NewMsg(f.cfg.Line.subject() + "." + l.kind)
-	msg.Data = l.data
-	msg.Header.Set(nats.MsgIdHdr, l.id)
-	msg.Header.Set("Crosstap-Records", strconv.Itoa(l.n))
+	msg := f.message(l)
 	wait := retryFirst
 	for {
 		err := f.attempt(ctx, msg)
@@ -361,6 +377,14 @@ func (f *Feed) deliver(ctx context.Context, l *letter) {
 		}
 		wait = min(2*wait, retryMost)
 	}
+}
+
+func (f *Feed) message(l *letter) *nats.Msg {
+	msg := nats.NewMsg(f.cfg.Line.subject() + "." + l.kind)
+	msg.Data = l.data
+	msg.Header.Set(nats.MsgIdHdr, l.id)
+	msg.Header.Set("Crosstap-Records", strconv.Itoa(l.n))
+	return msg
 }
 
 func (f *Feed) attempt(ctx context.Context, msg *nats.Msg) error {

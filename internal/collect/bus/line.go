@@ -117,8 +117,9 @@ func (c LineConfig) subject() string { return "crosstap.line." + c.Stream }
 
 // Kinds of messages are the last token of their subject.
 const (
-	kindFlows = "flows" // a FlowBatch of docs/formats/flow.proto, compressed with zstd
-	kindGap   = "gap"   // a store.Gap as JSON
+	kindFlows  = "flows"  // a FlowBatch of docs/formats/flow.proto, compressed with zstd
+	kindGap    = "gap"    // a store.Gap as JSON
+	kindCounts = "counts" // Counts of docs/formats/flow.proto, compressed with zstd
 )
 
 // connect keeps trying; what is sent meanwhile fails.

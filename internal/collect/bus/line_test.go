@@ -184,6 +184,91 @@ func TestLine(t *testing.T) {
 	}
 }
 
+// counting is a store that remembers which counts it was given.
+type counting struct {
+	*memory
+	given map[string]int
+	last  store.Counts
+}
+
+func (c *counting) AppendCounts(_ context.Context, x store.Counts) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.refuse > 0 {
+		c.refuse--
+		return fmt.Errorf("refused")
+	}
+	c.given[fmt.Sprint(x.Feed, "-", x.Seq)]++
+	c.last = x
+	return nil
+}
+
+// What agents count goes to writers as records do: it is in the stream when the feed returns, each batch once, and a store that refuses it is given it again.
+func TestLineCounts(t *testing.T) {
+	for _, ordered := range []bool{true, false} {
+		t.Run(fmt.Sprintf("ordered=%v", ordered), func(t *testing.T) {
+			s := serveBus(t, 1<<30)
+			line := LineConfig{Servers: []string{s.URL()}, MaxBytes: 1 << 30}
+			f, err := NewFeed(FeedConfig{Line: line, Linger: 20 * time.Millisecond})
+			if err != nil {
+				t.Fatal(err)
+			}
+			counts := store.Counts{Feed: "a", List: []store.Count{{CountKey: store.CountKey{Index: 3}, Name: "vnet0", Owner: store.Owner{VM: "web"}, Cells: []store.CountCell{{FromNS: 1, ToNS: 2, InOctets: 77}}}}}
+			give := func() {
+				t.Helper()
+				for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+					err := f.AppendCounts(t.Context(), counts)
+					if err == nil {
+						return
+					}
+					if time.Now().After(end) {
+						t.Fatal(err)
+					}
+				}
+			}
+			for _, seq := range []uint64{1, 2, 2, 1, 3} {
+				counts.Seq = seq
+				give()
+			}
+			if err := f.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := f.AppendCounts(t.Context(), counts); err == nil {
+				t.Error("a closed feed takes counts")
+			}
+			m := &counting{memory: &memory{ordered: ordered, durable: map[uint64]int{}, open: map[uint64]int{}, ids: map[string]bool{}, refuse: 2}, given: map[string]int{}}
+			w, err := NewWriter(WriterConfig{Line: line, Store: m, Workers: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- w.Run(ctx) }()
+			defer func() { stop(); <-done }()
+			for end := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
+				m.mu.Lock()
+				n := len(m.given)
+				m.mu.Unlock()
+				if n == 3 {
+					break
+				}
+				if time.Now().After(end) {
+					t.Fatalf("%v, %+v", m.given, w.Status())
+				}
+			}
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			counts.Seq = m.last.Seq
+			if d := cmp.Diff(counts, m.last); d != "" {
+				t.Error(d)
+			}
+			if b := w.Status().Book; b.Dropped[writerDamaged].N > 0 {
+				t.Errorf("%+v", b)
+			}
+		})
+	}
+}
+
 // A stream that is full makes the feed wait, then shed with a count; when there is room again it goes on.
 func TestFeedFull(t *testing.T) {
 	s := serveBus(t, 1<<30)

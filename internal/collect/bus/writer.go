@@ -231,44 +231,61 @@ func (w *Writer) place(msg jetstream.Msg, name string) (store.Place, error) {
 
 // take gives a message to the store. One that cannot be read is counted and passed over.
 func (w *Writer) take(ctx context.Context, msg jetstream.Msg, p store.Place, recs []flow.Record, texts *message.Texts) ([]flow.Record, error) {
-	var err error
-	if strings.HasSuffix(msg.Subject(), "."+kindGap) {
+	put, recs, err := w.open(msg, recs, texts)
+	if err != nil {
 		w.book.In(1)
-		var g store.Gap
-		if err = json.Unmarshal(msg.Data(), &g); err == nil {
-			if err := w.cfg.Store.NoteGap(g); err != nil {
-				w.cfg.Log.Warn("a note about missing records is lost", "error", err)
-			}
-			w.book.Out(1)
-			return recs, w.cfg.Store.AppendPlaced(ctx, nil, p)
-		}
-	} else {
-		var raw []byte
-		if raw, err = w.unzip.DecodeAll(msg.Data(), nil); err == nil {
-			recs, err = message.ParseBatch(raw, recs, texts)
-		}
-		if err == nil {
-			if err := w.cfg.Store.AppendPlaced(ctx, recs, p); err != nil {
-				return recs, err
-			}
-			w.book.In(1)
-			w.book.Out(1)
-			w.records.Add(uint64(len(recs)))
-			return recs, nil
-		}
-		w.book.In(1)
+		w.damaged(msg, p, err)
+		return recs, nil
 	}
+	if err := put(ctx); err != nil {
+		return recs, err
+	}
+	if err := w.cfg.Store.AppendPlaced(ctx, recs, p); err != nil {
+		return recs, err
+	}
+	w.book.In(1)
+	w.book.Out(1)
+	w.records.Add(uint64(len(recs)))
+	return recs, nil
+}
+
+// open reads a message: its records, and what puts the rest of it into the store.
+func (w *Writer) open(msg jetstream.Msg, recs []flow.Record, texts *message.Texts) (put func(context.Context) error, _ []flow.Record, err error) {
+	kind := msg.Subject()[strings.LastIndexByte(msg.Subject(), '.')+1:]
+	if kind == kindGap {
+		var g store.Gap
+		err := json.Unmarshal(msg.Data(), &g)
+		return func(context.Context) error { w.note(g); return nil }, recs, err
+	}
+	raw, err := w.unzip.DecodeAll(msg.Data(), nil)
+	if err != nil {
+		return nil, recs, err
+	}
+	if kind == kindCounts {
+		c, err := store.ParseCounts(raw)
+		return func(ctx context.Context) error { return w.cfg.Store.AppendCounts(ctx, c) }, recs, err
+	}
+	recs, err = message.ParseBatch(raw, recs, texts)
+	return func(context.Context) error { return nil }, recs, err
+}
+
+// note gives the store a note about missing records.
+func (w *Writer) note(g store.Gap) {
+	if err := w.cfg.Store.NoteGap(g); err != nil {
+		w.cfg.Log.Warn("a note about missing records is lost", "error", err)
+	}
+}
+
+// damaged counts a message that cannot be read, and notes what is missing with it.
+func (w *Writer) damaged(msg jetstream.Msg, p store.Place, err error) {
 	w.book.Drop(writerDamaged, 1)
 	n, _ := strconv.ParseUint(msg.Headers().Get("Crosstap-Records"), 10, 64)
 	w.cfg.Log.Error("a message of the bus cannot be read", "seq", p.Seq, "records", n, "error", err)
 	now := time.Now().UnixNano()
-	if m, merr := msg.Metadata(); merr == nil {
+	if m, err := msg.Metadata(); err == nil {
 		now = m.Timestamp.UnixNano()
 	}
-	if err := w.cfg.Store.NoteGap(store.Gap{FromNS: now, ToNS: now + 1, Scope: "store", Reason: "damaged message", LostRecords: n}); err != nil {
-		w.cfg.Log.Warn("a note about missing records is lost", "error", err)
-	}
-	return recs, nil
+	w.note(store.Gap{FromNS: now, ToNS: now + 1, Scope: "store", Reason: "damaged message", LostRecords: n})
 }
 
 // defaultAckWait is after what time without a sign a message goes to another writer: the one that had it was killed.

@@ -1,10 +1,8 @@
-// Package counter keeps what sFlow agents count at their interfaces and at the virtual machines of their host: how much went through
-// in which time. The coverage report compares flows with it.
+// Package counter makes counts of what sFlow agents tell of their interfaces and of the virtual machines of their host: how much went through
+// in which time. Stores keep them, and the coverage report compares flows with them.
 package counter
 
 import (
-	"cmp"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -40,14 +38,18 @@ func (a *Amount) add(b Amount) {
 	a.InPackets, a.OutPackets = a.InPackets+b.InPackets, a.OutPackets+b.OutPackets
 }
 
-// Row is what is known of one source in a time range.
+// Cell is what went through in one stretch of time.
+type Cell struct {
+	FromNS, ToNS int64
+	Amount
+}
+
+// Row is what one source has counted since the last Take.
 type Row struct {
 	Key
-	Name         string // of the port or the machine, "" when the agent does not tell
-	UUID         string // of the machine, "" when the agent does not tell
-	Speed        uint64 // of the interface, bits in a second; 0 when not known
-	FromNS, ToNS int64  // of the counts, within the range asked for
-	Amount
+	Name  string // of the port or the machine, "" when the agent does not tell
+	UUID  string // of the machine, "" when the agent does not tell
+	Cells []Cell // the oldest first
 }
 
 // Why a sample adds nothing.
@@ -59,19 +61,21 @@ const (
 	dropNoRoom         // too many sources
 )
 
-// Table keeps the counts of at most so many sources. Its methods are safe for concurrent use.
+// Table follows at most so many sources. Its methods are safe for concurrent use.
 type Table struct {
 	max  int
 	book *ledger.Book
 
 	mu      sync.Mutex
 	sources map[Key]*source
+	told    []Key // sources with cells that nobody has taken
+	cells   int   // of them
 }
 
-// DefaultSources is how many sources a table keeps: a few thousand hosts with some tens of machines each.
+// DefaultSources is how many sources a table follows: a few thousand hosts with some tens of machines each.
 const DefaultSources = 65536
 
-// New returns a table for at most limit sources; beyond it the one heard of longest ago goes, if it is silent for an hour.
+// New returns a table for at most limit sources; beyond it one that is silent for an hour goes.
 func New(limit int) *Table {
 	return &Table{
 		max: limit, sources: make(map[Key]*source),
@@ -111,17 +115,68 @@ func (t *Table) enter(k Key, s *sample) (why int, ok bool) {
 		if len(t.sources) >= t.max && !t.makeRoom(s.recvNS) {
 			return dropNoRoom, false
 		}
-		t.sources[k] = &source{last: *s, name: s.name, uuid: s.uuid}
+		t.sources[k] = &source{last: *s, base: *s, name: s.name, uuid: s.uuid}
 		return dropRestart, false
 	}
-	return src.take(s)
+	c, why, ok := src.take(s)
+	if ok {
+		t.keep(k, src, c)
+	}
+	return why, ok
+}
+
+// maxCells bounds the cells that wait to be taken. Beyond it a source's last one grows.
+const maxCells = 1 << 20
+
+// keep adds a cell to those that wait. The table is locked.
+func (t *Table) keep(k Key, src *source, c Cell) {
+	n := len(src.cells)
+	if n == 0 {
+		t.told = append(t.told, k)
+	} else if last := &src.cells[n-1]; t.cells >= maxCells || last.ToNS == c.FromNS && last.FromNS/int64(time.Minute) == (c.ToNS-1)/int64(time.Minute) {
+		last.ToNS = c.ToNS
+		last.add(c.Amount)
+		return
+	}
+	src.cells = append(src.cells, c)
+	t.cells++
+}
+
+// Waiting returns how many cells nobody has taken.
+func (t *Table) Waiting() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.cells
+}
+
+// Take returns what has been counted since the last call: the sources heard of first, with at most so many cells, or one source more.
+func (t *Table) Take(most int) (out []Row) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	done := 0
+	for _, k := range t.told {
+		if most <= 0 {
+			break
+		}
+		done++
+		src := t.sources[k]
+		if src == nil || len(src.cells) == 0 {
+			continue
+		}
+		out = append(out, Row{Key: k, Name: src.name, UUID: src.uuid, Cells: src.cells})
+		most, t.cells, src.cells, src.base = most-len(src.cells), t.cells-len(src.cells), nil, src.last
+	}
+	if t.told = t.told[done:]; len(t.told) == 0 {
+		t.told = nil
+	}
+	return out
 }
 
 // makeRoom forgets one source that is silent for long. The table is locked.
 func (t *Table) makeRoom(nowNS int64) bool {
 	n := 0
 	for k, src := range t.sources {
-		if nowNS-src.last.recvNS > int64(time.Hour) {
+		if nowNS-src.last.recvNS > int64(time.Hour) && len(src.cells) == 0 {
 			delete(t.sources, k)
 			return true
 		}
@@ -130,49 +185,6 @@ func (t *Table) makeRoom(nowNS int64) bool {
 		}
 	}
 	return false
-}
-
-// Read returns what every source counted in a range, those with nothing known of it left out, in the order of their keys. A count
-// that reaches beyond the range is cut as if it were spread evenly.
-func (t *Table) Read(fromNS, toNS int64) []Row {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	var out []Row
-	for k, src := range t.sources {
-		row := Row{Key: k, Name: src.name, UUID: src.uuid, Speed: src.last.speed}
-		for _, list := range [...][]cell{src.hours, src.minutes} {
-			for i := range list {
-				row.take(&list[i], fromNS, toNS)
-			}
-		}
-		if row.ToNS > row.FromNS {
-			out = append(out, row)
-		}
-	}
-	slices.SortFunc(out, func(a, b Row) int {
-		return cmp.Or(slices.Compare(a.Agent[:], b.Agent[:]), cmp.Compare(a.Domain, b.Domain), cmp.Compare(a.Class, b.Class), cmp.Compare(a.Index, b.Index))
-	})
-	return out
-}
-
-// take adds the part of a cell that lies in a range.
-func (r *Row) take(c *cell, fromNS, toNS int64) {
-	from, to := max(c.fromNS, fromNS), min(c.toNS, toNS)
-	if to <= from {
-		return
-	}
-	part := float64(to-from) / float64(c.toNS-c.fromNS)
-	cut := func(n uint64) uint64 {
-		if part == 1 {
-			return n
-		}
-		return uint64(float64(n)*part + .5)
-	}
-	r.add(Amount{cut(c.InOctets), cut(c.OutOctets), cut(c.InPackets), cut(c.OutPackets)})
-	if r.ToNS == 0 {
-		r.FromNS = from
-	}
-	r.ToNS = max(r.ToNS, to)
 }
 
 // text returns a name of a sample, fit to be shown.

@@ -99,23 +99,22 @@ func TestDifferences(t *testing.T) {
 	say(180, 35, 2, port(400, 90, 7, 3))               // 300 in, 40 out
 	say(200, 55, 3, port(300, 90, 7, 3))               // somebody has set the counters to zero
 	say(230, 85, 4, port(310, 91, 7, 3))
-	key := Key{Agent: flow.V4([]byte{10, 0, 0, 9}), Domain: 7, Index: 3}
-	f := func(fromS, toS int64, want ...Row) {
-		t.Helper()
-		for i := range want {
-			want[i].Key, want[i].Name, want[i].Speed = key, "vnet7", 10_000_000_000
-			want[i].FromNS, want[i].ToNS = start+want[i].FromNS*second, start+want[i].ToNS*second
-		}
-		if d := cmp.Diff(want, tab.Read(start+fromS*second, start+toS*second)); d != "" {
-			t.Errorf("%d to %d: %s", fromS, toS, d)
-		}
+	cell := func(fromS, toS int64, a Amount) Cell { return Cell{start + fromS*second, start + toS*second, a} }
+	want := []Row{{Key: Key{Agent: flow.V4([]byte{10, 0, 0, 9}), Domain: 7, Index: 3}, Name: "vnet7", Cells: []Cell{
+		cell(0, 60, Amount{1500, 2000, 6, 4}), // of one minute
+		cell(60, 120, Amount{2000, 0, 0xfffffff0 - 16, 0}),
+		cell(150, 180, Amount{300, 40, 6, 2}),
+		cell(200, 230, Amount{10, 1, 0, 0}),
+	}}}
+	if n := tab.Waiting(); n != 4 {
+		t.Errorf("%d cells wait", n)
 	}
-	f(0, 60, Row{FromNS: 0, ToNS: 60, Amount: Amount{1500, 2000, 6, 4}})
-	f(0, 120, Row{FromNS: 0, ToNS: 120, Amount: Amount{3500, 2000, 6 + 0xfffffff0 - 16, 4}})
-	f(90, 120, Row{FromNS: 90, ToNS: 120, Amount: Amount{1000, 0, (0xfffffff0 - 16) / 2, 0}}) // half of a count over a minute
-	f(120, 150)
-	f(120, 999, Row{FromNS: 150, ToNS: 230, Amount: Amount{310, 41, 6, 2}})
-	f(-99, 0)
+	if d := cmp.Diff(want, tab.Take(99)); d != "" {
+		t.Error(d)
+	}
+	if rows := tab.Take(99); len(rows) > 0 || tab.Waiting() != 0 {
+		t.Errorf("taken twice: %+v", rows)
+	}
 	dropped(t, tab, map[string]uint64{"restart": 3, "late": 2, "unknown": 1})
 }
 
@@ -125,7 +124,7 @@ func TestPacketsWrap(t *testing.T) {
 	in := feed(t, tab)
 	in(minute, datagram(1000, 1, 3, port(0, 0, 0xfffffff0, 5)...))
 	in(minute+second, datagram(2000, 2, 3, port(9, 9, 0x10, 6)...))
-	if rows := tab.Read(0, 2*minute); len(rows) != 1 || rows[0].InPackets != 32 || rows[0].OutPackets != 1 {
+	if rows := tab.Take(9); len(rows) != 1 || len(rows[0].Cells) != 1 || rows[0].Cells[0].InPackets != 32 || rows[0].Cells[0].OutPackets != 1 {
 		t.Errorf("%+v", rows)
 	}
 }
@@ -143,36 +142,46 @@ func TestMachine(t *testing.T) {
 	say(minute, 1, 100, 200)
 	say(minute+20*second, 2, 150, 900)
 	in(minute, datagram(1000, 1, 9, opaque(1001, words(1, 2, 3, 0, 9, 0, 4)))) // a processor is no interface
-	rows := tab.Read(0, 2*minute)
-	if len(rows) != 1 || rows[0].Class != Machine || rows[0].Index != 40 || rows[0].Name != "web-1" || rows[0].UUID != "01020304-0506-0708-090a-0b0c0d0e0f10" ||
-		rows[0].InOctets != 50 || rows[0].OutOctets != 700 {
+	rows := tab.Take(9)
+	if len(rows) != 1 || len(rows[0].Cells) != 1 || rows[0].Class != Machine || rows[0].Index != 40 || rows[0].Name != "web-1" || rows[0].UUID != "01020304-0506-0708-090a-0b0c0d0e0f10" ||
+		rows[0].Cells[0].InOctets != 50 || rows[0].Cells[0].OutOctets != 700 {
 		t.Errorf("%+v", rows)
 	}
 	dropped(t, tab, map[string]uint64{"restart": 1, "no-interface": 1})
 }
 
-// What is kept of a source is bounded, and so are the sources.
+// The sources are bounded. What they have counted is taken in parts, the sources heard of first.
 func TestBounds(t *testing.T) {
 	tab := New(3)
 	in := feed(t, tab)
-	for i := range uint32(5000) { // 41 hours, a sample every half minute
+	for i := range uint32(100) { // a sample every half minute
 		in(minute*10+int64(i)*30*second, datagram(i*30000, i, 3, port(uint64(i)*10, 0, 0, 0)...))
+		in(minute*10+int64(i)*30*second+1, datagram(i*30000, i, 4, port(uint64(i)*100, 0, 0, 0)...))
 	}
-	src := tab.sources[Key{Agent: flow.V4([]byte{10, 0, 0, 9}), Domain: 7, Index: 3}]
-	if len(src.minutes) > keptMinutes || len(src.hours) != 41 && len(src.hours) != 42 {
-		t.Errorf("%d minutes, %d hours", len(src.minutes), len(src.hours))
+	for _, want := range []uint64{990, 9900} {
+		rows := tab.Take(1)
+		if len(rows) != 1 || len(rows[0].Cells) < 50 {
+			t.Fatalf("%+v", rows)
+		}
+		n := uint64(0)
+		for _, c := range rows[0].Cells {
+			n += c.InOctets
+		}
+		if n != want {
+			t.Errorf("%d octets, want %d", n, want)
+		}
 	}
-	if rows := tab.Read(0, math.MaxInt64); len(rows) != 1 || rows[0].InOctets != 4999*10 {
+	if rows := tab.Take(1); len(rows) > 0 {
 		t.Errorf("%+v", rows)
 	}
-	late := minute*10 + 5000*30*second
+	late := minute*10 + 100*30*second
 	for i := range uint32(5) { // beyond the bound a new source finds no room while the others speak
-		in(late, datagram(5000*30000, i, 10+i, port(0, 0, 0, 0)...))
+		in(late, datagram(100*30000, i, 10+i, port(0, 0, 0, 0)...))
 	}
 	if tab.Sources() != 3 {
 		t.Errorf("%d sources", tab.Sources())
 	}
-	dropped(t, tab, map[string]uint64{"restart": 3, "no-room": 3})
+	dropped(t, tab, map[string]uint64{"restart": 3, "no-room": 4})
 	in(late+2*int64(time.Hour), datagram(1, 1, 99, port(0, 0, 0, 0)...))
 	if tab.Sources() != 3 || tab.sources[Key{Agent: flow.V4([]byte{10, 0, 0, 9}), Domain: 7, Index: 99}] == nil {
 		t.Errorf("%d sources", tab.Sources())
@@ -193,9 +202,11 @@ func FuzzAdd(f *testing.F) {
 		if err := tab.Book().Balance(); err != nil {
 			t.Error(err)
 		}
-		for _, r := range tab.Read(math.MinInt64, math.MaxInt64) {
-			if r.ToNS < r.FromNS {
-				t.Errorf("%+v", r)
+		for _, r := range tab.Take(math.MaxInt) {
+			for i, c := range r.Cells {
+				if c.ToNS <= c.FromNS || i > 0 && c.FromNS < r.Cells[i-1].ToNS {
+					t.Errorf("%+v", r)
+				}
 			}
 		}
 	})

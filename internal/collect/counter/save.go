@@ -8,20 +8,17 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"slices"
-
-	"crosstap/internal/identity"
 )
 
-// FileName is the file of a data directory that has what a table keeps: a line of JSON about the file, then one for each source.
+// FileName is the file of a data directory that has what a table knows: a line of JSON about the file, then one for each source.
 const FileName = "COUNTERS"
 
-const savedVersion = 1
+// savedVersion is that of the file. Version 1 kept the counts, too; they are taken as if they were new.
+const savedVersion = 2
 
-// savedHead is the first line. Known is what the inventory said of the ports that are counted, with its history.
 type savedHead struct {
-	Version int                `json:"version"`
-	Known   identity.Inventory `json:"known"`
+	Version int      `json:"version"`
+	Unsent  [][]byte `json:"unsent,omitempty"`
 }
 
 type savedSource struct {
@@ -29,27 +26,27 @@ type savedSource struct {
 	Name    string      `json:"name"`
 	UUID    string      `json:"uuid,omitempty"`
 	Last    savedSample `json:"last"`
-	Minutes [][6]uint64 `json:"minutes"` // from, to (ns), octets in and out, packets in and out
-	Hours   [][6]uint64 `json:"hours"`
+	Minutes [][6]uint64 `json:"minutes,omitempty"` // version 1: from, to (ns), octets in and out, packets in and out
+	Hours   [][6]uint64 `json:"hours,omitempty"`
 }
 
 type savedSample struct {
 	RecvNS   int64     `json:"recv_ns"`
 	UptimeMS uint32    `json:"uptime_ms"`
 	Sequence uint32    `json:"sequence"`
-	Speed    uint64    `json:"speed"`
 	Octets   [2]uint64 `json:"octets"`
 	Packets  [2]uint32 `json:"packets"`
 }
 
-// Save writes what is kept to a file, which is replaced whole. known is the inventory of now; what counters do not need of it is left out.
-func (t *Table) Save(path string, known identity.Inventory) error {
+// Save writes what sources stood at when Take was last called to a file, which is replaced whole, and beside it what was taken and is not stored yet. What
+// comes between the two is told again by the samples after a restart.
+func (t *Table) Save(path string, unsent [][]byte) error {
 	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o640)
 	if err != nil {
 		return fmt.Errorf("counter: save: %w", err)
 	}
 	out := bufio.NewWriterSize(f, 1<<16)
-	err = t.write(json.NewEncoder(out), known)
+	err = t.write(json.NewEncoder(out), unsent)
 	err = errors.Join(err, out.Flush(), f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(path+".new", path)
@@ -60,16 +57,11 @@ func (t *Table) Save(path string, known identity.Inventory) error {
 	return nil
 }
 
-func (t *Table) write(enc *json.Encoder, known identity.Inventory) error {
-	keys, ports := t.keys()
-	if err := enc.Encode(savedHead{savedVersion, needed(known, ports)}); err != nil {
+func (t *Table) write(enc *json.Encoder, unsent [][]byte) error {
+	if err := enc.Encode(savedHead{savedVersion, unsent}); err != nil {
 		return err
 	}
-	for _, k := range keys {
-		s, ok := t.saved(k)
-		if !ok {
-			continue // forgotten meanwhile
-		}
+	for _, s := range t.saved() {
 		if err := enc.Encode(s); err != nil {
 			return err
 		}
@@ -77,97 +69,64 @@ func (t *Table) write(enc *json.Encoder, known identity.Inventory) error {
 	return nil
 }
 
-// keys lists the sources, and the names of the interfaces among them.
-func (t *Table) keys() (keys []Key, ports map[string]bool) {
+// saved copies the sources, as they were at the start of the cells that wait.
+func (t *Table) saved() []savedSource {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	ports = map[string]bool{}
+	out := make([]savedSource, 0, len(t.sources))
 	for k, s := range t.sources {
-		keys = append(keys, k)
-		if k.Class == Interface && s.name != "" {
-			ports[s.name] = true
-		}
-	}
-	return keys, ports
-}
-
-// needed is the part of an inventory that tells whose ports these are, and on which host an agent is.
-func needed(inv identity.Inventory, ports map[string]bool) (out identity.Inventory) {
-	out.Hosts, out.Observers = inv.Hosts, inv.Observers
-	for _, v := range inv.VNICs {
-		if ports[v.Port] {
-			out.VNICs = append(out.VNICs, identity.VNIC{Span: v.Span, VM: v.VM, VMID: v.VMID, Host: v.Host, Port: v.Port, Fabric: v.Fabric})
-		}
+		l := &s.base
+		out = append(out, savedSource{Key: k, Name: s.name, UUID: s.uuid, Last: savedSample{l.recvNS, l.uptimeMS, l.sequence, l.octets, l.packets}})
 	}
 	return out
 }
 
-// saved copies one source.
-func (t *Table) saved(k Key) (out savedSource, ok bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	s := t.sources[k]
-	if s == nil {
-		return out, false
-	}
-	l := &s.last
-	return savedSource{Key: k, Name: s.name, UUID: s.uuid, Last: savedSample{l.recvNS, l.uptimeMS, l.sequence, l.speed, l.octets, l.packets},
-		Minutes: packed(s.minutes), Hours: packed(s.hours)}, true
-}
-
-func packed(cells []cell) [][6]uint64 {
-	out := make([][6]uint64, len(cells))
-	for i, c := range cells {
-		out[i] = [6]uint64{uint64(c.fromNS), uint64(c.toNS), c.InOctets, c.OutOctets, c.InPackets, c.OutPackets}
-	}
-	return out
-}
-
-// Restore reads what Save wrote, all or nothing, and returns what the inventory said then. Sources that the table has already stay as they are. A file that is
-// not there gives nothing.
-func (t *Table) Restore(path string) (known identity.Inventory, err error) {
+// Restore reads what Save wrote, all or nothing, and returns what was not stored yet then. Sources that the table has already stay as they are. A file
+// that is not there gives nothing.
+func (t *Table) Restore(path string) (unsent [][]byte, err error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return known, nil
+		return nil, nil
 	}
 	if err != nil {
-		return known, fmt.Errorf("counter: restore: %w", err)
+		return nil, fmt.Errorf("counter: restore: %w", err)
 	}
 	defer f.Close()
-	known, sources, err := t.read(json.NewDecoder(bufio.NewReaderSize(f, 1<<16)))
+	head, sources, err := t.read(json.NewDecoder(bufio.NewReaderSize(f, 1<<16)))
 	if err != nil {
-		return identity.Inventory{}, fmt.Errorf("counter: restore: %s: %w", path, err)
+		return nil, fmt.Errorf("counter: restore: %s: %w", path, err)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for k, s := range sources {
-		if t.sources[k] == nil && len(t.sources) < t.max {
-			t.sources[k] = s
+		if t.sources[k] != nil || len(t.sources) >= t.max {
+			continue
+		}
+		t.sources[k] = s
+		if len(s.cells) > 0 {
+			t.told, t.cells = append(t.told, k), t.cells+len(s.cells)
 		}
 	}
-	return known, nil
+	return head.Unsent, nil
 }
 
-func (t *Table) read(dec *json.Decoder) (known identity.Inventory, sources map[Key]*source, err error) {
-	var head savedHead
+func (t *Table) read(dec *json.Decoder) (head savedHead, sources map[Key]*source, err error) {
 	if err := dec.Decode(&head); err != nil {
-		return known, nil, err
+		return head, nil, err
 	}
-	if head.Version != savedVersion {
-		return known, nil, fmt.Errorf("version is %d, want %d", head.Version, savedVersion)
+	if head.Version < 1 || head.Version > savedVersion {
+		return head, nil, fmt.Errorf("version is %d, want %d at most", head.Version, savedVersion)
 	}
 	sources = map[Key]*source{}
 	for {
 		var s savedSource
 		switch err := dec.Decode(&s); {
 		case errors.Is(err, io.EOF):
-			return head.Known, sources, nil
+			return head, sources, nil
 		case err != nil:
-			return known, nil, err
+			return head, nil, err
 		case len(sources) >= t.max:
-			return known, nil, fmt.Errorf("more than %d sources", t.max)
-		case len(s.Minutes) > keptMinutes || len(s.Hours) > keptHours:
-			return known, nil, fmt.Errorf("source %v: %d minutes and %d hours", s.Key, len(s.Minutes), len(s.Hours))
+			return head, nil, fmt.Errorf("more than %d sources", t.max)
 		}
 		sources[s.Key] = s.source()
 	}
@@ -175,16 +134,13 @@ func (t *Table) read(dec *json.Decoder) (known identity.Inventory, sources map[K
 
 func (s *savedSource) source() *source {
 	l := &s.Last
-	return &source{name: s.Name, uuid: s.UUID, minutes: unpacked(s.Minutes), hours: unpacked(s.Hours),
-		last: sample{recvNS: l.RecvNS, uptimeMS: l.UptimeMS, sequence: l.Sequence, speed: l.Speed, name: s.Name, uuid: s.UUID, octets: l.Octets, packets: l.Packets}}
-}
-
-// unpacked gives the cells that last for some time.
-func unpacked(cells [][6]uint64) (out []cell) {
-	for _, c := range cells {
-		if int64(c[0]) < int64(c[1]) {
-			out = append(out, cell{int64(c[0]), int64(c[1]), Amount{c[2], c[3], c[4], c[5]}})
+	out := &source{name: s.Name, uuid: s.UUID}
+	out.last = sample{recvNS: l.RecvNS, uptimeMS: l.UptimeMS, sequence: l.Sequence, name: s.Name, uuid: s.UUID, octets: l.Octets, packets: l.Packets}
+	out.base = out.last
+	for _, c := range append(s.Hours, s.Minutes...) {
+		if c[0] < c[1] && c[1] < 1<<62 {
+			out.cells = append(out.cells, Cell{int64(c[0]), int64(c[1]), Amount{c[2], c[3], c[4], c[5]}})
 		}
 	}
-	return slices.Clip(out)
+	return out
 }

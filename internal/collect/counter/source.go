@@ -13,7 +13,6 @@ type sample struct {
 	recvNS   int64
 	uptimeMS uint32
 	sequence uint32
-	speed    uint64
 	name     string
 	uuid     string
 	octets   [2]uint64 // in, out
@@ -29,7 +28,6 @@ func read(c *flowproto.Counters) (s sample, why int, ok bool) {
 	switch c.SourceType {
 	case Interface:
 		inPackets, outPackets = []string{"ifInUcastPkts", "ifInMulticastPkts", "ifInBroadcastPkts"}, []string{"ifOutUcastPkts", "ifOutMulticastPkts", "ifOutBroadcastPkts"}
-		s.speed, _ = c.Uint("if_counters", "if_counters.ifSpeed")
 	case Machine:
 		blocks[0], in, out = "virt_net_io", "rx_bytes", "tx_bytes"
 		inPackets, outPackets = []string{"rx_packets"}, []string{"tx_packets"}
@@ -73,34 +71,22 @@ func uuid(b []byte) string {
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
 
-// cell is what went through in one stretch of time.
-type cell struct {
-	fromNS, toNS int64
-	Amount
-}
-
-// A source keeps its last hour by the minute or by the sample, whichever is longer, and three days by the hour.
-const (
-	keptMinutes = 60
-	keptHours   = 72
-)
-
-// source is one source's past. It is used under the table's lock.
+// source is what a table knows of one source. It is used under the table's lock.
 type source struct {
-	last           sample
-	name, uuid     string
-	minutes, hours []cell // the oldest first
+	last, base sample // the latest one, and the one before the cells
+	name, uuid string
+	cells      []Cell // that nobody has taken, the oldest first
 }
 
 // uptimeSlack is by how much an agent's uptime may grow otherwise than our time between two samples. Beyond it the agent has started anew, or its
 // uptime has wrapped more than once.
 const uptimeSlack = 30 * time.Second
 
-// take enters the difference to the sample before. An agent that has started anew, or that was not heard for longer than its uptime
+// take gives the difference to the sample before. An agent that has started anew, or that was not heard for longer than its uptime
 // counts, tells no difference.
-func (s *source) take(now *sample) (why int, ok bool) {
+func (s *source) take(now *sample) (c Cell, why int, ok bool) {
 	if now.recvNS <= s.last.recvNS || now.sequence == s.last.sequence && now.uptimeMS == s.last.uptimeMS || older(now, &s.last) {
-		return dropLate, false
+		return c, dropLate, false
 	}
 	last := s.last
 	s.last = *now
@@ -112,42 +98,19 @@ func (s *source) take(now *sample) (why int, ok bool) {
 	}
 	drift := time.Duration(now.recvNS-last.recvNS) - time.Duration(now.uptimeMS-last.uptimeMS)*time.Millisecond
 	if drift.Abs() > uptimeSlack || now.sequence < last.sequence || now.octets[0] < last.octets[0] || now.octets[1] < last.octets[1] {
-		return dropRestart, false
+		if len(s.cells) == 0 {
+			s.base = s.last
+		}
+		return c, dropRestart, false
 	}
-	s.enter(cell{last.recvNS, now.recvNS, Amount{
+	return Cell{last.recvNS, now.recvNS, Amount{
 		now.octets[0] - last.octets[0], now.octets[1] - last.octets[1],
 		uint64(now.packets[0] - last.packets[0]), uint64(now.packets[1] - last.packets[1]), // modulo 1<<32: they wrap
-	}})
-	return 0, true
+	}}, 0, true
 }
 
 // older reports whether a sample was made before the last one: the agent is up for less time than then, but for longer than ago that
 // was, so it has not started anew since.
 func older(now, last *sample) bool {
 	return now.uptimeMS < last.uptimeMS && int64(now.uptimeMS) > (now.recvNS-last.recvNS)/int64(time.Millisecond)
-}
-
-// enter adds a cell to the last one when both lie in one minute, else to the list. What is older than the list goes into its hour.
-func (s *source) enter(c cell) {
-	s.minutes = join(s.minutes, c, time.Minute)
-	if len(s.minutes) <= keptMinutes {
-		return
-	}
-	s.hours = join(s.hours, s.minutes[0], time.Hour)
-	s.minutes = append(s.minutes[:0], s.minutes[1:]...)
-	if len(s.hours) > keptHours {
-		s.hours = append(s.hours[:0], s.hours[1:]...)
-	}
-}
-
-func join(list []cell, c cell, span time.Duration) []cell {
-	if n := len(list); n > 0 {
-		last := &list[n-1]
-		if last.toNS == c.fromNS && last.fromNS/int64(span) == (c.toNS-1)/int64(span) {
-			last.toNS = c.toNS
-			last.add(c.Amount)
-			return list
-		}
-	}
-	return append(list, c)
 }

@@ -21,6 +21,7 @@ type Store interface {
 	Append(ctx context.Context, recs []flow.Record) error
 	// NoteGap remembers a stretch of time in which records may be missing.
 	NoteGap(g Gap) error
+	CountKeeper
 	// Flush returns when everything appended before the call is durable.
 	Flush(ctx context.Context) error
 	Stats() Stats
@@ -66,6 +67,7 @@ type Reader interface {
 	// View pins the stored rows that touch the time range (t_end >= fromNS and t_start < toNS); it may
 	// hold more. Close it soon: files that were replaced meanwhile stay on disk until then.
 	View(ctx context.Context, fromNS, toNS int64) (View, error)
+	CountReader
 }
 
 // View is an unchanging picture of the store.

@@ -13,7 +13,7 @@ import (
 )
 
 // schemaVersion is the number of the last migration.
-const schemaVersion = 3
+const schemaVersion = 4
 
 // ErrNewerSchema says that a newer version of crosstap has changed the tables.
 var ErrNewerSchema = errors.New("the tables were changed by a newer version")
@@ -32,6 +32,7 @@ const (
 	lookedTable      = "looked"
 	turnsTable       = "turns"
 	uncertainTable   = "uncertain"
+	countsTable      = "counts"
 )
 
 // serverTypes are the types of the views' SQL on the server.
@@ -150,7 +151,7 @@ func (d ddl) third() []string {
 }
 
 // migrations are the statements of each version, the first for 1.
-func (d ddl) migrations() [][]string { return [][]string{d.first(), d.second(), d.third()} }
+func (d ddl) migrations() [][]string { return [][]string{d.first(), d.second(), d.third(), d.fourth()} }
 
 // migrate brings the tables to our version. Every statement can be repeated, so that what was cut off is gone on with.
 func (s *Store) migrate(ctx context.Context) error {

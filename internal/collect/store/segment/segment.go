@@ -10,6 +10,7 @@
 //	DIR/LOCK                      the writer's lock; readers take none
 //	DIR/MANIFEST                  list of live files, a log
 //	DIR/GAPS                      notes about missing records, JSON lines
+//	DIR/COUNTS                    what hypervisors count at adapters, a log
 //	DIR/flows/v1/YYYYMMDD/HH/     segment files, by the hour of their newest t_end (UTC)
 //	DIR/r1h/v1/YYYYMMDD/HH/       roll-ups of sealed hours, merged for six hours and for days
 //	DIR/links/v1/YYYYMMDD/HH/     what merged roll-ups add up to without hours
@@ -98,6 +99,10 @@ type Store struct {
 	ignored   map[string]bool // ReadOnly: damaged files
 	manStamp  stamp           // ReadOnly: the manifest last read
 	gapsStamp stamp
+
+	countsMu    sync.Mutex // guards what is counted at adapters
+	counts      *countLog
+	countsStamp stamp // ReadOnly
 }
 
 type waiter struct {
@@ -127,7 +132,10 @@ func Open(cfg Config) (*Store, error) {
 	if cfg.ReadOnly {
 		open = s.openForReading
 	}
-	if err := open(); err != nil {
+	if err = open(); err == nil && !cfg.ReadOnly {
+		err = s.openCounts()
+	}
+	if err != nil {
 		s.release()
 		return nil, fmt.Errorf("segment: %s: %w", abs, err)
 	}
@@ -161,6 +169,9 @@ func (s *Store) release() {
 	if s.gaps != nil && s.gaps.f != nil {
 		s.gaps.f.Close()
 	}
+	s.countsMu.Lock()
+	defer s.countsMu.Unlock()
+	s.counts.close()
 	if s.lock != nil {
 		s.lock.Close()
 	}
