@@ -16,6 +16,9 @@ import (
 	"crosstap/internal/tapspec"
 )
 
+// controlFile is what the control line keeps in the data directory.
+const controlFile = "control.db"
+
 // controls is the control line of a server: what shall be seen, and the watch that keeps it so.
 type controls struct {
 	store *state.Store
@@ -25,7 +28,7 @@ type controls struct {
 
 // openControl opens the control line. Its file stands beside the flows.
 func (s *Server) openControl(ctx context.Context, rates plan.Rates) (c controls, err error) {
-	if c.store, err = state.Open(ctx, filepath.Join(s.cfg.Data, "control.db")); err != nil {
+	if c.store, err = state.Open(ctx, filepath.Join(s.cfg.Data, controlFile)); err != nil {
 		return c, fmt.Errorf("serve: %w", err)
 	}
 	c.line, err = control.New(control.Config{

@@ -33,7 +33,7 @@ func (s *Server) bindHint(err error) error {
 		for _, addr := range s.cfg.Flows {
 			if ap, perr := netip.ParseAddrPort(addr); perr == nil {
 				if h, ok := procnet.FindHolder("udp", ap); ok {
-					return fmt.Errorf("serve: flows %s: in use by %s; stop it or choose another address with --flows: %w", addr, h, err)
+					return fmt.Errorf("serve: flows %s: in use by %s; stop it or choose another address with --flows", addr, h)
 				}
 			}
 		}

@@ -53,8 +53,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("state: %w", err)
 	}
-	q := url.Values{"_pragma": {"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"}, "_txlock": {"immediate"}}
-	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String())
+	db, err := sql.Open("sqlite", address(path, "busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"))
 	if err != nil {
 		return nil, fmt.Errorf("state: %s: %w", path, err)
 	}
@@ -64,6 +63,35 @@ func Open(ctx context.Context, path string) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("state: %s: %w", path, err), db.Close())
 	}
 	return s, nil
+}
+
+// Copy writes what a file holds at one moment to a new one that its owner alone may read, also while others change it.
+func Copy(ctx context.Context, from, to string) error {
+	if _, err := os.Stat(from); err != nil {
+		return fmt.Errorf("state: copy: %w", err)
+	}
+	f, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) // SQLite would make it for everybody
+	if err != nil {
+		return fmt.Errorf("state: copy: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("state: copy: %w", err)
+	}
+	db, err := sql.Open("sqlite", address(from, "busy_timeout(10000)"))
+	if err != nil {
+		return fmt.Errorf("state: %s: %w", from, err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(ctx, "VACUUM INTO ?", to); err != nil {
+		return fmt.Errorf("state: copy %s to %s: %w", from, to, err)
+	}
+	return nil
+}
+
+// address is that of a file, for SQLite.
+func address(path string, pragmas ...string) string {
+	q := url.Values{"_pragma": pragmas, "_txlock": {"immediate"}}
+	return (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath(), RawQuery: q.Encode()}).String()
 }
 
 // Close closes the file.

@@ -45,7 +45,7 @@ func OpenAuthority(path string) (*Authority, error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		if b, err = makeAuthority(); err == nil {
-			if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+			if err = folder(filepath.Dir(path)); err == nil {
 				err = replace(path, b)
 			}
 		}

@@ -78,13 +78,18 @@ func New(c Config) (*Hub, error) {
 	return h, nil
 }
 
-func (h *Hub) path() string { return filepath.Join(h.cfg.Dir, "agents.json") }
+// HubPath is where a server keeps what agents are given.
+func HubPath(data string) string { return filepath.Join(data, "agents", hubFile) }
+
+const hubFile = "agents.json"
+
+func (h *Hub) path() string { return filepath.Join(h.cfg.Dir, hubFile) }
 
 // save writes what must outlive the server. The caller holds mu.
 func (h *Hub) save() error {
 	b, err := json.Marshal(h.agents)
 	if err == nil {
-		if err = os.MkdirAll(h.cfg.Dir, 0o700); err == nil {
+		if err = folder(h.cfg.Dir); err == nil {
 			err = replace(h.path(), b)
 		}
 	}

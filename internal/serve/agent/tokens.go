@@ -150,7 +150,7 @@ func (f *TokenFile) Revoke(id string) error {
 func (f *TokenFile) change(edit func([]Grant) ([]Grant, error)) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := os.MkdirAll(filepath.Dir(f.path), 0o700); err != nil {
+	if err := folder(filepath.Dir(f.path)); err != nil {
 		return fmt.Errorf("tokens: %w", err)
 	}
 	lock, err := os.OpenFile(f.path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
@@ -158,6 +158,9 @@ func (f *TokenFile) change(edit func([]Grant) ([]Grant, error)) error {
 		return fmt.Errorf("tokens: %w", err)
 	}
 	defer lock.Close()
+	if err := belong(lock.Name(), filepath.Dir(f.path)); err != nil {
+		return fmt.Errorf("tokens: %w", err)
+	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		return fmt.Errorf("tokens: %w", err)
 	}
@@ -192,11 +195,7 @@ func replace(path string, b []byte) error {
 		return err
 	}
 	defer os.Remove(f.Name()) // a no-op after the rename
-	var owner unix.Stat_t
-	if unix.Stat(filepath.Dir(path), &owner) == nil && os.Geteuid() == 0 {
-		err = f.Chown(int(owner.Uid), int(owner.Gid))
-	}
-	if err == nil {
+	if err = belong(f.Name(), filepath.Dir(path)); err == nil {
 		_, err = f.Write(b)
 	}
 	if err == nil {
@@ -206,4 +205,24 @@ func replace(path string, b []byte) error {
 		return err
 	}
 	return os.Rename(f.Name(), path)
+}
+
+// folder makes a folder for its owner alone: that of the folder around it.
+func folder(path string) error {
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	return belong(path, filepath.Dir(path))
+}
+
+// belong gives a new file to the owner of a folder, when root has made it.
+func belong(path, dir string) error {
+	var owner unix.Stat_t
+	if os.Geteuid() != 0 || unix.Stat(dir, &owner) != nil {
+		return nil
+	}
+	return os.Chown(path, int(owner.Uid), int(owner.Gid))
 }

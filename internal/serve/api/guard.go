@@ -47,10 +47,14 @@ func (a *API) changes(r *http.Request) bool {
 	return a.cfg.Control != nil && r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, "/api/v1/control/")
 }
 
-// mayChange refuses changes that a page of another origin asks a browser for, and those from beyond this machine: there is no login.
+// mayChange refuses changes that a page of another origin asks a browser for, and those from beyond this machine, also when a proxy on it
+// passes them on: there is no login.
 func (a *API) mayChange(r *http.Request) *Problem {
 	if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && !loopback(local) {
 		return problem(http.StatusForbidden, "changes are taken on a loopback address only, because there is no login: ask from the server's own machine, such as through ssh -L")
+	}
+	if !a.cfg.Administrator(r) {
+		return problem(http.StatusForbidden, "changes are not taken through a proxy, because there is no login: ask from the server's own machine, such as through ssh -L")
 	}
 	if err := http.NewCrossOriginProtection().Check(r); err != nil {
 		return problem(http.StatusForbidden, err.Error())

@@ -51,6 +51,40 @@ func TestGuard(t *testing.T) {
 	f("DELETE", here, "localhost", 405)
 }
 
+// Changes are taken from this machine, and neither through a proxy nor from a page of another origin.
+func TestChanges(t *testing.T) {
+	took := 0
+	a, _ := newTest(t, func(c *Config) {
+		c.Control = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { took++ })
+	})
+	f := func(local, from, header, value string, want int) {
+		t.Helper()
+		addr, err := net.ResolveTCPAddr("tcp", local)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := httptest.NewRequest("POST", "/api/v1/control/stop", nil)
+		r.Host, r.RemoteAddr = "localhost", from
+		if header != "" {
+			r.Header.Set(header, value)
+		}
+		before, w := took, httptest.NewRecorder()
+		a.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, net.Addr(addr))))
+		if w.Code != want || (took > before) != (want == 200) {
+			t.Errorf("to %s from %s with %s %q: %d, want %d", local, from, header, value, w.Code, want)
+		}
+	}
+	const here, client = "127.0.0.1:8474", "127.0.0.1:40000"
+	f(here, client, "", "", 200)
+	f("[::1]:8474", "[::1]:40000", "", "", 200)
+	f(here, client, "Sec-Fetch-Site", "same-origin", 200)
+	f(here, client, "Sec-Fetch-Site", "cross-site", 403)
+	f(here, client, "Origin", "https://evil.example", 403)
+	f(here, client, "X-Forwarded-For", "192.0.2.7", 403)
+	f(here, client, "Via", "1.1 proxy", 403)
+	f("192.0.2.1:8474", "192.0.2.7:40000", "", "", 403)
+}
+
 func TestCompact(t *testing.T) {
 	a, _ := newTest(t, nil)
 	plain := get(a, "/api/v1/pairs")

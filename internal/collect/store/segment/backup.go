@@ -15,8 +15,9 @@ import (
 // backupName is the file that makes a folder a finished backup.
 const backupName = "BACKUP"
 
-// besides are the small files of others that are copied with a store: what coverage compares with, and which files were imported.
-var besides = [...]string{"COUNTERS", "IMPORTED"}
+// besides are the small files of others that are copied with a store: what coverage compares with, which files were imported, when the collector was alive (from
+// then on records are missing in the copy), and the exporters' templates.
+var besides = [...]string{"COUNTERS", "IMPORTED", "collector.json", "templates.json"}
 
 // Copied says what a backup or a restore has copied.
 type Copied struct {
@@ -29,12 +30,15 @@ type Copied struct {
 
 // Backup copies the store in dir to a folder that does not exist yet or is empty, also while a server writes it: the picture is the
 // manifest's at one moment. Files never change, so that with link they are hard links where the file system allows it. Each file is read to its end and
-// checked, unless it is a link. progress is called after each file and may be nil.
-func Backup(dir, target string, link bool, progress func(done, all int)) (Copied, error) {
+// checked, unless it is a link. progress is called after each file and may be nil. also copies what else belongs to the backup, before it counts as finished.
+func Backup(dir, target string, link bool, progress func(done, all int), also ...func(from, to string) error) (Copied, error) {
 	if _, err := os.Stat(filepath.Join(dir, manifestName)); err != nil {
 		return Copied{}, fmt.Errorf("segment: backup: no store in %s: %w", dir, err)
 	}
 	c, err := copyStore(dir, target, link, progress)
+	if err == nil {
+		err = copyAlso(dir, target, also)
+	}
 	if err != nil {
 		return c, fmt.Errorf("segment: backup: %w", err)
 	}
@@ -46,8 +50,8 @@ func Backup(dir, target string, link bool, progress func(done, all int)) (Copied
 	return c, err
 }
 
-// Restore copies a finished backup to a folder that does not exist yet or is empty, and checks every file.
-func Restore(backup, dir string, progress func(done, all int)) (Copied, error) {
+// Restore copies a finished backup to a folder that does not exist yet or is empty, and checks every file. also copies what else belongs to it.
+func Restore(backup, dir string, progress func(done, all int), also ...func(from, to string) error) (Copied, error) {
 	text, err := os.ReadFile(filepath.Join(backup, backupName))
 	if err != nil {
 		return Copied{}, fmt.Errorf("segment: restore: %s is no finished backup: %w", backup, err)
@@ -61,10 +65,22 @@ func Restore(backup, dir string, progress func(done, all int)) (Copied, error) {
 		err = fmt.Errorf("%d files with %d rows, the backup was made of %d with %d", c.Files, c.Rows, made.Files, made.Rows)
 	}
 	c.Made = made.Made
+	if err == nil {
+		err = copyAlso(backup, dir, also)
+	}
 	if err != nil {
 		return c, fmt.Errorf("segment: restore: %w", err)
 	}
 	return c, nil
+}
+
+func copyAlso(from, to string, also []func(from, to string) error) error {
+	for _, f := range also {
+		if err := f(from, to); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // copyTries is how often a copy begins again because the writer has replaced files meanwhile.
