@@ -296,11 +296,13 @@ func newTaps() *cobra.Command {
 		Long: `taps pauses, resumes and stops taps. A paused tap stays in force and copies nothing. "taps stop" ends all taps on all platforms at once; "crosstap rollback" brings them back.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	for _, verb := range []struct{ name, short string }{
-		{"pause", "Stop copying; the policies stay"}, {"resume", "Copy again"}, {"stop", "End all taps on all platforms, and take their policies out of force"},
+	for _, verb := range []struct{ name, use, short, example string }{
+		{"pause", "pause {NAME... | --all}", "Stop copying; the policies stay", "  crosstap taps pause blue-db --why INC-4711\n  crosstap taps pause --all"},
+		{"resume", "resume {NAME... | --all}", "Copy again", "  crosstap taps resume blue-db\n  crosstap taps resume --all"},
+		{"stop", "stop --all", "End all taps on all platforms, and take their policies out of force", "  crosstap taps stop --all --why \"hosts are overloaded\"\n  crosstap rollback 12          # brings them back; the number of the stop is in crosstap history"},
 	} {
 		c := &change{}
-		sub := &cobra.Command{Use: verb.name + " [NAME...]", Short: verb.short}
+		sub := &cobra.Command{Use: verb.use, Short: verb.short, Example: verb.example}
 		c.flags(sub)
 		sub.Flags().StringVar(&c.why, "why", "", "reason, for the history")
 		all := sub.Flags().Bool("all", false, "all taps")

@@ -45,6 +45,7 @@ func newInlineRemove(netns *string) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use: "remove A,B", Short: "Part the two interfaces of a pair: nothing passes between them any more", Args: cobra.ExactArgs(1),
+		Example: "  crosstap inline remove eth1,eth2",
 		RunE: func(_ *cobra.Command, args []string) error {
 			a, b, ok := strings.Cut(args[0], ",")
 			if !ok {

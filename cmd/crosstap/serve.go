@@ -125,7 +125,8 @@ func newConfig() *cobra.Command {
 		_, err = fmt.Fprintln(cmd.OutOrStdout(), "ok")
 		return err
 	}
-	show := &cobra.Command{Use: "show", Short: "Print each setting and where it comes from", Args: cobra.NoArgs}
+	show := &cobra.Command{Use: "show", Short: "Print each setting and where it comes from", Args: cobra.NoArgs,
+		Example: "  crosstap config show --config /etc/crosstap/crosstap.yaml"}
 	var output string
 	show.Flags().StringVarP(&output, "output", "o", "table", "format: table, json, yaml")
 	loadShow := settingFlags(show)

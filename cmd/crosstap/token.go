@@ -111,7 +111,7 @@ type tokenRows struct {
 
 func tokenList(data *string) *cobra.Command {
 	var output string
-	cmd := &cobra.Command{Use: "list", Short: "List tokens, without their secrets", Args: cobra.NoArgs,
+	cmd := &cobra.Command{Use: "list", Short: "List tokens, without their secrets", Args: cobra.NoArgs, Example: "  crosstap token list --data /var/lib/crosstap",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			tokens, err := openTokens(*data)
 			if err != nil {
@@ -137,6 +137,7 @@ func tokenList(data *string) *cobra.Command {
 
 func tokenRevoke(data *string) *cobra.Command {
 	return &cobra.Command{Use: "revoke ID", Short: "Take a token back; whoever has it is refused at its next request", Args: cobra.ExactArgs(1),
+		Example: "  crosstap token list\n  crosstap token revoke 3f9c1d20a7b4",
 		RunE: func(_ *cobra.Command, args []string) error {
 			tokens, err := openTokens(*data)
 			if err != nil {
