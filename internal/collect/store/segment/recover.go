@@ -164,8 +164,8 @@ func (s *Store) adopt(unknown map[string]footer, size map[string]int64, complete
 			s.cfg.Log.Info("segment file found and listed", "file", name, "rows", foot.Rows)
 		}
 	}
-	if !complete {
-		s.cfg.Log.Warn("the manifest was lost or damaged and has been rebuilt", "files", len(c.Add)+len(s.man.live))
+	if n := len(c.Add) + len(s.man.live); !complete && n > 0 { // without files it is a first start
+		s.cfg.Log.Warn("the manifest was lost or damaged and has been rebuilt", "files", n)
 	}
 	return o
 }
