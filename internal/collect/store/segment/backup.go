@@ -17,7 +17,7 @@ const backupName = "BACKUP"
 
 // besides are the small files of others that are copied with a store: what coverage compares with, which files were imported, when the collector was alive (from
 // then on records are missing in the copy), and the exporters' templates.
-var besides = [...]string{"COUNTERS", "IMPORTED", "collector.json", "templates.json"}
+var besides = [...]string{"COUNTS", "COUNTERS", "IMPORTED", "collector.json", "templates.json"}
 
 // Copied says what a backup or a restore has copied.
 type Copied struct {
