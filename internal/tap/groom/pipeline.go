@@ -111,9 +111,10 @@ func (p *Pipeline) build(c *Config) error {
 		add(m)
 	}
 	if s.Tag != nil {
-		add(newTag(*s.Tag))
+		names := naming{s.Tag, c.Interface}
+		add(newTag(*s.Tag, names))
 		if s.Tag.Comment {
-			p.labels = (&labels{spec: s.Tag, name: c.Interface, texts: map[uint16]string{}}).of
+			p.labels = (&labels{naming: names, texts: map[uint16]string{}}).of
 		}
 	}
 	p.balance = newBalance(s.Balance)

@@ -216,12 +216,28 @@ func TestLabels(t *testing.T) {
 	if diff := cmp.Diff([]string{"point vnet0, vm web-1, rule web", "point vnet1, vm other, rule web", "vm other, rule web", "", "vm other, rule web"}, got); diff != "" {
 		t.Error(diff)
 	}
-	want := []byte{0, 0, 0, 1, 0, 0, 0, 77, 1, 1, 0, 5, 'x', 't', 'a', 'p'}
-	if diff := cmp.Diff(want, out[1].Data[len(out[1].Data)-groom.TrailerLen:]); diff != "" {
-		t.Error(diff)
+	for point, want := range []string{
+		"\x01\x05vnet0\x02\x05web-1\x03\x03web\x00\x13\x00\x00\x00\x00\x00\x00\x00\x4d\x00\x02\x00\x00xtap",
+		"\x01\x05vnet1\x02\x05other\x03\x03web\x00\x13\x00\x00\x00\x01\x00\x00\x00\x4d\x01\x02\x00\x05xtap",
+		"\x02\x05other\x03\x03web\x00\x0c\x00\x00\x00\x02\x00\x00\x00\x4d\x00\x02\x00\x00xtap",
+	} {
+		if diff := cmp.Diff(want, string(out[point].Data[len(in[point].Data)+wire.VLANLen:])); diff != "" {
+			t.Errorf("point %d: %s", point, diff)
+		}
 	}
-	if id := wire.VLAN(out[1].Data[14:]).ID(); id != 201 || out[1].OrigLen != in[1].OrigLen+20 {
+	if id := wire.VLAN(out[1].Data[14:]).ID(); id != 201 || out[1].OrigLen != in[1].OrigLen+4+21+16 {
 		t.Errorf("VLAN %d, %d bytes", id, out[1].OrigLen)
+	}
+}
+
+// TestTrailer appends numbers alone when no names are given.
+func TestTrailer(t *testing.T) {
+	in := []frame.Frame{packet{src: 1, dst: 2}.frame(0, 3)}
+	in[0].Dir = frame.Ingress
+	before := len(in[0].Data)
+	out := apply(t, pipeline(t, "tag=trailer/rule-id=9"), in)[0]
+	if diff := cmp.Diff("\x00\x00\x00\x03\x00\x00\x00\x09\x00\x01\x00\x00xtap", string(out[0].Data[before:])); diff != "" {
+		t.Error(diff)
 	}
 }
 
