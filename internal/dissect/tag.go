@@ -63,13 +63,20 @@ func (w *walk) mpls() Kind {
 }
 
 // labelled guesses what follows a label stack, which names nothing, as routers do for load balancing
-// (RFC 4928, section 2): by the first four bits.
+// (RFC 4928, section 2): by the first four bits. Addresses of Ethernet begin with any: a type that is known behind them says more than a length of IP that
+// does not fit, or than a control word, which would have the same place in the middle of the source address.
 func (w *walk) labelled() Kind {
 	b := w.rest()
 	if len(b) == 0 {
 		return w.short(KindNone, 1)
 	}
-	switch b[0] >> 4 {
+	version := b[0] >> 4
+	if version != 4 && version != 6 || !w.fits(b) {
+		if typedEthernet(b) {
+			return KindEthernet
+		}
+	}
+	switch version {
 	case 4:
 		return KindIPv4
 	case 6:
@@ -86,6 +93,44 @@ func (w *walk) labelled() Kind {
 		return KindEthernet
 	}
 	return w.unsupported()
+}
+
+// fits reports whether the length of an IP header at b, as far as it is there, can be right: what is behind it is padding.
+func (w *walk) fits(b []byte) bool {
+	const padding = 46 // an empty frame's
+	room := w.wire - w.off
+	if b[0]>>4 == 6 {
+		if len(b) < wire.IPv6Len {
+			return true
+		}
+		n := int(wire.IPv6(b).PayloadLen())
+		left := room - wire.IPv6Len - n
+		return left >= 0 && left <= padding || n == 0
+	}
+	if len(b) < wire.IPv4Len {
+		return true
+	}
+	h := wire.IPv4(b)
+	total := int(h.TotalLen())
+	left := room - total
+	return h.HeaderLen() >= wire.IPv4Len && (total >= h.HeaderLen() && left >= 0 && left <= padding || total == 0 && room > 0xffff)
+}
+
+// typedEthernet reports whether an Ethernet header at b has a type with a reader, and IP behind it the version that this says.
+func typedEthernet(b []byte) bool {
+	if len(b) < wire.EthernetLen {
+		return false
+	}
+	t, version := wire.Ethernet(b).Type(), byte(0)
+	switch t {
+	case wire.TypeIPv4:
+		version = 4
+	case wire.TypeIPv6:
+		version = 6
+	default:
+		return t >= wire.MinType && known(t) != KindNone
+	}
+	return len(b) == wire.EthernetLen || b[wire.EthernetLen]>>4 == version
 }
 
 // looksEthernet reports whether an Ethernet header at b[off:] would have a type with a reader, or a length that fits.
