@@ -37,7 +37,7 @@ func (w *walk) greKey(h wire.GRE) (Kind, flow.Segment) {
 
 func (w *walk) greProtocol(h wire.GRE, n int) Kind {
 	switch t := h.Protocol(); {
-	case n == len(h): // a keepalive, or an acknowledgment of PPTP
+	case n == len(h) && w.off == w.wire: // a keepalive, or an acknowledgment of PPTP
 		return KindNone
 	case t == wire.TypeERSPAN && !h.HasSeq():
 		return KindERSPAN1

@@ -44,6 +44,8 @@ func TestLengths(t *testing.T) {
 	f("jumbogram", eth("86dd", ip6(0, 0)+"06 00 c2 04 00013880 "+tcp80), 80054, 80040, 0)
 	f("IPv6 without payload", eth("86dd", ip6(59, 0)+pad), 0, 40, 0)
 	f("cut by the snap length", eth("0800", ip4(6, 1500)+tcp80), 1514, 1500, 0)
+	f("cut behind GRE", eth("0800", ip4(47, 64)+"00000800"), 78, 64, dissect.Truncated)
+	f("GRE alone", eth("0800", v4(47, "00000000")+pad), 0, 24, 0)
 	f("longer than the frame", eth("0800", ip4(6, 1500)+tcp80), 0, 1500, dissect.Malformed)
 	f("inside padding", eth("0800", v4(17, udpTo(4789, vxlan1+eth("0800", v4(17, dns)+pad)))), 0, 32, 0)
 }
