@@ -172,6 +172,15 @@ them. "crosstap rollback" brings them back.`,
 	}
 	c.flags(cmd)
 	cmd.Flags().StringVar(&c.why, "why", "", "reason, for the history")
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		switch len(args) {
+		case 0:
+			return []cobra.Completion{"tap", "destination", "platform", "tenant"}, cobra.ShellCompDirectiveNoFileComp
+		case 1:
+			return completeNames(cmd.Context(), &source{server: c.server}, args[0], word), cobra.ShellCompDirectiveNoFileComp
+		}
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		q, err := c.request(cmd)
 		if err != nil {
@@ -306,6 +315,9 @@ func newTaps() *cobra.Command {
 		c.flags(sub)
 		sub.Flags().StringVar(&c.why, "why", "", "reason, for the history")
 		all := sub.Flags().Bool("all", false, "all taps")
+		sub.ValidArgsFunction = func(cmd *cobra.Command, _ []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			return completeNames(cmd.Context(), &source{server: c.server}, "tap", word), cobra.ShellCompDirectiveNoFileComp
+		}
 		sub.RunE = func(cmd *cobra.Command, args []string) error {
 			switch {
 			case verb.name == "stop" && len(args) > 0:

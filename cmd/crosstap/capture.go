@@ -45,7 +45,8 @@ The words behind it are the filter, as for tcpdump; of a remote mirror it sees t
   crosstap capture vnet3 'vxlan 5001 and inner icmp' -w - | wireshark -k -i -
   crosstap capture rpcap://esx-mgmt.example/eth0 -w trace.pcapng.zst --for 30s
   crosstap capture 'erspan://?session=5,7' arp --size 100MiB -w mirror.pcap`,
-		Args: cobra.MinimumNArgs(1),
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: completeInterfaces,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			spec, err := f.spec(args[0], strings.Join(args[1:], " "))
 			if err != nil {

@@ -71,6 +71,7 @@ and payload regex /…/.`,
 		},
 	}
 	cmd.Flags().StringVar(&link, "link", "ethernet", "link type, such as ethernet, linux-sll2, raw or wlan")
+	completeWords(cmd, "link", filter.LinkNames()...)
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "format: text or json")
 	cmd.Flags().BoolVar(&live, "live", false, "programs for frames whose VLAN tag the kernel has taken out")
 	return cmd

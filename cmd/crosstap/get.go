@@ -54,8 +54,11 @@ of the server, or with --platform KIND=ADDRESS one that is read now, without a s
 	in.sortFlags(cmd)
 	filter := cmd.Flags().String("filter", "", "flow filter")
 	resolution := resolutionFlag(cmd)
-	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		if len(args) > 0 {
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) == 1 {
+			return completeNames(cmd.Context(), &in.source, args[0], word), cobra.ShellCompDirectiveNoFileComp
+		}
+		if len(args) > 1 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
 		return slices.Concat(kindNames(), policyKinds, []string{"coverage"}, platformKinds), cobra.ShellCompDirectiveNoFileComp
@@ -129,9 +132,12 @@ mirror is and how it stands on the switch.`,
 	filter := f.String("filter", "", "flow filter")
 	f.StringVar(&base, "base", "", "compare with the time before the range: a length such as 7d, or \"FROM/TO\" (default as long as the range)")
 	resolution := resolutionFlag(cmd)
-	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		if len(args) == 0 {
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, word string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		switch len(args) {
+		case 0:
 			return append([]cobra.Completion{"vm", "tap", "agent"}, describedWords...), cobra.ShellCompDirectiveNoFileComp
+		case 1:
+			return completeNames(cmd.Context(), &in.source, args[0], word), cobra.ShellCompDirectiveNoFileComp
 		}
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

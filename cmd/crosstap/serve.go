@@ -30,6 +30,7 @@ func settingFlags(cmd *cobra.Command) func() (settings.Settings, settings.Origin
 			f.NoOptDefVal = "true"
 		}
 	}
+	completeWords(cmd, "role", settings.RoleAll, settings.RoleCollector, settings.RoleWriter)
 	return func() (settings.Settings, settings.Origins, []string, error) {
 		src := settings.Sources{File: *file, Env: os.Environ(), Flags: map[string][]string{}}
 		if src.File == "" {

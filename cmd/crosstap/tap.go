@@ -128,6 +128,7 @@ func newTap() *cobra.Command {
 		},
 	}
 	f.add(cmd.Flags())
+	completeTap(cmd)
 	return cmd
 }
 

@@ -83,6 +83,7 @@ spread evenly over its time.
 	step := f.String("step", "", "width of a bucket, such as 1m (default one that fits)")
 	previous := f.Bool("previous", false, "also the period of equal length before")
 	_ = cmd.RegisterFlagCompletionFunc("by", cobra.FixedCompletions(report.TopColumns(), cobra.ShellCompDirectiveNoFileComp))
+	completeWords(cmd, "metric", "octets", "packets", "flows", "l2_octets", "retransmits", "zero_windows", "fragments")
 	in.extra = func(q url.Values) error {
 		q["by"] = *by
 		set(q, "metric", metricName(*metric))
