@@ -107,42 +107,63 @@ func (p *pcap) u32(b []byte) uint32 {
 	return v
 }
 
-func (p *pcap) decode(b []byte, fs []frame.Frame) ([]frame.Frame, int, int, int64, error) {
-	off := 0
-	p.odd = false
+func (p *pcap) decode(b []byte, fs []frame.Frame) (_ []frame.Frame, off, need int, _ int64, err error) {
+	odd, usual := false, p.usual()
 	for len(fs) < cap(fs) && len(b)-off >= p.recordLen {
-		h := b[off : off+p.recordLen : off+p.recordLen]
-		captured, original := p.recordLengths(h)
-		if captured > MaxFrame {
-			return fs, off, 0, 0, fmt.Errorf("frame %d: %d bytes captured are more than a frame can have (%d): the capture is damaged here",
-				p.count+len(fs)+1, captured, MaxFrame)
+		h := b[off : off+pcapRecordLen : off+pcapRecordLen]
+		le := binary.LittleEndian
+		sec, part, captured, original := le.Uint32(h), le.Uint32(h[4:]), le.Uint32(h[8:]), le.Uint32(h[12:])
+		if !usual {
+			sec, part, captured, original = p.other(sec, part, captured, original)
 		}
-		end := off + p.recordLen + int(captured)
+		if captured > MaxFrame {
+			err = fmt.Errorf("frame %d: %d bytes captured are more than a frame can have (%d): the capture is damaged here", p.count+len(fs)+1, captured, MaxFrame)
+			break
+		}
+		start := off + p.recordLen
+		end := start + int(captured)
 		if end > len(b) {
-			p.count += len(fs)
-			return fs, off, end - off, 0, nil
+			need = end - off
+			break
 		}
 		fs = fs[:len(fs)+1]
 		f := &fs[len(fs)-1]
 		// Field by field: a composite is made elsewhere first and copied from there, which doubles what a frame takes.
 		*f = frame.Frame{}
-		f.Data = b[off+p.recordLen : end : end]
+		f.Data = b[start:end:end]
 		f.OrigLen = int(original)
-		part := int64(p.u32(h[4:])) * p.unitNS
-		f.TimeNS = int64(p.u32(h))*1e9 + part
-		p.odd = p.odd || part >= 1e9
+		ns := int64(part) * p.unitNS
+		f.TimeNS = int64(sec)*1e9 + ns
+		odd = odd || ns >= 1e9
 		f.Link = p.link
 		f.Dir = frame.Unknown
-		if p.recordLen == modifiedRecordLen {
-			f.Dir = packetType(h[22])
-		}
-		if p.link != frame.LinkEthernet || p.fcsLen != 0 {
+		if !usual {
+			if p.recordLen == modifiedRecordLen {
+				f.Dir = packetType(b[off+22])
+			}
 			finish(f, p.fcsLen)
 		}
 		off = end
 	}
 	p.count += len(fs)
-	return fs, off, 0, 0, nil
+	p.odd = odd
+	return fs, off, need, 0, err
+}
+
+// usual reports whether records are what nearly all files have: nothing in them has to be turned round or taken off.
+func (p *pcap) usual() bool {
+	return !p.swapped && p.recordLen == pcapRecordLen && p.lengths == capturedFirst && p.link == frame.LinkEthernet && p.fcsLen == 0
+}
+
+// other returns the words of a record's header in their usual order and byte order.
+func (p *pcap) other(sec, part, captured, original uint32) (uint32, uint32, uint32, uint32) {
+	if p.swapped {
+		sec, part, captured, original = bits.ReverseBytes32(sec), bits.ReverseBytes32(part), bits.ReverseBytes32(captured), bits.ReverseBytes32(original)
+	}
+	if p.lengths == originalFirst || p.lengths == smallerIsCaptured && captured > original {
+		captured, original = original, captured
+	}
+	return sec, part, captured, original
 }
 
 // form implements format.
@@ -158,14 +179,6 @@ func (p *pcap) form() frame.Form {
 
 // notes implements format.
 func (p *pcap) notes() [][]string { return nil }
-
-func (p *pcap) recordLengths(h []byte) (captured, original uint32) {
-	captured, original = p.u32(h[8:]), p.u32(h[12:])
-	if p.lengths == originalFirst || p.lengths == smallerIsCaptured && captured > original {
-		return original, captured
-	}
-	return captured, original
-}
 
 // finish completes a frame: its direction when the link header tells it, and without its frame
 // check sequence.

@@ -82,5 +82,8 @@ func (h *hasher) blink(p *[blinkLen]byte, n int) uint64 {
 }
 
 // further returns where the second blink of a glance looks: at the bytes from 64 to 96, or at the last 32 of a shorter frame. Behind Ethernet, IPv4 and VXLAN
-// that is IPv4 with TCP sequence numbers again.
-func further(b []byte) *[blinkLen]byte { return (*[blinkLen]byte)(b[min(blinkLen, len(b)-blinkLen):]) }
+// that is IPv4 with TCP sequence numbers again. Whether a frame is shorter is no branch, as the processor could not foresee it.
+func further(b []byte) *[blinkLen]byte {
+	short := len(b) - 2*blinkLen
+	return (*[blinkLen]byte)(b[blinkLen+short&(short>>(bits.UintSize-1)):])
+}

@@ -2,6 +2,7 @@ package groom
 
 import (
 	"bytes"
+	"slices"
 
 	"crosstap/internal/frame"
 )
@@ -29,6 +30,7 @@ type nearby struct {
 	// The bytes of the batch under way: all its frames, of which the first has the number first, or, when these are not all looked at, a ring
 	// of the bytes of those that are.
 	batch []frame.Frame
+	keys  []uint64
 	bytes [][]byte
 }
 
@@ -81,39 +83,55 @@ func newNearby(s Dedup, points *pointSet) *nearby {
 
 func (d *nearby) account() *account { return &d.acc }
 
-// key returns what a frame is looked for by.
-func (d *nearby) key(data []byte) uint64 {
-	if d.look == whole || len(data) < blinkLen {
-		return max(d.hash.sum(data), 1)
+// keysOf fills in what frames are looked for by.
+func (d *nearby) keysOf(frames []frame.Frame, keys []uint64) {
+	keys = keys[:len(frames)]
+	for i := range frames {
+		data := frames[i].Data
+		if d.look == whole || len(data) < blinkLen {
+			keys[i] = max(d.hash.sum(data), 1)
+			continue
+		}
+		key := d.hash.blink((*[blinkLen]byte)(data), len(data))
+		if d.look == glance {
+			key += d.hash.blink(further(data), len(data))
+		}
+		keys[i] = max(key, 1)
 	}
-	key := d.hash.blink((*[blinkLen]byte)(data), len(data))
-	if d.look == glance {
-		key += d.hash.blink(further(data), len(data))
-	}
-	return max(key, 1)
 }
 
-// begin announces a batch of which every frame is looked at, by pass.
-func (d *nearby) begin(frames []frame.Frame) { d.batch = frames }
+// key is keysOf for one.
+func (d *nearby) key(data []byte) uint64 {
+	var one [1]uint64
+	d.keysOf([]frame.Frame{{Data: data}}, one[:])
+	return one[0]
+}
+
+// begin announces a batch of which every frame is looked at, by pass. Their keys are computed together, so that the processor waits for the bytes of many at a time.
+func (d *nearby) begin(frames []frame.Frame) {
+	d.batch, d.keys = frames, slices.Grow(d.keys[:0], len(frames))[:len(frames)]
+	d.keysOf(frames, d.keys)
+}
 
 // pass looks at frames of the batch, from the next one on, until one is to be dropped, and returns how many pass.
 func (d *nearby) pass() int {
 	from := int(d.number + 1 - d.first)
 	rest := d.batch[from:]
-	for i := range rest {
+	last, ring, packets := d.last, d.ring, uint32(d.spec.Packets)
+	for i, key := range d.keys[from:] {
 		f := &rest[i]
-		key, point := d.key(f.Data), d.points.bit(uint64(f.Point))
+		point := d.points.bit(uint64(f.Point))
 		d.number++
-		last := &d.last[key&uint64(len(d.last)-1)]
-		prev := *last
-		*last = d.number
-		if d.number-prev <= uint32(d.spec.Packets) {
+		at := &last[key&uint64(len(last)-1)]
+		prev := *at
+		*at = d.number
+		if d.number-prev <= packets {
 			if !d.suspect(f, key, point, prev) {
 				return i
 			}
 			continue
 		}
-		d.ring[d.number&uint32(len(d.ring)-1)] = sighting{key, f.TimeNS, point, prev}
+		ring[d.number&uint32(len(ring)-1)] = sighting{key, f.TimeNS, point, prev}
 	}
 	return len(rest)
 }
