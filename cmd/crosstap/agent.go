@@ -38,6 +38,9 @@ const agentExample = `  crosstap token create --data /var/lib/crosstap --role ag
 // agentGC has the garbage collector run when there is half as much again as is in use: flows last, and the host's memory is the applications'.
 const agentGC = 50
 
+// agentGroup is the name of the control group that an agent makes for itself.
+const agentGroup = "crosstap-agent"
+
 // agentFlags are the agent command's flags.
 type agentFlags struct {
 	cfg      agent.Config
@@ -141,7 +144,7 @@ func (f *agentFlags) confine() (*privilege.Limits, error) {
 	}
 	l := &privilege.Limits{}
 	if !f.noLimits {
-		l = privilege.Confine("crosstap-agent", f.cfg.Budget, f.cfg.Log)
+		l = privilege.Confine(agentGroup, f.cfg.Budget, f.cfg.Log)
 	}
 	f.rights.Folders = folders
 	return l, privilege.Drop(f.rights, f.cfg.Log)

@@ -8,10 +8,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"crosstap/internal/kernel"
+	"crosstap/internal/privilege"
 )
 
 const agentSweepLong = `sweep removes what agents and taps that were killed have left in the kernel of this host: filters of tc at clsact qdiscs, and the qdiscs, when they were
-ours and are empty. Programs at TCX need no sweep: they end with their process. What living processes and others have there stays.
+ours and are empty. Programs at TCX need no sweep: they end with their process. What living processes and others have there stays. The control group of an agent that
+was started by root and has ended, which it may not remove itself, goes too.
 
 It is rarely needed. A process beside each agent and tap with such filters removes them at once, each start does, an agent does from time to time, and the
 unit of the package calls this command when an agent has ended.`
@@ -23,6 +25,8 @@ func newAgentSweep() *cobra.Command {
 		Example: "  crosstap agent sweep\n  crosstap agent sweep --netns /run/netns/web",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			what, err := sweepKernel(netns)
+			groups, bad := privilege.Sweep(agentGroup)
+			what, err = append(what, groups...), errors.Join(err, bad)
 			for _, w := range what {
 				fmt.Fprintln(cmd.OutOrStdout(), "removed", w)
 			}

@@ -16,6 +16,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/features"
 	"golang.org/x/sys/unix"
+
+	"crosstap/internal/privilege"
 )
 
 // capabilities that crosstap can use, by their number (capabilities(7)).
@@ -65,6 +67,20 @@ func (r *report) host(ctx context.Context) {
 	r.buffers(caps)
 	r.clock()
 	r.memory()
+	r.groups()
+}
+
+// groups looks for the control groups that an agent bounds itself with.
+func (r *report) groups() {
+	const check, use = "control groups", "a bound behind the agent's governor"
+	switch found, err := privilege.Groups(); {
+	case os.Geteuid() != 0 && os.Getenv("INVOCATION_ID") == "":
+		r.missing("limits", check, "not tried without root", use, "start the agent as root, which it gives up, or by the package's unit")
+	case err != nil:
+		r.missing("limits", check, err.Error(), use, "start the agent by the package's unit, or where such groups may be made; priority and governor bound it without")
+	default:
+		r.ok("limits", check, found, use)
+	}
 }
 
 // ring tries the capture ring on the loopback interface.

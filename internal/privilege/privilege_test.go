@@ -33,12 +33,13 @@ type outcome struct {
 	Nice      int
 	StateMode string
 	Groups    []string
+	Findings  []string
 }
 
 func child(user string) int {
 	log := slog.New(slog.DiscardHandler)
 	l := &Limits{}
-	if user != "" || os.Getenv(groupsEnv) != "" {
+	if user != "" || os.Getenv(limitsEnv) != "" {
 		l = Confine("crosstap-test", tapspec.Budget{}, log)
 	}
 	state := os.Getenv("CROSSTAP_TEST_STATE")
@@ -46,7 +47,7 @@ func child(user string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	o := outcome{UID: os.Geteuid(), Threads: map[string]int{}, Groups: l.Groups()}
+	o := outcome{UID: os.Geteuid(), Threads: map[string]int{}, Groups: l.Groups(), Findings: l.Findings()}
 	tasks, _ := filepath.Glob("/proc/self/task/*/status")
 	for _, name := range tasks {
 		b, _ := os.ReadFile(name)
@@ -117,51 +118,5 @@ func TestDrop(t *testing.T) {
 	f("", 0, true)
 	if err := Drop(Config{User: "no-such-user"}, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "useradd") {
 		t.Error(err)
-	}
-}
-
-// TestGroups makes the files of both kinds of control groups.
-func TestGroups(t *testing.T) {
-	b := tapspec.Budget{CPU: 0.2, Memory: 100 << 20}
-	root := t.TempDir()
-	read := func(parts ...string) string {
-		t.Helper()
-		text, err := os.ReadFile(filepath.Join(append([]string{root}, parts...)...))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(text)
-	}
-	for _, d := range []string{"cpu", "memory"} {
-		if err := os.Mkdir(filepath.Join(root, d), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var l Limits
-	l.enter(root, "x", b) // the files of a folder that is none of the kernel's have to be made first
-	if len(l.groups) != 0 || len(l.findings) == 0 {
-		t.Errorf("%+v", l)
-	}
-	files := map[string][]string{"cpu/x": {"cpu.shares", "cpu.cfs_quota_us", "cpu.cfs_period_us", "cgroup.procs"}, "memory/x": {"memory.limit_in_bytes", "cgroup.procs"}, "x": {"cpu.weight", "cpu.max", "memory.max", "cgroup.procs"}}
-	for dir, names := range files {
-		_ = os.MkdirAll(filepath.Join(root, dir), 0o755)
-		for _, n := range names {
-			if err := os.WriteFile(filepath.Join(root, dir, n), nil, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	l = Limits{}
-	l.enter(root, "x", b)
-	if got := read("cpu/x/cpu.cfs_quota_us") + " " + read("memory/x/memory.limit_in_bytes"); got != "40000 209715200" || len(l.groups) != 2 {
-		t.Errorf("v1: %s; %+v", got, l)
-	}
-	if err := os.WriteFile(filepath.Join(root, "cgroup.controllers"), nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	l = Limits{}
-	l.enter(root, "x", b)
-	if got := read("x/cpu.max") + " " + read("x/memory.max"); got != "40000 100000 209715200" || len(l.groups) != 1 {
-		t.Errorf("v2: %s; %+v", got, l)
 	}
 }
