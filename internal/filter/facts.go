@@ -71,6 +71,8 @@ func (k *facts) decide(c cmp) (result, decided bool) {
 		f.lo, f.hi = n, n
 	} else if known := k.find(c.l); known != nil {
 		f = *known
+	} else if loads(c.l) {
+		return false, false // no bound says that the bytes are there
 	}
 	n := uint32(r)
 	if c.op == '=' {

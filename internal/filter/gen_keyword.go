@@ -126,7 +126,7 @@ func (g *gen) index(x *index, need *[]Node) (value, error) {
 		*need = append(*need, g.ipProto(transport[p]), g.unfragmented())
 		base = g.transport4()
 	case protoICMPv6:
-		*need = append(*need, g.ip6Proto(ipICMPv6))
+		*need = append(*need, g.ethertype(typeIPv6), equal(at(g.net, 6, 1), ipICMPv6)) // not behind a fragment header, where it is elsewhere
 		base = g.transport6()
 	default:
 		return nil, fail(x, "unsupported index operation on %s", protoName(p))
@@ -196,10 +196,10 @@ func (g *gen) other(x *other) (Node, error) {
 }
 
 func (g *gen) byteTest(x *other) (Node, error) {
-	v := load{1, int(x.num[0]), nil}
 	if x.num[0] > 1<<30 {
 		return nil, fail(x.nums[0], "byte %d is beyond any frame", x.num[0])
 	}
+	v := at(g.header, int(x.num[0]), 1)
 	if x.num[1] > 255 {
 		return nil, fail(x.nums[1], "byte argument %d greater than maximum 255", x.num[1])
 	}
@@ -333,6 +333,6 @@ func (g *gen) pppoes(x *other) (Node, error) {
 		}
 		n = and(n, equal(at(g.net, 2, 2), x.num[0]))
 	}
-	g.typ, g.net, g.typed, g.ether = g.net.add(6), g.net.add(8), byPPP, false
+	g.header, g.typ, g.net, g.typed, g.ether = g.net.add(6), g.net.add(6), g.net.add(8), byPPP, false
 	return n, nil
 }

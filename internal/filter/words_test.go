@@ -175,6 +175,38 @@ func TestNumbersOfTags(t *testing.T) {
 	f("gre 7", ethernet+ip+"6000 0800 00000000 00000007 00000000", true) // with source routes
 }
 
+// Found against tcpdump on random expressions: a comparison that is true of every number still needs its bytes, ICMPv6 behind a fragment header is
+// elsewhere, and the link-layer header behind pppoes and geneve is the inner one.
+func TestAsTcpdump(t *testing.T) {
+	f := func(expr, frameHex string, want bool) {
+		t.Helper()
+		flt, err := Compile(expr, frame.LinkEthernet, Options{})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		b := unhex(strings.ReplaceAll(frameHex, " ", ""))
+		if got := flt.Match(b, len(b)); got != want {
+			t.Errorf("%s: %t of %s", expr, got, frameHex)
+		}
+	}
+	const ethernet, addresses6 = "020000000002020000000001", "fd000000000000000000000000000001 fd000000000000000000000000000002"
+	f("pim[8] <= 0xffffffff", ethernet+"0800 4500001c0000000040670000 0a000001 0a000002 2000000000000000", false)
+	f("pim[7] <= 0xffffffff", ethernet+"0800 4500001c0000000040670000 0a000001 0a000002 2000000000000000", true)
+	f("not pim[8] > 0xffffffff", ethernet+"0800 4500001c0000000040670000 0a000001 0a000002 2000000000000000", false)
+	f("icmp6[0] = 128", ethernet+"86dd 6000000000083a40"+addresses6+"8000000000010001", true)
+	f("icmp6[0] = 58", ethernet+"86dd 6000000000102c40"+addresses6+"3a00000000000007 8000000000010001", false)
+	f("icmp6", ethernet+"86dd 6000000000102c40"+addresses6+"3a00000000000007 8000000000010001", true)
+	const pppoe = ethernet + "8864 11000007 0016 0021 4500001400000000403b0000 0a000001 0a000002"
+	f("pppoes and ether[1] = 0x21", pppoe, true)
+	f("pppoes and byte 1 = 0x21", pppoe, true)
+	f("byte 1 = 0x21", pppoe, false)
+	f("pppoes 8 or ether[1] = 0x21", pppoe, true)
+	const geneve = ethernet + "0800 4500004000000000401100000a0000010a000002 c00017c1 002c0000 0000655800000100 020000000004020000000003 0806 000108000604000102000000"
+	f("geneve and byte 5 = 4", geneve, true)
+	f("byte 5 = 4", geneve, false)
+}
+
 // Mistakes are shown at their column, with what was expected.
 func TestErrors(t *testing.T) {
 	f := func(e, want string) {
