@@ -79,6 +79,20 @@ func (s *source) get(ctx context.Context, c *ask.Client, path string, q url.Valu
 	return body, coded(err)
 }
 
+// copy passes a document on as it comes. It must begin within the timeout.
+func (s *source) copy(ctx context.Context, c *ask.Client, path string, q url.Values, accept string, w io.Writer) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	late := fmt.Errorf("no answer within %v (--timeout)", s.timeout)
+	timer := time.AfterFunc(s.timeout, func() { cancel(late) })
+	defer timer.Stop()
+	err := c.Copy(ctx, path, q, accept, w, func() { timer.Stop() })
+	if err != nil && context.Cause(ctx) == late { //nolint:errorlint // the very one
+		return exit(exitTimeout, late)
+	}
+	return coded(err)
+}
+
 // coded gives an error of the client its exit code.
 func coded(err error) error {
 	var away *ask.Unreachable

@@ -22,7 +22,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-var queryFormats = []string{"table", "json", "jsonl", "csv"}
+var queryFormats = []string{"table", "json", "jsonl", "csv", "parquet"}
 
 // inSQL is one run of the query command.
 type inSQL struct {
@@ -42,10 +42,13 @@ nothing but these views:
   pairs_1h   roll-ups between workloads by the hour: small, and kept longer than the records
 
 The manual's page "Asking in SQL" lists their columns. addr('10.0.0.1') gives an address to compare with, vni(segment) the number of
-a segment, mac(src_mac) an address of layer 2 as text.`,
+a segment, mac(src_mac) an address of layer 2 as text.
+
+-o parquet writes all rows, however many, as they come; the other formats have a limit.`,
 		Example: `  crosstap query "SELECT vni(segment), sum(octets) FROM canonical GROUP BY ALL ORDER BY 2 DESC" --since 1h
   crosstap query "SELECT src_vm, dst_vm, service_port, sum(octets) AS octets FROM pairs_1h GROUP BY ALL ORDER BY octets DESC LIMIT 10" --since 30d
-  crosstap query "SELECT * FROM flows WHERE src = addr('10.0.0.1') LIMIT 5" --data /var/lib/crosstap -o jsonl`,
+  crosstap query "SELECT * FROM flows WHERE src = addr('10.0.0.1') LIMIT 5" --data /var/lib/crosstap -o jsonl
+  crosstap query "SELECT * FROM canonical" --since 7d --data /var/lib/crosstap -o parquet > week.parquet`,
 		RunE: func(cmd *cobra.Command, args []string) error { return in.run(cmd, strings.Join(args, " ")) },
 	}
 	in.source.flags(cmd)
@@ -53,7 +56,7 @@ a segment, mac(src_mac) an address of layer 2 as text.`,
 	f.StringVarP(&in.output, "output", "o", "table", "format: "+strings.Join(queryFormats, ", "))
 	f.StringVar(&in.since, "since", "", `start of what the views hold, such as 24h or "2026-01-02 15:04" (default everything)`)
 	f.StringVar(&in.until, "until", "now", "end of what the views hold")
-	f.IntVar(&in.limit, "limit", 0, "rows at most (default 10000)")
+	f.IntVar(&in.limit, "limit", 0, "rows at most (default 10000; all with -o parquet)")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(queryFormats, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
@@ -81,6 +84,10 @@ func (in *inSQL) run(cmd *cobra.Command, text string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
+	if in.output == "parquet" {
+		q.Set("format", in.output)
+		return in.copy(cmd.Context(), c, "api/v1/sql", q, "application/vnd.apache.parquet", cmd.OutOrStdout())
+	}
 	body, err := in.get(cmd.Context(), c, "api/v1/sql", q)
 	if err != nil {
 		return err

@@ -134,6 +134,24 @@ func (c *Client) Get(ctx context.Context, path string, q url.Values) ([]byte, er
 	return body, nil
 }
 
+// Copy asks for path and writes the body to w as it comes. begun is called when the answer begins.
+func (c *Client) Copy(ctx context.Context, path string, q url.Values, accept string, w io.Writer, begun func()) error {
+	res, err := c.open(ctx, path, q, accept)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	begun()
+	_, err = io.Copy(w, res.Body)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return fmt.Errorf("server %s: the answer is not whole: %w", c.Server(), err)
+	}
+	return nil
+}
+
 // open sends a request and returns an answer with status 200.
 func (c *Client) open(ctx context.Context, path string, q url.Values, accept string) (*http.Response, error) {
 	u := c.base.JoinPath(path)

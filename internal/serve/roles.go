@@ -110,6 +110,11 @@ func (feedOnly) SQL(context.Context, store.SQLQuery) (store.SQLAnswer, error) {
 	return store.SQLAnswer{}, &store.SQLError{Message: errFeedOnly().Error()}
 }
 
+// EachSQL implements store.Querier.
+func (feedOnly) EachSQL(context.Context, store.SQLQuery, store.SQLRows) error {
+	return &store.SQLError{Message: errFeedOnly().Error()}
+}
+
 // sources gives the collect line what it reads from: sockets, or for a writer the bus.
 func (s *Server) sources(cfg *collect.Config) (err error) {
 	if s.cfg.Role != settings.RoleWriter {

@@ -42,6 +42,40 @@ func ReadAnswer(rows *sql.Rows, limit int, kind func(i int, t *sql.ColumnType) s
 	return a, nil
 }
 
+// EachRow gives the rows of what an engine answers. kind is as for ReadAnswer.
+func EachRow(rows *sql.Rows, kind func(i int, t *sql.ColumnType) string, to SQLRows) error {
+	types, err := rows.ColumnTypes()
+	if err != nil {
+		return sqlMistake(err)
+	}
+	columns := make([]SQLColumn, len(types))
+	for i, t := range types {
+		columns[i] = SQLColumn{Name: t.Name(), Type: kind(i, t)}
+	}
+	if err := to.Columns(columns); err != nil {
+		return err
+	}
+	row, into := make([]any, len(types)), make([]any, len(types))
+	for i := range row {
+		into[i] = &row[i]
+	}
+	for rows.Next() {
+		if err := rows.Scan(into...); err != nil {
+			return sqlMistake(err)
+		}
+		if err := to.Row(row); err != nil {
+			return err
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return sqlMistake(err)
+	}
+	return nil
+}
+
+// Plain is a value of a column of some type as JSON says it: nil, a truth value, a number or a text.
+func Plain(v any, kind string) any { return plain(v, kind) }
+
 // sqlMistake tells an engine's complaint without its source of error.
 func sqlMistake(err error) error { return &SQLError{Message: err.Error()} }
 

@@ -13,6 +13,12 @@ type SQLQuery struct {
 	Timeout      time.Duration // 30 s
 }
 
+// SQLRows gets an answer row by row: Columns once, before the first row. Values are those of package sql, and may only be used during the call. An error ends the question.
+type SQLRows interface {
+	Columns(columns []SQLColumn) error
+	Row(values []any) error
+}
+
 // SQLAnswer holds what a question gives: values are nil, bool, int64, uint64, float64 or text; times are RFC 3339 and addresses as
 // usual.
 type SQLAnswer struct {
@@ -36,4 +42,6 @@ func (e *SQLError) Error() string { return "sql: " + e.Message }
 // Querier answers questions in SQL. They cannot change anything, nor read anything but the views.
 type Querier interface {
 	SQL(ctx context.Context, q SQLQuery) (SQLAnswer, error)
+	// EachSQL gives all rows, or the first q.Rows of them unless that is 0. However many there are, memory is bounded.
+	EachSQL(ctx context.Context, q SQLQuery, to SQLRows) error
 }

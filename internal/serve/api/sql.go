@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"crosstap/internal/answer"
 	"crosstap/internal/ask"
 	"crosstap/internal/collect/report"
 	"crosstap/internal/collect/store"
@@ -17,8 +18,8 @@ import (
 // maxSQL bounds the text of a question.
 const maxSQL = 32 << 10
 
-// sql answers GET /api/v1/sql?q=SELECT…&from=…&to=…&limit=…: a question of an administrator over the views flows, canonical and
-// pairs_1h. It counts among the reports that are computed at the same time.
+// sql answers GET /api/v1/sql?q=SELECT…&from=…&to=…&limit=…&format=…: a question of an administrator over the views flows, canonical and
+// pairs_1h, in JSON or Parquet. It counts among the reports that are computed at the same time.
 func (a *API) sql(w http.ResponseWriter, r *http.Request) {
 	if !a.cfg.Administrator(r) {
 		problem(http.StatusForbidden, "questions in SQL are for administrators: ask on the server itself, over a loopback address, or read the store there with --data").write(w)
@@ -29,22 +30,64 @@ func (a *API) sql(w http.ResponseWriter, r *http.Request) {
 		p.write(w)
 		return
 	}
-	doc, err := limited(a, r.Context(), report.Query{}, func(c context.Context, _ report.Query) (store.SQLAnswer, error) { return a.cfg.SQL.SQL(c, q) })
-	var mistake *store.SQLError
-	switch {
-	case errors.As(err, &mistake):
-		problem(http.StatusUnprocessableEntity, mistake.Message).write(w)
+	if r.URL.Query().Get("format") == "parquet" {
+		a.sqlParquet(w, r, q)
 		return
-	case err != nil:
-		var p *Problem
-		if !errors.As(a.failed(r.Context(), err, ""), &p) {
-			p = problem(http.StatusInternalServerError, "the question failed")
-		}
-		p.write(w)
+	}
+	doc, err := limited(a, r.Context(), report.Query{}, func(c context.Context, _ report.Query) (store.SQLAnswer, error) { return a.cfg.SQL.SQL(c, q) })
+	if err != nil {
+		a.sqlProblem(r.Context(), err).write(w)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(doc) // the client is gone: nobody to tell
+}
+
+// sqlProblem says why there is no answer.
+func (a *API) sqlProblem(ctx context.Context, err error) (p *Problem) {
+	var mistake *store.SQLError
+	if errors.As(err, &mistake) {
+		return problem(http.StatusUnprocessableEntity, mistake.Message)
+	}
+	if !errors.As(a.failed(ctx, err, ""), &p) {
+		p = problem(http.StatusInternalServerError, "the question failed")
+	}
+	return p
+}
+
+// sqlParquet answers with a Parquet file of all rows, as they come. An answer that breaks off ends the connection: a file without its end is none.
+func (a *API) sqlParquet(w http.ResponseWriter, r *http.Request, q store.SQLQuery) {
+	out := &sqlFile{w: w}
+	out.SQLParquet = answer.NewSQLParquet(w)
+	_, err := limited(a, r.Context(), report.Query{}, func(c context.Context, _ report.Query) (struct{}, error) {
+		if err := a.cfg.SQL.EachSQL(c, q, out); err != nil {
+			return struct{}{}, err
+		}
+		return struct{}{}, out.Close()
+	})
+	switch {
+	case err == nil:
+	case !out.begun:
+		a.sqlProblem(r.Context(), err).write(w)
+	default:
+		a.cfg.Log.Warn("an answer in Parquet broke off", "err", err)
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// sqlFile is a Parquet file on its way to a client.
+type sqlFile struct {
+	*answer.SQLParquet
+	w     http.ResponseWriter
+	begun bool
+}
+
+// Columns implements store.SQLRows: there is an answer.
+func (f *sqlFile) Columns(columns []store.SQLColumn) error {
+	f.begun = true
+	f.w.Header().Set("Content-Type", mediaTypes["parquet"])
+	f.w.Header().Set("Content-Disposition", `attachment; filename="answer.parquet"`)
+	return f.SQLParquet.Columns(columns)
 }
 
 // onThisMachine reports whether a request comes from this process or machine, and was not passed on for somebody else.
@@ -82,10 +125,13 @@ func (a *API) sqlQuestion(r *http.Request) (q store.SQLQuery, p *Problem) {
 	}
 	if text := v.Get("limit"); text != "" {
 		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > 100_000 {
-			return q, wrongSQL("limit", "1 to 100000 rows")
+		if err != nil || n < 1 || n > 100_000 && v.Get("format") != "parquet" {
+			return q, wrongSQL("limit", "1 to 100000 rows; more as Parquet")
 		}
 		q.Rows = n
+	}
+	if f := v.Get("format"); f != "" && f != "json" && f != "parquet" {
+		return q, wrongSQL("format", "json or parquet is expected")
 	}
 	return q, nil
 }

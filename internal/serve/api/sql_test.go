@@ -17,6 +17,11 @@ func (q *asked) SQL(context.Context, store.SQLQuery) (store.SQLAnswer, error) {
 	return store.SQLAnswer{}, nil
 }
 
+func (q *asked) EachSQL(context.Context, store.SQLQuery, store.SQLRows) error {
+	q.n++
+	return nil
+}
+
 // TestSQLIsForAdministrators: without access control those are whoever asks on this machine for himself.
 func TestSQLIsForAdministrators(t *testing.T) {
 	var q asked

@@ -261,6 +261,7 @@ type rows struct {
 	c      *conn
 	made   []string // tables of the session
 	names  []string
+	types  []string // of the server
 	chunks chan chunk
 	now    chunk
 	at     int
@@ -272,6 +273,7 @@ type rows struct {
 // chunk is a block in values of package sql.
 type chunk struct {
 	names  []string
+	types  []string
 	values [][]driver.Value // by column
 	n      int
 }
@@ -304,14 +306,14 @@ func (r *rows) start(ctx context.Context, query string, params []proto.Parameter
 		}
 		r.done <- nil
 	}
-	r.now, r.names = first, first.names
+	r.now, r.names, r.types = first, first.names, first.types
 	return nil
 }
 
 func chunkOf(res proto.Results, n int) (chunk, error) {
 	c := chunk{n: n}
 	for _, col := range res {
-		c.names = append(c.names, col.Name)
+		c.names, c.types = append(c.names, col.Name), append(c.types, string(col.Data.Type()))
 		get, err := reader(col.Data)
 		if err != nil {
 			return c, fmt.Errorf("column %s: %w", col.Name, err)
@@ -326,6 +328,24 @@ func chunkOf(res proto.Results, n int) (chunk, error) {
 }
 
 func (r *rows) Columns() []string { return r.names }
+
+// ColumnTypeDatabaseTypeName implements driver.RowsColumnTypeDatabaseTypeName in the words of the views' SQL, "" for a type that these do not have.
+func (r *rows) ColumnTypeDatabaseTypeName(i int) string {
+	kind := r.types[i]
+	for _, around := range [...]string{"LowCardinality(", "Nullable("} {
+		if inner, ok := strings.CutPrefix(kind, around); ok {
+			kind = strings.TrimSuffix(inner, ")")
+		}
+	}
+	kind, _, _ = strings.Cut(kind, "(")
+	return viewTypes[kind]
+}
+
+// viewTypes are the server's types in the words of the views' SQL.
+var viewTypes = map[string]string{
+	"Bool": "BOOLEAN", "UInt8": "UTINYINT", "UInt16": "USMALLINT", "UInt32": "UINTEGER", "UInt64": "UBIGINT", "Int8": "TINYINT", "Int16": "SMALLINT", "Int32": "INTEGER", "Int64": "BIGINT",
+	"Int128": "HUGEINT", "Float32": "FLOAT", "Float64": "DOUBLE", "String": "VARCHAR", "IPv6": "UUID", "DateTime": "TIMESTAMP", "DateTime64": "TIMESTAMP", "Date": "DATE",
+}
 
 func (r *rows) Next(dest []driver.Value) error {
 	for r.at >= r.now.n {

@@ -73,6 +73,26 @@ func count(t *testing.T, s *Store) (rows, octets uint64) {
 
 func TestMain(m *testing.M) { os.Exit(m.Run()) }
 
+// rowsOf keeps an answer as text.
+type rowsOf struct {
+	columns []store.SQLColumn
+	rows    []string
+}
+
+func (r *rowsOf) Columns(columns []store.SQLColumn) error {
+	r.columns = columns
+	return nil
+}
+
+func (r *rowsOf) Row(values []any) error {
+	row := make([]any, len(values))
+	for i, v := range values {
+		row[i] = store.Plain(v, r.columns[i].Type)
+	}
+	r.rows = append(r.rows, fmt.Sprint(row))
+	return nil
+}
+
 // Rows are stored, once for each place, and counted.
 func TestStore(t *testing.T) {
 	srv := chtest.Start(t)
@@ -101,6 +121,14 @@ func TestStore(t *testing.T) {
 	}
 	if got := fmt.Sprint(a.Rows); got != "[[10.0.0.0 false 1 1000 2026-01-02T03:00:01Z] [10.0.0.1 false 1 1001 2026-01-02T03:00:02Z]]" {
 		t.Error(got)
+	}
+	all := &rowsOf{}
+	err = s.EachSQL(t.Context(), store.SQLQuery{Text: "SELECT src, octets, t_end, src_vm FROM flows ORDER BY octets, t_end;", ToNS: 1 << 62}, all)
+	if err != nil || len(all.rows) != 200 || all.rows[1] != "[10.0.0.1 1001 2026-01-02T03:00:02Z web-1]" || fmt.Sprint(all.columns) != "[{src UUID} {octets UBIGINT} {t_end TIMESTAMP} {src_vm VARCHAR}]" {
+		t.Errorf("%v: %d rows of %v", err, len(all.rows), all.columns)
+	}
+	if err := s.EachSQL(t.Context(), store.SQLQuery{Text: "SELECT src FROM flows", ToNS: 1 << 62, Rows: 7}, all); err != nil || len(all.rows) != 207 {
+		t.Errorf("%v: %d rows", err, len(all.rows))
 	}
 	if err := s.NoteGap(store.Gap{FromNS: t0.UnixNano(), ToNS: t0.UnixNano() + 5, Scope: "exporter", Who: `o'b\`, Reason: "lost\n", LostRecords: 3}); err != nil {
 		t.Fatal(err)

@@ -288,44 +288,66 @@ func (v *view) Close() error { return nil }
 // nothing else of the server.
 func (s *Store) SQL(ctx context.Context, q store.SQLQuery) (a store.SQLAnswer, err error) {
 	begin := time.Now()
-	if q.Rows <= 0 || q.Rows > sqlRows {
+	if q.Rows <= 0 {
 		q.Rows = sqlRows
 	}
+	limit := q.Rows
+	q.Rows++
+	err = s.askSQL(ctx, q, func(rows *sql.Rows, kind func(int, *sql.ColumnType) string) error {
+		a, err = store.ReadAnswer(rows, limit, kind)
+		return err
+	})
+	a.Took = time.Since(begin)
+	return a, err
+}
+
+// EachSQL implements store.Querier.
+func (s *Store) EachSQL(ctx context.Context, q store.SQLQuery, to store.SQLRows) error {
+	return s.askSQL(ctx, q, func(rows *sql.Rows, kind func(int, *sql.ColumnType) string) error {
+		return store.EachRow(rows, kind, to)
+	})
+}
+
+// askSQL calls f with the first rows of an answer, or with all when q.Rows is 0.
+func (s *Store) askSQL(ctx context.Context, q store.SQLQuery, f func(rows *sql.Rows, kind func(int, *sql.ColumnType) string) error) error {
 	if q.Timeout <= 0 {
 		q.Timeout = sqlTimeout
 	}
 	ctx, cancel := context.WithTimeout(ctx, q.Timeout)
 	defer cancel()
-	defer func() { a.Took = time.Since(begin) }()
-	if _, err := dialect.Translate(q.Text, nil, nil); err != nil && !knownTables(err) {
-		return a, sqlMistake(err)
+	text := strings.TrimRight(strings.TrimSpace(q.Text), "; \t\n")
+	if _, err := dialect.Translate(text, nil, nil); err != nil && !knownTables(err) {
+		return sqlMistake(err)
 	}
 	one, err := s.View(ctx, q.FromNS, q.ToNS)
 	if err != nil {
-		return a, err
+		return err
 	}
-	text := strings.TrimRight(strings.TrimSpace(q.Text), "; \t\n")
 	from, to := max(-floorMS(-q.FromNS), -maxMS), min(-floorMS(-q.ToNS), maxMS)
 	views := fmt.Sprintf(`WITH flows AS NOT MATERIALIZED (SELECT * FROM %s WHERE %s), canonical AS NOT MATERIALIZED (SELECT * FROM flows WHERE (marks & 1) <> 0),
 pairs_1h AS NOT MATERIALIZED (SELECT * FROM %s) SELECT * FROM (
 `, askFlows, endsIn(from, to), one.Rollup(time.Hour, from*1e6, to*1e6))
-	plan, err := dialect.Translate(views+text+fmt.Sprintf("\n) AS answer LIMIT %d", q.Rows+1), s.tables(one.(*view).begun), nil) //nolint:forcetypeassert // ours
+	end := "\n) AS answer"
+	if q.Rows > 0 {
+		end += fmt.Sprintf(" LIMIT %d", q.Rows)
+	}
+	plan, err := dialect.Translate(views+text+end, s.tables(one.(*view).begun), nil) //nolint:forcetypeassert // ours
 	if err != nil {
 		var e *dialect.Error
 		if errors.As(err, &e) {
 			e.At = max(e.At-len(views), 0)
 		}
-		return a, sqlMistake(err)
+		return sqlMistake(err)
 	}
 	rows, err := s.db.QueryContext(ctx, plan.SQL, plan.Steps)
 	if err != nil {
 		if ctx.Err() != nil {
-			return a, ctx.Err()
+			return ctx.Err()
 		}
-		return a, sqlMistake(err)
+		return sqlMistake(err)
 	}
 	defer rows.Close()
-	return store.ReadAnswer(rows, q.Rows, kinds(plan))
+	return f(rows, kinds(plan))
 }
 
 // Limits of questions in SQL.

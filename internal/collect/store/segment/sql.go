@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -22,57 +23,65 @@ var _ store.Querier = (*Store)(nil)
 
 // SQL implements store.Querier. Each question has an engine of its own that may read the files of its view and nothing else, with half of
 // the memory that reports have; it ends with the question.
-func (s *Store) SQL(ctx context.Context, q store.SQLQuery) (store.SQLAnswer, error) {
+func (s *Store) SQL(ctx context.Context, q store.SQLQuery) (a store.SQLAnswer, err error) {
 	if q.Rows <= 0 {
 		q.Rows = sqlRows
 	}
-	if q.Timeout <= 0 {
-		q.Timeout = sqlTimeout
-	}
 	start := time.Now()
-	ctx, cancel := context.WithTimeoutCause(ctx, q.Timeout, &store.SQLError{Message: fmt.Sprintf("no answer within %v; narrow the time range or add conditions", q.Timeout)})
-	defer cancel()
-	v, err := s.View(ctx, q.FromNS, q.ToNS)
-	if err != nil {
-		return store.SQLAnswer{}, err
-	}
-	defer v.Close()
-	a, err := s.answerSQL(ctx, v.(*view), q)
-	if err != nil && ctx.Err() != nil {
-		return store.SQLAnswer{}, context.Cause(ctx)
-	}
+	err = s.askSQL(ctx, q, func(ctx context.Context, db *sql.DB, text, _ string) error {
+		// The engine keeps an answer in memory beside its limit, so that it must be no longer than what is read. The line feed ends a comment.
+		rows, err := db.QueryContext(ctx, fmt.Sprintf("SELECT * FROM (%s\n) LIMIT %d", text, q.Rows+1))
+		if err != nil {
+			return sqlMistake(err)
+		}
+		defer rows.Close()
+		a, err = store.ReadAnswer(rows, q.Rows, typeName)
+		return err
+	})
 	a.Took = time.Since(start)
 	return a, err
 }
 
-func (s *Store) answerSQL(ctx context.Context, v *view, q store.SQLQuery) (a store.SQLAnswer, err error) {
+// askSQL opens an engine for a question and calls f with its text. The engine may write the file out.
+func (s *Store) askSQL(ctx context.Context, q store.SQLQuery, f func(ctx context.Context, db *sql.DB, text, out string) error) error {
+	if q.Timeout <= 0 {
+		q.Timeout = sqlTimeout
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, q.Timeout, &store.SQLError{Message: fmt.Sprintf("no answer within %v; narrow the time range or add conditions", q.Timeout)})
+	defer cancel()
+	v, err := s.View(ctx, q.FromNS, q.ToNS)
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	if err = s.withSQLEngine(ctx, v.(*view), q, f); err != nil && ctx.Err() != nil { //nolint:forcetypeassert // ours
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+func (s *Store) withSQLEngine(ctx context.Context, v *view, q store.SQLQuery, f func(ctx context.Context, db *sql.DB, text, out string) error) (err error) {
 	spill, err := os.MkdirTemp("", spillPrefix+"sql-")
 	if err != nil {
-		return a, fmt.Errorf("segment: sql: %w", err)
+		return fmt.Errorf("segment: sql: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(spill)) }()
-	cfg := s.cfg
+	cfg, out := s.cfg, filepath.Join(spill, "answer.parquet")
 	cfg.QueryMemory /= 2
-	files := make([]string, 0, len(v.files)+len(v.rolls))
+	files := []string{out}
 	for _, f := range append(v.files[:len(v.files):len(v.files)], v.rolls...) {
 		files = append(files, s.path(f.Name))
 	}
 	db, err := openEngineFor(cfg, spill, files, sqlViews(v, q))
 	if err != nil {
-		return a, fmt.Errorf("segment: sql: %w", err)
+		return fmt.Errorf("segment: sql: %w", err)
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	text, err := onlySelect(ctx, db, q.Text)
 	if err != nil {
-		return a, err
+		return err
 	}
-	// The engine keeps an answer in memory beside its limit, so that it must be no longer than what is read. The line feed ends a comment.
-	rows, err := db.QueryContext(ctx, fmt.Sprintf("SELECT * FROM (%s\n) LIMIT %d", text, q.Rows+1))
-	if err != nil {
-		return a, sqlMistake(err)
-	}
-	defer rows.Close()
-	return store.ReadAnswer(rows, q.Rows, typeName)
+	return f(ctx, db, text, out)
 }
 
 // sqlViews are the statements that make what questions may ask. The engine plans a view when it is made, and the one of roll-ups is large: who names the
