@@ -108,10 +108,10 @@ func (im *importer) run(ctx context.Context, files []string) (err error) {
 	return err
 }
 
-// open opens the store. Hours are sealed once, at the end, not while their records come.
+// open opens the store. Hours are sealed once, at the end, not while their records come; on a disk that is nearly full none are deleted for the new ones.
 func (im *importer) open(ctx context.Context) (settled, error) {
 	if im.to == "" {
-		return segment.Open(segment.Config{Dir: im.data, SealGrace: 100 * 365 * 24 * time.Hour, AppendWait: time.Hour})
+		return segment.Open(segment.Config{Dir: im.data, SealGrace: 100 * 365 * 24 * time.Hour, AppendWait: time.Hour, FullAt: 1})
 	}
 	cfg, err := clickhouse.ParseURL(im.to)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 // times are of microseconds in UTC, addresses are text. Call Close at the end; without it the file is none.
 type SQLParquet struct {
 	to      io.Writer
-	out     *parquet.Writer
+	out     *parquet.GenericWriter[any]
 	columns []store.SQLColumn
 	cells   []func(any) (parquet.Value, bool)
 	row     parquet.Row
@@ -46,7 +46,7 @@ func (p *SQLParquet) Columns(columns []store.SQLColumn) error {
 		p.cells = append(p.cells, cell)
 		root.names = append(root.names, name)
 	}
-	p.out = parquet.NewWriter(p.to, parquet.NewSchema("answer", root))
+	p.out = parquet.NewGenericWriter[any](p.to, parquet.NewSchema("answer", root))
 	p.row = make(parquet.Row, len(columns))
 	return nil
 }
