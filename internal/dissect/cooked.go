@@ -54,12 +54,11 @@ func (w *walk) cooked(addr []byte, hardware, protocol uint16) Kind {
 	if len(addr) == 6 {
 		w.lv.SrcMAC = flow.MACFrom(addr)
 	}
-	const linux802_2 = 4 // the protocol number of frames that begin with LLC
 	switch {
 	case hardware == wire.ARPHRDNetlink || hardware == wire.ARPHRDFrameRelay,
 		hardware >= wire.ARPHRDRadio && hardware <= wire.ARPHRDRadioLast:
 		return w.unsupported()
-	case protocol == linux802_2:
+	case protocol == wire.SLL8022:
 		return KindLLC
 	case protocol < wire.MinType:
 		return w.unsupported()

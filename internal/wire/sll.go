@@ -9,6 +9,9 @@ const (
 	NullLen = 4
 )
 
+// SLL8022 is the protocol number of cooked frames that begin with LLC.
+const SLL8022 = 4
+
 // Hardware types (Linux ARPHRD) under which the protocol field of a cooked header is no EtherType.
 const (
 	ARPHRDFrameRelay = 770

@@ -103,8 +103,11 @@ func announces(a, k dissect.Kind) bool {
 // announce makes the header l say that one of kind k and type t follows.
 func announce(b []byte, l dissect.Layer, k dissect.Kind, t uint16) {
 	if at := typeAt(l); at >= 0 {
-		if k == dissect.KindEthernet {
+		switch {
+		case k == dissect.KindEthernet:
 			t = wire.TypeTEB
+		case k == dissect.KindLLC && (l.Kind == dissect.KindSLL || l.Kind == dissect.KindSLL2):
+			t = wire.SLL8022
 		}
 		binary.BigEndian.PutUint16(b[at:], t)
 		return

@@ -93,7 +93,7 @@ func checksum(b []byte, ls []dissect.Layer, i, ip, total int) (covered, bool) {
 		return c, int(l.Len) >= wire.IPv4Len && int(l.Len) == wire.IPv4(h).HeaderLen()
 	case dissect.KindGRE, dissect.KindNVGRE:
 		c.at = c.start + wire.GRELen
-		return c, l.Len >= 8 && wire.GRE(h).HasChecksum() && ip >= 0 && ipEnd(b, ls[ip], &c.stop)
+		return c, l.Len >= 8 && wire.GRE(h).HasChecksum() && greEnd(b, ls, i, ip, &c.stop)
 	case dissect.KindTCP:
 		c.at = c.start + 16
 		return c, int(l.Len) >= wire.TCPLen && pseudo(b, ls, i, ip, wire.ProtoTCP, &c)
@@ -110,12 +110,20 @@ func checksum(b []byte, ls []dissect.Layer, i, ip, total int) (covered, bool) {
 	return covered{}, false
 }
 
-// ipEnd lowers stop to the end of an IP packet.
+// ipEnd lowers stop to the end of a packet, as its header of IP or UDP gives it.
 func ipEnd(b []byte, ip dissect.Layer, stop *int) bool {
 	if n, ok := length(b, ip); ok {
 		*stop = min(*stop, int(ip.Off)+n)
 	}
 	return true
+}
+
+// greEnd lowers stop to the end of what GRE carries: in IP, or in UDP (RFC 8086).
+func greEnd(b []byte, ls []dissect.Layer, i, ip int, stop *int) bool {
+	if ip >= 0 {
+		return ipEnd(b, ls[ip], stop)
+	}
+	return i > 0 && ls[i-1].Kind == dissect.KindUDP && ipEnd(b, ls[i-1], stop)
 }
 
 // pseudo fills in the pseudo-header of a transport header. It reports false for what has no checksum that can be

@@ -64,6 +64,45 @@ func TestStripLinks(t *testing.T) {
 	}
 }
 
+// TestStripCookedLLC: a cooked header in front of LLC has a protocol number of its own, and no length.
+func TestStripCookedLLC(t *testing.T) {
+	const (
+		sll     = "\x00\x00\x00\x01\x00\x06\x02\x00\x00\x00\x00\x01\x00\x00"
+		sll2    = "\x00\x00\x00\x00\x00\x03\x00\x01\x00\x06\x02\x00\x00\x00\x00\x01\x00\x00"
+		snap    = "\xaa\xaa\x03\x00\x00\x00"
+		etag    = "\x00\x01\x00\x02\x00\x00"
+		payload = "payload behind the headers"
+	)
+	udp := packet{src: 1, dst: 2, srcPort: 3, dstPort: 9, ttl: 64, payload: []byte(payload)}.frame(0, 0)
+	tunnel := inVXLAN(udp, 5)
+	ip, outer := string(udp.Data[14:]), string(tunnel.Data[14:])
+	f := func(link frame.LinkType, flags, in string, then frame.LinkType, want string) {
+		t.Helper()
+		got := apply(t, pipeline(t, flags), []frame.Frame{{Data: []byte(in), OrigLen: len(in), Link: link}})[0][0]
+		if got.Link != then || string(got.Data) != want || got.OrigLen != len(want) {
+			t.Errorf("link %d, %d bytes\n%x\n%x", got.Link, got.OrigLen, got.Data, want)
+		}
+	}
+	length := string([]byte{0, byte(8 + len(ip))})
+	f(frame.LinkSLL, "strip=etag", sll+"\x89\x3f"+etag+length+snap+"\x08\x00"+ip, frame.LinkSLL, sll+"\x00\x04"+snap+"\x08\x00"+ip)
+	f(frame.LinkSLL2, "strip=etag", "\x89\x3f"+sll2+etag+length+snap+"\x08\x00"+ip, frame.LinkSLL2, "\x00\x04"+sll2+snap+"\x08\x00"+ip)
+	f(frame.LinkSLL, "strip=vlan", sll+"\x00\x04"+snap+"\x81\x00\x00\x07\x08\x00"+ip, frame.LinkSLL, sll+"\x00\x04"+snap+"\x08\x00"+ip)
+	f(frame.LinkSLL, "strip=vxlan", sll+"\x00\x04"+snap+"\x08\x00"+outer, frame.LinkEthernet, string(udp.Data))
+	f(frame.LinkSLL2, "strip=vxlan", "\x00\x04"+sll2+snap+"\x08\x00"+outer, frame.LinkEthernet, string(udp.Data))
+}
+
+// TestStripInGREOverUDP: a checksum of GRE follows also where GRE is in UDP.
+func TestStripInGREOverUDP(t *testing.T) {
+	ip := packet{src: 1, dst: 2, srcPort: 3, dstPort: 9, ttl: 64, payload: []byte("abc")}.frame(0, 0).Data[14:]
+	gre := append([]byte("\x80\x00\x89\x4f\x00\x00\x00\x00\x0f\xc2\x02\x01\x00\x00\x01\xff"), ip...) // NSH without metadata
+	wire.GRE(gre).SetChecksum(wire.ChecksumWith(0, gre))
+	in := packet{src: 8, dst: 9, srcPort: 50000, dstPort: 4754, ttl: 64, payload: gre}.frame(0, 0)
+	got := apply(t, pipeline(t, "strip=nsh"), []frame.Frame{in})[0][0].Data
+	if len(got) != len(in.Data)-8 || wire.GRE(got[42:]).Protocol() != wire.TypeIPv4 || wire.ChecksumWith(0, got[42:]) != 0 {
+		t.Errorf("%x", got)
+	}
+}
+
 // TestStripMovesTheVirtioHeader: a super-frame may be stripped before it is cut, or counted.
 func TestStripMovesTheVirtioHeader(t *testing.T) {
 	s := super(3000)

@@ -82,6 +82,11 @@ func (s *strip) build(it *item, ls []dissect.Layer, how lead) {
 	s.shift(&it.f.VNet, how)
 }
 
+// cookedLLC reports whether layer i is LLC behind a cooked header, which has no length.
+func cookedLLC(ls []dissect.Layer, i int) bool {
+	return i > 0 && ls[i].Kind == dissect.KindLLC && (ls[i-1].Kind == dissect.KindSLL || ls[i-1].Kind == dissect.KindSLL2)
+}
+
 // contiguous reports whether no layer that stays has another neighbour than before.
 func (s *strip) contiguous() bool {
 	for i := 1; i < len(s.from); i++ {
@@ -124,7 +129,7 @@ func (s *strip) stop(b []byte, ls []dissect.Layer, total int) int {
 	stop := total
 	for i, l := range ls {
 		n, ok := length(b, l)
-		if !ok {
+		if !ok || cookedLLC(ls, i) {
 			continue
 		}
 		if s.keep[i] {
@@ -173,7 +178,7 @@ func (s *strip) mend(it *item, old frame.Frame, ls []dissect.Layer) {
 	for ; n < len(s.ls) && int(ls[s.from[n]].Off) < last; n++ {
 		l := ls[s.from[n]]
 		size, ok := length(old.Data, l)
-		if !ok {
+		if !ok || cookedLLC(ls, s.from[n]) || cookedLLC(s.ls, n) {
 			continue
 		}
 		gone := 0
