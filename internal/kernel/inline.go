@@ -73,7 +73,7 @@ type Inline struct {
 	sides [2]side
 	stats *pairStats
 	beat  *lease
-	keep  atomic.Pointer[keeperPipe]
+	keep  atomic.Pointer[companion]
 
 	mu    sync.Mutex
 	base  pairReading // when the pair was taken over
@@ -227,19 +227,6 @@ func (x *Inline) join(before [2]inherited) (err error) {
 	return nil
 }
 
-// startKeeper starts the keeper, when there is to be one.
-func (x *Inline) startKeeper() {
-	x.keep.Store(nil)
-	if len(x.cfg.Keeper) == 0 {
-		return
-	}
-	k, err := startKeeper(x)
-	x.keep.Store(k)
-	if err != nil {
-		x.log.Warn("no keeper: should this process be killed, links that are held down stay so", "error", err)
-	}
-}
-
 func (x *Inline) fail() string {
 	if x.cfg.Closed {
 		return FailClosed
@@ -283,7 +270,7 @@ func (x *Inline) beats(ctx context.Context) {
 		if err := x.beat.renew(); err != nil {
 			x.log.Error("inline: lease not renewed", "error", err)
 		}
-		x.keep.Load().tell("beat")
+		x.tellKeeper("beat")
 	})
 }
 
@@ -306,8 +293,7 @@ func (x *Inline) Close() {
 		}
 		return nil
 	})
-	x.keep.Load().tell("quit")
-	x.keep.Load().wait()
+	x.dismissKeeper()
 	x.release()
 }
 

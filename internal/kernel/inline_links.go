@@ -105,8 +105,7 @@ func (x *Inline) again(links [2]netlink.Link, gone []int) error {
 		x.base.side[i].refused, x.now.side[i].refused = fresh.side[i].refused, fresh.side[i].refused
 	}
 	x.held, x.raise = -1, time.Now()
-	x.keep.Load().tell("quit")
-	x.keep.Load().wait()
+	x.dismissKeeper()
 	x.startKeeper()
 	return nil
 }
@@ -162,7 +161,7 @@ func (x *Inline) inOffice() bool {
 // hold notes which side is held down. The caller holds mu.
 func (x *Inline) hold(side int) {
 	x.held = side
-	x.keep.Load().tell(fmt.Sprintf("held %d", side))
+	x.tellKeeper(fmt.Sprintf("held %d", side))
 }
 
 // notice notes the signals. The caller holds mu.

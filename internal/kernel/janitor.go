@@ -2,10 +2,8 @@ package kernel
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"slices"
@@ -20,7 +18,7 @@ import (
 // started with the first filter, and told of each network namespace in which there are some.
 type janitor struct {
 	mu     sync.Mutex
-	to     io.WriteCloser // nil while there is none
+	to     *companion // nil while there is none
 	spaces []string
 }
 
@@ -37,36 +35,19 @@ func (j *janitor) watch(command []string, space string) error {
 	if !slices.Contains(j.spaces, space) {
 		j.spaces = append(j.spaces, space)
 	}
-	if j.tell(space) == nil {
+	if j.to.tell(space) == nil {
 		return nil
 	}
 	return j.start(command)
 }
 
-// tell sends a line.
-func (j *janitor) tell(line string) error {
-	if j.to == nil {
-		return errors.New("no janitor")
-	}
-	_, err := io.WriteString(j.to, line+"\n")
-	return err
-}
-
 // start starts the process, or another one after it was killed.
-func (j *janitor) start(command []string) error {
-	if j.to != nil {
-		_ = j.to.Close()
-		j.to = nil
-	}
-	cmd, to, err := startBeside(command)
-	if err != nil {
+func (j *janitor) start(command []string) (err error) {
+	if j.to, err = startCompanion(command, order{Owner: self()}); err != nil {
 		return fmt.Errorf("janitor: %w", err)
 	}
-	go func() { _ = cmd.Wait() }()
-	j.to = to
-	order, err := json.Marshal(keeperOrder{Owner: self()})
-	for _, line := range append([]string{string(order)}, j.spaces...) {
-		err = errors.Join(err, j.tell(line))
+	for _, space := range j.spaces {
+		err = errors.Join(err, j.to.tell(space))
 	}
 	return err
 }
