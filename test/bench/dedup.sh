@@ -13,11 +13,12 @@ go build -o "$dir/mixedpcap" ./test/bench/mixedpcap
 "$dir/mixedpcap" -packets "$packets" "$dir/all.pcap"
 "$dir/mixedpcap" -packets "$wide" "$dir/wide.pcap"
 cat "$dir/all.pcap" "$dir/wide.pcap" >/dev/null # into the page cache
+taskset -cp "$core" $$ >/dev/null
 
-# spent COMMAND…: user and system seconds of one run on one core, and the seconds it took
+# spent COMMAND…: user and system seconds of one run, and the seconds it took
 spent() {
 	local TIMEFORMAT='%3U %3S %3R'
-	{ time taskset -c "$core" "$@" >/dev/null 2>"$dir/err" || { cat "$dir/err" >&2; false; }; } 2>&1 | tail -1 | awk '{print $1 + $2, $3}'
+	{ time "$@" >/dev/null 2>"$dir/err" || { cat "$dir/err" >&2; false; }; } 2>&1 | tail -1 | awk '{print $1 + $2, $3}'
 }
 # A window of N packets for editcap counts the packet itself.
 steps() { # WINDOW FORM
@@ -87,7 +88,7 @@ done
 cat <<END
 
 Method: user + system time of the whole process by the shell's time, start included, and the time it took; median of $rounds runs (editcap with the
-windows over 1000 packets: one), all in turn in each round; one core (taskset -c $core); input in the page cache, on $(df --output=fstype "$dir" | tail -1); what is written goes
+windows over 1000 packets: one), all in turn in each round; one core, which the shell is on, too; input in the page cache, on $(df --output=fstype "$dir" | tail -1); what is written goes
 to /dev/null, of both. "frames" compares whole frames, as editcap does; "packets" is the default key: IP and transport headers without TTL
 and checksums, and the payload. The agent is the small binary of make agent: the same tap, without the libraries of the server, whose
 start is a part of the time. editcap hashes each frame with MD5 and compares it with every one in its window, so its time grows with the
