@@ -187,6 +187,27 @@ func TestModified(t *testing.T) {
 	}
 }
 
+// TestOldLengths reads a frame of 3 bytes of which 2 were captured, from files whose writers had the two lengths the one way or the other, and one with a frame
+// check sequence of 2 bytes.
+func TestOldLengths(t *testing.T) {
+	f := func(version, network, lengths, data string, want frame.Frame) {
+		t.Helper()
+		in := "\xd4\xc3\xb2\xa1" + version + "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x04\x00" + network + "\x05\x00\x00\x00\x07\x00\x00\x00" + lengths + data
+		want.TimeNS, want.Link, want.Dir = 5_000_007_000, frame.LinkEthernet, frame.Unknown
+		got, err := readAll(t, strings.NewReader(in))
+		if diff := cmp.Diff([]frame.Frame{want}, got); diff != "" || err != nil {
+			t.Errorf("version %x, lengths %x: %v\n%s", version, lengths, err, diff)
+		}
+	}
+	const ethernet, three, two = "\x01\x00\x00\x00", "\x03\x00\x00\x00", "\x02\x00\x00\x00"
+	cut := frame.Frame{Data: []byte("xy"), OrigLen: 3}
+	f("\x02\x00\x04\x00", ethernet, two+three, "xy", cut)
+	f("\x02\x00\x03\x00", ethernet, two+three, "xy", cut)
+	f("\x02\x00\x03\x00", ethernet, three+two, "xy", cut)
+	f("\x02\x00\x02\x00", ethernet, three+two, "xy", cut)
+	f("\x02\x00\x04\x00", "\x01\x00\x00\x14", three+three, "xyz", frame.Frame{Data: []byte("x"), OrigLen: 1})
+}
+
 func TestTimeUnits(t *testing.T) {
 	f := func(resolution byte, offset int64, ticks uint64, want int64) {
 		t.Helper()
