@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -30,13 +29,8 @@ func newAgentSweep() *cobra.Command {
 			for _, w := range what {
 				fmt.Fprintln(cmd.OutOrStdout(), "removed", w)
 			}
-			switch {
-			case errors.Is(err, os.ErrPermission):
-				return exit(exitDenied, err)
-			case errors.Is(err, os.ErrNotExist):
-				return exit(exitUsage, err)
-			case err != nil:
-				return exit(exitFinding, err)
+			if err != nil {
+				return exit(codeOf(err, exitFinding), err)
 			}
 			return nil
 		},

@@ -2,10 +2,8 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
 
@@ -51,14 +49,8 @@ func newInlineRemove(netns *string) *cobra.Command {
 			if !ok {
 				return usagef("inline: %q: want the names of the two interfaces, such as eth1,eth2", args[0])
 			}
-			err := kernel.RemovePair(*netns, a, b, force)
-			switch {
-			case errors.Is(err, os.ErrPermission):
-				return exit(exitDenied, err)
-			case errors.Is(err, os.ErrNotExist):
-				return exit(exitUsage, err)
-			case err != nil:
-				return exit(exitRefused, err)
+			if err := kernel.RemovePair(*netns, a, b, force); err != nil {
+				return exit(codeOf(err, exitRefused), err)
 			}
 			return nil
 		},

@@ -48,6 +48,17 @@ func (e *exitError) Unwrap() error { return e.err }
 // exit returns an error that ends the process with that code.
 func exit(code int, err error) error { return &exitError{code: code, err: err} }
 
+// codeOf is the exit code of an error about files, interfaces and the like: one that may not be touched, one that is not there, or else.
+func codeOf(err error, otherwise int) int {
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return exitDenied
+	case errors.Is(err, os.ErrNotExist):
+		return exitUsage
+	}
+	return otherwise
+}
+
 // usagef returns a usage error.
 func usagef(format string, args ...any) error { return exit(exitUsage, fmt.Errorf(format, args...)) }
 

@@ -134,10 +134,7 @@ func (n *netNetflowFlags) run(cmd *cobra.Command, collectors []string) error {
 	case n.check:
 		return n.checkAll(cmd, m)
 	case n.daemon && !isDaemon():
-		if err = startDaemon(cmd, n.logFile()); errors.Is(err, os.ErrPermission) {
-			return n.denied(err)
-		}
-		return err
+		return n.ended(startDaemon(cmd, n.logFile()))
 	}
 	return n.meter(cmd, m)
 }
@@ -179,10 +176,8 @@ func (n *netNetflowFlags) complete(cmd *cobra.Command, collectors []string) (err
 // meter runs until a signal.
 func (n *netNetflowFlags) meter(cmd *cobra.Command, m *netnetflow.Meter) error {
 	instance, err := netnetflow.Claim(n.runDir)
-	if errors.Is(err, os.ErrPermission) {
-		return n.denied(err)
-	} else if err != nil {
-		return exit(exitRefused, err)
+	if err != nil {
+		return n.ended(exit(exitRefused, err))
 	}
 	defer instance.Release()
 	for _, t := range n.cfg.Targets {
@@ -202,17 +197,17 @@ func (n *netNetflowFlags) meter(cmd *cobra.Command, m *netnetflow.Meter) error {
 	for _, s := range m.Status() {
 		fmt.Fprintln(cmd.ErrOrStderr(), "crosstap: net-netflow:", s.Summary())
 	}
-	switch {
-	case err == nil, errors.Is(err, context.Canceled) && cmd.Context().Err() != nil: // a signal, also while it starts
+	if err == nil || errors.Is(err, context.Canceled) && cmd.Context().Err() != nil { // a signal, also while it starts
 		return nil
-	case errors.Is(err, os.ErrPermission):
-		return n.denied(err)
 	}
-	return exit(exitUsage, err)
+	return n.ended(exit(exitUsage, err))
 }
 
-// denied says which rights the program needs, and what does without.
-func (n *netNetflowFlags) denied(err error) error {
+// ended adds to an error of missing rights which ones the program needs, and what does without.
+func (n *netNetflowFlags) ended(err error) error {
+	if !errors.Is(err, os.ErrPermission) {
+		return err
+	}
 	return exit(exitDenied, fmt.Errorf("%w: run as root; or as another user give the program the right to capture, once, by \"setcap cap_net_raw+ep\", "+
 		"and with --run-dir and --state folders that you may write to (now %s and %s)", err, n.runDir, n.cfg.StateFile))
 }
@@ -272,10 +267,8 @@ func (n *netNetflowFlags) checkAll(cmd *cobra.Command, m *netnetflow.Meter) erro
 			fmt.Fprintf(cmd.OutOrStdout(), "  not metered: %s\n", d)
 		}
 	}
-	if errors.Is(err, os.ErrPermission) {
-		return n.denied(err)
-	} else if err != nil {
-		return exit(exitUsage, err)
+	if err != nil {
+		return n.ended(exit(exitUsage, err))
 	}
 	return n.reachAll(cmd, n.cfg.Targets)
 }

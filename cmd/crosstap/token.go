@@ -3,7 +3,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -63,12 +62,12 @@ func createToken(w io.Writer, data string, g agent.Grant, life time.Duration, no
 	}
 	token, err := tokens.Create(g, life)
 	if err != nil {
-		return exit(codeOf(err), err)
+		return exit(codeOf(err, exitUsage), err)
 	}
 	if !noPin {
 		authority, err := agent.OpenAuthority(agent.AuthorityPath(data))
 		if err != nil {
-			return exit(codeOf(err), err)
+			return exit(codeOf(err, exitUsage), err)
 		}
 		token.Pin = authority.Pin()
 	}
@@ -78,21 +77,13 @@ func createToken(w io.Writer, data string, g agent.Grant, life time.Duration, no
 
 func openTokens(data string) (*agent.TokenFile, error) {
 	if _, err := os.Stat(data); err != nil {
-		return nil, exit(codeOf(err), fmt.Errorf("token: %w; --data is the store directory of the server", err))
+		return nil, exit(codeOf(err, exitUsage), fmt.Errorf("token: %w; --data is the store directory of the server", err))
 	}
 	tokens, err := agent.OpenTokens(agent.TokenPath(data))
 	if err != nil {
-		return nil, exit(codeOf(err), err)
+		return nil, exit(codeOf(err, exitUsage), err)
 	}
 	return tokens, nil
-}
-
-// codeOf is the exit code of an error about files.
-func codeOf(err error) int {
-	if errors.Is(err, os.ErrPermission) {
-		return exitDenied
-	}
-	return exitUsage
 }
 
 // tokenRow is a line of token list.
@@ -119,7 +110,7 @@ func tokenList(data *string) *cobra.Command {
 			}
 			list, err := tokens.List()
 			if err != nil {
-				return exit(codeOf(err), err)
+				return exit(codeOf(err, exitUsage), err)
 			}
 			doc := tokenRows{Rows: []tokenRow{}}
 			for _, g := range list {
@@ -144,7 +135,7 @@ func tokenRevoke(data *string) *cobra.Command {
 				return err
 			}
 			if err := tokens.Revoke(args[0]); err != nil {
-				return exit(codeOf(err), err)
+				return exit(codeOf(err, exitUsage), err)
 			}
 			return nil
 		}}
