@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"syscall"
 
 	"crosstap/internal/obs"
 	"crosstap/internal/serve"
@@ -99,7 +98,7 @@ func runServer(ctx context.Context, cfg serve.Config) error {
 		return exit(exitUsage, err)
 	}
 	switch err = s.Run(ctx); {
-	case errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EACCES):
+	case errors.Is(err, os.ErrPermission):
 		return exit(exitDenied, err)
 	case err != nil && s.Ready():
 		return exit(exitFinding, err)
