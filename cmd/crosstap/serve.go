@@ -112,12 +112,17 @@ func newConfig() *cobra.Command {
 	cmd := &cobra.Command{Use: "config", Short: "Check and show the settings of serve", GroupID: "fix", Args: knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	check := &cobra.Command{Use: "check", Short: "Say what is wrong with flags, variables and file", Args: cobra.NoArgs,
+		Long: `check reads the settings of serve as serve would, and the files that they name: inventory, exporters, elements, outputs, certificates. It opens
+no port and no store. Mistakes are named with their file, line and column, and what was probably meant.`,
 		Example: "  crosstap config check --config /etc/crosstap/crosstap.yaml"}
 	loadCheck := settingFlags(check)
 	check.RunE = func(cmd *cobra.Command, _ []string) error {
-		_, _, warnings, err := loadCheck()
+		set, from, warnings, err := loadCheck()
 		for _, w := range warnings {
 			fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w)
+		}
+		if err == nil {
+			err = set.CheckFiles(from)
 		}
 		if err != nil {
 			return exit(exitUsage, err)

@@ -88,7 +88,7 @@ func (s *Server) Run(stop context.Context) (err error) {
 	}
 	s.counters.stored = st
 	if err := s.loadInventory(); err != nil {
-		return fmt.Errorf("serve: inventory: %w", err)
+		return fmt.Errorf("serve: %w", err)
 	}
 	reports := report.New(st)
 	reports.SetCounters(&s.counters)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"crosstap/internal/ask"
 	"crosstap/internal/ie"
 )
 
@@ -107,8 +108,8 @@ func All() []Setting {
 		size("query-memory", "memory of the query engine, such as 128MiB (default a quarter of the machine's, at most 384MiB)", func(s *Settings) *int64 { return &s.QueryMemory }),
 		span("query-timeout", "longest time of one report", func(s *Settings) *time.Duration { return &s.QueryTimeout }),
 		span("flush", "accepted records are durable after that long", func(s *Settings) *time.Duration { return &s.Flush }),
-		span("keep", "delete stored hours older than that, such as 720h; 0s keeps them", func(s *Settings) *time.Duration { return &s.Keep }),
-		span("keep-rollups", "delete roll-ups older than that once their hours are deleted; 0s keeps them", func(s *Settings) *time.Duration { return &s.KeepRollups }),
+		span("keep", "delete stored hours older than that, such as 30d; 0s keeps them", func(s *Settings) *time.Duration { return &s.Keep }),
+		span("keep-rollups", "delete roll-ups older than that once their hours are deleted, such as 400d; 0s keeps them", func(s *Settings) *time.Duration { return &s.KeepRollups }),
 		size("keep-size", "delete the oldest stored hours above that size, such as 20GB; 0 for no limit", func(s *Settings) *int64 { return &s.KeepSize }),
 		text("role", "all, or collector and writer with a bus between them", func(s *Settings) *string { return &s.Role }),
 		text("store", "ClickHouse instead of the store directory, such as clickhouse://host:9000/crosstap?cluster=main&replicated=true", func(s *Settings) *string { return &s.Store }),
@@ -209,8 +210,11 @@ func list(key, help string, p func(*Settings) *[]string) Setting {
 func span(key, help string, p func(*Settings) *time.Duration) Setting {
 	return Setting{key, help, "duration", func(s *Settings) string { return p(s).String() }, one(func(s *Settings, v string) error {
 		d, err := time.ParseDuration(v)
+		if err != nil {
+			d, err = ask.ParseSpan(v)
+		}
 		if err != nil || d < 0 {
-			return fmt.Errorf("%q: expected a duration such as 2s or 720h", v)
+			return fmt.Errorf("%q: expected a duration such as 2s, 720h or 30d", v)
 		}
 		*p(s) = d
 		return nil
