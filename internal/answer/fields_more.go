@@ -1,6 +1,7 @@
 package answer
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strconv"
@@ -64,6 +65,21 @@ func topColumns(t *report.Top) []string {
 		out = append(out, "rtt_p50_us", "rtt_p95_us", "rtt_p99_us", "rtt_max_us")
 	}
 	return append(out, "share", "last_seen")
+}
+
+// namedEdges are the edges of a map with machines' names in place of their identifiers.
+func namedEdges(m *report.Map) []report.MapEdge {
+	names := map[string]string{}
+	for _, n := range m.Nodes {
+		if n.Kind == "member" && n.Label != "" {
+			names[n.ID] = strings.Join(append(n.Group[:len(n.Group):len(n.Group)], n.Label), "/")
+		}
+	}
+	out := append([]report.MapEdge{}, m.Edges...)
+	for i := range out {
+		out[i].Src, out[i].Dst = cmp.Or(names[out[i].Src], out[i].Src), cmp.Or(names[out[i].Dst], out[i].Dst)
+	}
+	return out
 }
 
 var edgeFields = []field[report.MapEdge]{

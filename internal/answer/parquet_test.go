@@ -79,5 +79,6 @@ func TestPage(t *testing.T) {
 		Sights: []report.Sight{{Observer: "a", Way: "fwd", Packets: 10}, {Observer: "b", Way: "fwd", Packets: 9, Lost: 1, LostRatio: &lost, Canonical: true}}}}},
 		"vxlan:5001  web-1 10.0.0.1:4 > 10.0.0.2:443  tcp   0 B  lost: 1 of 10 packets between a and b\n", "1 (10.0 %)  yes")
 	f(&report.Map{Edges: []report.MapEdge{{Src: "blue/web", Dst: "red/db", Services: []report.MapService{{Proto: "tcp", Port: 5432}}, ServicesTotal: 2, OctetsFwd: 1000, State: "new", CrossTenant: true}}}, "blue/web  red/db   tcp/5432 +1  1.00 kB", "cross")
+	f(&report.Map{Nodes: []report.MapNode{{ID: "blue/web/id-1", Kind: "member", Label: "web-1", Group: []string{"blue", "web"}}}, Edges: []report.MapEdge{{Src: "blue/web/id-1", Dst: "blue/db"}}}, "blue/web/web-1  blue/db ")
 	f(&report.Networks{Rows: []report.Network{{Segment: "vxlan:5001", Tenant: "blue", MTURisk: "exceeds"}}}, "MTU RISK", "exceeds")
 }

@@ -44,7 +44,7 @@ func Table(w io.Writer, v any, o Options) error {
 	case *report.Flows:
 		return write(w, a.Rows, flowFields, &o)
 	case *report.Map:
-		return write(w, a.Edges, edgeFields, &o)
+		return write(w, namedEdges(a), edgeFields, &o)
 	case *report.Series:
 		return write(w, a.Lines, lineFields(a), &o)
 	case *report.VMPage:

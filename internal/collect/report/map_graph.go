@@ -25,6 +25,7 @@ func (m *mapAsk) answer(ctx context.Context, r *Reports) (Map, error) {
 		out.BaseSince, out.BaseUntil = &from, &to
 	}
 	s.finish(&out)
+	out.Focus = m.Focus // by its node's identifier
 	if m.Focus != "" && len(out.Edges) == 0 {
 		m.notes = append(m.notes, s.unfocused())
 	}
@@ -46,6 +47,7 @@ func (s *mapScan) finish(out *Map) {
 	edges := slices.SortedFunc(maps.Values(s.edges), func(a, b *MapEdge) int {
 		return cmp.Or(cmp.Compare(b.Octets, a.Octets), cmp.Compare(b.OctetsBefore, a.OctetsBefore), cmp.Compare(a.Src, b.Src), cmp.Compare(a.Dst, b.Dst))
 	})
+	s.nameFocus()
 	near := s.near(edges)
 	used := map[string]bool{}
 	for _, e := range edges {
@@ -95,12 +97,30 @@ func (s *mapScan) tenant(id string) string {
 	return ""
 }
 
+// nameFocus takes the name of a machine that is shown, alone or behind its group, for its node, if there is only one.
+func (s *mapScan) nameFocus() {
+	if s.nodes[s.m.Focus] != nil {
+		return
+	}
+	found := ""
+	for id, n := range s.nodes {
+		if n.Kind != "member" || s.m.Focus != n.Label && s.m.Focus != strings.Join(n.Group, "/")+"/"+n.Label {
+			continue
+		}
+		if found != "" {
+			return
+		}
+		found = id
+	}
+	s.m.Focus = cmp.Or(found, s.m.Focus)
+}
+
 // unfocused says why nothing is near the focus.
 func (s *mapScan) unfocused() string {
 	if s.nodes[s.m.Focus] != nil {
 		return "nothing talks to node " + quoteName(s.m.Focus) + " in the range"
 	}
-	hint := ""
+	hint := "; machines are nodes when their group is expanded"
 	if near := nearest.Of(s.m.Focus, slices.Sorted(maps.Keys(s.nodes))); near != "" {
 		hint = "; did you mean " + quoteName(near) + "?"
 	}

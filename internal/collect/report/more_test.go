@@ -200,6 +200,10 @@ func TestMapBaseline(t *testing.T) {
 	f(q, "blue/mq > blue/db new 1 0", "blue/web/web-1 > blue/db active 0 0", "blue/web/web-1 > blue/old gone 0 1", "blue/web/web-2 > blue/mq new 1 0")
 	q.Focus = "blue/web" // its members
 	f(q, "blue/mq > blue/db new 1 0", "blue/web/web-1 > blue/db active 0 0", "blue/web/web-1 > blue/old gone 0 1", "blue/web/web-2 > blue/mq new 1 0")
+	for _, name := range []string{"web-2", "blue/web/web-2"} { // a member
+		q.Focus = name
+		f(q, "blue/web/web-2 > blue/mq new 1 0")
+	}
 	q.Focus = "blue/mqq"
 	f(q)
 	if got, err := r.Map(t.Context(), q); err != nil || !slices.Contains(got.Meta.Notes, `no node "blue/mqq" in the range; did you mean "blue/mq"?`) || got.Meta.Empty != nil {

@@ -349,7 +349,7 @@ func TestProblems(t *testing.T) {
 	f("/api/v1/map?format=png", bad, "query.format", "svg")
 	f("/api/v1/networks?resolution=5m", bad, "query.resolution", "raw")
 	f("/api/v1/irregular?kind=odd", bad, "query.kind[0]", "beacon")
-	f("/api/v1/coverage?f=tcp", bad, "query.f", "unknown query parameter")
+	f("/api/v1/coverage?f=tcp", bad, "query.f", "this question has no such parameter")
 	f("/api/v1/filter/packets?f=vnii+%3D+5", bad, "query.f", `"pos":0,"len":4`)
 	f("/api/v1/series?by=a&by=b&by=c&by=d&by=e", bad, "query.by", "4")
 	f("/api/v1/series?by=colour", bad, "query.by", `"suggestion":"use app"`)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"crosstap/internal/collect/report"
@@ -86,6 +87,9 @@ func faultOf(err error) *Fault {
 	if errors.As(err, &d) {
 		e := d.ErrorDetail()
 		if name, ok := strings.CutPrefix(e.Location, "query."); ok && e.Message == unknownParameter {
+			if slices.Contains(parameters, name) {
+				return &Fault{Message: "this question has no such parameter", Location: e.Location}
+			}
 			return &Fault{Message: e.Message, Location: e.Location, Suggestion: nearest.Of(name, parameters)}
 		}
 		return &Fault{Message: e.Message, Location: e.Location, Value: e.Value}
