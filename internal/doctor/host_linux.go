@@ -153,7 +153,7 @@ func (r *report) path(found map[string]string) {
 		return
 	}
 	if why := found[checkMirror]; why != "" {
-		r.missing("capture", check, "the packet ring for all: "+why, use, "Linux 5.14 or newer")
+		r.missing("capture", check, "the packet ring for all: "+why, use, "Linux 5.14 or newer with /dev/net/tun (modprobe tun)")
 		return
 	}
 	more := "flows and headers with --path"

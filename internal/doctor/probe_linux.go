@@ -2,9 +2,11 @@ package doctor
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"os/exec"
 	"strings"
 
@@ -31,7 +33,7 @@ var probes = []probe{
 	{"VXLAN", "the lab, tunnels", []string{"demo"}, "modprobe vxlan", tryVXLAN},
 	{checkTCX, "copies, flow counts and headers made in the kernel (tap --path tcx)", nil, "Linux 6.6 or newer; without it clsact is used", func() error { return tryWay(kernel.TCX) }},
 	{checkFlows, "flow counts and headers made in the kernel", nil, "Linux 5.12 or newer; without it frames come through the packet ring", kernel.TryFlows},
-	{checkMirror, "copies made in the kernel", nil, "Linux 5.14 or newer; without it user space makes the copies", kernel.TryMirror},
+	{checkMirror, "copies made in the kernel", nil, "Linux 5.14 or newer with /dev/net/tun (modprobe tun); without it user space makes the copies", kernel.TryMirror},
 	{"tc clsact", "mirrors on Linux bridges", nil, "modprobe sch_ingress", tryClsact},
 	{checkClsact, "copies, flow counts and headers made in the kernel (tap --path clsact)", nil, "modprobe cls_bpf; without it frames come through the packet ring", func() error { return tryWay(kernel.Clsact) }},
 	{"tc u32 with mirred", "mirrors on Linux bridges", []string{"demo"}, "modprobe cls_u32 act_mirred", tryU32},
@@ -137,7 +139,7 @@ func tryGeneve() error {
 
 func tryERSPAN() error {
 	link := &netlink.GenericLink{LinkAttrs: attrs("xtper"), LinkType: "erspan"}
-	if err := netlink.LinkAdd(link); err != nil {
+	if err := netlink.LinkAdd(link); err != nil && !errors.Is(err, os.ErrExist) { // a new namespace may have the kernel's own one, which is the same
 		return fmt.Errorf("add erspan: %w", err)
 	}
 	return nil

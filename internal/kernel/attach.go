@@ -33,8 +33,11 @@ func attach(way Way, index int, dir frame.Direction, p *ebpf.Program) (attachmen
 	return l, nil
 }
 
-// permission says which privileges are missing.
+// permission says which privileges are missing. What the kernel's verifier has refused to let a program do stands as it says it.
 func permission(err error) error {
+	if v := (*ebpf.VerifierError)(nil); errors.As(err, &v) && len(v.Log) > 0 {
+		return err
+	}
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
 		return fmt.Errorf("%w: programs need CAP_BPF and CAP_NET_ADMIN: run as root, or once \"setcap cap_bpf,cap_net_admin,cap_net_raw+ep\" on the program", os.ErrPermission)
 	}

@@ -80,7 +80,7 @@ func (w counter) find(keyLen int, far string) {
 		asm.LoadMem(asm.R1, asm.R1, 0, asm.Word),
 		asm.And.Imm(asm.R1, 1),
 		asm.StoreMem(asm.RFP, halfAt, asm.R1, asm.Word),
-		asm.Or.Reg(regHalf, asm.R1),
+		asm.Add.Reg(regHalf, asm.R1), // and not Or, after which kernels before 6.10 know of no bound
 		asm.Mov.Reg(asm.R1, regHalf),
 		asm.LSh.Imm(asm.R1, int32(n.bits-1-rowPairs)),
 		asm.Mov.Reg(asm.R2, asm.R8), asm.RSh.Imm(asm.R2, rowPairs),

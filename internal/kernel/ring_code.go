@@ -221,7 +221,7 @@ func plainEntry(c *code, keep int, drop string) {
 	)
 	c.at(fits)
 	c.add(
-		asm.JEq.Imm(asm.R8, 0, drop),
+		asm.JLT.Imm(asm.R8, 1, drop), // and not JEq of 0, after which kernels before 6.8 take 0 for possible
 		asm.StoreMem(asm.R7, entryKept, asm.R8, asm.Word),
 		asm.Mov.Reg(asm.R4, asm.R8),
 	)
