@@ -81,6 +81,9 @@ func (a *ask) sumsOf(fromMS, toMS int64) string {
 	if p.Segments == "" {
 		p.Segments, p.Numbers = a.cond.expr.Certain()
 	}
+	if p.Addrs == nil {
+		p.Addrs = a.cond.expr.Addrs()
+	}
 	return a.rollupPart(p, fromMS, toMS)
 }
 

@@ -84,7 +84,7 @@ func (r *Reports) Networks(ctx context.Context, q Query) (Networks, error) {
 
 func (a *ask) networks(ctx context.Context, r *Reports, order string) (Networks, error) {
 	out := Networks{MTU: a.MTU, Rows: []Network{}}
-	parts, err := a.slices(ctx)
+	parts, err := a.slices(ctx, span{a.sinceMS, a.untilMS})
 	if err != nil {
 		return Networks{}, err
 	}

@@ -117,11 +117,21 @@ func (a *ask) rollsLong() bool {
 
 // newRolled counts the pairs of a time that were not there in the one before.
 func (a *ask) newRolled(ctx context.Context, cur, before span, n *uint64) error {
-	step := a.step
+	defer func(step time.Duration) { a.step = step }(a.step)
 	a.step = time.Hour
-	query := a.factsOf(cur, before) + "\nSELECT count(*) FROM (SELECT bool_or(cur) AS now, bool_or(NOT cur) AS was FROM x GROUP BY " + pairKey + ") WHERE now AND NOT was"
-	a.step = step
-	return a.each(ctx, query, func(rows *sql.Rows) error { return rows.Scan(n) })
+	parts, err := a.slices(ctx, span{before.from, cur.to})
+	if err != nil {
+		return err
+	}
+	return a.overSlices(parts, func() error {
+		query := a.factsOf(cur, before) + "\nSELECT count(*) FROM (SELECT bool_or(cur) AS now, bool_or(NOT cur) AS was FROM x GROUP BY " + pairKey + ") WHERE now AND NOT was"
+		return a.each(ctx, query, func(rows *sql.Rows) error {
+			var some uint64
+			err := rows.Scan(&some)
+			*n += some
+			return err
+		})
+	})
 }
 
 // lastMinute is the rate over the last minute of the time range.

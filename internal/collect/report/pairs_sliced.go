@@ -52,7 +52,7 @@ func (a *ask) pick(ctx context.Context, order string) (*picked, error) {
 	if p, err := a.pickStored(ctx); p != nil || err != nil {
 		return p, err
 	}
-	parts, err := a.slices(ctx)
+	parts, err := a.slices(ctx, span{a.sinceMS, a.untilMS})
 	if err != nil || len(parts) < 2 {
 		return nil, err
 	}

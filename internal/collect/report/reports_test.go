@@ -33,6 +33,10 @@ var filters = []struct {
 	{"ip in 10.0.0.0/30 and port in (443, 53)", func(r *flow.Record, _ []flow.Record) bool {
 		return (in30(r.Src) || in30(r.Dst)) && (r.SrcPort == 443 || r.DstPort == 443 || r.SrcPort == 53 || r.DstPort == 53)
 	}, nil},
+	{"host 10.0.0.2", func(r *flow.Record, _ []flow.Record) bool {
+		h := flow.V4([]byte{10, 0, 0, 2})
+		return r.Src == h || r.Dst == h
+	}, nil},
 	{"ip6 and tcp", func(r *flow.Record, _ []flow.Record) bool { return !r.Src.Is4() && r.Proto == 6 }, nil},
 	{"src host 10.0.0.1 and dst port 443", nil, byEnds(func(r *flow.Record) bool {
 		return r.Src == flow.V4([]byte{10, 0, 0, 1}) && r.DstPort == 443

@@ -25,18 +25,18 @@ func (s slice) cond() string {
 	return fmt.Sprintf("segment BETWEEN %d::UBIGINT AND %d::UBIGINT", s.from, s.to)
 }
 
-// slices gives the parts to ask in: all segments as one where that is no better.
-func (a *ask) slices(ctx context.Context) ([]slice, error) {
+// slices gives the parts to ask about a range in: all segments as one where that is no better.
+func (a *ask) slices(ctx context.Context, in span) ([]slice, error) {
 	all := slice{0, 1<<64 - 1}
 	v, ok := a.view.(interface {
 		store.PartView
 		SumsIn(fromNS, toNS int64) uint64
 	})
-	if cond, _ := a.cond.expr.Certain(); !ok || a.step == 0 || cond != "" || v.SumsIn(clampNS(a.sinceMS), clampNS(a.untilMS)) < manySums {
+	if cond, _ := a.cond.expr.Certain(); !ok || a.step == 0 || cond != "" || v.SumsIn(clampNS(in.from), clampNS(in.to)) < manySums {
 		return []slice{all}, nil
 	}
 	a.args = nil
-	query := "SELECT segment, count(*) FROM " + a.rollupPart(store.Part{Bare: true}, a.sinceMS, a.untilMS) + " GROUP BY segment ORDER BY segment"
+	query := "SELECT segment, count(*) FROM " + a.rollupPart(store.Part{Bare: true}, in.from, in.to) + " GROUP BY segment ORDER BY segment"
 	var out []slice
 	var rows uint64
 	err := a.each(ctx, query, func(r *sql.Rows) error {

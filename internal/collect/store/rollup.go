@@ -239,6 +239,39 @@ var linkFrom = map[string]string{
 	"rtt_n": "(rtt_us > 0)::UINTEGER", "rtt_sum": "rtt_us::UBIGINT", "rtt_max": "rtt_us", "outer_src": "", "outer_dst": "", "seen_by": "", "other_rows": "", "duplicates": "", "seen_other": "",
 }
 
+// LinksOf adds rows in the form of a roll-up up to links: hours and the addresses of workloads without a name are left out, and who is the client is settled.
+func LinksOf(table string) string {
+	var out, by []string
+	for _, c := range RollupColumns {
+		expr, summed := linkSums[c.Name]
+		switch {
+		case !summed:
+			if expr = linkKeys[c.Name]; expr == "" {
+				expr = c.Name
+			}
+			by = append(by, expr)
+		case expr == "":
+			expr = zeroOf(c)
+		}
+		out = append(out, "("+expr+")::"+c.Type+" AS "+c.Name)
+	}
+	return "(SELECT " + strings.Join(out, ", ") + " FROM (SELECT *, CASE WHEN client <> 0 THEN client = 2 WHEN port_votes <> 0 THEN port_votes < 0 WHEN src <> dst THEN src > dst\n" +
+		"  ELSE if(src_vm_id <> '', src_vm_id, src_vm) > if(dst_vm_id <> '', dst_vm_id, dst_vm) END AS turned FROM " + table + " WHERE rows > 0) GROUP BY " + strings.Join(by, ", ") + ")"
+}
+
+// linkKeys are the columns that a link stands for and that are not those of the rows, linkSums what these add up to; "" for what is left out.
+var (
+	linkKeys = map[string]string{
+		"src": "if(src_vm <> '' OR src_vm_id <> '', src, " + zeroAddr + ")", "dst": "if(dst_vm <> '' OR dst_vm_id <> '', dst, " + zeroAddr + ")", "client": "if(turned, 2, 1)",
+	}
+	linkSums = map[string]string{
+		"bucket": "min(bucket)", "packets": "sum(packets)", "octets": "sum(octets)", "l2_octets": "sum(l2_octets)", "rows": "sum(rows)", "flows": "sum(flows)", "first_seen": "min(first_seen)", "last_seen": "max(last_seen)",
+		"marks": "bit_or(marks)", "tcp_flags": "bit_or(tcp_flags)", "port_votes": "", "variance": "sum(variance)", "sampled_rows": "sum(sampled_rows)", "ambiguous_rows": "sum(ambiguous_rows)",
+		"min_len": "coalesce(min(min_len) FILTER (min_len > 0), 0)", "max_len": "max(max_len)", "fragments": "sum(fragments)", "retransmits": "sum(retransmits)", "zero_windows": "sum(zero_windows)",
+		"rtt_n": "sum(rtt_n)", "rtt_sum": "sum(rtt_sum)", "rtt_max": "max(rtt_max)", "outer_src": "", "outer_dst": "", "seen_by": "", "other_rows": "", "duplicates": "", "seen_other": "",
+	}
+)
+
 // CountRows gives all rows in the form of a roll-up, of which nothing is told but their number.
 func CountRows(table string) string {
 	var out []string

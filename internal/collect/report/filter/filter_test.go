@@ -292,3 +292,29 @@ func TestNumbers(t *testing.T) {
 	f("vni = 7 and vni = 8")
 	f("segment = vxlan:7")
 }
+
+func TestAddrs(t *testing.T) {
+	f := func(expr string, want ...string) {
+		t.Helper()
+		e, err := Parse(expr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := e.Addrs(); !slices.Equal(got, want) {
+			t.Errorf("%s: %q", expr, got)
+		}
+	}
+	one, other := "00000000-0000-0000-0000-ffff0a000105", "fd000000-0000-0000-0000-000000000001"
+	f("host 10.0.1.5", one)
+	f("ip = 10.0.1.5 and tcp", one)
+	f("vni = 7 and src.ip in (10.0.1.5, fd00::1)", one, other)
+	f("dst.ip = fd00::1", other)
+	f("")
+	f("vni = 7")
+	f("not ip = 10.0.1.5")
+	f("ip != 10.0.1.5")
+	f("ip = 10.0.1.5 or tcp")
+	f("ip in 10.0.1.0/24")
+	f("vtep = 10.0.1.5")
+	f("exporter = 10.0.1.5")
+}

@@ -109,6 +109,24 @@ func (e *Expr) Numbers() (numbers []uint64, only bool) {
 	return numbers, len(numbers) > 0
 }
 
+// Addrs gives inner addresses, as UUIDs, one of which every matching row has at an end; nil when the filter asks for none of its own.
+func (e *Expr) Addrs() (all []string) {
+	if e.Empty() {
+		return nil
+	}
+	for _, n := range topTerms(e.root) {
+		c, ok := n.(*compare)
+		if !ok || !c.field.Addressed() || c.field.Kind != Addr || c.op != "=" && c.op != "in" || slices.ContainsFunc(c.values, func(v value) bool { return !single(c.field, v) }) {
+			continue
+		}
+		for _, v := range c.values {
+			all = append(all, uuidText(v.prefix.Addr()))
+		}
+		return all
+	}
+	return nil
+}
+
 // Addressed reports whether the filter reads inner addresses.
 func (e *Expr) Addressed() bool {
 	if e.Empty() {

@@ -32,7 +32,10 @@ func TestFullHours(t *testing.T) {
 		}
 		defer v.Close()
 		first, last := wholeHours(from/1e6, to/1e6)
-		if a, b := v.(*view).unrolledParts(from/1e6, to/1e6, first, last); (a != "") != full || (b != "") != rest {
+		if m.keeps() == 0 {
+			t.Errorf("%s: from hour %d to %d: no links were kept", when, fromHour, toHour)
+		}
+		if a, b := v.(*view).unrolled(from/1e6, to/1e6, first, last); (a != "") != full || (b != "") != rest {
 			t.Errorf("%s: from hour %d to %d: full rows %q, others %q", when, fromHour, toHour, a, b)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -86,8 +87,8 @@ func (v *view) pairFiles(from, to int64) (in []pairFile) {
 func (v *view) PairsRest(fromNS, toNS int64) string {
 	from, to := ceilMS(fromNS), ceilMS(toNS)
 	first, last := wholeHours(from, to)
-	if rows := v.unrolled(from, to, first, last); rows != "" {
-		return rollupRows(rows, "true", rollupStep)
+	if parts := v.partsOfRows(from, to, first, last, store.Part{}); len(parts) > 0 {
+		return "(" + strings.Join(parts, " UNION ALL ") + ")"
 	}
 	return ""
 }

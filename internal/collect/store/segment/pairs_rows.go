@@ -68,10 +68,8 @@ func (v *view) PairRows(ctx context.Context, fromNS, toNS int64, of []store.Pair
 	}
 	table := "SELECT " + rollupProjection + " FROM read_parquet(['" + strings.ReplaceAll(path, "'", "''") + "'], " + notPartitioned + ")"
 	first, last := wholeHours(from, to)
-	if rows := v.unrolled(from, to, first, last); rows != "" {
-		table += " UNION ALL SELECT * FROM " + partOf(rows, store.Part{Segments: segments})
-	}
-	return "(" + table + ")", nil
+	parts := append([]string{table}, v.partsOfRows(from, to, first, last, store.Part{Segments: segments})...)
+	return "(" + strings.Join(parts, " UNION ALL ") + ")", nil
 }
 
 // copyPairs writes the rows of some pairs to a file that is removed with the view.

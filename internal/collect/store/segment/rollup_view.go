@@ -163,19 +163,19 @@ func (v *view) Rollup(step time.Duration, fromNS, toNS int64) string {
 func (v *view) RollupPart(p store.Part) string {
 	from, to := ceilMS(p.FromNS), ceilMS(p.ToNS)
 	first, last := wholeHours(from, to)
-	var parts []string
+	var parts, links []string // statements
 	ends := endsOf(p.Addrs)
-	take := func(files []file, where string) {
+	take := func(into *[]string, files []file, where string) {
 		if len(files) == 0 {
 			return
 		}
 		for _, end := range ends {
-			parts = append(parts, "SELECT "+rollupProjection+" FROM "+v.s.tableOf(files, storedRollup)+" WHERE "+where+ofPart(files, p)+end)
+			*into = append(*into, "SELECT "+rollupProjection+" FROM "+v.s.tableOf(files, storedRollup)+" WHERE "+where+ofPart(files, p)+end)
 		}
 	}
 	add := func(files []file, from, to int64) {
 		if from < to {
-			take(files, fmt.Sprintf("bucket >= make_timestamp_ms(%d) AND bucket < make_timestamp_ms(%d)", from, to))
+			take(&parts, files, fmt.Sprintf("bucket >= make_timestamp_ms(%d) AND bucket < make_timestamp_ms(%d)", from, to))
 		}
 	}
 	if p.Bare { // the whole hours around the range
@@ -183,35 +183,35 @@ func (v *view) RollupPart(p store.Part) string {
 	}
 	add(v.rolled.sums, first, last)
 	add(v.rolled.only, from, to)
-	var whole []file
+	var whole, linked []file
 	for i := range v.rolled.merged {
 		m := &v.rolled.merged[i]
 		switch hours, all := m.in(from, to, first, last); {
 		case p.Links && m.links != nil && (all || p.Bare && len(hours) > 0):
-			whole = append(whole, *m.links)
+			linked = append(linked, *m.links)
 		case all:
 			whole = append(whole, m.file)
 		case len(hours) > 0:
 			if p.Links && m.quarters != nil {
 				var quarters []int64
 				if quarters, hours = m.inQuarters(hours); len(quarters) > 0 {
-					take([]file{*m.quarters}, inBuckets(quarters, quarterMS))
+					take(&links, []file{*m.quarters}, inBuckets(quarters, quarterMS))
 				}
 			}
 			if len(hours) > 0 {
-				take([]file{m.file}, inBuckets(hours, hourMS))
+				take(&parts, []file{m.file}, inBuckets(hours, hourMS))
 			}
 		}
 	}
-	take(whole, "true")
-	full, rest := v.unrolledParts(from, to, first, last)
-	if full != "" {
-		parts = append(parts, "SELECT * FROM "+partOfRows(full, p, true))
+	take(&parts, whole, "true")
+	take(&links, linked, "true")
+	parts = append(parts, v.partsOfRows(from, to, first, last, p)...)
+	for i := range parts {
+		if canKeep(p) {
+			parts[i] = v.kept(parts[i])
+		}
 	}
-	if rest != "" {
-		parts = append(parts, "SELECT * FROM "+partOf(rest, p))
-	}
-	if len(parts) == 0 {
+	if parts = append(parts, links...); len(parts) == 0 {
 		return emptyTable(rollupColumns)
 	}
 	return "(" + strings.Join(parts, "\nUNION ALL ") + ")"
@@ -235,17 +235,20 @@ func inBuckets(starts []int64, length int64) string {
 	return "(" + strings.Join(any, " OR ") + ")"
 }
 
-// unrolled is a table expression for the rows of the range that roll-ups do not give, "" for none.
-func (v *view) unrolled(from, to, first, last int64) string {
-	full, rest := v.unrolledParts(from, to, first, last)
-	if full == "" || rest == "" {
-		return full + rest
+// partsOfRows are statements for what roll-ups do not give of a range, from the rows.
+func (v *view) partsOfRows(from, to, first, last int64, p store.Part) (parts []string) {
+	full, rest := v.unrolled(from, to, first, last)
+	if full != "" {
+		parts = append(parts, "SELECT * FROM "+partOf(full, p, true))
 	}
-	return "(SELECT * FROM " + full + " UNION ALL SELECT * FROM " + rest + ")"
+	if rest != "" {
+		parts = append(parts, "SELECT * FROM "+partOf(rest, p, false))
+	}
+	return parts
 }
 
-// unrolledParts is unrolled with the rows apart of which none lacks what another one of its flow knows.
-func (v *view) unrolledParts(from, to, first, last int64) (full, rest string) {
+// unrolled gives table expressions for the rows of the range that roll-ups do not give, those apart of which none lacks what another one of its flow knows; "" for none.
+func (v *view) unrolled(from, to, first, last int64) (full, rest string) {
 	in := []filesIn{{v.rolled.rows, from, to}, {v.rolled.edges, from, min(first, to)}, {v.rolled.edges, max(last, from, min(first, to)), to}}
 	var lacking []file // such that may lack something
 	for i := range in {
@@ -308,11 +311,8 @@ func ofPart(files []file, p store.Part) string {
 	return " AND segment IN (" + strings.Join(in, ", ") + ")"
 }
 
-// partOf adds up the part of rows that matters.
-func partOf(rows string, p store.Part) string { return partOfRows(rows, p, false) }
-
-// partOfRows is partOf; of full rows none lacks what another one of its flow knows.
-func partOfRows(rows string, p store.Part, full bool) string {
+// partOf adds up the part of rows that matters. Of full rows none lacks what another one of its flow knows.
+func partOf(rows string, p store.Part, full bool) string {
 	if len(p.Addrs) > 0 { // all rows of a flow have the same addresses
 		within := ""
 		if p.Within != "" {

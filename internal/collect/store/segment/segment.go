@@ -100,6 +100,8 @@ type Store struct {
 	manStamp  stamp           // ReadOnly: the manifest last read
 	gapsStamp stamp
 
+	kept keptLinks
+
 	countsMu    sync.Mutex // guards what is counted at adapters
 	counts      *countLog
 	countsStamp stamp // ReadOnly
@@ -146,6 +148,9 @@ func Open(cfg Config) (*Store, error) {
 			return nil, fmt.Errorf("segment: %s: folder for large questions: %w; set TMPDIR to one that can be written", abs, err)
 		}
 		s.spill = s.spills.path
+	} else if err = os.RemoveAll(s.spill); err != nil { // of a writer that was killed
+		s.release()
+		return nil, fmt.Errorf("segment: %s: %w", abs, err)
 	}
 	if s.db, err = openEngine(cfg, s.spill); err != nil {
 		_ = s.spills.remove() // swept by the next reader

@@ -32,6 +32,7 @@ type view struct {
 	uncertain      []uncertainHour
 	pending        int
 	scratch        []string // files to remove
+	links          []*keptPart
 	once           sync.Once
 }
 
@@ -258,6 +259,7 @@ func (v *view) Close() error {
 		for _, path := range v.scratch {
 			_ = os.Remove(path) // else the folder goes with the engine
 		}
+		v.s.kept.release(v)
 		v.s.mu.Lock()
 		defer v.s.mu.Unlock()
 		for _, f := range append(v.files[:len(v.files):len(v.files)], v.rolls...) {
