@@ -83,23 +83,13 @@ func (p *Platform) remove(ctx context.Context, d *db, all []*deed) error {
 func (d *db) removal(all []*deed, bridges map[string]bool) (ops []ovsdb.Operation, err error) {
 	nudged := map[string]bool{}
 	for _, g := range all {
-		switch g.want.Kind {
-		case kindBridge:
-			ops = append(ops, d.setBridge(g.now, nil)...)
-		case kindOutput:
-			ops = append(ops, d.setOutput(g.now, nil)...)
-		case kindFeed:
-			ops = append(ops, d.setFeed(g.now, nil)...)
-		case kindMirror:
-			s := read[mirrorSpec](g.now)
-			ops = append(ops, d.dropMirror(&s)...)
+		some, err := d.set(g)
+		if err != nil {
+			return nil, err
+		}
+		ops = append(ops, some...)
+		if s := read[mirrorSpec](g.now); g.want.Kind == kindMirror {
 			nudged[s.Ours] = !bridges[s.Ours]
-		case kindExport:
-			more, err := d.setExport(g.owner, g.now, nil)
-			if err != nil {
-				return nil, err
-			}
-			ops = append(ops, more...)
 		}
 	}
 	for _, bridge := range slices.Sorted(maps.Keys(nudged)) {

@@ -2,7 +2,6 @@ package ovs_test
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -17,23 +16,13 @@ func TestEnd(t *testing.T) {
 	}
 	l := newLab(t, 2)
 	p := open(t, l.config())
-	var want []platform.Session
-	for i := range 12 {
-		s := l.session(fmt.Sprintf("tap%02d", i), l.vms[0])
-		s.Outputs[0].Key = uint32(100 + i%3)
-		if i%2 == 0 {
-			s.Filter = "udp port 5000"
-		}
-		want = append(want, s)
-	}
-	want = append(want, l.export("exported", "ipfix", "10.99.0.9:4739", l.vms[0], l.vms[1]), l.export("counted", "netflow5", "10.99.0.9:2055", l.vms[0], l.vms[1]))
+	want := append(l.sessions(12, l.vms[0]), l.export("exported", "ipfix", "10.99.0.9:4739", l.vms[0], l.vms[1]), l.export("counted", "netflow5", "10.99.0.9:2055", l.vms[0], l.vms[1]))
 	stays := l.session("stays", l.vms[0])
 	stays.Filter, stays.Outputs[0].Key = "udp port 6000", 99
 	l.converge(p, append(want, stays)...)
 	l.warm(l.vms[0], l.vms[1])
 	l.send(l.vms[0], l.vms[1], 5000, 3)
 
-	transactions := func() string { return l.db.Vsctl("get Open_vSwitch . next_cfg") }
 	state := func() string {
 		return l.db.Vsctl("--no-headings --columns=name,select_src_port,select_dst_port,output_port list mirror") + l.db.Vsctl("list-br")
 	}
@@ -47,12 +36,9 @@ func TestEnd(t *testing.T) {
 		if len(refused) > 0 {
 			t.Fatalf("%+v", refused)
 		}
-		from := transactions()
+		from := l.transactions()
 		err = f(steps)
-		var a, b int
-		fmt.Sscan(from, &a)           //nolint:errcheck // 0
-		fmt.Sscan(transactions(), &b) //nolint:errcheck // 0
-		return steps, b - a, err
+		return steps, l.transactions() - from, err
 	}
 	once := func(steps []platform.Step) error { return p.End(t.Context(), steps) }
 

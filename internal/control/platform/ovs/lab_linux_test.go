@@ -204,6 +204,28 @@ func (l *lab) session(policy string, vms ...*vm) platform.Session {
 	return s
 }
 
+// sessions are n taps of a machine, half of them of UDP port 5000 only, which come to the tool with VNI 100, 101 and 102 in turn.
+func (l *lab) sessions(n int, v *vm) (all []platform.Session) {
+	for i := range n {
+		s := l.session(fmt.Sprintf("tap%02d", i), v)
+		s.Outputs[0].Key = uint32(100 + i%3)
+		if i%2 == 0 {
+			s.Filter = "udp port 5000"
+		}
+		all = append(all, s)
+	}
+	return all
+}
+
+// transactions is how many have asked the switch for something.
+func (l *lab) transactions() (n int) {
+	l.t.Helper()
+	if _, err := fmt.Sscan(l.db.Vsctl("get Open_vSwitch . next_cfg"), &n); err != nil {
+		l.t.Fatal(err)
+	}
+	return n
+}
+
 // export exports flow records of machines.
 func (l *lab) export(policy, protocol, to string, vms ...*vm) platform.Session {
 	s := l.session(policy, vms...)

@@ -137,25 +137,15 @@ func about(all []*deed, err error) error {
 
 // prepare makes what copies go through, and returns the database after it.
 func (p *Platform) prepare(ctx context.Context, d *db, all []*deed) (*db, error) {
-	var ops []ovsdb.Operation
+	ops, err := p.operations(d, all)
+	if err != nil {
+		return nil, err
+	}
 	for _, g := range all {
-		var some []ovsdb.Operation
-		switch g.want.Kind {
-		case kindBridge:
-			some = d.setBridge(g.now, g.want.Spec)
-		case kindOutput:
-			some = d.setOutput(g.now, g.want.Spec)
-		case kindFeed:
-			if g.want.Spec == nil {
-				s := read[feedSpec](g.now)
-				p.removeFlows(ctx, s.Bridge, s.Name)
-			}
-			some = d.setFeed(g.now, g.want.Spec)
+		if g.want.Kind == kindFeed && g.want.Spec == nil {
+			s := read[feedSpec](g.now)
+			p.removeFlows(ctx, s.Bridge, s.Name)
 		}
-		if len(some) == 0 {
-			return nil, p.gone()
-		}
-		ops = append(ops, some...)
 	}
 	if err := p.commit(ctx, ops, all[0].comment(len(all))); err != nil {
 		return nil, err
@@ -165,8 +155,7 @@ func (p *Platform) prepare(ctx context.Context, d *db, all []*deed) (*db, error)
 			return nil, err
 		}
 	}
-	d, err := p.read(ctx, false)
-	if err == nil {
+	if d, err = p.read(ctx, false); err == nil {
 		err = p.as(d, all)
 	}
 	if err != nil {
@@ -175,8 +164,19 @@ func (p *Platform) prepare(ctx context.Context, d *db, all []*deed) (*db, error)
 	return d, p.fill(ctx, d, all)
 }
 
-func (p *Platform) gone() error {
-	return fmt.Errorf("ovs: %s: %w: the bridge or a port", p.cfg.Name, platform.ErrGone)
+// operations make of objects what deeds want.
+func (p *Platform) operations(d *db, all []*deed) (ops []ovsdb.Operation, err error) {
+	for _, g := range all {
+		some, err := d.set(g)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("ovs: %s: %w: %w", p.cfg.Name, platform.ErrChanged, err)
+		case len(some) == 0:
+			return nil, fmt.Errorf("ovs: %s: %w: the bridge or a port", p.cfg.Name, platform.ErrGone)
+		}
+		ops = append(ops, some...)
+	}
+	return ops, nil
 }
 
 // comment is what the database's log says of a transaction.
@@ -249,20 +249,15 @@ func (p *Platform) begin(ctx context.Context, d *db, all []*deed) (counts []*met
 			}
 		}
 	}()
-	var ops []ovsdb.Operation
+	ops, err := p.operations(d, all)
+	if err != nil {
+		return nil, err
+	}
 	nudged := map[string]bool{}
 	for _, g := range all {
-		some := []ovsdb.Operation(nil)
 		if g.want.Kind == kindMirror {
-			some = d.setMirror(g.now, g.want.Spec)
 			nudged[read[mirrorSpec](g.now).Ours], nudged[read[mirrorSpec](g.want.Spec).Ours] = true, true
-		} else if some, err = d.setExport(g.owner, g.now, g.want.Spec); err != nil {
-			return nil, fmt.Errorf("ovs: %s: %w: %w", p.cfg.Name, platform.ErrChanged, err)
 		}
-		if len(some) == 0 {
-			return nil, p.gone()
-		}
-		ops = append(ops, some...)
 	}
 	for _, bridge := range slices.Sorted(maps.Keys(nudged)) {
 		ops = append(ops, d.nudge(bridge)...)

@@ -17,31 +17,18 @@ func TestMake(t *testing.T) {
 	}
 	l := newLab(t, 2)
 	p := open(t, l.config())
-	var want []platform.Session
-	for i := range 6 {
-		s := l.session(fmt.Sprintf("tap%02d", i), l.vms[0])
-		s.Outputs[0].Key = uint32(100 + i%3)
-		if i%2 == 0 {
-			s.Filter = "udp port 5000"
-		}
-		want = append(want, s)
-	}
-	want = append(want, l.export("exported", "ipfix", "10.99.0.9:4739", l.vms[0], l.vms[1]))
+	want := append(l.sessions(6, l.vms[0]), l.export("exported", "ipfix", "10.99.0.9:4739", l.vms[0], l.vms[1]))
 	steps, refused := l.steps(p, nil, want...)
 	if len(refused) > 0 {
 		t.Fatalf("%+v", refused)
 	}
-	transactions := func() (n int) {
-		fmt.Sscan(l.db.Vsctl("get Open_vSwitch . next_cfg"), &n) //nolint:errcheck // 0
-		return n
-	}
-	from := transactions()
+	from := l.transactions()
 	for range 2 { // once more does nothing
 		if n, err := p.Make(t.Context(), steps); err != nil || n != len(steps) {
 			t.Fatalf("%d of %d steps: %v", n, len(steps), err)
 		}
 	}
-	if n := transactions() - from; n != 2 || len(steps) < 18 {
+	if n := l.transactions() - from; n != 2 || len(steps) < 18 {
 		t.Errorf("%d steps in %d transactions", len(steps), n)
 	}
 	if left, _ := l.steps(p, nil, want...); len(left) > 0 {

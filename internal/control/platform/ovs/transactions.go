@@ -36,6 +36,22 @@ func absent(table, name string) ovsdb.Operation {
 // protocols of our bridge: 1.4 for bundles, the others for people with ovs-ofctl.
 var protocols = []string{"OpenFlow10", "OpenFlow13", "OpenFlow14"}
 
+// set makes, changes or removes what a deed is about; nothing when its bridge or a port is gone.
+func (d *db) set(g *deed) ([]ovsdb.Operation, error) {
+	switch now, want := g.now, g.want.Spec; g.want.Kind {
+	case kindBridge:
+		return d.setBridge(now, want), nil
+	case kindOutput:
+		return d.setOutput(now, want), nil
+	case kindFeed:
+		return d.setFeed(now, want), nil
+	case kindMirror:
+		return d.setMirror(now, want), nil
+	default:
+		return d.setExport(g.owner, now, want)
+	}
+}
+
 // setBridge makes, changes or removes our bridge.
 func (d *db) setBridge(now, want json.RawMessage) []ovsdb.Operation {
 	if want == nil {
