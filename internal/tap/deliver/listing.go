@@ -137,9 +137,14 @@ func packet(b []byte, f *dissect.Flow, p *dissect.Packet) []byte {
 	return b
 }
 
+// place appends an address of a packet that has one: what is nothing elsewhere is the unspecified address of IPv6 here.
 func place(b []byte, a flow.Addr, port uint16, has bool) []byte {
-	if has {
-		return netip.AddrPortFrom(a.Netip(), port).AppendTo(b)
+	ip := a.Netip()
+	if !ip.IsValid() {
+		ip = netip.IPv6Unspecified()
 	}
-	return a.Netip().AppendTo(b)
+	if has {
+		return netip.AddrPortFrom(ip, port).AppendTo(b)
+	}
+	return ip.AppendTo(b)
 }
