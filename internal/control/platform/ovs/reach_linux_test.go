@@ -160,6 +160,11 @@ func TestOverTCP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	go func() { // it hangs up on whoever calls: one that says nothing would be waited for
+		for c, err := busy.Accept(); err == nil; c, err = busy.Accept() {
+			c.Close()
+		}
+	}()
 	p = open(t, c)
 	if r := l.refusal(p, filtered); r.Reason != platform.ReasonDown || !strings.Contains(r.Message, "somebody else listens") {
 		t.Errorf("%+v", r)
