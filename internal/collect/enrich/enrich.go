@@ -55,8 +55,8 @@ type Enricher struct {
 
 	stats struct{ flows, evicted, ambiguous, takeovers, times, conversations atomic.Uint64 }
 
-	keys []keys  // of each record of the batch, while Records runs
-	refs []int32 // and its flow
+	keys [64]keys // of each record of those that join is at
+	refs []int32  // the flow of each record of the batch, while Records runs
 }
 
 // New returns an enricher that knows no inventory.
@@ -136,9 +136,18 @@ func (e *Enricher) Records(recs []flow.Record) {
 func (e *Enricher) part(recs []flow.Record, book identity.Book) {
 	e.flows.batch++
 	e.refs = e.refs[:0]
-	if len(e.keys) < len(recs) {
-		e.keys = make([]keys, len(recs))
+	for rest := recs; len(rest) > 0; {
+		n := min(len(rest), len(e.keys))
+		e.join(rest[:n], book)
+		rest = rest[n:]
 	}
+	for i := range recs {
+		e.finish(&recs[i], e.refs[i], book)
+	}
+}
+
+// join finds the flows of a few records, which stay close to the processor meanwhile.
+func (e *Enricher) join(recs []flow.Record, book identity.Book) {
 	for i := range recs {
 		r, k := &recs[i], &e.keys[i]
 		e.times(r)
@@ -159,9 +168,6 @@ func (e *Enricher) part(recs []flow.Record, book identity.Book) {
 		f := e.flows.at(ref)
 		f.stand(r, e.flows.batch)
 		e.flows.convs.see(f, r)
-	}
-	for i := range recs {
-		e.finish(&recs[i], e.refs[i], book)
 	}
 }
 

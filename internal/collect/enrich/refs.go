@@ -8,7 +8,7 @@ import (
 // refs finds numbers by keys of 64 bits: a hash table with open addressing, in which adding and deleting all the time costs
 // neither allocation nor more than a line of memory. The zero value is empty. A key is never 0.
 //
-// Deleting leaves the slot as it is and forgets the number's key, so that the slot is no longer anybody's. When half of the slots are taken, they are
+// Deleting leaves the slot as it is and forgets the number's key, so that the slot is no longer anybody's. When five of eight slots are taken, they are
 // filled anew with what is there.
 type refs struct {
 	slots []slot
@@ -82,7 +82,7 @@ func (t *refs) put(key uint64, ref int32) {
 func (t *refs) putAt(at uint32, key uint64, old, ref int32) {
 	if old != none {
 		t.keys[old] = 0
-	} else if t.n++; 2*(t.taken+1) >= len(t.slots) {
+	} else if t.n++; 8*(t.taken+1) >= 5*len(t.slots) {
 		t.refill()
 		_, at = t.get(key)
 		t.taken++
