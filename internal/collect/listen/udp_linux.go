@@ -225,11 +225,16 @@ func zoneName(index uint32) string {
 	return fmt.Sprint(index)
 }
 
-// Waiting. While datagrams come one by one the reader naps, and finds several: a wakeup costs more than a datagram.
+// Waiting. While datagrams come one by one the reader naps, and finds several: a wakeup costs more than a datagram, and so does each
+// of the stages behind that is woken for a few.
 const (
 	nap     = time.Millisecond
 	napRoom = 4 << 20 // bytes of receive buffer that a nap needs: more than comes in its time
+	napMost = 5       // naps at a time
 )
+
+// napFor is how long the reader naps with so much receive buffer, 0 for not at all.
+func napFor(granted int) time.Duration { return nap * time.Duration(min(granted/napRoom, napMost)) }
 
 // reader is the one reader of all sockets of a port.
 type reader struct {
@@ -294,14 +299,15 @@ func (r *reader) abandon(ctx context.Context) error {
 
 // wait waits for a datagram or the end. got is how many the last round brought.
 func (r *reader) wait(got int) error {
-	if r.busy && got > 0 && r.u.granted >= napRoom {
-		time.Sleep(nap)
+	rest := napFor(r.u.granted)
+	if r.busy && got > 0 && rest > 0 {
+		time.Sleep(rest)
 		return nil
 	}
 	before := time.Now()
 	for {
 		_, err := unix.Poll(r.fds, -1)
-		r.busy = time.Since(before) < nap
+		r.busy = time.Since(before) < max(rest, nap)
 		if err == nil || !errors.Is(err, unix.EINTR) {
 			return err
 		}
