@@ -12,10 +12,18 @@ function cell(v: Value): string {
 
 const oneLine = (s: string) => s.replace(/[\r\n]+/g, ' ')
 
+/** missing says what may be missing from the figures. */
+function missing({ resolution, completeness: c, notes }: Meta): string[] {
+  const lines = [`resolution ${resolution}, complete ${c.ratio ?? 'unknown'}, lost records ${c.lost_records}, not stored records ${c.dropped_records}, sampled rows ${c.sampled_rows}, ambiguous rows ${c.ambiguous_rows}`]
+  if (c.uncertain_octets) lines.push(`uncertain octets ${c.uncertain_octets}`)
+  for (const g of c.gaps ?? []) lines.push(`gap ${g.from} to ${g.to}: ${g.scope} ${g.who} ${g.reason}`)
+  return [...lines, ...(notes ?? []).map((n) => 'note ' + n)]
+}
+
 /** csv writes rows under comment lines that say what the figures are. */
 export function csv(name: string, meta: Meta | null, rows: object[]): string {
   const notes = meta ? [`crosstap ${meta.report}: ${name}, schema ${meta.schema}`, `range ${meta.since} to ${meta.until}`, ...(meta.filter ? [`filter ${meta.filter}`] : []),
-    `resolution ${meta.resolution}, complete ${meta.completeness.ratio ?? 'unknown'}, lost records ${meta.completeness.lost_records}, sampled rows ${meta.completeness.sampled_rows}`] : []
+    ...missing(meta)] : []
   const names = Object.keys(rows[0] ?? {})
   const lines = rows.map((r) => names.map((n) => cell((r as Record<string, Value>)[n])).join(','))
   return [...notes.map((n) => '# ' + oneLine(n)), names.join(','), ...lines].join('\n') + '\n'

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { both, bytes, count, duration, percent, rate, signed, within } from './format'
+import { both, bytes, count, cut, duration, percent, rate, shortened, signed, within } from './format'
 
 const plain = (s: string) => s.replaceAll('\u202f', ' ')
 
@@ -21,4 +21,20 @@ describe('others', () => {
 test('a part within bounds', () => {
   expect(within(0.31, 0.31)).toBe('31.0\u202f%')
   expect(within(0.84, 0.9)).toBe('84.0\u202f% to 90.0\u202f%')
+})
+
+test('a long name is cut before its end and its domain', () => {
+  expect(cut('prd-west-worker-node-0466.tenant-6.example.internal')).toEqual(['prd-west-worker-', 'node-0466', '.tenant-6.example.internal'])
+  expect(cut('esx-104.rack-5.example.internal')).toEqual(['', 'esx-104', '.rack-5.example.internal'])
+  expect(cut('10.200.100.100')).toEqual(['10.20', '0.100.100', ''])
+  expect(cut('Green & Co. KG v1.2.3')).toEqual(['Green & Co. ', 'KG v1.2.3', ''])
+})
+
+test('long labels keep both ends, without their domain', () => {
+  expect(shortened('abcdefgh', 5)).toBe('ab…gh')
+  expect(shortened('abcdefgh', 8)).toBe('abcdefgh')
+  expect(shortened('esx-007.rack-1.example.internal', 24)).toBe('esx-007…')
+  expect(shortened('prd-west-kubernetes-worker-node-0466.tenant-6.example', 17)).toBe('prd-west…ode-0466')
+  expect(shortened('tenant with a long name (production) / web', 24)).toBe('tenant with …tion) / web')
+  expect(shortened('10.200.100.100 · 10.200.100.101', 24)).toBe('10.200.100.1…200.100.101')
 })

@@ -109,3 +109,23 @@ export function duration(ms: number): string {
   }
   return out.slice(0, 2).join(' ')
 }
+
+/** cut divides a long name into what may be shortened, its end, and its domain: names of one site often begin alike. */
+export function cut(name: string): [head: string, tail: string, domain: string] {
+  const dot = /^[^\s.:/]*[^\s.:/\d][^\s.:/]*(\.[^\s.:/]+){2,}$/.test(name) ? name.indexOf('.') : name.length
+  const tail = dot > TAIL + 4 ? dot - TAIL : 0
+  return [name.slice(0, tail), name.slice(tail, dot), name.slice(dot)]
+}
+
+const TAIL = 9
+
+/** shortened cuts a label to what a box holds: the domain of a name first, then the middle, as names of one site differ at their ends. */
+export function shortened(text: string, letters = 24): string {
+  const most = Math.max(4, Math.floor(letters))
+  if (text.length <= most) return text
+  const [head, tail, domain] = cut(text)
+  const name = head + tail
+  if (domain && name.length < most) return name + '…'
+  const end = Math.floor((most - 1) / 2)
+  return name.slice(0, most - 1 - end) + '…' + (end ? name.slice(-end) : '')
+}

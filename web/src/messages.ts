@@ -244,7 +244,7 @@ export const m = {
     tips: (status: number): string[] =>
       status === 0 ? ['Is crosstap still running? See its terminal or journal.', 'crosstap status']
       : status === 400 || status === 422 ? ['Change the part that is named above.', 'Clear the filter or choose a preset time range.']
-      : status === 401 || status === 403 ? ['Log in again, or ask for the role that is named above.']
+      : status === 401 || status === 403 ? ['Ask on the server’s own machine, such as through ssh -L 8474:127.0.0.1:8474 SERVER.']
       : status === 404 ? ['This server may be older than this page: reload.']
       : status === 504 ? ['Choose a shorter range or a narrower filter.', 'Export to a file instead.']
       : status === 408 ? ['Is crosstap busy or stopped? See its terminal or journal.', 'Choose a shorter range or a narrower filter.']
@@ -257,15 +257,5 @@ export const m = {
     partial: 'Shown is an older answer.',
   },
 
-  help: {
-    title: 'Keys',
-    groups: [
-      ['Go', [['g o', 'Overview'], ['g t', 'Tenants: pairs'], ['g c', 'Tenants: conversations'], ['g n', 'Tenants: networks'], ['g m', 'Map'], ['g e', 'Explore'], ['g v', 'VMs'], ['g f', 'Flows'], ['g b', 'Coverage (blind spots)'], ['g r', 'What is irregular'], ['g x', 'Exporters'], ['g p', 'Topology'], ['g i', 'Inventory'], ['g a', 'Taps'], ['g k', 'Packet filters'], ['g q', 'SQL']]],
-      ['Ask', [['/', 'Filter'], ['Enter', 'Run the filter'], ['Ctrl Space', 'Completions'], ['[ ]', 'Earlier, later'], ['- =', 'Wider, narrower'], ['l', 'Live on or off'], ['r', 'Ask again']]],
-      ['Rows', [['j k', 'Next, previous row'], ['Enter', 'Details'], ['← →', 'Values of the row'], ['i', 'Only this value'], ['x', 'Not this value'], ['Esc', 'Back']]],
-      ['View', [['t', 'Chart or table'], ['d', 'Dark or light'], ['u', 'UTC or local time'], ['e', 'Export'], ['y', 'Copy link'], ['Ctrl K', 'Find: pages, machines, hosts, tenants, taps'], ['?', 'This help']]],
-    ] as [string, [string, string][]][],
-    language: 'Filter',
-    examples: ['vni = 5001', 'vm = "web-1"', 'ip in 10.1.0.0/16 and not port in (53, 123)', 'octets > 10 MB and seen_by = agent', 'host 10.0.0.1 and port 443'],
-  },
+  help: { title: 'Keys' },
 }

@@ -4,6 +4,17 @@ import { bytes, count, percent } from './format'
 const plural = (n: number, one: string, many = one + 's') => `${count(n)} ${n === 1 ? one : many}`
 
 export const w = {
+  help: {
+    groups: [
+      ['Go', [['g o', 'Overview'], ['g t', 'Tenants: pairs'], ['g c', 'Tenants: conversations'], ['g n', 'Tenants: networks'], ['g m', 'Map'], ['g e', 'Explore'], ['g v', 'VMs'], ['g f', 'Flows'], ['g b', 'Coverage (blind spots)'], ['g r', 'What is irregular'], ['g x', 'Exporters'], ['g p', 'Topology'], ['g i', 'Inventory'], ['g a', 'Taps'], ['g k', 'Packet filters'], ['g q', 'SQL']]],
+      ['Ask', [['/', 'Filter'], ['Enter', 'Run the filter'], ['Ctrl Space', 'Completions'], ['[ ]', 'Earlier, later'], ['- =', 'Wider, narrower'], ['l', 'Live on or off'], ['r', 'Ask again']]],
+      ['Rows', [['j k', 'Next, previous row'], ['Enter', 'Details'], ['← →', 'Values of the row'], ['i', 'Only this value'], ['x', 'Not this value'], ['Esc', 'Back']]],
+      ['View', [['t', 'Chart or table'], ['d', 'Dark or light'], ['u', 'UTC or local time'], ['e', 'Export'], ['y', 'Copy link'], ['Ctrl K', 'Find: pages, machines, hosts, tenants, taps'], ['?', 'This help']]],
+    ] as [string, [string, string][]][],
+    language: 'Filter',
+    examples: ['vni = 5001', 'vm = "web-1"', 'ip in 10.1.0.0/16 and not port in (53, 123)', 'octets > 10 MB and seen_by = agent', 'host 10.0.0.1 and port 443'],
+  },
+
   answer: {
     from: 'from', raw: 'raw rows', rollup: (r: string) => `${r} roll-ups`, complete: (r: number) => `${percent(r)} complete`, unknown: 'completeness unknown: no exporter numbers its records',
     lost: (n: number) => `${plural(n, 'record')} lost`, dropped: (n: number) => `${plural(n, 'record')} not stored`, sampled: (n: number) => `${plural(n, 'sampled row')}`, ambiguous: (n: number) => `${plural(n, 'ambiguous row')}`, gaps: (n: number) => plural(n, 'gap'), uncertain: (b: string) => `${b} uncertain at the ends of gaps`,

@@ -53,6 +53,7 @@ test('axe with details, menu, help, gaps and completions open', async () => {
   await ready(page)
   const check = async (what) => equal(await serious(page), [], what)
   await page.keyboard.press('?')
+  await page.locator('dialog[open]').waitFor()
   await check('help')
   await page.keyboard.press('Escape')
   await page.locator('[popovertarget=gaps]').click()

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import type { DependencyMap, MapEdge, MapNode } from '../api'
-import { drawn, edgePath, shortened, tenantOf, thickness } from './mapdraw'
+import { drawn, edgePath, tenantOf, thickness } from './mapdraw'
 
 const node = (id: string, x: number, y: number, more: Partial<MapNode> = {}): MapNode => ({ id, kind: 'group', label: id, group: id.split('/'), members: 1, octets: 1, layer: 0, x, y, ...more })
 const edge = (src: string, dst: string, octets: number): MapEdge => ({
@@ -27,4 +27,3 @@ test('colour is the tenant’s, outside has none', () => {
   expect(tenantOf(node('blue/~', 0, 0, { kind: 'outside' }), ['tenant', 'tier'])).toBe('')
   expect(tenantOf(node('~/web', 0, 0), ['tenant', 'tier'])).toBe('')
 })
-test('long labels', () => expect(shortened('abcdefgh', 5)).toBe('abcd…'))

@@ -60,8 +60,3 @@ export function tenantOf(n: MapNode, by: string[]): string {
   const name = n.group?.[i] ?? ''
   return n.kind === 'outside' || name === '~' ? '' : name
 }
-
-/** shortened cuts a label to what a box holds. */
-export function shortened(text: string, most = 24): string {
-  return text.length <= most ? text : text.slice(0, most - 1) + '…'
-}
