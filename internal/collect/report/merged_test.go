@@ -9,7 +9,6 @@ import (
 
 	"crosstap/internal/collect/report"
 	"crosstap/internal/collect/store"
-	"crosstap/internal/collect/store/segment"
 )
 
 // byRows is a store whose roll-ups are worked out from the rows for each question.
@@ -30,23 +29,14 @@ func (v rowsView) Rollup(step time.Duration, fromNS, toNS int64) string {
 // cut days and hours.
 func TestMergedRollups(t *testing.T) {
 	const parts = 10 // of two days
-	s, err := segment.Open(segment.Config{Dir: t.TempDir(), MinFree: -1, QueryMemory: 128 << 20, Now: func() time.Time { return t0.Add(100 * time.Hour) }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := opened(t, t0.Add(100*time.Hour))
 	for n := range parts {
 		recs := listedRecordsOf(uint64(20+n), 40)
 		for i := range recs {
 			r, at := &recs[i], int64(time.Duration(2*n-16)*time.Hour)
 			r.StartNS, r.EndNS, r.RecvNS = r.StartNS+at, r.EndNS+at, r.RecvNS+at
 		}
-		if err := s.Append(t.Context(), recs); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Flush(t.Context()); err != nil { // a batch of many hours would be one file
-			t.Fatal(err)
-		}
+		put(t, s, recs) // a batch of many hours would be one file
 	}
 	if err := s.Settle(t.Context()); err != nil {
 		t.Fatal(err)

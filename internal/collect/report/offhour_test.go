@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"crosstap/internal/collect/report"
-	"crosstap/internal/collect/store/segment"
 	"crosstap/internal/flow"
 )
 
@@ -18,11 +17,7 @@ func offHour(t *testing.T) (*report.Reports, []flow.Record) {
 // offHourOf is offHour with other records.
 func offHourOf(t *testing.T, change func(*flow.Record)) (*report.Reports, []flow.Record) {
 	t.Helper()
-	s, err := segment.Open(segment.Config{Dir: t.TempDir(), MinFree: -1, QueryMemory: 128 << 20, Now: func() time.Time { return t0.Add(100 * time.Hour) }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
+	s := opened(t, t0.Add(100*time.Hour))
 	var all []flow.Record
 	for n := range 10 {
 		recs := listedRecordsOf(uint64(60+n), 40)
@@ -33,12 +28,7 @@ func offHourOf(t *testing.T, change func(*flow.Record)) (*report.Reports, []flow
 			change(r)
 		}
 		all = append(all, recs...)
-		if err := s.Append(t.Context(), recs); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Flush(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		put(t, s, recs)
 	}
 	if err := s.Settle(t.Context()); err != nil {
 		t.Fatal(err)

@@ -9,7 +9,6 @@ import (
 
 	"crosstap/internal/collect/report"
 	"crosstap/internal/collect/store"
-	"crosstap/internal/collect/store/segment"
 	"crosstap/internal/flow"
 )
 
@@ -42,15 +41,9 @@ func TestFewPairs(t *testing.T) {
 		if settled {
 			now = t0.Add(3 * time.Hour)
 		}
-		s, err := segment.Open(segment.Config{Dir: t.TempDir(), MinFree: -1, QueryMemory: 128 << 20, Now: func() time.Time { return now }})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
+		s := opened(t, now)
 		for i := range 3 { // files
-			if err := errors.Join(s.Append(t.Context(), recs[i*len(recs)/3:(i+1)*len(recs)/3]), s.Flush(t.Context())); err != nil {
-				t.Fatal(err)
-			}
+			put(t, s, recs[i*len(recs)/3:(i+1)*len(recs)/3])
 		}
 		if settled {
 			if err := s.Settle(t.Context()); err != nil {

@@ -19,7 +19,6 @@ import (
 
 	"crosstap/internal/collect/report"
 	"crosstap/internal/collect/store/clickhouse/chtest"
-	"crosstap/internal/collect/store/segment"
 	"crosstap/internal/flow"
 )
 
@@ -176,11 +175,7 @@ var reportKinds = map[string]reportKind{
 // sealed puts records into a store directory whose hours are over.
 func sealed(t *testing.T, recs []flow.Record) *report.Reports {
 	t.Helper()
-	s, err := segment.Open(segment.Config{Dir: t.TempDir(), MinFree: -1, QueryMemory: 128 << 20, Now: func() time.Time { return t0.Add(3 * time.Hour) }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
+	s := opened(t, t0.Add(3*time.Hour))
 	if err := errors.Join(s.Append(t.Context(), recs), s.Settle(t.Context())); err != nil {
 		t.Fatal(err)
 	}

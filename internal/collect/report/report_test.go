@@ -63,22 +63,32 @@ func stored(t testing.TB, recs []flow.Record) *report.Reports {
 	return storedInParts(t, recs, 1)
 }
 
-// storedInParts puts the records into several files. The clock stands at their time, so that the hour is
-// not sealed.
-func storedInParts(t testing.TB, recs []flow.Record, parts int) *report.Reports {
+// opened is an empty store for which it is now. It ends with the test.
+func opened(t testing.TB, now time.Time) *segment.Store {
 	t.Helper()
-	s, err := segment.Open(segment.Config{Dir: t.TempDir(), MinFree: -1, QueryMemory: 128 << 20, Now: func() time.Time { return t0 }})
+	s, err := segment.Open(segment.Config{Dir: t.TempDir(), MinFree: -1, QueryMemory: 128 << 20, Now: func() time.Time { return now }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// put puts records into a file of a store.
+func put(t testing.TB, s *segment.Store, recs []flow.Record) {
+	t.Helper()
+	if err := errors.Join(s.Append(t.Context(), recs), s.Flush(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// storedInParts puts the records into several files. The clock stands at their time, so that the hour is
+// not sealed.
+func storedInParts(t testing.TB, recs []flow.Record, parts int) *report.Reports {
+	t.Helper()
+	s := opened(t, t0)
 	for part := range slices.Chunk(recs, len(recs)/parts+1) {
-		if err := s.Append(t.Context(), part); err != nil {
-			t.Fatal(err)
-		}
-		if err := s.Flush(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		put(t, s, part)
 	}
 	return report.New(s)
 }
