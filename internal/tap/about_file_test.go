@@ -177,7 +177,11 @@ func TestDescribedAsEditcap(t *testing.T) {
 	if out, err := exec.Command(editcap, in, theirs).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	ours := said(t, copyOf(t, in, "", "", ""))
+	path := copyOf(t, in, "", "", "")
+	if out, err := exec.Command(editcap, path, filepath.Join(dir, "again.pcapng")).CombinedOutput(); err != nil {
+		t.Errorf("editcap of the copy: %v: %s", err, out)
+	}
+	ours := said(t, path)
 	for _, line := range said(t, theirs) {
 		ok := slices.ContainsFunc(ours, func(o string) bool {
 			return strings.ReplaceAll(o, ` 6="\x02\x00\x00\x00\x00\a"`, "") == strings.ReplaceAll(line, ` 6="\x02\x00\x00\x00\x00\a"`, "")

@@ -67,6 +67,14 @@ func (p *pcapng) lead(b []byte) []byte {
 		}
 		b = p.head(b)
 	}
+	if len(p.all) == 0 {
+		return b // Wireshark 4.0 looks for interfaces up to the first block of another kind
+	}
+	return p.beside(b)
+}
+
+// beside appends the blocks that stand beside frames, as far as they are known and not yet written.
+func (p *pcapng) beside(b []byte) []byte {
 	if p.cfg.Beside == nil || p.cfg.Masked {
 		return b
 	}
@@ -171,7 +179,7 @@ func (p *pcapng) describe(b []byte, l link) []byte {
 	if p.cfg.Describe != nil {
 		b = p.said(b, p.cfg.Describe(l.point))
 	}
-	return end(b, at)
+	return p.beside(end(b, at))
 }
 
 // said appends what the capture that is read says of an interface. A second filter becomes a comment, as there is one option.
@@ -307,6 +315,7 @@ func (p *pcapng) foot(b []byte) []byte {
 			b = p.describe(b, link{uint32(point), kind})
 		}
 	}
+	b = p.beside(b)
 	now := uint64(time.Now().UnixNano())
 	le := binary.LittleEndian
 	for id := range p.all {
