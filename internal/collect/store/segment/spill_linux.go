@@ -24,15 +24,21 @@ func newSpillDir() (*spillDir, error) {
 	if err := sweepSpills(os.TempDir()); err != nil {
 		return nil, err
 	}
-	path, err := os.MkdirTemp("", spillPrefix)
-	if err != nil {
-		return nil, err
+	for range 4 {
+		path, err := os.MkdirTemp("", spillPrefix)
+		if err != nil {
+			return nil, err
+		}
+		if f, err := lockSpill(path); err == nil {
+			if _, err := os.Stat(path); err == nil {
+				return &spillDir{path, f}, nil
+			}
+			f.Close()
+		}
+		_ = os.RemoveAll(path) // another reader has swept it between the two calls, or there are no locks here
 	}
-	f, err := lockSpill(path)
-	if err != nil { // swept by another reader between the two calls, or no locks here: without a lock it may be swept
-		return &spillDir{path: path}, nil
-	}
-	return &spillDir{path, f}, nil
+	path, err := os.MkdirTemp("", spillPrefix) // without a lock it may be swept
+	return &spillDir{path: path}, err
 }
 
 // remove ends the folder; the engine must be closed.

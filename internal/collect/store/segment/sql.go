@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -61,18 +60,18 @@ func (s *Store) askSQL(ctx context.Context, q store.SQLQuery, f func(ctx context
 }
 
 func (s *Store) withSQLEngine(ctx context.Context, v *view, q store.SQLQuery, f func(ctx context.Context, db *sql.DB, text, out string) error) (err error) {
-	spill, err := os.MkdirTemp("", spillPrefix+"sql-")
+	spills, err := newSpillDir()
 	if err != nil {
 		return fmt.Errorf("segment: sql: %w", err)
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(spill)) }()
-	cfg, out := s.cfg, filepath.Join(spill, "answer.parquet")
+	defer func() { err = errors.Join(err, spills.remove()) }()
+	cfg, out := s.cfg, filepath.Join(spills.path, "answer.parquet")
 	cfg.QueryMemory /= 2
 	files := []string{out}
 	for _, f := range append(v.files[:len(v.files):len(v.files)], v.rolls...) {
 		files = append(files, s.path(f.Name))
 	}
-	db, err := openEngineFor(cfg, spill, files, sqlViews(v, q))
+	db, err := openEngineFor(cfg, spills.path, files, sqlViews(v, q))
 	if err != nil {
 		return fmt.Errorf("segment: sql: %w", err)
 	}

@@ -36,6 +36,18 @@ func (c *collected) Row(values []any) error {
 	return nil
 }
 
+// sweeping starts another reader, which sweeps the folders of those that were killed, when an answer begins.
+type sweeping struct {
+	collected
+	t   *testing.T
+	dir string
+}
+
+func (s *sweeping) Columns(columns []store.SQLColumn) error {
+	open(s.t, Config{Dir: s.dir, ReadOnly: true})
+	return s.collected.Columns(columns)
+}
+
 // All rows of an answer come, with the values that the other form of the answer has.
 func TestEachSQL(t *testing.T) {
 	s := open(t, Config{QueryMemory: 256 << 20})
@@ -62,6 +74,10 @@ func TestEachSQL(t *testing.T) {
 	all := collected{}
 	if err := ask("SELECT range AS n, 'x' || range AS t FROM range(300000)", 0, &all); err != nil || all.n != 300_000 {
 		t.Errorf("%d rows: %v", all.n, err)
+	}
+	beside := sweeping{t: t, dir: s.cfg.Dir}
+	if err := ask("SELECT * FROM range(1000)", 0, &beside); err != nil || beside.n != 1000 {
+		t.Errorf("with another reader: %d rows: %v", beside.n, err)
 	}
 	some := collected{}
 	if err := ask("SELECT * FROM range(1000000000000)", 50_000, &some); err != nil || some.n != 50_000 {
