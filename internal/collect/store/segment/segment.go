@@ -16,6 +16,7 @@
 //	DIR/links/v1/YYYYMMDD/HH/     what merged roll-ups add up to without hours
 //	DIR/links6h/v1/YYYYMMDD/HH/   the same for the quarters of days
 //	DIR/aside/                    files found damaged
+//	DIR/spill/                    what questions work out, while the writer lives
 package segment
 
 import (
