@@ -105,7 +105,7 @@ type merger[T any] struct {
 
 // openMerger opens all files, to read the columns named, all without names. It is never nil, and to be closed.
 func openMerger[T any](s *Store, in []file, placeOf func(*place, *T), columns ...string) (*merger[T], error) {
-	m := &merger[T]{in: in, placeOf: placeOf}
+	m, names := &merger[T]{in: in, placeOf: placeOf}, sharedTexts{}
 	for i := range in {
 		f, err := os.Open(s.path(in[i].Name))
 		if err != nil {
@@ -116,7 +116,7 @@ func openMerger[T any](s *Store, in []file, placeOf func(*place, *T), columns ..
 			f.Close()
 			return m, &damagedError{in[i], err}
 		}
-		r.frugal = true
+		r.frugal, r.texts = true, names
 		c := &cursor[T]{f: f, r: r, buf: make([]T, cursorRows), at: -1, file: i}
 		m.all = append(m.all, c)
 		ok, err := c.next()

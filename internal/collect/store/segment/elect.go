@@ -109,11 +109,11 @@ func (s *Store) readElection(f file, fill *fills, mine func(flow uint64) bool, e
 		return &damagedError{f, err}
 	}
 	defer in.Close()
-	at, columns := 0, electColumns
+	at, columns, names := 0, electColumns, sharedTexts(nil)
 	if fill != nil {
-		columns = slices.Concat(electColumns, knownColumns)
+		columns, names = slices.Concat(electColumns, knownColumns), fill.texts
 	}
-	err = readUnchanged(in, func(r *row) error {
+	err = readUnchanged(in, names, func(r *row) error {
 		if at >= int(f.Rows) {
 			return errors.New("more rows than its footer says")
 		}
@@ -144,11 +144,15 @@ func byFlow(all []candidate, each func([]candidate)) {
 	}
 	keys = sortHigh(keys, keys[len(keys):cap(keys)])
 	var rows []candidate
-	for len(keys) > 0 {
+	for i, seen := 0, 0; i < len(keys); {
+		if i >= seen {
+			seen = min(i+blockRows, len(keys))
+			lookAt(all, keys[i:seen])
+		}
 		rows = rows[:0]
-		hash, several := keys[0]>>32, false
-		for len(keys) > 0 && keys[0]>>32 == hash {
-			rows, keys = append(rows, all[uint32(keys[0])]), keys[1:]
+		hash, several := keys[i]>>32, false
+		for ; i < len(keys) && keys[i]>>32 == hash; i++ {
+			rows = append(rows, all[uint32(keys[i])])
 			several = several || rows[len(rows)-1].FlowID != rows[0].FlowID
 		}
 		if !several {
@@ -164,6 +168,18 @@ func byFlow(all []candidate, each func([]candidate)) {
 			each(rest[:n])
 			rest = rest[n:]
 		}
+	}
+}
+
+// lookAt is touch for candidates.
+func lookAt(all []candidate, keys []uint64) {
+	sum := uint32(0)
+	for _, k := range keys {
+		c := &all[uint32(k)]
+		sum += uint32(c.FlowID) + uint32(c.At) // its first line of memory and its last
+	}
+	if sum == 1<<32-1 {
+		touched.Add(1)
 	}
 }
 

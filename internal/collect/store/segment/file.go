@@ -354,15 +354,15 @@ func verify(path string, want file) (err error) {
 // readRows calls each with every row of a file, in order, with the columns named, all without names; the row
 // is reused.
 func readRows(f *os.File, each func(*row) error, names ...string) error {
-	return scanRows(f, false, each, names)
+	return scanRows(f, false, nil, each, names)
 }
 
-// readUnchanged is readRows for who does not change the rows.
-func readUnchanged(f *os.File, each func(*row) error, names ...string) error {
-	return scanRows(f, true, each, names)
+// readUnchanged is readRows for who does not change the rows, and reads several files with the same texts.
+func readUnchanged(f *os.File, t sharedTexts, each func(*row) error, names ...string) error {
+	return scanRows(f, true, t, each, names)
 }
 
-func scanRows(f *os.File, frugal bool, each func(*row) error, names []string) (err error) {
+func scanRows(f *os.File, frugal bool, t sharedTexts, each func(*row) error, names []string) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("damaged: %v", p)
@@ -372,7 +372,7 @@ func scanRows(f *os.File, frugal bool, each func(*row) error, names []string) (e
 	if err != nil {
 		return err
 	}
-	s.frugal = frugal
+	s.frugal, s.texts = frugal, t
 	return eachOf(s, each)
 }
 

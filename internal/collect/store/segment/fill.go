@@ -67,10 +67,11 @@ type fills struct {
 	last   uint32
 	flows  map[uint64]*knowledge // what is known of a flow, for those only
 	same   map[knowledge]*knowledge
+	texts  sharedTexts // of the files that it reads
 }
 
 func newFills() *fills {
-	return &fills{number: map[knowledge]uint32{}, flows: map[uint64]*knowledge{}, same: map[knowledge]*knowledge{}}
+	return &fills{number: map[knowledge]uint32{}, flows: map[uint64]*knowledge{}, same: map[knowledge]*knowledge{}, texts: sharedTexts{}}
 }
 
 // add numbers what a row knows; rows beside each other mostly know the same.

@@ -24,6 +24,28 @@ type scanner[T any] struct {
 	// frugal leaves fields alone that say the same in all rows and were set by an earlier read: the caller gives read one buffer again and again,
 	// and changes nothing in it.
 	frugal bool
+	texts  sharedTexts // for readers of several files; nil where there is one
+}
+
+// sharedTexts gives equal strings one place in memory, so that most comparisons of names from several files end with that.
+type sharedTexts map[string]string
+
+// mostTexts bounds them; beyond it the collection starts anew.
+const mostTexts = 1 << 14
+
+func (t sharedTexts) of(b []byte) string {
+	if t == nil {
+		return string(b)
+	}
+	s, ok := t[string(b)]
+	if !ok {
+		if len(t) >= mostTexts {
+			clear(t)
+		}
+		s = string(b)
+		t[s] = s
+	}
+	return s
 }
 
 // oneValue are the bytes of a column of a row group up to which it is looked at whether it has one value only.
@@ -63,6 +85,7 @@ type columnScan struct {
 	u32    []uint32
 	fixed  []byte // 16 to a value
 	text   []string
+	texts  sharedTexts
 	filled parquet.Dictionary // whose values are in the slices
 	one    bool               // all rows of the row group say the same: there are no pages
 	in     unsafe.Pointer     // one: the buffer whose first rows have it,
@@ -119,7 +142,7 @@ func (s *scanner[T]) read(buf []T) (int, error) {
 		s.left = g.NumRows()
 		chunks, meta := g.ColumnChunks(), s.pf.Metadata().RowGroups[s.group-1].Columns
 		for _, f := range s.fields {
-			s.cols = append(s.cols, columnScan{rowField: f, pages: chunks[f.column].Pages()})
+			s.cols = append(s.cols, columnScan{rowField: f, texts: s.texts, pages: chunks[f.column].Pages()})
 			c := &s.cols[len(s.cols)-1]
 			if !s.frugal || s.convert != nil || meta[f.column].MetaData.TotalUncompressedSize > oneValue {
 				continue
@@ -270,7 +293,7 @@ func (c *columnScan) take(p parquet.Page) {
 		text, offsets := data.ByteArray()
 		c.text = c.text[:0]
 		for i := range max(len(offsets)-1, 0) {
-			c.text = append(c.text, string(text[offsets[i]:offsets[i+1]]))
+			c.text = append(c.text, c.texts.of(text[offsets[i]:offsets[i+1]]))
 		}
 	default:
 		panic("segment: a column of kind " + c.kind.String())
@@ -285,29 +308,14 @@ func (c *columnScan) copy(to places) {
 	case reflect.Uint32:
 		spreadOut(to, c.u32, c.index, c.at)
 	case reflect.Uint16:
-		for i := range to.n {
-			*at[uint16](to, i) = uint16(c.u32[c.number(i)])
-		}
+		spreadLow[uint16](to, c.u32, c.index, c.at)
 	case reflect.Uint8:
-		for i := range to.n {
-			*at[uint8](to, i) = uint8(c.u32[c.number(i)])
-		}
+		spreadLow[uint8](to, c.u32, c.index, c.at)
 	case reflect.Array:
-		for i := range to.n {
-			n := 16 * c.number(i)
-			*at[[16]byte](to, i) = [16]byte(c.fixed[n : n+16])
-		}
+		spreadOut(to, unsafe.Slice((*[16]byte)(unsafe.Pointer(unsafe.SliceData(c.fixed))), len(c.fixed)/16), c.index, c.at)
 	case reflect.String:
 		spreadOut(to, c.text, c.index, c.at)
 	}
-}
-
-// number is the number of the value i places on.
-func (c *columnScan) number(i int) int {
-	if c.index != nil {
-		return int(c.index[c.at+i])
-	}
-	return c.at + i
 }
 
 // spreadOut copies values into a field of the same size.
@@ -320,5 +328,18 @@ func spreadOut[V any](to places, values []V, index []int32, from int) {
 	}
 	for i, n := range index[from : from+to.n] {
 		*at[V](to, i) = values[n]
+	}
+}
+
+// spreadLow is spreadOut for numbers of which a field has the low bits.
+func spreadLow[V uint8 | uint16](to places, values []uint32, index []int32, from int) {
+	if index == nil {
+		for i, v := range values[from : from+to.n] {
+			*at[V](to, i) = V(v)
+		}
+		return
+	}
+	for i, n := range index[from : from+to.n] {
+		*at[V](to, i) = V(values[n])
 	}
 }
