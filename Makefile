@@ -43,7 +43,7 @@ GO_TEST      ?= go test -timeout 15m
 BROWSER_TEST ?= npm run --silent test:browser
 
 test: build ## run every test; what needs root or a peer tool is skipped with its reason
-	@$(GO_TEST) $(PACKAGES)
+	@CROSSTAP_E2E_BIN=$(CURDIR)/$(BIN) $(GO_TEST) $(PACKAGES)
 	@cd tools/pack && go test ./...
 	@$(MAKE) --no-print-directory web-test
 
@@ -74,7 +74,7 @@ race: ## run the tests of everything that has goroutines under the race detector
 	@go test -race -timeout 20m ./internal/...
 
 lab: build ## run the end-to-end tests alone (namespaces; as root for all of them)
-	@go test -v -count=1 -timeout 15m ./test/e2e/...
+	@CROSSTAP_E2E_BIN=$(CURDIR)/$(BIN) go test -v -count=1 -timeout 15m ./test/e2e/...
 
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@tools/fuzz $(FUZZTIME)
