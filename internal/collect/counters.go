@@ -69,24 +69,16 @@ func (c *Collector) SaveCounters(dir string) error {
 
 // runCounters passes counts on until drained is closed.
 func (c *Collector) runCounters(ctx context.Context, drained <-chan struct{}) error {
-	tick := time.NewTicker(tickEvery)
-	defer tick.Stop()
 	next := time.Now().Add(countersEvery)
-	for {
-		select {
-		case <-drained:
-			return nil
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	eachTick(ctx, drained, func() {
 		if n := c.counters.Waiting(); n < countersMost && time.Now().Before(next) {
-			continue
+			return
 		}
 		start := time.Now()
 		c.passCounters(ctx)
 		next = start.Add(max(countersEvery, 100*time.Since(start)))
-	}
+	})
+	return nil
 }
 
 // passCounters gives the store what was counted since the last time. Batches are saved before the store gets them, so that a collector that is killed

@@ -161,19 +161,10 @@ type kernelDrops struct {
 
 // runTicks does what is due by time, until drained is closed.
 func (c *Collector) runTicks(ctx context.Context, drained <-chan struct{}) error {
-	tick := time.NewTicker(tickEvery)
-	defer tick.Stop()
 	last := time.Now().Round(0) // the wall clock: it goes on while the machine sleeps
 	saved, mark := last, c.templatesMark()
 	c.noteShed(last.UnixNano())
-	for {
-		select {
-		case <-drained:
-			return nil
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	eachTick(ctx, drained, func() {
 		now := time.Now().Round(0)
 		if now.Sub(last) > suspendedFrom && !c.cfg.Import {
 			c.note(store.Gap{FromNS: last.UnixNano(), ToNS: now.UnixNano(), Scope: scopeCollector, Reason: ReasonSuspended})
@@ -182,16 +173,33 @@ func (c *Collector) runTicks(ctx context.Context, drained <-chan struct{}) error
 		c.noteAll(c.sessions.Tick(now.UnixNano()))
 		c.noteShed(now.UnixNano())
 		if c.cfg.Dir == "" || c.cfg.Import {
-			continue
+			return
 		}
 		c.warn(c.beat.write(now.UnixNano(), false))
 		if now.Sub(saved) < saveEvery {
-			continue
+			return
 		}
 		saved = now
 		if m := c.templatesMark(); m != mark {
 			mark = m
 			c.warn(c.sessions.Save(c.templatesPath()))
+		}
+	})
+	return nil
+}
+
+// eachTick calls f by the clock, until drained is closed.
+func eachTick(ctx context.Context, drained <-chan struct{}, f func()) {
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-drained:
+			return
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			f()
 		}
 	}
 }
