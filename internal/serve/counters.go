@@ -72,8 +72,11 @@ func counted(rows []store.Count, known *counter.Adapters, fromNS, toNS int64) []
 	atPort := map[machine]bool{}
 	for i := range rows {
 		r := &rows[i]
+		if r.Class != counter.Interface {
+			continue
+		}
 		sum, ok := total(r.Cells, fromNS, toNS)
-		if r.Class != counter.Interface || !ok {
+		if !ok {
 			continue
 		}
 		o := owner(rows, i, known, sum.ToNS)
@@ -88,8 +91,11 @@ func counted(rows []store.Count, known *counter.Adapters, fromNS, toNS int64) []
 	}
 	for i := range rows {
 		r := &rows[i]
+		if r.Class != counter.Machine || r.Name == "" {
+			continue
+		}
 		sum, ok := total(r.Cells, fromNS, toNS)
-		if r.Class != counter.Machine || !ok || r.Name == "" {
+		if !ok {
 			continue
 		}
 		host := r.Owner.Host
