@@ -135,20 +135,23 @@ func unhex(s string) []byte {
 	return b
 }
 
+// matches checks what a filter says of an Ethernet frame.
+func matches(t *testing.T, expr, frameHex string, want bool) {
+	t.Helper()
+	flt, err := Compile(expr, frame.LinkEthernet, Options{})
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	b := unhex(strings.ReplaceAll(frameHex, " ", ""))
+	if got := flt.Match(b, len(b)); got != want {
+		t.Errorf("%s: %t of %s", expr, got, frameHex)
+	}
+}
+
 // An E-CID has a base, an extension and a group, and an ERSPAN session is behind whatever the flags of GRE announce.
 func TestNumbersOfTags(t *testing.T) {
-	f := func(expr, frameHex string, want bool) {
-		t.Helper()
-		flt, err := Compile(expr, frame.LinkEthernet, Options{})
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		b := unhex(strings.ReplaceAll(frameHex, " ", ""))
-		if got := flt.Match(b, len(b)); got != want {
-			t.Errorf("%s: %t of %s", expr, got, frameHex)
-		}
-	}
+	f := func(expr, frameHex string, want bool) { t.Helper(); matches(t, expr, frameHex, want) }
 	const ethernet, ip = "020000000002020000000001", "0800 4500000000000000402f00000a0000010a000002"
 	f("etag 5", ethernet+"893f 0001 0005 00 00 0800", true)
 	f("etag 5", ethernet+"893f 0001 c005 00 00 0800", true)  // two bits are reserved
@@ -178,18 +181,7 @@ func TestNumbersOfTags(t *testing.T) {
 // Found against tcpdump on random expressions: a comparison that is true of every number still needs its bytes, ICMPv6 behind a fragment header is
 // elsewhere, and the link-layer header behind pppoes and geneve is the inner one.
 func TestAsTcpdump(t *testing.T) {
-	f := func(expr, frameHex string, want bool) {
-		t.Helper()
-		flt, err := Compile(expr, frame.LinkEthernet, Options{})
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		b := unhex(strings.ReplaceAll(frameHex, " ", ""))
-		if got := flt.Match(b, len(b)); got != want {
-			t.Errorf("%s: %t of %s", expr, got, frameHex)
-		}
-	}
+	f := func(expr, frameHex string, want bool) { t.Helper(); matches(t, expr, frameHex, want) }
 	const ethernet, addresses6 = "020000000002020000000001", "fd000000000000000000000000000001 fd000000000000000000000000000002"
 	f("pim[8] <= 0xffffffff", ethernet+"0800 4500001c0000000040670000 0a000001 0a000002 2000000000000000", false)
 	f("pim[7] <= 0xffffffff", ethernet+"0800 4500001c0000000040670000 0a000001 0a000002 2000000000000000", true)

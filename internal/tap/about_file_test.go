@@ -92,11 +92,12 @@ func said(t *testing.T, path string) (all []string) {
 	return all
 }
 
-func copyOf(t *testing.T, in, expr, to string, steps string) string {
+// copyOf makes a pcapng copy of a capture, and delivers to others beside.
+func copyOf(t *testing.T, in, expr, to, steps string, others ...string) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "out.pcapng")
 	s := tap.DefaultSpec()
-	s.File, s.Filter, s.To = in, expr, []string{"pcapng:" + out + to}
+	s.File, s.Filter, s.To = in, expr, append([]string{"pcapng:" + out + to}, others...)
 	if steps != "" {
 		g, err := groom.Parse(steps)
 		if err != nil {

@@ -1,15 +1,12 @@
 package tap_test
 
 import (
-	"context"
 	"fmt"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"crosstap/internal/tap"
-	"crosstap/internal/tap/groom"
 	"crosstap/internal/testkit"
 )
 
@@ -42,23 +39,7 @@ func TestComments(t *testing.T) {
 		t.Fatalf("editcap wrote %q", want)
 	}
 	for _, steps := range []string{"", "mask=l7", "slice=l4"} {
-		out := filepath.Join(dir, "out.pcapng")
-		s := tap.DefaultSpec()
-		s.File, s.To = again, []string{"pcapng:" + out, "null:frames"}
-		if steps != "" {
-			g, err := groom.Parse(steps)
-			if err != nil {
-				t.Fatal(err)
-			}
-			s.Groom = &g
-		}
-		line, err := tap.New(s)
-		if err == nil {
-			err = line.Run(context.Background())
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		out := copyOf(t, again, "", "", steps, "null:frames")
 		if got := told(out); got != want {
 			t.Errorf("steps %q: comments of %d frames, want %d", steps, strings.Count(got, "é"), strings.Count(want, "é"))
 		}
