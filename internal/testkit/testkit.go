@@ -14,7 +14,7 @@ import (
 var packages = map[string]string{
 	"tshark": "tshark", "editcap": "wireshark-common", "capinfos": "wireshark-common", "mergecap": "wireshark-common",
 	"tcpdump": "tcpdump", "tcprewrite": "tcpreplay", "nfcapd": "nfdump", "sfcapd": "nfdump-sflow", "nfacctd": "pmacct", "sfacctd": "pmacct", "nfdump": "nfdump", "nfpcapd": "nfdump", "softflowd": "softflowd",
-	"ethtool": "ethtool", "protoc": "protobuf-compiler", "ip": "iproute2", "tc": "iproute2", "chromium": "chromium", "ovs-vsctl": "openvswitch-switch",
+	"ethtool": "ethtool", "protoc": "protobuf-compiler", "ip": "iproute2", "ping": "iputils-ping", "tc": "iproute2", "chromium": "chromium", "ovs-vsctl": "openvswitch-switch",
 	"libvirtd": "libvirt-daemon", "virt-ssh-helper": "libvirt-daemon", "nc": "netcat-openbsd",
 	"ovsdb-server": "openvswitch-switch", "ovsdb-tool": "openvswitch-switch", "ovs-vswitchd": "openvswitch-switch",
 }

@@ -4,6 +4,7 @@
 package testns
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -59,8 +60,11 @@ func (s *Space) Do(f func() error) error {
 	})
 }
 
-// Sh runs shell commands inside the namespace; when one fails, so does the test. NS is replaced in them by
-// the path of peer, when there is one.
+// commandNotFound is the exit status of a shell that knows no command of a name (POSIX, XCU 2.8.2).
+const commandNotFound = 127
+
+// Sh runs shell commands inside the namespace; when one fails, so does the test, and one that is not installed skips it. NS is replaced
+// in them by the path of peer, when there is one.
 func (s *Space) Sh(script string, peer ...*Space) {
 	s.tb.Helper()
 	if len(peer) > 0 {
@@ -73,6 +77,9 @@ func (s *Space) Sh(script string, peer ...*Space) {
 		}
 		return nil
 	})
+	if exit := new(exec.ExitError); errors.As(err, &exit) && exit.ExitCode() == commandNotFound {
+		testkit.Missing(s.tb, err.Error())
+	}
 	if err != nil {
 		s.tb.Fatal(err)
 	}
