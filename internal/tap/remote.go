@@ -42,7 +42,7 @@ func (t *Tap) newRemote(d frameTo) (*branch, error) {
 		return b, nil
 	}
 	s, err := tunnel.New(tunnel.Config{
-		Target: *d.tunnel, Tapped: t.spec.Interfaces, TappedNetNS: t.spec.NetNS, Patient: t.spec.File != "", Log: t.spec.Log,
+		Target: *d.tunnel, Tapped: t.spec.Interfaces, TappedNetNS: t.spec.NetNS, IngressOnly: t.spec.IngressOnly, Patient: t.spec.File != "", Log: t.spec.Log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("tap: %w", err)

@@ -107,7 +107,7 @@ func (s *Sink) checkInterface() error {
 	if err != nil {
 		return err
 	}
-	if err := tapped.injection(t, w.route); err != nil {
+	if err := tapped.injection(t, w.route, s.cfg.IngressOnly); err != nil {
 		return err
 	}
 	r.Largest = tapped.largest()

@@ -42,22 +42,17 @@ func routeTo(tool netip.Addr, device string) (route, error) {
 	if err != nil || len(routes) == 0 {
 		return route{}, fmt.Errorf("route to %s: %w", tool, err)
 	}
-	links, err := h.LinkList()
-	if err != nil {
-		return route{}, fmt.Errorf("route: interfaces: %w", err)
-	}
 	r := route{index: routes[0].LinkIndex, space: here()}
 	if a, ok := netip.AddrFromSlice(routes[0].Src); ok {
 		r.source = a.Unmap()
 	}
-	byIndex := map[int]netlink.Link{}
-	for _, l := range links {
-		byIndex[l.Attrs().Index] = l
+	w, err := newWalker(h)
+	if err != nil {
+		return route{}, fmt.Errorf("route: %w", err)
 	}
-	if l := byIndex[r.index]; l != nil {
+	if l := w.byIndex[r.index]; l != nil {
 		r.name = l.Attrs().Name
 	}
-	w := walker{h: h, byIndex: byIndex, seen: map[int]bool{}}
 	w.below(r.index, "")
 	r.under = w.hops
 	return r, nil
@@ -71,6 +66,19 @@ type walker struct {
 	hops    []hop
 }
 
+func newWalker(h *netlink.Handle) (*walker, error) {
+	links, err := h.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("interfaces: %w", err)
+	}
+	w := &walker{h: h, byIndex: map[int]netlink.Link{}, seen: map[int]bool{}}
+	for _, l := range links {
+		w.byIndex[l.Attrs().Index] = l
+	}
+	return w, nil
+}
+
+// below notes an interface and those below it; tunnel is the kind of a tunnel on the way to it.
 func (w *walker) below(index int, tunnel string) {
 	l := w.byIndex[index]
 	if l == nil || w.seen[index] {
@@ -83,18 +91,26 @@ func (w *walker) below(index int, tunnel string) {
 			w.below(p.Attrs().Index, tunnel)
 		}
 	}
-	if to, kind := endpoint(l); to != nil {
-		if routes, err := w.h.RouteGet(to); err == nil && len(routes) > 0 {
-			w.below(routes[0].LinkIndex, kind)
-		}
-		return
+	to, kind := endpoint(l)
+	if kind != "" {
+		tunnel = kind
 	}
-	if p := l.Attrs().ParentIndex; p != 0 && l.Type() != "veth" {
-		w.below(p, tunnel)
+	parent := l.Attrs().ParentIndex // of a tunnel, too, that is bound to one
+	if v, ok := l.(*netlink.Vxlan); ok && parent == 0 {
+		parent = v.VtepDevIndex
+	}
+	switch {
+	case l.Attrs().NetNsID >= 0 || l.Type() == "veth": // below is another namespace, or nothing
+	case parent != 0:
+		w.below(parent, tunnel)
+	case to != nil:
+		if routes, err := w.h.RouteGet(to); err == nil && len(routes) > 0 {
+			w.below(routes[0].LinkIndex, tunnel)
+		}
 	}
 }
 
-// endpoint returns the far end of a tunnel, nil for other interfaces.
+// endpoint returns the kind of a tunnel, "" for other interfaces, and its far end, nil when there are several.
 func endpoint(l netlink.Link) (to net.IP, kind string) {
 	switch t := l.(type) {
 	case *netlink.Vxlan:
@@ -178,9 +194,9 @@ func (t tapped) loop(to *Target, w *way) error {
 	return nil
 }
 
-// injection refuses an interface through which frames would come back to a tapped one. Such copies look like the frames themselves: no
-// filter could tell.
-func (t tapped) injection(to *Target, r route) error {
+// injection refuses an interface through which frames would come back to a tapped one. Such copies look like the frames themselves, or stand in a tunnel that is
+// not ours: no filter could tell.
+func (t tapped) injection(to *Target, r route, ingressOnly bool) error {
 	if t.space != here() {
 		return nil
 	}
@@ -195,18 +211,55 @@ func (t tapped) injection(to *Target, r route) error {
 			return fmt.Errorf("loop: %s is the other end of %s, which is tapped: what is sent through it would be captured again", to.Host, a.Name)
 		}
 	}
-	return t.ports(to, r)
+	h, err := netlink.NewHandle()
+	if err != nil {
+		return fmt.Errorf("interfaces: %w", err)
+	}
+	defer h.Close()
+	w, err := newWalker(h)
+	if err != nil {
+		return err
+	}
+	if err := t.switches(to, r, w); err != nil || ingressOnly { // then what leaves through a tapped interface is not captured
+		return err
+	}
+	w.below(r.index, "")
+	for _, l := range t.links {
+		a := l.Attrs()
+		i := slices.IndexFunc(w.hops, func(x hop) bool { return x.index == a.Index })
+		switch {
+		case i < 0:
+		case w.hops[i].tunnel != "":
+			return fmt.Errorf("loop: %s is a %s tunnel over %s, which is tapped: what is sent through it would be captured again", to.Host, w.hops[i].tunnel, a.Name)
+		default:
+			return fmt.Errorf("loop: %s stands on %s, which is tapped: what is sent through it would be captured again", to.Host, a.Name)
+		}
+	}
+	return nil
 }
 
-// ports refuses a port whose switch is tapped as a whole.
-func (t tapped) ports(to *Target, r route) error {
-	own, err := netlink.LinkByIndex(r.index)
-	if err != nil {
+// switches refuses a port whose switch is tapped as a whole, and one end of a cable whose other end is a port of a tapped switch.
+func (t tapped) switches(to *Target, r route, w *walker) error {
+	own := w.byIndex[r.index]
+	if own == nil {
 		return nil
 	}
-	master := own.Attrs().MasterIndex
-	if i := slices.IndexFunc(t.links, func(l netlink.Link) bool { return master != 0 && l.Attrs().Index == master }); i >= 0 {
-		return fmt.Errorf("loop: %s is a port of %s, which is tapped: what is sent through it could be captured again", to.Host, t.links[i].Attrs().Name)
+	a := own.Attrs()
+	into := 0
+	if a.ParentIndex != 0 && a.NetNsID < 0 && own.Type() == "veth" {
+		if peer := w.byIndex[a.ParentIndex]; peer != nil {
+			into = peer.Attrs().MasterIndex
+		}
+	}
+	for _, l := range t.links {
+		switch x := l.Attrs(); {
+		case a.MasterIndex != 0 && x.Index == a.MasterIndex:
+			return fmt.Errorf("loop: %s is a port of %s, which is tapped: what is sent through it could be captured again", to.Host, x.Name)
+		case into != 0 && x.Index == into:
+			return fmt.Errorf("loop: %s leads into %s, which is tapped: what is sent through it would be captured again", to.Host, x.Name)
+		case into != 0 && x.MasterIndex == into:
+			return fmt.Errorf("loop: %s leads into the switch of the tapped port %s: what is sent through it could be captured again", to.Host, x.Name)
+		}
 	}
 	return nil
 }

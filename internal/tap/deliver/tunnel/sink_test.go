@@ -197,6 +197,19 @@ func TestInterface(t *testing.T) {
 	f("iface:a0", "br0", "a0 is a port of br0, which is tapped")
 	f("iface:b0", "a0", "b0 is the other end of a0")
 	f("iface:none0", "a0", "there are: ")
+	p.host.Sh(`ip link add vx7 type vxlan id 7 dstport 4790 remote 10.7.0.9 local 10.7.0.1; ip link add vx8 type vxlan id 8 dstport 4790 dev up0
+		ip link add mv0 link up0 type macvlan; ip link add c0 type veth peer name c1; ip link set c1 master br0; ip link set vx7 up; ip link set vx8 up; ip link set mv0 up; ip link set c0 up; ip link set c1 up`)
+	f("iface:vx7", "up0", "vx7 is a vxlan tunnel over up0")
+	f("iface:vx8", "up0", "vx8 is a vxlan tunnel over up0") // its far ends are in its table
+	f("iface:mv0", "up0", "mv0 stands on up0")
+	f("iface:c0", "br0", "c0 leads into br0")
+	f("iface:c0", "a0", "c0 leads into the switch of the tapped port a0")
+	for _, tapped := range []string{"a0", "up0"} {
+		_, err := p.try("iface:vx7", func(c *Config) { c.Tapped, c.TappedNetNS, c.IngressOnly = []string{tapped}, p.host.Path(), true })
+		if err != nil {
+			t.Errorf("%s tapped: %v", tapped, err)
+		}
+	}
 }
 
 // TestRefusesLoops refuses ways on which copies could not be told from what is tapped.
@@ -214,6 +227,8 @@ func TestRefusesLoops(t *testing.T) {
 		}
 	}
 	f("vxlan://10.77.0.9?vni=1", "up0", "leaves through vx7, a vxlan tunnel over up0, which is tapped")
+	p.host.Sh("ip link add vx6 type vxlan id 6 dstport 4790 dev up0; ip addr add 10.66.0.1/24 dev vx6; ip link set vx6 up; ip neigh add 10.66.0.9 dev vx6 lladdr 02:00:00:00:00:09")
+	f("vxlan://10.66.0.9?vni=1", "up0", "leaves through vx6, a vxlan tunnel over up0") // whose far ends are in its table
 	f("vxlan://10.7.0.9?vni=7", "vx7", "VNI 7 is the segment of vx7")
 	f("vxlan://10.7.0.9?vni=8", "vx7", "")
 	f("vxlan://10.7.0.9?vni=8", "up0", "") // the kernel keeps these out

@@ -26,6 +26,7 @@ type Config struct {
 	// process's own); none for a capture file.
 	Tapped      []string
 	TappedNetNS string
+	IngressOnly bool // what leaves through them is not captured
 	// Patient says that frames come from a file: the sink waits for the kernel's queues, where it drops frames of a live tap.
 	Patient bool
 	Log     *slog.Logger // nil for none
