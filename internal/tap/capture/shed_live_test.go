@@ -4,12 +4,14 @@ package capture
 
 import (
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/cilium/ebpf/asm"
 	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
 
 	"crosstap/internal/filter"
 	"crosstap/internal/frame"
@@ -95,6 +97,20 @@ func (l *live) settled(t *testing.T, n int) {
 		if time.Now().After(end) {
 			t.Fatalf("%+v, want %d frames", l.Book().Read(), n)
 		}
+	}
+}
+
+// TestShedWithoutRight says which right is missing where programs may not be loaded.
+func TestShedWithoutRight(t *testing.T) {
+	testkit.Root(t)
+	runtime.LockOSThread() // which ends with the test, and its rights with it
+	var none [2]unix.CapUserData
+	if err := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0]); err != nil {
+		t.Fatal(err)
+	}
+	_, err := newGovernor(nil, 1, filter.Translate)
+	if err == nil || !strings.Contains(err.Error(), "needs CAP_BPF") || strings.Contains(err.Error(), "MEMLOCK") {
+		t.Error(err)
 	}
 }
 

@@ -3,6 +3,8 @@ package capture
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"os"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -39,7 +41,7 @@ func newGovernor(classic []bpf.RawInstruction, link frame.LinkType, to translato
 	var err error
 	g.data, err = ebpf.NewMap(&ebpf.MapSpec{Name: "crosstap_shed", Type: ebpf.Array, KeySize: 4, ValueSize: orderAt + 8, MaxEntries: 1, Flags: unix.BPF_F_MMAPABLE})
 	if err != nil {
-		return nil, err
+		return nil, counting(err)
 	}
 	if g.mem, err = g.data.Memory(); err == nil {
 		var code asm.Instructions
@@ -49,9 +51,17 @@ func newGovernor(classic []bpf.RawInstruction, link frame.LinkType, to translato
 	}
 	if err != nil {
 		g.close()
-		return nil, err
+		return nil, counting(err)
 	}
 	return g, nil
+}
+
+// counting says which right is missing, instead of the limits that the kernel had before it knew that right.
+func counting(err error) error {
+	if v := (*ebpf.VerifierError)(nil); errors.As(err, &v) || !errors.Is(err, os.ErrPermission) {
+		return err
+	}
+	return fmt.Errorf("%w: a program that counts needs CAP_BPF: run as root, or once \"setcap cap_bpf,cap_net_raw+ep\" on the program", os.ErrPermission)
 }
 
 func (g *governor) close() {
