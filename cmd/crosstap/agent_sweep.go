@@ -43,7 +43,11 @@ func newAgentSweep() *cobra.Command {
 func sweepKernel(netns string) (what []string, err error) {
 	gone, err := kernel.Sweep(netns)
 	for _, g := range gone {
-		what = append(what, fmt.Sprintf("a program at %s", g.Interface))
+		if g.Ended {
+			what = append(what, "the qdisc that a tap needs no more at "+g.Interface)
+		} else {
+			what = append(what, "a program at "+g.Interface)
+		}
 	}
 	return what, err
 }

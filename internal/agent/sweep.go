@@ -12,7 +12,7 @@ func (a *Agent) sweep() {
 	}
 	gone, err := a.cfg.Sweep()
 	for _, what := range gone {
-		a.cfg.Log.Warn("removed what a process that was killed had left", "what", what)
+		a.cfg.Log.Warn("removed what was left in the kernel", "what", what)
 	}
 	if err != nil && a.unswept != err.Error() {
 		a.unswept = err.Error()

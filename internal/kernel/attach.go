@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -121,6 +122,7 @@ func (f *tcFilter) try(dir frame.Direction, p *ebpf.Program) error {
 	if err := f.h.FilterAdd(f.filter); err != nil {
 		return fmt.Errorf("filter: %w", err)
 	}
+	_, _ = sweep(f.h, &netlink.LinkAttrs{Index: f.index}, holds) // what has kept the qdisc until now
 	return nil
 }
 
@@ -150,14 +152,25 @@ func filters(h *netlink.Handle, index int, dir frame.Direction) ([]netlink.Filte
 	return list, nil
 }
 
-// Close takes the filter away, and the qdisc when it is ours and nothing is left in it.
+// closing keeps two filters that are the last ones of a qdisc from being taken away at once, each with the other still there.
+var closing sync.Mutex
+
+// Close takes the filter away, and the qdisc when it is ours and nothing is left in it: with errStays not yet, as traffic passes.
 func (f *tcFilter) Close() error {
 	defer f.h.Close()
+	closing.Lock()
+	defer closing.Unlock()
+	var stays error
+	if f.qdisc && f.last() && !silent(f.h, f.index) {
+		if stays = f.stay(); stays == nil {
+			stays = errStays
+		}
+	}
 	if err := f.h.FilterDel(f.filter); err != nil && !vanished(err) {
 		return fmt.Errorf("tc: filter: %w", err)
 	}
 	if f.qdisc {
-		return dropEmpty(f.h, f.index)
+		return errors.Join(stays, dropEmpty(f.h, f.index))
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // janitor is a small process beside one that has filters of tc, and outlives it: it removes what that one has left when it was killed. It is
@@ -73,11 +74,20 @@ func clean(ctx context.Context, owner string, spaces <-chan string, log *slog.Lo
 		if !errors.Is(err, errBusy) || time.Now().After(end) {
 			return err
 		}
+		leaveStderr()
 		select {
 		case <-time.After(cleanInterval):
 		case <-ctx.Done():
 			return err
 		}
+	}
+}
+
+// leaveStderr lets go of standard error, which is that of the other process: whoever reads it to its end is not to wait, too.
+func leaveStderr() {
+	if null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0); err == nil {
+		_ = unix.Dup3(int(null.Fd()), unix.Stderr, 0)
+		null.Close()
 	}
 }
 
@@ -90,7 +100,9 @@ func cleanAll(owner string, spaces []string, log *slog.Logger) error {
 			errs = append(errs, err)
 		}
 		for _, g := range gone {
-			log.Info("removed what a process that was killed had left", "interface", g.Interface)
+			if !g.Ended {
+				log.Info("removed what a process that was killed had left", "interface", g.Interface)
+			}
 		}
 	}
 	return errors.Join(errs...)
@@ -99,7 +111,7 @@ func cleanAll(owner string, spaces []string, log *slog.Logger) error {
 // ownerOf returns the process that the name of a tap's filter tells; "" of a pair's, which are to outlive theirs, and of others.
 func ownerOf(name string) string {
 	word, who, _ := strings.Cut(name, " ")
-	if word != filterName && word != qdiscIsOurs {
+	if word != filterName && word != qdiscIsOurs && word != qdiscStays {
 		return ""
 	}
 	return who

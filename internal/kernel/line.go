@@ -343,7 +343,10 @@ func (l *line) leave(point uint32) {
 // detach ends one program. The kernel waits for those that run before it returns. The caller holds mu.
 func (l *line) detach(k *hook) {
 	if k.at != nil {
-		if err := k.at.Close(); err != nil {
+		switch err := k.at.Close(); {
+		case errors.Is(err, errStays):
+			l.log.Info("program detached", "interface", l.cfg.Interfaces[k.point], "qdisc", err)
+		case err != nil:
 			l.log.Warn("program not detached", "interface", l.cfg.Interfaces[k.point], "error", err)
 		}
 		k.at = nil

@@ -80,7 +80,7 @@ func parseNote(name string) (n pairNote, ok bool) {
 func qdiscOf(name string) bool {
 	n, ok := parseNote(name)
 	word, _, _ := strings.Cut(name, " ")
-	return word == qdiscIsOurs || ok && n.qdisc
+	return word == qdiscIsOurs || word == qdiscStays || ok && n.qdisc
 }
 
 // pairFilter is a program of a pair at its hook.

@@ -18,10 +18,12 @@ type Swept struct {
 	Interface string
 	Direction frame.Direction
 	Qdisc     bool // the qdisc, too: it was ours, and empty
+	Ended     bool // what has kept the qdisc since a tap ended in good order
 }
 
 // Sweep removes from the interfaces of a network namespace ("" for the process's own) the filters that processes of ours left at clsact
-// qdiscs when they were killed: those whose process is gone, or whose lease has ended. Filters of others, and of processes that live, stay.
+// qdiscs when they were killed: those whose process is gone, or whose lease has ended; and qdiscs that stayed when a tap ended. Filters of others, and of processes
+// that live, stay.
 func Sweep(space string) (gone []Swept, err error) {
 	return sweepIn(space, stale)
 }
@@ -79,7 +81,7 @@ func sweep(h *netlink.Handle, a *netlink.LinkAttrs, stale func(*netlink.BpfFilte
 		case err != nil:
 			return gone, fmt.Errorf("kernel: sweep: interface %s: %w", a.Name, err)
 		}
-		gone = append(gone, Swept{Interface: a.Name, Direction: directionOf(b)})
+		gone = append(gone, Swept{Interface: a.Name, Direction: directionOf(b), Ended: holds(b)})
 	}
 	if !mine || len(gone) == 0 {
 		return gone, nil
@@ -98,8 +100,8 @@ func directionOf(f *netlink.BpfFilter) frame.Direction {
 	return frame.Ingress
 }
 
-// silence is how long an interface has to have sent nothing before its qdisc is removed: while it does that, the kernel drops what is sent.
-const silence = 10 * time.Millisecond
+// silence is how long an interface has to have sent nothing before its qdisc is removed: while it does that, the kernel drops what is sent. Tests lengthen it.
+var silence = 10 * time.Millisecond
 
 // silent reports whether nothing is sent through an interface.
 func silent(h *netlink.Handle, index int) bool {
@@ -133,7 +135,7 @@ func ours(h *netlink.Handle, index int) bool {
 // stale reports whether a filter is one of ours whose process is gone, or whose lease has ended: of a process that has hung, or of which nothing is
 // known here. Only with CAP_SYS_ADMIN the kernel lets others' programs be looked at.
 func stale(b *netlink.BpfFilter) bool {
-	if orphan(b.Name) {
+	if holds(b) || orphan(b.Name) {
 		return true
 	}
 	p, err := ebpf.NewProgramFromID(ebpf.ProgramID(b.Id))

@@ -46,7 +46,9 @@ func (l *line) sweepLate() {
 	}
 	gone, err := Sweep(l.cfg.NetNS)
 	for _, g := range gone {
-		l.log.Info("removed what a process that was killed had left", "interface", g.Interface)
+		if !g.Ended {
+			l.log.Info("removed what a process that was killed had left", "interface", g.Interface)
+		}
 	}
 	switch l.late = (time.Time{}); {
 	case errors.Is(err, errBusy):
