@@ -128,8 +128,8 @@ type Tap struct {
 	level  Level
 
 	load     Load
-	perFrame float64 // CPU of a frame at level Full, as far as it is known
-	perByte  float64 // mirrored bits for each byte, likewise: the number of tools and what their own filters leave
+	perFrame quotient // CPU of a frame at level Full, as far as it is known
+	perByte  quotient // mirrored bits for each byte, likewise: the number of tools and what their own filters leave
 
 	over   int       // measurements above the budget in a row
 	fits   time.Time // since when a better level fits; zero when none does
@@ -144,23 +144,34 @@ func (t *Tap) Level() Level { return t.level }
 // Measured tells the load of the interval that has ended.
 func (t *Tap) Measured(l Load) {
 	t.load = l
+	if l.Unseen {
+		t.perFrame.part *= forget
+	}
 	if l.Unseen || l.Frames <= 0 {
 		return
 	}
 	if c := t.g.cfg.cpu(t.level); c > 0 {
-		blend(&t.perFrame, l.Used.CPU/c/l.Frames)
+		t.perFrame.add(l.Used.CPU/c, l.Frames)
 	}
 	if m := t.g.cfg.mirror(t.level, &l); m > 0 && l.Bytes > 0 {
-		blend(&t.perByte, l.Used.Mirror/m/l.Bytes)
+		t.perByte.add(l.Used.Mirror/m, l.Bytes)
 	}
 }
 
-// blend moves an average half of the way to a new value.
-func blend(avg *float64, v float64) {
-	if *avg == 0 {
-		*avg = v
+// forget is what is left, after an interval, of the belief in what a frame costs while none is taken: halved in 35 s, so that a wrong belief is put to the test.
+const forget = 0.995
+
+// quotient is a quotient of sums in which each value counts for half of the one behind it. A time with few frames, in which the process costs what it costs without any,
+// says little of what a frame costs, and counts for little.
+type quotient struct{ part, whole float64 }
+
+func (q *quotient) add(part, whole float64) { q.part, q.whole = q.part/2+part, q.whole/2+whole }
+
+func (q *quotient) value() float64 {
+	if q.whole == 0 {
+		return 0
 	}
-	*avg += (v - *avg) / 2
+	return q.part / q.whole
 }
 
 // cpu is the share of the cost at level Full that a level has. Slicing saves the copy, sampling all but the look at the frame.
@@ -199,8 +210,8 @@ func (c *Config) mirror(l Level, load *Load) float64 {
 // at predicts the use at a level under the present load. Memory follows no level in time: it is taken as it is.
 func (t *Tap) at(l Level) (u [resources]float64) {
 	c := &t.g.cfg
-	u[ofCPU] = t.perFrame * t.load.Frames * c.cpu(l)
-	u[ofMirror] = t.perByte * t.load.Bytes * c.mirror(l, &t.load)
+	u[ofCPU] = t.perFrame.value() * t.load.Frames * c.cpu(l)
+	u[ofMirror] = t.perByte.value() * t.load.Bytes * c.mirror(l, &t.load)
 	if u[ofMemory] = t.load.Used.Memory; l == Off {
 		u[ofMemory] = 0
 	}

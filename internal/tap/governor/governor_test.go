@@ -12,19 +12,20 @@ import (
 type world struct {
 	frames, size float64    // offered in a second, bytes of each
 	cpu          [5]float64 // seconds for each offered frame at a level
+	idle         float64    // processors that are taken without any frame
 	tools        float64    // that get copies
 	memory       func(Level) float64
 }
 
 func (w *world) load(c Config, l Level) Load {
-	u := Usage{CPU: w.frames * w.cpu[l]}
+	u := Usage{CPU: w.idle + w.frames*w.cpu[l]}
 	bits := w.frames * w.size * 8 * w.tools
 	cut := min(1, float64(c.Slice)/w.size)
 	u.Mirror = map[Level]float64{Full: bits, Sliced: bits * cut, Sampled: bits * cut / float64(c.Sample)}[l]
 	if w.memory != nil {
 		u.Memory = w.memory(l)
 	}
-	return Load{Frames: w.frames, Bytes: w.frames * w.size, Used: u}
+	return Load{Frames: w.frames, Bytes: w.frames * w.size, Used: u, Unseen: l == Off}
 }
 
 // lab runs a governor in synthetic time.
@@ -107,6 +108,37 @@ func TestLevels(t *testing.T) {
 	f(500e3, "mirror=100Mbit/s", Sampled) // 640 sliced, 40
 	f(5e6, "mirror=100Mbit/s", Flows)     // 400 sampled
 	f(50e6, "memory=100MiB,cpu=1000000%", Full)
+}
+
+// TestBurstAfterQuiet has a load come all at once behind a time with hardly a frame, in which the process took what it takes without any: that is not what
+// a frame costs, and the level is that of the frames.
+func TestBurstAfterQuiet(t *testing.T) {
+	l := newLab(t, "", "cpu=20%")
+	w := l.world[0]
+	w.idle, w.frames = 0.01, 5
+	l.run(10 * time.Second)
+	w.frames = 1e6
+	l.run(2 * time.Second)
+	l.want(Sampled)
+	if len(l.steps) != 1 {
+		t.Errorf("%v", l.steps)
+	}
+}
+
+// TestOffIsPutToTheTest has what a frame costs fall while nothing is taken, so that it cannot be measured.
+func TestOffIsPutToTheTest(t *testing.T) {
+	l := newLab(t, "", "cpu=20%")
+	w := l.world[0]
+	w.frames = 20e6
+	l.run(10 * time.Second)
+	l.want(Off)
+	for i := range w.cpu {
+		w.cpu[i] /= 50
+	}
+	l.run(5 * time.Minute)
+	if l.taps[0].Level() == Off {
+		t.Errorf("%v", l.steps)
+	}
 }
 
 // TestRecovers ends an overload: within two seconds the tap is back at full.
