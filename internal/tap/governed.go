@@ -116,7 +116,17 @@ func (g *Governor) join(t *Tap) *governed {
 	x.seat = g.decides.Add(t.spec.Budget)
 	x.last, x.since = t.reading(), time.Now()
 	g.taps[x.seat] = x
+	g.warnOfMemory(t)
 	return x
+}
+
+// warnOfMemory tells of a tap whose rings and share of the process are beyond its memory before the first frame comes.
+func (g *Governor) warnOfMemory(t *Tap) {
+	takes := int64(t.ringBytes()) + processUsage().resident/int64(len(g.taps))
+	if limit := int64(t.spec.Budget.Memory); limit > 0 && takes > limit {
+		g.log.Warn("budget: before its first frame the tap takes more memory than it may, and will be off: give it more, or smaller rings",
+			"tap", t.spec.Name, "memory", tapspec.Size(takes).String(), "rings", tapspec.Size(t.ringBytes()).String(), "budget", t.spec.Budget.Memory.String())
+	}
 }
 
 // leave takes a tap out.

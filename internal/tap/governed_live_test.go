@@ -127,6 +127,22 @@ func TestBudgetLive(t *testing.T) {
 	}
 }
 
+// TestBudgetBelowRings tells at the start that a tap will be off for its memory alone.
+func TestBudgetBelowRings(t *testing.T) {
+	_, b, _, _ := flooded(t)
+	for limit, told := range map[tapspec.Size]bool{1 << 20: true, 1 << 40: false} {
+		var log logTo
+		spec := tap.DefaultSpec()
+		spec.Interfaces, spec.NetNS, spec.To, spec.Log = []string{"b0"}, b.Path(), []string{"null:"}, log.logger()
+		spec.Budget = tapspec.Budget{Memory: limit}
+		_, stop := start(t, spec)
+		stop()
+		if got := strings.Contains(log.String(), "more memory than it may"); got != told {
+			t.Errorf("budget of %d bytes: told %v: %s", limit, got, log.String())
+		}
+	}
+}
+
 // checkSampled adds up the records, each as often as it stands for: what was sampled says so, and the estimate is near the truth.
 func checkSampled(t *testing.T, lines *bytes.Buffer, sent uint64) {
 	t.Helper()
