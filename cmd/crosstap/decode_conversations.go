@@ -56,7 +56,7 @@ func (m *conversationsMode) run(cmd *cobra.Command, files []string, output strin
 	var err error
 	if m.exporters != "" {
 		if cfg.Session.Rules, err = settings.LoadExporters(m.exporters); err != nil {
-			return exit(exitUsage, err)
+			return exit(exitUsage, fmt.Errorf("--exporters: %w", err))
 		}
 	}
 	c, err := collect.New(cfg)

@@ -108,6 +108,9 @@ func TestFooter(t *testing.T) {
 	for range 8 {
 		m.Completeness.Gaps = append(m.Completeness.Gaps, report.Gap{From: noon, To: noon, Scope: "collector", Reason: "down"})
 	}
+	if got := Footer(&p.Meta, "pair", 0, o); !strings.Contains(got, " · none shown · ") || strings.Contains(got, "--limit") {
+		t.Errorf("%s", got)
+	}
 	if diff := cmp.Diff("no pairs in 1h30m: no exporter has ever sent.\n  try: start a tap\n"+strings.Repeat("gap: 12:00:00 to 12:00:00, collector: down\n", 5)+"gap: 3 more (-o json lists all)\n", Footer(&m, "pair", 0, o)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -28,7 +28,11 @@ func Footer(m *report.Meta, one string, shown int, o Options) string {
 
 func totals(m *report.Meta, one string, shown int) []string {
 	parts := []string{fmt.Sprintf("%s, %s in %s", Plural(m.Total.Rows, one), Bytes(m.Total.Octets), Span(m.Until.Sub(m.Since)))}
-	if uint64(shown) < m.Total.Rows {
+	switch {
+	case uint64(shown) >= m.Total.Rows:
+	case shown == 0: // such as a map around a name that nothing has: the notes say why
+		parts = append(parts, "none shown")
+	default:
 		parts = append(parts, fmt.Sprintf("first %s shown (--limit)", Count(uint64(shown))))
 	}
 	c := m.Completeness

@@ -168,7 +168,7 @@ func (s *Server) collectConfig(st store.Store) (collect.Config, error) {
 	}
 	if s.cfg.Exporters != "" {
 		if cfg.Session.Rules, err = settings.LoadExporters(s.cfg.Exporters); err != nil {
-			return cfg, err
+			return cfg, fmt.Errorf("exporters: %w", err)
 		}
 	}
 	return cfg, s.addOutputs(&cfg)

@@ -120,11 +120,19 @@ func (s *mapScan) unfocused() string {
 	if s.nodes[s.m.Focus] != nil {
 		return "nothing talks to node " + quoteName(s.m.Focus) + " in the range"
 	}
-	hint := "; machines are nodes when their group is expanded"
-	if near := nearest.Of(s.m.Focus, slices.Sorted(maps.Keys(s.nodes))); near != "" {
-		hint = "; did you mean " + quoteName(near) + "?"
+	text := "nothing named " + quoteName(s.m.Focus) + " talks in the range"
+	names := slices.Sorted(maps.Keys(s.nodes))
+	for _, id := range names {
+		if s.nodes[id].Kind == "member" {
+			names = append(names, s.nodes[id].Label)
+		} else if slices.Contains(s.nodes[id].Group, s.m.Focus) {
+			return text + "; did you mean " + quoteName(id) + "?"
+		}
 	}
-	return "no node " + quoteName(s.m.Focus) + " in the range" + hint
+	if near := nearest.Of(s.m.Focus, names); near != "" {
+		return text + "; did you mean " + quoteName(near) + "?"
+	}
+	return text + "; machines are nodes when their group is expanded"
 }
 
 // near are the nodes within some hops of the one in focus, or of the members of an expanded group, in either direction; nil without a focus.

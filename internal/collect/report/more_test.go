@@ -204,10 +204,14 @@ func TestMapBaseline(t *testing.T) {
 		q.Focus = name
 		f(q, "blue/web/web-2 > blue/mq new 1 0")
 	}
-	q.Focus = "blue/mqq"
-	f(q)
-	if got, err := r.Map(t.Context(), q); err != nil || !slices.Contains(got.Meta.Notes, `no node "blue/mqq" in the range; did you mean "blue/mq"?`) || got.Meta.Empty != nil {
-		t.Errorf("%v %+v", err, got.Meta)
+	for name, hint := range map[string]string{
+		"blue/mqq": `; did you mean "blue/mq"?`, "mq": `; did you mean "blue/mq"?`, "web-3": `; did you mean "web-1"?`, "elsewhere": "; machines are nodes when their group is expanded",
+	} {
+		q.Focus = name
+		f(q)
+		if got, err := r.Map(t.Context(), q); err != nil || !slices.Contains(got.Meta.Notes, `nothing named "`+name+`" talks in the range`+hint) || got.Meta.Empty != nil {
+			t.Errorf("%v %+v", err, got.Meta)
+		}
 	}
 	q.Focus = "blue/mq"
 	if got, err := r.Map(t.Context(), q); err != nil || got.Meta.Total.Rows != 2 {

@@ -435,6 +435,18 @@ func TestMistakes(t *testing.T) {
 	f(report.Query{Filter: "vnii = 5"}, `filter: column 1: there is no field "vnii"; did you mean "vni"?`)
 	f(report.Query{Metric: "bytes"}, `query: metric: there is no metric "bytes"`)
 	f(report.Query{By: []string{"vm"}}, `query: by: cannot split by "vm"`)
+	for _, c := range []struct{ by, per, want string }{
+		{"src.vm", "1m", `query: per: cannot split by "1m"; period gives each length of time its own list`},
+		{"1m", "src.vm", `query: by: cannot split by "1m"; did you mean "vm"?`},
+		{"src.vm", "tennant", `query: per: cannot split by "tennant"; did you mean "tenant"?`},
+		{"tennant", "src.vm", `query: by: cannot split by "tennant"; did you mean "tenant"?`},
+	} {
+		q := hour
+		q.By, q.Per = []string{c.by}, []string{c.per}
+		if _, err := r.Top(t.Context(), q); err == nil || !strings.HasPrefix(err.Error(), c.want) {
+			t.Errorf("by %s, per %s: %v, want %s", c.by, c.per, err, c.want)
+		}
+	}
 	f(report.Query{Step: time.Millisecond}, "query: step: a step of 1ms makes 3600000 buckets")
 }
 

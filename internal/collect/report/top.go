@@ -126,10 +126,10 @@ func checkTop(q Query) (*topAsk, error) {
 
 // columns finds the fields to group by.
 func (t *topAsk) columns() error {
-	for _, name := range append(slices.Clone(t.Per), t.By...) {
+	for i, name := range append(slices.Clone(t.Per), t.By...) {
 		f := filter.Lookup(name)
 		if f == nil || !splits(f) {
-			return byError(name)
+			return splitError(i < len(t.Per), name)
 		}
 		t.fields = append(t.fields, f)
 		t.either = t.either || f.Either()
@@ -156,7 +156,15 @@ func splits(f *filter.Field) bool {
 	return f.Name != "seen_by" && f.Kind != filter.Bytes && f.Kind != filter.Micros && f.Kind != filter.Duration
 }
 
-func byError(name string) error {
+// splitError blames the part of the question that names what is no field to group by. What begins with a digit, as no field does, was meant for period.
+func splitError(per bool, name string) error {
+	field := "by"
+	if per {
+		field = "per"
+		if name != "" && '0' <= name[0] && name[0] <= '9' {
+			return &QueryError{field, "cannot split by " + quoteName(name), "period gives each length of time its own list, such as 1m"}
+		}
+	}
 	hint := "such as src.vm, dst.vm, vm, tenant, vni, app, dst.port, src.ip, host, observer"
 	var names []string
 	for _, f := range filter.Fields() {
@@ -165,7 +173,7 @@ func byError(name string) error {
 	if near := nearest.Of(name, names); near != "" {
 		hint = fmt.Sprintf("did you mean %q?", near)
 	}
-	return &QueryError{"by", "cannot split by " + quoteName(name), hint}
+	return &QueryError{field, "cannot split by " + quoteName(name), hint}
 }
 
 func (t *topAsk) period() error {

@@ -50,19 +50,19 @@ func (o *oneOrMore) UnmarshalYAML(b []byte) error {
 // maxExportersFile bounds the file's size.
 const maxExportersFile = 16 << 20
 
-// LoadExporters reads the file and checks it.
+// LoadExporters reads the file and checks it. Errors name the file; whoever calls names the setting.
 func LoadExporters(path string) ([]session.Rule, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("exporters: %w", err)
+		return nil, err
 	}
 	defer f.Close()
 	b, err := io.ReadAll(io.LimitReader(f, maxExportersFile+1))
 	if err != nil {
-		return nil, fmt.Errorf("exporters: %w", err)
+		return nil, err
 	}
 	if len(b) > maxExportersFile {
-		return nil, fmt.Errorf("exporters: %s has more than %d bytes", path, maxExportersFile)
+		return nil, fmt.Errorf("%s has more than %d bytes", path, maxExportersFile)
 	}
 	rules, err := parseExporters(b)
 	if err != nil {

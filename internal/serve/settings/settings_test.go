@@ -96,7 +96,7 @@ func TestMistakes(t *testing.T) {
 	f("flows-sockets: 65\n", "flows-sockets: 65: expected 0 to 64")
 	f("flows-sockets: x\n", "expected a number")
 	f("flows-buffer: 1KiB\n", "expected 4KiB to 1GiB")
-	f("exporters: /nonexistent.yaml\n", "exporters: ")
+	f("exporters: /nonexistent.yaml\n", ":1: exporters: open /nonexistent.yaml: no such file")
 	f("query-memory: lots\n", "expected a size")
 	f("query-memory: 1MiB\n", "at least 32MiB")
 	f("keep: 5m\n", "at least 1h")
