@@ -46,7 +46,23 @@ type fileColumn struct {
 	offset  uintptr
 	bounded bool // least and greatest value are kept
 	noisy   bool
+	way     way // of its pages, as tried last
+	tried   int // row groups since
 }
+
+// way is how the pages of a column of a compressed file are written.
+type way uint8
+
+const (
+	untried     way = iota
+	compressed      // as in other files, and then zstd
+	differences     // numbers without a dictionary as packed differences, without zstd: several times faster to write, and to read
+)
+
+const (
+	tryAfter = 8  // row groups after which both ways are tried again: what rows say changes along a file
+	moreRoom = 16 // part of the room that differences may take more
+)
 
 // newRowWriter makes a writer. The sort columns are those the caller's rows are in the order of; level nil leaves the pages as they are.
 func newRowWriter[T any](level *zstd.EncoderLevel, groupRows, pageRows int, sorted, bounded []string) *rowWriter[T] {
@@ -60,7 +76,10 @@ func newRowWriter[T any](level *zstd.EncoderLevel, groupRows, pageRows int, sort
 		f := t.Field(i)
 		name, options, _ := strings.Cut(f.Tag.Get("parquet"), ",")
 		dict := slices.Contains(strings.Split(options, ","), "dict")
-		w.columns = append(w.columns, fileColumn{newColumn(f.Type, dict, f.Type.Kind() == reflect.Int64, level == nil), name, f.Offset, slices.Contains(bounded, name), slices.Contains(noisyColumns, name)})
+		w.columns = append(w.columns, fileColumn{
+			column: newColumn(f.Type, dict, f.Type.Kind() == reflect.Int64, level == nil), name: name, offset: f.Offset,
+			bounded: slices.Contains(bounded, name), noisy: slices.Contains(noisyColumns, name),
+		})
 		if slices.Contains(sorted, name) {
 			w.sorting = append(w.sorting, format.SortingColumn{ColumnIdx: int32(i)})
 		}
@@ -215,12 +234,15 @@ func (w *rowWriter[T]) chunk(c *fileColumn, kind format.Type) (format.ColumnChun
 		}
 	}
 	m.DataPageOffset = w.at + int64(len(w.out))
+	if z != nil && w.choose(c, z) == differences {
+		z = nil
+	}
 	for from := 0; from < w.rows; from += w.pageRows {
 		to := min(from+w.pageRows, w.rows)
 		var how format.Encoding
 		w.raw, how = c.page(w.raw[:0], from, to)
 		h := format.PageHeader{Type: format.DataPageV2, DataPageHeaderV2: thrift.New(format.DataPageHeaderV2{
-			NumValues: int32(to - from), NumRows: int32(to - from), Encoding: how, IsCompressed: thrift.New(w.compress != nil)})}
+			NumValues: int32(to - from), NumRows: int32(to - from), Encoding: how, IsCompressed: thrift.New(z != nil)})}
 		if err := w.page(z, &m, h, how); err != nil {
 			return format.ColumnChunk{}, err
 		}
@@ -228,6 +250,30 @@ func (w *rowWriter[T]) chunk(c *fileColumn, kind format.Type) (format.ColumnChun
 	m.TotalCompressedSize = int64(len(w.out) - start)
 	c.reset()
 	return format.ColumnChunk{MetaData: m}, nil
+}
+
+// choose says how the pages of a column are written that z compresses otherwise: what its first page takes decides.
+func (w *rowWriter[T]) choose(c *fileColumn, z *zstd.Encoder) way {
+	n, ok := c.column.(*numberColumn)
+	if !ok || n.dict || n.kind == reflect.Float64 {
+		return compressed
+	}
+	if c.tried++; c.way == untried || c.tried >= tryAfter {
+		to := min(w.pageRows, w.rows)
+		n.packed = true
+		w.raw, _ = n.page(w.raw[:0], 0, to)
+		packed := len(w.raw)
+		n.packed = false
+		w.raw, _ = n.page(w.raw[:0], 0, to)
+		plain := len(w.raw)
+		w.raw = z.EncodeAll(w.raw, w.raw)
+		c.way, c.tried = compressed, 0
+		if small := len(w.raw) - plain; packed <= small+small/moreRoom {
+			c.way = differences
+		}
+	}
+	n.packed = c.way == differences
+	return c.way
 }
 
 // page appends a page whose bytes are in w.raw, compressed by z; nil leaves them as they are.

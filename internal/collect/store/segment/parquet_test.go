@@ -2,16 +2,19 @@ package segment
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
 	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/format"
 
 	"crosstap/internal/testkit"
 )
@@ -137,6 +140,80 @@ func TestWriterBounds(t *testing.T) {
 		if got != want {
 			t.Errorf("%s: %s, want %s", c.MetaData.PathInSchema[0], got, want)
 		}
+	}
+}
+
+// TestWriterDifferences: a compressed file has differences where they take no more room, and looks again when the rows change. Readers find what was written.
+func TestWriterDifferences(t *testing.T) {
+	level := zstd.SpeedDefault
+	const groupRows = 500
+	w := newRowWriter[row](&level, groupRows, groupRows, sortColumns, pruned)
+	rnd := rand.New(rand.NewPCG(5, 6))
+	rows := make([]row, (tryAfter+2)*groupRows)
+	for i := range rows {
+		r := &rows[i]
+		if r.TEnd = rnd.Int64N(1024); i > 0 {
+			r.TEnd += rows[i-1].TEnd
+		}
+		r.FlowKey = rnd.Uint64() >> (63 * (i & 1)) // every second one is 0 or 1
+		if r.SpanMS = r.TEnd; i < tryAfter*groupRows {
+			r.SpanMS = int64(i / 100)
+		}
+	}
+	var b bytes.Buffer
+	w.reset(&b)
+	if err := errors.Join(w.write(rows), w.close("a", "b")); err != nil {
+		t.Fatal(err)
+	}
+	f, err := parquet.OpenFile(bytes.NewReader(b.Bytes()), int64(b.Len()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, g := range f.Metadata().RowGroups {
+		for _, c := range g.Columns {
+			m := c.MetaData
+			var want format.Encoding
+			switch m.PathInSchema[0] {
+			case "t_end":
+				want = format.DeltaBinaryPacked
+			case "span_ms":
+				if want = format.Plain; i >= tryAfter {
+					want = format.DeltaBinaryPacked
+				}
+			case "flow_key":
+				want = format.Plain
+			default:
+				continue
+			}
+			if !slices.Equal(m.Encoding, []format.Encoding{want}) {
+				t.Errorf("row group %d: %s has %v, want %s", i, m.PathInSchema[0], m.Encoding, want)
+			}
+			if m.Codec != format.Zstd { // readers take that of the first row group for all
+				t.Errorf("row group %d: %s has codec %s", i, m.PathInSchema[0], m.Codec)
+			}
+		}
+	}
+	if got, err := parquet.Read[row](bytes.NewReader(b.Bytes()), int64(b.Len())); err != nil || !slices.Equal(got, rows) {
+		t.Errorf("the library reads other rows (%v)", err)
+	}
+	path := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	in, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	n := 0
+	if err := readRows(in, func(r *row) error {
+		if *r != rows[n] {
+			return fmt.Errorf("row %d (-written +ours):\n%s", n, cmp.Diff(rows[n], *r))
+		}
+		n++
+		return nil
+	}); err != nil || n != len(rows) {
+		t.Errorf("%d of %d rows read: %v", n, len(rows), err)
 	}
 }
 
