@@ -41,8 +41,8 @@ func (t *Tap) Run(stop context.Context) error {
 	}
 	stop, end := t.pair.watch(stop)
 	run := t.run
-	if sink := t.straight(); sink != nil {
-		run = func(stop context.Context) error { return t.runStraight(stop, sink) }
+	if source, sink := t.straight(); sink != nil {
+		run = func(stop context.Context) error { return t.runStraight(stop, source, sink) }
 	}
 	err := run(stop)
 	return errors.Join(err, end())

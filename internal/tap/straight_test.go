@@ -217,3 +217,31 @@ func TestUnreadableInput(t *testing.T) {
 		}
 	}
 }
+
+// TestMeteredOnOneProcessor finds the same records of captures, in the same order, and the same ledger when the meter is given each batch where it is read.
+func TestMeteredOnOneProcessor(t *testing.T) {
+	metered := func(n int, path string) (records, ledger, failure string) {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(n))
+		var out bytes.Buffer
+		line, err := through(t, path, func(s *tap.Spec) { s.To, s.Stdout = []string{"flows:-", "null:"}, &out })
+		return out.String(), line.Ledger(), fmt.Sprint(err)
+	}
+	n := 0
+	err := filepath.WalkDir(testkit.Corpus(t, "."), func(path string, _ fs.DirEntry, err error) error {
+		if ext := filepath.Ext(path); err != nil || ext != ".pcap" && ext != ".pcapng" && ext != ".trace" {
+			return err
+		}
+		if n++; n%5 != 0 && filepath.Base(path) != "underlay1.pcap" {
+			return nil
+		}
+		one, oneLedger, oneErr := metered(1, path)
+		two, twoLedger, twoErr := metered(2, path)
+		if one != two || oneLedger != twoLedger || oneErr != twoErr {
+			t.Errorf("%s:\n one %d bytes, %s, %s\n two %d bytes, %s, %s", path, len(one), oneLedger, oneErr, len(two), twoLedger, twoErr)
+		}
+		return nil
+	})
+	if err != nil || n < 700 {
+		t.Errorf("%d captures: %v", n, err)
+	}
+}

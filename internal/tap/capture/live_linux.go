@@ -40,6 +40,8 @@ type LiveConfig struct {
 	// Ready is called once, when every interface is being captured from.
 	Ready func()
 	Log   *slog.Logger // nil for none
+
+	inPlace bool // the batches are taken where they are made: Each
 }
 
 // DefaultLiveConfig returns a configuration without interfaces.
@@ -95,6 +97,8 @@ type Live struct {
 	before []atomic.Uint64 // frames that the interface had dropped when capturing began
 
 	giveUp time.Time // on the next stage, once ctx has ended
+
+	in *inPlace // of Each; nil for Run
 
 	wish atomic.Pointer[order]
 	shed Shed   // what the kernel leaves out now
@@ -197,6 +201,11 @@ const (
 // Nothing here makes the sender of a frame wait. While the next stage is slow, blocks stay in the ring; when
 // three quarters of it are waiting, the oldest are shed and counted.
 func (l *Live) Run(ctx context.Context, out chan<- frame.Batch) error {
+	return l.run(ctx, func(ctx context.Context, r *ring) { l.block(ctx, r, out) })
+}
+
+// run captures; pass passes the next block of a ring on.
+func (l *Live) run(ctx context.Context, pass func(ctx context.Context, r *ring)) error {
 	var err error
 	if l.space, err = netns.Open(l.cfg.NetNS); err != nil {
 		return fmt.Errorf("capture: %w", err)
@@ -215,8 +224,8 @@ func (l *Live) Run(ctx context.Context, out chan<- frame.Batch) error {
 	if l.cfg.Ready != nil {
 		l.cfg.Ready()
 	}
-	l.capture(ctx, out)
-	l.drain(out)
+	l.capture(ctx, pass)
+	l.drain(pass)
 	l.tally()
 	return nil
 }
@@ -237,15 +246,15 @@ func (l *Live) open(name string, point uint32) (*ring, error) {
 	return r, nil
 }
 
-// capture moves blocks from the rings to out.
-func (l *Live) capture(ctx context.Context, out chan<- frame.Batch) {
+// capture moves blocks out of the rings.
+func (l *Live) capture(ctx context.Context, pass func(context.Context, *ring)) {
 	look, pause := time.Now(), minPause
 	fds := make([]unix.PollFd, len(l.rings))
 	for ctx.Err() == nil {
 		l.obey()
 		moved, most := 0, 0 // most: quarters of a ring that were full
 		for _, r := range l.rings {
-			n := l.move(ctx, r, out)
+			n := l.move(ctx, r, pass)
 			moved, most = moved+n, max(most, n*4/r.blocks)
 		}
 		if now := time.Now(); now.Sub(look) >= lookInterval {
@@ -256,7 +265,11 @@ func (l *Live) capture(ctx context.Context, out chan<- frame.Batch) {
 			pause = minPause
 			continue
 		}
-		if moved > 0 {
+		if l.in != nil {
+			if l.in.wait(moved > 0, l.waiting) {
+				continue
+			}
+		} else if moved > 0 {
 			time.Sleep(pause)
 			pause = min(2*pause, l.longest())
 			continue
@@ -264,7 +277,11 @@ func (l *Live) capture(ctx context.Context, out chan<- frame.Batch) {
 		for i, r := range l.rings {
 			fds[i] = unix.PollFd{Fd: int32(r.fd), Events: unix.POLLIN | unix.POLLERR}
 		}
-		n, err := unix.Poll(fds, int(pollTimeout/time.Millisecond))
+		timeout := pollTimeout
+		if l.in != nil {
+			timeout = 0 // it has waited
+		}
+		n, err := unix.Poll(fds, int(timeout/time.Millisecond))
 		if err != nil || n == 0 {
 			continue
 		}
@@ -336,10 +353,10 @@ func (l *Live) waiting() bool {
 }
 
 // move passes the blocks of one ring on that are ready now, at most one round of them.
-func (l *Live) move(ctx context.Context, r *ring, out chan<- frame.Batch) int {
+func (l *Live) move(ctx context.Context, r *ring, pass func(context.Context, *ring)) int {
 	n := 0
 	for n < r.blocks && r.ready() {
-		l.block(ctx, r, out)
+		pass(ctx, r)
 		n++
 	}
 	return n
@@ -348,7 +365,9 @@ func (l *Live) move(ctx context.Context, r *ring, out chan<- frame.Batch) int {
 // block passes the next block on.
 func (l *Live) block(ctx context.Context, r *ring, out chan<- frame.Batch) {
 	l0 := r.take()
-	frames, bad := r.parse(l0)
+	e := r.entries(l0.block)
+	l0.frames = e.fill(l0.frames[:0], e.left)
+	frames, bad := l0.frames, e.bad
 	l.book.In(len(frames) + bad)
 	l.book.Drop(DropDevice, bad)
 	l.book.Hold(len(frames))
@@ -409,16 +428,21 @@ func (l *Live) last(b frame.Batch, out chan<- frame.Batch) int {
 }
 
 // drain stops the kernel's side of all rings and passes on what they hold.
-func (l *Live) drain(out chan<- frame.Batch) {
+func (l *Live) drain(pass func(context.Context, *ring)) {
 	done, cancel := context.WithCancel(context.Background())
 	cancel()
 	for _, r := range l.rings {
 		r.stop()
 	}
-	time.Sleep(3 * blockTimeout) // in which the kernel hands over the blocks that are not full
+	wait := blockTimeout
+	if l.in != nil {
+		wait = blockTimeoutInPlace
+		l.giveUp = time.Now().Add(drainTimeout)
+	}
+	time.Sleep(3 * wait) // in which the kernel hands over the blocks that are not full
 	for _, r := range l.rings {
 		if r.fd >= 0 {
-			l.move(done, r, out)
+			l.move(done, r, pass)
 			l.statistics(r)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -90,7 +91,11 @@ func startLive(t *testing.T, c LiveConfig, room int) *live {
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &live{Live: src, out: make(chan frame.Batch, room), done: make(chan error, 1), stop: cancel}
 	go func() {
-		l.done <- src.Run(ctx, l.out)
+		if c.inPlace {
+			l.done <- src.Each(ctx, l.take)
+		} else {
+			l.done <- src.Run(ctx, l.out)
+		}
 		close(l.out)
 	}()
 	select {
@@ -99,6 +104,32 @@ func startLive(t *testing.T, c LiveConfig, room int) *live {
 		t.Fatal(err)
 	}
 	return l
+}
+
+// take hands copies of frames over, and waits as long as that takes.
+func (l *live) take(b frame.Batch) bool {
+	if len(b.Frames) == 0 {
+		return true
+	}
+	all := slices.Clone(b.Frames)
+	for i := range all {
+		all[i].Data = bytes.Clone(all[i].Data)
+	}
+	b.Release()
+	for {
+		select {
+		case l.out <- frame.Batch{Frames: all}:
+			return true
+		case <-time.After(crowdInterval):
+			l.Relieve()
+		}
+	}
+}
+
+// bothWays runs a test with Run and with Each.
+func bothWays(t *testing.T, f func(t *testing.T, inPlace bool)) {
+	t.Run("Run", func(t *testing.T) { f(t, false) })
+	t.Run("Each", func(t *testing.T) { f(t, true) })
 }
 
 // finish stops the source and returns copies of all frames that it has sent, and its books.
@@ -137,9 +168,12 @@ func testLive(s *testns.Space, names ...string) LiveConfig {
 }
 
 // TestLive captures both ways on one interface: bytes, direction, time, and the tag that the kernel takes out.
-func TestLive(t *testing.T) {
+func TestLive(t *testing.T) { bothWays(t, bothDirections) }
+
+func bothDirections(t *testing.T, inPlace bool) {
 	a, b := cable(t)
 	c := testLive(b, "b0")
+	c.inPlace = inPlace
 	in, out := sender(t, a, "a0"), sender(t, b, "b0")
 	plain, tagged := ethernet("\x88\xb5hello"+strings.Repeat("x", 60)), ethernet("\x81\x00\x60\x0a\x88\xb5tag"+strings.Repeat("y", 60))
 	service := ethernet("\x88\xa8\x00\x14\x88\xb5service" + strings.Repeat("z", 60))
@@ -168,11 +202,14 @@ func TestLive(t *testing.T) {
 	}
 }
 
-func TestSnapLenAndFilter(t *testing.T) {
+func TestSnapLenAndFilter(t *testing.T) { bothWays(t, snapLenAndFilter) }
+
+func snapLenAndFilter(t *testing.T, inPlace bool) {
 	a, b := cable(t)
 	send := sender(t, a, "a0")
 	long, other := ethernet("\x88\xb5"+strings.Repeat("a", 500)), ethernet("\x88\xb6"+strings.Repeat("b", 500))
 	c := testLive(b, "b0")
+	c.inPlace = inPlace
 	c.SnapLen, c.IngressOnly = 200, true
 	program, err := bpf.Assemble([]bpf.Instruction{
 		bpf.LoadAbsolute{Off: 12, Size: 2}, bpf.JumpIf{Val: 0x88b5, SkipFalse: 1}, bpf.RetConstant{Val: 1 << 16}, bpf.RetConstant{},
@@ -197,13 +234,17 @@ func TestSnapLenAndFilter(t *testing.T) {
 }
 
 // TestTwoInterfaces gives each interface a point of its own.
-func TestTwoInterfaces(t *testing.T) {
+func TestTwoInterfaces(t *testing.T) { bothWays(t, twoInterfaces) }
+
+func twoInterfaces(t *testing.T, inPlace bool) {
 	a, b := cable(t)
 	b.Sh("ip link add b1 type veth peer name a1 netns NS; ip link set b1 up", a)
 	a.Sh("ip link set a1 up")
 	a.Up("a1")
 	b.Up("b1")
-	l := startLive(t, testLive(b, "b1", "b0"), 8)
+	c := testLive(b, "b1", "b0")
+	c.inPlace = inPlace
+	l := startLive(t, c, 8)
 	sender(t, a, "a0")(ethernet("\x88\xb5zero" + strings.Repeat("0", 60)))
 	sender(t, a, "a1")(ethernet("\x88\xb5one" + strings.Repeat("1", 60)))
 	l.settled(t, 2)
@@ -219,9 +260,13 @@ func TestTwoInterfaces(t *testing.T) {
 
 // TestSlowStage captures much more than a ring holds while nobody takes a batch: the sender is not held up, and every frame is
 // in the books.
-func TestSlowStage(t *testing.T) {
+func TestSlowStage(t *testing.T) { bothWays(t, slowStage) }
+
+func slowStage(t *testing.T, inPlace bool) {
 	a, b := cable(t)
-	l := startLive(t, testLive(b, "b0"), 1)
+	c := testLive(b, "b0")
+	c.inPlace = inPlace
+	l := startLive(t, c, 1)
 	send := sender(t, a, "a0")
 	frames := make([][]byte, 1000)
 	for i := range frames {
@@ -242,10 +287,14 @@ func TestSlowStage(t *testing.T) {
 }
 
 // TestReattach takes the interface down and up, then away and back.
-func TestReattach(t *testing.T) {
+func TestReattach(t *testing.T) { bothWays(t, reattach) }
+
+func reattach(t *testing.T, inPlace bool) {
 	a, b := cable(t)
 	var taken atomic.Int64
-	l := startLive(t, testLive(b, "b0"), 8)
+	c := testLive(b, "b0")
+	c.inPlace = inPlace
+	l := startLive(t, c, 8)
 	drained := make(chan struct{})
 	go func() {
 		defer close(drained)
@@ -311,7 +360,9 @@ func sendIfUp(s *testns.Space, name string, f []byte) {
 }
 
 // TestTcpdump captures the same traffic as tcpdump; both must have the same frames.
-func TestTcpdump(t *testing.T) {
+func TestTcpdump(t *testing.T) { bothWays(t, besideTcpdump) }
+
+func besideTcpdump(t *testing.T, inPlace bool) {
 	tool := testkit.Tool(t, "tcpdump")
 	a, b := cable(t)
 	path := filepath.Join(t.TempDir(), "x.pcap")
@@ -331,6 +382,7 @@ func TestTcpdump(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := testLive(b, "b0")
+	c.inPlace = inPlace
 	c.RingBytes = 16 << 20
 	l := startLive(t, c, 64)
 	send := sender(t, a, "a0")

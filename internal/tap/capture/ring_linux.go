@@ -128,11 +128,11 @@ func (r *ring) setUp(cfg *LiveConfig) error {
 		return fail("no TPACKET_V3 ring (Linux 3.2 or newer)", err)
 	}
 	r.vnet = unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1) == nil
-	err := r.allocate(cfg.RingBytes)
+	err := r.allocate(cfg)
 	if err == unix.EINVAL && r.vnet { // kernels before 4.6 refuse the two together
 		r.vnet = false
 		if err = unix.SetsockoptInt(r.fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 0); err == nil {
-			err = r.allocate(cfg.RingBytes)
+			err = r.allocate(cfg)
 		}
 	}
 	if err != nil {
@@ -169,13 +169,17 @@ func allProtocols() uint16 {
 }
 
 // allocate asks the kernel for the ring's memory and maps it.
-func (r *ring) allocate(size int) error {
-	r.blockSize = min(max(size/64, minBlock), maxBlk) &^ (os.Getpagesize() - 1)
-	r.blocks = size / r.blockSize
+func (r *ring) allocate(cfg *LiveConfig) error {
+	parts, most, timeout := 64, maxBlk, blockTimeout
+	if cfg.inPlace {
+		parts, most, timeout = 16, maxBlkInPlace, blockTimeoutInPlace
+	}
+	r.blockSize = min(max(cfg.RingBytes/parts, minBlock), most) &^ (os.Getpagesize() - 1)
+	r.blocks = cfg.RingBytes / r.blockSize
 	req := unix.TpacketReq3{
 		Block_size: uint32(r.blockSize), Block_nr: uint32(r.blocks),
 		Frame_size: 2048, Frame_nr: uint32(r.blocks * (r.blockSize / 2048)),
-		Retire_blk_tov: uint32(blockTimeout.Milliseconds()),
+		Retire_blk_tov: uint32(timeout.Milliseconds()),
 	}
 	if err := unix.SetsockoptTpacketReq3(r.fd, unix.SOL_PACKET, unix.PACKET_RX_RING, &req); err != nil {
 		return err
@@ -320,48 +324,64 @@ func (r *ring) shut() {
 	r.done()
 }
 
-// parse finds the frames of a block. It also returns the number of those that cannot be right.
-func (r *ring) parse(l *loan) ([]frame.Frame, int) {
-	b := r.mem[l.block*r.blockSize : (l.block+1)*r.blockSize]
+// entries is a walk from one frame of a block to the next.
+type entries struct {
+	r    *ring
+	b    []byte // the block
+	off  int
+	left int // frames to come
+	bad  int // frames that cannot be right, and those behind them
+}
+
+func (r *ring) entries(block int) entries {
+	b := r.mem[block*r.blockSize : (block+1)*r.blockSize]
 	ne := binary.NativeEndian
-	packets, off := int(ne.Uint32(b[blockPackets:])), int(ne.Uint32(b[blockFirst:]))
-	l.frames = l.frames[:0]
-	for n := range packets {
-		if off < 0 || off+hdrEnd > len(b) {
-			return l.frames, packets - n
+	return entries{r: r, b: b, left: int(ne.Uint32(b[blockPackets:])), off: int(ne.Uint32(b[blockFirst:]))}
+}
+
+// fill appends the next n frames to frames, or as many as there are.
+func (e *entries) fill(frames []frame.Frame, n int) []frame.Frame {
+	r, ne, off := e.r, binary.NativeEndian, e.off
+	for n = min(n, e.left); n > 0; n-- {
+		if off < 0 || off+hdrEnd > len(e.b) {
+			e.left, e.bad = 0, e.left
+			return frames
 		}
-		h := b[off:]
+		h := e.b[off:]
 		mac, snap := int(ne.Uint16(h[hdrMAC:])), int(ne.Uint32(h[hdrSnap:]))
 		if mac < hdrEnd+vnetLen && r.vnet || mac+snap > len(h) {
-			return l.frames, packets - n
+			e.left, e.bad = 0, e.left
+			return frames
 		}
-		l.frames = append(l.frames, frame.Frame{
-			Data:    h[mac : mac+snap : mac+snap],
-			OrigLen: int(ne.Uint32(h[hdrLen:])),
-			TimeNS:  int64(ne.Uint32(h[hdrSec:]))*1e9 + int64(ne.Uint32(h[hdrNsec:])),
-			Point:   r.point,
-			Link:    r.link,
-			Dir:     packetType(h[hdrPktType]),
-		})
-		f := &l.frames[len(l.frames)-1]
+		if len(frames) < cap(frames) {
+			frames = frames[:len(frames)+1]
+		} else {
+			frames = append(frames, frame.Frame{})
+		}
+		f := &frames[len(frames)-1] // written in its place: what is put together elsewhere is waited for when it is copied
+		*f = frame.Frame{}
+		f.Data, f.OrigLen = h[mac:mac+snap:mac+snap], int(ne.Uint32(h[hdrLen:]))
+		f.TimeNS = int64(ne.Uint32(h[hdrSec:]))*1e9 + int64(ne.Uint32(h[hdrNsec:]))
+		f.Point, f.Link, f.Dir = r.point, r.link, packetType(h[hdrPktType])
 		if r.vnet {
-			f.VNet = vnet(h[mac-vnetLen : mac])
+			vnet(&f.VNet, h[mac-vnetLen:mac])
 		}
 		if status := ne.Uint32(h[hdrStatus:]); status&statusVLAN != 0 {
 			restoreTag(f, h, mac, status)
 		}
 		off += int(ne.Uint32(h[hdrNext:]))
+		e.left--
 	}
-	return l.frames, 0
+	e.off = off
+	return frames
 }
 
 // vnet reads a virtio header.
-func vnet(b []byte) frame.VNet {
+func vnet(v *frame.VNet, b []byte) {
 	ne := binary.NativeEndian
-	return frame.VNet{
-		Type: b[1], HdrLen: ne.Uint16(b[2:]), Segment: ne.Uint16(b[4:]),
-		NeedsCsum: b[0]&1 != 0, CsumStart: ne.Uint16(b[6:]), CsumOffset: ne.Uint16(b[8:]),
-	}
+	_ = b[vnetLen-1]
+	v.Type, v.HdrLen, v.Segment = b[1], ne.Uint16(b[2:]), ne.Uint16(b[4:])
+	v.NeedsCsum, v.CsumStart, v.CsumOffset = b[0]&1 != 0, ne.Uint16(b[6:]), ne.Uint16(b[8:])
 }
 
 // restoreTag puts the 802.1Q tag back that the kernel took out of the frame: the MAC addresses move 4

@@ -53,6 +53,11 @@ func (l *Live) obey() {
 
 // enlist has a ring that was opened do what holds for all.
 func (l *Live) enlist(r *ring) {
+	if l.in != nil {
+		if err := l.in.watch(r); err != nil {
+			l.log.Warn("the kernel does not tell of frames: they are looked for now and then", "interface", r.name, "error", err)
+		}
+	}
 	if l.cfg.Govern == nil {
 		return
 	}

@@ -47,6 +47,9 @@ func (m *Meter) Sampled(n uint32) *Meter {
 	return &other
 }
 
+// Single reports whether the meter has one worker, so that Begin is another way to run it.
+func (m *Meter) Single() bool { return m.cfg.workers() == 1 }
+
 // Books returns the accounts of frames and of flow records.
 func (m *Meter) Books() []*ledger.Book { return []*ledger.Book{m.frames, m.flows} }
 

@@ -22,55 +22,75 @@ func tickNS(c *Config) int64 {
 // go to out in slices that belong to the receiver. Run does not close out. It returns early, with ctx's error,
 // only when ctx ends.
 func (m *Meter) Run(ctx context.Context, in <-chan frame.Batch, out chan<- []flow.Record) error {
-	var used atomic.Int64
 	if m.cfg.workers() > 1 {
-		return m.runSharded(ctx, in, out, &used)
+		return m.runSharded(ctx, in, out)
 	}
-	s := &single{shard: m.newShard(0, &used), front: m.newFront()}
-	defer s.cache.release()
-	r := s.start(ctx, out)
-	defer r.stop()
-	for s.err == nil {
+	l := m.Begin(to(ctx, out))
+	defer l.s.cache.release()
+	tick, stop := l.ticks()
+	defer stop()
+	for l.s.err == nil {
 		select {
 		case b, ok := <-in:
 			if !ok {
-				return s.end()
+				return l.s.end()
 			}
-			r.now()
-			s.batch(b.Frames)
+			l.now()
+			l.s.batch(b.Frames)
 			b.Release()
-		case <-r.tick:
-			r.now()
+		case <-tick:
+			l.now()
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		r.done()
+		l.done()
 	}
-	return s.err
+	return l.s.err
 }
 
+// Line is a meter with one worker that is given each batch where it is made. One goroutine uses it.
+type Line struct {
+	running
+	s *single
+}
+
+// Begin returns a line that passes its records on by deliver, in slices that belong to deliver. Once deliver has failed it is not called again.
+// Who has a line calls End, which gives its memory back.
+func (m *Meter) Begin(deliver func([]flow.Record) error) *Line {
+	s := &single{shard: m.newShard(0, new(atomic.Int64)), front: m.newFront()}
+	return &Line{running: s.start(deliver), s: s}
+}
+
+// Take meters a batch, which it releases.
+func (l *Line) Take(b frame.Batch) {
+	l.s.batch(b.Frames)
+	b.Release()
+}
+
+// Look tells a live line that time goes by: flows whose time has come end, and their records leave.
+func (l *Line) Look() {
+	l.now()
+	l.done()
+}
+
+// End ends all flows and the line.
+func (l *Line) End() error {
+	defer l.s.cache.release()
+	return l.s.end()
+}
 func (m *Meter) newFront() front {
 	return front{cfg: &m.cfg, frames: m.frames, hasher: &m.hasher}
 }
 
-// running is what a shard's goroutine needs while it runs: a clock when it is live.
+// running is what a shard needs while it runs: a clock when it is live.
 type running struct {
 	s       *shard
 	started time.Time
-	ticker  *time.Ticker
-	tick    <-chan time.Time
 }
 
-// start makes the shard deliver to out.
-func (m *shard) start(ctx context.Context, out chan<- []flow.Record) running {
-	r := running{s: m, started: time.Now()}
-	if m.cfg.Live {
-		r.ticker = time.NewTicker(max(time.Duration(m.wheel.tickNS), 20*time.Millisecond))
-		r.tick = r.ticker.C
-		m.clock = r.started.UnixNano()
-		m.wheel.tick = m.clock / m.wheel.tickNS
-	}
-	m.deliver = func(records []flow.Record) error {
+// to returns a function that delivers to out until ctx ends.
+func to(ctx context.Context, out chan<- []flow.Record) func([]flow.Record) error {
+	return func(records []flow.Record) error {
 		select {
 		case out <- records:
 			return nil
@@ -78,25 +98,38 @@ func (m *shard) start(ctx context.Context, out chan<- []flow.Record) running {
 			return ctx.Err()
 		}
 	}
+}
+
+// start makes the shard deliver.
+func (m *shard) start(deliver func([]flow.Record) error) running {
+	r := running{s: m, started: time.Now()}
+	if m.cfg.Live {
+		m.clock = r.started.UnixNano()
+		m.wheel.tick = m.clock / m.wheel.tickNS
+	}
+	m.deliver = deliver
 	return r
 }
 
-func (r *running) stop() {
-	if r.ticker != nil {
-		r.ticker.Stop()
+// ticks returns a channel that says when to look at the clock though no frames come; never of a capture file.
+func (r *running) ticks() (<-chan time.Time, func()) {
+	if !r.s.cfg.Live {
+		return nil, func() {}
 	}
+	t := time.NewTicker(max(time.Duration(r.s.wheel.tickNS), 20*time.Millisecond))
+	return t.C, t.Stop
 }
 
 // now moves a live shard's clock, which is steady, unlike that of the wall.
 func (r *running) now() {
-	if r.ticker != nil {
+	if r.s.cfg.Live {
 		r.s.advance(r.started.UnixNano() + int64(time.Since(r.started)))
 	}
 }
 
 // done sends a live shard's records on without waiting for more.
 func (r *running) done() {
-	if r.ticker != nil {
+	if r.s.cfg.Live {
 		r.s.pass()
 	}
 }
@@ -165,8 +198,8 @@ func (b *shared) release() {
 // runSharded meters with several workers. Batches are dealt in turn to as many goroutines that dissect; each sorts a batch's packets
 // by shard, and each shard takes the parcels in the order of the batches. So the packets of a flow stay in order, and no
 // flow is ever in two shards.
-func (m *Meter) runSharded(ctx context.Context, in <-chan frame.Batch, out chan<- []flow.Record, used *atomic.Int64) error {
-	n := m.cfg.workers()
+func (m *Meter) runSharded(ctx context.Context, in <-chan frame.Batch, out chan<- []flow.Record) error {
+	n, used := m.cfg.workers(), new(atomic.Int64)
 	g, ctx := errgroup.WithContext(ctx)
 	ways := make([][]chan *parcel, n) // [front][shard]
 	work := make([]chan frame.Batch, n)
@@ -302,8 +335,9 @@ func (f *sorter) add(p *parcel, a *arrival) {
 
 // run counts what comes from all fronts, in the order of the batches.
 func (m *shard) run(ctx context.Context, ways [][]chan *parcel, out chan<- []flow.Record) error {
-	r := m.start(ctx, out)
-	defer r.stop()
+	r := m.start(to(ctx, out))
+	tick, stop := r.ticks()
+	defer stop()
 	for n := 0; m.err == nil; {
 		select {
 		case p, ok := <-ways[n%len(ways)][m.number]:
@@ -313,7 +347,7 @@ func (m *shard) run(ctx context.Context, ways [][]chan *parcel, out chan<- []flo
 			n++
 			r.now()
 			m.parcel(p)
-		case <-r.tick:
+		case <-tick:
 			r.now()
 		case <-ctx.Done():
 			return ctx.Err()
