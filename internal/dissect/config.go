@@ -155,6 +155,9 @@ func fill(all []portSlot, size int) (portTable, bool) {
 	return t, true
 }
 
+// Tunnel reports whether a UDP destination port stands for an encapsulation.
+func (d *Dissector) Tunnel(port uint16) bool { return d.ports.kind(port) != KindNone }
+
 // kind returns the encapsulation of a destination port, KindNone for most.
 func (t *portTable) kind(port uint16) Kind {
 	if s := t.slots[port&t.mask]; s.port == port {

@@ -40,8 +40,13 @@ type front struct {
 	packet dissect.Packet
 }
 
-// arrive dissects a frame. It returns false for one that is not metered, after the books are told.
+// arrive makes an arrival of a frame. It returns false for one that is not metered, after the books are told.
 func (w *front) arrive(a *arrival, pc *piece, f *frame.Frame) bool {
+	return w.plain(a, f) || w.dissected(a, pc, f)
+}
+
+// dissected is arrive for a frame of any kind.
+func (w *front) dissected(a *arrival, pc *piece, f *frame.Frame) bool {
 	p := &w.packet
 	w.cfg.Dissector.Dissect(p, f.Link, f.Data, f.OrigLen)
 	i, drop := w.level(p)

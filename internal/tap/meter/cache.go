@@ -145,7 +145,7 @@ func (c *cache) is(number uint32, k *key) bool {
 		return false
 	}
 	e := c.at(number)
-	return e.state&sLive != 0 && e.key == *k
+	return e.state&sLive != 0 && e.key.same(k)
 }
 
 // find returns the number of the flow with this key.
@@ -156,7 +156,7 @@ func (c *cache) find(hash uint64, k *key) (uint32, bool) {
 			return 0, false
 		}
 		if (v^hash)&tagMask == 0 {
-			if number := uint32(v) - 1; c.at(number).key == *k {
+			if number := uint32(v) - 1; c.at(number).key.same(k) {
 				return number, true
 			}
 		}
