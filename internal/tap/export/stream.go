@@ -31,6 +31,7 @@ type packet struct {
 	records int    // flow records
 	behind  place  // n is 0 for one that was never on the disk
 	wire    uint64 // bytes written to the connection up to its end
+	broken  bool   // it cannot be sent: what it was stored with is not whole
 }
 
 // stream carries messages over TCP or TLS. A message is kept until the collector's host has acknowledged its bytes; when a
@@ -46,6 +47,7 @@ type stream struct {
 	room    *sync.Cond
 	wake    chan struct{} // there is something to do
 	spool   *spool        // nil for none
+	defs    *ipfix.Replay // the templates of all messages, which the collector was told once, and a spool needs
 	mem     []packet
 	sent    int // of mem, written to the connection
 	bytes   int // of mem
@@ -62,7 +64,7 @@ type stream struct {
 
 func newStream(s *sender) (*stream, error) {
 	t := &s.target
-	w := &stream{s: s, wake: make(chan struct{}, 1), replay: ipfix.NewReplay()}
+	w := &stream{s: s, wake: make(chan struct{}, 1), defs: ipfix.NewReplay(), replay: ipfix.NewReplay()}
 	w.room = sync.NewCond(&w.mu)
 	var err error
 	if w.dialer, err = newDialer(t); err != nil {
@@ -136,6 +138,9 @@ func (w *stream) openSpool() bool {
 		sp.close()
 		return true
 	}
+	if err := w.defs.Definitions(make([]byte, ipfix.HeaderLen), sp.defs.Learn); err != nil {
+		w.s.note(fmt.Errorf("export: spool: %w", err))
+	}
 	w.spool = sp
 	w.s.book.In(int(sp.records)) // of an earlier run
 	w.s.book.Hold(int(sp.records))
@@ -201,6 +206,7 @@ func (w *stream) put(msg []byte, records int) (reason int, ok bool) {
 	case w.spool == nil && full:
 		return DropQueue, false
 	case w.spool == nil, w.spool.empty() && !w.away && !full:
+		w.learn(msg)
 		w.mem = append(w.mem, packet{msg: w.copy(msg), records: records})
 		w.bytes += len(msg)
 	default:
@@ -211,6 +217,20 @@ func (w *stream) put(msg []byte, records int) (reason int, ok bool) {
 	}
 	w.poke()
 	return 0, true
+}
+
+// learn keeps the templates of a message that does not go to the spool: those behind it may.
+func (w *stream) learn(msg []byte) {
+	if w.dir == "" {
+		return
+	}
+	err := w.defs.Learn(msg)
+	if err == nil && w.spool != nil {
+		err = w.spool.defs.Learn(msg)
+	}
+	if err != nil {
+		w.s.note(fmt.Errorf("export: spool: %w", err))
+	}
 }
 
 func (w *stream) copy(msg []byte) []byte {
@@ -401,7 +421,7 @@ func (w *stream) write(c *connection, p packet) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.mem[w.sent].wire = c.written()
+	w.mem[w.sent].wire, w.mem[w.sent].broken = c.written(), err != nil
 	w.sent++
 	return nil
 }
@@ -414,8 +434,12 @@ func (w *stream) acked(c *connection) {
 	have, n := c.acknowledged(), 0
 	for n < w.sent && w.mem[n].wire <= have {
 		p := w.mem[n]
-		w.s.book.Hold(-p.records)
-		w.s.book.Out(p.records)
+		if p.broken {
+			w.lose(DropSend, p)
+		} else {
+			w.s.book.Hold(-p.records)
+			w.s.book.Out(p.records)
+		}
 		w.bytes -= len(p.msg)
 		if p.behind.n == 0 {
 			if len(w.free) < 64 {

@@ -1,6 +1,7 @@
 package export
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -222,6 +223,73 @@ func TestSpoolOutlivesTheProcess(t *testing.T) {
 	left, _ := filepath.Glob(filepath.Join(cfg.SpoolDir, "*", "*.ipfix"))
 	if len(left) != 0 {
 		t.Errorf("files are left: %v", left)
+	}
+}
+
+// A collector that was told the templates goes away, and the process ends: the next one, which has never told it anything, has the templates of what waits on the disk.
+func TestSpoolHasWhatWasTold(t *testing.T) {
+	c := listenTCP(t, fmt.Sprintf("127.0.0.1:%d", testkit.Port(t)), nil)
+	cfg := config(c.target())
+	cfg.SpoolDir = t.TempDir()
+	all := records(3000)
+	l := start(t, t.Context(), cfg)
+	l.in <- all[:1000]
+	c.until("acknowledgement of all", func() bool { return l.Books()[0].Read().Out == 1000 })
+	c.close()
+	c.until("end of the connection", func() bool { return !l.Status()[0].Connected })
+	l.in <- all[1000:2000]
+	close(l.in)
+	if err := <-l.done; err != nil {
+		t.Error(err)
+	}
+	if s := l.Books()[0].Read(); s.Balance() != nil || s.Out != 1000 || s.Held != 1000 {
+		t.Errorf("books: %+v", s)
+	}
+	back := listenTCP(t, c.l.Addr().String(), nil)
+	l = start(t, t.Context(), cfg)
+	l.in <- all[2000:]
+	back.wait(2000)
+	l.end(t)
+	if diff := cmp.Diff(sequence(3000)[1000:], back.ports()); diff != "" || back.lost != 0 || len(back.errs) > 0 {
+		t.Errorf("%d lost, %v (-want +got):\n%s", back.lost, back.errs, diff)
+	}
+	if s := l.Books()[0].Read(); s.Out != 2000 || s.In != 2000 {
+		t.Errorf("books: %+v", s)
+	}
+}
+
+// What waits on the disk without its templates cannot be sent, and does not count as sent.
+func TestSpoolWithoutTemplates(t *testing.T) {
+	c := listenTCP(t, "127.0.0.1:0", nil)
+	cfg := config(c.target())
+	cfg.SpoolDir = t.TempDir()
+	sp, _, err := openSpool(filepath.Join(cfg.SpoolDir, spoolName(&cfg.Targets[0])), minSpool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, recs, n := ipfix.NewEncoder(ipfix.EncoderConfig{Domain: 5}), records(100), 0
+	now := time.Now()
+	add := func(emit func(m []byte, n int) error) {
+		t.Helper()
+		for i := range recs {
+			if err := e.Add(&recs[i], now, emit); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := e.Flush(now, emit); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(func([]byte, int) error { return nil }) // the messages with the templates
+	add(func(m []byte, records int) error {
+		n += records
+		return sp.put(bytes.Clone(m), records)
+	})
+	sp.close()
+	l := start(t, t.Context(), cfg)
+	l.end(t)
+	if s := l.Books()[0].Read(); s.Balance() != nil || n != 100 || s.In != 100 || s.Out != 0 || s.Dropped[DropSend].N != 100 {
+		t.Errorf("%d records stored; books: %+v", n, s)
 	}
 }
 
