@@ -2,10 +2,13 @@ package store
 
 import (
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/big"
 	"net/netip"
+	"reflect"
+	"strings"
 	"time"
 )
 
@@ -102,16 +105,115 @@ func plain(v any, kind string) any {
 		}
 		return v.String()
 	case time.Time:
-		return v.UTC().Format("2006-01-02T15:04:05.999Z07:00")
+		return moment(v.UTC(), kind)
 	case []byte:
 		if kind == "UUID" && len(v) == 16 {
 			return addressText([16]byte(v))
 		}
 		return fmt.Sprintf("%x", v)
-	case fmt.Stringer:
-		return v.String()
+	case []any:
+		return jsonText(plainList(v, kind))
+	case map[string]any:
+		return jsonText(plainMap(v))
+	}
+	switch {
+	case kind == "INTERVAL":
+		return interval(v)
+	case strings.HasPrefix(kind, "MAP("):
+		return jsonText(v) // the driver's own type, which keeps the order of keys
 	}
 	return fmt.Sprint(v)
+}
+
+// moment is the text of a time, a day, or a time of day with the digits that it has.
+func moment(t time.Time, kind string) string {
+	switch kind {
+	case "DATE":
+		return t.Format(time.DateOnly)
+	case "TIME":
+		return t.Format("15:04:05.999999")
+	}
+	return t.Format("2006-01-02T15:04:05.999999999Z07:00")
+}
+
+// interval is the text of an INTERVAL as the engine itself writes it, such as "2 months 3 days 00:00:01.5". The type of the value is one of the
+// engine's driver, without which programs must be built, too: it is known by its fields.
+func interval(v any) string {
+	s := reflect.ValueOf(v)
+	if s.Kind() != reflect.Struct {
+		return fmt.Sprint(v)
+	}
+	part := func(name string) int64 {
+		if f := s.FieldByName(name); f.IsValid() && f.CanInt() {
+			return f.Int()
+		}
+		return 0
+	}
+	var words []string
+	for _, p := range []struct {
+		n    int64
+		unit string
+	}{{part("Months") / 12, "year"}, {part("Months") % 12, "month"}, {part("Days"), "day"}} {
+		switch p.n {
+		case 0:
+		case 1, -1:
+			words = append(words, fmt.Sprint(p.n, " ", p.unit))
+		default:
+			words = append(words, fmt.Sprint(p.n, " ", p.unit, "s"))
+		}
+	}
+	if us := part("Micros"); us != 0 || len(words) == 0 {
+		sign, n := "", uint64(us) //nolint:gosec // the least number is its own negative, and right without sign
+		if us < 0 {
+			sign, n = "-", -n
+		}
+		text := fmt.Sprintf("%s%02d:%02d:%02d", sign, n/3_600_000_000, n/60_000_000%60, n/1_000_000%60)
+		if n %= 1_000_000; n != 0 {
+			text += strings.TrimRight(fmt.Sprintf(".%06d", n), "0")
+		}
+		words = append(words, text)
+	}
+	return strings.Join(words, " ")
+}
+
+// plainList and plainMap are what lists and structures hold, as JSON says it.
+func plainList(v []any, kind string) []any {
+	out := make([]any, len(v))
+	for i, x := range v {
+		out[i] = plainPart(x, strings.TrimSuffix(kind, "[]"))
+	}
+	return out
+}
+
+func plainMap(v map[string]any) map[string]any {
+	out := make(map[string]any, len(v))
+	for k, x := range v {
+		kind := ""
+		if b, is := x.([]byte); is && len(b) == 16 {
+			kind = "UUID"
+		}
+		out[k] = plainPart(x, kind)
+	}
+	return out
+}
+
+func plainPart(v any, kind string) any {
+	switch v := v.(type) {
+	case []any:
+		return plainList(v, kind)
+	case map[string]any:
+		return plainMap(v)
+	}
+	return plain(v, kind)
+}
+
+// jsonText is a value as JSON, in one line.
+func jsonText(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Sprint(v)
+	}
+	return string(b)
 }
 
 // addressText is the usual text of an address, "" when it is not known.

@@ -48,6 +48,8 @@ func (s *Store) askSQL(ctx context.Context, q store.SQLQuery, f func(ctx context
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, q.Timeout, &store.SQLError{Message: fmt.Sprintf("no answer within %v; narrow the time range or add conditions", q.Timeout)})
 	defer cancel()
+	ctx, unbind := s.boundMemory(ctx)
+	defer unbind()
 	v, err := s.View(ctx, q.FromNS, q.ToNS)
 	if err != nil {
 		return err
