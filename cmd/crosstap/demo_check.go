@@ -125,7 +125,7 @@ func (p *play) losses(ctx context.Context) ([]string, error) {
 	}
 	for _, stage := range s.Stages {
 		for _, d := range stage.Dropped {
-			if d.N > 0 {
+			if d.N > 0 && (stage.Stage != "counters" || d.Reason != "restart") { // the first sample of a port is where its count begins
 				lines = append(lines, fmt.Sprintf("stage %s: %d %s dropped: %s", stage.Stage, d.N, stage.Unit, d.Reason))
 			}
 		}

@@ -107,7 +107,7 @@ func (p *play) open(ctx context.Context) error {
 	if err := p.scene.StartTaps(ctx, meterTimeout); err != nil {
 		return err
 	}
-	p.done("taps: 1 vSwitch mirror, 1 VTEP meter, 1 agent in a VM")
+	p.done("taps: 1 vSwitch mirror, 1 VTEP meter, 1 agent in a VM; %d ports counted", len(p.scene.VMs))
 	p.began = time.Now()
 	if err := p.scene.StartVMs(ctx); err != nil {
 		return err
@@ -176,6 +176,7 @@ func (p *play) announce() {
 	fmt.Fprintf(p.out, "Console  http://%s/   (lab traffic; Ctrl-C stops it and cleans up)\n", p.http)
 	fmt.Fprintf(p.out, "Try      crosstap pairs --follow%s\n", server)
 	fmt.Fprintf(p.out, "         crosstap conversations --since 1m%s vni = 5001 and port = 5432\n", server)
+	fmt.Fprintf(p.out, "         crosstap coverage%s\n", server)
 	fmt.Fprintf(p.out, "         crosstap flows --since 1m --limit 5 -o json%s\n", server)
 	if p.keep {
 		fmt.Fprintf(p.out, "Store    %s stays\n", p.dir)

@@ -64,6 +64,22 @@ func (t *Topology) TapProcess(o Observer, timeout time.Duration, also ...string)
 	return Process{Name: TapName(o), Namespace: o.Namespace, Argv: argv, Notify: true, Restart: true, Env: []string{"GOMEMLIMIT=40MiB"}}
 }
 
+// countersEvery is how often a host tells what its ports have counted.
+const countersEvery = time.Second
+
+// CountersProcess returns the process of a host's sFlow agent: it tells what the kernel counts at the VMs' ports. That is what a hypervisor's own
+// agent does, and what coverage compares the flows with. No frame passes its filter: it sends no samples, which would be one more observer.
+func (t *Topology) CountersProcess(h *Host) Process {
+	argv := []string{"", "tap", "--name", h.Name + " counters", "-f", "less 1", "--ring", "1MiB",
+		"--to", fmt.Sprintf("sflow://%s?agent=%s&counters=%s", t.Flows(), h.VTEP, countersEvery)}
+	for _, v := range t.VMs {
+		if v.Host == h.Name {
+			argv = append(argv, "-i", v.Port)
+		}
+	}
+	return Process{Name: "counters-" + h.Name, Namespace: h.Name, Argv: argv, Notify: true, Restart: true, Env: []string{"GOMEMLIMIT=24MiB"}}
+}
+
 // TapName returns the name of an observer's process.
 func TapName(o Observer) string { return fmt.Sprintf("tap-%d", o.Domain) }
 

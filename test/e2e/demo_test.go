@@ -225,4 +225,16 @@ func TestDemoKeeps(t *testing.T) {
 	}) {
 		t.Errorf("the kept store does not have web-1 > db-1:\n%s", out)
 	}
+	out, err = exec.CommandContext(t.Context(), binary(t), "coverage", "--data", filepath.Join(dir, "store"), "-o", "csv", "--no-headers", "--columns", "host,vm,counted_octets").Output()
+	must(t, err)
+	var counted []string
+	for line := range strings.Lines(string(out)) {
+		if cells := strings.Split(strings.TrimSpace(line), ","); len(cells) == 3 && cells[2] != "" && cells[2] != "0" {
+			counted = append(counted, cells[0]+" "+cells[1])
+		}
+	}
+	slices.Sort(counted)
+	if want := []string{"h1 db-1", "h1 web-1", "h1 web-2", "h2 client-1", "h2 client-2", "h2 db-2"}; !slices.Equal(counted, want) {
+		t.Errorf("counted at %q, want %q:\n%s", counted, want, out)
+	}
 }

@@ -17,12 +17,14 @@ const (
 	HeaderIPv6     = 12
 )
 
-// Limits of a datagram: the least holds one sample with a header of 256 bytes.
+// Limits of a datagram: the least holds one sample with a header of 256 bytes, or counters with the longest name.
 const (
 	MinDatagram = 400
 	MaxDatagram = 65507
 	// MaxHeader is how much of a packet a sample holds at most.
 	MaxHeader = 256
+	// maxName bounds an interface's name, so that one with its counters fits into the least datagram. Linux has 15 bytes.
+	maxName = 128
 )
 
 // FlowSample is a packet that was chosen.
@@ -40,6 +42,7 @@ type FlowSample struct {
 
 // CounterSample is the generic counters of an interface, Unknown where one is not kept.
 type CounterSample struct {
+	Name                string // of the interface, told beside the counters (structure 1005, port_name); "" for none
 	Index, Type         uint32 // ifIndex, ifType
 	Speed               uint64 // bits per second
 	Duplex, Status      uint32 // 0 unknown, 1 full, 2 half; bit 0 admin up, bit 1 oper up
@@ -117,9 +120,7 @@ func (e *Encoder) AddFlow(s *FlowSample, now time.Time, emit func(msg []byte, pa
 	}
 	e.u32(1, recordHeader, uint32(16+(len(h)+3)&^3), s.Protocol, s.FrameLen, s.Stripped, uint32(len(h)))
 	e.buf = append(e.buf, h...)
-	for len(e.buf)%4 != 0 {
-		e.buf = append(e.buf, 0)
-	}
+	e.pad()
 	e.close(at)
 	e.flows++
 	return err
@@ -136,7 +137,12 @@ func port(i uint32) uint32 {
 // AddCounters puts the counters of an interface into the datagram in the making.
 func (e *Encoder) AddCounters(s *CounterSample, now time.Time, emit func(msg []byte, packets int) error) error {
 	const size = 88
-	err := e.room(8+16+8+size, now, emit)
+	name := s.Name[:min(len(s.Name), maxName)]
+	named := 0
+	if name != "" {
+		named = 8 + 4 + (len(name)+3)&^3
+	}
+	err := e.room(8+16+8+size+named, now, emit)
 	q := e.source(s.Index)
 	q.counter++
 	at := 0
@@ -147,7 +153,11 @@ func (e *Encoder) AddCounters(s *CounterSample, now time.Time, emit func(msg []b
 		at = e.open(sampleCountersExp)
 		e.u32(q.counter, ifIndex, s.Index)
 	}
-	e.u32(1, recordHeader, size) // the generic counters have the number 1, as the header of a packet
+	records := uint32(1)
+	if named > 0 {
+		records++
+	}
+	e.u32(records, recordHeader, size) // the generic counters have the number 1, as the header of a packet
 	e.u32(s.Index, s.Type)
 	e.u64(s.Speed)
 	e.u32(s.Duplex, s.Status)
@@ -155,6 +165,11 @@ func (e *Encoder) AddCounters(s *CounterSample, now time.Time, emit func(msg []b
 	e.u32(s.InUnicast, s.InMulticast, s.InBroadcast, s.InDiscards, s.InErrors, s.InUnknown)
 	e.u64(s.OutOctets)
 	e.u32(s.OutUnicast, s.OutMulticast, s.OutBroadcast, s.OutDiscards, s.OutErrors, s.Promiscuous)
+	if named > 0 {
+		e.u32(recordPortName, uint32(named-8), uint32(len(name)))
+		e.buf = append(e.buf, name...)
+		e.pad()
+	}
 	e.close(at)
 	return err
 }
@@ -219,6 +234,13 @@ func (e *Encoder) open(format uint32) int {
 func (e *Encoder) close(at int) {
 	binary.BigEndian.PutUint32(e.buf[at:], uint32(len(e.buf)-at-4))
 	e.samples++
+}
+
+// pad fills up what XDR counts in words of 32 bits. A header's length is a multiple of them.
+func (e *Encoder) pad() {
+	for len(e.buf)%4 != 0 {
+		e.buf = append(e.buf, 0)
+	}
 }
 
 func (e *Encoder) u32(all ...uint32) {

@@ -3,6 +3,8 @@ package sflow
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,7 +29,13 @@ func TestEncodeRoundTrip(t *testing.T) {
 		e, s := NewEncoder(a, 3, time.Now(), 600), NewSession(decode.Limits{})
 		var recs []flow.Record
 		counters := 0
-		s.OnCounters(func(*decode.Counters) { counters++ })
+		s.OnCounters(func(c *decode.Counters) {
+			counters++
+			name := c.Values[len(c.Values)-1]
+			if octets, _ := c.Uint("if_counters", "if_counters.ifInOctets"); octets != 1<<40 || name.Element.Name != "port_name.name" || string(name.Bytes) != "vnet7" {
+				t.Errorf("%d octets at %s %q", octets, name.Element.Name, name.Bytes)
+			}
+		})
 		emit := func(msg []byte, packets int) error {
 			if len(msg) > 600 || len(msg)%4 != 0 {
 				t.Errorf("datagram of %d bytes", len(msg))
@@ -46,7 +54,7 @@ func TestEncodeRoundTrip(t *testing.T) {
 				Source: index, Rate: 10, Pool: uint32(10 * i), In: index, Out: Unknown, Protocol: HeaderEthernet, FrameLen: 78, Stripped: 4, Header: header,
 			}, time.Now(), emit)
 			if i%7 == 0 {
-				_ = e.AddCounters(&CounterSample{Index: index, Type: 6, InOctets: 1 << 40}, time.Now(), emit)
+				_ = e.AddCounters(&CounterSample{Name: "vnet7", Index: index, Type: 6, InOctets: 1 << 40}, time.Now(), emit)
 			}
 		}
 		_ = e.Flush(time.Now(), emit)
@@ -91,6 +99,28 @@ func TestEncodeLayout(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" || len(msg) != 28+8+100 || got[5] < 5000 {
 		t.Errorf("%d bytes (-want +got):\n%s", len(msg), diff)
 	}
+}
+
+// TestEncodeNames: a name stands behind the counters as XDR writes text, cut to what fits into the smallest datagram.
+func TestEncodeNames(t *testing.T) {
+	f := func(name string, want ...uint32) {
+		t.Helper()
+		e := NewEncoder(flow.FromNetip(netip.MustParseAddr("2001:db8::7")), 0, time.Now(), 0)
+		var msg []byte
+		_ = e.AddCounters(&CounterSample{Name: name, Index: 1 << 24}, time.Now(), func([]byte, int) error { t.Error("an unfinished datagram is sent"); return nil })
+		_ = e.Flush(time.Now(), func(b []byte, _ int) error { msg = b; return nil })
+		var got []uint32
+		for i := 40 + 8 + 16 + 8 + 88; i < len(msg) && len(got) < len(want); i += 4 {
+			got = append(got, binary.BigEndian.Uint32(msg[i:]))
+		}
+		if records := binary.BigEndian.Uint32(msg[60:]); !slices.Equal(got, want) || records != uint32(1+min(len(want), 1)) || len(msg) > MinDatagram {
+			t.Errorf("%q: %#x, want %#x, in %d records, %d bytes", name, got, want, records, len(msg))
+		}
+	}
+	f("")
+	f("eth0", 1005, 8, 4, 0x65746830)
+	f("vnet7", 1005, 12, 5, 0x766e6574, 0x37000000)
+	f(strings.Repeat("x", 300), 1005, 4+128, 128, 0x78787878)
 }
 
 func TestEncodeDoesNotAllocate(t *testing.T) {

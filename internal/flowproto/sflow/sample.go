@@ -23,6 +23,7 @@ const (
 // The structures of a packet that fill a record; enterprise 0.
 const (
 	recordHeader    = 1
+	recordPortName  = 1005 // beside counters
 	recordEthernet  = 2
 	recordIPv4      = 3
 	recordIPv6      = 4

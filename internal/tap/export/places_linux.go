@@ -86,7 +86,7 @@ func interfaceCounters(names []string, path string) (out []sflow.CounterSample, 
 func counterSample(a *netlink.LinkAttrs) sflow.CounterSample {
 	s := a.Statistics
 	c := sflow.CounterSample{
-		Index: uint32(a.Index), Type: ifTypeOf(a.EncapType), InOctets: s.RxBytes, OutOctets: s.TxBytes,
+		Name: a.Name, Index: uint32(a.Index), Type: ifTypeOf(a.EncapType), InOctets: s.RxBytes, OutOctets: s.TxBytes,
 		InUnicast: count(s.RxPackets - min(s.Multicast, s.RxPackets)), InMulticast: count(s.Multicast), InBroadcast: sflow.Unknown,
 		InDiscards: count(s.RxDropped), InErrors: count(s.RxErrors), InUnknown: sflow.Unknown,
 		OutUnicast: count(s.TxPackets), OutMulticast: sflow.Unknown, OutBroadcast: sflow.Unknown,
