@@ -226,7 +226,7 @@ func (w *Writer) place(msg jetstream.Msg, name string) (store.Place, error) {
 	if err != nil {
 		return store.Place{}, fmt.Errorf("bus: message: %w", err)
 	}
-	return store.Place{Stream: name, Seq: m.Sequence.Stream, ID: msg.Headers().Get(nats.MsgIdHdr)}, nil
+	return store.Place{Stream: name, Seq: m.Sequence.Stream, ID: msg.Headers().Get(nats.MsgIdHdr), Again: m.NumDelivered > 1}, nil
 }
 
 // take gives a message to the store. One that cannot be read is counted and passed over.

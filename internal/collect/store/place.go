@@ -11,6 +11,7 @@ type Place struct {
 	Stream string // its name, with what tells it from another one of the same name
 	Seq    uint64 // rising
 	ID     string // of the message, the same when its sender sent it twice; "" for none
+	Again  bool   // it was given to a store before, and nobody knows what became of it
 }
 
 // Placer stores the records of a place once, however often it is given them.

@@ -1,6 +1,8 @@
 package clickhouse
 
 import (
+	"strings"
+
 	"github.com/ClickHouse/ch-go/proto"
 
 	"crosstap/internal/collect/store/clickhouse/dialect"
@@ -12,6 +14,12 @@ type field struct {
 	name, view string
 	stored     string
 	make       func() filler
+}
+
+// kind is the type on the server, without the codec.
+func (f field) kind() string {
+	kind, _, _ := strings.Cut(f.stored, " CODEC(")
+	return kind
 }
 
 // filler collects the values of a column.

@@ -66,8 +66,7 @@ func newFixes(set []string) (f *fixes, columns string) {
 			continue
 		}
 		fill := x.make()
-		kind, _, _ := strings.Cut(x.stored, " CODEC(")
-		f.fill, f.in, all = append(f.fill, fill), append(f.in, proto.InputColumn{Name: "new_" + x.name, Data: fill.input()}), append(all, "new_"+x.name+" "+kind)
+		f.fill, f.in, all = append(f.fill, fill), append(f.in, proto.InputColumn{Name: "new_" + x.name, Data: fill.input()}), append(all, "new_"+x.name+" "+x.kind())
 	}
 	return f, strings.Join(all, ", ")
 }

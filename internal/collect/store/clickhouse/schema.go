@@ -102,6 +102,9 @@ func ttl(column string, keep time.Duration) string {
 	return fmt.Sprintf("TTL toDateTime(%s) + toIntervalSecond(%d) ", column, int64(keep/time.Second))
 }
 
+// hourOf is the hour of a row.
+const hourOf = "toDateTime64(intDiv(toUnixTimestamp64Milli(t_end), 3600000) * 3600, 3, 'UTC')"
+
 // first are the statements of version 1.
 func (d ddl) first() []string {
 	var rows, sums []string
@@ -121,8 +124,8 @@ func (d ddl) first() []string {
 		"PARTITION BY toYYYYMMDD(t_end) ORDER BY (toStartOfHour(t_end), segment, src, dst, t_end) "+ttl("t_end", d.cfg.KeepFor)+"SETTINGS ttl_only_drop_parts = 1, "+d.window(),
 		"cityHash64(bitAnd(flow_id, 4294967295), src, dst)")
 	out = append(out, d.made(hoursTable, "hour DateTime64(3, 'UTC'), rows UInt64", "SummingMergeTree", "rows", "ORDER BY hour SETTINGS "+d.window(), "rand()")...)
-	out = append(out, fmt.Sprintf("CREATE MATERIALIZED VIEW IF NOT EXISTS %s%s TO %s AS SELECT toDateTime64(intDiv(toUnixTimestamp64Milli(t_end), 3600000) * 3600, 3, 'UTC') AS hour, count() AS rows FROM %s GROUP BY hour",
-		d.table("count_hours"), d.on(), d.local(hoursTable), d.local(flowsTable)))
+	out = append(out, fmt.Sprintf("CREATE MATERIALIZED VIEW IF NOT EXISTS %s%s TO %s AS SELECT %s AS hour, count() AS rows FROM %s GROUP BY hour",
+		d.table("count_hours"), d.on(), d.local(hoursTable), hourOf, d.local(flowsTable)))
 	out = append(out, d.made(rollupTable, strings.Join(sums, ", "), "MergeTree", "", "PARTITION BY toYYYYMM(bucket) ORDER BY (bucket, segment, src, dst) "+ttl("bucket", d.cfg.KeepRollups)+"SETTINGS "+d.window(),
 		"cityHash64(segment, src, dst)")...)
 	out = append(out, d.made(rolledTable, "hour DateTime64(3, 'UTC'), gen UInt64, rows UInt64", "ReplacingMergeTree", "gen", "ORDER BY hour", "toUnixTimestamp64Milli(hour)")...)

@@ -36,6 +36,7 @@ var dropReasons = []string{"server error", "slow server", "closed"}
 type batch struct {
 	*block
 	token        string
+	tried        bool // to store it; parts of it may be there
 	fromNS, toNS int64
 }
 
@@ -300,7 +301,8 @@ func (s *Store) flush(ctx context.Context, all bool) error {
 		}
 		b := s.full[0]
 		s.mu.Unlock()
-		err := s.store(ctx, b.block, b.token)
+		err := s.store(ctx, b.block, b.token, b.tried)
+		b.tried = true
 		if err == nil {
 			s.settle(b)
 		}
@@ -309,18 +311,6 @@ func (s *Store) flush(ctx context.Context, all bool) error {
 			return err
 		}
 	}
-}
-
-// store sends a block; it is stored when there is no error. The server takes a token once.
-func (s *Store) store(ctx context.Context, b *block, token string) error {
-	ctx, cancel := context.WithTimeout(ctx, insertWait)
-	defer cancel()
-	c, err := s.dialer.dial(ctx, s.cfg.Database)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	return plainError(c.Do(ctx, ch.Query{Body: s.insert, Input: b.in, Settings: insertSettings(token)}))
 }
 
 func insertSettings(token string) []ch.Setting {
@@ -408,7 +398,7 @@ func (s *Store) AppendPlaced(ctx context.Context, recs []flow.Record, p store.Pl
 	if token == "" {
 		token = fmt.Sprintf("%s/%d", p.Stream, p.Seq)
 	}
-	err := s.store(ctx, b, token)
+	err := s.store(ctx, b, token, p.Again)
 	b.reset()
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -26,7 +26,7 @@ const (
 // hour is an hour of the range: how many rows it has, and which roll-up stands for them.
 type hour struct {
 	atMS       int64
-	rows, sums uint64 // stored, and of them added up
+	rows, sums uint64 // stored, and of them added up; rows that came again or were corrected may count again
 	gen        uint64 // of the roll-up, 0 for none
 }
 
