@@ -2,7 +2,6 @@ package clickhouse
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -251,19 +250,13 @@ func (s *Store) goOn(ctx context.Context) error {
 			return fmt.Errorf("correct rows: go on: %w", err)
 		}
 	}
-	rows, err := s.db.QueryContext(ctx, fmt.Sprintf("SELECT DISTINCT gen FROM %s WHERE gen < {p1:UInt64}", s.ddl.table(correctedTable)), uint64(s.cfg.Now().Add(-turnFor).UnixNano()))
-	if err != nil {
-		return err
-	}
 	var old []uint64
-	for rows.Next() {
-		var gen uint64
-		if err := rows.Scan(&gen); err != nil {
-			return errors.Join(err, rows.Close())
-		}
+	var gen uint64
+	err = s.eachRow(ctx, fmt.Sprintf("SELECT DISTINCT gen FROM %s WHERE gen < {p1:UInt64}", s.ddl.table(correctedTable)), []any{uint64(s.cfg.Now().Add(-turnFor).UnixNano())}, []any{&gen}, func() error {
 		old = append(old, gen)
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	for _, gen := range old {
@@ -282,24 +275,18 @@ type begun struct {
 
 // corrections gives those in force that touch hours of a range, oldest first.
 func (s *Store) corrections(ctx context.Context, fromMS, toMS int64) (out []begun, err error) {
-	rows, err := s.db.QueryContext(ctx, fmt.Sprintf(`SELECT gen, hour FROM (SELECT gen, arrayJoin(any(hours)) AS hour, max(step) AS last FROM %s GROUP BY gen) WHERE last = %d AND hour >= {p1:Int64} AND hour < {p2:Int64} ORDER BY gen, hour`,
-		s.ddl.table(correctionsTable), inForce), floorHour(max(fromMS, -1<<52)), min(toMS, 1<<52))
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var gen uint64
-		var at int64
-		if err := rows.Scan(&gen, &at); err != nil {
-			return nil, err
-		}
+	query := fmt.Sprintf(`SELECT gen, hour FROM (SELECT gen, arrayJoin(any(hours)) AS hour, max(step) AS last FROM %s GROUP BY gen) WHERE last = %d AND hour >= {p1:Int64} AND hour < {p2:Int64} ORDER BY gen, hour`,
+		s.ddl.table(correctionsTable), inForce)
+	var gen uint64
+	var at int64
+	err = s.eachRow(ctx, query, []any{floorHour(max(fromMS, -1<<52)), min(toMS, 1<<52)}, []any{&gen, &at}, func() error {
 		if n := len(out); n == 0 || out[n-1].gen != gen {
 			out = append(out, begun{gen: gen})
 		}
 		out[len(out)-1].hours = append(out[len(out)-1].hours, at)
-	}
-	return out, rows.Err()
+		return nil
+	})
+	return out, err
 }
 
 // overlaid is the table of rows while corrections are in force.

@@ -128,11 +128,12 @@ WHERE toUnixTimestamp64Milli(slot) > newest - %[3]d AND (width = 60) = (toUnixTi
 		" AND toUnixTimestamp64Milli(slot) < {p2:Int64} AND toUnixTimestamp64Milli(slot) + width * 1000 > {p1:Int64} GROUP BY " + by + ", width, slot HAVING a < {p4:Int64} AND b > {p3:Int64} ORDER BY " + by + ", slot"
 	var out []store.Count
 	var c store.Count
-	err := s.eachRow(ctx, owners, nil, append(ownedBy(&c), &c.Name, &c.UUID, &c.Owner.FromNS, &c.Owner.ToNS), func() {
+	err := s.eachRow(ctx, owners, nil, append(ownedBy(&c), &c.Name, &c.UUID, &c.Owner.FromNS, &c.Owner.ToNS), func() error {
 		if c.Owner.ToNS == still {
 			c.Owner.ToNS = 0
 		}
 		out = append(out, c)
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("clickhouse: counts: %w", err)
@@ -141,13 +142,14 @@ WHERE toUnixTimestamp64Milli(slot) > newest - %[3]d AND (width = 60) = (toUnixTi
 	var x store.CountCell
 	of := store.Count{}
 	err = s.eachRow(ctx, cells, []any{floorMS(fromNS), -floorMS(-toNS), fromNS, toNS},
-		append(ownedBy(&of), &x.FromNS, &x.ToNS, &x.InOctets, &x.OutOctets, &x.InPackets, &x.OutPackets), func() {
+		append(ownedBy(&of), &x.FromNS, &x.ToNS, &x.InOctets, &x.OutOctets, &x.InPackets, &x.OutPackets), func() error {
 			for at < len(out) && !sameSource(&out[at], &of) {
 				at++
 			}
 			if at < len(out) { // else it came between the two
 				out[at].Cells = append(out[at].Cells, x)
 			}
+			return nil
 		})
 	if err != nil {
 		return nil, fmt.Errorf("clickhouse: counts: %w", err)
@@ -167,8 +169,8 @@ func sameSource(a, b *store.Count) bool {
 	return a.CountKey == b.CountKey && a.Owner == o
 }
 
-// eachRow scans each row of an answer and calls f.
-func (s *Store) eachRow(ctx context.Context, query string, args, into []any, f func()) error {
+// eachRow scans each row of an answer and calls f, until that fails. What is scanned is overwritten by the next row.
+func (s *Store) eachRow(ctx context.Context, query string, args, into []any, f func() error) error {
 	rows, err := s.db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err
@@ -178,7 +180,9 @@ func (s *Store) eachRow(ctx context.Context, query string, args, into []any, f f
 		if err := rows.Scan(into...); err != nil {
 			return err
 		}
-		f()
+		if err := f(); err != nil {
+			return err
+		}
 	}
 	return rows.Err()
 }

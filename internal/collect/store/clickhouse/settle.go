@@ -121,26 +121,22 @@ func (s *Store) notLookedAt(ctx context.Context, hours []hour) (out []hour, err 
 	if version == 0 || len(hours) == 0 {
 		return nil, nil
 	}
-	rows, err := s.db.QueryContext(ctx, fmt.Sprintf("SELECT hour, max(rows) FROM %s WHERE version = {p1:UInt64} GROUP BY hour", s.ddl.table(lookedTable)), version)
+	seen := map[int64]uint64{}
+	var at int64
+	var n uint64
+	err = s.eachRow(ctx, fmt.Sprintf("SELECT hour, max(rows) FROM %s WHERE version = {p1:UInt64} GROUP BY hour", s.ddl.table(lookedTable)), []any{version}, []any{&at, &n}, func() error {
+		seen[at] = n
+		return nil
+	})
 	if err != nil {
 		return nil, err
-	}
-	defer rows.Close()
-	seen := map[int64]uint64{}
-	for rows.Next() {
-		var at int64
-		var n uint64
-		if err := rows.Scan(&at, &n); err != nil {
-			return nil, err
-		}
-		seen[at] = n
 	}
 	for _, h := range hours {
 		if seen[h.atMS] != h.rows {
 			out = append(out, h)
 		}
 	}
-	return out, rows.Err()
+	return out, nil
 }
 
 // lookedAt notes that the rows of hours agree with a version of the inventory. What came meanwhile is looked at again.
@@ -177,13 +173,9 @@ func (s *Store) electHour(ctx context.Context, h hour, k *correction) error {
 	}
 	beside := fmt.Sprintf("((%s) OR (%s)) AND bitAnd(marks, 1) = 1 AND t_end >= fromUnixTimestamp64Milli(toInt64(%d), 'UTC')", serverHour(h.atMS-hourMS), serverHour(h.atMS+hourMS), from-elect.SlackMS)
 	which := fmt.Sprintf("flow_id <> 0 AND ((%s) OR (%s))", serverHour(h.atMS), beside)
-	rows, err := s.db.QueryContext(ctx, fmt.Sprintf(`SELECT flow_id, %[1]s AS row_key, observer_id, toUnixTimestamp64Milli(t_start), toUnixTimestamp64Milli(t_end), packets, octets, sampling, marks, direction, role FROM %[2]s
+	query := fmt.Sprintf(`SELECT flow_id, %[1]s AS row_key, observer_id, toUnixTimestamp64Milli(t_start), toUnixTimestamp64Milli(t_end), packets, octets, sampling, marks, direction, role FROM %[2]s
 WHERE %[3]s AND flow_id IN (SELECT flow_id FROM %[2]s WHERE %[3]s GROUP BY flow_id HAVING uniqExact(observer_id, direction, role, sampling > 1) > 1 OR min(bitAnd(marks, 1)) = 0)
-ORDER BY flow_id SETTINGS max_bytes_before_external_sort = 1073741824`, rowKey, table, which))
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
+ORDER BY flow_id SETTINGS max_bytes_before_external_sort = 1073741824`, rowKey, table, which)
 	var all []elect.Row
 	var ballots []ballot
 	var uncertain store.Uncertain
@@ -201,12 +193,11 @@ ORDER BY flow_id SETTINGS max_bytes_before_external_sort = 1073741824`, rowKey, 
 		all, ballots = all[:0], ballots[:0]
 		return err
 	}
-	for rows.Next() {
-		var r elect.Row
-		var b ballot
-		if err := rows.Scan(&r.FlowID, &b.key, &r.ObserverID, &r.TStart, &r.TEnd, &r.Packets, &r.Octets, &r.Sampling, &b.marks, &r.Direction, &r.Role); err != nil {
-			return err
-		}
+	var row elect.Row
+	var b ballot
+	into := []any{&row.FlowID, &b.key, &row.ObserverID, &row.TStart, &row.TEnd, &row.Packets, &row.Octets, &row.Sampling, &b.marks, &row.Direction, &row.Role}
+	err := s.eachRow(ctx, query, nil, into, func() error {
+		r := row
 		if len(all) > 0 && all[0].FlowID != r.FlowID {
 			if err := decide(); err != nil {
 				return err
@@ -217,8 +208,9 @@ ORDER BY flow_id SETTINGS max_bytes_before_external_sort = 1073741824`, rowKey, 
 			r.File = -1
 		}
 		all, ballots = append(all, r), append(ballots, b)
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	if len(all) > 0 {
@@ -242,29 +234,20 @@ var amendable = []string{
 
 // amendHour brings the rows of an hour to what the inventory says.
 func (s *Store) amendHour(ctx context.Context, h hour, k *correction) error {
-	rows, err := s.db.QueryContext(ctx, fmt.Sprintf(`SELECT flow_id, %s, toUnixTimestamp64Milli(t_start), toUnixTimestamp64Milli(t_end), exporter, domain, point, direction, role, vlan, src_mac, dst_mac, src, dst, outer_src, outer_dst,
-  tunnel_type, observer, %s FROM %s WHERE %s`, rowKey, strings.Join(amendable, ", "), s.ddl.table(flowsTable), serverHour(h.atMS)))
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var r flow.Record
-		var key uint64
-		var exporter, src, dst, outerSrc, outerDst []byte
-		if err := rows.Scan(&r.FlowID, &key, &r.StartNS, &r.EndNS, &exporter, &r.Domain, &r.Point, &r.Direction, &r.Role, &r.VLAN, &r.SrcMAC, &r.DstMAC, &src, &dst, &outerSrc, &outerDst, &r.Tunnel.Type, &r.Observer,
-			&r.Segment, &r.Fabric, &r.ObserverHost, &r.Tenant, &r.SrcTenant, &r.DstTenant, &r.SrcVM, &r.SrcVMID, &r.SrcHost, &r.DstVM, &r.DstVMID, &r.DstHost); err != nil {
-			return err
-		}
-		flowID := r.FlowID
-		r.FlowID, r.StartNS, r.EndNS = 0, r.StartNS*1e6, r.EndNS*1e6
-		r.Exporter, r.Src, r.Dst, r.Tunnel.Src, r.Tunnel.Dst = flow.Addr(exporter), flow.Addr(src), flow.Addr(dst), flow.Addr(outerSrc), flow.Addr(outerDst)
+	query := fmt.Sprintf(`SELECT flow_id, %s, toUnixTimestamp64Milli(t_start), toUnixTimestamp64Milli(t_end), exporter, domain, point, direction, role, vlan, src_mac, dst_mac, src, dst, outer_src, outer_dst,
+  tunnel_type, observer, %s FROM %s WHERE %s`, rowKey, strings.Join(amendable, ", "), s.ddl.table(flowsTable), serverHour(h.atMS))
+	var row flow.Record
+	var flowID, key uint64
+	addr := func(a *flow.Addr) *scannedAddr { return (*scannedAddr)(a) }
+	into := []any{&flowID, &key, &row.StartNS, &row.EndNS, addr(&row.Exporter), &row.Domain, &row.Point, &row.Direction, &row.Role, &row.VLAN, &row.SrcMAC, &row.DstMAC, addr(&row.Src), addr(&row.Dst),
+		addr(&row.Tunnel.Src), addr(&row.Tunnel.Dst), &row.Tunnel.Type, &row.Observer, &row.Segment, &row.Fabric, &row.ObserverHost, &row.Tenant, &row.SrcTenant, &row.DstTenant, &row.SrcVM, &row.SrcVMID, &row.SrcHost,
+		&row.DstVM, &row.DstVMID, &row.DstHost}
+	return s.eachRow(ctx, query, nil, into, func() error {
+		r := row
+		r.StartNS, r.EndNS = r.StartNS*1e6, r.EndNS*1e6
 		if !s.cfg.Inventory.Amend(&r) {
-			continue
+			return nil
 		}
-		if err := k.add(ctx, h.atMS, flowID, key, &r); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
+		return k.add(ctx, h.atMS, flowID, key, &r)
+	})
 }

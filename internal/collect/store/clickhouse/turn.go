@@ -70,20 +70,17 @@ func (s *Store) takeTurn(ctx context.Context) (*turn, error) {
 
 // others gives who has a turn or asked for one, and did not give it back.
 func (t *turn) others(ctx context.Context, which string) (ids []string, err error) {
-	rows, err := t.s.db.QueryContext(ctx, fmt.Sprintf(`SELECT id FROM (SELECT id, max(step) AS last, min(at) AS asked FROM %s GROUP BY id) WHERE last < %d AND asked > now64(3) - toIntervalSecond(%d) %s`,
-		t.s.ddl.table(turnsTable), turnOver, int(turnFor/time.Second), which))
+	query := fmt.Sprintf(`SELECT id FROM (SELECT id, max(step) AS last, min(at) AS asked FROM %s GROUP BY id) WHERE last < %d AND asked > now64(3) - toIntervalSecond(%d) %s`,
+		t.s.ddl.table(turnsTable), turnOver, int(turnFor/time.Second), which)
+	var id string
+	err = t.s.eachRow(ctx, query, nil, []any{&id}, func() error {
+		ids = append(ids, id)
+		return nil
+	})
 	if err != nil {
 		return nil, fmt.Errorf("turn: %w", err)
 	}
-	defer rows.Close()
-	for rows.Next() {
-		var id string
-		if err := rows.Scan(&id); err != nil {
-			return nil, fmt.Errorf("turn: %w", err)
-		}
-		ids = append(ids, id)
-	}
-	return ids, rows.Err()
+	return ids, nil
 }
 
 func wait(ctx context.Context, d time.Duration) error {

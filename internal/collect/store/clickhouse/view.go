@@ -78,25 +78,17 @@ func (s *Store) View(ctx context.Context, fromNS, toNS int64) (store.View, error
 }
 
 // readHours gives the hours of a range that have rows or roll-ups, in order.
-func (s *Store) readHours(ctx context.Context, fromNS, toNS int64) ([]hour, error) {
+func (s *Store) readHours(ctx context.Context, fromNS, toNS int64) (out []hour, err error) {
 	from, to := floorMS(fromNS), floorMS(toNS-1)+1
 	query := fmt.Sprintf(`SELECT toUnixTimestamp64Milli(hour) AS at, sum(n), sum(r), max(g) FROM (
   SELECT hour, sum(rows) AS n, 0 AS r, 0 AS g FROM %s GROUP BY hour UNION ALL SELECT hour, 0, argMax(rows, gen), max(gen) FROM %s GROUP BY hour)
 WHERE at >= {p1:Int64} AND at < {p2:Int64} GROUP BY at ORDER BY at`, s.ddl.table(hoursTable), s.ddl.table(rolledTable))
-	rows, err := s.db.QueryContext(ctx, query, floorHour(from), to)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var out []hour
-	for rows.Next() {
-		var h hour
-		if err := rows.Scan(&h.atMS, &h.rows, &h.sums, &h.gen); err != nil {
-			return nil, err
-		}
+	var h hour
+	err = s.eachRow(ctx, query, []any{floorHour(from), to}, []any{&h.atMS, &h.rows, &h.sums, &h.gen}, func() error {
 		out = append(out, h)
-	}
-	return out, rows.Err()
+		return nil
+	})
+	return out, err
 }
 
 func floorHour(ms int64) int64 {
@@ -108,22 +100,14 @@ func floorHour(ms int64) int64 {
 }
 
 // readGaps gives the stored notes that touch a range.
-func (s *Store) readGaps(ctx context.Context, fromNS, toNS int64) ([]store.Gap, error) {
+func (s *Store) readGaps(ctx context.Context, fromNS, toNS int64) (out []store.Gap, err error) {
 	query := "SELECT from_ns, to_ns, scope, who, reason, lost FROM " + s.ddl.table(gapsTable) + " WHERE to_ns >= {p1:Int64} AND from_ns < {p2:Int64} ORDER BY from_ns, to_ns LIMIT 10000"
-	rows, err := s.db.QueryContext(ctx, query, fromNS, toNS)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var out []store.Gap
-	for rows.Next() {
-		var g store.Gap
-		if err := rows.Scan(&g.FromNS, &g.ToNS, &g.Scope, &g.Who, &g.Reason, &g.LostRecords); err != nil {
-			return nil, err
-		}
+	var g store.Gap
+	err = s.eachRow(ctx, query, []any{fromNS, toNS}, []any{&g.FromNS, &g.ToNS, &g.Scope, &g.Who, &g.Reason, &g.LostRecords}, func() error {
 		out = append(out, g)
-	}
-	return out, rows.Err()
+		return nil
+	})
+	return out, err
 }
 
 // notesAtOnce bounds the notes of one statement.

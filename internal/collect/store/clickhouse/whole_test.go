@@ -30,7 +30,10 @@ func cut(t *testing.T, srv *chtest.Server, s *Store, tables map[string]string) {
 	for table, where := range tables {
 		var path string
 		err := s.eachRow(t.Context(), "SELECT path FROM system.parts WHERE database = {p1:String} AND table = {p2:String} AND active AND name IN (SELECT DISTINCT _part FROM "+s.ddl.table(table)+" WHERE "+where+")",
-			[]any{s.cfg.Database, table}, []any{&path}, func() { gone = append(gone, path) })
+			[]any{s.cfg.Database, table}, []any{&path}, func() error {
+				gone = append(gone, path)
+				return nil
+			})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -129,17 +132,21 @@ func settled(t *testing.T, s *Store) {
 			t.Errorf("hour %d is not rolled up: %+v", h.atMS, h)
 		}
 		var octets uint64
-		err := s.eachRow(t.Context(), "SELECT toUInt64(sum(octets)) FROM "+s.ddl.table(rollupTable)+" WHERE toUnixTimestamp64Milli(bucket) = {p1:Int64} AND gen = {p2:UInt64}", []any{h.atMS, h.gen}, []any{&octets}, func() { rolled[h.atMS] = octets })
+		err := s.eachRow(t.Context(), "SELECT toUInt64(sum(octets)) FROM "+s.ddl.table(rollupTable)+" WHERE toUnixTimestamp64Milli(bucket) = {p1:Int64} AND gen = {p2:UInt64}", []any{h.atMS, h.gen}, []any{&octets}, func() error {
+			rolled[h.atMS] = octets
+			return nil
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
 	var at int64
 	var octets uint64
-	err = s.eachRow(t.Context(), "SELECT toUnixTimestamp64Milli("+hourOf+") AS at, toUInt64(sum(octets)) FROM "+s.ddl.table(flowsTable)+" GROUP BY at ORDER BY at", nil, []any{&at, &octets}, func() {
+	err = s.eachRow(t.Context(), "SELECT toUnixTimestamp64Milli("+hourOf+") AS at, toUInt64(sum(octets)) FROM "+s.ddl.table(flowsTable)+" GROUP BY at ORDER BY at", nil, []any{&at, &octets}, func() error {
 		if rolled[at] != octets {
 			t.Errorf("hour %d has %d octets, its roll-up %d", at, octets, rolled[at])
 		}
+		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
