@@ -30,6 +30,7 @@ type inPlace struct {
 	cancel context.CancelFunc
 	epoll  *os.File // of the rings' sockets
 	conn   syscall.RawConn
+	until  time.Time // when wait gives up
 }
 
 // Each is Run for one who takes the batches where they are made. The frames of a batch are gone when take returns. An empty batch comes while
@@ -63,7 +64,7 @@ func (in *inPlace) watch(r *ring) (err error) {
 	return errors.Join(failed, err)
 }
 
-// wait waits until ready says so, and reports whether it did. It gives up after a while.
+// wait waits until ready says so, and reports whether it did. It gives up after pollTimeout at most.
 //
 // It waits in Go's own poller. In a system call of its own, the goroutine would keep a processor, which Go takes away after 10 ms; and each time
 // it comes back, Go wakes the thread that looks after such goroutines, which then looks every 20 µs.
@@ -74,9 +75,12 @@ func (in *inPlace) wait(moved bool, ready func() bool) bool {
 	if !moved {
 		in.take(frame.Batch{})
 	}
-	if err := in.epoll.SetReadDeadline(time.Now().Add(pollTimeout)); err != nil {
-		time.Sleep(minPause)
-		return false
+	if now := time.Now(); !now.Before(in.until) { // not for each wait: a new timer wakes another thread, which looks after it
+		in.until = now.Add(pollTimeout)
+		if err := in.epoll.SetReadDeadline(in.until); err != nil {
+			time.Sleep(minPause)
+			return false
+		}
 	}
 	there := false
 	_ = in.conn.Read(func(uintptr) bool { there = ready(); return there }) // its error is that time is up

@@ -66,6 +66,9 @@ const (
 // vnetLen is the length of struct virtio_net_hdr (OASIS virtio 1.2, section 5.1.6) without its last field.
 const vnetLen = 10
 
+// vnetValid are the bits of its first byte that say nothing of the frame: that the checksum was found right (VIRTIO_NET_HDR_F_DATA_VALID).
+var vnetValid = binary.NativeEndian.Uint64([]byte{2, 0, 0, 0, 0, 0, 0, 0})
+
 // openRing opens a ring on an interface. Frames arrive from its last step on, none before the filter is in place.
 func openRing(space *netns.Space, cfg *LiveConfig, name string, point uint32) (*ring, error) {
 	r := &ring{name: name, point: point, fd: -1}
@@ -364,7 +367,9 @@ func (e *entries) fill(frames []frame.Frame, n int) []frame.Frame {
 		f.TimeNS = int64(ne.Uint32(h[hdrSec:]))*1e9 + int64(ne.Uint32(h[hdrNsec:]))
 		f.Point, f.Link, f.Dir = r.point, r.link, packetType(h[hdrPktType])
 		if r.vnet {
-			vnet(&f.VNet, h[mac-vnetLen:mac])
+			if v := h[mac-vnetLen : mac]; ne.Uint64(v)&^vnetValid|uint64(ne.Uint16(v[8:])) != 0 {
+				vnet(&f.VNet, v)
+			}
 		}
 		if status := ne.Uint32(h[hdrStatus:]); status&statusVLAN != 0 {
 			restoreTag(f, h, mac, status)

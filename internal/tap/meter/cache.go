@@ -6,7 +6,7 @@ import (
 	"crosstap/internal/flow"
 )
 
-// entry is one flow in the cache: entryBytes. The key and the counters, which every packet touches, come first.
+// entry is one flow in the cache: entryBytes. What every packet touches comes first: the key, the counters and the state.
 //
 // A flow whose record left because of the active timeout stays with no packets until it is idle: what its next record must
 // know of it (the sequence numbers, the application) stays with it.
@@ -19,13 +19,19 @@ type entry struct {
 	firstNS   int64
 	lastClock int64 // meter's clock; of a biflow, in the half that leads
 	deadline  int64 // when the record ends however busy the flow is; noDeadline between two records
+
+	tcpFlags uint16
+	minLen   uint16
+	maxLen   uint16
+	minTTL   uint8
+	maxTTL   uint8
+	state    state
+	app      uint8 // apphint.App; while sLook is set, how many packets were looked at
+
+	slot      uint16 // of the wheel
 	next      uint32
 	prev      uint32 // neighbours in the wheel's slot: number + 1, 0 for none
 	peer      uint32 // the other half of a biflow: number + 1, 0 for none
-	slot      uint16 // of the wheel
-	tcpFlags  uint16
-	minLen    uint16
-	maxLen    uint16
 	fragments uint32
 
 	nextSeq     uint32 // the sequence number behind the highest that was seen
@@ -40,10 +46,6 @@ type entry struct {
 	gapAt      uint16 // when the last gap opened, in units of gapUnit; 0 for never
 	tos        uint8
 	firstFlags uint8 // TCP control bits of the first packet
-	minTTL     uint8
-	maxTTL     uint8
-	app        uint8 // apphint.App; while sLook is set, how many packets were looked at
-	state      state
 }
 
 // entryBytes is the size of an entry.
