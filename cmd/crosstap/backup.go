@@ -4,8 +4,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"path/filepath"
 
 	"crosstap/internal/collect/store/segment"
 	"crosstap/internal/serve"
@@ -29,6 +32,11 @@ TARGET is a store directory itself: the ask commands read it with --data.`,
   crosstap pairs --data /mnt/backup/crosstap-2026-01-02 --since 24h`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := segment.Backup(args[0], args[1], link, copyProgress(cmd.ErrOrStderr(), "backup"), stateToo(cmd.Context(), records)...)
+			var missing *fs.PathError // the store's manifest
+			if errors.As(err, &missing) && errors.Is(err, fs.ErrNotExist) && filepath.Dir(missing.Path) == filepath.Clean(args[0]) && serve.HoldsState(args[0]) {
+				return exit(exitFinding, fmt.Errorf("backup: %s has no records, its server keeps them in ClickHouse (--store) or sends them to writers: ClickHouse makes backups by itself (BACKUP DATABASE); "+
+					"for policies, agents and tokens stop the server and copy the directory as it is", args[0]))
+			}
 			if err != nil {
 				return exit(exitFinding, err)
 			}

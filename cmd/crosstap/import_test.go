@@ -63,6 +63,12 @@ func TestImport(t *testing.T) {
 	f("", "2 records", "restore", filepath.Join(dir, "backup"), filepath.Join(dir, "restored"))
 	f(head+row+row, "2 rows in", "query", sql, "--data", filepath.Join(dir, "restored"), "-o", "csv")
 	f("", "it was imported at", "import", file, "--data", filepath.Join(dir, "restored"))
+	elsewhere := t.TempDir() // the data directory of a server whose records are in ClickHouse
+	f("", "no store in "+elsewhere, "backup", elsewhere, filepath.Join(dir, "nothing"))
+	if err := os.WriteFile(filepath.Join(elsewhere, "control.db"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f("", elsewhere+" has no records, its server keeps them in ClickHouse", "backup", elsewhere, filepath.Join(dir, "nothing"))
 	f("", "no such file", "import", filepath.Join(dir, "none"), "--data", data)
 	f("", "is the same as another of the files", "import", file, file, "--data", filepath.Join(dir, "twice"))
 	f("n\n0\n", "1 row", "query", "SELECT count(*) AS n FROM flows", "--data", filepath.Join(dir, "twice"), "-o", "csv")

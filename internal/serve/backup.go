@@ -27,6 +27,12 @@ func CopyState(ctx context.Context, from, to string) error {
 	return nil
 }
 
+// HoldsState reports whether a directory is a server's, whether or not it has records.
+func HoldsState(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, controlFile))
+	return err == nil
+}
+
 // copySecret copies a small file for its owner alone.
 func copySecret(from, to string) error {
 	b, err := os.ReadFile(from)
