@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"crosstap/internal/collect"
 	"crosstap/internal/collect/bus"
@@ -72,8 +73,22 @@ func (s *Server) openClickHouse(ctx context.Context) (storage, error) {
 	}
 	cfg.FlushInterval, cfg.KeepFor, cfg.KeepRollups, cfg.QueryMemory, cfg.Log = s.cfg.Flush, s.cfg.Keep, s.cfg.KeepRollups, s.cfg.QueryMemory, s.cfg.Log
 	cfg.Inventory = &s.late
-	return clickhouse.Open(ctx, cfg)
+	st, err := clickhouse.Open(ctx, cfg)
+	for end := time.Now().Add(openWait); clickhouse.Unreached(err) && ctx.Err() == nil && time.Now().Before(end); st, err = clickhouse.Open(ctx, cfg) {
+		s.cfg.Log.Warn("waiting for ClickHouse", "error", err)
+		select {
+		case <-time.After(openAgain):
+		case <-ctx.Done():
+		}
+	}
+	return st, err
 }
+
+// A server that starts together with its ClickHouse, or while that is busy, waits for it so long, and tries that often.
+const (
+	openWait  = 30 * time.Second
+	openAgain = time.Second
+)
 
 // withServer is a store beside a bus of our own, which ends after it.
 type withServer struct {

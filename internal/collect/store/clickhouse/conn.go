@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"net"
+	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -43,6 +45,13 @@ func (d *dialer) dial(ctx context.Context, database string) (*ch.Client, error) 
 		errs = append(errs, fmt.Errorf("%s: %w", addr, err))
 	}
 	return nil, errors.Join(errs...)
+}
+
+// Unreached reports whether an error is of the way to a server: nobody listens, or the connection ends, as when the server is starting or has too much to
+// do. What a server says is another matter.
+func Unreached(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) || errors.Is(err, io.EOF) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
 }
 
 func (d *dialer) dialTo(ctx context.Context, addr, database string) (*ch.Client, error) {
