@@ -54,10 +54,14 @@ func (s *Server) collecting(out *api.Status) {
 	if s.http != nil {
 		out.Listeners = append(out.Listeners, api.Listener{Name: "http", Network: "tcp", Address: s.http.String()})
 	}
-	out.Flows = api.FlowTable{Known: c.Flows.Flows, Forgotten: c.Flows.Evicted, Ambiguous: c.Flows.Ambiguous}
+	out.Flows = api.FlowTable{Known: c.Flows.Flows, Forgotten: c.Flows.Evicted, Ambiguous: c.Flows.Ambiguous, Retimed: c.Flows.Times}
 	if n := c.Flows.Evicted; n > 0 {
 		out.Findings = append(out.Findings, api.Finding{Level: "warn", What: "flows", Why: fmt.Sprintf("%d were forgotten to make room; what came of them later may be counted twice", n),
 			Action: fmt.Sprintf("raise --flows-remembered above %d; each takes some 350 bytes", s.cfg.FlowsRemembered)})
+	}
+	if n := c.Flows.Times; n > 0 {
+		out.Findings = append(out.Findings, api.Finding{Level: "warn", What: "clocks", Why: fmt.Sprintf("records with times more than seven days back or an hour ahead: %d; they are stored at the time of receipt", n),
+			Action: "set the exporters' clocks; crosstap exporters -o wide shows how far each is off"})
 	}
 	out.Stages = merged(c.Books)
 	out.Outputs = outputRows(&c)

@@ -256,7 +256,7 @@ export interface Status {
   process: { pid: number; resident_bytes: number; cpu_seconds: number; goroutines: number }
   listeners: Listener[] | null
   stages: Statement[] | null
-  flows: { known: number; forgotten: number; ambiguous: number }
+  flows: { known: number; forgotten: number; ambiguous: number; retimed: number }
   store: { dir: string; rows: number; pending_rows: number; segments: number; size_bytes: number; data_from: string | null; data_until: string | null }
   inventory: { path: string; loaded_at: string; vnics: number; hosts: number; observers: number; tenants: number; error: string } | null
   exporters: Exporter[] | null

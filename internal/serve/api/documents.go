@@ -51,6 +51,7 @@ type FlowTable struct {
 	Known     uint64 `json:"known"`     // directions
 	Forgotten uint64 `json:"forgotten"` // to make room, since the start: what comes of them next may be counted twice
 	Ambiguous uint64 `json:"ambiguous"` // records that fitted two flows or segments
+	Retimed   uint64 `json:"retimed"`   // records whose times could not be right, stored at the time of their receipt; since the start
 }
 
 // Store is the state of the embedded store.

@@ -17,7 +17,7 @@ const exporterLabels = 200
 
 // catalog is every metric that a scrape reads from the state.
 var catalog = []*metric{
-	build, healthy, stageIn, stageOut, stageHeld, stageDrop, socket, received, datagrams, records, lost, missing, failures, templates, skew, exporters, outputIn, outputSent, outputHeld, outputDrop, outputLag, outputBytes, outputRetries, flowsKnown, flowsForgotten, rows, pending, size, segments, rolls, rollSize, unmerged, newest, flushTime, agents, agentTaps,
+	build, healthy, stageIn, stageOut, stageHeld, stageDrop, socket, received, datagrams, records, lost, missing, failures, templates, skew, exporters, outputIn, outputSent, outputHeld, outputDrop, outputLag, outputBytes, outputRetries, flowsKnown, flowsForgotten, flowsRetimed, rows, pending, size, segments, rolls, rollSize, unmerged, newest, flushTime, agents, agentTaps,
 }
 
 // metrics reads a snapshot of the state at each scrape; only query times are kept here.
@@ -102,6 +102,7 @@ var (
 
 	flowsKnown     = define("gauge", "flows_known", "Directions of flows that are remembered to find out which observer of each one counts.")
 	flowsForgotten = define("counter", "flows_forgotten_total", "Directions forgotten to make room; what comes of them next may be counted twice.")
+	flowsRetimed   = define("counter", "flows_retimed_total", "Records whose times could not be right; they are stored at the time of their receipt.")
 
 	rows      = define("gauge", "store_rows", "Rows stored and not yet expired.")
 	pending   = define("gauge", "store_pending_rows", "Rows accepted and not yet durable.")
@@ -130,6 +131,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(healthy, float64(b2i(s.Healthy)))
 	gauge(flowsKnown, float64(s.Flows.Known))
 	counter(flowsForgotten, s.Flows.Forgotten)
+	counter(flowsRetimed, s.Flows.Retimed)
 	for _, st := range s.Stages {
 		unit := string(st.Unit)
 		counter(stageIn, st.In, st.Stage, unit)
