@@ -24,6 +24,8 @@ type gapLog struct {
 	gaps    []store.Gap // in the order of noting
 	unsaved int         // that many at the end are not in the file yet: the disk was full
 	size    int64       // of the good part of the file
+
+	found map[string]store.Gap // a reader's: of files that it found damaged, by name
 }
 
 // readGaps reads the notes; damaged lines are skipped, a torn end is cut at the next write.
@@ -119,6 +121,11 @@ func (g *gapLog) openForWriting() error {
 func (g *gapLog) touching(fromNS, toNS int64) []store.Gap {
 	var out []store.Gap
 	for _, gap := range g.gaps {
+		if gap.FromNS < toNS && gap.ToNS >= fromNS {
+			out = append(out, gap)
+		}
+	}
+	for _, gap := range g.found {
 		if gap.FromNS < toNS && gap.ToNS >= fromNS {
 			out = append(out, gap)
 		}

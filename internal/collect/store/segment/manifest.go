@@ -49,14 +49,15 @@ func parseLine(line []byte) (c change, ok bool) {
 
 // manifest is the open log and the state it adds up to. The store's mutex guards it.
 type manifest struct {
-	path  string
-	f     *os.File
-	size  int64           // of the good part
-	lines int             //
-	live  map[string]file // segment files by name
-	rolls map[string]file // roll-ups by name
-	sums  map[string]int  // how many roll-ups add up a segment file's rows, by its name
-	dead  map[string]bool // no longer live, perhaps still on disk
+	path    string
+	f       *os.File
+	size    int64           // of the good part
+	lines   int             //
+	damaged bool            // a whole line is: no writer is in the middle of it
+	live    map[string]file // segment files by name
+	rolls   map[string]file // roll-ups by name
+	sums    map[string]int  // how many roll-ups add up a segment file's rows, by its name
+	dead    map[string]bool // no longer live, perhaps still on disk
 
 	places map[string]uint64 // by stream: the last whose records are durable
 }
@@ -86,6 +87,7 @@ func readManifest(path string) (m *manifest, complete bool, err error) {
 		}
 		c, ok := parseLine(line)
 		if !ok || err == io.EOF {
+			m.damaged = err == nil
 			return m, false, nil
 		}
 		if c.Schema > schemaVersion {

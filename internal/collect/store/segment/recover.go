@@ -350,14 +350,24 @@ func (s *Store) putAside(f file, why error) {
 		s.cfg.Log.Error("a damaged segment file cannot be set aside", "file", f.Name, "error", err)
 	}
 	s.cfg.Log.Warn("segment file is damaged and was set aside", "file", f.Name, "rows", f.Rows, "error", why)
-	s.loseFile(f, "file damaged")
+	s.loseFile(f, fileDamaged)
 }
+
+// fileDamaged is the reason of a gap.
+const fileDamaged = "file damaged"
 
 // loseFile counts a file whose rows are gone. A roll-up whose rows are there is made again, and so are links.
 func (s *Store) loseFile(f file, reason string) {
 	s.setAside++
+	if gap, is := s.gapOf(f, reason); is {
+		_ = s.gaps.note(gap)
+	}
+}
+
+// gapOf is what is missing without a file, when something is.
+func (s *Store) gapOf(f file, reason string) (store.Gap, bool) {
 	if isLinks(f.Name) {
-		return
+		return store.Gap{}, false
 	}
 	from, to := f.MinMS, f.MaxMS
 	if f.Rows == 0 {
@@ -372,12 +382,12 @@ func (s *Store) loseFile(f file, reason string) {
 		}
 		switch {
 		case len(lost) == 0 && len(f.byHour) > 0:
-			return
+			return store.Gap{}, false
 		case len(lost) < len(f.byHour): // how many rows are of these hours is not known
 			from, to, f.Rows = slices.Min(lost), slices.Max(lost)+hourMS-1, 0
 		}
 	}
-	_ = s.gaps.note(store.Gap{FromNS: from * 1e6, ToNS: (to + 1) * 1e6, Scope: "store", Reason: reason, LostRecords: uint64(f.Rows)})
+	return store.Gap{FromNS: from * 1e6, ToNS: (to + 1) * 1e6, Scope: "store", Reason: reason, LostRecords: uint64(f.Rows)}, true
 }
 
 // timesOfName reads the least and greatest t_end from a file's name.

@@ -83,7 +83,7 @@ func (s *Store) View(_ context.Context, fromNS, toNS int64) (store.View, error) 
 
 // gapsLocked returns the noted gaps and those that the flusher has not noted yet.
 func (s *Store) gapsLocked(fromNS, toNS int64) []store.Gap {
-	all := gapLog{gaps: append(append([]store.Gap(nil), s.gaps.gaps...), s.shed.Gaps()...)}
+	all := gapLog{gaps: append(append([]store.Gap(nil), s.gaps.gaps...), s.shed.Gaps()...), found: s.gaps.found}
 	return all.touching(fromNS, toNS)
 }
 
@@ -198,7 +198,7 @@ func (s *Store) checkFiles(files []file) (changed bool) {
 		changed = true
 		if s.cfg.ReadOnly {
 			if !errors.Is(err, fs.ErrNotExist) {
-				s.ignore(f.Name)
+				s.ignore(f)
 			}
 			continue
 		}
@@ -288,11 +288,18 @@ func stampOf(path string) stamp {
 func (s *Store) refresh() error {
 	manPath, gapsPath := filepath.Join(s.cfg.Dir, manifestName), filepath.Join(s.cfg.Dir, gapsName)
 	if now := stampOf(manPath); s.man == nil || now != s.manStamp {
-		man, _, err := readManifest(manPath)
+		man, complete, err := readManifest(manPath)
 		if err != nil {
 			return err
 		}
+		if man.damaged || !complete && man.lines == 0 {
+			return fmt.Errorf("%s is damaged; a server on this directory, or an import into it, rebuilds it from the files that are there", manPath)
+		}
 		for name := range s.ignored {
+			if !man.has(name) { // the writer has found it, too, and tells what is missing
+				delete(s.ignored, name)
+				delete(s.gaps.found, name)
+			}
 			man.forget(name)
 		}
 		s.man, s.manStamp = man, now
@@ -302,19 +309,31 @@ func (s *Store) refresh() error {
 		if err != nil {
 			return err
 		}
+		if s.gaps != nil {
+			gaps.found = s.gaps.found
+		}
 		s.gaps, s.gapsStamp = gaps, now
 	}
 	return nil
 }
 
-// ignore leaves a damaged file out of what a reader sees; only the writer moves it.
-func (s *Store) ignore(name string) {
+// ignore leaves a damaged file out of what a reader sees, and has its answers tell what is missing; only the writer moves it.
+func (s *Store) ignore(f file) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ignored[f.Name] {
+		return
+	}
 	if s.ignored == nil {
 		s.ignored = map[string]bool{}
 	}
-	s.ignored[name] = true
-	s.man.forget(name)
+	s.ignored[f.Name] = true
+	s.man.forget(f.Name)
 	s.setAside++
+	if gap, is := s.gapOf(f, fileDamaged); is {
+		if s.gaps.found == nil {
+			s.gaps.found = map[string]store.Gap{}
+		}
+		s.gaps.found[f.Name] = gap
+	}
 }
