@@ -42,7 +42,7 @@ func (c *conversations) join(key uint64) int32 {
 			ref, c.free = c.free[n-1], c.free[:n-1]
 		} else {
 			ref = int32(len(c.list))
-			c.list = append(room(c.list), conversation{})
+			c.list = append(room(c.list, c.byKey.limit), conversation{})
 		}
 		c.list[ref] = conversation{key: key}
 		c.byKey.putAt(at, key, none, ref)

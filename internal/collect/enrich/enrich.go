@@ -22,7 +22,7 @@ type Config struct {
 	MaxAge   time.Duration // a record that claims to be older than this at receipt has a wrong clock
 }
 
-// DefaultConfig remembers a quarter of a million directions, some 90 MB when all are in use.
+// DefaultConfig remembers a quarter of a million directions, some 80 MB when all are in use.
 func DefaultConfig() Config {
 	return Config{MaxFlows: 1 << 18, Linger: 15 * time.Minute, MaxAge: 7 * 24 * time.Hour}
 }

@@ -54,7 +54,7 @@ func TestRefs(t *testing.T) {
 			if got != want || fast.len() != len(slow) {
 				t.Fatalf("key %x: %d, want %d; %d of %d keys", key, got, want, fast.len(), len(slow))
 			}
-			if n, near := fast.near(key); there && fast.slots[tagOf(key)>>fast.shift] == (slot{tagOf(key), want + 1}) && (!near || n != want) {
+			if n, near := fast.near(key); there && fast.slots[fast.place(hashOf(key))] == fast.tag(hashOf(key))|uint32(want+1) && (!near || n != want) {
 				t.Fatalf("key %x is not near", key)
 			}
 		}

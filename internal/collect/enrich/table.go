@@ -64,7 +64,9 @@ type table struct {
 }
 
 func newTable(limit int, lingerNS int64) *table {
-	return &table{max: limit, lingerNS: lingerNS, newest: none, oldest: none}
+	t := &table{max: limit, lingerNS: lingerNS, newest: none, oldest: none}
+	t.exact.limit, t.byTuple.limit, t.convs.byKey.limit = limit, limit, limit
+	return t
 }
 
 func (t *table) len() int            { return t.exact.len() }
@@ -307,7 +309,7 @@ func (t *table) insert() int32 {
 		t.free = t.free[:n-1]
 		return ref
 	}
-	t.flows = append(room(t.flows), known{})
+	t.flows = append(room(t.flows, t.max), known{})
 	return int32(len(t.flows)) - 1
 }
 
