@@ -133,10 +133,12 @@ func TestRowsComeBack(t *testing.T) {
 	for i := range recs {
 		recs[i] = random(rnd)
 	}
-	for i, n := range sortOrder(recs) {
+	b := newBatch()
+	b.add(recs)
+	for i, n := range sortOrder(b) {
 		want[i].fill(&recs[n])
 	}
-	f, err := s.writeFile(recs, sortOrder(recs))
+	f, err := s.writeFile(b, sortOrder(b))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,8 @@ type column interface {
 	// bounds gives the least and the greatest value.
 	bounds() (least, greatest []byte)
 	reset()
+	// take takes the rows with the given numbers of another column of the same field; there must be none yet.
+	take(from column, order []int32, p *picker)
 }
 
 // newColumn makes a column for a field. Numbers that have no dictionary are stored as differences when packed is set.
@@ -245,26 +247,52 @@ func (c *addrColumn) add(from []unsafe.Pointer, off uintptr) {
 		copy(c.last.bytes(), (*[16]byte)(unsafe.Add(from[0], off))[:])
 		c.indexes.change(c.find(c.last))
 	}
-	last, same := c.last, uint32(0)
+	var others [blockRows]struct { // that are not like the one before
+		address
+		same uint32 // rows of the one before, since
+	}
+	last, same, n := c.last, uint32(0), 0
 	for _, p := range from {
 		p = unsafe.Add(p, off)
 		v := address{*(*uint64)(p), *(*uint64)(unsafe.Add(p, 8))}
 		if v[0] != last[0] || v[1] != last[1] {
-			c.indexes.n += same
-			c.indexes.change(c.find(v))
+			others[n].address, others[n].same = v, same
+			n++
 			last, same = v, 0
 		}
 		same++
 	}
-	c.indexes.n += same
 	c.last = last
+	if n > 1 { // the table's memory is fetched for all of them at a time
+		for c.table.full(len(c.values) + n) {
+			c.grow()
+		}
+		sum := uint32(0)
+		for i := range others[:n] {
+			if at := c.table.slots[others[i].hash()>>c.table.shift]; at > 0 {
+				sum += uint32(c.values[at-1][0])
+			}
+		}
+		if sum == 1<<32-1 {
+			touched.Add(1)
+		}
+	}
+	for i := range others[:n] {
+		c.indexes.n += others[i].same
+		c.indexes.change(c.find(others[i].address))
+	}
+	c.indexes.n += same
 }
 
 func (a address) hash() uint64 { return a[0]*hashMul + a[1]*hashMul2 }
 
+func (c *addrColumn) grow() {
+	c.table.grow(len(c.values), func(i int) uint64 { return c.values[i].hash() })
+}
+
 func (c *addrColumn) find(v address) uint32 {
 	if c.table.full(len(c.values)) {
-		c.table.grow(len(c.values), func(i int) uint64 { return c.values[i].hash() })
+		c.grow()
 	}
 	for at := v.hash() >> c.table.shift; ; at = c.table.after(at) {
 		n := c.table.slots[at]

@@ -55,6 +55,7 @@ func (c Config) withDefaults() Config {
 	span(&c.AppendWait, time.Second)
 	span(&c.SealGrace, 2*time.Minute)
 	def(&c.FlushRows, 20_480)
+	c.FlushRows = min(c.FlushRows, mostRows)
 	def(&c.MaxPending, 5*c.FlushRows)
 	c.MaxPending = max(c.MaxPending, c.FlushRows)
 	def(&c.MergeFiles, 32)

@@ -132,13 +132,13 @@ func validName(name string) bool {
 
 // encoder writes segment files; one can be used for many files, one after the other.
 type encoder struct {
-	w    *rowWriter[row]
-	buf  [256]row
-	n    int
-	from [blockRows]*row // taken and not yet written
-	held int
-	recs recordBlock
-	foot footer
+	w     *rowWriter[row]
+	buf   [256]row
+	n     int
+	from  [blockRows]*row // taken and not yet written
+	held  int
+	picks picker
+	foot  footer
 }
 
 // sortColumns are those that the rows of a file are in the order of.

@@ -14,7 +14,6 @@ import (
 	"github.com/google/uuid"
 
 	"crosstap/internal/collect/store"
-	"crosstap/internal/flow"
 )
 
 // maxHoursPerFlush bounds the files of one flush: records of more hours than that (broken clocks)
@@ -56,7 +55,7 @@ func (s *Store) flushAll() error { return s.flush(true) }
 // until a later flush goes well; the rows are kept for that.
 func (s *Store) flush(all bool) error {
 	s.mu.Lock()
-	if all && len(s.building) > 0 {
+	if all && s.building != nil {
 		s.closeBatchLocked()
 	}
 	if all && len(s.full) == 0 && len(s.open) > 0 { // places without records
@@ -72,11 +71,11 @@ func (s *Store) flush(all bool) error {
 			s.afterFlush(nil)
 			return nil
 		}
-		batch := s.full[0]
+		b := s.full[0]
 		s.mu.Unlock()
-		err := s.writeBatch(batch)
+		err := s.writeBatch(b)
 		if err == nil {
-			s.settle(batch)
+			s.settle(b)
 		}
 		s.afterFlush(err) // after each batch: with a full queue this loop may go on for long
 		if err != nil {
@@ -86,20 +85,20 @@ func (s *Store) flush(all bool) error {
 }
 
 // settle takes the oldest batch out of memory: it is durable.
-func (s *Store) settle(batch []flow.Record) {
+func (s *Store) settle(b *batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cfg.Wrote != nil {
-		s.cfg.Wrote(len(batch), time.Since(s.due[0]))
+		s.cfg.Wrote(b.rows, time.Since(s.due[0]))
 	}
 	s.full, s.places, s.due = slices.Delete(s.full, 0, 1), slices.Delete(s.places, 0, 1), slices.Delete(s.due, 0, 1)
-	s.pending -= len(batch)
-	s.settled += uint64(len(batch))
-	s.book.Hold(-len(batch))
-	s.book.Out(len(batch))
-	s.usual = len(batch)
-	if len(s.spare) < max(s.cfg.MaxPending/s.cfg.FlushRows, keepSpare) { // what it holds is few strings, and will be overwritten
-		s.spare = append(s.spare, batch[:0])
+	s.pending -= b.rows
+	s.settled += uint64(b.rows)
+	s.book.Hold(-b.rows)
+	s.book.Out(b.rows)
+	if len(s.spare) < max(s.cfg.MaxPending/s.cfg.FlushRows, keepSpare) {
+		b.reset()
+		s.spare = append(s.spare, b)
 	}
 	s.room.FreeLocked()
 }
@@ -145,10 +144,12 @@ func (s *Store) afterFlush(err error) {
 // dropRest counts what Close could not write.
 func (s *Store) dropRest() {
 	s.mu.Lock()
-	for _, batch := range s.full {
-		s.book.Hold(-len(batch))
-		s.pending -= len(batch)
-		s.shedLocked(batch, s.shedReasonLocked())
+	for _, b := range s.full {
+		s.book.Hold(-b.rows)
+		s.pending -= b.rows
+		reason := s.shedReasonLocked()
+		s.book.Drop(reason, b.rows)
+		s.shed.Add(reason, b.fromNS, b.toNS, b.rows)
 	}
 	s.full, s.places, s.due = nil, nil, nil
 	err := s.lastErr
@@ -164,7 +165,7 @@ func isDiskFull(err error) bool {
 var errMinFree = errors.New("the file system is almost full")
 
 // writeBatch makes a batch durable: one file for each hour in it, and one change of the manifest.
-func (s *Store) writeBatch(recs []flow.Record) error {
+func (s *Store) writeBatch(b *batch) error {
 	if err := s.checkFree(); err != nil {
 		return err
 	}
@@ -175,13 +176,13 @@ func (s *Store) writeBatch(recs []flow.Record) error {
 			remove(s.path(f.Name))
 		}
 	}
-	order := s.sorter.sort(recs)
+	order := s.sorter.sort(b)
 	parts := [][]int32{order}
 	if hourOf(s.sorter.first) != hourOf(s.sorter.last) {
-		parts = splitByHour(order, s.sorter.ends)
+		parts = splitByHour(order, b.times(atTEnd))
 	}
 	for _, idx := range parts {
-		f, err := s.writeFile(recs, idx)
+		f, err := s.writeFile(b, idx)
 		if err != nil {
 			undo()
 			return err
@@ -237,9 +238,9 @@ func splitByHour(order []int32, endMS []int64) [][]int32 {
 	return parts
 }
 
-// writeFile writes the records with the given indexes as a level 0 file.
-func (s *Store) writeFile(recs []flow.Record, order []int32) (file, error) {
-	return s.createFile(s.enc0, 0, false, nil, func(e *encoder) error { return e.records(recs, order) })
+// writeFile writes the rows with the given indexes as a level 0 file.
+func (s *Store) writeFile(b *batch, order []int32) (file, error) {
+	return s.createFile(s.enc0, 0, false, nil, func(e *encoder) error { return e.batch(b, order) })
 }
 
 // createFile encodes what fill adds and makes it durable; the manifest does not know it yet.

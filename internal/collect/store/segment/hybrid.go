@@ -26,12 +26,32 @@ func (s *stretches) change(index uint32) {
 
 func (s *stretches) reset() { *s = stretches{all: s.all[:0]} }
 
-// page appends the next n indexes in the hybrid of run lengths and bit packing (Parquet format, Encodings, RLE_DICTIONARY). Pages
-// are asked for in order.
-func (s *stretches) page(dst []byte, n, different int) []byte {
+// runs gives all of them; what is added to later begins another run.
+func (s *stretches) runs() []indexRun {
 	if s.n > 0 {
 		s.change(s.last)
 	}
+	return s.all
+}
+
+// expand appends the index of each row.
+func (s *stretches) expand(dst []uint32) []uint32 {
+	for _, r := range s.runs() {
+		if r.n == 1 {
+			dst = append(dst, r.index)
+			continue
+		}
+		for range r.n {
+			dst = append(dst, r.index)
+		}
+	}
+	return dst
+}
+
+// page appends the next n indexes in the hybrid of run lengths and bit packing (Parquet format, Encodings, RLE_DICTIONARY). Pages
+// are asked for in order.
+func (s *stretches) page(dst []byte, n, different int) []byte {
+	s.runs()
 	width := max(bits.Len(uint(different-1)), 1)
 	h := hybrid{dst: append(dst, byte(width)), width: uint(width)}
 	for n > 0 {

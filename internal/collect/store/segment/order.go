@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"math/bits"
 	"slices"
-
-	"crosstap/internal/flow"
 )
 
 // Rows lie in a file by segment, source, destination and end: what is asked for together lies together, and halves the
@@ -34,66 +32,86 @@ func compareRows(a, b *row) int {
 	return p.compare(&q)
 }
 
-// compareSameEnds is the rest of the order for records with equal segment and addresses.
-func compareSameEnds(a, b *flow.Record) int {
-	return cmp.Or(cmp.Compare(floorMS(a.EndNS), floorMS(b.EndNS)), cmp.Compare(a.FlowID, b.FlowID), cmp.Compare(a.ObserverID, b.ObserverID))
-}
+// mostRows are the rows of a batch, so that ranks of segment, source and destination and a bit of time fit one number.
+const mostRows = 1 << 20
 
-// sorter puts records into the order of a file. It is used for one batch after the other and keeps its memory.
+// sorter puts the rows of a batch into the order of a file. It is used for one batch after the other and keeps its memory.
 type sorter struct {
-	src, dst    ranker
-	ends        []int64 // t_end of each record, milliseconds
-	first, last int64   // of ends
-	keys, spare []sortKey
-	order       []int32
+	segment, src, dst ranker
+	first, last       int64 // t_end, milliseconds
+	keys, spare       []sortKey
+	order             []int32
+	observers         []uint32
 }
 
 // sortOrder is for one batch alone.
-func sortOrder(recs []flow.Record) []int32 { return new(sorter).sort(recs) }
+func sortOrder(b *batch) []int32 { return new(sorter).sort(b) }
 
-// sort returns the records' indexes in the order of a file, valid until the next call. Addresses are ranked first, so that most
+// sort returns the rows' indexes in the order of a file, valid until the next call. Different values are ranked first, so that most
 // comparisons are of one number.
-func (s *sorter) sort(recs []flow.Record) []int32 {
-	s.read(recs)
-	src, dst := s.src.ranks(), s.dst.ranks()
-	// ranks need rankBits each; what is left of 64 bits is for the time, cut where it does not suffice
-	rankBits := bits.Len(uint(len(recs)))
-	cut := max(bits.Len64(uint64(s.last)-uint64(s.first))-(64-2*rankBits), 0)
-	s.keys, s.spare = slices.Grow(s.keys[:0], len(recs))[:len(recs)], slices.Grow(s.spare[:0], len(recs))[:len(recs)]
-	for i := range s.keys {
-		at := (uint64(s.ends[i]) - uint64(s.first)) >> cut
-		s.keys[i] = sortKey{uint64(src[i])<<(64-rankBits) | uint64(dst[i])<<(64-2*rankBits) | at, int32(i)}
+func (s *sorter) sort(b *batch) []int32 {
+	ends := b.times(atTEnd)
+	s.first, s.last = 1<<63-1, -1<<63
+	for _, at := range ends {
+		s.first, s.last = min(s.first, at), max(s.last, at)
 	}
+	segment, src, dst := b.columns[atSegment].(*numberColumn), b.columns[atSrc].(*addrColumn), b.columns[atDst].(*addrColumn)
+	s.segment.numbers(segment.values)
+	s.src.addresses(src.values)
+	s.dst.addresses(dst.values)
+	// what the ranks leave of 64 bits is for the time, cut where it does not suffice: a batch of mostRows has one bit
+	left := 64 - bits.Len(uint(len(segment.values))) - bits.Len(uint(len(src.values))) - bits.Len(uint(len(dst.values)))
+	cut := max(bits.Len64(uint64(s.last)-uint64(s.first))-left, 0)
+	s.keys, s.spare = slices.Grow(s.keys[:0], b.rows)[:b.rows], slices.Grow(s.spare[:0], b.rows)[:b.rows]
+	for i, at := range ends {
+		s.keys[i] = sortKey{(uint64(at) - uint64(s.first)) >> cut, int32(i)}
+	}
+	s.put(&dst.indexes, s.dst.rank, left)
+	left += bits.Len(uint(len(dst.values)))
+	s.put(&src.indexes, s.src.rank, left)
+	s.put(&segment.indexes, s.segment.rank, left+bits.Len(uint(len(src.values))))
 	keys := sortKeys(s.keys, s.spare)
 	s.order = s.order[:0]
 	for i := range keys {
 		s.order = append(s.order, keys[i].index)
 	}
+	s.observers = s.observers[:0]
 	for i := 0; i < len(keys); { // what the keys do not tell apart
 		n := i + 1
 		for n < len(keys) && keys[n].n == keys[i].n {
 			n++
 		}
 		if n > i+1 {
-			slices.SortFunc(s.order[i:n], func(a, b int32) int { return cmp.Or(compareSameEnds(&recs[a], &recs[b]), cmp.Compare(a, b)) })
+			s.sortSame(b, s.order[i:n])
 		}
 		i = n
 	}
 	return s.order
 }
 
-// read takes what decides from the records, which lie far apart, in one pass.
-func (s *sorter) read(recs []flow.Record) {
-	s.src.reset()
-	s.dst.reset()
-	s.ends, s.first, s.last = s.ends[:0], 1<<63-1, -1<<63
-	for i := range recs {
-		r := &recs[i]
-		at := floorMS(r.EndNS)
-		s.ends, s.first, s.last = append(s.ends, at), min(s.first, at), max(s.last, at)
-		s.src.add(end{uint64(r.Segment), binary.BigEndian.Uint64(r.Src[:8]), binary.BigEndian.Uint64(r.Src[8:])})
-		s.dst.add(end{0, binary.BigEndian.Uint64(r.Dst[:8]), binary.BigEndian.Uint64(r.Dst[8:])})
+// put adds the ranks of rows to their keys.
+func (s *sorter) put(of *stretches, rank []int32, shift int) {
+	at := 0
+	for _, r := range of.runs() {
+		n := uint64(rank[r.index]) << shift
+		for end := at + int(r.n); at < end; at++ {
+			s.keys[at].n |= n
+		}
 	}
+}
+
+// sortSame orders rows with equal segment and addresses by the rest of the order.
+func (s *sorter) sortSame(b *batch, order []int32) {
+	observer := b.columns[atObserver].(*numberColumn)
+	if len(s.observers) == 0 {
+		s.observers = observer.indexes.expand(s.observers)
+	}
+	ends, keys, src, dst := b.times(atTEnd), b.numbers(atFlowKey), b.numbers(atSrcPort), b.numbers(atDstPort)
+	flowID := func(i int32) uint64 { return keys[i] ^ portsOf(src[i], dst[i]) }
+	slices.SortFunc(order, func(i, j int32) int {
+		return cmp.Or(cmp.Compare(ends[i], ends[j]), cmp.Compare(flowID(i), flowID(j)),
+			cmp.Compare(observer.values[s.observers[i]], observer.values[s.observers[j]]), cmp.Compare(i, j))
+	})
 }
 
 // sortKey orders a record.
@@ -136,68 +154,43 @@ func sortKeys(keys, spare []sortKey) []sortKey {
 	return keys
 }
 
-// end is what a rank is given to: a segment and the two halves of an address, so that numbers have its order.
-type end struct{ segment, high, low uint64 }
-
-func (e *end) hash() uint64 {
-	return bits.RotateLeft64(e.segment*hashMul, 32)*hashMul2 + e.high*hashMul + e.low*hashMul2
-}
-
-// ranker numbers different ends in their order.
+// ranker numbers different values in their order.
 type ranker struct {
-	known       table
-	ends        []end // as they came
 	keys, spare []sortKey
-	rank        []int32
-	out         []int32 // number of each one's end as it came; ranks puts the rank there
+	rank        []int32 // of each value
 }
 
-func (k *ranker) reset() {
-	clear(k.known.slots)
-	k.ends, k.out = k.ends[:0], k.out[:0]
-}
-
-func (k *ranker) add(e end) {
-	if k.known.full(len(k.ends)) {
-		k.known.grow(len(k.ends), func(i int) uint64 { return k.ends[i].hash() })
+// numbers ranks numbers.
+func (k *ranker) numbers(values []uint64) {
+	k.begin(len(values))
+	for i, v := range values {
+		k.keys[i] = sortKey{v, int32(i)}
 	}
-	at := e.hash() >> k.known.shift
-	for ; k.known.slots[at] != 0; at = k.known.after(at) {
-		if n := k.known.slots[at] - 1; k.ends[n] == e {
-			k.out = append(k.out, int32(n))
-			return
-		}
-	}
-	n := int32(len(k.ends))
-	k.ends = append(k.ends, e)
-	k.known.slots[at] = uint32(n) + 1
-	k.out = append(k.out, n)
+	k.end()
 }
 
-// ranks gives the rank of each end that was added.
-func (k *ranker) ranks() []int32 {
-	n := len(k.ends)
-	k.keys, k.spare = slices.Grow(k.keys[:0], n)[:n], slices.Grow(k.spare[:0], n)[:n]
-	for i := range k.keys {
-		k.keys[i] = sortKey{k.ends[i].low, int32(i)}
+// addresses ranks addresses.
+func (k *ranker) addresses(values []address) {
+	k.begin(len(values))
+	for i := range values {
+		k.keys[i] = sortKey{binary.BigEndian.Uint64(values[i].bytes()[8:]), int32(i)}
 	}
 	k.sort()
 	for i := range k.keys {
-		k.keys[i].n = k.ends[k.keys[i].index].high
+		k.keys[i].n = binary.BigEndian.Uint64(values[k.keys[i].index].bytes())
 	}
+	k.end()
+}
+
+func (k *ranker) begin(n int) {
+	k.keys, k.spare, k.rank = slices.Grow(k.keys[:0], n)[:n], slices.Grow(k.spare[:0], n)[:n], slices.Grow(k.rank[:0], n)[:n]
+}
+
+func (k *ranker) end() {
 	k.sort()
-	for i := range k.keys {
-		k.keys[i].n = k.ends[k.keys[i].index].segment
-	}
-	k.sort()
-	k.rank = slices.Grow(k.rank[:0], n)[:n]
 	for i := range k.keys {
 		k.rank[k.keys[i].index] = int32(i)
 	}
-	for i, at := range k.out {
-		k.out[i] = k.rank[at]
-	}
-	return k.out
 }
 
 // sort sorts the keys; equal ones stay as they are.

@@ -152,7 +152,7 @@ func (a *pairAdder) find(k *store.PairSums) int {
 
 // pairHash tells pairs of a segment apart mostly.
 func pairHash(s *store.PairSums) uint64 {
-	x, y := end{0, binary.BigEndian.Uint64(s.A[:8]), binary.BigEndian.Uint64(s.A[8:])}, end{0, binary.BigEndian.Uint64(s.B[:8]), binary.BigEndian.Uint64(s.B[8:])}
+	x, y := address{binary.BigEndian.Uint64(s.A[:8]), binary.BigEndian.Uint64(s.A[8:])}, address{binary.BigEndian.Uint64(s.B[:8]), binary.BigEndian.Uint64(s.B[8:])}
 	return x.hash() ^ (y.hash()*hashMul + hashMul2)
 }
 

@@ -74,10 +74,9 @@ func newRowWriter[T any](level *zstd.EncoderLevel, groupRows, pageRows int, sort
 	}
 	for i := range t.NumField() {
 		f := t.Field(i)
-		name, options, _ := strings.Cut(f.Tag.Get("parquet"), ",")
-		dict := slices.Contains(strings.Split(options, ","), "dict")
+		name, _, _ := strings.Cut(f.Tag.Get("parquet"), ",")
 		w.columns = append(w.columns, fileColumn{
-			column: newColumn(f.Type, dict, f.Type.Kind() == reflect.Int64, level == nil), name: name, offset: f.Offset,
+			column: newColumn(f.Type, hasDictionary(f), f.Type.Kind() == reflect.Int64, level == nil), name: name, offset: f.Offset,
 			bounded: slices.Contains(bounded, name), noisy: slices.Contains(noisyColumns, name),
 		})
 		if slices.Contains(sorted, name) {
@@ -86,6 +85,11 @@ func newRowWriter[T any](level *zstd.EncoderLevel, groupRows, pageRows int, sort
 	}
 	w.thrift = thrift.NewEncoder(new(thrift.CompactProtocol).NewWriter(&w.buf))
 	return w
+}
+
+// hasDictionary reports whether the tag of a field asks for a dictionary.
+func hasDictionary(f reflect.StructField) bool {
+	return slices.Contains(strings.Split(f.Tag.Get("parquet"), ","), "dict")
 }
 
 func newCompressor(level zstd.EncoderLevel) *zstd.Encoder {

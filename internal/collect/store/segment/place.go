@@ -56,22 +56,16 @@ func (s *Store) AppendPlaced(ctx context.Context, recs []flow.Record, p store.Pl
 			return s.lastErr
 		}
 	}
-	if n := len(s.building); n > 0 && n+len(recs) > s.cfg.FlushRows {
+	if n := s.buildingLocked(); n > 0 && n+len(recs) > s.cfg.FlushRows {
 		s.closeBatchLocked()
 	}
 	s.book.In(len(recs))
-	if s.building == nil {
-		s.building = s.spareLocked()
-	}
-	s.building = append(s.building, recs...)
-	s.pending += len(recs)
-	s.taken += uint64(len(recs))
-	s.book.Hold(len(recs))
+	s.addLocked(recs)
 	if s.open == nil {
 		s.open = map[string]uint64{}
 	}
 	s.open[p.Stream] = p.Seq
-	if len(s.building) >= s.cfg.FlushRows {
+	if s.building.rows >= s.cfg.FlushRows {
 		s.closeBatchLocked()
 	}
 	s.wakeFlusher()

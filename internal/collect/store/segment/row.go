@@ -106,7 +106,9 @@ func (w *row) l2Octets() uint64 {
 }
 
 // ports are what flow identifiers hold of the ports, in the place that package enrich gives them.
-func (w *row) ports() uint64 { return uint64(w.SrcPort)<<48 | uint64(w.DstPort)<<32 }
+func (w *row) ports() uint64 { return portsOf(uint64(w.SrcPort), uint64(w.DstPort)) }
+
+func portsOf(src, dst uint64) uint64 { return src<<48 | dst<<32 }
 
 func (w *row) flowID() uint64 { return w.FlowKey ^ w.ports() }
 

@@ -77,17 +77,16 @@ type Store struct {
 
 	mu        sync.Mutex
 	closed    bool
-	building  []flow.Record
-	full      [][]flow.Record     // waiting for the disk, oldest first
+	building  *batch              // nil for none
+	full      []*batch            // waiting for the disk, oldest first
 	places    []map[string]uint64 // of full: the last places of streams in each
 	due       []time.Time         // of full: since when
 	open      map[string]uint64   // the same of building
-	spare     [][]flow.Record
-	usual     int        // rows in the last batch
-	pending   int        // rows in building and full
-	taken     uint64     // rows ever taken by Append
-	settled   uint64     // of taken: durable or shed, in order
-	room      store.Room // made when pending shrinks
+	spare     []*batch            // empty
+	pending   int                 // rows in building and full
+	taken     uint64              // rows ever taken by Append
+	settled   uint64              // of taken: durable or shed, in order
+	room      store.Room          // made when pending shrinks
 	waiters   []waiter
 	shed      store.Shed // not noted yet
 	lastErr   error      // of the last flush
@@ -203,7 +202,7 @@ func (s *Store) Append(ctx context.Context, recs []flow.Record) error {
 			s.shedLocked(recs, dropClosed)
 			return ErrClosed
 		}
-		n := min(len(recs), s.cfg.MaxPending-s.pending, s.cfg.FlushRows-len(s.building))
+		n := min(len(recs), s.cfg.MaxPending-s.pending, s.cfg.FlushRows-s.buildingLocked())
 		if n > 0 {
 			s.takeLocked(recs[:n])
 			recs = recs[n:]
@@ -220,28 +219,40 @@ func (s *Store) Append(ctx context.Context, recs []flow.Record) error {
 	return nil
 }
 
-// takeLocked copies records that have room.
+// takeLocked takes records that have room.
 func (s *Store) takeLocked(recs []flow.Record) {
-	if s.building == nil {
-		s.building = s.spareLocked()
-	}
-	s.building = append(s.building, recs...)
-	s.pending += len(recs)
-	s.taken += uint64(len(recs))
-	s.book.Hold(len(recs))
-	if len(s.building) >= s.cfg.FlushRows {
+	if s.addLocked(recs); s.building.rows >= s.cfg.FlushRows {
 		s.closeBatchLocked()
 		s.wakeFlusher()
 	}
 }
 
-func (s *Store) spareLocked() []flow.Record {
+// addLocked adds records to the batch that is being built.
+func (s *Store) addLocked(recs []flow.Record) {
+	if s.building == nil {
+		s.building = s.spareLocked()
+	}
+	s.building.add(recs)
+	s.pending += len(recs)
+	s.taken += uint64(len(recs))
+	s.book.Hold(len(recs))
+}
+
+// buildingLocked is how many rows are in the batch that is being built.
+func (s *Store) buildingLocked() int {
+	if s.building == nil {
+		return 0
+	}
+	return s.building.rows
+}
+
+func (s *Store) spareLocked() *batch {
 	if n := len(s.spare); n > 0 {
 		b := s.spare[n-1]
 		s.spare = s.spare[:n-1]
 		return b
 	}
-	return make([]flow.Record, 0, min(s.cfg.FlushRows, max(s.usual, 1024)))
+	return newBatch()
 }
 
 // waitForRoomLocked gives the mutex away until rows have been written, AppendWait is over or ctx ends.

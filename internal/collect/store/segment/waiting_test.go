@@ -38,7 +38,10 @@ func TestRecordsAreRows(t *testing.T) {
 			}
 			return b.Bytes()
 		}
-		direct := file(func(e *encoder) error { return e.records(recs, order) })
+		taken := newBatch()
+		taken.add(recs[:n/3])
+		taken.add(recs[n/3:])
+		direct := file(func(e *encoder) error { return e.batch(taken, order) })
 		byRow := file(func(e *encoder) error {
 			for _, i := range order {
 				e.next().fill(&recs[i])
@@ -71,11 +74,13 @@ func TestRecordsDoNotAllocate(t *testing.T) {
 	w := newWorld(3)
 	recs := make([]flow.Record, 4000)
 	w.fill(recs)
-	order := sortOrder(recs)
-	e := newEncoder(0)
+	b, e := newBatch(), newEncoder(0)
+	var s sorter
 	write := func() {
+		b.reset()
+		b.add(recs)
 		e.reset(io.Discard, 0, false)
-		if err := e.records(recs, order); err != nil {
+		if err := e.batch(b, s.sort(b)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -89,6 +94,7 @@ func TestRecordsDoNotAllocate(t *testing.T) {
 func TestSorter(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(10, 11))
 	var s sorter
+	b := newBatch()
 	for _, n := range []int{3000, 1, 2, 500, 0, 4000} {
 		recs := make([]flow.Record, n)
 		for i := range recs {
@@ -100,8 +106,10 @@ func TestSorter(t *testing.T) {
 			}
 			r.EndNS, r.FlowID, r.ObserverID = base+rnd.Int64N(5e9)-rnd.Int64N(2)*7200e9, rnd.Uint64N(5), rnd.Uint64N(3)
 		}
+		b.reset()
+		b.add(recs)
 		rows := make([]row, n)
-		for i, at := range s.sort(recs) {
+		for i, at := range s.sort(b) {
 			rows[i].fill(&recs[at])
 		}
 		if !slices.IsSortedFunc(rows, func(a, b row) int { return compareRows(&a, &b) }) {
