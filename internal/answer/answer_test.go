@@ -3,21 +3,17 @@ package answer
 import (
 	"bytes"
 	"errors"
-	"flag"
 	"math"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"crosstap/internal/collect/report"
+	"crosstap/internal/testkit"
 
 	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
 
@@ -42,23 +38,6 @@ func testPairs() *report.Pairs {
 	}
 }
 
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", path, diff)
-	}
-}
-
 func TestTable(t *testing.T) {
 	p := testPairs()
 	conversations := &report.Conversations{Rows: []report.Conversation{{Ends: p.Rows[0].Ends, Counts: p.Rows[0].Counts, Proto: "tcp", SrcPort: 40000, DstPort: 5432, App: "postgres", TCPFlags: "SAPF"}}}
@@ -71,7 +50,7 @@ func TestTable(t *testing.T) {
 		if err := Table(&b, doc, o); err != nil {
 			t.Fatal(err)
 		}
-		golden(t, file, b.Bytes())
+		testkit.Golden(t, file, b.Bytes())
 	}
 	f("pairs.txt", p, Options{})
 	f("pairs-wide.txt", p, Options{Wide: true})

@@ -34,7 +34,7 @@ func TestForeignCollectors(t *testing.T) {
 	for _, o := range s.Observers {
 		must(t, os.Mkdir(filepath.Join(s.Dir, storeOf(o)), 0o777))
 		must(t, s.Run(t.Context(), lab.Process{Name: storeOf(o), Namespace: lab.CollectorNS, Ready: "Startup nfcapd",
-			Argv: []string{nfcapd, "-p", portOf(o), "-l", storeOf(o), "-t", oneFile}}))
+			Argv: []string{nfcapd, "-p", portOf(o), "-l", storeOf(o), "-t", testkit.OneFile}}))
 		must(t, s.Run(t.Context(), lab.Process{Name: wireOf(o), Namespace: lab.CollectorNS, Ready: "listening on", Argv: []string{
 			"tcpdump", "-i", "mgmt0", "-n", "--immediate-mode", "-B", "16384", "-U", "-Z", "root", "-w", wireOf(o), "udp port " + portOf(o)}}))
 		p := s.TapProcess(o, 2*time.Second, "flows:-", fmt.Sprintf("ipfix://%s:%s?profile=%s&domain=%d", s.Collector, portOf(o), o.Profile, o.Domain))
@@ -62,9 +62,6 @@ func TestForeignCollectors(t *testing.T) {
 func portOf(o lab.Observer) string  { return strconv.Itoa(9000 + int(o.Domain)) }
 func storeOf(o lab.Observer) string { return "nfcapd-" + portOf(o) }
 func wireOf(o lab.Observer) string  { return "wire-" + portOf(o) }
-
-// oneFile is an interval of nfcapd in seconds that does not end while a test runs: its intervals begin at multiples of it.
-const oneFile = "1000000000"
 
 var complaint = regexp.MustCompile(`(?i)error|warn|skip|corrupt|unknown|invalid|fail|bad`)
 

@@ -113,7 +113,7 @@ func TestNetNetflow(t *testing.T) {
 	nfcapd, nfdump := testkit.Tool(t, "nfcapd"), testkit.Tool(t, "nfdump")
 	s := newSwitches(t)
 	dir := t.TempDir()
-	collector := exec.Command(nfcapd, "-b", "127.0.0.1", "-p", "2055", "-w", dir, "-t", oneFile, "-I", "test")
+	collector := exec.Command(nfcapd, "-b", "127.0.0.1", "-p", "2055", "-w", dir, "-t", testkit.OneFile, "-I", "test")
 	must(t, s.host.Do(collector.Start))
 	t.Cleanup(testkit.Guard(t, collector.Process.Pid))
 	t.Cleanup(func() { _ = collector.Process.Kill() })

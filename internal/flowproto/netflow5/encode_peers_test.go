@@ -1,12 +1,9 @@
 package netflow5
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -195,34 +192,9 @@ func writeCapture(t *testing.T, path string, payloads [][]byte) {
 
 // nfcapd stores our datagrams without complaint; nfdump reads the numbers that went in.
 func TestNfcapdStoresOurs(t *testing.T) {
-	nfcapd, nfdump := testkit.Tool(t, "nfcapd"), testkit.Tool(t, "nfdump")
 	t.Setenv("TZ", "UTC") // nfdump prints local times
-	dir := t.TempDir()
-	c, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := c.LocalAddr().(*net.UDPAddr).Port
-	c.Close()
-	cmd := exec.Command(nfcapd, "-b", "127.0.0.1", "-p", strconv.Itoa(port), "-w", dir, "-I", "test")
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = cmd.Process.Kill() }() // when the test ends early
-	out := bufio.NewReader(stderr)
-	for {
-		text, err := out.ReadString('\n')
-		if err != nil {
-			t.Fatalf("nfcapd does not start: %v %s", err, text)
-		}
-		if strings.HasPrefix(text, "Startup") {
-			break
-		}
-	}
+	port := testkit.Port(t)
+	stop := testkit.Nfcapd(t, "nfcapd", port)
 	send, err := net.Dial("udp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {
 		t.Fatal(err)
@@ -236,25 +208,12 @@ func TestNfcapdStoresOurs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	testkit.Drained(t, cmd.Process.Pid, port)
-	_ = cmd.Process.Signal(os.Interrupt)
-	rest, err := io.ReadAll(out)
-	if err != nil {
-		t.Fatal(err)
+	said, got := stop()
+	if !strings.Contains(said, "Flows: 4, Packets: 28, Bytes: 12000, Sequence Errors: 0, Bad Packets: 0") {
+		t.Errorf("nfcapd says:\n%s", said)
 	}
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("nfcapd: %v", err)
-	}
-	if !strings.Contains(string(rest), "Flows: 4, Packets: 28, Bytes: 12000, Sequence Errors: 0, Bad Packets: 0") {
-		t.Errorf("nfcapd says:\n%s", rest)
-	}
-	dump, err := exec.Command(nfdump, "-R", dir, "-o", "json").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var got []map[string]any
-	if err := json.Unmarshal(bytes.TrimSpace(dump), &got); err != nil || len(got) != 4 {
-		t.Fatalf("%d flows: %v", len(got), err)
+	if len(got) != 4 {
+		t.Fatalf("nfdump has %d flows", len(got))
 	}
 	// The uptime turns at 17:02:47.296.
 	first := map[string]any{

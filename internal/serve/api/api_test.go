@@ -4,13 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -24,8 +21,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
@@ -213,23 +208,6 @@ func get(a *API, path string, header ...string) *httptest.ResponseRecorder {
 	return w
 }
 
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", path, diff)
-	}
-}
-
 func TestAnswers(t *testing.T) {
 	a, _ := newTest(t, nil)
 	f := func(path, kind, file string) {
@@ -238,7 +216,7 @@ func TestAnswers(t *testing.T) {
 		if w.Code != http.StatusOK || w.Header().Get("Content-Type") != kind {
 			t.Fatalf("%s: %d %s: %s", path, w.Code, w.Header().Get("Content-Type"), w.Body)
 		}
-		golden(t, file, w.Body.Bytes())
+		testkit.Golden(t, file, w.Body.Bytes())
 	}
 	const csv = "text/csv; charset=utf-8; header=present"
 	f("/api/v1/pairs", "application/json", "pairs.json")

@@ -1,14 +1,7 @@
 package export
 
 import (
-	"bufio"
-	"bytes"
-	"encoding/json"
-	"io"
 	"net/netip"
-	"os"
-	"os/exec"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -22,42 +15,14 @@ import (
 
 // nfcapd stores what we export without complaint, in both profiles, and nfdump reads the same flows.
 func TestNfcapdStoresOurExport(t *testing.T) {
-	nfcapd, nfdump := testkit.Tool(t, "nfcapd"), testkit.Tool(t, "nfdump")
 	f := func(p ipfix.Profile, src, dst string, proto, dstPort int) {
 		t.Helper()
-		dir, port := t.TempDir(), testkit.Port(t)
-		cmd := exec.Command(nfcapd, "-b", "127.0.0.1", "-p", strconv.Itoa(port), "-w", dir, "-t", oneFile, "-I", "test")
-		stderr, err := cmd.StderrPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = cmd.Process.Kill() }() // when the test ends early
-		out := bufio.NewReader(stderr)
-		for {
-			text, err := out.ReadString('\n')
-			if err != nil {
-				t.Fatalf("nfcapd does not start: %v %s", err, text)
-			}
-			if strings.HasPrefix(text, "Startup") {
-				break
-			}
-		}
+		port := testkit.Port(t)
+		stop := testkit.Nfcapd(t, "nfcapd", port)
 		l := start(t, t.Context(), config(Target{Host: "127.0.0.1", Port: uint16(port), Profile: p, Domain: 7, Refresh: time.Minute}))
 		l.in <- overlay(100)
 		l.end(t)
-		testkit.Drained(t, cmd.Process.Pid, port)
-		_ = cmd.Process.Signal(os.Interrupt)
-		rest, err := io.ReadAll(out)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("nfcapd: %v", err)
-		}
-		text := string(rest)
+		text, got := stop()
 		if !strings.Contains(text, "Flows: 100, Packets: 300, Bytes: 15000, Sequence Errors: 0, Bad Packets: 0") {
 			t.Errorf("%s: nfcapd says:\n%s", p, text)
 		}
@@ -67,13 +32,8 @@ func TestNfcapdStoresOurExport(t *testing.T) {
 				t.Errorf("%s: nfcapd complains: %s", p, line)
 			}
 		}
-		dump, err := exec.Command(nfdump, "-R", dir, "-o", "json").Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got []map[string]any
-		if err := json.Unmarshal(bytes.TrimSpace(dump), &got); err != nil || len(got) != 100 {
-			t.Fatalf("%s: nfdump has %d flows: %v", p, len(got), err)
+		if len(got) != 100 {
+			t.Fatalf("%s: nfdump has %d flows", p, len(got))
 		}
 		want := map[string]any{
 			"src4_addr": src, "dst4_addr": dst, "proto": float64(proto), "dst_port": float64(dstPort), "in_packets": 3.0, "in_bytes": 150.0,
@@ -93,9 +53,6 @@ func TestNfcapdStoresOurExport(t *testing.T) {
 	f(ipfix.OVS, "10.0.0.1", "10.0.0.2", 6, 443)
 	f(ipfix.VMware, "192.0.2.1", "192.0.2.2", 17, 4789)
 }
-
-// oneFile is an interval of nfcapd in seconds that does not end while a test runs: its intervals begin at multiples of it.
-const oneFile = "1000000000"
 
 // overlay returns n flows of a VXLAN tenant.
 func overlay(n int) []flow.Record {

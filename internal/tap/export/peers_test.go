@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/csv"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"os"
@@ -115,22 +114,14 @@ func local(f Format, port int) Target {
 	return Target{Format: f, Host: "127.0.0.1", Port: uint16(port), Domain: 7, Refresh: time.Minute}
 }
 
-// nfdumpTotals adds up what nfcapd or sfcapd stored.
-func nfdumpTotals(t *testing.T, dir string) (sum totals, flows []map[string]any) {
-	t.Helper()
-	dump, err := exec.Command(testkit.Tool(t, "nfdump"), "-R", dir, "-o", "json").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(bytes.TrimSpace(dump), &flows); err != nil {
-		t.Fatalf("%v: %s", err, dump)
-	}
+// stored adds up what nfcapd or sfcapd stored.
+func stored(flows []map[string]any) (sum totals) {
 	for _, f := range flows {
 		sum.Flows++
 		sum.Packets += uint64(f["in_packets"].(float64))
 		sum.Octets += uint64(f["in_bytes"].(float64))
 	}
-	return sum, flows
+	return sum
 }
 
 // nfcapd stores every format to the same totals, with times to the millisecond.
@@ -138,16 +129,15 @@ func TestNfcapdTotals(t *testing.T) {
 	t.Setenv("TZ", "UTC")
 	f := func(format Format, v6 bool) {
 		t.Helper()
-		dir, port := t.TempDir(), testkit.Port(t)
-		stop := daemon(t, port, "nfcapd", "-b", "127.0.0.1", "-p", strconv.Itoa(port), "-w", dir, "-t", oneFile, "-I", "test")
+		port := testkit.Port(t)
+		stop := testkit.Nfcapd(t, "nfcapd", port)
 		recs, want := mixed(500, v6)
 		sendAll(t, local(format, port), recs)
-		said := stop()
+		said, flows := stop()
 		if !strings.Contains(said, "Sequence Errors: 0, Bad Packets: 0") {
 			t.Errorf("format %d: nfcapd says %s", format, said)
 		}
-		sum, flows := nfdumpTotals(t, dir)
-		if diff := cmp.Diff(want, sum); diff != "" {
+		if diff := cmp.Diff(want, stored(flows)); diff != "" {
 			t.Errorf("format %d (-sent +nfdump):\n%s", format, diff)
 		}
 		times := make(map[float64][2]string)
@@ -296,16 +286,16 @@ func TestSFlowTotals(t *testing.T) {
 			t.Errorf("books: %+v", st)
 		}
 	}
-	dir, port := t.TempDir(), testkit.Port(t)
-	stop := daemon(t, port, "sfcapd", "-b", "127.0.0.1", "-p", strconv.Itoa(port), "-w", dir, "-t", oneFile, "-I", "test")
+	port := testkit.Port(t)
+	sfcapd := testkit.Nfcapd(t, "sfcapd", port)
 	agent(port)
-	said := stop()
-	if sum, _ := nfdumpTotals(t, dir); sum != want {
+	said, flows := sfcapd()
+	if sum := stored(flows); sum != want {
 		t.Errorf("sfcapd has %+v, want %+v: %s", sum, want, said)
 	}
 	port = testkit.Port(t)
 	args, out := pmacct(t, "sfacctd", port)
-	stop = daemon(t, port, "sfacctd", args...)
+	stop := daemon(t, port, "sfacctd", args...)
 	agent(port)
 	said = stop()
 	waitFile(t, out)
