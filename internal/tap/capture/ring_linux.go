@@ -327,6 +327,9 @@ func (r *ring) shut() {
 	r.done()
 }
 
+// addressed is where a frame's addresses end, in the usual headers.
+const addressed = 37
+
 // entries is a walk from one frame of a block to the next.
 type entries struct {
 	r    *ring
@@ -334,6 +337,8 @@ type entries struct {
 	off  int
 	left int // frames to come
 	bad  int // frames that cannot be right, and those behind them
+
+	touched byte // keeps the compiler from leaving the look ahead out
 }
 
 func (r *ring) entries(block int) entries {
@@ -370,6 +375,9 @@ func (e *entries) fill(frames []frame.Frame, n int) []frame.Frame {
 			if v := h[mac-vnetLen : mac]; ne.Uint64(v)&^vnetValid|uint64(ne.Uint16(v[8:])) != 0 {
 				vnet(&f.VNet, v)
 			}
+		}
+		if snap > addressed { // the memory arrives while the next headers are looked for
+			e.touched ^= h[mac+addressed]
 		}
 		if status := ne.Uint32(h[hdrStatus:]); status&statusVLAN != 0 {
 			restoreTag(f, h, mac, status)
