@@ -38,6 +38,9 @@ func (x *index[K]) add(k K, record int) {
 
 // head returns the first entry of a key, chainEnd for none.
 func (x *index[K]) head(k K) int32 {
+	if len(x.entries) == 0 {
+		return chainEnd
+	}
 	if i, ok := x.heads[k]; ok {
 		return i
 	}
@@ -77,6 +80,7 @@ type book struct {
 	macs      index[flow.MAC]
 	places    index[placeKey]  // VNICs by segment and address
 	addrs     index[flow.Addr] // VNICs by address, whatever the segment
+	anywhere  bool             // the segment of some VNIC with an address is not known
 	vteps     index[flow.Addr]
 	observers index[observerKey]
 	shapes    [4]bool // which kinds of observer there are: bit 0 with any exporter, bit 1 with any point
@@ -133,6 +137,7 @@ func (b *book) addVNICs() {
 		for _, a := range v.Addrs {
 			b.places.add(placeKey{v.Segment, a}, i)
 			b.addrs.add(a, i)
+			b.anywhere = b.anywhere || v.Segment == 0
 		}
 	}
 }
@@ -150,7 +155,7 @@ func (b *book) ByAddr(s flow.Segment, a flow.Addr, atNS int64) (*VNIC, bool) {
 		return pickVNIC(b, &b.addrs, b.addrs.head(a), atNS)
 	}
 	v, ambiguous := pickVNIC(b, &b.places, b.places.head(placeKey{s, a}), atNS)
-	if v != nil || ambiguous {
+	if v != nil || ambiguous || !b.anywhere {
 		return v, ambiguous
 	}
 	return pickVNIC(b, &b.places, b.places.head(placeKey{0, a}), atNS)

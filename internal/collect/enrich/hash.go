@@ -117,11 +117,23 @@ type seenBy struct {
 }
 
 func observerPlace(r *flow.Record) seenBy {
-	p := seenBy{observer: r.Observer, exporter: r.Exporter, point: r.Point, domain: r.Domain, role: r.Role, direction: r.Direction}
-	if r.Direction == 1 && (r.DstMAC.Group() || unowned(r.Dst)) {
-		p.port = r.OutIf
+	return seenBy{
+		observer: r.Observer, exporter: r.Exporter, point: r.Point, domain: r.Domain, port: observerPort(r), role: r.Role, direction: r.Direction,
 	}
-	return p
+}
+
+// observerPort is the port where a packet to a group left, which makes each a place of its own, else 0.
+func observerPort(r *flow.Record) uint32 {
+	if r.Direction == 1 && (r.DstMAC.Group() || unowned(r.Dst)) {
+		return r.OutIf
+	}
+	return 0
+}
+
+// is reports whether the record's observer is at the place: all of observerPlace, with nothing copied.
+func (p *seenBy) is(r *flow.Record) bool {
+	return p.domain == r.Domain && p.point == r.Point && p.direction == r.Direction && p.role == r.Role && p.exporter == r.Exporter &&
+		p.observer == r.Observer && p.port == observerPort(r)
 }
 
 func (p *seenBy) id() uint64 {
@@ -146,10 +158,10 @@ type observerIDs [16]struct {
 }
 
 func (o *observerIDs) of(r *flow.Record) uint64 {
-	p := observerPlace(r)
-	e := &o[(uint32(p.direction)+p.domain<<1+uint32(p.point)<<1)%uint32(len(o))]
-	if e.id == 0 || e.seenBy != p {
-		e.seenBy, e.id = p, p.id()
+	e := &o[(uint32(r.Direction)+r.Domain<<1+uint32(r.Point)<<1)%uint32(len(o))]
+	if e.id == 0 || !e.is(r) {
+		e.seenBy = observerPlace(r)
+		e.id = e.seenBy.id()
 	}
 	return e.id
 }

@@ -152,10 +152,11 @@ func (t *table) find(r *flow.Record, k *keys) (ref int32, ambiguous bool) {
 		first, atTuple = t.byTuple.get(k.tuple)
 	}
 	f := &t.flows[ref]
-	*f = known{
-		id: id, exact: k.exact, tuple: k.tuple, segment: r.Segment, srcMAC: r.SrcMAC, dstMAC: r.DstMAC, fabric: fabricSeed(r.Fabric), ambiguous: ambiguous,
-		low: k.low, conv: t.convs.join(k.conv), seenNS: r.RecvNS, batch: t.batch, by: [maxBy]uint32{exporter},
-	}
+	*f = known{} // and field by field: a value that is made elsewhere first would be copied before its parts are written
+	f.id, f.exact, f.tuple = id, k.exact, k.tuple
+	f.segment, f.srcMAC, f.dstMAC, f.fabric = r.Segment, r.SrcMAC, r.DstMAC, fabricSeed(r.Fabric)
+	f.ambiguous, f.low, f.conv = ambiguous, k.low, t.convs.join(k.conv)
+	f.seenNS, f.batch, f.by[0] = r.RecvNS, t.batch, exporter
 	t.exact.putAt(at, k.exact, none, ref)
 	t.lead(ref, atTuple, first)
 	t.use(ref)
