@@ -55,8 +55,10 @@ type vm struct {
 
 const quiet = "sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1 2>/dev/null || true"
 
+// newLab builds hosts, switches and a tool in namespaces of their own, for a test that runs beside others: they mostly wait, and share nothing.
 func newLab(t *testing.T, hosts int) *lab {
 	t.Helper()
+	t.Parallel()
 	for _, tool := range []string{"ethtool", "tshark", "tcpdump", "ovs-vswitchd"} {
 		testkit.Tool(t, tool)
 	}
