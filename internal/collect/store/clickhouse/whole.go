@@ -26,6 +26,9 @@ import (
 // mostAgain bounds the tokens under which one insert is tried; a server that was killed as often while it stored one message has other troubles.
 const mostAgain = 10
 
+// completeWait bounds one attempt: in an hour with very many rows it takes a while to find some.
+const completeWait = 10 * time.Minute
+
 // errLacking says that rows do not stay where they are stored: somebody deletes or hides them.
 var errLacking = errors.New("rows that were stored are not found")
 
@@ -65,7 +68,7 @@ func (s *Store) put(ctx context.Context, b *block, token string) (known bool, er
 
 // complete stores the rows of a block that are missing.
 func (s *Store) complete(ctx context.Context, b *block, token string) error {
-	ctx, cancel := context.WithTimeout(ctx, insertWait)
+	ctx, cancel := context.WithTimeout(ctx, completeWait)
 	defer cancel()
 	c, err := s.dialer.dial(ctx, s.cfg.Database)
 	if err != nil {
@@ -73,7 +76,7 @@ func (s *Store) complete(ctx context.Context, b *block, token string) error {
 	}
 	defer c.Close()
 	run := func(q ch.Query, settings ...ch.Setting) error {
-		q.Settings = append(questionSettings(s.cfg), settings...)
+		q.Settings = append(questionSettings(Config{}), settings...) // the bounds of questions do not bound what is stored
 		return plainError(c.Do(ctx, q))
 	}
 	names := strings.Join(fieldNames(), ", ")
@@ -94,9 +97,11 @@ func (s *Store) complete(ctx context.Context, b *block, token string) error {
 	if !s.cfg.Replicated {
 		// rows that are being corrected are among the corrected ones from before they are deleted until long after they are back
 		same := "t_end >= (SELECT min(t_end) FROM again) AND t_end <= (SELECT max(t_end) FROM again) AND toStartOfHour(t_end) IN (SELECT toStartOfHour(t_end) FROM again)" +
-			" AND flow_id IN (SELECT flow_id FROM again)"
-		lacking := fmt.Sprintf(" FROM again WHERE %s AND (flow_id, %s) NOT IN (SELECT flow_id, %[2]s FROM %s WHERE %s UNION ALL SELECT flow_id, row_key FROM %s WHERE %[4]s)",
-			stays, rowKey, s.ddl.table(flowsTable), same, s.ddl.table(correctedTable))
+			" AND flow_id IN (SELECT flow_id FROM again) AND (flow_id, %[2]s) IN (SELECT flow_id, %[1]s FROM again)"
+		here := func(table, key string) string {
+			return "SELECT flow_id, " + key + " FROM " + s.ddl.table(table) + " WHERE " + fmt.Sprintf(same, rowKey, key)
+		}
+		lacking := " FROM again WHERE " + stays + " AND (flow_id, " + rowKey + ") NOT IN (" + here(flowsTable, rowKey) + " UNION ALL " + here(correctedTable, "row_key") + ")"
 		for n := 0; ; n++ {
 			var column proto.ColUInt64
 			rows := uint64(0)
