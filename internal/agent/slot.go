@@ -310,7 +310,11 @@ func (s *slot) report() agentapi.Tap {
 
 // Describe says how a running tap is.
 func Describe(name string, t *tap.Tap) agentapi.Tap {
-	out := agentapi.Tap{Name: name, State: agentapi.StateRunning, Books: t.Statements(), To: []agentapi.Destination{}, Warnings: t.Warnings()}
+	books := t.Statements()
+	for i := range books {
+		books[i] = books[i].Running()
+	}
+	out := agentapi.Tap{Name: name, State: agentapi.StateRunning, Books: books, To: []agentapi.Destination{}, Warnings: t.Warnings()}
 	g, _ := t.Governing()
 	out.Level, out.Counts = g.Level, g.Counts
 	out.CPU, out.Memory, out.Mirror, out.Frames = g.Load.Used.CPU, g.Load.Used.Memory, g.Load.Used.Mirror, g.Load.Frames

@@ -70,12 +70,27 @@ type Statement struct {
 	Dropped []Count `json:"dropped"`
 }
 
-// Read returns the book's state. While the stage runs, the lines are read one after the
-// other and may differ by what moved in between.
+// Read returns the book's state. While the stage runs, the lines are read one after the other: what came in last, so that all that has left is among it. What is
+// under work at that moment is in none of the other lines; Running has it.
 func (b *Book) Read() Statement {
-	s := Statement{Stage: b.stage, Unit: b.unit, In: b.in.Load(), Made: b.made.Load(), Out: b.out.Load(), Held: b.held.Load(), Dropped: make([]Count, len(b.reasons))}
+	s := Statement{Stage: b.stage, Unit: b.unit, Dropped: make([]Count, len(b.reasons))}
 	for i, r := range b.reasons {
 		s.Dropped[i] = Count{Reason: r, N: b.dropped[i].Load()}
+	}
+	s.Held, s.Out = b.held.Load(), b.out.Load()
+	s.Made, s.In = b.made.Load(), b.in.Load()
+	return s
+}
+
+// Running returns the statement of a stage that runs: what has come in and neither left nor was dropped is held, also that which is under work at the moment. For one that
+// has ended use the statement itself, which does not add up when something was lost unseen.
+func (s Statement) Running() Statement {
+	rest := int64(s.In + s.Made - s.Out)
+	for _, d := range s.Dropped {
+		rest -= int64(d.N)
+	}
+	if rest >= 0 {
+		s.Held = rest
 	}
 	return s
 }

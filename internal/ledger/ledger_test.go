@@ -30,6 +30,36 @@ func TestBookAddsUp(t *testing.T) {
 	}
 }
 
+// TestRunning reads the book of a stage that runs: at each moment it adds up.
+func TestRunning(t *testing.T) {
+	b := New("meter", Frames, "non_ip")
+	done, quit := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-quit:
+				return
+			default:
+			}
+			b.In(64)
+			b.Drop(0, 1)
+			b.Out(63)
+		}
+	}()
+	for range 10000 {
+		if s := b.Read().Running(); s.Balance() != nil {
+			t.Fatalf("%+v: %v", s, s.Balance())
+		}
+	}
+	close(quit)
+	<-done
+	b.In(5)
+	if s := b.Read().Running(); s.Held != 5 || b.Read().Balance() == nil {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestBookConcurrent(t *testing.T) {
 	b := New("s", Frames, "full")
 	var wg sync.WaitGroup
