@@ -61,7 +61,9 @@ func (s *sorter) sort(b *batch) []int32 {
 	s.dst.addresses(dst.values)
 	// what the ranks leave of 64 bits is for the time, cut where it does not suffice: a batch of mostRows has one bit
 	left := 64 - bits.Len(uint(len(segment.values))) - bits.Len(uint(len(src.values))) - bits.Len(uint(len(dst.values)))
-	cut := max(bits.Len64(uint64(s.last)-uint64(s.first))-left, 0)
+	span := bits.Len64(uint64(s.last) - uint64(s.first))
+	cut := max(span-left, 0)
+	left = min(left, span) // each digit less is a pass less
 	s.keys, s.spare = slices.Grow(s.keys[:0], b.rows)[:b.rows], slices.Grow(s.spare[:0], b.rows)[:b.rows]
 	for i, at := range ends {
 		s.keys[i] = sortKey{(uint64(at) - uint64(s.first)) >> cut, int32(i)}
