@@ -308,12 +308,16 @@ type exportFile struct {
 	cut                        bool         // set before Run returns
 	err                        error        // why it could not be read
 	read, datagrams, fragments atomic.Int64
+	frames                     atomic.Int64
 }
 
 // ended says how the file ended, "" when as it should.
 func (x *exportFile) ended() string {
 	if x.cut {
 		return "; the capture is cut at its end"
+	}
+	if n := x.frames.Load(); n > 0 && x.datagrams.Load() == 0 && x.fragments.Load() == 0 {
+		return fmt.Sprintf("; no NetFlow, IPFIX or sFlow in %s (crosstap tap -r FILE meters packets)", plural(int(n), "frame"))
 	}
 	return ""
 }
@@ -337,6 +341,7 @@ func (x *exportFile) Run(ctx context.Context, out chan<- listen.Batch) error {
 	var failed error
 	begin := sync.OnceValue(x.begin)
 	for b := range frames {
+		x.frames.Add(int64(len(b.Frames)))
 		batch := x.datagramsOf(&b)
 		b.Release()
 		if len(batch.Datagrams) == 0 {

@@ -50,6 +50,7 @@ func TestImport(t *testing.T) {
 			t.Errorf("%v:\n%s%s\nwant %q and %q", args, out.String(), text, want, complaint)
 		}
 	}
+	f("", "no NetFlow, IPFIX or sFlow in 1 frame", "import", file, "--port", "9", "--data", filepath.Join(dir, "other"))
 	f("", "1 record of 1 datagram", "import", file, "--data", data)
 	const sql = "SELECT t_start, t_end, src, dst, dst_port, packets, octets, tcp_flags FROM canonical"
 	row := "2020-01-02T03:04:00Z,2020-01-02T03:04:04Z,10.0.0.1,10.0.0.2,443,7,900,24\n"

@@ -95,6 +95,16 @@ func (a *ask) gaps() []store.Gap {
 	return slices.DeleteFunc(slices.Clone(a.view.Gaps()), func(g store.Gap) bool { return g.ToNS < clampNS(a.sinceMS) })
 }
 
+// notStored is how many records of the range the store itself has lost, and why the newest of them: a full disk, a damaged file.
+func (a *ask) notStored() (n uint64, why string) {
+	for _, g := range a.gaps() {
+		if g.Scope == "store" && g.LostRecords > 0 {
+			n, why = n+g.LostRecords, g.Reason
+		}
+	}
+	return n, why
+}
+
 // joins reports whether a gap goes on where the one before it ended.
 func joins(g Gap, scope, who, reason string, fromNS int64) bool {
 	return g.Scope == scope && g.Who == who && g.Reason == reason && fromNS <= g.To.UnixNano()
@@ -103,6 +113,7 @@ func joins(g Gap, scope, who, reason string, fromNS int64) bool {
 // whyEmpty finds the cause of an answer without rows, the most certain first.
 func (a *ask) whyEmpty(ctx context.Context, m *Meta, stored uint64) (*Empty, error) {
 	template := a.gapReason("template")
+	lost, why := a.notStored()
 	switch {
 	case stored > 0 && !a.cond.expr.Empty():
 		parts, err := a.blame(ctx)
@@ -111,6 +122,9 @@ func (a *ask) whyEmpty(ctx context.Context, m *Meta, stored uint64) (*Empty, err
 	case stored > 0:
 		return &Empty{"not_counted", fmt.Sprintf("%d stored rows lie in the time range, but they repeat what other observers report outside of it.", stored),
 			"Choose a longer time range, or look at the flows."}, nil
+	case lost > 0:
+		return &Empty{"not_stored", fmt.Sprintf("%d records of the time range are not in the store: %s.", lost, why),
+			"Look at the gaps below, and at the state of the store (crosstap status)."}, nil
 	case a.view.Pending() > 0:
 		return &Empty{"not_yet_stored", fmt.Sprintf("%d records have arrived and are being stored.", a.view.Pending()), "Ask again in a few seconds."}, nil
 	case template != "":

@@ -14,6 +14,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"crosstap/internal/collect/report"
+	"crosstap/internal/collect/store"
 	"crosstap/internal/flow"
 )
 
@@ -467,6 +468,12 @@ func TestEmptyStates(t *testing.T) {
 		return report.Query{Since: t0.Add(time.Duration(n) * time.Hour), Until: t0.Add(time.Duration(n+1) * time.Hour)}
 	}
 	f(stored(t, nil), hour(0), "no_exporter")
+	lossy := opened(t, t0)
+	if err := lossy.NoteGap(store.Gap{FromNS: t0.UnixNano(), ToNS: t0.Add(time.Minute).UnixNano(), Scope: "store", Reason: "file damaged", LostRecords: 7}); err != nil {
+		t.Fatal(err)
+	}
+	f(report.New(lossy), hour(0), "not_stored") // somebody has sent
+	f(report.New(lossy), hour(1), "no_exporter")
 	r := stored(t, lab(6, 10))
 	f(r, hour(-3), "before_first_data")
 	f(r, hour(5), "exporter_silent")
