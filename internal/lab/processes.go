@@ -64,8 +64,8 @@ func (t *Topology) TapProcess(o Observer, timeout time.Duration, also ...string)
 	return Process{Name: TapName(o), Namespace: o.Namespace, Argv: argv, Notify: true, Restart: true, Env: []string{"GOMEMLIMIT=40MiB"}}
 }
 
-// countersEvery is how often a host tells what its ports have counted.
-const countersEvery = time.Second
+// countersEvery is how often a host tells what its ports have counted: first before the VMs speak, so that the count and the flows begin together.
+const countersEvery = 250 * time.Millisecond
 
 // CountersProcess returns the process of a host's sFlow agent: it tells what the kernel counts at the VMs' ports. That is what a hypervisor's own
 // agent does, and what coverage compares the flows with. No frame passes its filter: it sends no samples, which would be one more observer.
