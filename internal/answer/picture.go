@@ -263,6 +263,9 @@ func nftRules(w io.Writer, rows []*report.AllowRow) {
 		if err != nil {
 			continue // no IP: ARP and the like pass no forward hook
 		}
+		if _, err := netip.ParseAddr(r.SrcAddr); err != nil {
+			continue // from the unspecified address, as when IPv6 looks for duplicates: it is never forwarded (RFC 4291, section 2.5.2)
+		}
 		family := map[bool]string{true: "ip", false: "ip6"}[dst.Is4()]
 		match := fmt.Sprintf("%s daddr %s %s", family, r.DstAddr, nftProto(r))
 		if rules[match] == nil {
