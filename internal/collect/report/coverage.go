@@ -88,6 +88,7 @@ type observedEnd struct {
 	fabric, host, vm, id string
 	octets               uint64
 	sampled, assumed     bool
+	otherTime            bool // its counters are of another time
 }
 
 // Coverage implements Reporter. Observed are the layer-2 octets of canonical rows with the machine at an end, as its adapter's
@@ -137,6 +138,9 @@ func (a *ask) coverage(ctx context.Context, r *Reports) (Coverage, error) {
 	if err != nil {
 		return Coverage{}, err
 	}
+	if err := a.ownSpans(ctx, ends, counted, when); err != nil {
+		return Coverage{}, err
+	}
 	out.Meta, err = a.meta(ctx, r, "coverage", total, sampled, ambiguous)
 	if when != (span{a.sinceMS, a.untilMS}) {
 		out.Meta.Empty = nil // it speaks of the whole range
@@ -145,27 +149,6 @@ func (a *ask) coverage(ctx context.Context, r *Reports) (Coverage, error) {
 	out.Meta.Total.Rows = uint64(len(out.Rows))
 	out.Rows = out.Rows[:min(len(out.Rows), a.Limit)]
 	return out, err
-}
-
-// countedSpan is the part of the range that counters tell of: flows of another time have nothing to be compared with.
-func (a *ask) countedSpan(counted []Counted) span {
-	const slack = 60_000 // ms; agents tell their counters less often than that, seldom
-	all := span{a.sinceMS, a.untilMS}
-	of := span{all.to, all.from}
-	for _, c := range counted {
-		if c.From.IsZero() || c.To.IsZero() {
-			return all // it does not say
-		}
-		of.from, of.to = min(of.from, c.From.UnixMilli()), max(of.to, c.To.UnixMilli())
-	}
-	of = span{max(of.from, all.from), min(of.to, all.to)}
-	if of.from >= of.to {
-		return all
-	}
-	if of.from-all.from > slack || all.to-of.to > slack {
-		a.notes = append(a.notes, fmt.Sprintf("counters of the range are known from %s to %s: flows of that time are compared", msTime(of.from).Format(time.RFC3339), msTime(of.to).Format(time.RFC3339)))
-	}
-	return of
 }
 
 // observedEnds sums up what flows say of a time, by machine.
@@ -208,6 +191,9 @@ func (c *Coverage) compare(ends []observedEnd, counted []Counted, byHost bool) {
 		}
 		if e.assumed {
 			row.reason("layer-2 octets estimated from IP octets")
+		}
+		if e.otherTime {
+			row.reason(reasonOtherTime)
 		}
 	}
 	for _, n := range counted {

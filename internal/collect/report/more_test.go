@@ -139,6 +139,70 @@ func TestCoverage(t *testing.T) {
 	f(30, 50, 0, "counters of the range are known from 2026-11-21T10:30:00Z to 2026-11-21T10:50:00Z: flows of that time are compared")
 }
 
+// TestCoverageOfLateCounters has the counters of a machine begin later than those of the other: each is compared with the flows of its own time.
+func TestCoverageOfLateCounters(t *testing.T) {
+	early := flow.Record{StartNS: t0.UnixNano(), EndNS: t0.Add(time.Second).UnixNano(), Proto: 6, Src: mustAddr("10.0.0.1"), Dst: mustAddr("10.0.0.2"), SrcPort: 40000, DstPort: 443, FlowID: 1, Packets: 10, Octets: 1000, L2Octets: 1140,
+		Client: flow.ClientSrc, SrcVM: "web-1", DstVM: "db-1", SrcVMID: "id-1", SrcHost: "h1", DstHost: "h2", Fabric: "default", Marks: flow.MarkCanonical}
+	late := early
+	late.FlowID, late.SrcPort, late.StartNS, late.EndNS = 2, 40001, t0.Add(40*time.Minute).UnixNano(), t0.Add(41*time.Minute).UnixNano()
+	r := stored(t, []flow.Record{early, late})
+	of := func(host, vm string, octets uint64, from, to time.Duration) report.Counted {
+		return report.Counted{Host: host, VM: vm, OctetsSent: octets, From: t0.Add(from), To: t0.Add(to)}
+	}
+	f := func(by string, want []string, counted ...report.Counted) {
+		t.Helper()
+		r.SetCounters(counters(counted))
+		q := hour
+		q.By = []string{by}
+		got, err := r.Coverage(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var lines []string
+		for _, row := range got.Rows {
+			lines = append(lines, fmt.Sprint(row.Host, " ", row.VM, " ", *row.Counted, " ", row.Observed, " ", *row.Ratio, " ", strings.Join(row.Reasons, ",")))
+		}
+		compare(t, "rows", lines, want)
+	}
+	f("vm", []string{"h1 web-1 2280 2280 1 ", "h2 db-1 1140 1140 1 "}, of("h1", "web-1", 2280, 0, time.Hour), of("h2", "db-1", 1140, 30*time.Minute, time.Hour))
+	f("host", []string{"h1  2280 2280 1 ", "h2  1140 1140 1 "}, of("h1", "web-1", 2280, 0, time.Hour), of("h2", "db-1", 1140, 30*time.Minute, time.Hour))
+	// It moved: the counters of both places are of the whole time together.
+	f("vm", []string{"h1 web-1 2280 2280 1 ", "h2 db-1 2280 2280 1 "}, of("h1", "web-1", 2280, 0, time.Hour), of("h2", "db-1", 1140, 30*time.Minute, time.Hour), of("h1", "db-1", 1140, 0, 30*time.Minute))
+	f("vm", []string{"h2 db-1 1140 0 0 no tap", "h1 web-1 2280 2280 1 "}, of("h1", "web-1", 2280, 0, time.Hour), of("h2", "db-1", 1140, 10*time.Minute, 30*time.Minute))
+}
+
+// TestCoverageOfManyTimes has the counters of more machines begin each at a time of its own than the store is asked for: the others' rows say so.
+func TestCoverageOfManyTimes(t *testing.T) {
+	const machines = 12
+	var all []flow.Record
+	var counted counters
+	for i := range machines {
+		all = append(all, flow.Record{StartNS: t0.UnixNano(), EndNS: t0.Add(time.Second).UnixNano(), Proto: 6, Src: mustAddr("10.0.0.1"), Dst: mustAddr("10.0.0.2"), SrcPort: uint16(i + 1), DstPort: 443, FlowID: uint64(i + 1),
+			Packets: 10, Octets: 1000, L2Octets: 1140, SrcVM: fmt.Sprintf("vm-%02d", i), SrcHost: "h1", Fabric: "default", Marks: flow.MarkCanonical})
+		counted = append(counted, report.Counted{Host: "h1", VM: all[i].SrcVM, OctetsSent: 1140, From: t0.Add(time.Duration(i) * 3 * time.Minute), To: t0.Add(time.Hour)})
+	}
+	r := stored(t, all)
+	r.SetCounters(counted)
+	got, err := r.Coverage(t.Context(), hour)
+	if err != nil || len(got.Rows) != machines {
+		t.Fatal(err, got)
+	}
+	whole, own, told := 0, 0, 0
+	for _, row := range got.Rows {
+		switch {
+		case slices.Contains(row.Reasons, "its counters are of a shorter time than the flows compared"):
+			told++
+		case row.Observed == 0:
+			own++
+		default:
+			whole++
+		}
+	}
+	if whole != 1 || own != 8 || told != 3 {
+		t.Errorf("%d of the whole time, %d of their own, %d told: want 1, 8 and 3", whole, own, told)
+	}
+}
+
 // TestTopByObserver: each observer counts what it saw, a flow that it saw in both directions once, and each has its own list.
 func TestTopByObserver(t *testing.T) {
 	one := flow.Record{StartNS: t0.UnixNano(), EndNS: t0.Add(time.Second).UnixNano(), Proto: 6, Src: mustAddr("10.0.0.1"), Dst: mustAddr("10.0.0.2"), SrcPort: 40000, DstPort: 443, FlowID: 1, Packets: 10, Octets: 1000, Client: flow.ClientSrc,
