@@ -26,7 +26,7 @@ func (p *play) compare(ctx context.Context) error {
 		return err
 	}
 	time.Sleep(meterTimeout + 500*time.Millisecond) // the meters' own timeouts, not their end, export the flows
-	if err := errors.Join(p.scene.StopTaps(ctx), p.scene.StopTruth(ctx)); err != nil {
+	if err := errors.Join(p.scene.StopTaps(ctx), p.scene.StopCounters(ctx), p.scene.StopTruth(ctx)); err != nil {
 		return err
 	}
 	p.done("traffic ended, taps drained")

@@ -104,7 +104,10 @@ func (p *play) open(ctx context.Context) error {
 		return err
 	}
 	p.done("collector: IPFIX on %s, console on %s", p.scene.Flows(), p.http)
-	if err := p.scene.StartTaps(ctx, meterTimeout); err != nil {
+	taps, sub := errgroup.WithContext(ctx)
+	taps.Go(func() error { return p.scene.StartTaps(sub, meterTimeout) })
+	taps.Go(func() error { return p.scene.StartCounters(sub) })
+	if err := taps.Wait(); err != nil {
 		return err
 	}
 	p.done("taps: 1 vSwitch mirror, 1 VTEP meter, 1 agent in a VM; %d ports counted", len(p.scene.VMs))
@@ -231,7 +234,7 @@ func (p *play) end(ctx context.Context) error {
 		finding = p.compare(ctx)
 	} else {
 		_, vmErr := p.scene.StopVMs(ctx)
-		finding = errors.Join(vmErr, p.scene.StopTaps(ctx))
+		finding = errors.Join(vmErr, p.scene.StopTaps(ctx), p.scene.StopCounters(ctx))
 	}
 	if err := errors.Join(finding, p.scene.StopServe(ctx)); err != nil {
 		return err

@@ -61,24 +61,36 @@ func (s *Scene) StartServe(ctx context.Context, http string) error {
 // StopServe ends the collector after it has stored what it holds.
 func (s *Scene) StopServe(ctx context.Context) error { return s.stopCleanly(ctx, serveGrace, "serve") }
 
-// StartTaps starts all taps and the hosts' agents of counters together, with that idle and active timeout of flows.
+// StartTaps starts all taps together, with that idle and active timeout of flows.
 func (s *Scene) StartTaps(ctx context.Context, timeout time.Duration) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for i := range s.Hosts {
-		g.Go(func() error { return s.Run(ctx, s.CountersProcess(&s.Hosts[i])) })
-	}
 	for _, o := range s.Observers {
 		g.Go(func() error { return s.Run(ctx, s.TapProcess(o, timeout)) })
 	}
 	return g.Wait()
 }
 
-// StopTaps ends all taps, after they have exported what they hold, and the agents of counters.
+// StopTaps ends all taps, after they have exported what they hold.
 func (s *Scene) StopTaps(ctx context.Context) error {
 	var names []string
 	for _, o := range s.Observers {
 		names = append(names, TapName(o))
 	}
+	return s.stopCleanly(ctx, tapGrace, names...)
+}
+
+// StartCounters starts the hosts' agents of counters together.
+func (s *Scene) StartCounters(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for i := range s.Hosts {
+		g.Go(func() error { return s.Run(ctx, s.CountersProcess(&s.Hosts[i])) })
+	}
+	return g.Wait()
+}
+
+// StopCounters ends them.
+func (s *Scene) StopCounters(ctx context.Context) error {
+	var names []string
 	for i := range s.Hosts {
 		names = append(names, s.CountersProcess(&s.Hosts[i]).Name)
 	}
