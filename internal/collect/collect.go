@@ -167,16 +167,6 @@ func (c *Collector) SetInventory(b identity.Book) {
 // SetRules replaces what operators say of exporters, for the datagrams to come.
 func (c *Collector) SetRules(rules []session.Rule) error { return c.sessions.SetRules(rules) }
 
-// SetPlatform replaces what platforms say of exporters' sampling.
-func (c *Collector) SetPlatform(f session.Platform) { c.sessions.SetPlatform(f) }
-
-// SetAllow replaces the list of exporters that may send, on every listener.
-func (c *Collector) SetAllow(nets []netip.Prefix) {
-	for _, l := range c.listeners {
-		l.SetAllow(nets)
-	}
-}
-
 // Bind opens the sockets; Run does so itself when nobody did. Datagrams wait in the kernel until Run reads
 // them.
 func (c *Collector) Bind(ctx context.Context) error {

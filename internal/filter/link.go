@@ -59,12 +59,6 @@ var linkLayers = map[frame.LinkType]linkLayer{
 	frame.LinkJuniperMFR:     {typed: byNothing},
 }
 
-// Known reports whether filters can be compiled for a link type.
-func Known(link frame.LinkType) bool {
-	_, ok := linkLayers[link]
-	return ok
-}
-
 // begin puts the generator at the start of a frame.
 func (g *gen) begin(l linkLayer) {
 	g.typed, g.typ, g.net, g.ether, g.dst, g.src = l.typed, place{k: l.typ}, place{k: l.net}, l.mac, l.dst, l.src

@@ -44,15 +44,6 @@ func guess(s string) string {
 	return ""
 }
 
-// Words returns every keyword of the language, sorted.
-func Words() []string {
-	out := slices.Concat(others, words)
-	out = slices.AppendSeq(out, maps.Keys(protoWords))
-	out = slices.AppendSeq(out, maps.Keys(wlanDirections))
-	slices.Sort(out)
-	return out
-}
-
 // other reads a keyword with its arguments; ok is false when none begins here.
 func (p *parser) other() (expr, bool, error) {
 	t := p.peek()

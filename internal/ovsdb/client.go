@@ -193,13 +193,6 @@ func (c *Client) Connected() bool {
 	return c.conn != nil
 }
 
-// Schema returns the database's schema, nil before the first session.
-func (c *Client) Schema() *Schema {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.schema
-}
-
 // Rows returns the rows of a table by their UUIDs. The map is the caller's; the rows are not to be written to.
 func (c *Client) Rows(table string) map[UUID]Row {
 	c.mu.Lock()

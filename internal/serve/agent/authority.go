@@ -110,11 +110,6 @@ func pin(c *x509.Certificate) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// PEM returns the authority's certificate, for those who would rather trust a file.
-func (a *Authority) PEM() []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
-}
-
 // TLS returns a configuration with a certificate for the names and addresses of this host.
 func (a *Authority) TLS(names []string) *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return a.certificate(names) }}
