@@ -28,8 +28,8 @@ func TestDecodeDoesNotAllocate(t *testing.T) {
 	}
 	f("vds plain", vdsMessages(100, vds.Plain))
 	f("vds vxlan", vdsMessages(100, vds.VXLAN))
-	f("ovs profile", encode(t, EncoderConfig{MaxLen: 1472}, sampleRecords()))
-	f("vmware profile", encode(t, EncoderConfig{Profile: VMware, MaxLen: 1472}, sampleRecords()))
+	f("ovs profile", encoded(t, EncoderConfig{MaxLen: 1472}, sampleRecords()))
+	f("vmware profile", encoded(t, EncoderConfig{Profile: VMware, MaxLen: 1472}, sampleRecords()))
 	f("biflow", [][]byte{message(1, 0, set(2, template(256, 2, 8, 299, 8, 22, 4, 21, 4)), set(256, make([]byte, 23), []byte{1}))})
 }
 

@@ -51,7 +51,7 @@ func BenchmarkDecodeOwn(b *testing.B) {
 	for len(recs) < 500 {
 		recs = append(recs, recs...)
 	}
-	benchmarkDecode(b, encode(b, EncoderConfig{MaxLen: 1472}, recs))
+	benchmarkDecode(b, encoded(b, EncoderConfig{MaxLen: 1472}, recs))
 }
 
 func BenchmarkEncode(b *testing.B) {

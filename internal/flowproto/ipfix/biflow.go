@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"crosstap/internal/flow"
+	"crosstap/internal/flowproto/encode"
 	"crosstap/internal/ie"
 )
 
@@ -23,13 +24,13 @@ func (s shape) backwards() []column {
 	if s.net != 0 {
 		c = append(c, reversed(network)...)
 	}
-	if s.transport == tcp {
+	if s.transport == encode.TCP {
 		c = append(c, reversed(flags[:1])...)
 		c = append(c, column{Field: field(ie.CERT, 14|certReverse, 1), put: flags[1].put, back: true})
 	}
 	if s.rare {
 		c = append(c, column{Field: field(ntop, 81, 4), put: layer2[4].put, back: true})
-		if s.transport == tcp {
+		if s.transport == encode.TCP {
 			c = append(c,
 				column{Field: field(qof, 1025|certReverse, 4), put: quality[1].put, back: true},
 				column{Field: field(qof, 1045|certReverse, 4), put: quality[2].put, back: true})

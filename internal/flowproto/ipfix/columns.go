@@ -5,6 +5,7 @@ import (
 	"unicode/utf8"
 
 	"crosstap/internal/flow"
+	"crosstap/internal/flowproto/encode"
 	"crosstap/internal/ie"
 )
 
@@ -42,8 +43,8 @@ var (
 	}
 	endReason = col(136, 1, func(b []byte, r *flow.Record) []byte { return append(b, byte(r.EndReason)) })
 	link      = []column{
-		col(56, 6, func(b []byte, r *flow.Record) []byte { return putMAC(b, r.SrcMAC) }),
-		col(80, 6, func(b []byte, r *flow.Record) []byte { return putMAC(b, r.DstMAC) }),
+		col(56, 6, func(b []byte, r *flow.Record) []byte { return encode.PutMAC(b, r.SrcMAC) }),
+		col(80, 6, func(b []byte, r *flow.Record) []byte { return encode.PutMAC(b, r.DstMAC) }),
 	}
 	network = []column{
 		col(25, 2, func(b []byte, r *flow.Record) []byte { return put16(b, r.MinLen) }),
@@ -136,18 +137,18 @@ func (s shape) tenant(pen uint32, v4, v6 uint16) []column {
 	c := append([]column(nil), network...)
 	c = append(c, pair(s.net, pen, v4, v6, address)...)
 	switch {
-	case s.transport == icmp && s.net == 4:
+	case s.transport == encode.ICMP && s.net == 4:
 		return append(c, icmpV4)
-	case s.transport == icmp:
+	case s.transport == encode.ICMP:
 		return append(c, icmpV6)
-	case s.transport == bare:
+	case s.transport == encode.Bare:
 		return c
 	case pen == ie.VMware:
 		c = append(c, vmwarePorts...)
 	default:
 		c = append(c, srcPort, dstPort)
 	}
-	if s.transport == tcp {
+	if s.transport == encode.TCP {
 		c = append(c, flags...)
 	}
 	return c
@@ -181,8 +182,6 @@ func putV6(b []byte, a flow.Addr) []byte { return append(b, a[:]...) }
 func putProto(b []byte, r *flow.Record) []byte   { return append(b, r.Proto) }
 func putSrcPort(b []byte, r *flow.Record) []byte { return put16(b, r.SrcPort) }
 func putDstPort(b []byte, r *flow.Record) []byte { return put16(b, r.DstPort) }
-
-func putMAC(b []byte, m flow.MAC) []byte { return put32(put16(b, uint16(m>>32)), uint32(m)) }
 
 // putClient writes biflowDirection (RFC 5103, section 6.3).
 func putClient(b []byte, r *flow.Record) []byte {

@@ -3,6 +3,7 @@ package ipfix
 import (
 	"crosstap/internal/flow"
 	"crosstap/internal/flowproto/about"
+	"crosstap/internal/flowproto/encode"
 	"crosstap/internal/ie"
 )
 
@@ -16,7 +17,7 @@ const (
 // comes twice: the source's, then the destination's.
 var layer2 = []column{
 	col(245, 2, func(b []byte, r *flow.Record) []byte { return put16(b, r.InnerVLAN) }),
-	col(70, 3, putLabel),
+	col(70, 3, encode.PutLabel),
 	col(347, 2, func(b []byte, r *flow.Record) []byte { return put16(b, r.SrcVIF) }),
 	col(347, 2, func(b []byte, r *flow.Record) []byte { return put16(b, r.DstVIF) }),
 	{Field: field(ntop, 80, 4), put: func(b []byte, r *flow.Record) []byte { return put32(b, r.Fragments) }},
@@ -38,7 +39,7 @@ var machines = []column{
 
 var (
 	application = []column{
-		col(95, 4, putApplication),
+		col(95, 4, encode.PutApplication),
 		col(96, ie.Variable, func(b []byte, r *flow.Record) []byte { return putName(b, about.ApplicationName(r)) }),
 	}
 	// applications are the columns by what names the application.
@@ -58,19 +59,10 @@ func named(pen uint32, id uint16) column {
 
 // rareColumns are the columns of TCP, for TCP.
 func (s shape) rareColumns() []column {
-	if s.transport == tcp {
+	if s.transport == encode.TCP {
 		return quality
 	}
 	return nil
-}
-
-// putLabel writes mplsTopLabelStackSection: label, no class, bottom of the stack (RFC 3032, section 2.1, without TTL).
-func putLabel(b []byte, r *flow.Record) []byte {
-	v := r.MPLS<<4 | 1
-	if r.MPLS == 0 {
-		v = 0
-	}
-	return append(b, byte(v>>16), byte(v>>8), byte(v))
 }
 
 // putID writes a machine's identity: the 16 bytes of a UUID, anything else as text, of 16 bytes with a zero behind it.
@@ -105,8 +97,5 @@ func nibble(c byte) uint8 {
 	}
 	return 255
 }
-
-// putApplication writes applicationId: how the application is known, and its number there.
-func putApplication(b []byte, r *flow.Record) []byte { return put32(b, about.ApplicationID(r)) }
 
 func field(pen uint32, id, n uint16) Field { return Field{PEN: pen, ID: id, Len: n} }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"crosstap/internal/flow"
+	"crosstap/internal/flowproto/encode"
 )
 
 // The least and the greatest length of a message: less would not hold one record with a long name,
@@ -56,9 +57,9 @@ func NewEncoder(c EncoderConfig) *Encoder {
 	e := &Encoder{profile: c.Profile, domain: c.Domain, layouts: make(map[shape]*layout)}
 	e.SetMaxLen(c.MaxLen)
 	for _, s := range []shape{
-		{net: 4, transport: tcp, macs: true}, {net: 6, transport: tcp, macs: true},
-		{net: 4, transport: ports, macs: true}, {net: 6, transport: ports, macs: true},
-		{net: 4, transport: icmp, macs: true}, {net: 6, transport: icmp, macs: true}, {macs: true},
+		{net: 4, transport: encode.TCP, macs: true}, {net: 6, transport: encode.TCP, macs: true},
+		{net: 4, transport: encode.Ports, macs: true}, {net: 6, transport: encode.Ports, macs: true},
+		{net: 4, transport: encode.ICMP, macs: true}, {net: 6, transport: encode.ICMP, macs: true}, {macs: true},
 	} {
 		e.layout(s)
 	}

@@ -115,7 +115,7 @@ func FuzzDecode(f *testing.F) {
 		return true
 	})
 	for _, p := range []Profile{OVS, VMware} {
-		for _, m := range encode(f, EncoderConfig{Profile: p, MaxLen: 1472}, sampleRecords()) {
+		for _, m := range encoded(f, EncoderConfig{Profile: p, MaxLen: 1472}, sampleRecords()) {
 			f.Add(m)
 		}
 	}
@@ -153,7 +153,7 @@ func again(t *testing.T, recs []flow.Record) {
 	if len(recs) == 0 || len(recs) > 100 {
 		return
 	}
-	msgs := encode(t, EncoderConfig{Profile: OVS, MaxLen: 1472}, recs)
+	msgs := encoded(t, EncoderConfig{Profile: OVS, MaxLen: 1472}, recs)
 	back := decodeAll(t, msgs)
 	if len(back) != len(recs) {
 		t.Fatalf("%d records encoded, %d decoded", len(recs), len(back))

@@ -9,7 +9,7 @@ import (
 // A stored run comes back whole over each new connection, each template once; a template that another version stored differently is
 // withdrawn first.
 func TestReplay(t *testing.T) {
-	msgs := encode(t, EncoderConfig{Domain: 7, MaxLen: 600}, sampleRecords())
+	msgs := encoded(t, EncoderConfig{Domain: 7, MaxLen: 600}, sampleRecords())
 	p := NewReplay()
 	for range 2 {
 		p.Connect()
@@ -62,7 +62,7 @@ func TestReplay(t *testing.T) {
 
 // Whatever a file holds, there is an error or a message of sound lengths.
 func FuzzReplay(f *testing.F) {
-	for _, m := range encode(f, EncoderConfig{Domain: 7, MaxLen: 600}, sampleRecords()) {
+	for _, m := range encoded(f, EncoderConfig{Domain: 7, MaxLen: 600}, sampleRecords()) {
 		f.Add(m)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

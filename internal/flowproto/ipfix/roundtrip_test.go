@@ -86,8 +86,8 @@ func underV6() []flow.Record {
 	return []flow.Record{v4, v6}
 }
 
-// encode returns the messages of recs, templates first.
-func encode(t testing.TB, c EncoderConfig, recs []flow.Record) (msgs [][]byte) {
+// encoded returns the messages of recs, templates first.
+func encoded(t testing.TB, c EncoderConfig, recs []flow.Record) (msgs [][]byte) {
 	t.Helper()
 	e := NewEncoder(c)
 	keep := func(m []byte, _ int) error {
@@ -132,7 +132,7 @@ func TestRoundTrip(t *testing.T) {
 		for i := range want {
 			want[i].RecvNS = 1
 		}
-		if diff := cmp.Diff(want, decodeAll(t, encode(t, c, recs))); diff != "" {
+		if diff := cmp.Diff(want, decodeAll(t, encoded(t, c, recs))); diff != "" {
 			t.Errorf("%s, %d bytes (-want +got):\n%s", c.Profile, c.MaxLen, diff)
 		}
 	}

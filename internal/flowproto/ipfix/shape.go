@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"crosstap/internal/flow"
+	"crosstap/internal/flowproto/encode"
 )
 
 // Profile says with which elements a tunnel is told.
@@ -42,7 +43,7 @@ func (p Profile) String() string {
 // shape is what decides the template of a record.
 type shape struct {
 	net       uint8 // 0 not IP, 4 or 6
-	transport uint8 // see below
+	transport encode.Transport
 	underlay  uint8 // 0 no tunnel, 4 or 6; hidden: a tunnel whose VTEPs are not told
 	name      uint8 // what the application is known by, see below
 	macs      bool
@@ -52,14 +53,7 @@ type shape struct {
 	biflow    bool // both directions
 }
 
-const (
-	bare  = 0 // no ports
-	ports = 1
-	icmp  = 2
-	tcp   = 3 // ports and flags
-
-	hidden = 1 // a tunnel, but no VTEPs
-)
+const hidden = 1 // an underlay: a tunnel, but no VTEPs
 
 // What names an application.
 const (
@@ -74,20 +68,12 @@ const (
 // shapeOf returns the shape that tells most of a record under a profile.
 func shapeOf(r *flow.Record, p Profile) shape {
 	s := shape{
-		net: family(r.Src, r.Dst), underlay: family(r.Tunnel.Src, r.Tunnel.Dst), name: nameOf(r),
+		net: encode.Family(r.Src, r.Dst), underlay: encode.Family(r.Tunnel.Src, r.Tunnel.Dst), name: nameOf(r),
 		macs: r.SrcMAC|r.DstMAC != 0, sampled: r.Sampling > 1,
 		rare: r.InnerVLAN|r.SrcVIF|r.DstVIF != 0 || r.MPLS|r.Fragments|r.RTTUS|r.Retransmits|r.ZeroWindows != 0,
 		vms:  r.SrcVM != "" || r.DstVM != "" || r.SrcVMID != "" || r.DstVMID != "",
 	}
-	switch {
-	case s.net == 0:
-	case r.Proto == 1 || r.Proto == 58:
-		s.transport = icmp
-	case r.Proto == 6:
-		s.transport = tcp
-	case r.SrcPort|r.DstPort != 0 || r.Proto == 17 || r.Proto == 132:
-		s.transport = ports
-	}
+	s.transport = encode.TransportOf(r, s.net)
 	switch {
 	case p == VMware:
 	case s.underlay == 6, s.underlay == 0 && r.Tunnel.Type != 0:
@@ -114,16 +100,6 @@ func nameOf(r *flow.Record) uint8 {
 		return appSSH
 	}
 	return appOnly
-}
-
-func family(a, b flow.Addr) uint8 {
-	switch {
-	case a.IsZero() && b.IsZero():
-		return 0
-	case a.Is4() || b.Is4() && a.IsZero():
-		return 4
-	}
-	return 6
 }
 
 // id returns the template identifier of a shape: the same in every run, and never the same in both profiles, so

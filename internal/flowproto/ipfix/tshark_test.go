@@ -308,7 +308,7 @@ func TestTsharkReadsOurMessages(t *testing.T) {
 	tool := testkit.Tool(t, "tshark")
 	f := func(p Profile, recs []flow.Record) {
 		t.Helper()
-		path := writePcap(t, encode(t, EncoderConfig{Profile: p, Domain: 7, MaxLen: 600}, recs))
+		path := writePcap(t, encoded(t, EncoderConfig{Profile: p, Domain: 7, MaxLen: 600}, recs))
 		out, err := exec.Command(tool, "-r", path, "-T", "json", "-o", "cflow.desegment:TRUE").Output()
 		if err != nil {
 			t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"crosstap/internal/flow"
+	"crosstap/internal/flowproto/encode"
 )
 
 // Lengths and limits of a datagram.
@@ -53,7 +54,7 @@ type layout struct {
 func NewEncoder(source uint32, maxLen int) *Encoder {
 	e := &Encoder{source: source, setID: -1, layouts: make(map[shape]*layout)}
 	e.SetMaxLen(maxLen)
-	for _, t := range []uint8{tcp, ports, icmp} {
+	for _, t := range []encode.Transport{encode.TCP, encode.Ports, encode.ICMP} {
 		e.layout(shape{net: 4, transport: t, macs: true})
 		e.layout(shape{net: 6, transport: t, macs: true})
 	}

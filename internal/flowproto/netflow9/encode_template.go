@@ -4,49 +4,24 @@ import (
 	"encoding/binary"
 
 	"crosstap/internal/flow"
-	"crosstap/internal/flowproto/about"
+	"crosstap/internal/flowproto/encode"
 )
 
 // shape is what decides the template of a record.
 type shape struct {
-	net, transport     uint8
+	net                uint8 // 0 not IP, 4 or 6
+	transport          encode.Transport
 	macs, sampled, app bool
 	rare               bool // inner VLAN, label
 }
 
-// What a record has above the network layer.
-const (
-	bare = iota
-	ports
-	icmp
-	tcp
-)
-
 func shapeOf(r *flow.Record) shape {
 	s := shape{
-		net: family(r.Src, r.Dst), macs: r.SrcMAC|r.DstMAC != 0, sampled: r.Sampling > 1,
+		net: encode.Family(r.Src, r.Dst), macs: r.SrcMAC|r.DstMAC != 0, sampled: r.Sampling > 1,
 		app: r.AppHow != flow.AppUnknown, rare: r.InnerVLAN != 0 || r.MPLS != 0,
 	}
-	switch {
-	case s.net == 0:
-	case r.Proto == 1 || r.Proto == 58:
-		s.transport = icmp
-	case r.Proto == 6:
-		s.transport = tcp
-	case r.SrcPort|r.DstPort != 0 || r.Proto == 17 || r.Proto == 132:
-		s.transport = ports
-	}
+	s.transport = encode.TransportOf(r, s.net)
 	return s
-}
-
-func family(a, b flow.Addr) uint8 {
-	switch {
-	case a.IsZero() && b.IsZero():
-		return 0
-	case a.Is4() || b.Is4() && a.IsZero():
-		return 4
-	}
-	return 6
 }
 
 // id returns the template identifier, the same in every run.
@@ -105,15 +80,15 @@ var (
 	icmpV4 = column{32, 2, func(b []byte, r *flow.Record) []byte { return put16(b, r.ICMPTypeCode) }}
 	icmpV6 = column{139, 2, func(b []byte, r *flow.Record) []byte { return put16(b, r.ICMPTypeCode) }}
 	link   = []column{
-		{56, 6, func(b []byte, r *flow.Record) []byte { return putMAC(b, r.SrcMAC) }},
-		{80, 6, func(b []byte, r *flow.Record) []byte { return putMAC(b, r.DstMAC) }},
+		{56, 6, func(b []byte, r *flow.Record) []byte { return encode.PutMAC(b, r.SrcMAC) }},
+		{80, 6, func(b []byte, r *flow.Record) []byte { return encode.PutMAC(b, r.DstMAC) }},
 	}
 	sampled = column{34, 4, func(b []byte, r *flow.Record) []byte { return put32(b, r.Sampling) }}
 	layer2  = []column{
 		{245, 2, func(b []byte, r *flow.Record) []byte { return put16(b, r.InnerVLAN) }},
-		{70, 3, func(b []byte, r *flow.Record) []byte { return putLabel(b, r.MPLS) }},
+		{70, 3, encode.PutLabel},
 	}
-	application = column{95, 4, putApplication}
+	application = column{95, 4, encode.PutApplication}
 )
 
 // columns returns the fields of a shape behind the times.
@@ -132,14 +107,14 @@ func (s shape) columns() []column {
 		c = append(append(c, network...), addresses6...)
 	}
 	switch {
-	case s.transport == icmp && s.net == 4:
+	case s.transport == encode.ICMP && s.net == 4:
 		c = append(c, icmpV4)
-	case s.transport == icmp:
+	case s.transport == encode.ICMP:
 		c = append(c, icmpV6)
-	case s.transport != bare:
+	case s.transport != encode.Bare:
 		c = append(c, transportPorts...)
 	}
-	if s.transport == tcp {
+	if s.transport == encode.TCP {
 		c = append(c, flags)
 	}
 	if s.rare {
@@ -154,17 +129,3 @@ func (s shape) columns() []column {
 func put16(b []byte, v uint16) []byte { return binary.BigEndian.AppendUint16(b, v) }
 func put32(b []byte, v uint32) []byte { return binary.BigEndian.AppendUint32(b, v) }
 func put64(b []byte, v uint64) []byte { return binary.BigEndian.AppendUint64(b, v) }
-
-func putMAC(b []byte, m flow.MAC) []byte { return put32(put16(b, uint16(m>>32)), uint32(m)) }
-
-// putLabel writes MPLS_LABEL_1: label, no class, bottom of the stack; zero for none.
-func putLabel(b []byte, label uint32) []byte {
-	v := label<<4 | 1
-	if label == 0 {
-		v = 0
-	}
-	return append(b, byte(v>>16), byte(v>>8), byte(v))
-}
-
-// putApplication writes APPLICATION_ID; the options table tells the names.
-func putApplication(b []byte, r *flow.Record) []byte { return put32(b, about.ApplicationID(r)) }
