@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -12,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"crosstap/internal/frame"
+	"crosstap/internal/netns"
 )
 
 // attachment is a program at its hook.
@@ -55,6 +55,7 @@ const (
 type tcFilter struct {
 	h      *netlink.Handle
 	filter *netlink.BpfFilter
+	space  *netns.Space // of the interface
 	index  int
 	qdisc  bool // that we made it
 }
@@ -75,9 +76,14 @@ func attachFilter(index int, dir frame.Direction, p *ebpf.Program) (attachment, 
 	if err != nil {
 		return nil, fmt.Errorf("tc: %w", err)
 	}
-	f := &tcFilter{h: h, index: index}
-	if err := f.add(dir, p); err != nil {
+	space, err := netns.Open("/proc/thread-self/ns/net")
+	if err != nil {
 		h.Close()
+		return nil, err
+	}
+	f := &tcFilter{h: h, space: space, index: index}
+	if err := f.add(dir, p); err != nil {
+		f.release()
 		return nil, fmt.Errorf("attach at clsact: %w", permission(err))
 	}
 	return f, nil
@@ -95,19 +101,35 @@ func (f *tcFilter) add(dir frame.Direction, p *ebpf.Program) (err error) {
 	return err
 }
 
+func (f *tcFilter) release() {
+	f.h.Close()
+	f.space.Close()
+}
+
 // try makes the qdisc, unless it is there, and the filter.
 func (f *tcFilter) try(dir frame.Direction, p *ebpf.Program) error {
-	switch err := f.h.QdiscAdd(clsact(f.index)); {
-	case err == nil:
-		f.qdisc = true
-	case !errors.Is(err, unix.EEXIST):
-		return fmt.Errorf("qdisc: %w", err)
+	if err := f.put(dir, p); err != nil {
+		return err
 	}
+	_, _ = sweep(f.h, f.space, &netlink.LinkAttrs{Index: f.index}, holds) // what has kept the qdisc until now
+	return nil
+}
+
+func (f *tcFilter) put(dir frame.Direction, p *ebpf.Program) (err error) {
+	defer f.space.Lock(patience)()
+	made := f.h.QdiscAdd(clsact(f.index))
+	if made != nil && !errors.Is(made, unix.EEXIST) {
+		return fmt.Errorf("qdisc: %w", made)
+	}
+	defer func() {
+		if made == nil && err != nil {
+			_ = dropEmpty(f.h, f.index) // the first error counts
+		}
+	}()
 	name := filterName
-	if f.qdisc || ours(f.h, f.index) {
+	if f.qdisc = made == nil || ours(f.h, f.index); f.qdisc {
 		name = qdiscIsOurs
 	}
-	f.qdisc = name == qdiscIsOurs
 	if who := self(); who != "" {
 		name += " " + who
 	}
@@ -122,7 +144,6 @@ func (f *tcFilter) try(dir frame.Direction, p *ebpf.Program) error {
 	if err := f.h.FilterAdd(f.filter); err != nil {
 		return fmt.Errorf("filter: %w", err)
 	}
-	_, _ = sweep(f.h, &netlink.LinkAttrs{Index: f.index}, holds) // what has kept the qdisc until now
 	return nil
 }
 
@@ -145,21 +166,29 @@ func (f *tcFilter) freePriority(dir frame.Direction) (uint16, error) {
 }
 
 func filters(h *netlink.Handle, index int, dir frame.Direction) ([]netlink.Filter, error) {
-	list, err := h.FilterList(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index}}, parentOf(dir))
+	list, err := whole(func() ([]netlink.Filter, error) {
+		return h.FilterList(&netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Index: index}}, parentOf(dir))
+	})
 	if err != nil {
 		return nil, fmt.Errorf("filters: %w", err)
 	}
 	return list, nil
 }
 
-// closing keeps two filters that are the last ones of a qdisc from being taken away at once, each with the other still there.
-var closing sync.Mutex
+// whole asks for a list again, a few times, when it changed while the kernel told it. One that changes all the time counts as it is.
+func whole[T any](ask func() ([]T, error)) (list []T, err error) {
+	for range addTries {
+		if list, err = ask(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return list, err
+		}
+	}
+	return list, nil
+}
 
 // Close takes the filter away, and the qdisc when it is ours and nothing is left in it: with errStays not yet, as traffic passes.
 func (f *tcFilter) Close() error {
-	defer f.h.Close()
-	closing.Lock()
-	defer closing.Unlock()
+	defer f.release()
+	defer f.space.Lock(patience)() // two filters that are the last ones are not taken away at once, each with the other still there
 	var stays error
 	if f.qdisc && f.last() && !silent(f.h, f.index) {
 		if stays = f.stay(); stays == nil {
@@ -180,7 +209,7 @@ func vanished(err error) bool {
 	return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL)
 }
 
-// dropEmpty removes a qdisc without filters.
+// dropEmpty removes a qdisc without filters. The caller has the namespace's lock since before the last filter went: an empty qdisc tells nobody that it is ours.
 func dropEmpty(h *netlink.Handle, index int) error {
 	for _, dir := range directions {
 		if list, err := filters(h, index, dir); err != nil || len(list) > 0 {

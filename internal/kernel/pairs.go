@@ -101,6 +101,7 @@ func putPair(h *netlink.Handle, index int, dir frame.Direction, p *ebpf.Program,
 	if !ok {
 		return nil, errors.New("the kernel gives programs no numbers")
 	}
+	defer (*netns.Space)(nil).Lock(patience)()
 	switch err := h.QdiscAdd(clsact(index)); {
 	case err == nil:
 		note.qdisc = true
@@ -145,6 +146,7 @@ func pairAt(h *netlink.Handle, index int, dir frame.Direction) (*netlink.BpfFilt
 
 // clearSide takes a pair's filters away from an interface, and undoes what was set for it.
 func clearSide(h *netlink.Handle, index int, note pairNote) error {
+	defer (*netns.Space)(nil).Lock(patience)()
 	var errs []error
 	mine := false
 	for _, dir := range directions {

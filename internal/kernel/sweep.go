@@ -36,13 +36,13 @@ func sweepIn(space string, stale func(*netlink.BpfFilter) bool) (gone []Swept, e
 			return fmt.Errorf("kernel: sweep: %w", err)
 		}
 		defer h.Close()
-		links, err := h.LinkList()
+		links, err := whole(h.LinkList)
 		if err != nil {
 			return fmt.Errorf("kernel: sweep: interfaces: %w", err)
 		}
 		var errs []error
 		for _, l := range links {
-			swept, err := sweep(h, l.Attrs(), stale)
+			swept, err := sweep(h, nil, l.Attrs(), stale)
 			gone, errs = append(gone, swept...), append(errs, err)
 		}
 		return errors.Join(errs...)
@@ -53,8 +53,9 @@ func sweepIn(space string, stale func(*netlink.BpfFilter) bool) (gone []Swept, e
 // errBusy says that something of ours stays for a while.
 var errBusy = errors.New("traffic passes: removing the qdisc would lose packets; its last filter, which does nothing after its lease, stays until a quiet moment")
 
-// sweep removes what is stale on one interface. The last filter says that the qdisc is ours, and goes with it.
-func sweep(h *netlink.Handle, a *netlink.LinkAttrs, stale func(*netlink.BpfFilter) bool) (gone []Swept, err error) {
+// sweep removes what is stale on one interface of a namespace, nil for the present thread's. The last filter says that the qdisc is ours, and goes with it.
+func sweep(h *netlink.Handle, space *netns.Space, a *netlink.LinkAttrs, stale func(*netlink.BpfFilter) bool) (gone []Swept, err error) {
+	defer space.Lock(patience)()
 	var dead []*netlink.BpfFilter
 	last, mine := true, false
 	for _, dir := range directions {
@@ -64,11 +65,11 @@ func sweep(h *netlink.Handle, a *netlink.LinkAttrs, stale func(*netlink.BpfFilte
 		}
 		for _, f := range list {
 			b, ok := f.(*netlink.BpfFilter)
-			if !ok || !strings.HasPrefix(b.Name, filterName) || !stale(b) {
+			if !ok || !strings.HasPrefix(b.Name, filterName) && !holds(b) || !stale(b) {
 				last = false
 				continue
 			}
-			dead, mine = append(dead, b), mine || qdiscOf(b.Name)
+			dead, mine = append(dead, b), mine || ClaimsQdisc(b.Name, b.ClassId)
 		}
 	}
 	for i, b := range dead {
@@ -124,7 +125,7 @@ func ours(h *netlink.Handle, index int) bool {
 			continue
 		}
 		for _, f := range list {
-			if b, ok := f.(*netlink.BpfFilter); ok && qdiscOf(b.Name) {
+			if b, ok := f.(*netlink.BpfFilter); ok && ClaimsQdisc(b.Name, b.ClassId) {
 				return true
 			}
 		}
