@@ -16,7 +16,9 @@ import (
 //	v   of flows that a tunnel observer saw: the VTEPs
 //	d   of conversations, when a filter names one end: who opened them
 //	l   r with that knowledge filled in, of the flows that match
-const zeroAddr = "'00000000-0000-0000-0000-000000000000'::UUID"
+
+// zeroAddr is an address that is not known.
+const zeroAddr = store.ZeroAddr
 
 // filled are the columns that one observer may know and another not, with their "not known".
 var filled = []struct{ name, zero string }{

@@ -11,6 +11,20 @@ import (
 // Column is a column of the stored rows or of a roll-up, as questions see it.
 type Column struct{ Name, Type string }
 
+// Zero is how the column says "not known", in the SQL of the views.
+func (c Column) Zero() string {
+	switch c.Type {
+	case "VARCHAR":
+		return "''"
+	case "UUID":
+		return ZeroAddr
+	}
+	return "0"
+}
+
+// ZeroAddr is an address that is not known, in the SQL of the views.
+const ZeroAddr = "'00000000-0000-0000-0000-000000000000'::UUID"
+
 // RollupColumns are the columns of the table that View.Rollup gives.
 var RollupColumns = []Column{
 	{"segment", "UBIGINT"}, {"src", "UUID"}, {"dst", "UUID"}, {"bucket", "TIMESTAMP"}, {"fabric", "VARCHAR"}, {"tenant", "VARCHAR"},
@@ -87,7 +101,7 @@ c1 AS NOT MATERIALIZED (SELECT *, row_number() OVER (PARTITION BY %[9]s ORDER BY
 n1 AS NOT MATERIALIZED (SELECT *, true AS first FROM n)
 SELECT %[11]s FROM (SELECT * FROM c1 FULL OUTER JOIN n1 USING (%[9]s, first)) LEFT JOIN v
   USING (segment, src, dst, bucket, fabric, src_host, dst_host))`,
-		table, where, fill, ports, rowsFilled(full), step.Milliseconds(), Recency, key, pairKey, zeroAddr, rollupOut(), keep, columns)
+		table, where, fill, ports, rowsFilled(full), step.Milliseconds(), Recency, key, pairKey, ZeroAddr, rollupOut(), keep, columns)
 }
 
 // Recency is greater the later a row ended. Of equally late rows that of the greatest observer is the latest; of those of one observer, flow, packets
@@ -104,7 +118,7 @@ var rollupFillIDs = []struct{ name, with string }{{"src_vm_id", "src_vm"}, {"dst
 func rollupKnown() string {
 	var b strings.Builder
 	for _, c := range rollupFills {
-		fmt.Fprintf(&b, ", arg_max(%[1]s, recency) FILTER (%[1]s <> %[2]s) AS %[1]s", c.Name, zeroOf(c))
+		fmt.Fprintf(&b, ", arg_max(%[1]s, recency) FILTER (%[1]s <> %[2]s) AS %[1]s", c.Name, c.Zero())
 	}
 	for _, c := range rollupFillIDs {
 		fmt.Fprintf(&b, ", arg_max(%[1]s, recency) FILTER (%[2]s <> '') AS %[1]s", c.name, c.with)
@@ -116,7 +130,7 @@ func rollupKnown() string {
 func rollupLacks() string {
 	var all []string
 	for _, c := range rollupFills {
-		all = append(all, fmt.Sprintf("(bool_or(%[1]s = %[2]s) AND bool_or(%[1]s <> %[2]s))", c.Name, zeroOf(c)))
+		all = append(all, fmt.Sprintf("(bool_or(%[1]s = %[2]s) AND bool_or(%[1]s <> %[2]s))", c.Name, c.Zero()))
 	}
 	return strings.Join(all, " OR ")
 }
@@ -125,7 +139,7 @@ func rollupLacks() string {
 func RowLacks() string {
 	var all []string
 	for _, c := range rollupFills {
-		all = append(all, c.Name+" = "+zeroOf(c))
+		all = append(all, c.Name+" = "+c.Zero())
 	}
 	return strings.Join(all, " OR ")
 }
@@ -134,7 +148,7 @@ func RowLacks() string {
 func rowMask() (mask string, allLack int) {
 	var all []string
 	for i, c := range rollupFills {
-		all = append(all, fmt.Sprintf("if(%s = %s, %d, 0)", c.Name, zeroOf(c), 1<<i))
+		all = append(all, fmt.Sprintf("if(%s = %s, %d, 0)", c.Name, c.Zero(), 1<<i))
 		allLack |= 1 << i
 	}
 	return strings.Join(all, " + "), allLack
@@ -147,7 +161,7 @@ func rowsFilled(full bool) string {
 	}
 	var all []string
 	for _, c := range rollupFills {
-		all = append(all, fmt.Sprintf("if(r.%[1]s <> %[2]s, r.%[1]s, coalesce(f.%[1]s, %[2]s)) AS %[1]s", c.Name, zeroOf(c)))
+		all = append(all, fmt.Sprintf("if(r.%[1]s <> %[2]s, r.%[1]s, coalesce(f.%[1]s, %[2]s)) AS %[1]s", c.Name, c.Zero()))
 	}
 	for _, c := range rollupFillIDs {
 		all = append(all, fmt.Sprintf("if(r.%[2]s = '' AND r.%[1]s = '', coalesce(f.%[1]s, ''), r.%[1]s) AS %[1]s", c.name, c.with))
@@ -165,24 +179,11 @@ func rollupOut() string {
 		case c.Name == "src_vm_id" || c.Name == "dst_vm_id":
 			all = append(all, fmt.Sprintf("coalesce(%[1]s, %[2]s) AS %[1]s", c.Name, strings.TrimSuffix(from, "vm_id")+"who"))
 		default:
-			all = append(all, fmt.Sprintf("coalesce(%[1]s, %[2]s) AS %[1]s", from, zeroOf(c)))
+			all = append(all, fmt.Sprintf("coalesce(%[1]s, %[2]s) AS %[1]s", from, c.Zero()))
 		}
 	}
 	return strings.Join(all, ", ")
 }
-
-// zeroOf is how a column says "not known".
-func zeroOf(c Column) string {
-	switch c.Type {
-	case "VARCHAR":
-		return "''"
-	case "UUID":
-		return zeroAddr
-	}
-	return "0"
-}
-
-const zeroAddr = "'00000000-0000-0000-0000-000000000000'::UUID"
 
 // LinkRows gives canonical rows one by one in the form of a roll-up, each filled by what other observers of its flow told in the hour, for questions that add them up
 // by themselves and ask for no different flows, VTEPs or observers. Who is the client each row tells by itself. Full rows are those of RollupManyRows.
@@ -223,7 +224,7 @@ func linkOut() string {
 		case !ok:
 			expr = c.Name
 		case expr == "":
-			expr = zeroOf(c) + "::" + c.Type
+			expr = c.Zero() + "::" + c.Type
 		}
 		out = append(out, expr+" AS "+c.Name)
 	}
@@ -251,7 +252,7 @@ func LinksOf(table string) string {
 			}
 			by = append(by, expr)
 		case expr == "":
-			expr = zeroOf(c)
+			expr = c.Zero()
 		}
 		out = append(out, "("+expr+")::"+c.Type+" AS "+c.Name)
 	}
@@ -262,7 +263,7 @@ func LinksOf(table string) string {
 // linkKeys are the columns that a link stands for and that are not those of the rows, linkSums what these add up to; "" for what is left out.
 var (
 	linkKeys = map[string]string{
-		"src": "if(src_vm <> '' OR src_vm_id <> '', src, " + zeroAddr + ")", "dst": "if(dst_vm <> '' OR dst_vm_id <> '', dst, " + zeroAddr + ")", "client": "if(turned, 2, 1)",
+		"src": "if(src_vm <> '' OR src_vm_id <> '', src, " + ZeroAddr + ")", "dst": "if(dst_vm <> '' OR dst_vm_id <> '', dst, " + ZeroAddr + ")", "client": "if(turned, 2, 1)",
 	}
 	linkSums = map[string]string{
 		"bucket": "min(bucket)", "packets": "sum(packets)", "octets": "sum(octets)", "l2_octets": "sum(l2_octets)", "rows": "sum(rows)", "flows": "sum(flows)", "first_seen": "min(first_seen)", "last_seen": "max(last_seen)",
@@ -278,7 +279,7 @@ func CountRows(table string) string {
 	for _, c := range RollupColumns {
 		value := "NULL"
 		if c.Name == "rows" || c.Name == "other_rows" {
-			value = zeroOf(c)
+			value = c.Zero()
 		}
 		if c.Name == "rows" {
 			value = "1"

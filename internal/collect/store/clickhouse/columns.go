@@ -5,7 +5,7 @@ import (
 
 	"github.com/ClickHouse/ch-go/proto"
 
-	"crosstap/internal/collect/store/clickhouse/dialect"
+	"crosstap/internal/collect/store"
 	"crosstap/internal/flow"
 )
 
@@ -102,16 +102,13 @@ var fields = []field{
 	name("vrf", func(r *flow.Record) string { return r.VRF }),
 }
 
-// flowColumns are the columns as questions know them.
-var flowColumns = func() (out []dialect.Column) {
+// flowColumns are name and type of each column of the rows, as the views' SQL has them.
+var flowColumns = func() (out []store.Column) {
 	for _, f := range fields {
-		out = append(out, dialect.Column{Name: f.name, Type: f.view})
+		out = append(out, store.Column{Name: f.name, Type: f.view})
 	}
 	return out
 }()
-
-// Columns gives name and type of each column of the rows, as the views' SQL has them.
-func Columns() []dialect.Column { return flowColumns }
 
 // numbers is a column of plain values.
 type numbers[T any, C any] struct {

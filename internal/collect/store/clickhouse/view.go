@@ -192,10 +192,7 @@ func endsIn(from, to int64) string {
 
 // tables are those that questions may name, with corrections that are in force.
 func (s *Store) tables(corrections []begun) map[string]dialect.Table {
-	sums := []dialect.Column{{Name: "gen", Type: "UBIGINT"}}
-	for _, c := range store.RollupColumns {
-		sums = append(sums, dialect.Column{Name: c.Name, Type: c.Type})
-	}
+	sums := append([]store.Column{{Name: "gen", Type: "UBIGINT"}}, store.RollupColumns...)
 	return map[string]dialect.Table{
 		askFlows: {SQL: s.ddl.overlaid(corrections), Columns: flowColumns}, askSums: {SQL: s.ddl.table(rollupTable), Columns: sums},
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"crosstap/internal/collect/store"
 	"crosstap/internal/flow"
 )
 
@@ -107,7 +108,7 @@ func shownValue(r *row, name string) any {
 	case "flow_id":
 		return r.flowID()
 	}
-	at := slices.IndexFunc(storedColumns, func(c Column) bool { return c.Name == name })
+	at := slices.IndexFunc(storedColumns, func(c store.Column) bool { return c.Name == name })
 	return reflect.ValueOf(r).Elem().Field(at).Interface()
 }
 

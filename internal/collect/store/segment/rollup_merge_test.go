@@ -61,7 +61,7 @@ func days(rnd *rand.Rand, hours, each int) (recs [][]flow.Record) {
 func linkText(t testing.TB, v store.View, table string) []string {
 	t.Helper()
 	addr := func(side string) string {
-		return fmt.Sprintf("if(%[1]s_vm <> '' OR %[1]s_vm_id <> '', %[1]s, %[2]s)::VARCHAR AS %[1]s", side, zeroAddr)
+		return fmt.Sprintf("if(%[1]s_vm <> '' OR %[1]s_vm_id <> '', %[1]s, %[2]s)::VARCHAR AS %[1]s", side, store.ZeroAddr)
 	}
 	who := func(side string) string { return fmt.Sprintf("if(%[1]s_vm_id <> '', %[1]s_vm_id, %[1]s_vm)", side) }
 	return texts(t, v, `SELECT segment, fabric, tenant, src_tenant, dst_tenant, src_vm, src_vm_id, src_host, dst_vm, dst_vm_id, dst_host, app, proto, service_port, `+addr("src")+", "+addr("dst")+`,

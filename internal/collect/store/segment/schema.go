@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+
+	"crosstap/internal/collect/store"
 )
 
 // sqlTypes gives the SQL type of a column from its Go type; times have a type of their own.
@@ -12,14 +14,11 @@ var sqlTypes = map[reflect.Kind]string{
 	reflect.Array: "UUID", reflect.String: "VARCHAR", reflect.Int64: "BIGINT", reflect.Float64: "DOUBLE",
 }
 
-// Column is a column of the stored rows as SQL sees it.
-type Column struct{ Name, Type string }
-
 // Columns lists the columns of the table that View.Table gives.
-func Columns() []Column { return flowColumns }
+func Columns() []store.Column { return flowColumns }
 
 // RollupColumns lists the columns of the table that View.Rollup gives.
-func RollupColumns() []Column { return rollupColumns }
+func RollupColumns() []store.Column { return rollupColumns }
 
 var (
 	storedColumns, storedRollup = columnsOf(reflect.TypeFor[row]()), columnsOf(reflect.TypeFor[rollup]())
@@ -31,17 +30,17 @@ var (
 
 // shown are the columns that are stored in another form since schema 2, by the stored column in whose place they stand.
 var shown = map[string]struct {
-	Column
+	store.Column
 	from string
 }{
-	"span_ms":   {Column{"t_start", "TIMESTAMP"}, "make_timestamp_ms(epoch_ms(t_end) - span_ms)"},
-	"lag_ms":    {Column{"t_recv", "TIMESTAMP"}, "make_timestamp_ms(epoch_ms(t_end) + lag_ms)"},
-	"l2_header": {Column{"l2_octets", "UBIGINT"}, "CASE WHEN l2_header < 65535 THEN octets + l2_header::UBIGINT * packets ELSE l2_other END"},
+	"span_ms":   {store.Column{Name: "t_start", Type: "TIMESTAMP"}, "make_timestamp_ms(epoch_ms(t_end) - span_ms)"},
+	"lag_ms":    {store.Column{Name: "t_recv", Type: "TIMESTAMP"}, "make_timestamp_ms(epoch_ms(t_end) + lag_ms)"},
+	"l2_header": {store.Column{Name: "l2_octets", Type: "UBIGINT"}, "CASE WHEN l2_header < 65535 THEN octets + l2_header::UBIGINT * packets ELSE l2_other END"},
 	"l2_other":  {},
-	"flow_key":  {Column{"flow_id", "UBIGINT"}, "xor(flow_key, src_port::UBIGINT * 281474976710656 + dst_port::UBIGINT * 4294967296)"},
+	"flow_key":  {store.Column{Name: "flow_id", Type: "UBIGINT"}, "xor(flow_key, src_port::UBIGINT * 281474976710656 + dst_port::UBIGINT * 4294967296)"},
 }
 
-func viewColumns(stored []Column) (out []Column) {
+func viewColumns(stored []store.Column) (out []store.Column) {
 	for _, c := range stored {
 		if other, changed := shown[c.Name]; changed {
 			c = other.Column
@@ -54,7 +53,7 @@ func viewColumns(stored []Column) (out []Column) {
 }
 
 // project gives the columns of a view from the stored ones.
-func project(stored []Column) string {
+func project(stored []store.Column) string {
 	var all []string
 	for _, c := range stored {
 		other, changed := shown[c.Name]
@@ -68,7 +67,7 @@ func project(stored []Column) string {
 	return strings.Join(all, ", ")
 }
 
-func namesOf(columns []Column) string {
+func namesOf(columns []store.Column) string {
 	names := make([]string, len(columns))
 	for i, c := range columns {
 		names[i] = c.Name
@@ -76,12 +75,12 @@ func namesOf(columns []Column) string {
 	return strings.Join(names, ", ")
 }
 
-func columnsOf(t reflect.Type) []Column {
-	out := make([]Column, t.NumField())
+func columnsOf(t reflect.Type) []store.Column {
+	out := make([]store.Column, t.NumField())
 	for i := range out {
 		f := t.Field(i)
 		name, options, _ := strings.Cut(f.Tag.Get("parquet"), ",")
-		out[i] = Column{Name: name, Type: sqlTypes[f.Type.Kind()]}
+		out[i] = store.Column{Name: name, Type: sqlTypes[f.Type.Kind()]}
 		if strings.Contains(options, "timestamp") {
 			out[i].Type = "TIMESTAMP"
 		}
@@ -89,32 +88,19 @@ func columnsOf(t reflect.Type) []Column {
 	return out
 }
 
-// zeroOf is how a column says "not known".
-func zeroOf(c Column) string {
-	switch c.Type {
-	case "VARCHAR":
-		return "''"
-	case "UUID":
-		return zeroAddr
-	}
-	return "0"
-}
-
-const zeroAddr = "'00000000-0000-0000-0000-000000000000'::UUID"
-
 // complete adds to rows by read_parquet what files of an older version lack.
-func complete(rows string, columns []Column) string {
+func complete(rows string, columns []store.Column) string {
 	var fill []string
 	for _, c := range columns {
 		if c.Type != "TIMESTAMP" {
-			fill = append(fill, fmt.Sprintf("coalesce(%[1]s, %[2]s) AS %[1]s", c.Name, zeroOf(c)))
+			fill = append(fill, fmt.Sprintf("coalesce(%[1]s, %[2]s) AS %[1]s", c.Name, c.Zero()))
 		}
 	}
 	return fmt.Sprintf("(SELECT * REPLACE (%s) FROM (SELECT * FROM %s UNION ALL BY NAME SELECT * FROM %s))", strings.Join(fill, ", "), rows, emptyTable(columns))
 }
 
 // emptyTable has the columns and no row.
-func emptyTable(columns []Column) string {
+func emptyTable(columns []store.Column) string {
 	var b strings.Builder
 	b.WriteString("(SELECT ")
 	for i, c := range columns {

@@ -114,7 +114,7 @@ func (s *Store) flowTable(files []file) string {
 }
 
 // tableOf is a table expression for the rows of files with the given stored columns.
-func (s *Store) tableOf(files []file, columns []Column) string {
+func (s *Store) tableOf(files []file, columns []store.Column) string {
 	for _, f := range files {
 		if f.Columns < len(columns) {
 			return complete(s.readFiles(files)+", union_by_name = true)", columns)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"unsafe"
 
+	"crosstap/internal/collect/store"
 	"crosstap/internal/flow"
 )
 
@@ -70,7 +71,7 @@ var (
 )
 
 func columnAt(name string) int {
-	return slices.IndexFunc(storedColumns, func(c Column) bool { return c.Name == name })
+	return slices.IndexFunc(storedColumns, func(c store.Column) bool { return c.Name == name })
 }
 
 // batch is the columns of records that wait, in the order in which they came. One can be used for many records, one after the other.

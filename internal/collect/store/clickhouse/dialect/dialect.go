@@ -5,22 +5,21 @@ import (
 	"maps"
 	"slices"
 	"strings"
-)
 
-// Column is a column of a table by its type in the views' SQL: UBIGINT, UUID for addresses, TIMESTAMP, VARCHAR, …
-type Column struct{ Name, Type string }
+	"crosstap/internal/collect/store"
+)
 
 // Table is what a name in FROM stands for.
 type Table struct {
 	SQL     string // a table of the server, or a query in parentheses
-	Columns []Column
+	Columns []store.Column
 }
 
 // Plan is a question in ClickHouse's SQL. Values are bound to {p1}, {p2} and so on.
 type Plan struct {
 	Steps   []Step // tables of the session that must be made first, in order
 	SQL     string
-	Columns []Column // types are UUID, BOOLEAN, TIMESTAMP or "" for others
+	Columns []store.Column // types are UUID, BOOLEAN, TIMESTAMP or "" for others
 }
 
 // Step is a part of a question that is used more than once.
@@ -48,7 +47,7 @@ func Translate(text string, tables map[string]Table, types []string) (plan Plan,
 	body, out := g.query(q)
 	plan = Plan{Steps: g.steps, SQL: g.with(g.needs) + body}
 	for _, c := range out {
-		plan.Columns = append(plan.Columns, Column{c.name, c.kind.typeName()})
+		plan.Columns = append(plan.Columns, store.Column{Name: c.name, Type: c.kind.typeName()})
 	}
 	return plan, nil
 }

@@ -3,10 +3,12 @@ package dialect
 import (
 	"strings"
 	"testing"
+
+	"crosstap/internal/collect/store"
 )
 
-var tables = map[string]Table{"t": {SQL: "db.t", Columns: []Column{
-	{"a", "UBIGINT"}, {"b", "BIGINT"}, {"addr", "UUID"}, {"name", "VARCHAR"}, {"at", "TIMESTAMP"}, {"marks", "USMALLINT"}, {"x", "DOUBLE"},
+var tables = map[string]Table{"t": {SQL: "db.t", Columns: []store.Column{
+	{Name: "a", Type: "UBIGINT"}, {Name: "b", Type: "BIGINT"}, {Name: "addr", Type: "UUID"}, {Name: "name", Type: "VARCHAR"}, {Name: "at", Type: "TIMESTAMP"}, {Name: "marks", Type: "USMALLINT"}, {Name: "x", Type: "DOUBLE"},
 }}}
 
 func TestTranslate(t *testing.T) {
