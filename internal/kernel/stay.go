@@ -15,15 +15,15 @@ import (
 // qdiscStays begins the name of a filter that only says that the qdisc is ours and goes in a quiet moment. Behind it stands the process.
 const qdiscStays = filterName + ":r"
 
-// A filter of the control line's mirrors is a classic program, which has no name: by this class it says that its clsact qdisc is ours, and for this protocol it does nothing
-// but keep the qdisc. QdiscClass is "ctap".
+// A filter of the control line's mirrors is a classic program, which has no name: by this class ("ctap") it says that its clsact qdisc is
+// ours, and for this protocol it does nothing but keep the qdisc.
 const (
 	QdiscClass   = 0x63746170
 	KeepProtocol = unix.ETH_P_802_EX1 // of experiments: frames of all others pass the filter without a program being run
 )
 
-// ClaimsQdisc reports whether a filter of cls_bpf, by its name and class, says that its clsact qdisc is ours: it was made by a tap or by a mirror of a control line, and goes
-// with the last filter that says so. Whoever puts a filter beside one that says so has to say so, too.
+// ClaimsQdisc reports whether a filter of cls_bpf, by its name and class, says that its clsact qdisc is ours: it was made by a tap or by a
+// mirror of a control line, and goes with the last filter that says so. Whoever puts a filter beside one that says so has to say so, too.
 func ClaimsQdisc(name string, class uint32) bool { return class == QdiscClass || qdiscOf(name) }
 
 // KeepsQdisc reports whether a filter only keeps a qdisc of ours that nobody needs, for a while.
@@ -32,7 +32,8 @@ func KeepsQdisc(name string, class uint32, protocol uint16) bool {
 	return word == qdiscStays || class == QdiscClass && protocol == KeepProtocol
 }
 
-// patience is how long filters wait for others of ours that work on the filters of the same namespace. In that time nobody finds a qdisc that is removed, or is removed with it.
+// patience is how long one waits for others of ours that work on the filters of the same namespace: nobody uses a qdisc that another one
+// finds empty and removes.
 const patience = time.Second
 
 // errStays says that a qdisc of ours is left for a while.

@@ -12,9 +12,10 @@ import (
 // lockLook is how often a lock is tried that somebody else has.
 const lockLook = 200 * time.Microsecond
 
-// Lock keeps others that lock the namespace waiting until unlock is called: those of this process, and of others, wherever their files and process numbers are. It ends
-// with the process. Whoever may open the namespace's file can have it, too, so nobody waits for longer than patience: then unlock does nothing, and the work goes on
-// as it would without a lock. The namespace of a nil Space is the present thread's.
+// Lock keeps others that lock the namespace waiting until unlock is called: those of this process, and of others, whatever they see of the
+// host's files and processes. It ends with the process. Whoever may open the namespace's file can have it, too, so nobody waits for longer
+// than patience: then unlock does nothing, and the work goes on as it would without a lock. The namespace of a nil Space is the present
+// thread's.
 func (s *Space) Lock(patience time.Duration) (unlock func()) {
 	path := "/proc/thread-self/ns/net"
 	if s != nil {

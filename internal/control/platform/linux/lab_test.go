@@ -142,6 +142,7 @@ func stepsNow(t *testing.T, p *Platform, want ...platform.Session) []platform.St
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.look(now)
 	steps, _ := p.Steps(now, platform.Want{Owner: "test", Sessions: want})
 	return steps
 }
@@ -202,8 +203,18 @@ func (l *lab) warm(pairs ...string) {
 	}
 }
 
-// untouched is all that must be as before: qdiscs, filters and devices of a host.
-func (l *lab) untouched(host string) string {
+// untouched is all that must be as before: qdiscs, filters and devices of a host, when the qdiscs that only wait for a quiet moment have gone.
+func (l *lab) untouched(host string) (out string) {
+	l.t.Helper()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if out = l.state(host); !strings.Contains(out, "protocol [34997]") {
+			break
+		}
+	}
+	return out
+}
+
+func (l *lab) state(host string) string {
 	l.t.Helper()
 	return l.output(host, `ip -br link | sed 's/ .*//' | sort; for d in $(ls /sys/class/net | sort); do tc qdisc show dev $d; tc filter show dev $d ingress; tc filter show dev $d egress; done | sed 's/index [0-9]* ref/ref/'`)
 }

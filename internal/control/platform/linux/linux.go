@@ -53,6 +53,7 @@ type Platform struct {
 
 	scanned scan     // of processes
 	fresh   sync.Map // index of an interface that came while Watch runs → when
+	kept    kept
 
 	life context.Context // ends with Close
 	end  context.CancelFunc
@@ -121,6 +122,7 @@ func (p *Platform) open() (err error) {
 // Close gives back the way to the kernel. What was made there stays.
 func (p *Platform) Close() error {
 	p.end()
+	p.lastQdiscs()
 	p.busy.Lock()
 	defer p.busy.Unlock()
 	p.closed = true

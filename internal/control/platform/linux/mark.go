@@ -98,7 +98,15 @@ func (c cookie) String() string {
 // parseCookie reads the text of a cookie; false for one that is not ours.
 func parseCookie(s string) (c cookie, ours bool) {
 	b, err := hex.DecodeString(s)
-	if err != nil || len(b) != cookieLen || binary.BigEndian.Uint32(b) != cookieMagic {
+	if err != nil {
+		return c, false
+	}
+	return cookieFrom(b)
+}
+
+// cookieFrom reads a cookie; false for one that is not ours.
+func cookieFrom(b []byte) (c cookie, ours bool) {
+	if len(b) != cookieLen || binary.BigEndian.Uint32(b) != cookieMagic {
 		return c, false
 	}
 	return cookie{binary.BigEndian.Uint32(b[4:]), binary.BigEndian.Uint32(b[8:]), binary.BigEndian.Uint32(b[12:])&cookieQdisc != 0}, true

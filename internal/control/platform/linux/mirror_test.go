@@ -127,6 +127,7 @@ func TestCommandsAreTheSame(t *testing.T) {
 		t.Errorf("after the commands there are steps:\n%s", texts(left))
 	}
 	run(cleanup)
+	stepsNow(t, p1) // it sees the qdiscs that stay until the ports are quiet
 	if diff := cmp.Diff(bare, l.untouched("h1")); diff != "" {
 		t.Errorf("ended by hand:\n%s", diff)
 	}

@@ -27,6 +27,8 @@ const (
 	rawKind   = "kind"
 	rawAlias  = "alias"
 	rawUp     = "up"
+	rawOurs   = "ours"   // of a qdisc: a filter says that it was made for a mirror or a tap of ours
+	rawStays  = "stays"  // of a qdisc that nobody needs: the filters that keep it, one line each, as tc names them
 	rawTunnel = "tunnel" // what a VXLAN device is really set to, as tunnelKey has it
 )
 
@@ -78,9 +80,18 @@ func remoteOf(alias string) string {
 // hooked lists the qdisc and the filters of one interface.
 func (b *builder) hooked(index int) {
 	name := b.deviceName(index)
-	ours := 0
+	ours, about := 0, ""
+	var keep []string
+	claimed := ""
 	for i := range b.filters[index] {
 		f := &b.filters[index][i]
+		if f.claims() {
+			claimed = "true"
+		}
+		if f.keeps() {
+			keep, about = append(keep, f.place()), "; it stays until the interface has been quiet for a while"
+			ours++
+		}
 		if o := b.filterObject(f, name); o != nil {
 			b.out.Objects[o.ID] = o
 			if _, mine := parseCookie(o.Raw[rawCookie]); mine {
@@ -91,9 +102,16 @@ func (b *builder) hooked(index int) {
 	id := "qdisc/" + name
 	b.out.Objects[id] = &platform.Object{
 		ID: id, Name: b.qdiscs[index] + " of " + name, Kind: kindQdisc, Host: b.p.host,
-		About: fmt.Sprintf("%d filters, %d of them ours", len(b.filters[index]), ours),
-		Raw:   map[string]string{rawPort: name, rawKind: b.qdiscs[index]},
+		About: fmt.Sprintf("%d filters, %d of them ours%s", len(b.filters[index]), ours, about),
+		Raw: map[string]string{
+			rawPort: name, rawIndex: strconv.Itoa(index), rawKind: b.qdiscs[index], rawOurs: claimed, rawStays: strings.Join(keep, "\n"),
+		},
 	}
+}
+
+// place is where a filter is, as tc takes it.
+func (f *tcFilter) place() string {
+	return fmt.Sprintf("%s pref %d protocol %#x handle %#x", f.dir, f.preference, f.protocol, f.handle)
 }
 
 func (b *builder) deviceName(index int) string {

@@ -76,6 +76,9 @@ func (r *request) bytes(seq uint32) []byte {
 // do sends requests in one system call, so that a process which is killed has done all of them or none, and waits for every answer.
 // The kernel goes on after one that fails; the error is of the first.
 func (s *socket) do(all ...*request) error {
+	if len(all) == 0 {
+		return nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []byte

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"crosstap/internal/control/platform"
+	"crosstap/internal/kernel"
 )
 
 // filterSpec is one filter, as a step keeps it.
@@ -172,7 +173,7 @@ func (l *planner) setPort(port string, want []wanted, present []had) {
 		do.VM = vm.Name
 	}
 	was := &before{}
-	mine := l.madeQdisc(port, present)
+	mine := l.madeQdisc(port)
 	var why, dirs []string
 	for _, w := range want {
 		w.spec.Cookie = cookieOf(w.mark, mine).String()
@@ -197,25 +198,21 @@ func (l *planner) setPort(port string, want []wanted, present []had) {
 	s := platform.Step{
 		Phase: platform.PhaseSwitch, Action: platform.Create, Switch: l.now.Ports[port].Switch, Object: kindFilter + " of " + port,
 		Summary: fmt.Sprintf("mirror %s (%s) > %s", port, strings.Join(dirs, ", "), l.targets(do.Set[0].To)), Why: strings.Join(why, "; "),
-		Commands: do.commands(l.now.Objects["qdisc/"+port] == nil),
+		Commands: do.commands(l.now.Objects["qdisc/"+port]),
 	}
-	if len(was.Filters) > 0 {
+	switch {
+	case len(was.Filters) > 0:
 		s.Action = platform.Change
+	case l.now.Objects["qdisc/"+port] == nil && l.now.Ports[port].Up:
+		s.Why = "it gets a clsact qdisc, and what it sends in that moment is lost"
 	}
 	l.step(want[0].mark, s, doing{Port: do}, was)
 }
 
-// madeQdisc reports whether the clsact qdisc of a port is, or will be, one that we made.
-func (l *planner) madeQdisc(port string, present []had) bool {
-	if l.now.Objects["qdisc/"+port] == nil {
-		return true
-	}
-	for _, h := range present {
-		if c, _ := parseCookie(h.spec.Cookie); c.qdisc {
-			return true
-		}
-	}
-	return false
+// madeQdisc reports whether the clsact qdisc of a port is, or will be, ours.
+func (l *planner) madeQdisc(port string) bool {
+	o := l.now.Objects["qdisc/"+port]
+	return o == nil || o.Raw[rawOurs] != ""
 }
 
 // differs tells in which fields a filter is not what it shall be.
@@ -280,7 +277,7 @@ func (l *planner) removePort(port string, list []had) {
 	}
 	s := platform.Step{
 		Phase: platform.PhaseCleanup, Action: platform.Remove, Object: kindFilter + " of " + port,
-		Summary: fmt.Sprintf("end mirror of %s (%s)", port, strings.Join(dirs, ", ")), Commands: do.commands(false),
+		Summary: fmt.Sprintf("end mirror of %s (%s)", port, strings.Join(dirs, ", ")), Commands: do.commands(l.now.Objects["qdisc/"+port]),
 	}
 	if p := l.now.Ports[port]; p != nil {
 		s.Switch = p.Switch
@@ -288,25 +285,42 @@ func (l *planner) removePort(port string, list []had) {
 	l.step(list[0].mark, s, doing{Port: do}, was)
 }
 
-// commands are what changes the filters of a port.
-func (s *portStep) commands(qdisc bool) (out []string) {
-	if qdisc {
+// commands are what changes the filters of a port with a qdisc, nil for none.
+func (s *portStep) commands(qdisc *platform.Object) (out []string) {
+	if qdisc == nil && len(s.Set) > 0 {
 		out = append(out, fmt.Sprintf("tc qdisc add dev %s clsact", s.Port))
 	}
 	for _, f := range s.Set {
-		out = append(out, fmt.Sprintf("tc filter replace dev %s %s pref %d protocol all handle %#x bpf bytecode '%s' %s",
-			s.Port, f.Dir, preference, f.Handle, f.Code, f.actions()))
+		out = append(out, fmt.Sprintf("tc filter replace dev %s %s pref %d protocol all handle %#x bpf bytecode '%s' %s%s",
+			s.Port, f.Dir, preference, f.Handle, f.Code, f.class(), f.actions()))
+	}
+	if qdisc != nil && len(s.Set) > 0 {
+		for keep := range strings.FieldsFuncSeq(qdisc.Raw[rawStays], func(r rune) bool { return r == '\n' }) {
+			out = append(out, fmt.Sprintf("tc filter delete dev %s %s bpf", s.Port, keep))
+		}
 	}
 	own := false
 	for _, f := range s.Remove {
 		out = append(out, fmt.Sprintf("tc filter delete dev %s %s pref %d protocol all handle %#x bpf", s.Port, f.Dir, preference, f.Handle))
-		c, _ := parseCookie(f.Cookie)
-		own = own || c.qdisc
+		own = own || f.class() != ""
 	}
-	if own {
-		out = append(out, fmt.Sprintf("test -n \"$(tc filter show dev %[1]s ingress; tc filter show dev %[1]s egress)\" || tc qdisc delete dev %[1]s clsact", s.Port))
+	if own && len(s.Set) == 0 {
+		out = append(out, fmt.Sprintf(`test -n "$(tc filter show dev %[1]s ingress; tc filter show dev %[1]s egress)" || `+
+			`tc filter add dev %[1]s ingress pref %d protocol %#x handle 1 bpf bytecode '1,6 0 0 0' %s# keeps the qdisc until the interface is quiet`,
+			s.Port, keepPlace, kernel.KeepProtocol, claim))
 	}
 	return out
+}
+
+// claim says to tc that a filter's qdisc is ours.
+var claim = fmt.Sprintf("flowid %x:%x ", kernel.QdiscClass>>16, kernel.QdiscClass&0xffff)
+
+// class is claim, or nothing at a qdisc that is not ours.
+func (f *filterSpec) class() string {
+	if c, _ := parseCookie(f.Cookie); c.qdisc {
+		return claim
+	}
+	return ""
 }
 
 func (f *filterSpec) actions() string {

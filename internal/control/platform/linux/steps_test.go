@@ -96,7 +96,7 @@ ip link set dev CARRIER alias 'crosstap owner=o policy=web part=br0.h1.remote di
 			t.Error(diff)
 		}
 	}
-	const mirror = "action mirred egress mirror dev TUNNEL continue cookie C"
+	const mirror = "flowid 6374:6170 action mirred egress mirror dev TUNNEL continue cookie C"
 	f(base(remote(platform.EncapVXLAN, "10.0.0.9", 7)), `ip link add TUNNEL type vxlan id 7 remote 10.0.0.9 dstport 4789 ttl 64 tos 0x20 nolearning
 ip link set dev TUNNEL alias 'crosstap tunnel owner=o to vxlan 10.0.0.9 port 4789 key 7 dscp 8'`, mirror)
 	f(base(remote(platform.EncapERSPAN2, "10.0.0.9", 7)), `ip link add TUNNEL type erspan remote 10.0.0.9 key 7 ttl 64 tos 0x20 nopmtudisc seq erspan_ver 1 erspan 0
@@ -107,7 +107,7 @@ ip link set dev TUNNEL alias 'crosstap tunnel owner=o to erspan3 2001:db8::9 por
 ip link set dev TUNNEL alias 'crosstap tunnel owner=o to gre 10.0.0.9 port 0 key 7 dscp 8'`, mirror)
 	local := base(platform.Output{Name: "ids", Port: "tool"})
 	local.Method = platform.MethodMirror
-	f(local, "", "action mirred egress mirror dev tool continue cookie C")
+	f(local, "", "flowid 6374:6170 action mirred egress mirror dev tool continue cookie C")
 }
 
 func TestRefusals(t *testing.T) {

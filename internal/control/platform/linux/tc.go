@@ -14,11 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"crosstap/internal/control/platform"
+	"crosstap/internal/kernel"
 )
 
 // Where our filters are: at one preference of the hooks of a clsact qdisc (linux/pkt_sched.h).
 const (
 	preference    = 5
+	keepPlace     = 49151 // of a filter that keeps a qdisc; the kernel gives those that it chooses itself from above down to 49152
 	qdiscHandle   = 0xffff0000
 	qdiscParent   = 0xfffffff1 // TC_H_CLSACT, and TC_H_INGRESS
 	parentIngress = 0xfffffff2 // TC_H_MIN_INGRESS
@@ -43,8 +45,10 @@ const (
 	actStats       = 4
 	actCookie      = 6
 	bpfAct         = 1
+	bpfClass       = 3
 	bpfOpsLen      = 4
 	bpfOps         = 5
+	bpfName        = 7
 	instructionLen = 8
 )
 
@@ -77,9 +81,12 @@ func deleteQdisc(index int, about string) *request {
 }
 
 // filterInfo is preference and protocol, the latter in network order.
-func filterInfo() uint32 { return preference<<16 | uint32(nl.Swap16(protocolAll)) }
+func filterInfo(preference, protocol uint16) uint32 {
+	return uint32(preference)<<16 | uint32(nl.Swap16(protocol))
+}
 
-// setFilter makes a filter, or puts it in the place of the one with its handle: the kernel changes between two packets.
+// setFilter makes a filter, or puts it in the place of the one with its handle: the kernel changes between two packets. As its cookie does, it
+// tells by its class that the qdisc is ours.
 func setFilter(index int, f *filterSpec, targets []int, about string) (*request, error) {
 	code, err := parseCode(f.Code)
 	if err != nil {
@@ -92,6 +99,9 @@ func setFilter(index int, f *filterSpec, targets []int, about string) (*request,
 	options := nl.NewRtAttr(tcaOptions, nil)
 	options.AddRtAttr(bpfOpsLen, nl.Uint16Attr(uint16(len(code)/instructionLen)))
 	options.AddRtAttr(bpfOps, code)
+	if c, _ := cookieFrom(cookie); c.qdisc {
+		options.AddRtAttr(bpfClass, nl.Uint32Attr(kernel.QdiscClass))
+	}
 	actions := options.AddRtAttr(bpfAct, nil)
 	for i, target := range targets {
 		verdict := int32(actPipe)
@@ -105,7 +115,7 @@ func setFilter(index int, f *filterSpec, targets []int, about string) (*request,
 	}
 	return &request{
 		kind: unix.RTM_NEWTFILTER, flags: unix.NLM_F_CREATE, about: about,
-		parts: []nl.NetlinkRequestData{tcMessage(index, f.Handle, hook(f.Dir), filterInfo()), nl.NewRtAttr(tcaKind, nl.ZeroTerminated("bpf")), options},
+		parts: []nl.NetlinkRequestData{tcMessage(index, f.Handle, hook(f.Dir), filterInfo(preference, protocolAll)), nl.NewRtAttr(tcaKind, nl.ZeroTerminated("bpf")), options},
 	}, nil
 }
 
@@ -121,7 +131,7 @@ func mirror(verdict int32, target int) []byte {
 func deleteFilter(index int, dir platform.Direction, handle uint32, about string) *request {
 	return &request{
 		kind: unix.RTM_DELTFILTER, about: about,
-		parts: []nl.NetlinkRequestData{tcMessage(index, handle, hook(dir), filterInfo()), nl.NewRtAttr(tcaKind, nl.ZeroTerminated("bpf"))},
+		parts: []nl.NetlinkRequestData{tcMessage(index, handle, hook(dir), filterInfo(preference, protocolAll)), nl.NewRtAttr(tcaKind, nl.ZeroTerminated("bpf"))},
 	}
 }
 
@@ -148,8 +158,11 @@ type tcFilter struct {
 	index      int
 	dir        platform.Direction
 	preference uint16
+	protocol   uint16
 	handle     uint32
 	kind       string
+	name       string // of cls_bpf with a program that has one
+	class      uint32 // of cls_bpf
 	code       string // of cls_bpf with classic code, as tc writes it
 	mirrors    []tcMirror
 	actions    []string // kinds
@@ -174,7 +187,7 @@ func (s *socket) filters(index int, dir platform.Direction) (out []tcFilter, err
 			return nil
 		}
 		m := nl.DeserializeTcMsg(b)
-		f := tcFilter{index: int(m.Ifindex), dir: dir, preference: uint16(m.Info >> 16), handle: m.Handle}
+		f := tcFilter{index: int(m.Ifindex), dir: dir, preference: uint16(m.Info >> 16), protocol: nl.Swap16(uint16(m.Info)), handle: m.Handle}
 		f.read(attrs(b[nl.SizeofTcMsg:]))
 		if m.Handle != 0 { // zero stands for the preference itself
 			out = append(out, f)
@@ -195,6 +208,11 @@ func (f *tcFilter) read(all []attr) {
 	if f.kind == "bpf" {
 		code, _ := find(options, bpfOps)
 		f.code = codeText(code)
+		name, _ := find(options, bpfName)
+		f.name = text(name)
+		if class, ok := find(options, bpfClass); ok && len(class) == 4 {
+			f.class = binary.NativeEndian.Uint32(class)
+		}
 	}
 	acts, _ := find(options, actsOf[f.kind])
 	for _, a := range attrs(acts) {

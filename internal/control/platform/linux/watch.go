@@ -201,6 +201,7 @@ func (w *watcher) look(counters bool) error {
 		return err
 	}
 	w.arrivals(now)
+	w.p.look(now)
 	now.Lost = lost
 	u := platform.Difference(w.last, now, counters)
 	changed := w.last == nil || !sameError(w.last.Lost, lost) || len(u.Hosts)+len(u.Switches)+len(u.VMs)+len(u.Ports)+len(u.Objects)+len(u.Gone) > 0
