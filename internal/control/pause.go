@@ -23,7 +23,7 @@ func (l *Line) Pause(ctx context.Context, names []string, paused bool) (Wanted, 
 	}
 	for _, name := range names {
 		if set.Tap(name) == nil {
-			return Wanted{}, fmt.Errorf("policy: there is no tap %q", name)
+			return Wanted{}, fmt.Errorf("%w: there is no tap %q", policy.ErrMistake, name)
 		}
 	}
 	w := Wanted{Set: &policy.Set{}}

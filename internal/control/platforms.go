@@ -87,7 +87,7 @@ func (l *Line) attach(set *policy.Set) ([]*attached, error) {
 	for _, r := range set.Platforms {
 		a := l.platforms[r.Name]
 		if a != nil && a.own {
-			return nil, fmt.Errorf("policy: platform %q: the name is that of the server's own agents: take another", r.Name)
+			return nil, fmt.Errorf("%w: platform %q: the name is that of the server's own agents: take another", policy.ErrMistake, r.Name)
 		}
 		if a == nil || !policy.Same(a.text, r.Text) {
 			p, err := l.cfg.Connect(r)

@@ -21,6 +21,9 @@ const (
 	maxResources = 20000
 )
 
+// ErrMistake is what every error is about policies that cannot be meant as they are written: theirs is the mistake, and not ours or a platform's.
+var ErrMistake = errors.New("policy")
+
 // Error is a mistake in a file of resources. Line and Column count from 1; zero means the file as a whole.
 type Error struct {
 	File         string
@@ -41,6 +44,9 @@ func (e *Error) Error() string {
 	}
 	return s
 }
+
+// Unwrap returns ErrMistake.
+func (e *Error) Unwrap() error { return ErrMistake }
 
 // or suggests the word that was probably meant, or lists a few words; "" when there are none.
 func or(word string, words []string) string {

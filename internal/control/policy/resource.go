@@ -213,17 +213,17 @@ func (s *Set) Resources() (out []Resource) {
 	return out
 }
 
-// Find returns the destination, tenant, platform or tap with a name, nil for none.
+// Destination returns the destination with a name, nil for none.
 func (s *Set) Destination(name string) *Destination {
 	return named(s.Destinations, name, func(d *Destination) string { return d.Name })
 }
 
-// Tap is described at Destination.
+// Tap returns the tap with a name, nil for none.
 func (s *Set) Tap(name string) *Tap {
 	return named(s.Taps, name, func(t *Tap) string { return t.Name })
 }
 
-// Tenant is described at Destination.
+// Tenant returns the tenant with a name, nil for none.
 func (s *Set) Tenant(name string) *Tenant {
 	return named(s.Tenants, name, func(t *Tenant) string { return t.Name })
 }
@@ -291,14 +291,14 @@ func (s *Set) Check() error {
 		for _, name := range t.Destinations {
 			d := s.Destination(name)
 			if d == nil {
-				return fmt.Errorf("policy: tap %q: there is no destination %q%s", t.Name, name, or(name, namesOf(s.Destinations, func(d *Destination) string { return d.Name })))
+				return fmt.Errorf("%w: tap %q: there is no destination %q%s", ErrMistake, t.Name, name, or(name, namesOf(s.Destinations, func(d *Destination) string { return d.Name })))
 			}
 			if err := fits(t, d); err != nil {
-				return fmt.Errorf("policy: tap %q: destination %q: %w", t.Name, name, err)
+				return fmt.Errorf("%w: tap %q: destination %q: %w", ErrMistake, t.Name, name, err)
 			}
 		}
 		if t.Tenant != "" && s.Tenant(t.Tenant) == nil {
-			return fmt.Errorf("policy: tap %q: there is no tenant %q%s", t.Name, t.Tenant, or(t.Tenant, namesOf(s.Tenants, func(t *Tenant) string { return t.Name })))
+			return fmt.Errorf("%w: tap %q: there is no tenant %q%s", ErrMistake, t.Name, t.Tenant, or(t.Tenant, namesOf(s.Tenants, func(t *Tenant) string { return t.Name })))
 		}
 	}
 	return nil
