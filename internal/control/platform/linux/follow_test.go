@@ -125,26 +125,7 @@ func TestKilled(t *testing.T) {
 	bare := l.untouched("h1")
 	want := []platform.Session{l.session("web", 7001, "icmp", "a", "b"), l.session("db", 7002, "tcp", "a", "b")}
 	for round := range 7 {
-		c := exec.Command(os.Args[0], "-test.run=^TestWorker$", "-test.v")
-		c.Env = append(os.Environ(), "LINUX_TEST_WORKER="+l.hosts["h1"].Path())
-		out, err := c.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		buf := make([]byte, 1)
-		for seen := 0; seen < 3+11*round; { // it writes a dot before each step
-			if _, err := out.Read(buf); err != nil {
-				break
-			}
-			if buf[0] == '.' {
-				seen++
-			}
-		}
-		_ = c.Process.Kill()
-		_ = c.Wait()
+		l.killWorker("h1", 3+11*round)
 		if round%2 == 0 {
 			converge(t, p, want...)
 		}
@@ -153,6 +134,49 @@ func TestKilled(t *testing.T) {
 			t.Fatalf("round %d: left behind:\n%s", round, diff)
 		}
 	}
+}
+
+// While the machines speak, killed controllers lose none of their packets either, and when they are silent nothing is left.
+func TestKilledUnderLoad(t *testing.T) {
+	l := newLab(t)
+	p := l.platform("h1")
+	bare := l.untouched("h1")
+	l.warm("a>b", "b>a")
+	converge(t, p, l.session("web", 7001, "icmp", "a", "b")) // makes the qdiscs
+	streams := []*stream{l.stream("a", "b"), l.stream("b", "a")}
+	for round := range 5 {
+		l.killWorker("h1", 2+9*round)
+	}
+	whole(t, "controllers that are killed", streams...)
+	converge(t, p)
+	if diff := cmp.Diff(bare, l.untouched("h1")); diff != "" {
+		t.Errorf("left behind:\n%s", diff)
+	}
+}
+
+// killWorker runs TestWorker as a process of its own, and kills it when it has begun so many steps.
+func (l *lab) killWorker(host string, steps int) {
+	l.t.Helper()
+	c := exec.Command(os.Args[0], "-test.run=^TestWorker$", "-test.v")
+	c.Env = append(os.Environ(), "LINUX_TEST_WORKER="+l.hosts[host].Path())
+	out, err := c.StdoutPipe()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		l.t.Fatal(err)
+	}
+	buf := make([]byte, 1)
+	for seen := 0; seen < steps; { // it writes a dot before each step
+		if _, err := out.Read(buf); err != nil {
+			break
+		}
+		if buf[0] == '.' {
+			seen++
+		}
+	}
+	_ = c.Process.Kill()
+	_ = c.Wait()
 }
 
 // TestWorker is the process that is killed: it makes and ends taps until then.
