@@ -167,6 +167,37 @@ tc filter add dev vnet-a egress pref 3 protocol all u32 match u32 0 0 action mir
 	}
 }
 
+// The kernel has filters of one kind and protocol at one preference: where somebody else has ours, the port is refused, and the others are copied.
+func TestPlaceTaken(t *testing.T) {
+	l := newLab(t)
+	p := l.platform("h1")
+	l.hosts["h1"].Sh("tc qdisc add dev vnet-a clsact; tc filter add dev vnet-a egress pref 5 protocol ip u32 match ip dport 53 0xffff flowid 1:1")
+	was := l.untouched("h1")
+	now, err := p.Read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := l.session("web", 7001, "", "a", "b")
+	steps, refused := p.Steps(now, platform.Want{Owner: "test", Sessions: []platform.Session{s}})
+	if len(refused) != 1 || refused[0].Port != "vnet-a" || refused[0].Reason != platform.ReasonConflict || !strings.Contains(refused[0].Message, "egress") {
+		t.Errorf("%+v", refused)
+	}
+	for _, s := range steps {
+		if err := p.Apply(t.Context(), s); err != nil {
+			t.Errorf("%s: %v", s.Summary, err)
+		}
+	}
+	if at := l.filtersAt("h1", "vnet-b"); at != "mm" {
+		t.Errorf("at the other port: %q", at)
+	}
+	s.Sources[0].Dir = platform.Ingress // where nobody is
+	converge(t, p, s)
+	converge(t, p)
+	if diff := cmp.Diff(was, l.untouched("h1")); diff != "" {
+		t.Errorf("left behind:\n%s", diff)
+	}
+}
+
 // A UDP port that an overlay of the host has is refused by the kernel; what the step had made goes again.
 func TestPortTaken(t *testing.T) {
 	l := newLab(t)

@@ -28,6 +28,7 @@ const (
 	rawAlias  = "alias"
 	rawUp     = "up"
 	rawOurs   = "ours"   // of a qdisc: a filter says that it was made for a mirror or a tap of ours
+	rawTaken  = "taken"  // of a qdisc: directions in which somebody else has the place of our filters
 	rawStays  = "stays"  // of a qdisc that nobody needs: the filters that keep it, one line each, as tc names them
 	rawTunnel = "tunnel" // what a VXLAN device is really set to, as tunnelKey has it
 )
@@ -81,12 +82,15 @@ func remoteOf(alias string) string {
 func (b *builder) hooked(index int) {
 	name := b.deviceName(index)
 	ours, about := 0, ""
-	var keep []string
+	var keep, taken []string
 	claimed := ""
 	for i := range b.filters[index] {
 		f := &b.filters[index][i]
 		if f.claims() {
 			claimed = "true"
+		}
+		if f.preference == preference && (f.kind != "bpf" || f.protocol != protocolAll) {
+			taken = append(taken, f.dir.String())
 		}
 		if f.keeps() {
 			keep, about = append(keep, f.place()), "; it stays until the interface has been quiet for a while"
@@ -105,6 +109,7 @@ func (b *builder) hooked(index int) {
 		About: fmt.Sprintf("%d filters, %d of them ours%s", len(b.filters[index]), ours, about),
 		Raw: map[string]string{
 			rawPort: name, rawIndex: strconv.Itoa(index), rawKind: b.qdiscs[index], rawOurs: claimed, rawStays: strings.Join(keep, "\n"),
+			rawTaken: strings.Join(taken, " "),
 		},
 	}
 }

@@ -246,6 +246,7 @@ func (l *planner) announcers(s *platform.Session) map[string]string {
 
 func (l *planner) sourceRefusal(src platform.Source, port *platform.Port) *platform.Refusal {
 	r := &platform.Refusal{Port: src.Port}
+	qdisc := l.now.Objects["qdisc/"+src.Port]
 	switch {
 	case port == nil:
 		r.Reason, r.Message = platform.ReasonDown, fmt.Sprintf("port %s is gone", src.Port)
@@ -253,13 +254,23 @@ func (l *planner) sourceRefusal(src platform.Source, port *platform.Port) *platf
 		r.Reason, r.Message = platform.ReasonKernelPort, fmt.Sprintf("%s is the host's own interface", src.Port)
 	case port.Kind == platform.PortMirror:
 		r.Reason, r.Message = platform.ReasonMirrorPort, fmt.Sprintf("%s carries copies", src.Port)
-	case src.Dir&platform.Egress != 0 && l.now.Objects["qdisc/"+src.Port] != nil && l.now.Objects["qdisc/"+src.Port].Raw[rawKind] == "ingress":
+	case qdisc != nil && src.Dir&platform.Egress != 0 && qdisc.Raw[rawKind] == "ingress":
 		r.Reason, r.Message = platform.ReasonConflict, fmt.Sprintf("%s has an ingress qdisc of somebody else, which leaves no room for filters on egress", src.Port)
 		r.Fix = "replace it by clsact (libvirt makes it for an adapter's outbound bandwidth), tap ingress only, or use the agent method"
+	case qdisc != nil && taken(qdisc, src.Dir):
+		r.Reason, r.Message = platform.ReasonConflict, fmt.Sprintf("%s has a filter of somebody else at preference %d (%s)", src.Port, preference, qdisc.Raw[rawTaken])
+		r.Fix = "give that filter another preference, or use the agent method"
 	default:
 		return nil
 	}
 	return r
+}
+
+// taken reports whether somebody else has the place of our filters at a qdisc: of one preference and direction all filters are of one kind and protocol.
+func taken(qdisc *platform.Object, dir platform.Direction) bool {
+	return slices.ContainsFunc(strings.Fields(qdisc.Raw[rawTaken]), func(d string) bool {
+		return d == platform.Ingress.String() && dir&platform.Ingress != 0 || d == platform.Egress.String() && dir&platform.Egress != 0
+	})
 }
 
 func filterRefusal(residual string, err error) *platform.Refusal {

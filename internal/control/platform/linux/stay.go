@@ -148,9 +148,8 @@ func (p *Platform) dropQdiscs() (done bool) {
 		before = p.sent(all)
 		time.Sleep(quietLong)
 	}
-	after := p.sent(all)
-	for _, index := range all {
-		if sent, there := after[index]; there && sent != before[index] {
+	for _, index := range all { // each is asked again right before: the removal of the others has taken its time
+		if sent, there := p.sent([]int{index})[index]; there && sent != before[index] {
 			continue
 		}
 		err := p.with(func() error { return p.dropQdisc(index) })
