@@ -48,23 +48,13 @@ func prepare(conn *net.UDPConn, buffer int) (granted int, err error) {
 	return granted / 2, nil // the kernel doubles the value for its own bookkeeping (socket(7))
 }
 
-// socketDrops reads how many datagrams the kernel dropped at the socket because its buffer was full.
-func socketDrops(conn *net.UDPConn) (uint32, bool) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return 0, false
-	}
+// lost reads how many datagrams the kernel dropped at the socket because its buffer was full.
+func (s *udpSocket) lost() (n uint32, ok bool) {
 	var info [memInfoVars]uint32
-	ok := false
-	if err := raw.Control(func(fd uintptr) {
-		size := uint32(unsafe.Sizeof(info))
-		_, _, e := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_MEMINFO,
-			uintptr(unsafe.Pointer(&info[0])), uintptr(unsafe.Pointer(&size)), 0)
-		ok = e == 0 && size == uint32(unsafe.Sizeof(info))
-	}); err != nil {
-		return 0, false
-	}
-	return info[memInfoDrops], ok
+	size := uint32(unsafe.Sizeof(info))
+	_, _, e := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(s.fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+		uintptr(unsafe.Pointer(&info[0])), uintptr(unsafe.Pointer(&size)), 0)
+	return info[memInfoDrops], e == 0 && size == uint32(unsafe.Sizeof(info))
 }
 
 // parseOOB reads a datagram's control messages. It does not allocate.

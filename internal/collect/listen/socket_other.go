@@ -56,6 +56,8 @@ func (u *udpListener) read(ctx context.Context, out chan<- Batch) error {
 	}
 }
 
-func socketDrops(*net.UDPConn) (uint32, bool) { return 0, false }
+func (s *udpSocket) close() error { return s.conn.Close() }
+
+func (s *udpSocket) lost() (n uint32, ok bool) { return 0, false }
 
 func parseOOB([]byte) oobMeta { return oobMeta{} }

@@ -29,7 +29,7 @@ func (u *udpListener) status(s *Status) {
 func (u *udpListener) close() error {
 	var first error
 	for _, s := range u.sockets {
-		if err := s.conn.Close(); first == nil {
+		if err := s.close(); first == nil {
 			first = err
 		}
 	}
@@ -72,7 +72,7 @@ func (u *udpListener) pollDrops(ctx context.Context, done chan<- struct{}) {
 
 func (u *udpListener) kernelDrops() {
 	for _, s := range u.sockets {
-		if n, ok := socketDrops(s.conn); ok {
+		if n, ok := s.lost(); ok {
 			u.dropped(s, n)
 		}
 	}

@@ -15,9 +15,9 @@ import (
 	"crosstap/internal/flowproto"
 )
 
-// udpSocket is one socket with what recvmmsg fills.
+// udpSocket is one socket with what recvmmsg fills. Its descriptor is not among those that the Go runtime waits for: there each datagram would wake a
+// thread while the reader naps.
 type udpSocket struct {
-	conn  *net.UDPConn
 	fd    int
 	drops dropCounter
 
@@ -56,17 +56,18 @@ func bindUDP(ctx context.Context, l *Listener) (transport, error) {
 	if err != nil {
 		return nil, err
 	}
+	local := conn.LocalAddr().(*net.UDPAddr)
 	if err := u.add(conn); err != nil {
 		return nil, err
 	}
-	u.addr = unmap(conn.LocalAddr().(*net.UDPAddr).AddrPort())
-	if err := u.share(ctx); err != nil {
+	u.addr = unmap(local.AddrPort())
+	if err := u.share(ctx, local.String()); err != nil {
 		return nil, errors.Join(err, u.close())
 	}
 	return u, nil
 }
 
-// add prepares a socket and takes it in; it closes one that cannot be used.
+// add prepares a socket and takes it in; conn is closed, whatever happens.
 func (u *udpListener) add(conn *net.UDPConn) error {
 	want := u.l.cfg.ReceiveBuffer
 	if n := u.l.cfg.Sockets; n > 1 {
@@ -76,17 +77,34 @@ func (u *udpListener) add(conn *net.UDPConn) error {
 	if err != nil {
 		return errors.Join(err, conn.Close())
 	}
-	s := &udpSocket{conn: conn}
-	if err := control(conn, func(fd int) error { s.fd = fd; return nil }); err != nil {
-		return errors.Join(err, conn.Close())
+	fd, err := detach(conn)
+	if err != nil {
+		return err
 	}
+	s := &udpSocket{fd: fd}
 	s.init(u.l.cfg.Batch)
 	u.sockets, u.granted = append(u.sockets, s), u.granted+granted
 	return nil
 }
 
-// share opens the further sockets.
-func (u *udpListener) share(ctx context.Context) error {
+// detach closes conn and returns a descriptor of its socket, which the caller closes.
+func detach(conn *net.UDPConn) (int, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, errors.Join(err, conn.Close())
+	}
+	fd := -1
+	ctl := raw.Control(func(f uintptr) { fd, err = unix.FcntlInt(f, unix.F_DUPFD_CLOEXEC, 0) })
+	if err = errors.Join(err, ctl, conn.Close()); err != nil && fd >= 0 {
+		err = errors.Join(err, unix.Close(fd))
+	}
+	return fd, err
+}
+
+func (s *udpSocket) close() error { return unix.Close(s.fd) }
+
+// share opens the further sockets on the same address.
+func (u *udpListener) share(ctx context.Context, addr string) error {
 	n := u.l.cfg.Sockets
 	if n == 0 {
 		n = min((u.l.cfg.ReceiveBuffer+u.granted-1)/max(u.granted, 1), autoSockets)
@@ -95,14 +113,13 @@ func (u *udpListener) share(ctx context.Context) error {
 		return nil
 	}
 	reuse := func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) }
-	if err := control(u.sockets[0].conn, reuse); err != nil {
+	if err := reuse(u.sockets[0].fd); err != nil {
 		return fmt.Errorf("share the port: %w", err)
 	}
 	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
 		ctl := c.Control(func(fd uintptr) { err = reuse(int(fd)) })
 		return errors.Join(err, ctl)
 	}}
-	addr := u.sockets[0].conn.LocalAddr().String()
 	for len(u.sockets) < n {
 		conn, err := listenUDP(ctx, lc, addr)
 		if err != nil {
@@ -112,37 +129,23 @@ func (u *udpListener) share(ctx context.Context) error {
 			return err
 		}
 	}
-	return spread(u.sockets[0].conn, n)
+	return spread(u.sockets[0].fd, n)
 }
 
 // skfAdRandom is SKF_AD_OFF + SKF_AD_RANDOM (linux/filter.h): loading it gives a random number.
 const skfAdRandom = 0xfffff000 + 56
 
 // spread makes the kernel give each datagram to one of n sockets at random.
-func spread(conn *net.UDPConn, n int) error {
+func spread(fd, n int) error {
 	prog := []unix.SockFilter{
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: skfAdRandom},
 		{Code: unix.BPF_ALU | unix.BPF_MOD | unix.BPF_K, K: uint32(n)},
 		{Code: unix.BPF_RET | 0x10}, // BPF_A
 	}
-	err := control(conn, func(fd int) error {
-		return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF, &unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]})
-	})
-	if err != nil {
+	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF, &unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}); err != nil {
 		return fmt.Errorf("spread datagrams over %d sockets: %w", n, err)
 	}
 	return nil
-}
-
-func control(conn *net.UDPConn, f func(fd int) error) error {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	if ctl := raw.Control(func(fd uintptr) { err = f(int(fd)) }); ctl != nil {
-		return ctl
-	}
-	return err
 }
 
 // init makes the room for a batch. Only as much of it is touched as datagrams are long.
