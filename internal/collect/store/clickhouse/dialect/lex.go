@@ -1,6 +1,3 @@
-// Package dialect says in ClickHouse's SQL what reports and administrators say in the SQL of the store's views, which is a part of
-// DuckDB's. A question is read into a tree, its names are resolved against the tables it may use, and the tree is written
-// again: nothing passes as text, so that a question can name no other table and no function that is not listed here.
 package dialect
 
 import (
