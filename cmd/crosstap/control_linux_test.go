@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"crosstap/internal/ovsdb/ovstest"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 // command runs one command line, and returns what it writes and its exit code.

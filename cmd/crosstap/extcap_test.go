@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 
 	"github.com/google/go-cmp/cmp"
 )

@@ -13,8 +13,8 @@ import (
 
 	"crosstap/internal/agentapi"
 	server "crosstap/internal/serve/agent"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/tapspec"
+	"crosstap/internal/testns"
 )
 
 // TestUpgrade changes a tap's spec while packets come: each is metered once, as the interface's own counter says.

@@ -11,8 +11,8 @@ import (
 	"crosstap/internal/agentapi"
 	"crosstap/internal/ledger"
 	server "crosstap/internal/serve/agent"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/tapspec"
+	"crosstap/internal/testns"
 )
 
 // dropped returns how many units a stage dropped for one of the reasons.

@@ -23,9 +23,9 @@ import (
 	"crosstap/internal/agentapi"
 	"crosstap/internal/ledger"
 	server "crosstap/internal/serve/agent"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/tapspec"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 // patience is how long a test waits for what must happen.

@@ -21,8 +21,8 @@ import (
 	"crosstap/internal/control/policy"
 	"crosstap/internal/ovsdb/ovstest"
 	"crosstap/internal/state"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 // lab is hosts with Open vSwitch, machines and a tool, in namespaces: an underlay 10.99.0.0/24 with the hosts at .1, .2, and the tool at

@@ -12,8 +12,8 @@ import (
 
 	"crosstap/internal/control/platform"
 	"crosstap/internal/control/platform/platformtest"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 // migration is one way in which copies of a machine that moves come to a tool.

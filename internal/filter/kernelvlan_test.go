@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"crosstap/internal/frame"
-	"crosstap/internal/tap/testns"
+	"crosstap/internal/testns"
 )
 
 // Frames sent over a veth pair arrive with their outermost VLAN tag beside them. The programs on packet sockets must

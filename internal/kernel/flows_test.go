@@ -16,8 +16,8 @@ import (
 	"crosstap/internal/flow"
 	"crosstap/internal/frame"
 	"crosstap/internal/ledger"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 // sums are what a flow has carried one way.

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"crosstap/internal/ledger"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 // newPairLab is a host between the VMs a (10.9.0.1) and b (10.9.0.2), which reach each other through its interfaces i1 and i2 alone.

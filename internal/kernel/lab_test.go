@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"crosstap/internal/ledger"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 // lab is a host with a switch, whose port p1 leads to the VM a and p2 to the VM b, and an underlay to a tool: 10.7.0.1 and fd07::1 on the

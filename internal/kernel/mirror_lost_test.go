@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"crosstap/internal/netns"
-	"crosstap/internal/tap/testns"
+	"crosstap/internal/testns"
 )
 
 // superFrame returns a TCP segment of a to b with so many bytes, as a virtual machine gives it to its host: with the header of struct virtio_net_hdr that

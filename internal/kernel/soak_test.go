@@ -14,7 +14,7 @@ import (
 
 	"crosstap/internal/flow"
 	"crosstap/internal/frame"
-	"crosstap/internal/tap/testns"
+	"crosstap/internal/testns"
 )
 
 // port returns the counters that an interface itself keeps.

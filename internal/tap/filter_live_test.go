@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"crosstap/internal/tap"
-	"crosstap/internal/tap/testns"
+	"crosstap/internal/testns"
 )
 
 // sender returns a function that sends UDP datagrams to a port n times, in a VLAN unless it is 0.

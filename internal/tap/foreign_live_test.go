@@ -20,8 +20,8 @@ import (
 
 	"crosstap/internal/ovsdb/ovstest"
 	"crosstap/internal/tap"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 // listener is a host 10.7.0.9 (fd07::9) on which a tap listens for what a mirror on the host 10.7.0.1 (fd07::1) sends.

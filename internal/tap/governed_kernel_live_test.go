@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"crosstap/internal/tap"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/tapspec"
+	"crosstap/internal/testns"
 )
 
 // flooded is a host b with the interface b0, to which a sends, and a tool at a UDP address of b.

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"crosstap/internal/tap"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/tapspec"
+	"crosstap/internal/testns"
 )
 
 // flood sends frames of 1000 bytes of many conversations, so many in a burst, until stop is called.

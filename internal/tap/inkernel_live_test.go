@@ -17,8 +17,8 @@ import (
 
 	"crosstap/internal/tap"
 	"crosstap/internal/tap/groom"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 // TestFlowsInTheKernel is TestSuperFrames with packets counted in the kernel: what is in tunnels comes up to the meter, and both together

@@ -17,8 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"crosstap/internal/tap"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 // hosts are two hosts with a bridge between them. What the first one sends crosses the bridge's port p0 in

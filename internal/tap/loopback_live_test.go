@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"crosstap/internal/tap"
-	"crosstap/internal/tap/testns"
+	"crosstap/internal/testns"
 )
 
 // TestLoopback taps the loopback interface, where each packet leaves and comes in: it is seen once, as tcpdump sees it.

@@ -18,8 +18,8 @@ import (
 
 	"crosstap/internal/tap"
 	"crosstap/internal/tap/groom"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 // site is a host with a bridge, two VMs on it, and a tool behind the host's uplink.

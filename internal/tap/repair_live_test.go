@@ -11,8 +11,8 @@ import (
 
 	"crosstap/internal/tap"
 	"crosstap/internal/tap/groom"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 // TestRepairedFrames writes frames that travel in super-frames to a capture file, repaired, and finds in it bit for bit

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"crosstap/internal/tap"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 // TestRPCAPBothWays has one tap give the frames of an interface to another, which filters at the remote end and looks again for what no

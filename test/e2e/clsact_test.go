@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 
 	"golang.org/x/sys/unix"
 )

@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 // pairLab is a host between a (10.9.0.1) and b (10.9.0.2), which reach each other through its interfaces i1 and i2 alone.

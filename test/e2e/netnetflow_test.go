@@ -19,8 +19,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"crosstap/internal/ovsdb/ovstest"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 // switches is a host with a Linux bridge br0 and an Open vSwitch bridge br-int, two VMs at each. Both pairs of VMs have the same

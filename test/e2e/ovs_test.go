@@ -11,8 +11,8 @@ import (
 	"testing"
 
 	"crosstap/internal/ovsdb/ovstest"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 // An Open vSwitch that is reached by TLS alone, with certificates of ovs-pki: planned, tapped with a filter, its rows of flow records made, and left

@@ -11,7 +11,7 @@ import (
 
 	"crosstap/internal/control/platform/vsphere/vsim"
 	"crosstap/internal/ovsdb/ovstest"
-	"crosstap/internal/tap/testns"
+	"crosstap/internal/testns"
 )
 
 // One change for an Open vSwitch host and a vCenter that fails on the way: the host is done, the vCenter is as it was and is named, exit code 5. The

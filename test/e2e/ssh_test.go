@@ -12,8 +12,8 @@ import (
 	"testing"
 
 	"crosstap/internal/rpc/sshtest"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 // A kernel behind a real sshd is planned, tapped and left by the built binary, which is also the far end.

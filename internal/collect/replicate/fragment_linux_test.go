@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 // On a way of 1500 bytes a long datagram leaves in fragments, which the receiver's kernel puts together again.

@@ -17,8 +17,8 @@ import (
 	"time"
 
 	"crosstap/internal/rpc"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 const patience = 2 * time.Minute

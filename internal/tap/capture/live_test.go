@@ -21,8 +21,8 @@ import (
 
 	"crosstap/internal/frame"
 	"crosstap/internal/ledger"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 // cable is two namespaces with a veth pair between them: a0 in the first, b0 in the second.

@@ -19,8 +19,8 @@ import (
 
 	"crosstap/internal/frame"
 	"crosstap/internal/ledger"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 // startMirror listens in a namespace. The function ends it and returns the frames that came, with their points' names.

@@ -17,8 +17,8 @@ import (
 	"crosstap/internal/frame"
 	"crosstap/internal/tap/capture"
 	"crosstap/internal/tap/groom"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 	"crosstap/internal/wire"
 )
 

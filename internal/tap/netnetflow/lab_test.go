@@ -16,8 +16,8 @@ import (
 
 	"crosstap/internal/flowproto/netflow5"
 	"crosstap/internal/tap/export"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 func TestMain(m *testing.M) { testkit.Main(m) }

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"crosstap/internal/ovsdb/ovstest"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 // A bridge of a real Open vSwitch, which exports NetFlow with add_id_to_interface itself: both exports give each flow the same switch

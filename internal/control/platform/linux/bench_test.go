@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"crosstap/internal/control/platform"
-	"crosstap/internal/tap/testns"
+	"crosstap/internal/testns"
 )
 
 // BenchmarkRead reads a host with 1,000 ports, of which half are tapped, and plans for all of them. It makes them itself, which takes a

@@ -15,8 +15,8 @@ import (
 
 	"crosstap/internal/control/platform"
 	"crosstap/internal/flow"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 // lab is two hosts with a Linux bridge each, joined by an underlay, with machines behind the bridges, and a tool on the underlay.

@@ -11,8 +11,8 @@ import (
 	"testing"
 
 	"crosstap/internal/control/platform"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 // A port that sees everything: between machines of its bridge, from and to other hosts, and of machines that come later; each packet once.

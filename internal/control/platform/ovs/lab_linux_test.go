@@ -19,8 +19,8 @@ import (
 	"crosstap/internal/control/platform"
 	"crosstap/internal/control/platform/ovs"
 	"crosstap/internal/ovsdb/ovstest"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 // patience bounds every wait. It is generous: nothing here measures speed.

@@ -10,8 +10,8 @@ import (
 	"crosstap/internal/control/platform"
 	"crosstap/internal/control/platform/platformtest"
 	"crosstap/internal/flow"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 // TestContract is the contract of all platforms on a kernel behind a real sshd.

@@ -24,8 +24,8 @@ import (
 	"crosstap/internal/libvirt/libvirttest"
 	"crosstap/internal/rpc"
 	"crosstap/internal/rpc/sshtest"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 const (

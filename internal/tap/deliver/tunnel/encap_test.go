@@ -13,8 +13,8 @@ import (
 	"crosstap/internal/filter"
 	"crosstap/internal/flow"
 	"crosstap/internal/frame"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 // headersOf returns the headers that a target puts in front of two frames.

@@ -20,8 +20,8 @@ import (
 
 	"crosstap/internal/frame"
 	"crosstap/internal/ledger"
-	"crosstap/internal/tap/testns"
 	"crosstap/internal/testkit"
+	"crosstap/internal/testns"
 )
 
 // pair is a host that sends and a tool that receives: 10.7.0.1 and fd07::1, 10.7.0.9 and fd07::9.

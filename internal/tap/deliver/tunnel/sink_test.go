@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"crosstap/internal/frame"
-	"crosstap/internal/tap/testns"
+	"crosstap/internal/testns"
 )
 
 // TestTooLong sends frames that do not fit through a path of 1500 bytes: in fragments, which the kernel's device puts together, cut, or not at
