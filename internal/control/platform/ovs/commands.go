@@ -139,7 +139,11 @@ func (p *Platform) mirrorCommands(before, spec json.RawMessage) []string {
 		}
 		return []string{p.vsctl(append(words, p.nudgeWords(b.Ours)...)...)}
 	case before != nil && b.Output == s.Output && b.Type == s.Type:
-		return []string{p.vsctl(append(append(portIDs(&s), append([]string{"--", "set", "mirror", s.Name}, mirrorWords(&s)...)...), p.nudgeWords(s.Ours)...)...)}
+		words := append(append(portIDs(&s), "--", "set", "mirror", s.Name), mirrorWords(&s)...)
+		if b.Snaplen != 0 {
+			words = append(words, "--", "clear", "mirror", s.Name, "snaplen")
+		}
+		return []string{p.vsctl(append(words, p.nudgeWords(s.Ours)...)...)}
 	}
 	words := []string{}
 	if s.Type != "" {

@@ -12,11 +12,11 @@ import (
 // columns are what is followed of the database. Statistics are left out: they change every few seconds.
 var columns = map[string][]string{
 	"Open_vSwitch":              {"ovs_version", "external_ids", "bridges", "ssl"},
-	"Bridge":                    {"name", "ports", "mirrors", "datapath_type", "external_ids", "ipfix", "netflow", "sflow", "fail_mode", "controller"},
+	"Bridge":                    {"name", "ports", "mirrors", "datapath_type", "external_ids", "ipfix", "netflow", "sflow", "fail_mode", "protocols", "controller"},
 	"Controller":                {"target", "external_ids"},
 	"Port":                      {"name", "interfaces", "tag", "trunks", "external_ids"},
 	"Interface":                 {"name", "type", "options", "external_ids", "ofport", "mac", "mac_in_use", "mtu", "link_state", "status", "error"},
-	"Mirror":                    {"name", "select_all", "select_src_port", "select_dst_port", "select_vlan", "output_port", "output_vlan", "external_ids"},
+	"Mirror":                    {"name", "select_all", "select_src_port", "select_dst_port", "select_vlan", "output_port", "output_vlan", "snaplen", "external_ids"},
 	"IPFIX":                     {"targets", "sampling", "obs_domain_id", "obs_point_id", "cache_active_timeout", "cache_max_flows", "other_config", "external_ids"},
 	"NetFlow":                   {"targets", "active_timeout", "engine_id", "engine_type", "add_id_to_interface", "external_ids"},
 	"sFlow":                     {"targets", "agent", "sampling", "polling", "header", "external_ids"},

@@ -1,6 +1,7 @@
 package ovs
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"slices"
@@ -30,6 +31,23 @@ type bridgeSpec struct {
 	Datapath string `json:"datapath"`
 	Listen   string `json:"listen,omitempty"` // target of its Controller row, such as pssl:6653
 	Mark     string `json:"mark"`
+	// What somebody has set by hand: not secure, and others than ours.
+	FailMode  string   `json:"fail_mode,omitempty"`
+	Protocols []string `json:"protocols,omitempty"`
+}
+
+// unset is what a column without a value is set to, where that differs from what we set.
+const unset = "none"
+
+// byHand fills in what somebody has set of our bridge: without "secure" the switch forwards as it likes when flows are missing.
+func (s *bridgeSpec) byHand(b ovsdb.Row) {
+	if mode := b.Text("fail_mode"); mode != "secure" {
+		s.FailMode = cmp.Or(mode, unset)
+	}
+	have := b.Texts("protocols")
+	if slices.Sort(have); len(have) > 0 && !slices.Equal(have, protocols) { // none are all
+		s.Protocols = have
+	}
 }
 
 // portSpec is a port of our bridge towards tools: a tunnel, or an interface that is there already (Type "").
@@ -92,7 +110,8 @@ type mirrorSpec struct {
 	Type    string            `json:"type,omitempty"`
 	Options map[string]string `json:"options,omitempty"`
 	Mark    string            `json:"mark"`
-	Ours    string            `json:"ours"` // our bridge of the same datapath
+	Ours    string            `json:"ours"`              // our bridge of the same datapath
+	Snaplen int64             `json:"snaplen,omitempty"` // somebody has set it by hand: into a tunnel every copy is dropped
 }
 
 // change is one object as a step has it; null is nothing.
@@ -121,7 +140,9 @@ func (d *db) ours(owner string) present {
 		b := d.tables["Bridge"][id]
 		name := b.Text("name")
 		if m := markOf(b); m.Owner == owner {
-			out[[2]string{kindBridge, name}] = encode(bridgeSpec{name, b.Text("datapath_type"), d.listening(b), b.TextMap("external_ids")[platform.MarkKey]})
+			s := bridgeSpec{Name: name, Datapath: b.Text("datapath_type"), Listen: d.listening(b), Mark: b.TextMap("external_ids")[platform.MarkKey]}
+			s.byHand(b)
+			out[[2]string{kindBridge, name}] = encode(s)
 		}
 		for _, p := range b.UUIDs("ports") {
 			d.ourPort(out, owner, name, d.tables["Port"][p])
@@ -190,6 +211,7 @@ func (d *db) mirror(bridge string, r ovsdb.Row, owner string) mirrorSpec {
 		VLANs: r.Ints("select_vlan"), Mark: r.TextMap("external_ids")[platform.MarkKey],
 	}
 	slices.Sort(s.VLANs)
+	s.Snaplen, _ = r.Int("snaplen")
 	if port := d.tables["Port"][r.UUID("output_port")]; port != nil {
 		s.Output = port.Text("name")
 		if markOf(port).Owner == owner {

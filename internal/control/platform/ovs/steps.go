@@ -124,7 +124,9 @@ func (o *objects) session(s *platform.Session) {
 	if !ok || !straight && !o.through(s, &m, ours) {
 		return
 	}
-	o.put(kindBridge, ours, bridgeSpec{ours, datapath, o.listen(datapath), platform.Mark{Owner: o.owner, Policy: platform.Shared}.Text()}, s, "bridge for copies")
+	o.put(kindBridge, ours, bridgeSpec{
+		Name: ours, Datapath: datapath, Listen: o.listen(datapath), Mark: platform.Mark{Owner: o.owner, Policy: platform.Shared}.Text(),
+	}, s, "bridge for copies")
 	o.put(kindMirror, m.Name, m, s, o.sentence(s, &m))
 }
 

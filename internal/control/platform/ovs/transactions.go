@@ -68,6 +68,7 @@ func (d *db) setBridge(now, want json.RawMessage) []ovsdb.Operation {
 		set = append(set, p)
 	}
 	row := ovsdb.Row{"name": s.Name, "datapath_type": s.Datapath, "fail_mode": "secure", "protocols": set, "external_ids": ids(s.Mark)}
+	s.again(row)
 	var listen []ovsdb.Operation
 	row["controller"] = ovsdb.Set{}
 	if s.Listen != "" {
@@ -87,6 +88,24 @@ func (d *db) setBridge(now, want json.RawMessage) []ovsdb.Operation {
 		ovsdb.Insert("Bridge", string(symbol("b", s.Name)), row),
 		ovsdb.Mutate("Open_vSwitch", nil, ovsdb.Mutation{Column: "bridges", Mutator: "insert", Value: ovsdb.Set{symbol("b", s.Name)}}),
 	)
+}
+
+// again brings back what somebody had set by hand, when the step that set it right is taken back.
+func (s *bridgeSpec) again(row ovsdb.Row) {
+	switch s.FailMode {
+	case "":
+	case unset:
+		row["fail_mode"] = ovsdb.Set{}
+	default:
+		row["fail_mode"] = s.FailMode
+	}
+	if s.Protocols != nil {
+		var set ovsdb.Set
+		for _, p := range s.Protocols {
+			set = append(set, p)
+		}
+		row["protocols"] = set
+	}
 }
 
 // newPort inserts a port with one interface into a bridge.
@@ -220,7 +239,10 @@ func (d *db) setMirror(now, want json.RawMessage) []ovsdb.Operation {
 	for _, v := range s.VLANs {
 		vlans = append(vlans, v)
 	}
-	row["select_vlan"] = vlans
+	row["select_vlan"], row["snaplen"] = vlans, ovsdb.Set{}
+	if s.Snaplen != 0 {
+		row["snaplen"] = s.Snaplen
+	}
 	var ops []ovsdb.Operation
 	if now != nil && old.Type != "" && (old.Output != s.Output || old.Type != s.Type || !encodeEqual(old.Options, s.Options)) {
 		ops = append(ops, d.dropPort(old.Bridge, old.Output)...)
@@ -283,15 +305,16 @@ func (d *db) nudge(ours string) (ops []ovsdb.Operation) {
 	if !ok {
 		return nil
 	}
-	name := nudgePrefix + hash(ours)
-	next := name + "a"
+	name, used := nudgePrefix+hash(ours), map[string]bool{}
 	for _, id := range b.UUIDs("ports") {
 		if have := d.tables["Port"][id].Text("name"); strings.HasPrefix(have, name) {
 			ops = append(ops, ovsdb.Mutate("Bridge", byName(ours), ovsdb.Mutation{Column: "ports", Mutator: "delete", Value: ovsdb.Set{id}}))
-			if have == next {
-				next = name + "b"
-			}
+			used[have] = true
 		}
+	}
+	next := name + "a"
+	for letter := 'b'; used[next]; letter++ { // whoever types the commands of a plan leaves a second one
+		next = name + string(letter)
 	}
 	return append(ops, newPort(ours, next, "patch", map[string]string{"peer": "none"}, ids(b.TextMap("external_ids")[platform.MarkKey]))...)
 }
