@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 
 	"crosstap/internal/control/platform"
@@ -58,10 +59,14 @@ func TestContract(t *testing.T) {
 			},
 			State: func(t *testing.T) string {
 				var out []byte
-				must(t, h.Space.Do(func() (err error) {
+				look := func() (err error) {
 					out, err = exec.Command("sh", "-c", "ip -br link | grep -v '^vnet'; for d in vnet1 vnet2; do tc qdisc show dev $d | grep -v noqueue; tc filter show dev $d ingress; tc filter show dev $d egress; done | sed 's/index [0-9]* ref/ref/'; true").Output()
 					return err
-				}))
+				}
+				eventually(t, "a qdisc goes in a quiet moment", func() bool {
+					must(t, h.Space.Do(look))
+					return !strings.Contains(string(out), "protocol [34997]")
+				})
 				return string(out)
 			},
 			Foreign: func(*testing.T) {

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -203,10 +204,29 @@ func TestKernelBehindSSH(t *testing.T) {
 	for _, step := range plan(p) {
 		must(t, p.Apply(t.Context(), step))
 	}
+	// The tap ends while the interface sends: its qdisc stays until a quiet moment, for which the next session looks when this one breaks.
+	at := func() string {
+		var out []byte
+		must(t, h.Space.Do(func() (err error) {
+			out, err = exec.Command("sh", "-c", "tc qdisc show dev vnet1 clsact; tc filter show dev vnet1 ingress").CombinedOutput()
+			return err
+		}))
+		return string(out)
+	}
+	h.Space.Sh("ip addr add 10.1.0.254/24 dev br0 && ip neigh replace 10.1.0.1 lladdr 02:00:00:00:00:01 dev br0 nud permanent")
+	quiet := chatter(t, h.Space, "10.1.0.1:7000")
 	want.Sessions = nil
 	for _, step := range plan(p) {
 		must(t, p.Apply(t.Context(), step))
 	}
+	h.HangUp()
+	until(t, updates, func(u platform.Update) bool { return u.Lost != nil })
+	until(t, updates, func(u platform.Update) bool { return u.Whole && u.Lost == nil })
+	if left := at(); !strings.Contains(left, "protocol [34997]") || strings.Contains(left, "mirred") {
+		t.Errorf("after the end under load:\n%s", left)
+	}
+	quiet()
+	eventually(t, "the qdisc goes in a quiet moment", func() bool { return at() == "" })
 	same()
 	if left := plan(here); len(left) > 0 {
 		t.Errorf("left: %+v", left)
@@ -279,4 +299,31 @@ func eventually(t *testing.T, what string, f func() bool) {
 			t.Fatalf("never came true: %s", what)
 		}
 	}
+}
+
+// chatter sends to an address from a namespace until the function that it returns is called.
+func chatter(t *testing.T, from *testns.Space, to string) (stop func()) {
+	t.Helper()
+	var c net.Conn
+	must(t, from.Do(func() (err error) { c, err = net.Dial("udp4", to); return err }))
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for every := time.NewTicker(time.Millisecond); ; {
+			select {
+			case <-every.C:
+				_, _ = c.Write([]byte("hello"))
+			case <-quit:
+				every.Stop()
+				return
+			}
+		}
+	}()
+	stop = sync.OnceFunc(func() {
+		close(quit)
+		<-done
+		c.Close()
+	})
+	t.Cleanup(stop)
+	return stop
 }
