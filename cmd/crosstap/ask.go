@@ -152,7 +152,7 @@ func (l *look) file() bool { return slices.Contains(l.files, l.output) }
 
 func (l *look) check() error {
 	if formats := l.formats(); !slices.Contains(formats, l.output) {
-		return usagef("-o %q: expected %s%s", l.output, strings.Join(formats, ", "), didYouMean(l.output, formats))
+		return usagef("-o %q: expected %s%s", l.output, strings.Join(formats, ", "), nearest.Behind(l.output, formats))
 	}
 	if len(l.columns) > 0 && !slices.Contains([]string{"table", "wide", "csv"}, l.output) {
 		return usagef("--columns goes with -o table, wide or csv; -o %s always has every column", l.output)
@@ -188,13 +188,6 @@ func (l *look) print(w io.Writer, body []byte, doc any) error {
 		return exit(exitUsage, fmt.Errorf("--columns: %w", err))
 	}
 	return err
-}
-
-func didYouMean(got string, words []string) string {
-	if near := nearest.Of(got, words); near != "" {
-		return fmt.Sprintf("; did you mean %q?", near)
-	}
-	return ""
 }
 
 // inquiry is one run of an ask command about rows.

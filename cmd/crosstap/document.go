@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"crosstap/internal/answer"
+	"crosstap/internal/nearest"
 )
 
 // printDocument writes a document of this process as a table, JSON or YAML.
@@ -26,5 +27,5 @@ func printDocument(w io.Writer, format string, doc any) error {
 		return answer.YAML(w, body.Bytes())
 	}
 	words := []string{"table", "json", "yaml"}
-	return usagef("-o %q: expected table, json or yaml%s", format, didYouMean(format, words))
+	return usagef("-o %q: expected table, json or yaml%s", format, nearest.Behind(format, words))
 }

@@ -10,6 +10,7 @@ import (
 	"crosstap/internal/answer"
 	"crosstap/internal/ask"
 	"crosstap/internal/collect/report"
+	"crosstap/internal/nearest"
 
 	"github.com/spf13/cobra"
 )
@@ -93,7 +94,7 @@ of the server, or with --platform KIND=ADDRESS one that is read now, without a s
 		})
 		if i < 0 {
 			all := slices.Concat(kindNames(), policyKinds, []string{"coverage"}, platformKinds)
-			return usagef("get: there is no kind %q; kinds: %s%s", args[0], strings.Join(all, ", "), didYouMean(k, all))
+			return usagef("get: there is no kind %q; kinds: %s%s", args[0], strings.Join(all, ", "), nearest.Behind(k, all))
 		}
 		in.report, in.one, in.filter = kinds[i].report, strings.TrimSuffix(kinds[i].name, "s"), *filter
 		in.doc = func() any { return new(report.Things) }

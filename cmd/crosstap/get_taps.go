@@ -16,6 +16,7 @@ import (
 	"crosstap/internal/answer"
 	"crosstap/internal/control/platform"
 	"crosstap/internal/control/policy"
+	"crosstap/internal/nearest"
 	"crosstap/internal/serve/controlapi"
 
 	"github.com/spf13/cobra"
@@ -130,7 +131,7 @@ func noTap(where string, doc *controlapi.Taps, name string) error {
 
 // notThere says that there is none of a name among names.
 func notThere(where, kind, name string, names []string) error {
-	return exit(exitFinding, fmt.Errorf("%s: there is no %s %q%s", where, kind, name, didYouMean(name, names)))
+	return exit(exitFinding, fmt.Errorf("%s: there is no %s %q%s", where, kind, name, nearest.Behind(name, names)))
 }
 
 func printGot[T any](cmd *cobra.Command, l *look, rows []T) error {

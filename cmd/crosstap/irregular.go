@@ -9,6 +9,7 @@ import (
 
 	"crosstap/internal/answer"
 	"crosstap/internal/collect/report"
+	"crosstap/internal/nearest"
 
 	"github.com/spf13/cobra"
 )
@@ -39,7 +40,7 @@ The highest score comes first; 1 is just noticed. What no observer tells of is i
 	in.extra = func(q url.Values) error {
 		for _, kind := range *kinds {
 			if !slices.Contains(report.IrregularKinds, kind) {
-				return usagef("--kind %q: kinds are %s%s", kind, strings.Join(report.IrregularKinds, ", "), didYouMean(kind, report.IrregularKinds))
+				return usagef("--kind %q: kinds are %s%s", kind, strings.Join(report.IrregularKinds, ", "), nearest.Behind(kind, report.IrregularKinds))
 			}
 		}
 		q["kind"] = *kinds

@@ -16,6 +16,7 @@ import (
 	"crosstap/internal/control/plan"
 	"crosstap/internal/control/platform"
 	"crosstap/internal/control/policy"
+	"crosstap/internal/nearest"
 	"crosstap/internal/serve/controlapi"
 	"crosstap/internal/state"
 
@@ -65,7 +66,7 @@ func (c *change) checkOutput() error {
 	case "table", "json", "yaml":
 		return nil
 	}
-	return usagef("-o %q: expected table, json or yaml%s", c.output, didYouMean(c.output, []string{"table", "json", "yaml"}))
+	return usagef("-o %q: expected table, json or yaml%s", c.output, nearest.Behind(c.output, []string{"table", "json", "yaml"}))
 }
 
 // print writes a document of the API in a machine's format.

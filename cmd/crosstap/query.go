@@ -18,6 +18,7 @@ import (
 
 	"crosstap/internal/ask"
 	"crosstap/internal/collect/store"
+	"crosstap/internal/nearest"
 
 	"github.com/spf13/cobra"
 )
@@ -63,7 +64,7 @@ a segment, mac(src_mac) an address of layer 2 as text.
 
 func (in *inSQL) run(cmd *cobra.Command, text string) (err error) {
 	if !slices.Contains(queryFormats, in.output) {
-		return usagef("-o %q: expected %s%s", in.output, strings.Join(queryFormats, ", "), didYouMean(in.output, queryFormats))
+		return usagef("-o %q: expected %s%s", in.output, strings.Join(queryFormats, ", "), nearest.Behind(in.output, queryFormats))
 	}
 	q := url.Values{"q": {text}}
 	for name, moment := range map[string]string{"from": in.since, "to": in.until} {

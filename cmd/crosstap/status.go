@@ -11,6 +11,7 @@ import (
 
 	"crosstap/internal/answer"
 	"crosstap/internal/ledger"
+	"crosstap/internal/nearest"
 	"crosstap/internal/serve/api"
 
 	"github.com/spf13/cobra"
@@ -64,7 +65,7 @@ func printStatus(w io.Writer, format string, body []byte, s *api.Status) error {
 		_, err := io.WriteString(w, statusText(s))
 		return err
 	}
-	return usagef("-o %q: expected text, json or yaml%s", format, didYouMean(format, []string{"text", "json", "yaml"}))
+	return usagef("-o %q: expected text, json or yaml%s", format, nearest.Behind(format, []string{"text", "json", "yaml"}))
 }
 
 func statusText(s *api.Status) string {

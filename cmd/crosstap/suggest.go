@@ -21,11 +21,7 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 			names = append(append(names, c.Name()), c.Aliases...)
 		}
 	}
-	hint := fmt.Sprintf("; %q lists them", cmd.CommandPath()+" --help")
-	if near := nearest.Of(args[0], names); near != "" {
-		hint = fmt.Sprintf("; did you mean %q?", near)
-	}
-	return usagef("unknown command %q%s", args[0], hint)
+	return usagef("unknown command %q; %s", args[0], nearest.Hint(args[0], names, fmt.Sprintf("%q lists them", cmd.CommandPath()+" --help")))
 }
 
 // unknownFlag adds the flag that was probably meant to cobra's message.

@@ -91,11 +91,7 @@ func fail(at interface{ at() (int, int) }, format string, args ...any) error {
 // unknown is the error for a name that is none of those there are.
 func unknown(at interface{ at() (int, int) }, what, name string, names iter.Seq[string]) error {
 	pos, n := at.at()
-	e := &Error{Pos: pos, Len: n, Message: fmt.Sprintf("unknown %s %q", what, name), Suggestion: "give its number"}
-	if near := nearest.Of(name, slices.Sorted(names)); near != "" {
-		e.Suggestion = fmt.Sprintf("did you mean %q?", near)
-	}
-	return e
+	return &Error{Pos: pos, Len: n, Message: fmt.Sprintf("unknown %s %q", what, name), Suggestion: nearest.Hint(name, slices.Sorted(names), "give its number")}
 }
 
 func (g *gen) expr(x expr) (Node, error) {

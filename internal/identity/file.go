@@ -14,6 +14,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"crosstap/internal/flow"
+	"crosstap/internal/nearest"
 	"crosstap/internal/yamltext"
 )
 
@@ -157,7 +158,7 @@ func (c *converter) syntax(err error) error {
 	if errors.As(err, &y) {
 		e.Message, e.Line, e.Column = y.Message, y.Line, y.Column
 		if y.Near != "" {
-			e.Suggestion = didYouMean(y.Near)
+			e.Suggestion = fmt.Sprintf("did you mean %q?", y.Near)
 		}
 	}
 	return e
@@ -253,7 +254,7 @@ func (c *converter) observer(place string, o *fileObserver) Observer {
 		Domain: o.Domain, Point: o.Point, Fabric: o.Fabric,
 	}
 	if o.Role != "" && out.Role == flow.RoleUnknown && o.Role != flow.RoleUnknown.String() {
-		c.fail(place+".role", suggestOr(o.Role, roleNames()), "%q is no role", o.Role)
+		c.fail(place+".role", nearest.Hint(o.Role, roleNames(), "one of: "+strings.Join(roleNames(), ", ")), "%q is no role", o.Role)
 	}
 	if o.Exporter != "" {
 		out.Exporter = c.addr(place+".exporter", o.Exporter)

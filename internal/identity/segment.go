@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"crosstap/internal/flow"
-	"crosstap/internal/nearest"
 )
 
 // kinds lists the kinds of segment that a file can name, with the bits of their numbers.
@@ -49,13 +48,3 @@ func roleNames() []string {
 	}
 	return out
 }
-
-// suggestOr lists the candidates when none is near.
-func suggestOr(word string, candidates []string) string {
-	if near := nearest.Of(word, candidates); near != "" {
-		return didYouMean(near)
-	}
-	return "one of: " + strings.Join(candidates, ", ")
-}
-
-func didYouMean(word string) string { return fmt.Sprintf("did you mean %q?", word) }

@@ -1,7 +1,10 @@
 // Package nearest guesses what a mistyped word was meant to be.
 package nearest
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // Of returns the word that was probably meant: the one with the smallest edit distance to
 // got, if at most a third of its letters differ. "" means that none is near.
@@ -10,6 +13,22 @@ func Of(got string, words []string) string {
 		return ""
 	}
 	return Within(got, words, 1+max(1, len(got)/3))
+}
+
+// Hint returns `did you mean "WORD"?` with the word that was probably meant, or otherwise when none is near.
+func Hint(got string, words []string, otherwise string) string {
+	if near := Of(got, words); near != "" {
+		return fmt.Sprintf("did you mean %q?", near)
+	}
+	return otherwise
+}
+
+// Behind returns a hint to be put behind a message: `; did you mean "WORD"?`, "" when none is near.
+func Behind(got string, words []string) string {
+	if hint := Hint(got, words, ""); hint != "" {
+		return "; " + hint
+	}
+	return ""
 }
 
 // Within returns the word with the smallest edit distance to got, if that is below limit; the first of several. Capitals count as

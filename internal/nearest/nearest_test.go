@@ -21,3 +21,18 @@ func TestOf(t *testing.T) {
 	f("", "")
 	f("zzzzzzzzzzzzzzzzzzzzz", "")
 }
+
+func TestHint(t *testing.T) {
+	words := []string{"pairs", "flows"}
+	f := func(got, hint, behind string) {
+		t.Helper()
+		if h := Hint(got, words, "one of: pairs, flows"); h != hint {
+			t.Errorf("%q: hint %q, want %q", got, h, hint)
+		}
+		if b := Behind(got, words); b != behind {
+			t.Errorf("%q: behind %q, want %q", got, b, behind)
+		}
+	}
+	f("paris", `did you mean "pairs"?`, `; did you mean "pairs"?`)
+	f("xyz", "one of: pairs, flows", "")
+}

@@ -48,11 +48,7 @@ func one[T ~string](what string, got T, words ...T) error {
 		}
 		texts = append(texts, string(w))
 	}
-	hint := ""
-	if n := nearest.Of(string(got), texts); n != "" {
-		hint = fmt.Sprintf("; did you mean %q?", n)
-	}
-	return fmt.Errorf("%s %q: want %s%s", what, string(got), strings.Join(texts, ", "), hint)
+	return fmt.Errorf("%s %q: want %s%s", what, string(got), strings.Join(texts, ", "), nearest.Behind(string(got), texts))
 }
 
 // append appends one record as a message of its own.

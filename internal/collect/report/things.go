@@ -60,11 +60,7 @@ var thingSort = names("name", "id", "fabric", "octets_sent", "octets_received", 
 func (r *Reports) Things(ctx context.Context, kind string, q Query) (Things, error) {
 	k, ok := thingKinds[kind]
 	if !ok {
-		hint := "one of " + strings.Join(ThingKinds(), ", ")
-		if near := nearest.Of(kind, ThingKinds()); near != "" {
-			hint = fmt.Sprintf("did you mean %q?", near)
-		}
-		return Things{}, &QueryError{"kind", "there is no kind " + quoteName(kind), hint}
+		return Things{}, &QueryError{"kind", "there is no kind " + quoteName(kind), nearest.Hint(kind, ThingKinds(), "one of "+strings.Join(ThingKinds(), ", "))}
 	}
 	a, err := check(q, defaultLimit)
 	if err != nil {

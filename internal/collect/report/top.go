@@ -165,14 +165,11 @@ func splitError(per bool, name string) error {
 			return &QueryError{field, "cannot split by " + quoteName(name), "period gives each length of time its own list, such as 1m"}
 		}
 	}
-	hint := "such as src.vm, dst.vm, vm, tenant, vni, app, dst.port, src.ip, host, observer"
 	var names []string
 	for _, f := range filter.Fields() {
 		names = append(names, f.Name)
 	}
-	if near := nearest.Of(name, names); near != "" {
-		hint = fmt.Sprintf("did you mean %q?", near)
-	}
+	hint := nearest.Hint(name, names, "such as src.vm, dst.vm, vm, tenant, vni, app, dst.port, src.ip, host, observer")
 	return &QueryError{field, "cannot split by " + quoteName(name), hint}
 }
 

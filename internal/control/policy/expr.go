@@ -174,11 +174,7 @@ func comparison(field, op, value string) (node, error) {
 		field = strings.ToLower(field)
 	}
 	if !known {
-		hint := "; fields: " + strings.Join(fieldNames(), ", ")
-		if near := nearest.Of(field, fieldNames()); near != "" {
-			hint = fmt.Sprintf("; did you mean %q?", near)
-		}
-		return nil, fmt.Errorf("there is no field %q%s", field, hint)
+		return nil, fmt.Errorf("there is no field %q; %s", field, nearest.Hint(field, fieldNames(), "fields: "+strings.Join(fieldNames(), ", ")))
 	}
 	if field == "ip" {
 		return addressTest(op, value)

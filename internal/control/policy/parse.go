@@ -50,8 +50,8 @@ func (e *Error) Unwrap() error { return ErrMistake }
 
 // or suggests the word that was probably meant, or lists a few words; "" when there are none.
 func or(word string, words []string) string {
-	if near := nearest.Of(word, words); near != "" {
-		return fmt.Sprintf("; did you mean %q?", near)
+	if hint := nearest.Behind(word, words); hint != "" {
+		return hint
 	}
 	if len(words) == 0 || len(words) > 12 {
 		return ""

@@ -52,10 +52,7 @@ func (s Selector) Unknown(all []*Target) (text string) {
 				return
 			}
 		}
-		text = fmt.Sprintf("no port that is known has %s = %q", c.field, c.word)
-		if near := nearest.Of(c.word, slices.Sorted(maps.Keys(have))); near != "" {
-			text += fmt.Sprintf("; did you mean %q?", near)
-		}
+		text = fmt.Sprintf("no port that is known has %s = %q", c.field, c.word) + nearest.Behind(c.word, slices.Sorted(maps.Keys(have)))
 	})
 	return text
 }

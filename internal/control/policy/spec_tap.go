@@ -191,11 +191,7 @@ func (r *reader) word(place, got string, list []string) string {
 		return list[0]
 	}
 	if !slices.Contains(list, got) {
-		hint := "one of: " + strings.Join(list, ", ")
-		if near := nearest.Of(got, list); near != "" {
-			hint = fmt.Sprintf("did you mean %q?", near)
-		}
-		r.fail(place, hint, "%q is not known here", got)
+		r.fail(place, nearest.Hint(got, list, "one of: "+strings.Join(list, ", ")), "%q is not known here", got)
 	}
 	return got
 }

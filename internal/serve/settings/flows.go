@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"crosstap/internal/collect/listen"
+	"crosstap/internal/nearest"
 )
 
 // FlowsAddress is where exporters send to.
@@ -26,7 +27,7 @@ func ParseFlows(text string) (FlowsAddress, error) {
 	}
 	i := slices.Index(transports, scheme)
 	if i < 0 {
-		return FlowsAddress{}, fmt.Errorf("address %q: transport %q: expected one of %s%s", text, scheme, strings.Join(transports, ", "), near(scheme, transports))
+		return FlowsAddress{}, fmt.Errorf("address %q: transport %q: expected one of %s%s", text, scheme, strings.Join(transports, ", "), nearest.Behind(scheme, transports))
 	}
 	if err := checkAddress(addr); err != nil {
 		return FlowsAddress{}, err

@@ -77,18 +77,11 @@ func (s *Settings) env(environ []string, from Origins) (warnings []string, errs 
 		case i >= 0 && value != "":
 			errs = append(errs, s.apply(all[i], []string{value}, name, from))
 		case i < 0 && strings.HasPrefix(name, "CROSSTAP_") && !slices.Contains(others, name):
-			warnings = append(warnings, "variable "+name+" means nothing here"+near(name, known))
+			warnings = append(warnings, "variable "+name+" means nothing here"+nearest.Behind(name, known))
 		}
 	}
 	slices.Sort(warnings)
 	return warnings, errs
-}
-
-func near(got string, words []string) string {
-	if n := nearest.Of(got, words); n != "" {
-		return fmt.Sprintf("; did you mean %q?", n)
-	}
-	return ""
 }
 
 // file reads a YAML file: one mapping, known keys only, each at most once.
@@ -114,7 +107,7 @@ func (s *Settings) entry(path string, p *ast.MappingValueNode, seen map[string]i
 	at := fmt.Sprintf("%s:%d", path, tok.Position.Line)
 	i := slices.IndexFunc(All(), func(k Setting) bool { return k.Key == key })
 	if i < 0 {
-		return fmt.Errorf("%s:%d: unknown key %q%s", at, tok.Position.Column, key, near(key, keys()))
+		return fmt.Errorf("%s:%d: unknown key %q%s", at, tok.Position.Column, key, nearest.Behind(key, keys()))
 	}
 	if line := seen[key]; line > 0 {
 		return fmt.Errorf("%s:%d: key %q stands in line %d already", at, tok.Position.Column, key, line)

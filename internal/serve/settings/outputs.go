@@ -15,6 +15,7 @@ import (
 	"crosstap/internal/collect/output"
 	"crosstap/internal/collect/replicate"
 	"crosstap/internal/flowproto"
+	"crosstap/internal/nearest"
 	"crosstap/internal/tap/export"
 	"crosstap/internal/yamltext"
 
@@ -208,7 +209,7 @@ func (e *outputEntry) config() (c output.Config, err error) {
 	case "canonical":
 		c.Canonical = true
 	default:
-		return c, fmt.Errorf("records %q: want all or canonical%s", e.Records, near(e.Records, []string{"all", "canonical"}))
+		return c, fmt.Errorf("records %q: want all or canonical%s", e.Records, nearest.Behind(e.Records, []string{"all", "canonical"}))
 	}
 	for _, text := range e.Exporters {
 		p, err := parsePrefix(text)
@@ -317,7 +318,7 @@ func protocol(name string) (flowproto.Protocol, error) {
 			names = append(names, s)
 		}
 	}
-	return 0, fmt.Errorf("replicate: protocol %q: want one of %s%s", name, strings.Join(names, ", "), near(name, names))
+	return 0, fmt.Errorf("replicate: protocol %q: want one of %s%s", name, strings.Join(names, ", "), nearest.Behind(name, names))
 }
 
 func (e *tlsEntry) tls() bus.TLS {

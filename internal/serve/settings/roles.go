@@ -8,6 +8,7 @@ import (
 
 	"crosstap/internal/collect/bus"
 	"crosstap/internal/collect/store/clickhouse"
+	"crosstap/internal/nearest"
 )
 
 // Roles of a server.
@@ -31,7 +32,7 @@ func (s Settings) Line() (c bus.LineConfig, err error) {
 // checkRole finds what does not fit together.
 func (s Settings) checkRole() error {
 	if !slices.Contains(roles, s.Role) {
-		return fmt.Errorf("role: %q: expected one of %s%s", s.Role, strings.Join(roles, ", "), near(s.Role, roles))
+		return fmt.Errorf("role: %q: expected one of %s%s", s.Role, strings.Join(roles, ", "), nearest.Behind(s.Role, roles))
 	}
 	if s.Store != "" {
 		if _, err := clickhouse.ParseURL(s.Store); err != nil {
