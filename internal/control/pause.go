@@ -10,7 +10,6 @@ import (
 
 	"github.com/goccy/go-yaml"
 
-	"crosstap/internal/control/platform"
 	"crosstap/internal/control/policy"
 	"crosstap/internal/yamltext"
 )
@@ -36,6 +35,19 @@ func (l *Line) Pause(ctx context.Context, names []string, paused bool) (Wanted, 
 			return w, err
 		}
 		w.Set = w.Set.Merged(one)
+	}
+	return w, nil
+}
+
+// StopAll returns what a change must want so that every tap ends: all of them paused by removing them, which Rollback undoes.
+func (l *Line) StopAll(ctx context.Context) (Wanted, error) {
+	set, err := l.Set(ctx)
+	if err != nil {
+		return Wanted{}, err
+	}
+	w := Wanted{Prune: true}
+	for _, t := range set.Taps {
+		w.Delete = append(w.Delete, policy.Resource{Kind: policy.KindTap, Name: t.Name})
 	}
 	return w, nil
 }
@@ -138,32 +150,4 @@ func rewritten(text string, paused bool) ([]byte, error) {
 		doc[i].Value = spec
 	}
 	return yaml.Marshal(doc)
-}
-
-// Counters returns what the sessions of each platform have copied; platforms that do not answer are missing.
-func (l *Line) Counters(ctx context.Context) map[string]map[string]platform.Counter {
-	l.mu.Lock()
-	var list []*attached
-	for _, a := range l.platforms {
-		list = append(list, a)
-	}
-	l.mu.Unlock()
-	found := make([]map[string]platform.Counter, len(list))
-	each(list, func(i int, a *attached) {
-		ctx, cancel := context.WithTimeout(ctx, readWait)
-		defer cancel()
-		counters, err := a.Counters(ctx, l.cfg.Owner)
-		if err != nil {
-			l.log.Warn("no counters", "platform", a.Name(), "err", err)
-			return
-		}
-		found[i] = counters
-	})
-	out := map[string]map[string]platform.Counter{}
-	for i, a := range list {
-		if found[i] != nil {
-			out[a.Name()] = found[i]
-		}
-	}
-	return out
 }
