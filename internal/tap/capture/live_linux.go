@@ -1,7 +1,6 @@
 package capture
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -91,10 +90,7 @@ type Live struct {
 	log    *slog.Logger
 	space  *netns.Space
 	rings  []*ring
-	index  []atomic.Uint32 // interface index of each point
-	links  []atomic.Uint32 // link type of each point + 1, 0 before it was captured
-	lost   []atomic.Uint64 // frames of each point that the kernel dropped
-	before []atomic.Uint64 // frames that the interface had dropped when capturing began
+	points []livePoint // by the interfaces of cfg
 
 	giveUp time.Time // on the next stage, once ctx has ended
 
@@ -111,6 +107,14 @@ type Live struct {
 	traffic   *netlink.Handle
 }
 
+// livePoint is what others may ask of an interface while it is captured.
+type livePoint struct {
+	index  atomic.Uint32 // of the interface, 0 while it is not captured
+	link   atomic.Uint32 // its link type + 1, 0 before it was captured
+	lost   atomic.Uint64 // frames that the kernel dropped
+	before atomic.Uint64 // frames that the interface had dropped when capturing began
+}
+
 // NewLive returns a source for c. Interfaces are looked up by Run.
 func NewLive(c LiveConfig) (*Live, error) {
 	if err := c.Validate(); err != nil {
@@ -124,7 +128,7 @@ func NewLive(c LiveConfig) (*Live, error) {
 	if c.Govern != nil {
 		book = newBook("filtered_in_kernel", "shed_for_budget")
 	}
-	return &Live{cfg: c, book: book, log: log, exact: c.Govern != nil, index: make([]atomic.Uint32, len(c.Interfaces)), lost: make([]atomic.Uint64, len(c.Interfaces)), links: make([]atomic.Uint32, len(c.Interfaces)), before: make([]atomic.Uint64, len(c.Interfaces))}, nil
+	return &Live{cfg: c, book: book, log: log, exact: c.Govern != nil, points: make([]livePoint, len(c.Interfaces))}, nil
 }
 
 // Book returns the source's account.
@@ -133,36 +137,36 @@ func (l *Live) Book() *ledger.Book { return l.book }
 // Interface returns the name and the present index of a point's interface; the index is 0 while it is not captured.
 // It is safe for concurrent use.
 func (l *Live) Interface(point uint32) (name string, index uint32) {
-	if int(point) >= len(l.cfg.Interfaces) {
+	if int(point) >= len(l.points) {
 		return "", 0
 	}
-	return l.cfg.Interfaces[point], l.index[point].Load()
+	return l.cfg.Interfaces[point], l.points[point].index.Load()
 }
 
 // Link returns the link type of a point's interface, false before it is captured. It is safe for concurrent use.
 func (l *Live) Link(point uint32) (frame.LinkType, bool) {
-	if int(point) >= len(l.links) {
+	if int(point) >= len(l.points) {
 		return 0, false
 	}
-	n := l.links[point].Load()
+	n := l.points[point].link.Load()
 	return frame.LinkType(n - 1), n != 0
 }
 
 // Lost returns the number of frames of a point's interface that the kernel dropped. It is safe for concurrent use.
 func (l *Live) Lost(point uint32) uint64 {
-	if int(point) >= len(l.lost) {
+	if int(point) >= len(l.points) {
 		return 0
 	}
-	return l.lost[point].Load()
+	return l.points[point].lost.Load()
 }
 
 // Missed returns the number of frames of a point that the interface itself has dropped since capturing began; 0 where that is
 // not known, as in another network namespace. It is safe for concurrent use.
 func (l *Live) Missed(point uint32) uint64 {
-	if int(point) >= len(l.before) {
+	if int(point) >= len(l.points) {
 		return 0
 	}
-	now, before := l.missed(l.cfg.Interfaces[point]), l.before[point].Load()
+	now, before := l.missed(l.cfg.Interfaces[point]), l.points[point].before.Load()
 	return max(now, before) - before
 }
 
@@ -179,278 +183,4 @@ func (l *Live) missed(name string) (n uint64) {
 		n += v
 	}
 	return n
-}
-
-const (
-	pollTimeout   = 100 * time.Millisecond // how late the end of ctx is noticed
-	lookInterval  = time.Second            // for lost interfaces and the kernel's counters
-	blockTimeout  = 10 * time.Millisecond  // after which the kernel hands a block over that is not full
-	drainTimeout  = time.Second            // for the next stage to take what is left at the end
-	crowdInterval = 5 * time.Millisecond   // between looks at the ring while the next stage is slow
-
-	minPause  = time.Millisecond      // between looks at rings from which something came: each wakes several threads, which costs more than the frames
-	maxPause  = 20 * time.Millisecond // and at most
-	pauseRate = 2e9                   // bytes a second at which a ring must not fill up in one pause
-
-	liveFrames = 4096 // most frames of a batch
-)
-
-// Run captures until ctx ends; then it stops the kernel's side, passes on what is in the rings and
-// returns nil. An interface that goes away is captured again when one of its name comes back. Run does not close out.
-//
-// Nothing here makes the sender of a frame wait. While the next stage is slow, blocks stay in the ring; when
-// three quarters of it are waiting, the oldest are shed and counted.
-func (l *Live) Run(ctx context.Context, out chan<- frame.Batch) error {
-	return l.run(ctx, func(ctx context.Context, r *ring) { l.block(ctx, r, out) })
-}
-
-// run captures; pass passes the next block of a ring on.
-func (l *Live) run(ctx context.Context, pass func(ctx context.Context, r *ring)) error {
-	var err error
-	if l.space, err = netns.Open(l.cfg.NetNS); err != nil {
-		return fmt.Errorf("capture: %w", err)
-	}
-	defer l.space.Close()
-	defer l.close()
-	l.openTraffic()
-	defer l.closeTraffic()
-	for point, name := range l.cfg.Interfaces {
-		r, err := l.open(name, uint32(point))
-		if err != nil {
-			return fmt.Errorf("capture: %w", err)
-		}
-		l.rings = append(l.rings, r)
-	}
-	if l.cfg.Ready != nil {
-		l.cfg.Ready()
-	}
-	l.capture(ctx, pass)
-	l.drain(pass)
-	l.tally()
-	return nil
-}
-
-func (l *Live) open(name string, point uint32) (*ring, error) {
-	r, err := openRing(l.space, &l.cfg, name, point)
-	if err != nil {
-		return nil, err
-	}
-	l.index[point].Store(uint32(r.ifindex))
-	l.links[point].Store(uint32(r.link) + 1)
-	l.before[point].Store(l.missed(name))
-	if !r.vnet {
-		l.log.Warn("no offload information from the kernel: super-frames are counted as one packet", "interface", name)
-	}
-	l.enlist(r)
-	l.log.Info("capturing", "interface", name, "ifindex", r.ifindex, "ring_bytes", len(r.mem))
-	return r, nil
-}
-
-// capture moves blocks out of the rings.
-func (l *Live) capture(ctx context.Context, pass func(context.Context, *ring)) {
-	look, pause := time.Now(), minPause
-	fds := make([]unix.PollFd, len(l.rings))
-	for ctx.Err() == nil {
-		l.obey()
-		moved, most := 0, 0 // most: quarters of a ring that were full
-		for _, r := range l.rings {
-			n := l.move(ctx, r, pass)
-			moved, most = moved+n, max(most, n*4/r.blocks)
-		}
-		if now := time.Now(); now.Sub(look) >= lookInterval {
-			look = now
-			l.look()
-		}
-		if most > 0 {
-			pause = minPause
-			continue
-		}
-		if l.in != nil {
-			if l.in.wait(moved > 0, l.waiting) {
-				continue
-			}
-		} else if moved > 0 {
-			time.Sleep(pause)
-			pause = min(2*pause, l.longest())
-			continue
-		}
-		for i, r := range l.rings {
-			fds[i] = unix.PollFd{Fd: int32(r.fd), Events: unix.POLLIN | unix.POLLERR}
-		}
-		timeout := pollTimeout
-		if l.in != nil {
-			timeout = 0 // it has waited
-		}
-		n, err := unix.Poll(fds, int(timeout/time.Millisecond))
-		if err != nil || n == 0 {
-			continue
-		}
-		if l.failures(fds); !l.waiting() {
-			// The kernel calls a ring readable while a block is out with the next stage.
-			time.Sleep(pause)
-		}
-	}
-}
-
-// longest returns the longest pause between two looks at the rings: in it not even half of one fills up.
-func (l *Live) longest() time.Duration {
-	return max(minPause, min(maxPause, time.Duration(float64(l.cfg.RingBytes)/2/pauseRate*float64(time.Second))))
-}
-
-// failures handles sockets that have an error to tell: their interface went down or away.
-func (l *Live) failures(fds []unix.PollFd) {
-	for i, r := range l.rings {
-		if fds[i].Revents&unix.POLLERR == 0 {
-			continue
-		}
-		code, err := unix.GetsockoptInt(r.fd, unix.SOL_SOCKET, unix.SO_ERROR)
-		if err == nil && code != 0 {
-			l.log.Warn("interface is down; capturing goes on when it is up", "interface", r.name, "error", unix.Errno(code))
-		}
-	}
-}
-
-// look reads the kernel's counters and finds interfaces that went away or came back.
-func (l *Live) look() {
-	l.tally()
-	for i, r := range l.rings {
-		if r.fd < 0 {
-			if again, err := openRing(l.space, &l.cfg, r.name, r.point); err == nil {
-				l.rings[i] = again
-				l.enlist(again)
-				l.index[r.point].Store(uint32(again.ifindex))
-				l.log.Info("interface is back: capturing again", "interface", r.name, "ifindex", again.ifindex)
-			}
-			continue
-		}
-		l.statistics(r)
-		if !r.attached() && !r.ready() {
-			l.log.Warn("interface is gone; waiting for one of its name", "interface", r.name)
-			l.index[r.point].Store(0)
-			l.retire(r)
-		}
-	}
-}
-
-// statistics adds what the kernel dropped since the last time.
-func (l *Live) statistics(r *ring) {
-	st, err := unix.GetsockoptTpacketStatsV3(r.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
-	if err != nil {
-		return
-	}
-	l.book.In(int(st.Drops))
-	l.book.Drop(DropKernel, int(st.Drops))
-	l.lost[r.point].Add(uint64(st.Drops))
-}
-
-func (l *Live) waiting() bool {
-	for _, r := range l.rings {
-		if r.ready() {
-			return true
-		}
-	}
-	return false
-}
-
-// move passes the blocks of one ring on that are ready now, at most one round of them.
-func (l *Live) move(ctx context.Context, r *ring, pass func(context.Context, *ring)) int {
-	n := 0
-	for n < r.blocks && r.ready() {
-		pass(ctx, r)
-		n++
-	}
-	return n
-}
-
-// block passes the next block on.
-func (l *Live) block(ctx context.Context, r *ring, out chan<- frame.Batch) {
-	l0 := r.take()
-	e := r.entries(l0.block)
-	l0.frames = e.fill(l0.frames[:0], e.left)
-	frames, bad := l0.frames, e.bad
-	l.book.In(len(frames) + bad)
-	l.book.Drop(DropDevice, bad)
-	l.book.Hold(len(frames))
-	for len(frames) > 0 {
-		n := min(len(frames), liveFrames)
-		l0.refs.Add(1)
-		b := frame.Batch{Frames: frames[:n:n], Free: l0.free}
-		drop := l.send(ctx, r, b, out)
-		l.book.Hold(-n)
-		if drop < 0 {
-			l.book.Out(n)
-		} else {
-			l.book.Drop(drop, n)
-			b.Release()
-		}
-		frames = frames[n:]
-	}
-	l0.free()
-}
-
-// send offers a batch to the next stage. It returns the reason when the batch has to be dropped instead, else -1.
-func (l *Live) send(ctx context.Context, r *ring, b frame.Batch, out chan<- frame.Batch) int {
-	select {
-	case out <- b:
-		return -1
-	default:
-	}
-	t := time.NewTimer(crowdInterval)
-	defer t.Stop()
-	for {
-		if r.crowded() {
-			return DropDownstream
-		}
-		select {
-		case out <- b:
-			return -1
-		case <-t.C:
-			t.Reset(crowdInterval)
-		case <-ctx.Done():
-			return l.last(b, out)
-		}
-	}
-}
-
-// last offers a batch after the end of ctx: not for ever.
-func (l *Live) last(b frame.Batch, out chan<- frame.Batch) int {
-	if l.giveUp.IsZero() {
-		l.giveUp = time.Now().Add(drainTimeout)
-	}
-	t := time.NewTimer(time.Until(l.giveUp))
-	defer t.Stop()
-	select {
-	case out <- b:
-		return -1
-	case <-t.C:
-		return DropStopped
-	}
-}
-
-// drain stops the kernel's side of all rings and passes on what they hold.
-func (l *Live) drain(pass func(context.Context, *ring)) {
-	done, cancel := context.WithCancel(context.Background())
-	cancel()
-	for _, r := range l.rings {
-		r.stop()
-	}
-	wait := blockTimeout
-	if l.in != nil {
-		wait = blockTimeoutInPlace
-		l.giveUp = time.Now().Add(drainTimeout)
-	}
-	time.Sleep(3 * wait) // in which the kernel hands over the blocks that are not full
-	for _, r := range l.rings {
-		if r.fd >= 0 {
-			l.move(done, r, pass)
-			l.statistics(r)
-		}
-	}
-}
-
-func (l *Live) close() {
-	for _, r := range l.rings {
-		l.retire(r)
-	}
-	l.rings = nil
 }

@@ -136,8 +136,8 @@ func (l *Live) Traffic() (packets uint64) {
 	if l.traffic == nil {
 		return 0
 	}
-	for i := range l.index {
-		link, err := l.traffic.LinkByIndex(int(l.index[i].Load()))
+	for i := range l.points {
+		link, err := l.traffic.LinkByIndex(int(l.points[i].index.Load()))
 		if err != nil || link.Attrs().Statistics == nil {
 			continue
 		}
