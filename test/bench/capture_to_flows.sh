@@ -5,20 +5,10 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 packets=${PACKETS:-1000000} rounds=${ROUNDS:-7}
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-go build -o "$dir/mixedpcap" ./test/bench/mixedpcap
-"$dir/mixedpcap" -packets "$packets" "$dir/mixed.pcap"
-"$dir/mixedpcap" -packets "$packets" -plain "$dir/plain.pcap"
+source test/bench/file_lab.sh
+capture mixed "$packets"
+capture plain "$packets" -plain
 mkdir "$dir/nf"
-core=$(($(nproc) - 1))
-crosstap=${CROSSTAP:-bin/crosstap}
-
-# cpu COMMAND…: user and system seconds of one run on one core
-cpu() {
-	local TIMEFORMAT='%3U %3S'
-	{ time taskset -c "$core" "$@" >/dev/null 2>"$dir/err" || { cat "$dir/err" >&2; false; }; } 2>&1 | tail -1 | awk '{print $1 + $2}'
-}
 run() { # TOOL FILE
 	case $1 in
 	crosstap) cpu "$crosstap" tap -r "$2" --to null: ;;
@@ -50,7 +40,6 @@ for kind in mixed plain; do
 	done
 done
 
-median() { sort -n "$1" | awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}'; }
 records=$("$crosstap" tap -r "$dir/mixed.pcap" --to null: 2>&1 | sed 's/.*; \([0-9]*\) flow records.*/\1/')
 echo "capture file to flows: $packets packets, IMIX 7:4:1, $((packets / 20)) conversations, $records flow records of ours"
 for kind in mixed plain; do
@@ -60,7 +49,7 @@ for kind in mixed plain; do
 	own=$(median "$dir/$kind.crosstap")
 	for t in $tools; do
 		m=$(median "$dir/$kind.$t")
-		least=$(sort -n "$dir/$kind.$t" | head -1)
+		least=$(least "$dir/$kind.$t")
 		awk -v t="$t" -v m="$m" -v l="$least" -v n="$packets" -v own="$own" 'BEGIN {
 			printf "  %-10s %10.3f %10.3f %18.2f %10.2f x\n", t, m, l, n / m / 1e6, m / own }'
 	done

@@ -5,14 +5,10 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 packets=${PACKETS:-1000000} rounds=${ROUNDS:-5} wide=${WIDE:-100000}
-crosstap=${CROSSTAP:-bin/crosstap} agent=${AGENT:-bin/crosstap-agent}
-core=$(($(nproc) - 1))
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-go build -o "$dir/mixedpcap" ./test/bench/mixedpcap
-"$dir/mixedpcap" -packets "$packets" "$dir/all.pcap"
-"$dir/mixedpcap" -packets "$wide" "$dir/wide.pcap"
-cat "$dir/all.pcap" "$dir/wide.pcap" >/dev/null # into the page cache
+source test/bench/file_lab.sh
+agent=${AGENT:-bin/crosstap-agent}
+capture all "$packets"
+capture wide "$wide"
 taskset -cp "$core" $$ >/dev/null
 
 # spent COMMAND…: user and system seconds of one run, and the seconds it took
@@ -61,7 +57,6 @@ for w in $windows; do
 	echo "${ours:-0} $theirs" >"$dir/$w.found"
 done
 
-median() { awk -v c="$2" '{print $c}' "$1" | sort -n | awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}'; }
 echo "duplicates: IMIX 7:4:1, half in VXLAN, all frames of one copy point; load $(cut -d' ' -f1-3 /proc/loadavg)"
 name() {
 	case $1 in

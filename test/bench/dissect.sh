@@ -5,20 +5,10 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 packets=${PACKETS:-1000000} rounds=${ROUNDS:-9} few=${TSHARK_PACKETS:-50000} filter=${FILTER:-tcp port 443 or udp port 53}
-crosstap=${CROSSTAP:-bin/crosstap}
-core=$(($(nproc) - 1))
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-go build -o "$dir/mixedpcap" ./test/bench/mixedpcap
-"$dir/mixedpcap" -packets "$packets" "$dir/mixed.pcap"
-"$dir/mixedpcap" -packets "$few" "$dir/few.pcap"
-cat "$dir/mixed.pcap" "$dir/few.pcap" >/dev/null # into the page cache
+source test/bench/file_lab.sh
+capture mixed "$packets"
+capture few "$few"
 
-# cpu COMMAND…: user and system seconds of one run on one core
-cpu() {
-	local TIMEFORMAT='%3U %3S'
-	{ time taskset -c "$core" "$@" >/dev/null 2>"$dir/err" || { cat "$dir/err" >&2; false; }; } 2>&1 | tail -1 | awk '{print $1 + $2}'
-}
 run() { # TOOL
 	case $1 in
 	crosstap) cpu "$crosstap" tap -r "$dir/mixed.pcap" --no-progress --groom strip=tzsp --to null:frames ;;
@@ -33,14 +23,13 @@ for ((i = 0; i < rounds; i++)); do
 	done
 done
 
-median() { sort -n "$1" | awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}'; }
 echo "dissection: IMIX 7:4:1, half in VXLAN; tcpdump only filters: \"$filter\""
 printf '\n  %-10s %10s %10s %10s %16s %14s\n' tool packets "CPU s" "least" "Mpackets/CPU-s" "crosstap is"
 own=$(median "$dir/crosstap")
 for t in $tools; do
 	n=$packets
 	if [ "$t" = tshark ]; then n=$few; fi
-	awk -v t="$t" -v m="$(median "$dir/$t")" -v l="$(sort -n "$dir/$t" | head -1)" -v n="$n" -v all="$packets" -v own="$own" 'BEGIN {
+	awk -v t="$t" -v m="$(median "$dir/$t")" -v l="$(least "$dir/$t")" -v n="$n" -v all="$packets" -v own="$own" 'BEGIN {
 		printf "  %-10s %10d %10.3f %10.3f %16.2f %12.2f x\n", t, n, m, l, n / m / 1e6, m / n / (own / all) }'
 done
 cat <<END

@@ -5,19 +5,9 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 packets=${PACKETS:-1000000} rounds=${ROUNDS:-9} filter=${FILTER:-tcp port 443 or udp port 53}
-crosstap=${CROSSTAP:-bin/crosstap}
-core=$(($(nproc) - 1))
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-go build -o "$dir/mixedpcap" ./test/bench/mixedpcap
-"$dir/mixedpcap" -packets "$packets" "$dir/mixed.pcap"
-cat "$dir/mixed.pcap" >/dev/null # into the page cache
+source test/bench/file_lab.sh
+capture mixed "$packets"
 
-# cpu COMMAND…: user and system seconds of one run on one core
-cpu() {
-	local TIMEFORMAT='%3U %3S'
-	{ time taskset -c "$core" "$@" >/dev/null 2>"$dir/err" || { cat "$dir/err" >&2; false; }; } 2>&1 | tail -1 | awk '{print $1 + $2}'
-}
 ours() { cpu "$crosstap" tap -r "$dir/mixed.pcap" --no-progress "$@"; }
 theirs() { cpu tcpdump -n -r "$dir/mixed.pcap" "$@"; }
 
@@ -50,7 +40,6 @@ if [ "$(frames "$dir/theirs")" != "$(frames "$dir/ours")" ]; then
 	exit 1
 fi
 
-median() { sort -n "$1" | awk '{v[NR] = $1} END {print v[int((NR + 1) / 2)]}'; }
 echo "filter and copy: $packets packets, IMIX 7:4:1, half in VXLAN; \"$filter\" matches $chosen, the same in both"
 what() {
 	case $1 in
@@ -65,7 +54,7 @@ for task in $tasks; do
 	own=$(median "$dir/$task.crosstap")
 	for tool in crosstap tcpdump; do
 		m=$(median "$dir/$task.$tool")
-		least=$(sort -n "$dir/$task.$tool" | head -1)
+		least=$(least "$dir/$task.$tool")
 		awk -v t="$tool" -v m="$m" -v l="$least" -v n="$packets" -v own="$own" 'BEGIN {
 			printf "  %-40s %8.3f %8.3f %16.2f %12.2f x\n", t, m, l, n / m / 1e6, m / own }'
 	done
