@@ -7,6 +7,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
+	"sync"
 	"time"
 
 	"crosstap/internal/flow"
@@ -18,48 +20,142 @@ import (
 type Lines struct {
 	w    io.Writer
 	book *ledger.Book
+
+	Alone  bool         // there is no other destination: Run ends when nothing can be written
+	Wait   bool         // for a slow reader; otherwise it loses what does not fit into a queue
+	Log    *slog.Logger // nil for none
+	faults faults
+	failed error
+	line   []byte
 }
 
-// NewLines returns a sink that writes to w.
+// Reasons under which lines are dropped.
+const (
+	dropLinesFull = iota
+	dropLinesWrite
+)
+
+// NewLines returns a sink that writes to w. It is alone, and waits.
 func NewLines(w io.Writer) *Lines {
-	return &Lines{w: w, book: ledger.New("deliver", ledger.Records)}
+	return &Lines{w: w, book: ledger.New("deliver", ledger.Records, "queue_full", "write_failed"), Alone: true, Wait: true}
 }
 
 // Book returns the sink's account.
 func (l *Lines) Book() *ledger.Book { return l.book }
 
-// flushInterval is how long a line may wait for others.
-const flushInterval = 200 * time.Millisecond
+// Trouble returns why nothing could be written.
+func (l *Lines) Trouble() Trouble { return l.faults.Trouble() }
+
+const (
+	flushInterval = 200 * time.Millisecond // that a line may wait for others
+	linesAhead    = 64                     // slices of records that wait for a slow reader
+)
 
 // Run writes the records from in until in is closed or ctx ends.
 func (l *Lines) Run(ctx context.Context, in <-chan []flow.Record) error {
+	ctx, cancel := context.WithCancel(ctx)
+	queued := make(chan []flow.Record, linesAhead)
+	var taking sync.WaitGroup
+	taking.Go(func() { l.take(ctx, in, queued) })
+	defer taking.Wait()
+	defer cancel()
 	w := bufio.NewWriterSize(l.w, 64<<10)
 	tick := time.NewTicker(flushInterval)
 	defer tick.Stop()
-	var line []byte
+	for {
+		var err error
+		select {
+		case records, ok := <-queued:
+			if !ok {
+				return l.fail(w.Flush())
+			}
+			err = l.write(w, records)
+		case <-tick.C:
+			err = w.Flush()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err = l.fail(err); err != nil {
+			return err
+		}
+	}
+}
+
+// take moves records to the queue.
+func (l *Lines) take(ctx context.Context, in <-chan []flow.Record, queued chan<- []flow.Record) {
+	defer close(queued)
 	for {
 		select {
 		case records, ok := <-in:
 			if !ok {
-				return wrap(w.Flush())
+				return
 			}
 			l.book.In(len(records))
-			for i := range records {
-				line = append(AppendJSON(line[:0], &records[i]), '\n')
-				if _, err := w.Write(line); err != nil {
-					l.book.Hold(len(records) - i)
-					return wrap(err)
-				}
-				l.book.Out(1)
-			}
-		case <-tick.C:
-			if err := w.Flush(); err != nil {
-				return wrap(err)
+			l.book.Hold(len(records))
+			if !l.pass(ctx, records, queued) {
+				l.drop(dropLinesFull, len(records))
 			}
 		case <-ctx.Done():
-			return ctx.Err()
+			return
 		}
 	}
+}
+
+func (l *Lines) pass(ctx context.Context, records []flow.Record, queued chan<- []flow.Record) bool {
+	select {
+	case queued <- records:
+		return true
+	default:
+	}
+	if !l.Wait {
+		return false
+	}
+	select {
+	case queued <- records:
+		return true
+	case <-ctx.Done():
+		return true // what is held then was under work
+	}
+}
+
+func (l *Lines) drop(reason, n int) {
+	l.book.Hold(-n)
+	l.book.Drop(reason, n)
+}
+
+// write writes records, or drops them after an error.
+func (l *Lines) write(w *bufio.Writer, records []flow.Record) error {
+	if l.failed != nil {
+		l.drop(dropLinesWrite, len(records))
+		return nil
+	}
+	for i := range records {
+		l.line = append(AppendJSON(l.line[:0], &records[i]), '\n')
+		if _, err := w.Write(l.line); err != nil {
+			if !l.Alone {
+				l.drop(dropLinesWrite, len(records)-i)
+			}
+			return err
+		}
+		l.book.Hold(-1)
+		l.book.Out(1)
+	}
+	return nil
+}
+
+// fail returns the error of a write when there is no other destination.
+func (l *Lines) fail(err error) error {
+	if err = wrap(err); err == nil || l.failed != nil {
+		return nil
+	}
+	if l.Alone {
+		return err
+	}
+	l.failed = err
+	if l.faults.begin(err); l.Log != nil {
+		l.Log.Warn("flow records cannot be written to standard output and are lost; the other destinations go on", "error", err)
+	}
+	return nil
 }
 
 func wrap(err error) error {

@@ -2,16 +2,11 @@ package deliver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
-	"strings"
 	"time"
-
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
-	"golang.org/x/sys/unix"
 
 	"crosstap/internal/frame"
 	"crosstap/internal/ledger"
@@ -67,8 +62,15 @@ type FileConfig struct {
 	Label func(tag uint16) string
 
 	Input string // path of the capture that is read, which must not be overwritten
-	// Failed is called once, when writing has failed: nothing more is written, and the source may as well stop.
+	// Failed is called once, when writing has failed: nothing more is written, and the source may as well stop. Not with Again.
 	Failed func()
+	// Again says that others go on when this file cannot be written: what comes meanwhile is counted as lost, and writing is tried again from time to time.
+	Again bool
+	// Unopened says with Again that this holds from the beginning: a file that cannot be opened is no error of Run.
+	Unopened bool
+	Log      *slog.Logger // of Again; nil for none
+
+	openFile func(path string, flags int) (disk, error) // nil for the system's
 }
 
 // Counts are figures of one interface since the start of the capture.
@@ -85,12 +87,13 @@ const MaxFrame = 262144
 
 // Reasons under which a file drops frames.
 const (
-	DropWrite   = iota // the disk is full, the reader is gone
+	DropWrite   = iota // the reader is gone, the file cannot be made, an error of the disk
 	DropLink           // a pcap file has one link type
 	DropTooLong        // more than MaxFrame bytes
+	DropSpace          // no room on the disk, or less than the floor of a rotation
 )
 
-var fileReasons = []string{"write_failed", "other_link_type", "too_long"}
+var fileReasons = []string{"write_failed", "other_link_type", "too_long", "disk_full"}
 
 // File writes frames to a capture file or to standard output. A file is written in place, so that it can be read
 // while it grows: nothing waits for longer than a second. It is synced to the disk at the end.
@@ -99,22 +102,22 @@ type File struct {
 	book *ledger.Book
 	enc  encoder
 
-	out     io.Writer // compressor or file
-	file    *os.File  // nil for Stdout
-	stream  compressor
+	out     io.Writer // Stdout or file
+	file    disk      // nil for Stdout, and while it is not there
+	pack    *packer   // nil: as it is
+	packed  int       // bytes given to it since it was flushed
 	regular bool
 	buf     []byte
-	pending int   // frames in buf
-	written int64 // bytes of complete blocks that out has taken
-	frames  uint64
-	err     error
+	pending int       // frames in buf, or in the compressor and not yet known to be written
+	safe    int64     // bytes of the file up to which it is whole
+	frames  uint64    // that it has
 	flushed time.Time // by Look
-}
 
-// compressor is what gzip and zstd writers have in common.
-type compressor interface {
-	io.WriteCloser
-	Flush() error
+	err    error // why nothing can be written
+	reason int   // under which frames are dropped therefore
+	ended  bool
+	trial  trial
+	faults *faults
 }
 
 // encoder makes the bytes of a format.
@@ -129,6 +132,10 @@ type encoder interface {
 	stored(records []byte, frames []frame.Frame) (n int, same []byte)
 	// whole returns the number of frames and bytes of the complete blocks at the start of b.
 	whole(b []byte) (frames, n int)
+	// again begins anew, for another file.
+	again()
+	// skip has the next frame tell that n are missing in front of it.
+	skip(n uint64)
 }
 
 // NewFile returns a sink that writes a capture. The file is opened by Run, as one that is there must not be emptied before all else
@@ -148,7 +155,13 @@ func NewFile(c FileConfig) (*File, error) {
 	if c.SnapLen == 0 {
 		c.SnapLen = MaxFrame
 	}
-	f := &File{cfg: c, book: ledger.New("deliver", ledger.Frames, fileReasons...)}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.openFile == nil {
+		c.openFile = openFile
+	}
+	f := &File{cfg: c, faults: &faults{}, book: ledger.New("deliver", ledger.Frames, fileReasons...)}
 	if f.enc = newPcapng(&f.cfg); c.Format == Pcap {
 		f.enc = &pcap{cfg: &f.cfg}
 	}
@@ -170,7 +183,7 @@ const (
 
 // Run writes the frames of every batch from in, which it releases, until in is closed or ctx ends; then it ends the file.
 // When writing fails, it goes on taking batches, which it drops and counts, so that the stages before it can end in
-// order, and returns the error at the end.
+// order, and returns the error at the end; with Again, Trouble has it.
 func (f *File) Run(ctx context.Context, in <-chan frame.Batch) error {
 	if err := f.Begin(); err != nil {
 		return err
@@ -184,8 +197,8 @@ func (f *File) Run(ctx context.Context, in <-chan frame.Batch) error {
 				return f.End(nil)
 			}
 			f.Take(b)
-		case <-tick.C:
-			f.flush(true)
+		case now := <-tick.C:
+			f.tick(now)
 		case <-ctx.Done():
 			return f.End(ctx.Err())
 		}
@@ -194,11 +207,16 @@ func (f *File) Run(ctx context.Context, in <-chan frame.Batch) error {
 
 // Begin, Take and End are Run for one who has the batches where they are made, and more of them without a wait.
 func (f *File) Begin() error {
-	if err := f.open(); err != nil {
-		return fmt.Errorf("deliver: %s: %w", f.cfg.Format, err)
-	}
-	f.buf = f.enc.lead(make([]byte, 0, bufferBytes+maxBlockRoom))
+	f.buf = make([]byte, 0, bufferBytes+maxBlockRoom)
 	f.flushed = time.Now()
+	if err := f.open(os.O_TRUNC); err != nil {
+		if !f.cfg.Again || !f.cfg.Unopened {
+			return fmt.Errorf("deliver: %s: %w", f.cfg.Format, err)
+		}
+		f.fail(err)
+		return nil
+	}
+	f.buf = f.enc.lead(f.buf)
 	return nil
 }
 
@@ -212,8 +230,15 @@ func (f *File) Take(b frame.Batch) {
 func (f *File) Look(now time.Time) {
 	if now.Sub(f.flushed) >= f.every() {
 		f.flushed = now
-		f.flush(true)
+		f.tick(now)
 	}
+}
+
+// tick writes what waits, and looks whether the file is still there.
+func (f *File) tick(now time.Time) {
+	f.retry(now)
+	f.flush(true)
+	f.present()
 }
 
 // every is how long a frame may wait for others.
@@ -222,204 +247,4 @@ func (f *File) every() time.Duration {
 		return flushFile
 	}
 	return flushStdout
-}
-
-func (f *File) batch(b frame.Batch) {
-	f.book.In(len(b.Frames))
-	f.book.Hold(len(b.Frames))
-	f.append(f.enc.lead(f.buf))
-	if n := len(b.Frames); n > 0 && n == b.Intact && f.err == nil && f.enc.takes(b.Exact, b.Frames[0].Link, n) {
-		f.pass(b.Records, n)
-		return
-	}
-	for rest := b.Frames; len(rest) > 0; {
-		if f.err != nil {
-			f.drop(DropWrite, len(rest))
-			return
-		}
-		if n, same := f.enc.stored(b.Records, rest); n > 0 {
-			f.pass(same, n)
-			rest = rest[n:]
-			continue
-		}
-		f.frame(&rest[0], b.Notes)
-		rest = rest[1:]
-	}
-}
-
-// directBytes is what is worth a write of its own, from where it is.
-const directBytes = 16 << 10
-
-// pass writes frames that are already as they shall be.
-func (f *File) pass(same []byte, frames int) {
-	if len(same) >= directBytes {
-		f.flush(false)
-		f.pending += frames
-		f.write(same, false)
-		return
-	}
-	f.pending += frames
-	f.append(append(f.buf, same...))
-}
-
-// frame writes a frame.
-func (f *File) frame(x *frame.Frame, notes [][]string) {
-	if len(x.Data) > MaxFrame {
-		f.drop(DropTooLong, 1)
-		return
-	}
-	b, err := f.enc.frame(f.buf, x, notes)
-	if err != nil {
-		f.flush(true)
-		f.fail(err)
-		f.drop(DropLink, 1)
-		return
-	}
-	f.pending++
-	f.append(b)
-}
-
-// append takes over a buffer with more in it.
-func (f *File) append(b []byte) {
-	if f.buf = b; len(b) >= bufferBytes {
-		f.flush(false)
-	}
-}
-
-func (f *File) drop(reason, n int) {
-	f.book.Hold(-n)
-	f.book.Drop(reason, n)
-}
-
-// flush writes the buffer; through also what a compressor keeps.
-func (f *File) flush(through bool) {
-	if through && f.err == nil {
-		f.buf = f.enc.lead(f.buf)
-	}
-	if len(f.buf) > 0 {
-		f.write(f.buf, through)
-		f.buf = f.buf[:0]
-	}
-}
-
-// write writes blocks with all frames that are pending.
-func (f *File) write(b []byte, through bool) {
-	if f.err != nil {
-		f.drop(DropWrite, f.pending)
-		f.pending = 0
-		return
-	}
-	n, err := f.out.Write(b)
-	if err == nil && through && f.stream != nil {
-		err = f.stream.Flush()
-	}
-	frames, whole := f.pending, len(b)
-	if err != nil {
-		frames, whole = f.enc.whole(b[:n])
-	}
-	f.book.Hold(-frames)
-	f.book.Out(frames)
-	f.frames += uint64(frames)
-	f.written += int64(whole)
-	if err != nil {
-		f.drop(DropWrite, f.pending-frames)
-		if f.regular && f.stream == nil {
-			_ = f.file.Truncate(f.written) // the last frame in part would only be in the reader's way
-		}
-		f.fail(err)
-	}
-	f.pending = 0
-}
-
-func (f *File) fail(err error) {
-	var path *os.PathError
-	if errors.As(err, &path) {
-		err = path.Err // its path is in the text already
-	}
-	f.err = fmt.Errorf("deliver: %s: %d frames written: %w", f.name(), f.frames, err)
-	if f.cfg.Failed != nil {
-		f.cfg.Failed()
-	}
-}
-
-func (f *File) name() string {
-	if f.cfg.Path == "-" {
-		return f.cfg.Format.String() + ": standard output"
-	}
-	return f.cfg.Format.String() + ": " + f.cfg.Path
-}
-
-// open opens the file.
-func (f *File) open() error {
-	f.out = f.cfg.Stdout
-	if f.cfg.Path != "-" {
-		if err := f.create(); err != nil {
-			return err
-		}
-		f.out = f.file
-	}
-	switch {
-	case strings.HasSuffix(f.cfg.Path, ".gz"):
-		f.stream, _ = gzip.NewWriterLevel(f.out, gzip.BestSpeed)
-	case strings.HasSuffix(f.cfg.Path, ".zst"):
-		z, err := zstd.NewWriter(f.out, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
-		if err != nil {
-			return err
-		}
-		f.stream = z
-	}
-	if f.stream != nil {
-		f.out = f.stream
-	}
-	return nil
-}
-
-// create opens the file for writing, for its owner alone: a capture holds what others have said.
-func (f *File) create() error {
-	file, err := os.OpenFile(f.cfg.Path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return wayOut(err)
-	}
-	st, err := file.Stat()
-	f.file, f.regular = file, err == nil && st.Mode().IsRegular()
-	return nil
-}
-
-// wayOut adds to the error of a file that cannot be opened for writing what to do about it.
-func wayOut(err error) error {
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("%w: make its folder first", err)
-	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("%w: name a file in a folder that this user may write to, or - for standard output", err)
-	case errors.Is(err, unix.EISDIR):
-		return fmt.Errorf("%w: name a file in it", err)
-	}
-	return err
-}
-
-// End ends the file and returns why writing failed, else why.
-func (f *File) End(why error) error {
-	if f.err == nil {
-		f.buf = f.enc.foot(f.buf)
-		f.flush(false)
-	}
-	if f.stream != nil {
-		if err := f.stream.Close(); f.err == nil && err != nil {
-			f.fail(err)
-		}
-	}
-	if f.file != nil {
-		var err error
-		if f.regular {
-			err = f.file.Sync()
-		}
-		if err = errors.Join(err, f.file.Close()); f.err == nil && err != nil {
-			f.fail(err)
-		}
-	}
-	if f.err != nil {
-		return f.err
-	}
-	return why
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -26,7 +27,14 @@ type Listing struct {
 	book  *ledger.Book
 	line  []byte
 	names map[uint32]string
+
+	Again  bool         // others go on when nothing can be written: frames are lost and counted
+	Log    *slog.Logger // of Again; nil for none
+	faults faults
 }
+
+// Trouble returns why nothing could be written.
+func (l *Listing) Trouble() Trouble { return l.faults.Trouble() }
 
 // NewListing returns a sink that writes to w. name names the points.
 func NewListing(w io.Writer, name func(point uint32) string, d *dissect.Dissector) *Listing {
@@ -47,7 +55,7 @@ func (l *Listing) Run(ctx context.Context, in <-chan frame.Batch) error {
 		select {
 		case b, ok := <-in:
 			if !ok {
-				return failed
+				return nil
 			}
 			l.book.In(len(b.Frames))
 			err := failed
@@ -64,8 +72,15 @@ func (l *Listing) Run(ctx context.Context, in <-chan frame.Batch) error {
 				l.book.Out(len(b.Frames))
 			}
 			b.Release()
-			if failed = err; failed != nil {
-				return fmt.Errorf("deliver: frames: %w", failed)
+			if failed = err; failed == nil {
+				continue
+			}
+			err = fmt.Errorf("deliver: frames: %w", failed)
+			if !l.Again {
+				return err
+			}
+			if l.faults.begin(err) && l.Log != nil {
+				l.Log.Warn("nothing can be written to standard output: frames for it are lost, and the other destinations go on", "error", failed)
 			}
 		case <-ctx.Done():
 			return ctx.Err()

@@ -358,3 +358,9 @@ func (p *pcapng) whole(b []byte) (frames, n int) {
 	}
 	return frames, n
 }
+
+// again implements encoder.
+func (p *pcapng) again() { *p = *newPcapng(p.cfg) }
+
+// skip implements encoder.
+func (p *pcapng) skip(n uint64) { p.missing += n }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -115,16 +116,17 @@ type Rotating struct {
 	n     uint64 // frames in the file
 	bytes int64  // of them, as far as known before they are written
 	seq   int
-	err   error
-	full  bool // the disk is
+	full  bool // less than the floor is free
 	looks int
 
 	removed atomic.Uint64
 	closing chan error // of the file before this one
-}
 
-// DropSpace is the reason for frames that the floor of free space keeps from the disk; the others are those of a File.
-const DropSpace = DropTooLong + 1
+	err    error // why no file can be written
+	reason int   // under which frames are dropped therefore
+	trial  trial
+	faults *faults
+}
 
 // NewRotating returns a sink that writes files by c.Rotate. The first one is opened by Run.
 func NewRotating(c FileConfig) (*Rotating, error) {
@@ -134,7 +136,10 @@ func NewRotating(c FileConfig) (*Rotating, error) {
 	if _, err := NewFile(c); err != nil {
 		return nil, err
 	}
-	return &Rotating{cfg: c, book: ledger.New("deliver", ledger.Frames, append(slices.Clone(fileReasons), "disk_full")...), closing: make(chan error, 1)}, nil
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Rotating{cfg: c, faults: &faults{}, book: ledger.New("deliver", ledger.Frames, fileReasons...), closing: make(chan error, 1)}, nil
 }
 
 // Book returns the sink's account.
@@ -142,6 +147,9 @@ func (r *Rotating) Book() *ledger.Book { return r.book }
 
 // Where returns the destination as it was given, without its options.
 func (r *Rotating) Where() string { return r.cfg.Format.String() + ":" + r.cfg.Path }
+
+// Trouble returns the last failure of files that are tried again, also that the floor of free space has kept frames from the disk.
+func (r *Rotating) Trouble() Trouble { return r.faults.Trouble() }
 
 // Removed returns the number of files that were removed to keep the bounds.
 func (r *Rotating) Removed() uint64 { return r.removed.Load() }
@@ -152,7 +160,10 @@ const lookAtDisk = 5 // flush intervals between looks at the disk
 func (r *Rotating) Run(ctx context.Context, in <-chan frame.Batch) error {
 	r.closing <- nil
 	if err := r.begin(time.Now()); err != nil {
-		return err
+		if !r.cfg.Again || !r.cfg.Unopened {
+			return err
+		}
+		r.fail(err)
 	}
 	tick := time.NewTicker(flushFile)
 	defer tick.Stop()
@@ -174,9 +185,10 @@ func (r *Rotating) Run(ctx context.Context, in <-chan frame.Batch) error {
 
 // tick flushes, and begins a new file when it is time.
 func (r *Rotating) tick(now time.Time) {
+	r.retry(now)
 	if r.now != nil {
-		r.now.flush(true)
-		r.now.notice(r)
+		r.now.tick(now)
+		r.notice()
 	}
 	if r.looks++; r.looks%lookAtDisk == 0 {
 		r.bound()
@@ -188,19 +200,28 @@ func (r *Rotating) tick(now time.Time) {
 
 // due reports whether the time of a file is over.
 func (r *Rotating) due(now time.Time) bool {
-	return r.now != nil && r.cfg.Rotate.Every > 0 && r.n > 0 && now.Truncate(r.cfg.Rotate.Every).After(r.began.Truncate(r.cfg.Rotate.Every))
+	return r.now != nil && r.now.err == nil && r.cfg.Rotate.Every > 0 && r.n > 0 && now.Truncate(r.cfg.Rotate.Every).After(r.began.Truncate(r.cfg.Rotate.Every))
 }
 
 // batch writes frames, a part to each file.
 func (r *Rotating) batch(b frame.Batch) {
 	frames := b.Frames
-	if now := time.Now(); r.due(now) {
+	now := time.Now()
+	if r.retry(now); r.due(now) {
 		r.turn(now)
 	}
 	for len(frames) > 0 {
 		if r.now == nil || r.full {
 			r.lose(len(frames))
 			return
+		}
+		if r.now.err != nil && r.cfg.Again { // it is not one more file with each attempt
+			r.now.batch(frame.Batch{Frames: frames, Records: b.Records, Notes: b.Notes})
+			return
+		}
+		if r.trial.lost > 0 {
+			r.now.enc.skip(r.trial.lost)
+			r.trial.lost = 0
 		}
 		n, bytes := r.fits(frames)
 		if n == 0 {
@@ -211,18 +232,19 @@ func (r *Rotating) batch(b frame.Batch) {
 		r.n += uint64(n)
 		r.bytes += bytes
 		frames = frames[n:]
-		r.now.notice(r)
+		r.notice()
 	}
 }
 
 // lose counts frames that cannot be written.
 func (r *Rotating) lose(n int) {
-	reason := DropWrite
+	reason := r.reason
 	if r.full {
 		reason = DropSpace
 	}
 	r.book.In(n)
 	r.book.Drop(reason, n)
+	r.trial.lost += uint64(n)
 }
 
 // perFrame is about what a frame needs besides its bytes.
@@ -251,7 +273,7 @@ func (r *Rotating) turn(now time.Time) {
 		if err := <-r.closing; err != nil && r.err == nil {
 			r.fail(err)
 		}
-		go func() { r.closing <- old.End(nil) }()
+		go func() { r.closing <- old.endOne() }()
 	}
 	if r.err == nil {
 		if err := r.begin(now); err != nil {
@@ -260,59 +282,30 @@ func (r *Rotating) turn(now time.Time) {
 	}
 }
 
-func (r *Rotating) fail(err error) {
-	r.err = err
-	if r.cfg.Failed != nil {
-		r.cfg.Failed()
-	}
-}
-
 // begin opens the next file.
 func (r *Rotating) begin(now time.Time) error {
 	c := r.cfg
-	c.Failed = nil
+	c.Failed, c.Unopened = nil, false
 	for {
 		r.seq++
 		dir, base, ending := parts(r.cfg.Path)
 		c.Path = filepath.Join(dir, fmt.Sprintf("%s-%s-%06d%s", base, now.UTC().Format(nameTime), r.seq, ending))
-		if _, err := os.Lstat(c.Path); errors.Is(err, os.ErrNotExist) {
+		if _, err := os.Lstat(c.Path); err != nil {
 			break
 		}
 	}
 	f, err := NewFile(c)
-	if err != nil {
-		return err
+	if err == nil {
+		f.book, f.faults = r.book, r.faults
+		err = f.Begin()
 	}
-	f.book = r.book
-	if err := f.Begin(); err != nil {
+	if err != nil {
+		r.seq--
 		return err
 	}
 	r.now, r.name, r.began, r.n, r.bytes = f, c.Path, now, 0, 0
 	r.bound()
 	return nil
-}
-
-// notice takes over the failure of a file.
-func (f *File) notice(r *Rotating) {
-	if f.err != nil && r.err == nil {
-		r.fail(f.err)
-	}
-}
-
-// finish ends the last file and returns why writing failed, else why.
-func (r *Rotating) finish(why error) error {
-	err := <-r.closing
-	if r.now != nil {
-		err = errors.Join(err, r.now.End(nil))
-	}
-	r.bound()
-	switch {
-	case r.err != nil:
-		return r.err
-	case err != nil:
-		return err
-	}
-	return why
 }
 
 const nameTime = "20060102T150405Z"
@@ -383,7 +376,7 @@ func (r *Rotating) bound() {
 		all -= sizes[0]
 		old, sizes = old[1:], sizes[1:]
 	}
-	r.full = free() < c.Free
+	r.floor(free() < c.Free)
 }
 
 func fileSize(name string) int64 {

@@ -43,7 +43,8 @@ type Stream struct {
 	dial  dialer
 	reach tunnel.Reach
 
-	away atomic.Bool // the receiver is
+	away   atomic.Bool // the receiver is
+	faults faults
 
 	enc  *pcapng
 	idbs [][]byte // description of each interface, by its number; only appended to
@@ -101,6 +102,9 @@ func (s *Stream) Book() *ledger.Book { return s.book }
 
 // Where returns the destination as a URL.
 func (s *Stream) Where() string { return s.cfg.Target.String() }
+
+// Trouble returns why the receiver was not reached last.
+func (s *Stream) Trouble() Trouble { return s.faults.Trouble() }
 
 // Up reports whether the receiver is there, as far as is known.
 func (s *Stream) Up() bool { return !s.away.Load() }

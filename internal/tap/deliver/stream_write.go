@@ -29,6 +29,7 @@ func (s *Stream) write(ctx context.Context) {
 			}
 			pause, told = leastRetry, true
 			s.away.Store(false)
+			s.faults.end()
 			if err = s.serve(ctx, c); err == nil {
 				return
 			}
@@ -42,6 +43,7 @@ func (s *Stream) write(ctx context.Context) {
 			return
 		}
 		s.away.Store(true)
+		s.faults.begin(err)
 		s.log.Warn("the receiver is away: frames wait in a bounded queue", "to", s.Where(), "error", err, "again_in", pause.String())
 		told = true
 		select {

@@ -60,6 +60,7 @@ func (s *Sink) look(now time.Time) {
 	for _, l := range s.lanes {
 		s.drain(l)
 	}
+	s.find(now)
 	if s.absent.until.IsZero() {
 		return
 	}

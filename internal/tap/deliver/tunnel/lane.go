@@ -3,6 +3,7 @@ package tunnel
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 	"unsafe"
 
@@ -172,5 +173,8 @@ func (s *Sink) refusal(err error) int {
 		reason = DropBuffers
 	}
 	s.warn(reason, err)
+	if reason == DropRoute || reason == DropSend {
+		s.failure.begin(fmt.Errorf("%s: %w", reasonsOf[reason], err))
+	}
 	return reason
 }

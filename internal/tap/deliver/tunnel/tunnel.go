@@ -49,18 +49,19 @@ var reasonsOf = [...]string{"too_big", "no_route", "refused", "no_buffers", "ove
 
 // Sink sends frames to one tool. Its methods but Open and Run are safe for concurrent use.
 type Sink struct {
-	cfg    Config
-	log    *slog.Logger
-	book   *ledger.Book
-	encap  encap
-	d      *dissect.Dissector
-	p      dissect.Packet
-	way    way
-	lanes  []*lane
-	rate   bucket
-	guard  breaker
-	absent absence
-	limit  int // most bytes of a frame that fit into one packet of the path; 0 for no limit
+	cfg     Config
+	log     *slog.Logger
+	book    *ledger.Book
+	encap   encap
+	d       *dissect.Dissector
+	p       dissect.Packet
+	way     way
+	lanes   []*lane
+	rate    bucket
+	guard   breaker
+	absent  absence
+	failure failure
+	limit   int // most bytes of a frame that fit into one packet of the path; 0 for no limit
 
 	warnedAt [len(reasonsOf)]time.Time
 
@@ -267,6 +268,9 @@ func (s *Sink) drop(reason, n int) {
 }
 
 func (s *Sink) sent(n int) {
+	if s.failure.now {
+		s.failure.end()
+	}
 	s.book.Hold(-n)
 	s.book.Out(n)
 }
