@@ -49,6 +49,7 @@ type sender struct {
 	inflight []item        // added to the encoder, not yet sent
 	dialAt   time.Time     // no attempt before
 	failures int           // in a row
+	well     int           // messages since the last error
 	untold   bool          // the collector may not know the templates
 	toldAt   time.Time
 	since    uint64   // datagrams since the templates were sent

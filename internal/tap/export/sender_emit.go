@@ -59,7 +59,13 @@ func (s *sender) emit(ctx context.Context) emitter {
 		}
 		s.failures = 0
 		s.since++
-		s.count(func(st *Status) { st.Messages++; st.Bytes += uint64(len(msg)) })
+		s.count(func(st *Status) {
+			st.Messages++
+			st.Bytes += uint64(len(msg))
+			if s.well++; s.well > 1 { // the second one would have told that nobody took the first
+				st.recover()
+			}
+		})
 		return nil
 	}
 }
@@ -115,7 +121,8 @@ func (s *sender) failed(err error) {
 func (s *sender) note(err error) {
 	s.mu.Lock()
 	fresh := s.st.LastError != err.Error() || time.Since(s.st.LastErrAt) > time.Minute
-	s.st.LastError, s.st.LastErrAt = err.Error(), time.Now()
+	s.st.LastError, s.st.LastErrAt, s.st.Recovered = err.Error(), time.Now(), time.Time{}
+	s.well = 0
 	s.mu.Unlock()
 	if fresh && !errors.Is(err, os.ErrClosed) {
 		s.log.Warn("cannot send flows", "error", err)

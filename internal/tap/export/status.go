@@ -21,6 +21,7 @@ type Status struct {
 	Omitted    uint64 // records whose VTEPs could not be told
 	LastError  string
 	LastErrAt  time.Time
+	Recovered  time.Time // when messages went well again after it; zero before
 
 	// connections
 	Connected     bool
@@ -30,6 +31,13 @@ type Status struct {
 	SpoolMessages uint64 // on the disk
 	SpoolBytes    int64
 	SpoolRecords  uint64
+}
+
+// recover notes that what went wrong does so no longer.
+func (st *Status) recover() {
+	if st.LastError != "" && st.Recovered.IsZero() {
+		st.Recovered = time.Now()
+	}
 }
 
 // interval makes differences of the stages' accounts from one time they are told to the next.

@@ -321,6 +321,7 @@ func (w *stream) connected(c *connection) {
 	w.s.count(func(st *Status) {
 		st.Local, st.Peer, st.MaxMessage = c.LocalAddr().String(), c.peer, streamMessage
 		st.Templates++
+		st.recover()
 	})
 }
 
