@@ -202,11 +202,22 @@ func tapText(line func(string, ...any), t *agentapi.Tap, now time.Time) {
 		line("           %-10s %s in, %s out, %d held%s (%s)", s.Stage, answer.Count(s.In+s.Made), answer.Count(s.Out), s.Held, drops(s.Dropped), s.Unit)
 	}
 	for _, d := range t.To {
-		line("           to %s: %s %s sent, %d wait, %s shed, %s errors%s", d.URL, answer.Count(d.Sent), d.Unit, d.Queued, answer.Count(d.Shed), answer.Count(d.Errors), note(d.Error))
+		line("           to %s: %s %s sent, %d wait, %s shed, %s errors%s", d.URL, answer.Count(d.Sent), d.Unit, d.Queued, answer.Count(d.Shed), answer.Count(d.Errors), note(errorText(&d, now)))
 	}
 	for _, w := range t.Warnings {
 		line("           warning: %s", w)
 	}
+}
+
+// errorText says what went wrong last at a destination, when, and whether it still does.
+func errorText(d *agentapi.Destination, now time.Time) string {
+	switch {
+	case d.Error == "" || d.ErrorAt == nil:
+		return d.Error
+	case d.Recovered == nil:
+		return fmt.Sprintf("failing, last at %s (%s): %s", d.ErrorAt.Local().Format(time.DateTime), agentAge(d.ErrorAt, now), d.Error)
+	}
+	return fmt.Sprintf("well for %s; last error at %s: %s", now.Sub(*d.Recovered).Round(time.Second), d.ErrorAt.Local().Format(time.DateTime), d.Error)
 }
 
 // pairText says how the inline pair of a tap is.

@@ -70,7 +70,8 @@ var (
 	tapSent   = tapDesc(counter, "destination_sent_total", "Units that a destination took.", "to", "unit")
 	tapQueued = tapDesc(gauge, "destination_queued", "Units that wait for a destination.", "to", "unit")
 	tapShed   = tapDesc(counter, "destination_shed_total", "Units that found no room, are beyond a rate or the budget, or that nobody took.", "to", "unit")
-	tapErrors = tapDesc(counter, "destination_errors_total", "Units that could not be sent.", "to", "unit")
+	tapErrors = tapDesc(counter, "destination_errors_total", "Units that could not be sent or written.", "to", "unit")
+	tapUp     = tapDesc(gauge, "destination_up", "0 while a destination fails: a file cannot be written, a collector or a receiver is away; else 1.", "to")
 
 	tapPairFrames   = tapDesc(counter, "inline_frames_total", "Frames that an inline pair passed on, by the interface that they came in by.", "from")
 	tapPairSegments = tapDesc(counter, "inline_segments_total", "Wire segments of those.", "from")
@@ -119,6 +120,7 @@ func collectTap(t *agentapi.Tap, send func(*tapMetric, float64, ...string)) {
 		send(tapQueued, float64(d.Queued), to, d.Unit)
 		send(tapShed, float64(d.Shed), to, d.Unit)
 		send(tapErrors, float64(d.Errors), to, d.Unit)
+		send(tapUp, one(!d.Failing()), to)
 	}
 }
 

@@ -75,7 +75,8 @@ Destinations (--to, repeatable):
 
 Capture files are pcap or pcapng, also compressed with gzip or zstd; - is standard input. Flows of a file expire by
 the time stamps of its packets. SIGINT and SIGTERM end the capture; what was captured is still metered and sent. The exit code is 1 when a
-collector of flows got nothing at all.
+collector of flows got nothing at all, or when frames for a file could not be written. Other destinations go on without one that fails, and it is tried
+again; a file that is the only destination ends the run.
 Capturing from interfaces needs CAP_NET_RAW.`
 
 const tapExamples = `  crosstap tap -i vnet3 --to ipfix://collector.example

@@ -22,6 +22,7 @@ import (
 	"crosstap/internal/start"
 	"crosstap/internal/tap"
 	"crosstap/internal/tap/capture"
+	"crosstap/internal/tap/deliver"
 	"crosstap/internal/tap/export"
 	"crosstap/internal/tap/groom"
 )
@@ -61,7 +62,9 @@ func runTap(cmd *cobra.Command, spec tap.Spec, show progress) error {
 	var open *os.PathError
 	var mistake *filter.Error
 	var refused *tap.DestinationError
+	var broken *deliver.BrokenFile
 	switch {
+	case errors.As(err, &broken): // what it has is told below
 	case errors.As(err, &unknown):
 		return exit(exitUsage, err)
 	case errors.Is(err, os.ErrPermission):
@@ -77,7 +80,7 @@ func runTap(cmd *cobra.Command, spec tap.Spec, show progress) error {
 	}
 	printSummary(cmd.ErrOrStderr(), t, time.Since(began))
 	if err == nil || errors.Is(err, syscall.EPIPE) || errors.Is(err, context.Canceled) {
-		if err = nothingArrived(t.Collectors()); err == nil {
+		if err = errors.Join(nothingArrived(t.Collectors()), t.Incomplete()); err == nil {
 			return nil
 		}
 	}

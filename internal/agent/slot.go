@@ -172,7 +172,7 @@ func (s *slot) start(ctx context.Context, spec tapspec.Spec) (*running, error) {
 		return nil, &refusedError{err}
 	}
 	r := &running{spec: spec, digest: spec.Digest(), ready: make(chan struct{}), done: make(chan struct{})}
-	ts.Governor, ts.Successor, ts.Log = s.m.governor, true, s.m.log.With("tap", spec.Name)
+	ts.Governor, ts.Successor, ts.Persist, ts.Log = s.m.governor, true, true, s.m.log.With("tap", spec.Name)
 	ts.Ready = func() { close(r.ready) }
 	if r.tap, err = tap.New(ts); err != nil {
 		return nil, &refusedError{err}
@@ -333,9 +333,19 @@ func Describe(name string, t *tap.Tap) agentapi.Tap {
 			Refused: p.Refused, Closed: p.Closed, Unwatched: p.Alone, Host: p.Host}
 	}
 	for _, d := range t.Destinations() {
-		out.To = append(out.To, agentapi.Destination{URL: d.URL, Unit: string(d.Unit), Sent: d.Sent, Queued: d.Queued, Shed: d.Shed, Errors: d.Errors, Error: d.LastError})
+		out.To = append(out.To, agentapi.Destination{URL: d.URL, Unit: string(d.Unit), Sent: d.Sent, Queued: d.Queued, Shed: d.Shed, Errors: d.Errors,
+			Error: d.LastError, ErrorAt: moment(d.ErrorAt), Recovered: moment(d.Recovered)})
 	}
 	return out
+}
+
+// moment returns a time for a report, nil for none.
+func moment(at time.Time) *time.Time {
+	if at.IsZero() {
+		return nil
+	}
+	at = at.UTC().Truncate(time.Second)
+	return &at
 }
 
 // closed returns the books of a tap that has ended. What it holds waits on the disk, and whoever opens that next counts it as received.

@@ -152,9 +152,16 @@ type Destination struct {
 	Sent   uint64 `json:"sent"`
 	Queued int64  `json:"queued"`
 	Shed   uint64 `json:"shed"`   // did not find room, or is beyond the budget
-	Errors uint64 `json:"errors"` // could not be sent
-	Error  string `json:"error,omitempty"`
+	Errors uint64 `json:"errors"` // could not be sent or written
+
+	// The last error, with its time, and since when it goes well again: nil while it does not.
+	Error     string     `json:"error,omitempty"`
+	ErrorAt   *time.Time `json:"error_at,omitempty"`
+	Recovered *time.Time `json:"recovered,omitempty"`
 }
+
+// Failing reports whether the destination takes nothing at present.
+func (d *Destination) Failing() bool { return d.Error != "" && d.Recovered == nil }
 
 // Receipt answers a report. Register says that the server does not know the agent: it has to register again.
 type Receipt struct {

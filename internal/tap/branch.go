@@ -104,13 +104,21 @@ func (b *branch) Where() string { return b.to }
 
 // statements returns the books of the branch in their order.
 func (b *branch) statements() []ledger.Statement {
-	all := []ledger.Statement{b.queue.book.Read()}
+	books := []*ledger.Book{b.queue.book}
 	if b.groom != nil {
-		for _, x := range b.groom.Books() {
-			all = append(all, x.Read())
-		}
+		books = append(books, b.groom.Books()...)
 	}
-	return append(all, b.frameSink.Book().Read())
+	return readAll(append(books, b.frameSink.Book()))
+}
+
+// readAll reads books of stages that follow each other. The last is read first: what one has received the one before it has passed on by then, so that sums over
+// all of them are right while they run, with what is under way between them.
+func readAll(books []*ledger.Book) []ledger.Statement {
+	all := make([]ledger.Statement, len(books))
+	for i := len(books) - 1; i >= 0; i-- {
+		all[i] = books[i].Read()
+	}
+	return all
 }
 
 // Run takes batches from in until it is closed or ctx ends. A live tap never waits for the sink: what does not fit into the queue is

@@ -24,6 +24,10 @@ func (t *Tap) Deliveries() (all []string) {
 // account returns the sum of one branch.
 func (b *branch) account() string {
 	text := b.to + ": " + equation(b.statements(), "frames", "under way")
+	var d Destination
+	if d.blame(b); d.LastError != "" {
+		text += "; last error: " + d.Error()
+	}
 	for _, n := range b.notes() {
 		text += "; " + n
 	}

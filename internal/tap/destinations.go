@@ -1,10 +1,15 @@
 package tap
 
 import (
+	"errors"
+	"fmt"
 	"slices"
+	"time"
 
 	"crosstap/internal/kernel"
 	"crosstap/internal/ledger"
+	"crosstap/internal/tap/deliver"
+	"crosstap/internal/tap/deliver/tunnel"
 	"crosstap/internal/tap/export"
 )
 
@@ -16,10 +21,75 @@ type Destination struct {
 	Sent     uint64
 	Filtered uint64 // by its own filter, groom steps and sampling
 	Shed     uint64 // found no room, is beyond a rate or the budget, or nobody was there to take it
-	Errors   uint64 // could not be sent
+	Errors   uint64 // could not be sent or written
 	Queued   int64
 
-	LastError string // of collectors, "" for none
+	LastError string    // "" for none
+	ErrorAt   time.Time // zero where that is not known
+	Recovered time.Time // when it went well again; zero while it does not
+}
+
+// Failing reports whether the destination does not take anything at present.
+func (d *Destination) Failing() bool { return d.LastError != "" && d.Recovered.IsZero() }
+
+// Error returns the last error with its time and, when it is over, since when.
+func (d *Destination) Error() string { return errorText(d.LastError, d.ErrorAt, d.Recovered) }
+
+func errorText(text string, at, recovered time.Time) string {
+	if text == "" || at.IsZero() {
+		return text
+	}
+	text += " at " + at.UTC().Format(time.RFC3339)
+	if !recovered.IsZero() {
+		text += ", recovered at " + recovered.UTC().Format(time.RFC3339)
+	}
+	return text
+}
+
+// troubled is a destination of frames that remembers its last failure.
+type troubled interface{ Trouble() deliver.Trouble }
+
+// blame notes the last failure of a sink.
+func (d *Destination) blame(f any) {
+	if b, ok := f.(*branch); ok {
+		f = b.frameSink
+	}
+	var last deliver.Trouble
+	switch x := f.(type) {
+	case troubled:
+		last = x.Trouble()
+	case *tunnel.Sink:
+		last.Err, last.At, last.Recovered = x.Failure()
+	}
+	if last.Err != nil {
+		d.LastError, d.ErrorAt, d.Recovered = last.Err.Error(), last.At, last.Recovered
+	}
+}
+
+// Incomplete returns why destinations lack what could not be written to them; those are left out that ended the tap.
+func (t *Tap) Incomplete() error {
+	var errs []error
+	for _, f := range t.frames {
+		if b, ok := f.(*branch); ok {
+			f = b.frameSink
+		}
+		if x, ok := f.(troubled); ok {
+			if n := unwritten(f.Book().Read()); n > 0 {
+				errs = append(errs, fmt.Errorf("%d frames are missing: %w", n, x.Trouble().Err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// unwritten returns how many frames were lost to errors of files.
+func unwritten(s ledger.Statement) (n uint64) {
+	for _, d := range s.Dropped {
+		if d.Reason == "disk_full" || d.Reason == "write_failed" {
+			n += d.N
+		}
+	}
+	return n
 }
 
 // Destinations returns the accounts of all destinations, those of flow records first.
@@ -30,11 +100,13 @@ func (t *Tap) Destinations() (all []Destination) {
 			status := x.Status()
 			for i, b := range x.Books() {
 				d := account(status[i].Target, b.Read())
-				d.LastError = status[i].LastError
+				d.LastError, d.ErrorAt, d.Recovered = status[i].LastError, status[i].LastErrAt, status[i].Recovered
 				all = append(all, d)
 			}
 		case interface{ Book() *ledger.Book }:
-			all = append(all, account("flows:-", x.Book().Read()))
+			d := account("flows:-", x.Book().Read())
+			d.blame(f)
+			all = append(all, d)
 		}
 	}
 	if c := t.path.copies.Load(); c != nil {
@@ -44,11 +116,14 @@ func (t *Tap) Destinations() (all []Destination) {
 		return all
 	}
 	for _, f := range t.frames {
+		d := Destination{}
 		if b, ok := f.(*branch); ok {
-			all = append(all, account(b.to, b.statements()...))
-			continue
+			d = account(b.to, b.statements()...)
+		} else {
+			d = account(f.Where(), f.Book().Read())
 		}
-		all = append(all, account(f.Where(), f.Book().Read()))
+		d.blame(f)
+		all = append(all, d)
 	}
 	return all
 }
@@ -72,7 +147,7 @@ func account(url string, books ...ledger.Statement) Destination {
 // Reasons of queues, sinks and exporters that are no errors.
 var (
 	unwanted = []string{"filtered", "sampled_out", "not_sampled", "not_asked_for", "no_place_in_format"}
-	shed     = []string{"queue_full", "shed_for_budget", "no_buffers", "over_rate", "refused", "receiver_away", "client_slow", "disk_full", "spool_full", "stopped"}
+	shed     = []string{"queue_full", "shed_for_budget", "no_buffers", "over_rate", "refused", "receiver_away", "client_slow", "spool_full", "stopped"}
 )
 
 // of returns the sum that a reason belongs to.

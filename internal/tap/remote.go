@@ -56,7 +56,8 @@ func (t *Tap) newFile(d frameTo) (frameSink, error) {
 	c := *d.file
 	t.describe(&c)
 	plain := c.Rotate == deliver.Rotation{}
-	if plain && d.own == (own{}) && t.governed == nil {
+	c.Again = t.goesOn(&c)
+	if plain && d.own == (own{}) && t.governed == nil && !(t.to.several() && t.spec.File == "") {
 		return deliver.NewFile(c)
 	}
 	b, err := t.newBranch(d.to, d.own, nil, false)
@@ -71,6 +72,13 @@ func (t *Tap) newFile(d frameTo) (frameSink, error) {
 		b.frameSink, err = deliver.NewRotating(c)
 	}
 	return b, err
+}
+
+// goesOn reports whether the tap goes on when a file cannot be written: others have their frames, or the user wants it to last, which bounds of the disk's use tell.
+// What comes meanwhile is lost and counted. Otherwise the tap ends with an error, as nothing else would come of it.
+func (t *Tap) goesOn(c *deliver.FileConfig) bool {
+	bound := c.Rotate.Files > 0 || c.Rotate.Budget > 0 || c.Rotate.Free > 0
+	return t.to.several() || t.spec.Persist || bound && t.spec.File == ""
 }
 
 // tell has a file tell what was done with frames for it alone.

@@ -71,8 +71,11 @@ type Spec struct {
 	Governor *Governor
 	// Successor has the tap take no frame until Begin says from when on.
 	Successor bool
-	Ready     func() // called once, when capturing has begun
-	Log       *slog.Logger
+	// Persist has the tap go on when its only destination cannot be written, and begin when a capture file cannot be opened yet: it is tried again. With several
+	// destinations the others always go on.
+	Persist bool
+	Ready   func() // called once, when capturing has begun
+	Log     *slog.Logger
 }
 
 // DefaultSpec returns a spec without source and destination.
@@ -134,6 +137,15 @@ type frameTo struct {
 	file   *deliver.FileConfig
 	tunnel *tunnel.Target
 	stream *deliver.StreamTarget
+}
+
+// several reports whether something else goes on when one destination does not.
+func (d *destinations) several() bool {
+	n := len(d.targets) + len(d.sflow) + len(d.frames)
+	if d.lines {
+		n++
+	}
+	return n > 1
 }
 
 // records reports whether flow records are wanted, and so a meter.

@@ -15,14 +15,10 @@ import (
 
 // Statements returns the books of all stages, in the order of the line.
 func (t *Tap) Statements() []ledger.Statement {
-	var all []ledger.Statement
 	if c := t.path.copies.Load(); c != nil {
 		return append(c.statements(), t.pair.statements()...)
 	}
-	for _, b := range t.books {
-		all = append(all, b.Read())
-	}
-	return append(all, t.pair.statements()...)
+	return append(readAll(t.books), t.pair.statements()...)
 }
 
 // Stats returns the meter's figures; all are 0 when there is none.
@@ -129,7 +125,7 @@ func collectorText(st *export.Status) string {
 		}
 	}
 	if st.LastError != "" {
-		text += "; last error: " + st.LastError
+		text += "; last error: " + errorText(st.LastError, st.LastErrAt, st.Recovered)
 	}
 	return text
 }
@@ -226,14 +222,15 @@ func (t *Tap) common() []ledger.Statement {
 	if t.groom != nil {
 		n += len(t.groom.Books())
 	}
-	all := t.Statements()[:n:n]
+	var last []ledger.Statement // read before those that come before it
 	if len(t.frames) == 1 && t.meter == nil {
 		if b, ok := t.frames[0].(*branch); ok {
-			return append(all, b.statements()...)
+			last = b.statements()
+		} else {
+			last = []ledger.Statement{t.frames[0].Book().Read()}
 		}
-		all = append(all, t.frames[0].Book().Read())
 	}
-	return all
+	return append(t.Statements()[:n:n], last...)
 }
 
 // reasonText names a loss as a term of the sum. Most reasons say by themselves which stage they are of.

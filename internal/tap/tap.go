@@ -215,6 +215,7 @@ func (t *Tap) makeRecordSinks() error {
 	}
 	if t.to.lines {
 		l := deliver.NewLines(t.spec.Stdout)
+		l.Alone, l.Wait, l.Log = !t.to.several(), !t.to.several() || t.spec.File != "", t.spec.Log
 		t.flows, t.books = append(t.flows, l), append(t.books, l.Book())
 	}
 	if t.to.null {
@@ -252,7 +253,12 @@ func (t *Tap) makeFrameSinks() error {
 func (t *Tap) newFrameSink(d frameTo) (frameSink, error) {
 	switch {
 	case d.to == "frames:-":
-		return deliver.NewListing(t.spec.Stdout, t.interfaceName, dissect.New(t.spec.Tunnels)), nil
+		l := deliver.NewListing(t.spec.Stdout, t.interfaceName, dissect.New(t.spec.Tunnels))
+		if l.Log = t.spec.Log; !t.to.several() {
+			return l, nil
+		}
+		l.Again = true
+		return t.newBranch(d.to, d.own, l, false)
 	case strings.HasPrefix(d.to, "rpcap"):
 		return t.newRPCAP(d.to, d.rest, d.own)
 	}
@@ -268,6 +274,7 @@ func (t *Tap) describe(c *deliver.FileConfig) {
 	c.Stdout, c.Program, c.Hardware, c.OS = s.Stdout, s.Program, hardware(), system()
 	c.Tap, c.Filter, c.SnapLen, c.Input = s.Name, s.Filter, s.SnapLen, s.File
 	c.Interface, c.Counts, c.Failed = t.interfaceName, t.counts, t.stop
+	c.Log, c.Unopened = s.Log, s.Persist
 	if t.live != nil {
 		c.Quiet = t.links
 	}
