@@ -194,8 +194,17 @@ func endsIn(from, to int64) string {
 func (s *Store) tables(corrections []begun) map[string]dialect.Table {
 	sums := append([]store.Column{{Name: "gen", Type: "UBIGINT"}}, store.RollupColumns...)
 	return map[string]dialect.Table{
-		askFlows: {SQL: s.ddl.overlaid(corrections), Columns: flowColumns}, askSums: {SQL: s.ddl.table(rollupTable), Columns: sums},
+		askFlows: {SQL: s.ddl.overlaid(corrections), Columns: asked(flowColumns)}, askSums: {SQL: s.ddl.table(rollupTable), Columns: asked(sums)},
 	}
+}
+
+// asked are columns as questions may name them.
+func asked(columns []store.Column) []dialect.Column {
+	out := make([]dialect.Column, len(columns))
+	for i, c := range columns {
+		out[i] = dialect.Column(c)
+	}
+	return out
 }
 
 // Query implements store.View.

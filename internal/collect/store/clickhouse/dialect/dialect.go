@@ -6,21 +6,22 @@ package dialect
 import (
 	"fmt"
 	"strings"
-
-	"crosstap/internal/collect/store"
 )
+
+// Column is a column of a table or of an answer; types are those of the views' SQL.
+type Column struct{ Name, Type string }
 
 // Table is what a name in FROM stands for.
 type Table struct {
 	SQL     string // a table of the server, or a query in parentheses
-	Columns []store.Column
+	Columns []Column
 }
 
 // Plan is a question in ClickHouse's SQL. Values are bound to {p1}, {p2} and so on.
 type Plan struct {
 	Steps   []Step // tables of the session that must be made first, in order
 	SQL     string
-	Columns []store.Column // types are UUID, BOOLEAN, TIMESTAMP or "" for others
+	Columns []Column // types are UUID, BOOLEAN, TIMESTAMP or "" for others
 }
 
 // Step is a part of a question that is used more than once.
@@ -40,7 +41,7 @@ func Translate(text string, tables map[string]Table, types []string) (plan Plan,
 	body, out := g.query(q)
 	plan = Plan{Steps: g.steps, SQL: g.with(g.needs) + body}
 	for _, c := range out {
-		plan.Columns = append(plan.Columns, store.Column{Name: c.name, Type: c.kind.typeName()})
+		plan.Columns = append(plan.Columns, Column{c.name, c.kind.typeName()})
 	}
 	return plan, nil
 }

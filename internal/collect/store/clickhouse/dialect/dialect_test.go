@@ -3,11 +3,9 @@ package dialect
 import (
 	"strings"
 	"testing"
-
-	"crosstap/internal/collect/store"
 )
 
-var tables = map[string]Table{"t": {SQL: "db.t", Columns: []store.Column{
+var tables = map[string]Table{"t": {SQL: "db.t", Columns: []Column{
 	{Name: "a", Type: "UBIGINT"}, {Name: "b", Type: "BIGINT"}, {Name: "addr", Type: "UUID"}, {Name: "name", Type: "VARCHAR"}, {Name: "at", Type: "TIMESTAMP"}, {Name: "marks", Type: "USMALLINT"}, {Name: "x", Type: "DOUBLE"},
 }}}
 
