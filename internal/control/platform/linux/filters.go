@@ -16,6 +16,7 @@ import (
 type portNow struct {
 	index   int
 	qdisc   string
+	made    bool // the qdisc says by itself that it is ours
 	filters []tcFilter
 }
 
@@ -30,11 +31,11 @@ func (p *Platform) port(s *portStep) (*portNow, error) {
 	case l.Attrs().Index != s.Index:
 		return nil, fmt.Errorf("port %s: %w: another interface has the name", s.Port, platform.ErrChanged)
 	}
-	qdiscs, err := p.socket.qdiscs() // the kernel tells of a single one to all who listen
+	qdiscs, made, err := p.socket.qdiscs() // the kernel tells of a single one to all who listen
 	if err != nil {
 		return nil, err
 	}
-	now := &portNow{index: s.Index, qdisc: qdiscs[s.Index]}
+	now := &portNow{index: s.Index, qdisc: qdiscs[s.Index], made: made[s.Index]}
 	if now.qdisc != "" {
 		now.filters, err = p.portFilters(now.index, now.qdisc)
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 
 	"crosstap/internal/control/platform"
 	"crosstap/internal/flow"
+	"crosstap/internal/kernel"
 	"crosstap/internal/testkit"
 	"crosstap/internal/testns"
 )
@@ -207,16 +209,19 @@ func (l *lab) warm(pairs ...string) {
 func (l *lab) untouched(host string) (out string) {
 	l.t.Helper()
 	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if out = l.state(host); !strings.Contains(out, "protocol [34997]") {
+		if out = l.state(host); !strings.Contains(out, "protocol [34997]") && !idle.MatchString(out) {
 			break
 		}
 	}
 	return out
 }
 
+// idle is a qdisc of ours without filters.
+var idle = regexp.MustCompile(fmt.Sprintf(`overhead %d *\n(qdisc|$)`, kernel.QdiscClass))
+
 func (l *lab) state(host string) string {
 	l.t.Helper()
-	return l.output(host, `ip -br link | sed 's/ .*//' | sort; for d in $(ls /sys/class/net | sort); do tc qdisc show dev $d; tc filter show dev $d ingress; tc filter show dev $d egress; done | sed 's/index [0-9]* ref/ref/'`)
+	return l.output(host, `ip -br link | sed 's/ .*//' | sort; for d in $(ls /sys/class/net | sort); do tc -d qdisc show dev $d; tc filter show dev $d ingress; tc filter show dev $d egress; done | sed 's/index [0-9]* ref/ref/'`)
 }
 
 // output runs shell commands on a host and returns what they print.

@@ -29,7 +29,8 @@ const (
 	rawUp     = "up"
 	rawOurs   = "ours"   // of a qdisc: a filter says that it was made for a mirror or a tap of ours
 	rawTaken  = "taken"  // of a qdisc: directions in which somebody else has the place of our filters
-	rawStays  = "stays"  // of a qdisc that nobody needs: the filters that keep it, one line each, as tc names them
+	rawIdle   = "idle"   // of a qdisc of ours that nobody needs
+	rawStays  = "stays"  // of a qdisc: the filters that only keep it, one line each, as tc names them
 	rawTunnel = "tunnel" // what a VXLAN device is really set to, as tunnelKey has it
 )
 
@@ -81,9 +82,12 @@ func remoteOf(alias string) string {
 // hooked lists the qdisc and the filters of one interface.
 func (b *builder) hooked(index int) {
 	name := b.deviceName(index)
-	ours, about := 0, ""
+	ours, about, idle := 0, "", ""
 	var keep, taken []string
 	claimed := ""
+	if b.made[index] {
+		claimed = "true"
+	}
 	for i := range b.filters[index] {
 		f := &b.filters[index][i]
 		if f.claims() {
@@ -93,7 +97,7 @@ func (b *builder) hooked(index int) {
 			taken = append(taken, f.dir.String())
 		}
 		if f.keeps() {
-			keep, about = append(keep, f.place()), "; it stays until the interface has been quiet for a while"
+			keep = append(keep, f.place())
 			ours++
 		}
 		if o := b.filterObject(f, name); o != nil {
@@ -103,13 +107,16 @@ func (b *builder) hooked(index int) {
 			}
 		}
 	}
+	if claimed != "" && len(keep) == len(b.filters[index]) {
+		idle, about = "true", "; it stays until the interface has been quiet for a while"
+	}
 	id := "qdisc/" + name
 	b.out.Objects[id] = &platform.Object{
 		ID: id, Name: b.qdiscs[index] + " of " + name, Kind: kindQdisc, Host: b.p.host,
 		About: fmt.Sprintf("%d filters, %d of them ours%s", len(b.filters[index]), ours, about),
 		Raw: map[string]string{
 			rawPort: name, rawIndex: strconv.Itoa(index), rawKind: b.qdiscs[index], rawOurs: claimed, rawStays: strings.Join(keep, "\n"),
-			rawTaken: strings.Join(taken, " "),
+			rawIdle: idle, rawTaken: strings.Join(taken, " "),
 		},
 	}
 }

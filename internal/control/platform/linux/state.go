@@ -25,6 +25,7 @@ type state struct {
 	vlans   map[int32][]*nl.BridgeVlanInfo
 	tunnels map[uint16]uint32 // VLAN to VNI, of bridges with one VXLAN device for many
 	qdiscs  map[int]string    // "clsact" or "ingress", by interface
+	made    map[int]bool      // qdiscs that say by themselves that they are ours
 	filters map[int][]tcFilter
 	spaces  map[int]*neighbour
 }
@@ -93,7 +94,7 @@ func (p *Platform) readBridges(s *state) (err error) {
 }
 
 func (p *Platform) readFilters(s *state) (err error) {
-	if s.qdiscs, err = p.socket.qdiscs(); err != nil {
+	if s.qdiscs, s.made, err = p.socket.qdiscs(); err != nil {
 		return err
 	}
 	for index, kind := range s.qdiscs {

@@ -19,8 +19,8 @@ import (
 
 // While a clsact qdisc is made or removed the kernel drops what the interface sends, for the part of a millisecond that it takes. So a qdisc
 // of ours is not removed with the last mirror: a filter that no frame of the applications' protocols meets keeps it until the interface has
-// been quiet for a while. What begins meanwhile, mirrors and taps of agents, uses it. Each filter at a qdisc of ours says so by its class,
-// as do those of taps by their names, so that the last one to leave knows; where no filter says so the qdisc is foreign.
+// been quiet for a while. What begins meanwhile, mirrors and taps of agents, uses it. A qdisc that a mirror made says so itself, and each
+// filter at a qdisc of ours by its class, as do those of taps by their names, so that the last one to leave knows; others are foreign.
 
 // Times of qdiscs.
 const (
@@ -52,8 +52,9 @@ func (f *tcFilter) keeps() bool {
 	return f.kind == "bpf" && kernel.KeepsQdisc(f.name, f.class, f.protocol)
 }
 
+// claimed reports whether the qdisc is ours.
 func (n *portNow) claimed() bool {
-	return slices.ContainsFunc(n.filters, func(f tcFilter) bool { return f.claims() })
+	return n.made || slices.ContainsFunc(n.filters, func(f tcFilter) bool { return f.claims() })
 }
 
 // unkeep removes filters that only keep the qdisc.
@@ -105,7 +106,7 @@ func (p *Platform) stays(index int) {
 // look finds what others have left: a mirror that ended when there was no quiet moment, or a tap.
 func (p *Platform) look(now *platform.Snapshot) {
 	for _, o := range now.Objects {
-		if o.Kind == kindQdisc && o.Raw[rawStays] != "" {
+		if o.Kind == kindQdisc && (o.Raw[rawStays] != "" || o.Raw[rawIdle] != "") {
 			index, _ := strconv.Atoi(o.Raw[rawIndex])
 			p.stays(index)
 		}
@@ -194,8 +195,10 @@ func (p *Platform) dropQdisc(index int) error {
 	}
 	now := &portNow{index: index, filters: list}
 	keep := now.unkeep()
-	switch {
-	case len(keep) == 0:
+	switch _, made, err := p.socket.qdiscs(); {
+	case err != nil:
+		return err
+	case len(keep) == 0 && (len(list) > 0 || !made[index]):
 		return errNeeded
 	case len(keep) < len(list):
 		return p.socket.do(keep...)

@@ -149,6 +149,9 @@ func TestNothingLost(t *testing.T) {
 // What keeps a qdisc is found by whoever comes next, also after a kill, and goes when the platform is closed in a quiet moment.
 func TestStays(t *testing.T) {
 	l := newLab(t)
+	for _, h := range l.hosts { // bridges would speak to their ports by themselves
+		h.Sh("sysctl -qw net.ipv6.conf.all.disable_ipv6=1")
+	}
 	bare := l.untouched("h1")
 	at := func(dev string) string {
 		return l.output("h1", fmt.Sprintf("tc qdisc show dev %[1]s clsact; tc filter show dev %[1]s ingress; tc filter show dev %[1]s egress", dev))

@@ -288,7 +288,7 @@ func (l *planner) removePort(port string, list []had) {
 // commands are what changes the filters of a port with a qdisc, nil for none.
 func (s *portStep) commands(qdisc *platform.Object) (out []string) {
 	if qdisc == nil && len(s.Set) > 0 {
-		out = append(out, fmt.Sprintf("tc qdisc add dev %s clsact", s.Port))
+		out = append(out, fmt.Sprintf("tc qdisc add dev %s stab overhead %d linklayer ethernet clsact", s.Port, kernel.QdiscClass))
 	}
 	for _, f := range s.Set {
 		out = append(out, fmt.Sprintf("tc filter replace dev %s %s pref %d protocol all handle %#x bpf bytecode '%s' %s%s",

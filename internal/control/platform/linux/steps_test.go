@@ -68,7 +68,7 @@ ip link set dev CARRIER alias 'crosstap owner=o policy=web part=br0.h1.remote di
 		if tunnel != "" {
 			tunnel += "\nsysctl -q -w net.ipv6.conf.TUNNEL.disable_ipv6=1\nip link set dev TUNNEL up"
 		}
-		want := []string{carrier, tunnel, "tc qdisc add dev vnet1 clsact"}
+		want := []string{carrier, tunnel, "tc qdisc add dev vnet1 stab overhead 1668571504 linklayer ethernet clsact"}
 		for _, dir := range []string{"ingress", "egress"} {
 			want = append(want, "tc filter replace dev vnet1 "+dir+" pref 5 protocol all handle H bpf bytecode '…' "+copies)
 		}

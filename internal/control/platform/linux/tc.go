@@ -3,6 +3,7 @@
 package linux
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -40,6 +41,9 @@ const (
 	basicStats64   = 8 // TCA_STATS_PKT64
 	tcaKind        = 1
 	tcaOptions     = 2
+	tcaStab        = 8
+	stabBase       = 1
+	sizeSpecLen    = 24
 	actKind        = 1
 	actOptions     = 2
 	actStats       = 4
@@ -65,12 +69,25 @@ func tcMessage(index int, handle, parent, info uint32) *nl.TcMsg {
 	return &nl.TcMsg{Family: unix.AF_UNSPEC, Ifindex: int32(index), Handle: handle, Parent: parent, Info: info}
 }
 
-// addQdisc makes a clsact qdisc where there is none.
+// addQdisc makes a clsact qdisc where there is none. By its size table, which does nothing there, it says from the first moment that it is ours:
+// the filters that come with it may fail, such as when the process is killed while the kernel gets memory for them.
 func addQdisc(index int, about string) *request {
+	stab := nl.NewRtAttr(tcaStab, nil)
+	stab.AddRtAttr(stabBase, sizeSpec())
 	return &request{
 		kind: unix.RTM_NEWQDISC, flags: unix.NLM_F_CREATE | unix.NLM_F_EXCL, about: about,
-		parts: []nl.NetlinkRequestData{tcMessage(index, qdiscHandle, qdiscParent, 0), nl.NewRtAttr(tcaKind, nl.ZeroTerminated("clsact"))},
+		parts: []nl.NetlinkRequestData{tcMessage(index, qdiscHandle, qdiscParent, 0), nl.NewRtAttr(tcaKind, nl.ZeroTerminated("clsact")), stab},
 	}
+}
+
+// sizeSpec is struct tc_sizespec: two logarithms, an alignment, the overhead, the link layer, two limits and the length of the table.
+func sizeSpec() []byte {
+	const ethernet = 1
+	b := make([]byte, 4, sizeSpecLen)
+	for _, v := range []uint32{kernel.QdiscClass, ethernet, 0, 0, 0} {
+		b = binary.NativeEndian.AppendUint32(b, v)
+	}
+	return b
 }
 
 func deleteQdisc(index int, about string) *request {
@@ -135,22 +152,27 @@ func deleteFilter(index int, dir platform.Direction, handle uint32, about string
 	}
 }
 
-// qdiscs lists the ingress and clsact qdiscs by interface.
-func (s *socket) qdiscs() (map[int]string, error) {
-	out := map[int]string{}
+// qdiscs lists the ingress and clsact qdiscs by interface, and which of them say by themselves that they are ours.
+func (s *socket) qdiscs() (out map[int]string, ours map[int]bool, err error) {
+	out, ours = map[int]string{}, map[int]bool{}
 	r := &request{kind: unix.RTM_GETQDISC, about: "list qdiscs", parts: []nl.NetlinkRequestData{tcMessage(0, 0, 0, 0)}}
-	err := s.dump(r, func(b []byte) error {
+	err = s.dump(r, func(b []byte) error {
 		if len(b) < nl.SizeofTcMsg {
 			return nil
 		}
-		m := nl.DeserializeTcMsg(b)
-		kind, _ := find(attrs(b[nl.SizeofTcMsg:]), tcaKind)
+		m, all := nl.DeserializeTcMsg(b), attrs(b[nl.SizeofTcMsg:])
+		kind, _ := find(all, tcaKind)
 		if k := text(kind); m.Parent == qdiscParent && (k == "clsact" || k == "ingress") {
 			out[int(m.Ifindex)] = k
 		}
+		stab, _ := find(all, tcaStab)
+		size, _ := find(attrs(stab), stabBase)
+		if m.Parent == qdiscParent && bytes.Equal(size, sizeSpec()) {
+			ours[int(m.Ifindex)] = true
+		}
 		return nil
 	})
-	return out, err
+	return out, ours, err
 }
 
 // tcFilter is a filter as the kernel tells it.
