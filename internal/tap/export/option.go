@@ -2,6 +2,7 @@ package export
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -63,7 +64,7 @@ func (o options) read(s string, u *url.URL) error {
 	if err != nil {
 		return fmt.Errorf("export: %s: options: %v", s, err)
 	}
-	for _, name := range slices.Sorted(keys(given)) {
+	for _, name := range slices.Sorted(maps.Keys(given)) {
 		if len(given[name]) > 1 {
 			return fmt.Errorf("export: %s: %s is given %d times", s, name, len(given[name]))
 		}
@@ -76,16 +77,6 @@ func (o options) read(s string, u *url.URL) error {
 		}
 	}
 	return nil
-}
-
-func keys(m url.Values) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
 }
 
 // instead suggests a name for one that is not known.
