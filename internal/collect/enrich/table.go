@@ -97,10 +97,13 @@ func (k *keys) rest(r *flow.Record) {
 // fetch works out what else the flows of a batch that seem to be new are found by, and looks at all that find will need, with nothing
 // in between that waits: the memory is then fetched for many records at a time.
 func (t *table) fetch(recs []flow.Record, ks []keys) {
+	seen := uint32(0)
+	for i := range ks { // first the slots alone: where what is in them decides, a wrong guess of the processor waits for the memory, once for each record
+		seen += t.exact.touch(ks[i].exact)
+	}
 	for i := range ks {
 		ks[i].near, _ = t.exact.near(ks[i].exact)
 	}
-	seen := uint32(0)
 	for i := range ks {
 		if k := &ks[i]; k.near == none {
 			k.rest(&recs[i])
