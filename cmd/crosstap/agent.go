@@ -124,7 +124,7 @@ func (f *agentFlags) run(cmd *cobra.Command) (err error) {
 		return exit(exitUsage, err)
 	}
 	if f.metrics != "" {
-		stop, err := serveMetrics(f.metrics, a.Taps)
+		stop, err := serveMetrics(cmd.Context(), f.metrics, c.Log, a.Taps)
 		if err != nil {
 			return exit(exitUsage, err)
 		}

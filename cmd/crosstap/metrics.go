@@ -1,20 +1,51 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"time"
 
 	"crosstap/internal/agentapi"
 	"crosstap/internal/tap/governor"
 )
 
+// inUse is how long an address that is in use is asked for: a process that was killed may still be ending, and the one that takes its place begins at once.
+const inUse = 5 * time.Second
+
+// listenSoon listens at an address, and waits a moment for one that is in use.
+func listenSoon(ctx context.Context, addr string, log *slog.Logger) (net.Listener, error) {
+	const again = 50 * time.Millisecond
+	tick := time.NewTicker(again)
+	defer tick.Stop()
+	began := time.Now()
+	for told := false; ; told = true {
+		ln, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+		switch {
+		case err == nil && told:
+			log.Info("the address for metrics is free now", "address", addr, "waited", time.Since(began).Round(time.Millisecond))
+			return ln, nil
+		case err == nil || !errors.Is(err, syscall.EADDRINUSE) || time.Since(began) > inUse:
+			return ln, err
+		case !told:
+			log.Warn("the address for metrics is in use: trying again", "address", addr, "for", inUse)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
 // serveMetrics serves the metrics of taps until stop is called.
-func serveMetrics(addr string, taps func() []agentapi.Tap) (stop func(), err error) {
-	ln, err := net.Listen("tcp", addr)
+func serveMetrics(ctx context.Context, addr string, log *slog.Logger, taps func() []agentapi.Tap) (stop func(), err error) {
+	ln, err := listenSoon(ctx, addr, log)
 	if err != nil {
 		return nil, fmt.Errorf("metrics: %w", err)
 	}

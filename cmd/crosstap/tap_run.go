@@ -48,7 +48,7 @@ func runTap(cmd *cobra.Command, spec tap.Spec, show progress) error {
 	// A reader that goes away must end the run with its summary, not silently.
 	signal.Ignore(syscall.SIGPIPE)
 	if show.metrics != "" {
-		stop, err := serveMetrics(show.metrics, func() []agentapi.Tap { return []agentapi.Tap{agent.Describe(cmp.Or(spec.Name, "tap"), t)} })
+		stop, err := serveMetrics(cmd.Context(), show.metrics, spec.Log, func() []agentapi.Tap { return []agentapi.Tap{agent.Describe(cmp.Or(spec.Name, "tap"), t)} })
 		if err != nil {
 			return exit(exitUsage, err)
 		}
