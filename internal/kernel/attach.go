@@ -117,7 +117,7 @@ func (f *tcFilter) try(dir frame.Direction, p *ebpf.Program) error {
 
 func (f *tcFilter) put(dir frame.Direction, p *ebpf.Program) (err error) {
 	defer f.space.Lock(patience)()
-	made := f.h.QdiscAdd(clsact(f.index))
+	made := addQdisc(f.index)
 	if made != nil && !errors.Is(made, unix.EEXIST) {
 		return fmt.Errorf("qdisc: %w", made)
 	}

@@ -108,7 +108,7 @@ func putPair(h *netlink.Handle, index int, dir frame.Direction, p *ebpf.Program,
 	case !errors.Is(err, unix.EEXIST):
 		return nil, fmt.Errorf("qdisc: %w", err)
 	default:
-		note.qdisc = ours(h, index)
+		note.qdisc = claimed(h, index)
 	}
 	err = h.FilterReplace(&netlink.BpfFilter{
 		FilterAttrs: netlink.FilterAttrs{LinkIndex: index, Parent: parentOf(dir), Priority: pairPriority, Protocol: unix.ETH_P_ALL, Handle: 1},

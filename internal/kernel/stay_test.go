@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
 )
 
 // chatter has b send to a until the function that it returns is called, so that p1 is never quiet.
@@ -92,4 +94,43 @@ func TestQdiscStays(t *testing.T) {
 	stop = l.mirror(c) // in a quiet moment nothing stays
 	stop()
 	await(t, "nothing is left", func() bool { l.swept(); return l.left() == nil })
+}
+
+// TestEmptyQdisc leaves a qdisc as a process does that is killed before it has filters: one of ours is used by what comes next and swept, in a quiet moment; one of
+// others stays.
+func TestEmptyQdisc(t *testing.T) {
+	l := newLab(t)
+	l.arp()
+	must(t, l.host.Do(func() error {
+		h, err := netlink.NewHandle()
+		if err != nil {
+			return err
+		}
+		defer h.Close()
+		for name, add := range map[string]func(int) error{"p1": addQdisc, "p2": func(i int) error { return h.QdiscAdd(clsact(i)) }} {
+			link, err := h.LinkByName(name)
+			if err == nil {
+				err = add(link.Attrs().Index)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	both := "[clsact of p1 clsact of p2]"
+	if left := fmt.Sprint(l.left()); left != both {
+		t.Fatalf("made: %s", left)
+	}
+	quiet := l.chatter()
+	if gone := l.swept(); gone != nil || fmt.Sprint(l.left()) != both {
+		t.Errorf("under load: swept %+v, left %q", gone, l.left())
+	}
+	stop := l.mirror(MirrorConfig{Config: Config{Filter: "udp dst port 7000", Way: Clsact}, Outer: l.vxlan(1)})
+	stop()
+	if left := fmt.Sprint(l.left()); !strings.Contains(left, qdiscStays) {
+		t.Errorf("a tap at a qdisc of ours left %s", left)
+	}
+	quiet()
+	await(t, "what is ours goes in a quiet moment", func() bool { l.swept(); return fmt.Sprint(l.left()) == "[clsact of p2]" })
 }

@@ -40,9 +40,13 @@ func sweepIn(space string, stale func(*netlink.BpfFilter) bool) (gone []Swept, e
 		if err != nil {
 			return fmt.Errorf("kernel: sweep: interfaces: %w", err)
 		}
-		var errs []error
+		mine, err := marked()
+		errs := []error{err}
 		for _, l := range links {
 			swept, err := sweep(h, nil, l.Attrs(), stale)
+			if err == nil && swept == nil && mine[l.Attrs().Index] {
+				swept, err = sweepEmpty(h, l.Attrs())
+			}
 			gone, errs = append(gone, swept...), append(errs, err)
 		}
 		return errors.Join(errs...)
@@ -90,8 +94,25 @@ func sweep(h *netlink.Handle, space *netns.Space, a *netlink.LinkAttrs, stale fu
 	if err := dropEmpty(h, a.Index); err != nil {
 		return gone, err
 	}
-	gone[len(gone)-1].Qdisc = !ours(h, a.Index)
+	gone[len(gone)-1].Qdisc = !claimed(h, a.Index)
 	return gone, nil
+}
+
+// sweepEmpty removes a qdisc of ours without filters: whoever made it was killed before it had some.
+func sweepEmpty(h *netlink.Handle, a *netlink.LinkAttrs) (gone []Swept, err error) {
+	defer (*netns.Space)(nil).Lock(patience)()
+	for _, dir := range directions {
+		if list, err := filters(h, a.Index, dir); err != nil || len(list) > 0 {
+			return nil, nil // gone, or in use
+		}
+	}
+	if !silent(h, a.Index) {
+		return nil, fmt.Errorf("kernel: sweep: interface %s: %w", a.Name, errBusy)
+	}
+	if err := dropEmpty(h, a.Index); err != nil {
+		return nil, err
+	}
+	return []Swept{{Interface: a.Name, Qdisc: true, Ended: true}}, nil
 }
 
 func directionOf(f *netlink.BpfFilter) frame.Direction {
@@ -117,8 +138,16 @@ func silent(h *netlink.Handle, index int) bool {
 	return sent() == before
 }
 
-// ours reports whether an interface has a qdisc that a filter there says is ours.
+// ours reports whether an interface of the present thread's namespace has a qdisc that is ours, as itself says or a filter there.
 func ours(h *netlink.Handle, index int) bool {
+	if mine, _ := marked(); mine[index] {
+		return true
+	}
+	return claimed(h, index)
+}
+
+// claimed reports whether a filter at an interface says that the qdisc is ours.
+func claimed(h *netlink.Handle, index int) bool {
 	for _, dir := range directions {
 		list, err := filters(h, index, dir)
 		if err != nil {

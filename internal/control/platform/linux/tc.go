@@ -43,7 +43,6 @@ const (
 	tcaOptions     = 2
 	tcaStab        = 8
 	stabBase       = 1
-	sizeSpecLen    = 24
 	actKind        = 1
 	actOptions     = 2
 	actStats       = 4
@@ -73,21 +72,11 @@ func tcMessage(index int, handle, parent, info uint32) *nl.TcMsg {
 // the filters that come with it may fail, such as when the process is killed while the kernel gets memory for them.
 func addQdisc(index int, about string) *request {
 	stab := nl.NewRtAttr(tcaStab, nil)
-	stab.AddRtAttr(stabBase, sizeSpec())
+	stab.AddRtAttr(stabBase, kernel.QdiscMark())
 	return &request{
 		kind: unix.RTM_NEWQDISC, flags: unix.NLM_F_CREATE | unix.NLM_F_EXCL, about: about,
 		parts: []nl.NetlinkRequestData{tcMessage(index, qdiscHandle, qdiscParent, 0), nl.NewRtAttr(tcaKind, nl.ZeroTerminated("clsact")), stab},
 	}
-}
-
-// sizeSpec is struct tc_sizespec: two logarithms, an alignment, the overhead, the link layer, two limits and the length of the table.
-func sizeSpec() []byte {
-	const ethernet = 1
-	b := make([]byte, 4, sizeSpecLen)
-	for _, v := range []uint32{kernel.QdiscClass, ethernet, 0, 0, 0} {
-		b = binary.NativeEndian.AppendUint32(b, v)
-	}
-	return b
 }
 
 func deleteQdisc(index int, about string) *request {
@@ -167,7 +156,7 @@ func (s *socket) qdiscs() (out map[int]string, ours map[int]bool, err error) {
 		}
 		stab, _ := find(all, tcaStab)
 		size, _ := find(attrs(stab), stabBase)
-		if m.Parent == qdiscParent && bytes.Equal(size, sizeSpec()) {
+		if m.Parent == qdiscParent && bytes.Equal(size, kernel.QdiscMark()) {
 			ours[int(m.Ifindex)] = true
 		}
 		return nil
