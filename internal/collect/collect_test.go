@@ -192,17 +192,6 @@ func taken(s Status) (n uint64) {
 	return n
 }
 
-func waitFor(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for range 6000 {
-		if ok() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatal("never: " + what)
-}
-
 func labDatagrams(t *testing.T) []exports.Datagram {
 	t.Helper()
 	ds := exports.Read(t, testkit.Corpus(t, "collect/ovs-lab/h1.pcap"), ipfix.Port)
@@ -233,7 +222,7 @@ func TestLabOverUDP(t *testing.T) {
 	})
 	c.SetInventory(identity.NewBook(identity.Inventory{Observers: []identity.Observer{{Name: "h1 br-vxlan", Domain: 101}}}))
 	replay(t, c, append(ds, exports.Datagram{From: ds[0].From, Data: []byte{9, 9}}))
-	waitFor(t, "all records stored", func() bool { return m.len() >= labRecords })
+	testkit.Eventually(t, "all records stored", func() bool { return m.len() >= labRecords })
 	if err := c.stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +252,7 @@ func TestRestart(t *testing.T) {
 	m := &memory{}
 	c := start(t, m, func(cfg *Config) { cfg.Dir = dir })
 	replay(t, c, ds)
-	waitFor(t, "records stored", func() bool { return m.len() > 100 })
+	testkit.Eventually(t, "records stored", func() bool { return m.len() > 100 })
 	before := time.Now()
 	if err := c.stop(); err != nil {
 		t.Fatal(err)
@@ -273,8 +262,8 @@ func TestRestart(t *testing.T) {
 		prepare()
 		m := &memory{}
 		c := start(t, m, func(cfg *Config) { cfg.Dir = dir })
-		waitFor(t, "gap noted", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return len(m.gaps) > 0 })
-		waitFor(t, "templates back", func() bool { return c.sessions.Stats().Sessions > 0 })
+		testkit.Eventually(t, "gap noted", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return len(m.gaps) > 0 })
+		testkit.Eventually(t, "templates back", func() bool { return c.sessions.Stats().Sessions > 0 })
 		if err := c.stop(); err != nil {
 			t.Fatal(err)
 		}
@@ -302,7 +291,7 @@ func TestStoreFails(t *testing.T) {
 	ds := labDatagrams(t)[:300]
 	c := start(t, &memory{broken: boom}, nil)
 	replay(t, c, ds)
-	waitFor(t, "records refused", func() bool { return c.stored.Read().Dropped[dropStore].N > 0 })
+	testkit.Eventually(t, "records refused", func() bool { return c.stored.Read().Dropped[dropStore].N > 0 })
 	if err := c.stop(); !errors.Is(err, boom) {
 		t.Errorf("error %v", err)
 	}
@@ -316,7 +305,7 @@ func TestSlowStoreSheds(t *testing.T) {
 	moves := sync.OnceFunc(func() { close(m.gate) })
 	t.Cleanup(moves)
 	replay(t, c, ds)
-	waitFor(t, "something shed", func() bool { return c.dispatch.Read().Dropped[dropQueueFull].N > 0 })
+	testkit.Eventually(t, "something shed", func() bool { return c.dispatch.Read().Dropped[dropQueueFull].N > 0 })
 	moves()
 	if err := c.stop(); err != nil {
 		t.Fatal(err)

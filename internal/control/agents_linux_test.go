@@ -76,7 +76,7 @@ func (o *office) hire(v *vm) {
 		cancel()
 		<-served
 	})
-	eventually(t, "an agent in "+v.name, func() bool {
+	testkit.Eventually(t, "an agent in "+v.name, func() bool {
 		a, ok := o.hub.Agent(v.name)
 		return ok && a.State == server.Online && slices.ContainsFunc(a.Interfaces, func(i agentapi.Interface) bool { return i.Name == "eth0" && i.Up })
 	})
@@ -167,7 +167,7 @@ func TestAgents(t *testing.T) {
 		if taps, _ := o.hub.Taps(name); len(taps) > 0 {
 			t.Errorf("%s still has %+v", name, taps)
 		}
-		eventually(t, "no tap in "+name, func() bool { a, _ := o.hub.Agent(name); return a.Current && len(a.Taps) == 0 })
+		testkit.Eventually(t, "no tap in "+name, func() bool { a, _ := o.hub.Agent(name); return a.Current && len(a.Taps) == 0 })
 	}
 }
 
@@ -183,7 +183,7 @@ func TestAgentDrift(t *testing.T) {
 		t.Fatal(err)
 	}
 	from := time.Now()
-	eventually(t, "given again", func() bool { taps, _ := o.hub.Taps("web-1"); return len(taps) == 1 })
+	testkit.Eventually(t, "given again", func() bool { taps, _ := o.hub.Taps("web-1"); return len(taps) == 1 })
 	t.Logf("set right after %v", time.Since(from).Round(time.Millisecond))
 	if err := l.line.Own(ghost{}); err == nil {
 		t.Error("two platforms of one name")

@@ -12,6 +12,7 @@ import (
 	"crosstap/internal/control/platform"
 	"crosstap/internal/control/policy"
 	"crosstap/internal/state"
+	"crosstap/internal/testkit"
 )
 
 // told is a center that knows who changed what.
@@ -54,7 +55,7 @@ func TestDriftNamesWho(t *testing.T) {
 		s, _ := c.Read(ctx)
 		return s.Objects
 	}
-	eventually(t, "watched", func() bool {
+	testkit.Eventually(t, "watched", func() bool {
 		inv, err := line.Inventory(ctx)
 		return err == nil && len(inv) == 1 && len(inv[0].Objects) == 2 && c.sent.Load() > 2
 	})
@@ -69,13 +70,13 @@ func TestDriftNamesWho(t *testing.T) {
 			}
 		}
 	}
-	eventually(t, "reported with a name", func() bool {
+	testkit.Eventually(t, "reported with a name", func() bool {
 		meddle("tell")
 		f := line.Findings()
 		return len(f) == 1 && f[0].Policy == "tell" && f[0].By == "mallory"
 	})
 	meddle("fix")
-	eventually(t, "repaired with a name in the history", func() bool {
+	testkit.Eventually(t, "repaired with a name in the history", func() bool {
 		list, err := st.Changes(ctx, 0, 10)
 		return err == nil && slices.ContainsFunc(list, func(c state.Change) bool {
 			return c.Action == "repair" && strings.Contains(c.Why, "changed by mallory") && c.State == state.Done

@@ -23,16 +23,6 @@ import (
 	"crosstap/internal/testkit"
 )
 
-// eventually waits until something is so.
-func eventually(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	for end := time.Now().Add(time.Minute); !f(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not %s after a minute", what)
-		}
-	}
-}
-
 // run has the line watch until the test ends.
 func (l *lab) run() {
 	ctx, stop := context.WithCancel(context.Background())
@@ -80,13 +70,13 @@ func TestFollow(t *testing.T) {
 		must(t, err)
 	}
 	send := func(c net.PacketConn, to string) { say(c, to, "moving") }
-	eventually(t, "heard at the new place", func() bool { // the switches learn it from what the machine says
+	testkit.Eventually(t, "heard at the new place", func() bool { // the switches learn it from what the machine says
 		send(at, far.addr)
 		passed++
 		return receive(from, 50*time.Millisecond)
 	})
 	more := 20
-	eventually(t, "told of the gap", func() bool {
+	testkit.Eventually(t, "told of the gap", func() bool {
 		send(from, web.addr)
 		if receive(at, 50*time.Millisecond) {
 			passed++
@@ -96,7 +86,7 @@ func TestFollow(t *testing.T) {
 		}
 		return more == 0
 	})
-	eventually(t, "all that is under way has come", func() bool { // the switches may be slow, and keep the order
+	testkit.Eventually(t, "all that is under way has come", func() bool { // the switches may be slow, and keep the order
 		say(from, web.addr, "the last")
 		for receive(at, time.Second) {
 			if passed++; said == "the last" {
@@ -137,7 +127,7 @@ func TestFollow(t *testing.T) {
 	if fromPeer < 10 || fromPeer > 20 {
 		t.Errorf("the tool got %s", tally(rows))
 	}
-	eventually(t, "gone from the old place", func() bool { return !strings.Contains(l.hosts[0].db.Vsctl("--no-headings list mirror"), "crosstap") })
+	testkit.Eventually(t, "gone from the old place", func() bool { return !strings.Contains(l.hosts[0].db.Vsctl("--no-headings list mirror"), "crosstap") })
 	list, err := l.state.Changes(t.Context(), 0, 10)
 	if err != nil || !slices.ContainsFunc(list, func(c state.Change) bool { return c.Action == "follow" && c.State == state.Done }) {
 		t.Errorf("%+v, %v", list, err)
@@ -161,16 +151,16 @@ func TestDrift(t *testing.T) {
 	was, told := mirror(fix), mirror(tell)
 	h.db.Vsctl("clear mirror " + fix + " select_dst_port")
 	from := time.Now()
-	eventually(t, "set right", func() bool { return mirror(fix) == was })
+	testkit.Eventually(t, "set right", func() bool { return mirror(fix) == was })
 	t.Logf("a changed mirror is set right after %v (limit 1m)", time.Since(from).Round(time.Millisecond))
 	h.db.Vsctl("-- --id=@m get mirror " + fix + " -- remove bridge br-int mirrors @m")
-	eventually(t, "made again", func() bool { return mirror(fix) == was })
+	testkit.Eventually(t, "made again", func() bool { return mirror(fix) == was })
 	h.db.Vsctl("clear mirror " + tell + " select_src_port")
 	from = time.Now()
 	defer func() {
 		t.Logf("drift is reported after %v (limit 1m): %+v", time.Since(from).Round(time.Millisecond), l.line.Findings())
 	}()
-	eventually(t, "reported", func() bool {
+	testkit.Eventually(t, "reported", func() bool {
 		f := l.line.Findings()
 		return len(f) == 1 && f[0].Policy == "tell" && strings.Contains(f[0].What, "src")
 	})

@@ -42,7 +42,7 @@ func TestMigration(t *testing.T) {
 	l.learn(t, peer, web, far)
 	l.apply(destination("ids", "url: 'vxlan://10.99.0.9?vni=9000'") + tap("web", "select: 'vm = web', destinations: [ids]"))
 	l.run()
-	eventually(t, "following both hosts", func() bool { return l.followed.Are(len(l.hosts)) })
+	testkit.Eventually(t, "following both hosts", func() bool { return l.followed.Are(len(l.hosts)) })
 	remote := func(h *host) (*testns.Space, string) {
 		return l.tool, fmt.Sprintf("src host 10.99.0.%d and (udp dst port 4789 or proto 47)", h.n)
 	}
@@ -74,7 +74,7 @@ func (l *lab) move(t *testing.T, how *migration, v, peer *vm) (exact bool) {
 	if strings.Contains(to.db.Vsctl("list-ports br-int"), "vnet2") {
 		from, to = to, from
 	}
-	eventually(t, "tapped here alone", func() bool { return l.tapped(from, "vnet2") && !l.tapped(to, "vnet2") })
+	testkit.Eventually(t, "tapped here alone", func() bool { return l.tapped(from, "vnet2") && !l.tapped(to, "vnet2") })
 	known, kinds := len(l.line.Gaps()), []string{"icmp.type", "icmp.ident", "icmp.seq", "arp.opcode", "arp.src.hw_mac", "icmpv6.type"}
 	tool, machine := filepath.Join(t.TempDir(), "tool.pcap"), filepath.Join(t.TempDir(), "machine.pcap")
 	at, filter := how.tool(to)
@@ -87,7 +87,7 @@ func (l *lab) move(t *testing.T, how *migration, v, peer *vm) (exact bool) {
 	to.attach(v)
 	know(v, peer)
 	v.ns.Sh("ping -q -c1 -w60 -i0.2 " + peer.addr + " >/dev/null") // it says where it is, as hypervisors do for their machines
-	eventually(t, "told of the gap", func() bool { return len(l.line.Gaps()) > known })
+	testkit.Eventually(t, "told of the gap", func() bool { return len(l.line.Gaps()) > known })
 	gap, told := l.line.Gaps()[known], time.Now()
 	time.Sleep(200 * time.Millisecond) // so that there are copies in any case
 	stopPing()

@@ -7,6 +7,7 @@ import (
 
 	"crosstap/internal/control"
 	"crosstap/internal/control/platform"
+	"crosstap/internal/testkit"
 )
 
 // Copies to a tool's machine on the same bridge: each packet once, whichever ends are tapped, and none of others; when the tap goes they
@@ -81,7 +82,7 @@ func TestFlowsOnly(t *testing.T) {
 		tap("flows", `select: 'vm = web-1', method: flows-only, filter: 'udp port 5000', flows: {sampling: 1, active: 1s, domain: 7}, allow: [unsampled], destinations: [flows]`) +
 		tap("copies", `select: 'vm = db-1', filter: 'udp port 5001', destinations: [ids]`))
 	got := listen(t, l.tool, "udp dst port 4739 or ip proto 47")
-	eventually(t, "exported", func() bool {
+	testkit.Eventually(t, "exported", func() bool {
 		for range 3 {
 			a.send(t, b, 5000, 5)
 			a.send(t, b, 5001, 5)

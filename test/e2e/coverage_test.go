@@ -19,6 +19,7 @@ import (
 	"crosstap/internal/collect/report"
 	"crosstap/internal/collect/store/clickhouse/chtest"
 	"crosstap/internal/serve/api"
+	"crosstap/internal/testkit"
 )
 
 // portSample is an sFlow datagram of agent 10.0.0.9 with a counter sample of the port vnet7, ifIndex 3.
@@ -100,7 +101,7 @@ func TestCoverageOfRoles(t *testing.T) {
 	first := portSample(100_000, 1, 0, 0)
 	send(first)
 	for _, l := range layouts {
-		eventually(t, "the collector has the first sample", func() bool {
+		testkit.Eventually(t, "the collector has the first sample", func() bool {
 			var st api.Status
 			return ask(t, l.collector, "status", &st) && len(st.Exporters) > 0 && st.Exporters[0].Counters > 0
 		})
@@ -113,7 +114,7 @@ func TestCoverageOfRoles(t *testing.T) {
 	sent := time.Now()
 	send(ipfixRecords(0, n, sent.UnixMilli()))
 	for _, l := range layouts {
-		eventually(t, "the collector has the records", func() bool {
+		testkit.Eventually(t, "the collector has the records", func() bool {
 			var st api.Status
 			got := uint64(0)
 			ok := ask(t, l.collector, "status", &st)

@@ -166,9 +166,9 @@ func TestDemoEnds(t *testing.T) {
 			}
 			<-r.done
 			for pid, line := range members {
-				eventually(t, fmt.Sprintf("the end of %d (%s)", pid, line), func() bool { return syscall.Kill(pid, 0) == syscall.ESRCH })
+				testkit.Eventually(t, fmt.Sprintf("the end of %d (%s)", pid, line), func() bool { return syscall.Kill(pid, 0) == syscall.ESRCH })
 			}
-			eventually(t, "the directory is removed", func() bool {
+			testkit.Eventually(t, "the directory is removed", func() bool {
 				left, err := os.ReadDir(r.temp)
 				must(t, err)
 				return len(left) == 0

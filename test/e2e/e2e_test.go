@@ -191,16 +191,6 @@ func printed(t *testing.T, code int, in func(func() error) error, c *exec.Cmd) s
 	return string(out)
 }
 
-// eventually fails the test when the condition does not come true.
-func eventually(t *testing.T, what string, condition func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); !condition(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("never came true: %s", what)
-		}
-	}
-}
-
 // family returns a process and all below it, with their command lines; of process 1, all there are.
 func family(root int) map[int]string {
 	parents := map[int]int{}

@@ -119,10 +119,10 @@ func TestNetNetflow(t *testing.T) {
 	t.Cleanup(func() { _ = collector.Process.Kill() })
 	waitUDP(t, s.host, 2055)
 	r := s.run("-e", "br0,br-int", "-p", "-v", "-s", "100", "--idle", "2s", "--switch-id", "br0=1", "--switch-id", "br-int=3", "127.0.0.1")
-	eventually(t, "a running instance", func() bool {
+	testkit.Eventually(t, "a running instance", func() bool {
 		return exec.Command(binary(t), append([]string{"net-netflow", "--status"}, s.args...)...).Run() == nil
 	})
-	eventually(t, "both switches", func() bool {
+	testkit.Eventually(t, "both switches", func() bool {
 		out, _ := exec.Command(binary(t), append([]string{"net-netflow", "--status"}, s.args...)...).Output()
 		return strings.Contains(string(out), "ovs1 1549, ovs2 1550") && strings.Contains(string(out), "br0 512, lin1 513, lin2 514")
 	})
@@ -159,7 +159,7 @@ func TestNetNetflow(t *testing.T) {
 func waitUDP(t *testing.T, space *testns.Space, port int) {
 	t.Helper()
 	var table []byte
-	eventually(t, "a collector", func() bool {
+	testkit.Eventually(t, "a collector", func() bool {
 		must(t, space.Do(func() (err error) { table, err = os.ReadFile("/proc/thread-self/net/udp"); return err }))
 		return strings.Contains(string(table), fmt.Sprintf(":%04X ", port))
 	})
@@ -205,12 +205,12 @@ func TestNetNetflowCommandLine(t *testing.T) {
 	f(1, "no switch of the name br9", "--change", "-e", "br9")
 	f(0, "9995", "--status")
 	must(t, syscall.Kill(pid, syscall.SIGTERM))
-	eventually(t, "the daemon ends", func() bool {
+	testkit.Eventually(t, "the daemon ends", func() bool {
 		return exec.Command(binary(t), append([]string{"net-netflow", "--status"}, s.args...)...).Run() != nil
 	})
-	eventually(t, "the lock is free, too", func() bool { return syscall.Kill(pid, 0) != nil })
+	testkit.Eventually(t, "the lock is free, too", func() bool { return syscall.Kill(pid, 0) != nil })
 	r := s.run("-e", "br0", "127.0.0.1")
-	eventually(t, "an instance", func() bool {
+	testkit.Eventually(t, "an instance", func() bool {
 		return exec.Command(binary(t), append([]string{"net-netflow", "--status"}, s.args...)...).Run() == nil
 	})
 	must(t, r.cmd.Process.Signal(syscall.SIGTERM))

@@ -20,6 +20,7 @@ import (
 
 	"crosstap/internal/collect/bus"
 	"crosstap/internal/serve/api"
+	"crosstap/internal/testkit"
 )
 
 // TestOutputs runs a server with outputs to Kafka and to NATS JetStream: every record that it collected arrives at both, and the books say so.
@@ -58,12 +59,12 @@ outputs:
 	if got := kafkaRecords(t, kafka, n); got != n {
 		t.Errorf("Kafka has %d records, want %d", got, n)
 	}
-	eventually(t, "the stream has all records", func() bool { return streamRecords(t, stream.URL()) >= n })
+	testkit.Eventually(t, "the stream has all records", func() bool { return streamRecords(t, stream.URL()) >= n })
 	if got := streamRecords(t, stream.URL()); got != n {
 		t.Errorf("the stream has %d records, want %d", got, n)
 	}
 	var st api.Status
-	eventually(t, "the books are closed", func() bool {
+	testkit.Eventually(t, "the books are closed", func() bool {
 		return ask(t, console, "status", &st) && len(st.Outputs) == 2 && st.Outputs[0].Sent == n && st.Outputs[1].Sent == n
 	})
 	for _, o := range st.Outputs {

@@ -39,7 +39,7 @@ func ask(t *testing.T, console, path string, into any) bool {
 func oldRows(t *testing.T, console string, before time.Time) []string {
 	t.Helper()
 	var flows report.Flows
-	eventually(t, "the flows report answers", func() bool {
+	testkit.Eventually(t, "the flows report answers", func() bool {
 		return ask(t, console, fmt.Sprintf("flows?from=now-1h&to=%s&limit=100000", before.UTC().Format("2006-01-02T15:04:05.000Z")), &flows)
 	})
 	var rows []string
@@ -60,13 +60,13 @@ func TestRestart(t *testing.T) {
 	console := strings.TrimSuffix(r.waitFor(`(?m)^Console  (http://\S+)`), "/")
 
 	var status api.Status
-	eventually(t, "100 rows are stored", func() bool { return ask(t, console, "status", &status) && status.Store.Rows >= 100 })
+	testkit.Eventually(t, "100 rows are stored", func() bool { return ask(t, console, "status", &status) && status.Store.Rows >= 100 })
 	// What the collector had accepted when the promise's time began must be stored when it comes back, and what was
 	// shown stays.
 	answered(t, ask(t, console, "status", &status))
 	accepted := bookIn(t, &status, "append")
 	time.Sleep(durability + 200*time.Millisecond)
-	eventually(t, "what had been accepted is durable", func() bool { return ask(t, console, "status", &status) && status.Store.Rows >= accepted })
+	testkit.Eventually(t, "what had been accepted is durable", func() bool { return ask(t, console, "status", &status) && status.Store.Rows >= accepted })
 	killed := time.Now()
 	before := oldRows(t, console, killed)
 	must(t, syscall.Kill(memberOf(t, r.cmd.Process.Pid, "crosstap serve"), syscall.SIGKILL))
@@ -84,7 +84,7 @@ func TestRestart(t *testing.T) {
 		t.Errorf("the gap %v to %v does not contain the kill at %v", gap.From, gap.To, killed)
 	}
 	rows := uint64(0)
-	eventually(t, "rows come in again", func() bool {
+	testkit.Eventually(t, "rows come in again", func() bool {
 		ok := ask(t, console, "status", &status)
 		if ok && rows == 0 {
 			rows = status.Store.Rows
@@ -95,7 +95,7 @@ func TestRestart(t *testing.T) {
 	killed = time.Now()
 	must(t, syscall.Kill(memberOf(t, r.cmd.Process.Pid, "h1 mirror"), syscall.SIGKILL))
 	r.waitFor(`! tap-1 \(h1 mirror\) ended \(signal: killed\) and runs again`)
-	eventually(t, "the mirror's records come in again", func() bool {
+	testkit.Eventually(t, "the mirror's records come in again", func() bool {
 		var flows report.Flows
 		return ask(t, console, "flows?from=now-1m&limit=100000", &flows) && slices.ContainsFunc(flows.Rows, func(f report.Flow) bool {
 			return f.Observer == "h1 mirror" && f.Start.After(killed)
@@ -136,7 +136,7 @@ func bookIn(t *testing.T, s *api.Status, stage string) uint64 {
 // shownGap returns the gap with that scope and a reason with those words that ends after a time, as the pairs report shows it.
 func shownGap(t *testing.T, console, scope, reason string, after time.Time) (found report.Gap) {
 	t.Helper()
-	eventually(t, "a gap of scope "+scope+" is shown", func() bool {
+	testkit.Eventually(t, "a gap of scope "+scope+" is shown", func() bool {
 		var pairs report.Pairs
 		if !ask(t, console, "pairs?from=now-1h&limit=1", &pairs) {
 			return false

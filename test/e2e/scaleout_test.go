@@ -15,6 +15,7 @@ import (
 
 	"crosstap/internal/collect/store/clickhouse/chtest"
 	"crosstap/internal/serve/api"
+	"crosstap/internal/testkit"
 )
 
 // ipfixTemplate is a message with template 256: addresses, ports, protocol, octets, packets, begin and end (RFC 7011, section 3.4.1).
@@ -134,7 +135,7 @@ const scaleRecords = 60_000
 func (s *scaleOut) check(from string) {
 	s.t.Helper()
 	var n, octets int64
-	eventually(s.t, "all records are stored", func() bool {
+	testkit.Eventually(s.t, "all records are stored", func() bool {
 		n, octets = rows(s.t, from)
 		return n >= scaleRecords
 	})
@@ -187,7 +188,7 @@ func TestWritersKilled(t *testing.T) {
 	})
 	s.check(url)
 	var pairs struct{ Rows []any }
-	eventually(t, "the pairs report answers", func() bool { return ask(t, s.asked, "pairs?from=now-1h&limit=5", &pairs) })
+	testkit.Eventually(t, "the pairs report answers", func() bool { return ask(t, s.asked, "pairs?from=now-1h&limit=5", &pairs) })
 	if len(pairs.Rows) != 5 {
 		t.Errorf("%d pairs", len(pairs.Rows))
 	}

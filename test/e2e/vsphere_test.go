@@ -398,21 +398,21 @@ func TestVSphereServer(t *testing.T) {
 	v.server = "http://" + r.waitFor(`console=http://([^/\s]+)/`)
 	file := v.tap("web", `select: {vms: ["`+vm0+`", "`+vm1+`"]}, method: remote-mirror, direction: ingress, destinations: [tool]`, `url: "erspan3://192.0.2.9?session=5"`)
 	v.crosstap(0, "apply", "-f", file)
-	eventually(t, "a session of two ports", func() bool {
+	testkit.Eventually(t, "a session of two ports", func() bool {
 		s := v.sessions()
 		return len(s) == 1 && s[0].SourcePortReceived != nil && len(s[0].SourcePortReceived.PortKey) == 2
 	})
 	s := v.sessions()[0]
 	s.DestinationPort.IpAddress = []string{"198.51.100.1"}
 	v.edit("edit", s)
-	eventually(t, "drift set right", func() bool {
+	testkit.Eventually(t, "drift set right", func() bool {
 		s := v.sessions()
 		return len(s) == 1 && s[0].DestinationPort.IpAddress[0] == "192.0.2.9"
 	})
 	v.sim.DropSessions()
 	v.login()
 	v.edit("remove", types.VMwareVspanSession{Key: v.sessions()[0].Key})
-	eventually(t, "a removed session made again after the vCenter had ended ours", func() bool { return len(v.sessions()) == 1 })
+	testkit.Eventually(t, "a removed session made again after the vCenter had ended ours", func() bool { return len(v.sessions()) == 1 })
 	vm, err := v.find.VirtualMachine(t.Context(), vm0)
 	if err != nil {
 		t.Fatal(err)
@@ -432,10 +432,10 @@ func TestVSphereServer(t *testing.T) {
 	if err := vm.AddDevice(t.Context(), card); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "an added adapter joined", func() bool {
+	testkit.Eventually(t, "an added adapter joined", func() bool {
 		s := v.sessions()
 		return len(s) == 1 && len(s[0].SourcePortReceived.PortKey) == 3
 	})
 	v.crosstap(0, "taps", "stop", "--all")
-	eventually(t, "no session after stop", func() bool { return len(v.sessions()) == 0 })
+	testkit.Eventually(t, "no session after stop", func() bool { return len(v.sessions()) == 0 })
 }

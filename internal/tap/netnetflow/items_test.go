@@ -58,7 +58,7 @@ func TestN06Summary(t *testing.T) {
 	c.Summary = text
 	l.start(c)
 	l.send(a, b, "10.1.0.2", 10, 100)
-	eventually(t, "a summary", func() bool { // one line; more when the sender did not get on for longer than a flow may be idle
+	testkit.Eventually(t, "a summary", func() bool { // one line; more when the sender did not get on for longer than a flow may be idle
 		packets, octets := 0, 0
 		for line := range strings.Lines(text.String()) {
 			var flows, p, o int
@@ -80,12 +80,12 @@ func TestN08Purgatory(t *testing.T) {
 	c := l.config(col, "br0")
 	c.Queue, c.Period, c.Report, c.Idle = 1, time.Minute, 20*time.Millisecond, 50*time.Millisecond
 	r := l.start(c)
-	eventually(t, "a queue that is too small", func() bool {
+	testkit.Eventually(t, "a queue that is too small", func() bool {
 		l.send(a, b, "10.1.0.2", 1, 100)
 		time.Sleep(120 * time.Millisecond) // the flow ends
 		return r.Status()[0].QueueFull >= 2
 	})
-	eventually(t, "advice", func() bool {
+	testkit.Eventually(t, "advice", func() bool {
 		return strings.Contains(r.log.String(), "maximum purgatory size reached") && strings.Contains(r.log.String(), "lower polling period (-s)")
 	})
 	_ = r.stop()
@@ -139,7 +139,7 @@ func TestN14FormatsBeyond(t *testing.T) {
 	s := ipfix.NewSession(ipfix.Limits{})
 	var got []flow.Record
 	seen := 0
-	eventually(t, "the IPv6 flow", func() bool {
+	testkit.Eventually(t, "the IPv6 flow", func() bool {
 		all := six.all()
 		for ; seen < len(all); seen++ {
 			got, _, _ = s.Decode(all[seen], 0, got)
@@ -212,7 +212,7 @@ func TestN17LossOfContact(t *testing.T) {
 	col.conn.Close()
 	c.Report, c.Idle = 30*time.Millisecond, 20*time.Millisecond
 	r := l.start(c)
-	eventually(t, "two complaints", func() bool {
+	testkit.Eventually(t, "two complaints", func() bool {
 		l.send(a, b, "10.1.0.2", 1, 100)
 		time.Sleep(40 * time.Millisecond) // the flow ends
 		return strings.Count(r.log.String(), "lost contact with the collector; still sending") >= 2
@@ -223,7 +223,7 @@ func TestN17LossOfContact(t *testing.T) {
 	back, err := net.ListenUDP("udp4", at)
 	l.must(err)
 	defer back.Close()
-	eventually(t, "the collector is back", func() bool {
+	testkit.Eventually(t, "the collector is back", func() bool {
 		l.send(a, b, "10.1.0.2", 1, 100)
 		time.Sleep(40 * time.Millisecond)
 		return strings.Contains(r.log.String(), "the collector takes datagrams again")
@@ -307,18 +307,18 @@ func TestN23DeletedSwitch(t *testing.T) {
 	l.send(a, b, "10.1.0.2", 4, 100)
 	l.host.Sh("ip link del br0")
 	col.want("1/1 10.1.0.1:1000>10.1.0.2:2000 1>2 4 512")
-	eventually(t, "said so", func() bool { return strings.Contains(r.log.String(), "the switch is gone") && r.Status()[0].Gone })
+	testkit.Eventually(t, "said so", func() bool { return strings.Contains(r.log.String(), "the switch is gone") && r.Status()[0].Gone })
 	l.bridge("br0")
 	l.host.Sh("ip link set dev a master br0; ip link set dev b master br0")
-	eventually(t, "back", func() bool { return !r.Status()[0].Gone && len(r.Status()[0].Ports) == 3 })
+	testkit.Eventually(t, "back", func() bool { return !r.Status()[0].Gone && len(r.Status()[0].Ports) == 3 })
 	l.vm("br0", "c", "10.1.0.3")
-	eventually(t, "a port more", func() bool { return len(r.Status()[0].Ports) == 4 })
+	testkit.Eventually(t, "a port more", func() bool { return len(r.Status()[0].Ports) == 4 })
 	l.host.Sh("ip link set dev c nomaster")
-	eventually(t, "a port less", func() bool { return len(r.Status()[0].Ports) == 3 })
+	testkit.Eventually(t, "a port less", func() bool { return len(r.Status()[0].Ports) == 3 })
 	if diff := cmp.Diff([]PortStatus{{"a", 1}, {"b", 2}, {"br0", 0}}, r.Status()[0].Ports); diff != "" {
 		t.Error(diff)
 	}
-	eventually(t, "traffic is metered again", func() bool {
+	testkit.Eventually(t, "traffic is metered again", func() bool {
 		l.send(a, b, "10.1.0.2", 1, 100)
 		return r.Status()[0].Books[0].In > 20
 	})

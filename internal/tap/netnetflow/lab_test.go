@@ -225,15 +225,6 @@ func (r *running) balanced() {
 	}
 }
 
-func eventually(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !is(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("never: %s", what)
-		}
-	}
-}
-
 // want waits until the collector has these flows, and no others.
 func (c *collector) want(flows ...string) {
 	c.t.Helper()

@@ -45,7 +45,7 @@ func TestN09AgreesWithOpenVSwitch(t *testing.T) {
 	}
 	want := "3/3 1000>2000 1549>1550 3/3 1000>2000 1550>1549"
 	for _, col := range []*collector{ours, sink} {
-		eventually(t, "both directions", func() bool {
+		testkit.Eventually(t, "both directions", func() bool {
 			l.send(a, b, "10.1.0.2", 3, 100)
 			l.send(b, a, "10.1.0.1", 3, 100)
 			time.Sleep(250 * time.Millisecond) // our flows end
@@ -57,7 +57,7 @@ func TestN09AgreesWithOpenVSwitch(t *testing.T) {
 	}
 	// Their first datagrams may lack the port that the switch had not learned yet.
 	for _, w := range strings.SplitAfter(want, "9 ") {
-		eventually(t, "Open vSwitch: "+w, func() bool {
+		testkit.Eventually(t, "Open vSwitch: "+w, func() bool {
 			l.send(a, b, "10.1.0.2", 3, 100)
 			l.send(b, a, "10.1.0.1", 3, 100)
 			time.Sleep(50 * time.Millisecond)
@@ -76,13 +76,13 @@ func TestN09AgreesWithOpenVSwitch(t *testing.T) {
 
 	// Ports come and go by the database; a tunnel cannot be captured, and that is said.
 	l.vmOVS(db, "vc", "10.1.0.3", 15)
-	eventually(t, "a port more", func() bool { return len(r.Status()[0].Ports) == 4 })
+	testkit.Eventually(t, "a port more", func() bool { return len(r.Status()[0].Ports) == 4 })
 	db.Vsctl("del-port vc")
-	eventually(t, "a port less", func() bool { return len(r.Status()[0].Ports) == 3 })
+	testkit.Eventually(t, "a port less", func() bool { return len(r.Status()[0].Ports) == 3 })
 	db.Vsctl("add-port br-int tun0 -- set interface tun0 type=vxlan options:remote_ip=10.9.9.9")
-	eventually(t, "the tunnel is named", func() bool { return strings.Contains(r.log.String(), "vxlan port has no interface to capture from") })
+	testkit.Eventually(t, "the tunnel is named", func() bool { return strings.Contains(r.log.String(), "vxlan port has no interface to capture from") })
 	db.Vsctl("del-br br-int")
-	eventually(t, "gone", func() bool { return r.Status()[0].Gone })
+	testkit.Eventually(t, "gone", func() bool { return r.Status()[0].Gone })
 }
 
 func TestParseFDB(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"crosstap/internal/control/platform"
+	"crosstap/internal/testkit"
 )
 
 // However many taps end, the database sees one transaction: those that stay go on, and nothing that ends is copied any more.
@@ -88,7 +89,7 @@ func TestEnd(t *testing.T) {
 	}
 
 	// The last tap takes our bridge with it, and what the switch has cached of the copies.
-	eventually(t, "copies in the switch's cache", func() bool {
+	testkit.Eventually(t, "copies in the switch's cache", func() bool {
 		l.send(l.vms[0], l.vms[1], 5000, 1)
 		return strings.Contains(cached(), "tnl_push")
 	})

@@ -318,7 +318,7 @@ func (l *lab) warm(from, to *vm) {
 	l.t.Helper()
 	c := l.capture(l.tool, "udp dst port 4789 or ip proto 47")
 	defer c.stop()
-	eventually(l.t, "a first copy", func() bool {
+	testkit.Eventually(l.t, "a first copy", func() bool {
 		l.send(from, to, 9, 1)
 		st, err := os.Stat(c.path)
 		return err == nil && st.Size() > 24 // the file's own header
@@ -357,15 +357,5 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-// eventually fails the test when the condition does not come true.
-func eventually(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !f(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("never came true: %s", what)
-		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"crosstap/internal/control/platform"
 	"crosstap/internal/control/platform/ovs"
 	"crosstap/internal/pki"
+	"crosstap/internal/testkit"
 )
 
 // authorities makes the certificates of a switch and of a controller with Open vSwitch's own tool: they name no host.
@@ -58,7 +59,7 @@ func TestOverSSL(t *testing.T) {
 	l.send(l.vms[0], l.vms[1], 5001, 10)
 	l.send(l.vms[1], l.vms[0], 5001, 10)
 	got.is("10× 77 10.1.0.1 5001; 10× 77 10.1.0.2 5001", "vxlan && udp.dstport != 9", "vxlan.vni", "ip.src", "udp.dstport")
-	eventually(t, "twenty copies are counted", func() bool { // a moment later, as the switch looks at its flows
+	testkit.Eventually(t, "twenty copies are counted", func() bool { // a moment later, as the switch looks at its flows
 		n, err := p.Counters(t.Context(), "crosstap")
 		return err == nil && n["web/br-int"].Packets == 20
 	})

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"crosstap/internal/control/platform"
+	"crosstap/internal/testkit"
 )
 
 // What Open vSwitch does otherwise than one thinks, each with the way around it (docs/guide/policies.md has the table).
@@ -172,7 +173,7 @@ func TestLease(t *testing.T) {
 	dump := func() string {
 		return sh(t, "ovs-ofctl -O OpenFlow14 dump-flows unix:"+strings.TrimSuffix(l.db.Socket(), "db.sock")+"crosstap.mgmt | grep -c hard_timeout || true")
 	}
-	eventually(t, "the flows end by themselves", func() bool { return strings.TrimSpace(dump()) == "0" })
+	testkit.Eventually(t, "the flows end by themselves", func() bool { return strings.TrimSpace(dump()) == "0" })
 	got := l.capture(l.tool, "udp dst port 4789")
 	l.send(a, b, 5001, 10)
 	if mirrors := l.db.Vsctl("--no-headings --columns=name list mirror"); !strings.Contains(mirrors, "web") {

@@ -63,7 +63,7 @@ func TestContract(t *testing.T) {
 					out, err = exec.Command("sh", "-c", "ip -br link | grep -v '^vnet'; for d in vnet1 vnet2; do tc qdisc show dev $d | grep -v noqueue; tc filter show dev $d ingress; tc filter show dev $d egress; done | sed 's/index [0-9]* ref/ref/'; true").Output()
 					return err
 				}
-				eventually(t, "a qdisc goes in a quiet moment", func() bool {
+				testkit.Eventually(t, "a qdisc goes in a quiet moment", func() bool {
 					must(t, h.Space.Do(look))
 					return !strings.Contains(string(out), "protocol [34997]")
 				})

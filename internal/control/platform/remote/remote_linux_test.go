@@ -169,7 +169,7 @@ func TestKernelBehindSSH(t *testing.T) {
 			return nil
 		}))
 	}
-	eventually(t, "five copies are counted", func() bool {
+	testkit.Eventually(t, "five copies are counted", func() bool {
 		n, err := p.Counters(t.Context(), "crosstap")
 		return err == nil && n["web/br0"].Packets == 5
 	})
@@ -226,7 +226,7 @@ func TestKernelBehindSSH(t *testing.T) {
 		t.Errorf("after the end under load:\n%s", left)
 	}
 	quiet()
-	eventually(t, "the qdisc goes in a quiet moment", func() bool { return at() == "" })
+	testkit.Eventually(t, "the qdisc goes in a quiet moment", func() bool { return at() == "" })
 	same()
 	if left := plan(here); len(left) > 0 {
 		t.Errorf("left: %+v", left)
@@ -288,15 +288,6 @@ func until(t *testing.T, updates chan platform.Update, f func(platform.Update) b
 			}
 		case <-ctx.Done():
 			t.Fatal("nothing was told")
-		}
-	}
-}
-
-func eventually(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !f(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("never came true: %s", what)
 		}
 	}
 }
