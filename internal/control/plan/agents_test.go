@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -282,19 +283,9 @@ func TestCaptureOfAPolicy(t *testing.T) {
 		}
 	}
 	if len(p.Refusals) > 0 || len(p.Want["vc"].Sessions) != 2 || len(vms) != 2 || len(groups) != 4 {
-		t.Errorf("%v\n%v\n%+v", slices.Sorted(mapKeys(vms)), slices.Sorted(mapKeys(groups)), p.Refusals)
+		t.Errorf("%v\n%v\n%+v", slices.Sorted(maps.Keys(vms)), slices.Sorted(maps.Keys(groups)), p.Refusals)
 	}
 	if p := w.build(t, "Tap all method: promiscuous, select: {vms: ['*']}"); len(p.Want["vc"].Sessions) > 0 || len(p.Refusals) == 0 {
 		t.Errorf("%+v", p.Want)
-	}
-}
-
-func mapKeys[V any](m map[string]V) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
 	}
 }

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -117,7 +118,7 @@ func (r *reader) tunnel(d *Destination, u *url.URL, options url.Values) {
 		o.UDP = uint16(n)
 	}
 	key := tunnelKeys[o.Encap]
-	for _, name := range slices.Sorted(mapKeys(options)) {
+	for _, name := range slices.Sorted(maps.Keys(options)) {
 		bits, into := key.bits, func(n uint64) { o.Key = uint32(n) }
 		switch name {
 		case key.name:
@@ -140,18 +141,8 @@ func (r *reader) tunnel(d *Destination, u *url.URL, options url.Values) {
 }
 
 func (r *reader) onlyOptions(options url.Values) {
-	for _, name := range slices.Sorted(mapKeys(options)) {
+	for _, name := range slices.Sorted(maps.Keys(options)) {
 		r.fail("$.spec.url", "leave it out", "option %q is not known here", name)
-	}
-}
-
-func mapKeys[M ~map[K]V, K comparable, V any](m M) func(func(K) bool) {
-	return func(yield func(K) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
 	}
 }
 
@@ -221,7 +212,7 @@ func (r *reader) platform(meta Meta) *Platform {
 	if s.TLS != nil {
 		p.TLS = TLS(*s.TLS)
 	}
-	for _, where := range slices.Sorted(mapKeys(s.Segments)) {
+	for _, where := range slices.Sorted(maps.Keys(s.Segments)) {
 		if _, err := ParseSegment(s.Segments[where]); err != nil {
 			r.fail("$.spec.segments", "write it as br-int/10: vxlan:5001", "%s: %v", where, err)
 		}

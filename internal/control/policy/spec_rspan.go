@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -31,7 +32,7 @@ func (r *reader) rspan(d *Destination, vlan string, options url.Values) {
 	const place, uplink = "$.spec.url", "uplink"
 	o := &d.Output
 	o.Encap, o.VLAN, o.Port = platform.EncapVLAN, r.rspanVLAN(place, vlan), options.Get(uplink)
-	for _, name := range slices.Sorted(mapKeys(options)) {
+	for _, name := range slices.Sorted(maps.Keys(options)) {
 		if name != uplink || len(options[name]) > 1 {
 			r.fail(place, "known: "+uplink+", once", "option %q is not known of %s", name, schemeRSPAN)
 			return
