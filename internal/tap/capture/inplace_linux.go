@@ -19,8 +19,9 @@ const (
 	maxBlkInPlace       = 2 << 20
 	blockTimeoutInPlace = 20 * time.Millisecond
 
-	// framesInPlace is how many frames are given at a time: what is read of them stays in the processor's first cache.
-	framesInPlace = 64
+	// framesInPlace is how many frames are given at a time. The processor fetches ahead of who reads the ring's memory, which another processor has
+	// written, and begins anew each time: of 64 frames at a time each takes 21 ns, of 1,024 13. What is read of them stays in the second cache.
+	framesInPlace = 1024
 )
 
 // inPlace is what Each needs beside what Run does.
