@@ -6,17 +6,17 @@ import (
 	"crosstap/internal/flow"
 )
 
-// entry is one flow in the cache: entryBytes. What every packet touches comes first: the key, the counters and the state.
+// entry is one flow in the cache: entryBytes. What nearly every packet needs comes first: the key in brief, the counters and the state are 96
+// bytes, which are in two lines of the processor's cache wherever an entry begins.
 //
 // A flow whose record left because of the active timeout stays with no packets until it is idle: what its next record must
 // know of it (the sequence numbers, the application) stays with it.
 type entry struct {
-	key       key
-	packets   uint64 // 0: between two records
+	brief     briefKey // the key, or the first words of one that has more in it
+	packets   uint64   // 0: between two records
 	octets    uint64
 	l2Octets  uint64
 	lastNS    int64 // packet times
-	firstNS   int64
 	lastClock int64 // meter's clock; of a biflow, in the half that leads
 	deadline  int64 // when the record ends however busy the flow is; noDeadline between two records
 
@@ -26,26 +26,29 @@ type entry struct {
 	minTTL   uint8
 	maxTTL   uint8
 	state    state
-	app      uint8 // apphint.App; while sLook is set, how many packets were looked at
+	app      uint8  // apphint.App; while sLook is set, how many packets were looked at
+	slot     uint16 // of the wheel
+	nextSeq  uint32 // the sequence number behind the highest that was seen
 
-	slot      uint16 // of the wheel
-	next      uint32
-	prev      uint32 // neighbours in the wheel's slot: number + 1, 0 for none
-	peer      uint32 // the other half of a biflow: number + 1, 0 for none
-	fragments uint32
+	gapStart   uint32 // the first number missing when the last gap opened
+	rttUS      uint32
+	peer       uint32 // the other half of a biflow: number + 1, 0 for none
+	gapAt      uint16 // when the last gap opened, in units of gapUnit; 0 for never
+	tos        uint8
+	firstFlags uint8 // TCP control bits of the first packet
 
-	nextSeq     uint32 // the sequence number behind the highest that was seen
-	gapStart    uint32 // the first number missing when the last gap opened
-	rttUS       uint32
+	rest [restWords]uint64 // of a key that has more in it
+
+	firstNS     int64 // looked at for packets that come late
+	next        uint32
+	prev        uint32 // neighbours in the wheel's slot: number + 1, 0 for none
+	fragments   uint32
 	retransmits uint32
 	zeroWindows uint32
 
 	outerPorts uint32 // source << 16 | destination of the tunnel, of the first packet
 	vifs       uint32 // source << 16 | destination of the VN-Tag, of the first packet
 	about      about
-	gapAt      uint16 // when the last gap opened, in units of gapUnit; 0 for never
-	tos        uint8
-	firstFlags uint8 // TCP control bits of the first packet
 }
 
 // entryBytes is the size of an entry.
@@ -123,8 +126,8 @@ func (c *cache) at(number uint32) *entry { return &c.entries[number] }
 // without a look at the keys.
 func (c *cache) home(hash uint64) uint64 { return hash >> 32 & c.mask }
 
-// likely returns the number of the flow that find will most likely return for a hash, and brings
-// its memory nearer. The second result has no meaning; without a use for it nothing would be loaded.
+// likely returns the number of the flow that find will most likely return for a hash, none without one, and brings
+// the lines of its memory nearer that most packets need: one word of each. The second result has no meaning; without a use for it nothing would be loaded.
 func (c *cache) likely(hash uint64) (uint32, uint64) {
 	for i := c.home(hash); ; i = (i + 1) & c.mask {
 		v := c.index[i]
@@ -133,7 +136,7 @@ func (c *cache) likely(hash uint64) (uint32, uint64) {
 		}
 		if (v^hash)&tagMask == 0 {
 			e := c.at(uint32(v) - 1)
-			return uint32(v) - 1, e.key[0] + e.key[8] + e.packets + uint64(e.deadline) + uint64(e.state)
+			return uint32(v) - 1, e.brief[0] + uint64(e.deadline) + uint64(e.gapStart)
 		}
 	}
 }
@@ -147,7 +150,7 @@ func (c *cache) is(number uint32, k *key) bool {
 		return false
 	}
 	e := c.at(number)
-	return e.state&sLive != 0 && e.key.same(k)
+	return e.state&sLive != 0 && e.same(k)
 }
 
 // find returns the number of the flow with this key.
@@ -158,7 +161,7 @@ func (c *cache) find(hash uint64, k *key) (uint32, bool) {
 			return 0, false
 		}
 		if (v^hash)&tagMask == 0 {
-			if number := uint32(v) - 1; c.at(number).key.same(k) {
+			if number := uint32(v) - 1; c.at(number).same(k) {
 				return number, true
 			}
 		}
@@ -177,7 +180,7 @@ func (c *cache) add(hash uint64, k *key) uint32 {
 		number = c.used
 		c.used++
 	}
-	c.at(number).key = *k
+	c.at(number).setKey(k)
 	c.insert(hash&tagMask | uint64(number+1))
 	c.n++
 	return number

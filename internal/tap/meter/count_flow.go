@@ -143,13 +143,21 @@ func (e *entry) add(a *arrival) {
 	e.packets += a.size.packets
 	e.octets += a.size.octets
 	e.l2Octets += a.size.l2Octets
-	e.firstNS = min(e.firstNS, a.timeNS)
-	e.lastNS = max(e.lastNS, a.timeNS)
+	e.at(a.timeNS)
 	e.minTTL = min(e.minTTL, a.ttl)
 	e.maxTTL = max(e.maxTTL, a.ttl)
 	e.minLen = min(e.minLen, a.size.minLen)
 	e.maxLen = max(e.maxLen, a.size.maxLen)
 	e.tcpFlags |= a.tcpFlags
+}
+
+// at notes the time of a packet that is not its record's first.
+func (e *entry) at(ns int64) {
+	if ns >= e.lastNS {
+		e.lastNS = ns
+	} else {
+		e.firstNS = min(e.firstNS, ns)
+	}
 }
 
 // open begins a record with a packet.
@@ -243,7 +251,7 @@ func (m *shard) fresh(number uint32) {
 	e.about, e.app = 0, 0
 	e.state &^= sClosing | sSeq | sSyn | sFin | sLook
 	e.gapAt = 0
-	if p := e.key.proto(); p == wire.ProtoTCP || p == wire.ProtoUDP {
+	if p := e.brief.proto(); p == wire.ProtoTCP || p == wire.ProtoUDP {
 		e.state |= sLook
 	}
 }
@@ -307,7 +315,8 @@ func (m *shard) remove(number uint32) {
 	m.names.give(e.about.name())
 	m.dropPart(number)
 	e.state, e.peer = 0, 0
-	m.cache.remove(m.hasher.hash(&e.key), number)
+	k := e.key()
+	m.cache.remove(m.hasher.hash(&k), number)
 	m.room.release()
 }
 

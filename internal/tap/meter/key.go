@@ -26,6 +26,7 @@ type key [13]uint64
 const (
 	dirMask    = 3
 	placeV6    = 4
+	placeBrief = 8 // of a briefKey alone
 	placeShift = 16
 	labelMask  = 1<<20 - 1
 )
@@ -57,14 +58,6 @@ func keyOf(k *key, f *frame.Frame, p *dissect.Packet, i int, tunnel bool) {
 
 // setPorts gives the key of a fragment the ports of its packet, or the ICMP type and code.
 func (k *key) setPorts(ports uint32) { k[2] = k[2]&0xffffffff | uint64(ports)<<32 }
-
-// same compares two keys. Most that are compared are the same, so that no word is worth a branch of its own.
-func (k *key) same(o *key) bool {
-	d := (k[0] ^ o[0]) | (k[1] ^ o[1]) | (k[2] ^ o[2]) | (k[3] ^ o[3])
-	d |= (k[4] ^ o[4]) | (k[5] ^ o[5]) | (k[6] ^ o[6]) | (k[7] ^ o[7])
-	d |= (k[8] ^ o[8]) | (k[9] ^ o[9]) | (k[10] ^ o[10]) | (k[11] ^ o[11])
-	return d|(k[12]^o[12]) == 0
-}
 
 func (k *key) ports() uint32 { return uint32(k[2] >> 32) }
 func (k *key) proto() uint8  { return uint8(k[2] >> 24) }
@@ -173,6 +166,9 @@ func newHasher() (h hasher) {
 // hash multiplies the words in pairs, which the processor does side by side. The words of a tunnel
 // count only when there is one.
 func (s *hasher) hash(k *key) uint64 {
+	if k.brief() {
+		return s.brief(k[0], k[1], k.briefPlace(), k.briefAddrs())
+	}
 	h := fold(k[0]^s[0], k[1]^s[1]) ^ fold(k[2]^s[2], k[3]^s[3])
 	h ^= fold(k[4]^s[4], k[5]^s[5]) ^ fold(k[6]^s[6], k[7]^s[7])
 	if k[9]|k[10] != 0 {

@@ -138,34 +138,55 @@ func (m *shard) arrivals(all []arrival, pieces []piece) {
 		sum ^= m.cache.index[m.cache.home(all[i].hash)]
 	}
 	for i := range all {
-		a := &all[i]
-		number, touched := m.cache.likely(a.hash)
-		a.likely = number
-		sum += touched
+		sum += m.near(&all[i])
 	}
 	m.touched ^= sum
-	var packets, octets uint64
-	counted := 0
+	var n counted
 	for i := range all {
-		a := &all[i]
-		if !m.cfg.Live {
-			m.setClock(a.timeNS)
-		}
-		if a.pieceAt != noPiece {
-			if a.learn {
-				m.learn(pieces[a.pieceAt].around, fragPorts{tunnel: true})
-				continue
-			}
-			if !m.join(a, &pieces[a.pieceAt]) {
-				continue
-			}
-		}
-		m.count(a)
-		counted++
-		packets += a.size.packets
-		octets += a.size.octets
+		m.one(&all[i], pieces, &n)
 	}
-	m.frames.Out(counted)
-	m.stats.packets.Add(packets)
-	m.stats.octets.Add(octets)
+	m.sum(&n)
+}
+
+// near finds an arrival's likely flow and brings its memory nearer. The result has no meaning.
+func (m *shard) near(a *arrival) uint64 {
+	number, touched := m.cache.likely(a.hash)
+	if a.likely = number; number != none {
+		e := m.cache.at(number)
+		touched += e.rest[0] + e.rest[restWords-1] // what the lines between hold is on these
+	}
+	return touched
+}
+
+// counted is what a run of packets adds to the figures.
+type counted struct {
+	frames          int
+	packets, octets uint64
+}
+
+// one counts an arrival.
+func (m *shard) one(a *arrival, pieces []piece, n *counted) {
+	if !m.cfg.Live {
+		m.setClock(a.timeNS)
+	}
+	if a.pieceAt != noPiece {
+		if a.learn {
+			m.learn(pieces[a.pieceAt].around, fragPorts{tunnel: true})
+			return
+		}
+		if !m.join(a, &pieces[a.pieceAt]) {
+			return
+		}
+	}
+	m.count(a)
+	n.frames++
+	n.packets += a.size.packets
+	n.octets += a.size.octets
+}
+
+// sum puts what was counted into the figures.
+func (m *shard) sum(n *counted) {
+	m.frames.Out(n.frames)
+	m.stats.packets.Add(n.packets)
+	m.stats.octets.Add(n.octets)
 }

@@ -40,8 +40,8 @@ func (w *front) plain(a *arrival, f *frame.Frame) bool {
 		trans, total = n+wire.IPv4Len, int(be.Uint16(h[2:]))
 		a.tos, a.ttl = h[1], h[8]
 		k[2] = uint64(h[9])
-		k[4], k[5] = 0, 0xffff0000|uint64(le.Uint32(h[12:]))<<32 // as flow.V4 lays an address out
-		k[6], k[7] = 0, 0xffff0000|uint64(le.Uint32(h[16:]))<<32
+		k[4], k[5] = 0, v4Prefix|uint64(le.Uint32(h[12:]))<<32 // as flow.V4 lays an address out
+		k[6], k[7] = 0, v4Prefix|uint64(le.Uint32(h[16:]))<<32
 	case t == wire.TypeIPv6 && len(b) >= n+wire.IPv6Len+wire.UDPLen:
 		h := (*[wire.IPv6Len]byte)(b[n:])
 		if h[0]>>4 != 6 {
@@ -96,13 +96,6 @@ func (w *front) plain(a *arrival, f *frame.Frame) bool {
 	z.maxLen = z.minLen
 	a.timeNS = f.TimeNS
 	a.marks, a.outerPorts, a.vifs, a.pieceAt, a.learn = flow.Mark(0), 0, 0, noPiece, false
-	a.hash = w.hasher.plain(k)
+	a.hash = w.hasher.hash(k)
 	return true
-}
-
-// plain is hash for a key without a tunnel.
-func (s *hasher) plain(k *key) uint64 {
-	h := fold(k[0]^s[0], k[1]^s[1]) ^ fold(k[2]^s[2], k[3]^s[3])
-	h ^= fold(k[4]^s[4], k[5]^s[5]) ^ fold(k[6]^s[6], k[7]^s[7])
-	return fold(h^s[8], k[8]^s[13])
 }

@@ -26,7 +26,17 @@ func sameWays(t *testing.T, w *front, f *frame.Frame) bool {
 	t.Helper()
 	var short, long arrival
 	var pc piece
-	if !w.plain(&short, f) {
+	taken := w.plain(&short, f)
+	var q brief
+	switch way := w.brief(&q, f); {
+	case way == wayDissected && taken:
+		t.Errorf("plain takes it: %+v", f)
+	case way == wayBrief && !taken:
+		t.Errorf("in brief, though plain does not take it: %+v", f)
+	case way == wayBrief:
+		sameBrief(t, f, &q, &short)
+	}
+	if !taken {
 		return false
 	}
 	if !w.dissected(&long, &pc, f) {
@@ -37,6 +47,20 @@ func sameWays(t *testing.T, w *front, f *frame.Frame) bool {
 		t.Errorf("%+v\nshort %+v\nlong  %+v", f, short, long)
 	}
 	return true
+}
+
+// sameBrief compares what is counted of a frame in brief with its arrival.
+func sameBrief(t *testing.T, f *frame.Frame, q *brief, a *arrival) {
+	t.Helper()
+	var e entry
+	e.setKey(&a.key)
+	one := size{packets: 1, octets: uint64(q.octets), l2Octets: uint64(q.l2Octets), minLen: q.octets, maxLen: q.octets}
+	if e.brief != q.key || !e.brief.whole() || q.hash != a.hash || q.timeNS != a.timeNS || one != a.size || q.ttl != a.ttl || q.states&sLook != 0 != (len(a.payload) > 0) {
+		t.Errorf("%+v\nin brief %+v\narrival  %+v", f, q, a)
+	}
+	if a.sequenced && (q.seq != a.seq || q.seqLen != a.seqLen || q.tcpFlags != a.tcpFlags || a.zeroWindow || a.tcpFlags&(tcpSYN|tcpFIN|tcpRST) != 0) {
+		t.Errorf("%+v\nin brief %+v\narrival  %+v", f, q, a)
+	}
 }
 
 // TestPlainIsTheSame finds the same arrivals by the short way, where there is one, as by the dissector: of all frames of the corpus, and of them cut,
@@ -102,16 +126,35 @@ func FuzzPlain(f *testing.F) {
 
 // TestSameKey sees every bit of a key.
 func TestSameKey(t *testing.T) {
-	var a, b key
+	var a key
 	for i := range a {
-		a[i], b[i] = uint64(i)*12345, uint64(i)*12345
+		a[i] = uint64(i) * 12345
 	}
-	if !a.same(&b) {
+	sees(t, &a)
+	a = key{5<<16 | 7, 6 << 16, 1<<48 | 2<<32 | 17<<24 | 1<<placeShift, 9 << 32, 0, v4Prefix | 3<<32, 0, v4Prefix | 4<<32}
+	if !a.brief() {
+		t.Error("no brief")
+	}
+	sees(t, &a)
+}
+
+// sees checks that a flow has its own key and none that differs from it by a bit.
+func sees(t *testing.T, a *key) {
+	t.Helper()
+	var e entry
+	e.setKey(a)
+	if got := e.key(); got != *a {
+		t.Errorf("key %x: %x", *a, got)
+	}
+	if !e.same(a) {
 		t.Error("the same")
 	}
 	for bit := range 64 * len(a) {
-		b = a
-		if b[bit/64] ^= 1 << (bit % 64); a.same(&b) {
+		if bit/64 == 2 && bit%64 >= placeShift+3 && bit%64 < placeShift+8 { // no key has these
+			continue
+		}
+		b := *a
+		if b[bit/64] ^= 1 << (bit % 64); e.same(&b) {
 			t.Errorf("bit %d", bit)
 		}
 	}

@@ -57,7 +57,8 @@ func (e *entry) opened(other *entry) bool {
 func (m *shard) record(e *entry, reason flow.EndReason) {
 	m.out = append(m.out, flow.Record{})
 	r := &m.out[len(m.out)-1]
-	e.key.put(r)
+	k := e.key()
+	k.put(r)
 	r.StartNS, r.EndNS = e.firstNS, e.lastNS
 	r.Packets, r.Octets, r.L2Octets = e.packets, e.octets, e.l2Octets
 	r.TCPFlags, r.ToS, r.MinTTL, r.MaxTTL = e.tcpFlags, e.tos, e.minTTL, e.maxTTL
@@ -84,7 +85,7 @@ func (m *shard) record(e *entry, reason flow.EndReason) {
 		r.Client = flow.ClientDst
 	}
 	m.hint(r, e)
-	m.place(r, e.key.point())
+	m.place(r, k.point())
 	e.packets = 0
 }
 
@@ -140,7 +141,7 @@ func (m *shard) pass() {
 func (m *shard) pair(number uint32) *entry {
 	e := m.cache.at(number)
 	var k key
-	if !e.key.reverse(&k) {
+	if own := e.key(); !own.reverse(&k) {
 		return e
 	}
 	other, ok := m.cache.find(m.hasher.hash(&k), &k)

@@ -145,8 +145,10 @@ func (m *shard) end() error {
 type single struct {
 	*shard
 	front
-	ahead  [blockFrames]arrival
-	pieces [blockFrames]piece // of the arrivals that are fragments
+	briefs [blockFrames]brief
+	ahead  [blockFrames]arrival // of the frames that have no brief
+	pieces [blockFrames]piece   // of the arrivals that are fragments
+	gone   [blockFrames]bool    // frames that are not metered
 }
 
 // batch meters frames.
@@ -159,19 +161,67 @@ func (s *single) batch(frames []frame.Frame) {
 	}
 }
 
+// block meters frames, first as arrivals does with arrivals: it looks all of them up before it counts the first.
 func (s *single) block(frames []frame.Frame) {
-	n := 0
+	var sum uint64
 	for i := range frames {
-		a := &s.ahead[n]
-		if !s.arrive(a, &s.pieces[n], &frames[i]) {
+		q := &s.briefs[i]
+		if way := s.brief(q, &frames[i]); way != wayBrief {
+			s.arrival(i, &frames[i], way)
+		}
+	}
+	for i := range s.briefs[:len(frames)] { // so little for each that the processor asks for the memory of all
+		sum ^= s.cache.index[s.cache.home(s.briefs[i].hash)]
+	}
+	for i := range frames {
+		if q := &s.briefs[i]; q.states != 0 {
+			number, touched := s.cache.likely(q.hash)
+			q.hash = uint64(number)
+			sum += touched
+		} else if !s.gone[i] {
+			sum += s.near(&s.ahead[i])
+		}
+	}
+	s.touched ^= sum
+	var n counted
+	live := s.shard.cfg.Live
+	for i := range frames {
+		q := &s.briefs[i]
+		if q.states == 0 {
+			if !s.gone[i] {
+				s.one(&s.ahead[i], s.pieces[:], &n)
+			}
 			continue
 		}
-		if a.pieceAt != noPiece {
-			a.pieceAt = int32(n)
+		if !live {
+			s.setClock(q.timeNS)
 		}
-		n++
+		if s.quick(q) {
+			n.frames++
+			n.packets++
+			n.octets += uint64(q.octets)
+			continue
+		}
+		number := uint32(q.hash)
+		s.arrival(i, &frames[i], wayArrive)
+		s.ahead[i].likely = number
+		s.one(&s.ahead[i], s.pieces[:], &n)
 	}
-	s.arrivals(s.ahead[:n], s.pieces[:])
+	s.sum(&n)
+}
+
+// arrival makes the i-th arrival.
+func (s *single) arrival(i int, f *frame.Frame, way way) {
+	a, pc := &s.ahead[i], &s.pieces[i]
+	taken := way == wayArrive && s.plain(a, f) || s.dissected(a, pc, f)
+	if s.gone[i] = !taken; !taken {
+		return
+	}
+	a.likely = none
+	if a.pieceAt != noPiece {
+		a.pieceAt = int32(i)
+	}
+	s.briefs[i].hash = a.hash
 }
 
 // parcel is what one batch has for one shard.

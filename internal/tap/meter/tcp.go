@@ -42,49 +42,62 @@ func (e *entry) tcp(a *arrival) {
 		e.state &^= sSyn
 		return
 	}
-	end := a.seq + a.seqLen
-	if e.state&sSeq == 0 || a.tcpFlags&tcpSYN != 0 && end != e.nextSeq { // a SYN of other numbers: the ports are used again
+	e.segment(sequence{seq: a.seq, len: a.seqLen, flags: a.tcpFlags, packets: uint32(a.size.packets), timeNS: a.timeNS})
+}
+
+// sequence is what the sequence numbers of one or several segments say.
+type sequence struct {
+	seq, len uint32 // and how many numbers it takes
+	packets  uint32
+	flags    uint16
+	timeNS   int64
+}
+
+// segment follows the sequence numbers of a segment that does not reset the connection.
+func (e *entry) segment(s sequence) {
+	end := s.seq + s.len
+	if e.state&sSeq == 0 || s.flags&tcpSYN != 0 && end != e.nextSeq { // a SYN of other numbers: the ports are used again
 		e.state |= sSeq
-		if e.packets != a.size.packets {
+		if e.packets != uint64(s.packets) {
 			e.state &^= sSyn
 		}
 		e.nextSeq, e.gapAt = end, 0
 		return
 	}
-	if e.state&sSyn != 0 && a.tcpFlags&(tcpSYN|tcpACK) == tcpACK {
+	if e.state&sSyn != 0 && s.flags&(tcpSYN|tcpACK) == tcpACK {
 		e.state &^= sSyn
-		if a.seq == e.nextSeq && a.timeNS > e.firstNS {
-			e.rttUS = uint32(min((a.timeNS-e.firstNS)/1000, 1<<32-1))
+		if s.seq == e.nextSeq && s.timeNS > e.firstNS {
+			e.rttUS = uint32(min((s.timeNS-e.firstNS)/1000, 1<<32-1))
 		}
 	}
-	switch ahead := int32(a.seq - e.nextSeq); {
+	switch ahead := int32(s.seq - e.nextSeq); {
 	case ahead > 0:
-		if !e.inGap(e.nextSeq, a.timeNS) {
+		if !e.inGap(e.nextSeq, s.timeNS) {
 			e.gapStart = e.nextSeq
 		}
-		e.gapAt = max(uint16(a.timeNS>>gapUnit), 1)
+		e.gapAt = max(uint16(s.timeNS>>gapUnit), 1)
 		e.nextSeq = end
 	case ahead == 0:
 		e.nextSeq = end
-	case a.seqLen > 0:
-		e.late(a, ahead)
+	case s.len > 0:
+		e.late(s, ahead)
 	}
 }
 
 // late judges a segment that begins below the highest sequence number: overtaken by others on its way, a keep-alive, or
 // sent again.
-func (e *entry) late(a *arrival, ahead int32) {
-	behind := int32(a.seq + a.seqLen - e.nextSeq)
+func (e *entry) late(s sequence, ahead int32) {
+	behind := int32(s.seq + s.len - e.nextSeq)
 	if behind > 0 {
 		e.nextSeq += uint32(behind)
 	}
 	switch {
-	case ahead == -1 && a.seqLen == 1 && a.tcpFlags&(tcpSYN|tcpFIN) == 0: // RFC 9293, section 3.8.4
-	case e.inGap(a.seq, a.timeNS):
+	case ahead == -1 && s.len == 1 && s.flags&(tcpSYN|tcpFIN) == 0: // RFC 9293, section 3.8.4
+	case e.inGap(s.seq, s.timeNS):
 	case behind > 0:
 		e.retransmits++
 	default:
-		e.retransmits += uint32(a.size.packets)
+		e.retransmits += s.packets
 		e.state &^= sSyn // which of the SYNs is answered is not known
 	}
 }
