@@ -27,6 +27,7 @@ type Lines struct {
 	faults faults
 	failed error
 	line   []byte
+	ahead  int // lines that wait to be flushed
 }
 
 // Reasons under which lines are dropped.
@@ -67,11 +68,11 @@ func (l *Lines) Run(ctx context.Context, in <-chan []flow.Record) error {
 		select {
 		case records, ok := <-queued:
 			if !ok {
-				return l.fail(w.Flush())
+				return l.fail(l.flush(w))
 			}
 			err = l.write(w, records)
 		case <-tick.C:
-			err = w.Flush()
+			err = l.flush(w)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -132,14 +133,25 @@ func (l *Lines) write(w *bufio.Writer, records []flow.Record) error {
 	for i := range records {
 		l.line = append(AppendJSON(l.line[:0], &records[i]), '\n')
 		if _, err := w.Write(l.line); err != nil {
-			if !l.Alone {
-				l.drop(dropLinesWrite, len(records)-i)
-			}
+			l.ahead += len(records) - i
 			return err
 		}
-		l.book.Hold(-1)
-		l.book.Out(1)
+		l.ahead++
 	}
+	return nil
+}
+
+// flush writes what waits.
+func (l *Lines) flush(w *bufio.Writer) error {
+	if l.failed != nil {
+		return nil
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	l.book.Hold(-l.ahead)
+	l.book.Out(l.ahead)
+	l.ahead = 0
 	return nil
 }
 
@@ -152,6 +164,8 @@ func (l *Lines) fail(err error) error {
 		return err
 	}
 	l.failed = err
+	l.drop(dropLinesWrite, l.ahead)
+	l.ahead = 0
 	if l.faults.begin(err); l.Log != nil {
 		l.Log.Warn("flow records cannot be written to standard output and are lost; the other destinations go on", "error", err)
 	}

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -74,6 +76,33 @@ func TestLinesFails(t *testing.T) {
 	}
 	if err := l.Book().Read().Balance(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestLinesBesideOthers has standard output first stuck and then closed while other destinations go on: nothing waits for it, and every record is accounted for.
+func TestLinesBesideOthers(t *testing.T) {
+	r, w := io.Pipe()
+	l := NewLines(w)
+	l.Alone, l.Wait = false, false
+	in, done := make(chan []flow.Record), make(chan error, 1)
+	go func() { done <- l.Run(t.Context(), in) }()
+	n := 0
+	for n < 100 || l.Book().Read().Dropped[dropLinesFull].N == 0 {
+		in <- []flow.Record{record(), record()} // nobody reads
+		n++
+	}
+	r.CloseWithError(syscall.EPIPE)
+	for l.Book().Read().Dropped[dropLinesWrite].N == 0 {
+		in <- []flow.Record{record(), record()}
+		n++
+	}
+	close(in)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	s, x := l.Book().Read(), l.Trouble()
+	if s.Balance() != nil || s.Held != 0 || s.In != uint64(2*n) || s.Out != 0 || !errors.Is(x.Err, syscall.EPIPE) || !x.Recovered.IsZero() {
+		t.Errorf("%d records, %+v, %+v", 2*n, s, x)
 	}
 }
 

@@ -48,6 +48,9 @@ func authority(t *testing.T, names ...string) (dir string) {
 			KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 			IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, BasicConstraintsValid: true,
 		}
+		if name == "expired" {
+			c.NotAfter = time.Now().Add(-time.Minute)
+		}
 		if ca == nil {
 			c.IsCA, c.KeyUsage = true, x509.KeyUsageCertSign
 			ca, caKey = c, key
