@@ -59,7 +59,7 @@ func (d *Destination) blame(f any) {
 	case troubled:
 		last = x.Trouble()
 	case *tunnel.Sink:
-		last.Err, last.At, last.Recovered = x.Failure()
+		last.At, last.Recovered, last.Err = x.Failure()
 	}
 	if last.Err != nil {
 		d.LastError, d.ErrorAt, d.Recovered = last.Err.Error(), last.At, last.Recovered

@@ -21,12 +21,12 @@ type failure struct {
 	at, recovered time.Time
 }
 
-// Failure returns why copies could not be sent last, when that began, and when it was over: zero while it is not.
-func (s *Sink) Failure() (err error, at, recovered time.Time) { //nolint:revive // the error is the value that is asked for
+// Failure returns when copies could not be sent last, since when they can again, zero while they cannot, and why.
+func (s *Sink) Failure() (at, recovered time.Time, why error) {
 	f := &s.failure
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.err, f.at, f.recovered
+	return f.at, f.recovered, f.err
 }
 
 // begin notes that copies cannot be sent.
