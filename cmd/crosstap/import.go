@@ -61,6 +61,9 @@ before, and without it every file is stored however often it is given.`,
   crosstap import export.pcap --store clickhouse://ch1:9000/crosstap
   crosstap pairs --data ./flows --since 2026-01-02 --until 2026-01-03`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if im.data == "" && im.to == "" {
+				return usagef("import: no store: give its directory with --data DIR, or ClickHouse with --store clickhouse://HOST:9000/DATABASE")
+			}
 			im.err = cmd.ErrOrStderr()
 			return im.run(cmd.Context(), args)
 		},
@@ -72,7 +75,6 @@ before, and without it every file is stored however often it is given.`,
 	f.BoolVar(&im.again, "again", false, "store the records of files that were imported before a second time")
 	f.BoolVar(&im.quiet, "no-progress", false, "do not show progress")
 	f.Uint16Var(&im.port, "port", 0, "only datagrams to or from this UDP port (0 for any)")
-	cmd.MarkFlagsOneRequired("data", "store")
 	return cmd
 }
 

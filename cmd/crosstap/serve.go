@@ -108,10 +108,18 @@ func runServer(ctx context.Context, cfg serve.Config) error {
 	return nil
 }
 
+// settingsByFlag refuses a file that is named without its flag.
+func settingsByFlag(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("%s takes no words; did you mean \"%s --config %s\"?", cmd.Name(), cmd.CommandPath(), args[0])
+	}
+	return nil
+}
+
 func newConfig() *cobra.Command {
 	cmd := &cobra.Command{Use: "config", Short: "Check and show the settings of serve", GroupID: "fix", Args: knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	check := &cobra.Command{Use: "check", Short: "Say what is wrong with flags, variables and file", Args: cobra.NoArgs,
+	check := &cobra.Command{Use: "check", Short: "Say what is wrong with flags, variables and file", Args: settingsByFlag,
 		Long: `check reads the settings of serve as serve would, and the files that they name: inventory, exporters, elements, outputs, certificates. It opens
 no port and no store. Mistakes are named with their file, line and column, and what was probably meant.`,
 		Example: "  crosstap config check --config /etc/crosstap/crosstap.yaml"}

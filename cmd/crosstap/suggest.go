@@ -24,8 +24,11 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 	return usagef("unknown command %q; %s", args[0], nearest.Hint(args[0], names, fmt.Sprintf("%q lists them", cmd.CommandPath()+" --help")))
 }
 
-// unknownFlag adds the flag that was probably meant to cobra's message.
+// unknownFlag adds the flag that was probably meant to cobra's message. Flags of a command that does not exist are not what is wrong.
 func unknownFlag(cmd *cobra.Command, err error) error {
+	if cmd.HasSubCommands() && cmd.Flags().NArg() > 0 {
+		return knownCommand(cmd, cmd.Flags().Args())
+	}
 	name, ok := strings.CutPrefix(err.Error(), "unknown flag: --")
 	if !ok {
 		return exit(exitUsage, err)

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"crosstap/internal/collect/listen"
+	"crosstap/internal/collect/session"
 	"crosstap/internal/collect/store"
 	"crosstap/internal/flow"
 	"crosstap/internal/flowproto"
@@ -99,4 +100,26 @@ func TestPassCounters(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
+}
+
+// TestExporterName: an agent of counters is called by its host, an observer by its own name, and one that says its name is not called by its host.
+func TestExporterName(t *testing.T) {
+	a := func(n byte) flow.Addr { return flow.V4([]byte{10, 0, 0, n}) }
+	book := identity.NewBook(identity.Inventory{
+		Hosts:     []identity.Host{{Name: "h1", VTEPs: []flow.Addr{a(1)}}, {Name: "h2", VTEPs: []flow.Addr{a(2)}}},
+		Observers: []identity.Observer{{Name: "h2 vtep", Host: "h2", Exporter: a(2)}},
+	})
+	f := func(addr flow.Addr, says, want string) {
+		t.Helper()
+		var x session.Exporter
+		x.Address, x.Observer = addr, says
+		if got := exporterName(book, &x, 1); got != want {
+			t.Errorf("%v that calls itself %q is called %q, want %q", addr, says, got, want)
+		}
+	}
+	f(a(1), "", "h1")
+	f(a(1), "spine tap", "")
+	f(a(2), "", "h2 vtep")
+	f(a(2), "spine tap", "h2 vtep")
+	f(a(3), "", "")
 }

@@ -8,6 +8,7 @@ import (
 	"crosstap/internal/collect/output"
 	"crosstap/internal/collect/replicate"
 	"crosstap/internal/collect/session"
+	"crosstap/internal/identity"
 	"crosstap/internal/ledger"
 )
 
@@ -26,7 +27,7 @@ type Status struct {
 // Exporter is one observation domain of an exporter with its name.
 type Exporter struct {
 	session.Exporter
-	Name string // of the observer, from the inventory; "" when that does not know it
+	Name string // of the observer, from the inventory, or of the host with that tunnel endpoint; "" when that knows neither, or the exporter names itself
 }
 
 // Status returns the line's state.
@@ -42,13 +43,24 @@ func (c *Collector) Status() Status {
 	s.Books = append(s.Books, c.dispatch.Read(), c.sessions.Book(), c.counters.Book(), c.decode.Read(), c.enricher.Book(), c.stored.Read())
 	book := *c.who.Load()
 	for _, x := range c.sessions.Exporters(now) {
-		e := Exporter{Exporter: x}
-		if o := book.ObserverOf(x.Address, x.Domain, 0, now); o != nil {
-			e.Name = o.Name
-		}
-		s.Exporters = append(s.Exporters, e)
+		s.Exporters = append(s.Exporters, Exporter{Exporter: x, Name: exporterName(book, &x, now)})
 	}
 	return s
+}
+
+// exporterName is what the inventory calls an exporter: the observer that it is, else the host that has its address as tunnel endpoint, as agents
+// that send counters are no observers. One that names itself is not called by its host.
+func exporterName(book identity.Book, x *session.Exporter, atNS int64) string {
+	if o := book.ObserverOf(x.Address, x.Domain, 0, atNS); o != nil {
+		return o.Name
+	}
+	if x.Observer != "" {
+		return ""
+	}
+	if h := book.HostByVTEP(x.Address, atNS); h != nil {
+		return h.Name
+	}
+	return ""
 }
 
 // together adds up the books of all listeners.

@@ -57,6 +57,11 @@ const (
 
 const noCounters = "unknown: no vNIC counters from any source"
 
+// noCountersIn is the reason where a source has counted nothing in the time range.
+func noCountersIn(source string) string {
+	return fmt.Sprintf("unknown: no vNIC counters from %s in the range", source)
+}
+
 // CoverageRow compares one machine, host or switch.
 type CoverageRow struct {
 	Fabric   string   `json:"fabric"`
@@ -130,7 +135,7 @@ func (a *ask) coverage(ctx context.Context, r *Reports) (Coverage, error) {
 			return Coverage{}, fmt.Errorf("report: counters of %s: %w", out.Source, err)
 		}
 		if len(counted) == 0 {
-			out.Reason = fmt.Sprintf("unknown: no vNIC counters from %s in the range", out.Source)
+			out.Reason = noCountersIn(out.Source)
 		}
 	}
 	when := a.countedSpan(counted)

@@ -122,6 +122,20 @@ func TestCoverage(t *testing.T) {
 	if got.Source != "sflow" || *got.Counted != 2330 || *got.Ratio != 1140.0/2330 || got.Reason != "of 2 of 3 machines or hosts; the others have no counter" {
 		t.Errorf("%+v", got)
 	}
+	// The first page says the same, and nothing of what counters cannot tell.
+	shows := func(q report.Query, ratio *float64, reason string) {
+		t.Helper()
+		o, err := r.Overview(t.Context(), q)
+		if err != nil || (ratio == nil) != (o.CoverageRatio == nil) || ratio != nil && *ratio != *o.CoverageRatio || o.CoverageReason != reason {
+			t.Errorf("first page: %v, ratio %v, %q; want %v, %q", err, o.CoverageRatio, o.CoverageReason, ratio, reason)
+		}
+	}
+	shows(hour, got.Ratio, got.Reason)
+	filtered := hour
+	filtered.Filter = "vm = web-1"
+	shows(filtered, nil, "unknown: not with a filter, as counters tell no flows apart")
+	r.SetCounters(counters{})
+	shows(hour, nil, "unknown: no vNIC counters from sflow in the range")
 	later := func(min, max int) report.Counted {
 		return report.Counted{Host: "h1", VM: "web-1", OctetsSent: 1140, From: t0.Add(time.Duration(min) * time.Minute), To: t0.Add(time.Duration(max) * time.Minute)}
 	}

@@ -37,7 +37,36 @@ func (r *Reports) Overview(ctx context.Context, q Query) (Overview, error) {
 		out, err = a.overview(ctx, r, order)
 		return err
 	})
-	return out, err
+	if err != nil {
+		return Overview{}, err
+	}
+	return out, r.seen(ctx, q, &out)
+}
+
+// seen says how much of what adapters counted is observed, as Coverage does. Where nothing is counted, flows are not read for it.
+func (r *Reports) seen(ctx context.Context, q Query, out *Overview) error {
+	box := r.counters.Load()
+	if box == nil {
+		return nil
+	}
+	if q.Filter != "" {
+		out.CoverageReason = "unknown: not with a filter, as counters tell no flows apart"
+		return nil
+	}
+	counted, err := box.Counters.Counters(ctx, q.Since, q.Until)
+	if err != nil {
+		return fmt.Errorf("report: counters of %s: %w", box.Source(), err)
+	}
+	if len(counted) == 0 {
+		out.CoverageReason = noCountersIn(box.Source())
+		return nil
+	}
+	c, err := r.Coverage(ctx, Query{Since: q.Since, Until: q.Until, Resolution: q.Resolution})
+	if err != nil {
+		return err
+	}
+	out.CoverageRatio, out.CoverageReason = c.Ratio, c.Reason
+	return nil
 }
 
 func (a *ask) overview(ctx context.Context, r *Reports, order string) (Overview, error) {
