@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -378,7 +379,21 @@ func (a *Agent) Report() agentapi.Report {
 	if a.cfg.Limits != nil {
 		r.Findings = a.cfg.Limits()
 	}
+	r.Findings = append(r.Findings, failing(taps)...)
 	return r
+}
+
+// failing names the destinations that take nothing at present.
+func failing(taps []agentapi.Tap) (all []string) {
+	for i := range taps {
+		for k := range taps[i].To {
+			if d := &taps[i].To[k]; d.Failing() {
+				to, _, _ := strings.Cut(d.URL, "?")
+				all = append(all, fmt.Sprintf("tap %s: %s takes nothing: %s", taps[i].Name, to, d.Error))
+			}
+		}
+	}
+	return all
 }
 
 // Taps says how the taps are.
