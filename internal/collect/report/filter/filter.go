@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Error says where in an expression the mistake is.
@@ -45,8 +46,9 @@ const (
 
 // Expr is a parsed filter. The zero value and nil let everything pass.
 type Expr struct {
-	text string
-	root node
+	text    string
+	root    node
+	omitted []omission
 }
 
 // node is a part of the syntax tree: and, or, not, compare, between fields, anything.
@@ -128,7 +130,7 @@ func Parse(text string) (*Expr, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.root = root
+	e.root, e.omitted = root, p.omitted
 	return e, nil
 }
 
@@ -142,10 +144,22 @@ func (e *Expr) Terms() []string {
 	}
 	var out []string
 	for _, n := range topTerms(e.root) {
-		pos, end := n.at()
-		out = append(out, e.text[pos:end])
+		out = append(out, e.whole(n))
 	}
 	return out
+}
+
+// whole is a part's text with the words that it left out because they stand in another part.
+func (e *Expr) whole(n node) string {
+	pos, end := n.at()
+	var b strings.Builder
+	for _, o := range e.omitted {
+		if o.pos >= pos && o.pos < end {
+			b.WriteString(e.text[pos:o.pos] + o.words)
+			pos = o.pos
+		}
+	}
+	return b.String() + e.text[pos:end]
 }
 
 // topTerms are the nodes joined by "and" at the top.

@@ -267,6 +267,48 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// TestHabit: what pcap filters leave out means the same as all of it written down.
+func TestHabit(t *testing.T) {
+	for short, long := range map[string]string{
+		"port 80 or 443":                      "port = 80 or port = 443",
+		"tcp dst port 80 or 443 or https":     "proto = tcp and dst.port = 80 or proto = tcp and dst.port = 443 or proto = tcp and dst.port = 443",
+		"host 10.1.0.5 and not 10.1.0.6":      "ip = 10.1.0.5 and not ip = 10.1.0.6",
+		"src host web-1 or 10.1.0.7":          `src.vm = "web-1" or src.ip = 10.1.0.7`,
+		"dst port (80 or 443) and tenant = r": "(dst.port = 80 or dst.port = 443) and tenant = r",
+		"host (a or (10.1.0.5 and not b))":    "vm = a or (ip = 10.1.0.5 and not vm = b)",
+		"net 10 or 172.16 or src net 10.1.2":  "ip in 10.0.0.0/8 or ip in 172.16.0.0/16 or src.ip in 10.1.2.0/24",
+		"ip6 host (a or b)":                   "ip6 and (vm = a or vm = b)",
+		"udp port 53 or tcp or icmp":          "proto = udp and port = 53 or proto = tcp or proto = icmp",
+		"port 80 or tenant = red":             "port = 80 or tenant = red",
+	} {
+		a, err := Parse(short)
+		if err != nil {
+			t.Errorf("%s: %v", short, err)
+			continue
+		}
+		b, err := Parse(long)
+		if err != nil {
+			t.Fatal(err)
+		}
+		quoted := func(v any) string { return fmt.Sprintf("%v", v) }
+		if got, want := a.Rows(target(DuckDB, quoted)), b.Rows(target(DuckDB, quoted)); got != want {
+			t.Errorf("%s:\n%s\n%s:\n%s", short, got, long, want)
+		}
+	}
+	for _, bad := range []string{"tenant = red or 443", "(port 80) or 443", "vxlan 5 or 6", "port (80", "port ()"} {
+		if _, err := Parse(bad); err == nil {
+			t.Errorf("%s is taken", bad)
+		}
+	}
+	e, err := Parse("tcp and dst port 80 and not 443")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := e.Terms(); !slices.Equal(got, []string{"tcp", "dst port 80", "not dst port 443"}) {
+		t.Errorf("parts %q", got)
+	}
+}
+
 // TestNumbers: a filter that asks for the numbers of segments and nothing else is told from one that asks for more.
 func TestNumbers(t *testing.T) {
 	f := func(expr string, want ...uint64) {

@@ -199,6 +199,9 @@ func (c *packets) compare(n *compare) (said, string) {
 	case "ip":
 		return c.each(n.values, func(v value) string { return c.in(c.end(f) + prefixWords(v.prefix)) })
 	case "mac":
+		if slices.ContainsFunc(n.values, func(v value) bool { return v.lo == 0 }) {
+			return said{}, "a packet does not tell whether its Ethernet address was recorded"
+		}
 		return c.each(n.values, func(v value) string {
 			return c.in("ether " + strings.TrimSpace(c.end(f)+"host") + " " + flow.MAC(v.lo).String())
 		})

@@ -8,11 +8,13 @@ import (
 
 // parser is a recursive-descent parser with the precedence of SQL: not, and, or.
 type parser struct {
-	tokens []token
-	i      int
-	depth  int
-	terms  int
-	open   int // parentheses
+	tokens  []token
+	i       int
+	depth   int
+	terms   int
+	open    int // parentheses
+	before  qualifier
+	omitted []omission // by position
 }
 
 func (p *parser) peek() token { return p.tokens[p.i] }
@@ -141,6 +143,8 @@ func (p *parser) primary() (node, error) {
 		return p.newWithin()
 	case t.kind == tWord && p.pcapStarts():
 		return p.pcap()
+	case p.repeats():
+		return p.again()
 	case t.kind == tWord:
 		return p.comparison()
 	case t.kind == tString:
@@ -180,6 +184,7 @@ func (p *parser) parenthesis() (node, error) {
 		return nil, err
 	}
 	p.open--
+	p.before = qualifier{}
 	if p.peek().kind != tRight {
 		if p.peek().kind == tEnd {
 			return nil, fail(open, "the parenthesis is not closed", `add ")"`)
@@ -193,6 +198,7 @@ func (p *parser) parenthesis() (node, error) {
 // comparison: field [not] op value.
 func (p *parser) comparison() (node, error) {
 	t := p.take()
+	p.before = qualifier{}
 	if err := p.enter(); err != nil {
 		return nil, err
 	}

@@ -47,7 +47,9 @@ func (p *parser) pcapStarts() bool {
 		return false
 	case bareProtocols[word], word == "net", word == "portrange", word == "src", word == "dst":
 		return true
-	case word == "host", word == "port", word == "vlan":
+	case word == "host", word == "port":
+		return after.kind == tWord || after.kind == tString || after.kind == tLeft
+	case word == "vlan":
 		return after.kind == tWord || after.kind == tString
 	}
 	_, ok := segmentWords[word]
@@ -62,11 +64,14 @@ func (p *parser) pcap() (node, error) {
 	defer func() { p.depth-- }()
 	t := p.take()
 	word := strings.ToLower(t.text)
+	p.before = qualifier{}
+	if bareProtocols[word] {
+		return protocol(t), nil
+	}
+	if i := p.i - 2; i >= 0 && p.tokens[i].kind == tWord && bareProtocols[strings.ToLower(p.tokens[i].text)] {
+		p.before.protocol = p.tokens[i]
+	}
 	switch word {
-	case "ip":
-		return &family{span{t.pos, t.end}, false}, nil
-	case "ip6":
-		return &family{span{t.pos, t.end}, true}, nil
 	case "src", "dst":
 		return p.pcapEnd(t, word)
 	case "vlan":
@@ -75,11 +80,17 @@ func (p *parser) pcap() (node, error) {
 	if k, ok := segmentWords[word]; ok {
 		return p.segmentWord(t, k)
 	}
-	if bareProtocols[word] {
-		n := protocols[word]
-		return &compare{span{t.pos, t.end}, Lookup("proto"), "=", []value{{lo: n, hi: n}}}, nil
-	}
 	return p.pcapType(t, word, "")
+}
+
+// protocol is a protocol that stands alone.
+func protocol(t token) node {
+	word := strings.ToLower(t.text)
+	if word == "ip" || word == "ip6" {
+		return &family{span{t.pos, t.end}, word == "ip6"}
+	}
+	n := protocols[word]
+	return &compare{span{t.pos, t.end}, Lookup("proto"), "=", []value{{lo: n, hi: n}}}
 }
 
 // pcapEnd: src or dst, then host, net, port, portrange or an address.
@@ -98,9 +109,58 @@ func (p *parser) pcapEnd(t token, end string) (node, error) {
 	return nil, fail(t, "there is no field "+quote(end), notRecorded[end]+"; or the pcap words "+end+" host, "+end+" net, "+end+" port")
 }
 
-// pcapType: host, net, port or portrange and its operand; end is "src.", "dst." or "".
+// qualifier is what stands before the operand of a pcap primitive.
+type qualifier struct {
+	protocol token  // a bare protocol
+	word     string // host, net, port or portrange; "" if the last primitive was none of them
+	end      string // "src.", "dst." or ""
+}
+
+// omission is where the words of a qualifier are left out, as the primitive before has them.
+type omission struct {
+	pos   int // in the expression, in bytes
+	words string
+}
+
+// repeats reports whether an operand follows that has the qualifiers of the primitive before, as in "port 80 or 443" (pcap-filter(7)).
+func (p *parser) repeats() bool {
+	t := p.peek()
+	if p.before.word == "" || t.kind != tWord && t.kind != tString || t.kind == tWord && (t.is("and") || t.is("or") || Lookup(t.text) != nil) {
+		return false
+	}
+	after := p.look(1)
+	return after.kind != tOp && after.kind != tBang && (after.kind != tWord || !slices.Contains(wordOperators, strings.ToLower(after.text)))
+}
+
+// again reads an operand with the qualifiers of the primitive before.
+func (p *parser) again() (node, error) {
+	if err := p.enter(); err != nil {
+		return nil, err
+	}
+	defer func() { p.depth-- }()
+	q, t := p.before, p.peek()
+	words := strings.Replace(q.end, ".", " ", 1) + q.word + " "
+	if q.protocol.text == "" {
+		p.omitted = append(p.omitted, omission{t.pos, words})
+		return p.pcapType(t, q.word, q.end)
+	}
+	p.omitted = append(p.omitted, omission{t.pos, q.protocol.text + " " + words})
+	n, err := p.pcapType(t, q.word, q.end)
+	if err != nil {
+		return nil, err
+	}
+	q.protocol.pos, q.protocol.end = t.pos, t.pos
+	return &andNode{span{t.pos, p.end()}, []node{protocol(q.protocol), n}}, nil
+}
+
+// pcapType: host, net, port or portrange and its operand, or several in parentheses; end is "src.", "dst." or "".
 func (p *parser) pcapType(t token, word, end string) (node, error) {
+	p.before.word, p.before.end = word, end
 	next := p.peek()
+	if next.kind == tLeft {
+		p.before.protocol = token{} // it holds for the whole parenthesis
+		return p.parenthesis()
+	}
 	if next.kind != tWord && next.kind != tString {
 		return nil, fail(next, "a value is expected after "+quote(word), "such as "+map[string]string{"host": "host 10.1.0.5", "net": "net 10.1.0.0/16",
 			"port": "port 443", "portrange": "portrange 8000-8080"}[word])
@@ -112,16 +172,37 @@ func (p *parser) pcapType(t token, word, end string) (node, error) {
 		}
 		return p.operand(t, end+"ip")
 	case "net":
-		if a, err := parseAddr(next.text); err != nil || !strings.Contains(next.text, "/") {
-			hint := "such as 10.1.0.0/16"
-			if err == nil && a.Addr() != (netip.Addr{}) {
-				hint = "add the length of the prefix: " + next.text + "/24"
-			}
-			return nil, fail(next, quote(next.text)+" is no network", hint)
-		}
-		return p.operand(t, end+"ip")
+		return p.network(t, end)
 	}
 	return p.operand(t, end+"port")
+}
+
+// network: a prefix, or the leading one to three numbers of an IPv4 network ("net 172.16.1" is 172.16.1.0/24).
+func (p *parser) network(t token, end string) (node, error) {
+	next := p.peek()
+	if v, ok := leading(next.text); ok {
+		p.take()
+		return &compare{span{t.pos, p.end()}, Lookup(end + "ip"), "=", []value{{prefix: v}}}, nil
+	}
+	if _, err := parseAddr(next.text); err == nil && strings.Contains(next.text, "/") {
+		return p.operand(t, end+"ip")
+	} else if err == nil {
+		return nil, fail(next, quote(next.text)+" is no network", "add the length of the prefix: "+next.text+"/24")
+	}
+	return nil, fail(next, quote(next.text)+" is no network", "such as 10.1.0.0/16")
+}
+
+// leading reads the first one to three numbers of an IPv4 address as a network of 8, 16 or 24 bits (pcap-filter(7), "net").
+func leading(s string) (netip.Prefix, bool) {
+	missing := 3 - strings.Count(s, ".")
+	if missing < 1 {
+		return netip.Prefix{}, false
+	}
+	a, err := netip.ParseAddr(s + strings.Repeat(".0", missing))
+	if err != nil || !a.Is4() {
+		return netip.Prefix{}, false
+	}
+	return netip.PrefixFrom(a, 32-8*missing), true
 }
 
 // operand reads the value of a field that a pcap word stands for.
