@@ -83,7 +83,7 @@ type Coverage struct {
 	Source   string        `json:"source"`
 	Counted  *uint64       `json:"counted_octets"`
 	Observed uint64        `json:"observed_octets"`
-	Ratio    *float64      `json:"ratio"` // of what is counted; null when nothing is
+	Ratio    *float64      `json:"ratio"` // part of what is counted that was observed, 0 to 1; null when nothing is counted
 	Reason   string        `json:"reason"`
 	Rows     []CoverageRow `json:"rows"` // the least covered first
 }
@@ -292,16 +292,17 @@ func reasonRank(s string) int {
 	return len(reasonOrder)
 }
 
-// settle orders the rows and adds up what is counted: of machines without a counter nothing enters the ratio.
+// settle orders the rows and adds up what is counted: of machines without a counter nothing enters the ratio, and what one has
+// above its counter does not stand for what is missing at another.
 func (c *Coverage) settle() {
 	slices.SortFunc(c.Rows, func(a, b CoverageRow) int {
 		return cmp.Or(cmp.Compare(b.missing(), a.missing()), cmp.Compare(a.Fabric, b.Fabric), cmp.Compare(a.Host, b.Host), cmp.Compare(a.VM, b.VM), cmp.Compare(a.VMID, b.VMID))
 	})
-	var counted, observed uint64
+	var counted, found uint64
 	n := 0
 	for _, r := range c.Rows {
 		if r.Counted != nil {
-			counted, observed, n = counted+*r.Counted, observed+r.Observed, n+1
+			counted, found, n = counted+*r.Counted, found+min(*r.Counted, r.Observed), n+1
 		}
 	}
 	if n == 0 {
@@ -309,7 +310,7 @@ func (c *Coverage) settle() {
 	}
 	c.Counted, c.Reason = &counted, ""
 	if counted > 0 {
-		ratio := float64(observed) / float64(counted)
+		ratio := float64(found) / float64(counted)
 		c.Ratio = &ratio
 	}
 	if n < len(c.Rows) {

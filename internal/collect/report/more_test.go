@@ -122,6 +122,12 @@ func TestCoverage(t *testing.T) {
 	if got.Source != "sflow" || *got.Counted != 2330 || *got.Ratio != 1140.0/2330 || got.Reason != "of 2 of 3 machines or hosts; the others have no counter" {
 		t.Errorf("%+v", got)
 	}
+	// What one machine has above its counter does not hide what another lacks.
+	r.SetCounters(counters{{Host: "h1", VM: "web-1", OctetsSent: 1000}, {Host: "h2", VM: "db-1", OctetsSent: 1300}})
+	if got, err := r.Coverage(t.Context(), hour); err != nil || *got.Ratio != 2140.0/2300 || *got.Rows[0].Ratio != 1140.0/1300 || *got.Rows[1].Ratio != 1.14 {
+		t.Errorf("%v %+v", err, got)
+	}
+	r.SetCounters(counters{{Host: "h1", VM: "web-1", OctetsSent: 1200, OctetsReceived: 1080, Port: "vnet1"}, {Host: "h3", VM: "mq-1", VMID: "id-9", OctetsSent: 50}})
 	// The first page says the same, and nothing of what counters cannot tell.
 	shows := func(q report.Query, ratio *float64, reason string) {
 		t.Helper()
