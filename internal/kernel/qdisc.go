@@ -17,10 +17,10 @@ const (
 	stabBase = 1
 )
 
-// QdiscMark is the size table (struct tc_sizespec: two logarithms, an alignment, the overhead, the link layer, two limits, the length of the
+// qdiscMark is the size table (struct tc_sizespec: two logarithms, an alignment, the overhead, the link layer, two limits, the length of the
 // table) by which a clsact qdisc says that it is ours, from the moment in which it is made: it does nothing there, and is all that such a qdisc
 // can keep. Its overhead is QdiscClass.
-func QdiscMark() []byte {
+func qdiscMark() []byte {
 	const ethernet = 1
 	b := make([]byte, 4, 24)
 	for _, v := range []uint32{QdiscClass, ethernet, 0, 0, 0} {
@@ -29,15 +29,30 @@ func QdiscMark() []byte {
 	return b
 }
 
+// QdiscMark is the attribute that gives a qdisc the mark.
+func QdiscMark() *nl.RtAttr {
+	stab := nl.NewRtAttr(tcaStab, nil)
+	stab.AddRtAttr(stabBase, qdiscMark())
+	return stab
+}
+
+// QdiscMarked reports whether the mark is among the attributes of a qdisc as the kernel tells it.
+func QdiscMarked(attributes []byte) bool {
+	all, err := nl.ParseRouteAttr(attributes)
+	if err != nil {
+		return false
+	}
+	stab, err := nl.ParseRouteAttr(valueOf(all, tcaStab))
+	return err == nil && bytes.Equal(valueOf(stab, stabBase), qdiscMark())
+}
+
 // addQdisc makes a clsact qdisc of ours on an interface of the present thread's namespace, where there is none.
 func addQdisc(index int) error {
 	q := clsact(index)
 	r := nl.NewNetlinkRequest(unix.RTM_NEWQDISC, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK)
 	r.AddData(&nl.TcMsg{Family: unix.AF_UNSPEC, Ifindex: int32(index), Handle: q.Handle, Parent: q.Parent})
 	r.AddData(nl.NewRtAttr(tcaKind, nl.ZeroTerminated(q.Type())))
-	stab := nl.NewRtAttr(tcaStab, nil)
-	stab.AddRtAttr(stabBase, QdiscMark())
-	r.AddData(stab)
+	r.AddData(QdiscMark())
 	_, err := r.Execute(unix.NETLINK_ROUTE, 0)
 	return err
 }
@@ -54,13 +69,7 @@ func marked() (map[int]bool, error) {
 	}
 	out := map[int]bool{}
 	for _, b := range list {
-		m := nl.DeserializeTcMsg(b)
-		all, err := nl.ParseRouteAttr(b[m.Len():])
-		if err != nil || m.Parent != clsact(0).Parent {
-			continue
-		}
-		stab, err := nl.ParseRouteAttr(valueOf(all, tcaStab))
-		if err == nil && bytes.Equal(valueOf(stab, stabBase), QdiscMark()) {
+		if m := nl.DeserializeTcMsg(b); m.Parent == clsact(0).Parent && QdiscMarked(b[m.Len():]) {
 			out[int(m.Ifindex)] = true
 		}
 	}

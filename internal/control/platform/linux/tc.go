@@ -3,7 +3,6 @@
 package linux
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -41,8 +40,6 @@ const (
 	basicStats64   = 8 // TCA_STATS_PKT64
 	tcaKind        = 1
 	tcaOptions     = 2
-	tcaStab        = 8
-	stabBase       = 1
 	actKind        = 1
 	actOptions     = 2
 	actStats       = 4
@@ -71,11 +68,9 @@ func tcMessage(index int, handle, parent, info uint32) *nl.TcMsg {
 // addQdisc makes a clsact qdisc where there is none. By its size table, which does nothing there, it says from the first moment that it is ours:
 // the filters that come with it may fail, such as when the process is killed while the kernel gets memory for them.
 func addQdisc(index int, about string) *request {
-	stab := nl.NewRtAttr(tcaStab, nil)
-	stab.AddRtAttr(stabBase, kernel.QdiscMark())
 	return &request{
 		kind: unix.RTM_NEWQDISC, flags: unix.NLM_F_CREATE | unix.NLM_F_EXCL, about: about,
-		parts: []nl.NetlinkRequestData{tcMessage(index, qdiscHandle, qdiscParent, 0), nl.NewRtAttr(tcaKind, nl.ZeroTerminated("clsact")), stab},
+		parts: []nl.NetlinkRequestData{tcMessage(index, qdiscHandle, qdiscParent, 0), nl.NewRtAttr(tcaKind, nl.ZeroTerminated("clsact")), kernel.QdiscMark()},
 	}
 }
 
@@ -154,9 +149,7 @@ func (s *socket) qdiscs() (out map[int]string, ours map[int]bool, err error) {
 		if k := text(kind); m.Parent == qdiscParent && (k == "clsact" || k == "ingress") {
 			out[int(m.Ifindex)] = k
 		}
-		stab, _ := find(all, tcaStab)
-		size, _ := find(attrs(stab), stabBase)
-		if m.Parent == qdiscParent && bytes.Equal(size, kernel.QdiscMark()) {
+		if m.Parent == qdiscParent && kernel.QdiscMarked(b[nl.SizeofTcMsg:]) {
 			ours[int(m.Ifindex)] = true
 		}
 		return nil
