@@ -1,6 +1,7 @@
 package filter
 
 import (
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -24,6 +25,11 @@ type token struct {
 	kind     kind
 	text     string
 	pos, end int // byte offsets
+}
+
+// operator reports whether the token is an operator.
+func (t token) operator() bool {
+	return t.kind == tOp || t.kind == tBang || t.kind == tWord && slices.Contains(wordOperators, strings.ToLower(t.text))
 }
 
 // is reports whether the token is that keyword.

@@ -207,7 +207,7 @@ func (p *parser) comparison() (node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f.Kind == Bool && !p.operatorFollows() {
+	if f.Kind == Bool && !p.peek().operator() {
 		return &compare{span{t.pos, p.end()}, f, "=", []value{{lo: 1, hi: 1}}}, nil
 	}
 	negate := false
@@ -251,11 +251,6 @@ func fieldOf(t token) (*Field, error) {
 }
 
 var wordOperators = []string{"in", "like", "ilike", "has", "not"}
-
-func (p *parser) operatorFollows() bool {
-	t := p.peek()
-	return t.kind == tOp || t.kind == tBang || t.kind == tWord && slices.Contains(wordOperators, strings.ToLower(t.text))
-}
 
 // operation reads the operator and what it compares with; name is the field's token.
 func (p *parser) operation(name token, f *Field, negated bool) (node, error) {

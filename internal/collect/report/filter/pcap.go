@@ -2,7 +2,6 @@ package filter
 
 import (
 	"net/netip"
-	"slices"
 	"strings"
 
 	"crosstap/internal/flow"
@@ -38,7 +37,7 @@ func (p *parser) pcapStarts() bool {
 	}
 	word := strings.ToLower(t.text)
 	after := p.look(1)
-	operator := after.kind == tOp || after.kind == tBang || after.kind == tWord && slices.Contains(wordOperators, strings.ToLower(after.text))
+	operator := after.operator()
 	if after.is("not") && bareProtocols[word] {
 		operator = p.look(2).is("in") || p.look(2).is("like")
 	}
@@ -128,8 +127,7 @@ func (p *parser) repeats() bool {
 	if p.before.word == "" || t.kind != tWord && t.kind != tString || t.kind == tWord && (t.is("and") || t.is("or") || Lookup(t.text) != nil) {
 		return false
 	}
-	after := p.look(1)
-	return after.kind != tOp && after.kind != tBang && (after.kind != tWord || !slices.Contains(wordOperators, strings.ToLower(after.text)))
+	return !p.look(1).operator()
 }
 
 // again reads an operand with the qualifiers of the primitive before.
@@ -140,14 +138,13 @@ func (p *parser) again() (node, error) {
 	defer func() { p.depth-- }()
 	q, t := p.before, p.peek()
 	words := strings.Replace(q.end, ".", " ", 1) + q.word + " "
-	if q.protocol.text == "" {
-		p.omitted = append(p.omitted, omission{t.pos, words})
-		return p.pcapType(t, q.word, q.end)
+	if q.protocol.text != "" {
+		words = q.protocol.text + " " + words
 	}
-	p.omitted = append(p.omitted, omission{t.pos, q.protocol.text + " " + words})
+	p.omitted = append(p.omitted, omission{t.pos, words})
 	n, err := p.pcapType(t, q.word, q.end)
-	if err != nil {
-		return nil, err
+	if err != nil || q.protocol.text == "" {
+		return n, err
 	}
 	q.protocol.pos, q.protocol.end = t.pos, t.pos
 	return &andNode{span{t.pos, p.end()}, []node{protocol(q.protocol), n}}, nil
