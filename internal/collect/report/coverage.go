@@ -99,6 +99,11 @@ type observedEnd struct {
 // Coverage implements Reporter. Observed are the layer-2 octets of canonical rows with the machine at an end, as its adapter's
 // counters would count them: what goes between two machines counts at both.
 func (r *Reports) Coverage(ctx context.Context, q Query) (Coverage, error) {
+	return r.coverage(ctx, q, false)
+}
+
+// coverage is Coverage; with onlyCounted flows are not read where nothing is counted.
+func (r *Reports) coverage(ctx context.Context, q Query, onlyCounted bool) (Coverage, error) {
 	if len(q.By) == 0 {
 		q.By = []string{"vm"}
 	}
@@ -119,13 +124,13 @@ func (r *Reports) Coverage(ctx context.Context, q Query) (Coverage, error) {
 	}
 	var out Coverage
 	err = r.with(ctx, a, func() error {
-		out, err = a.coverage(ctx, r)
+		out, err = a.coverage(ctx, r, onlyCounted)
 		return err
 	})
 	return out, err
 }
 
-func (a *ask) coverage(ctx context.Context, r *Reports) (Coverage, error) {
+func (a *ask) coverage(ctx context.Context, r *Reports, onlyCounted bool) (Coverage, error) {
 	out := Coverage{By: a.By[0], Rows: []CoverageRow{}, Reason: noCounters}
 	var counted []Counted
 	var err error
@@ -137,6 +142,9 @@ func (a *ask) coverage(ctx context.Context, r *Reports) (Coverage, error) {
 		if len(counted) == 0 {
 			out.Reason = noCountersIn(out.Source)
 		}
+	}
+	if onlyCounted && len(counted) == 0 {
+		return out, nil
 	}
 	when := a.countedSpan(counted)
 	ends, total, sampled, ambiguous, err := a.observedEnds(ctx, when)

@@ -45,23 +45,14 @@ func (r *Reports) Overview(ctx context.Context, q Query) (Overview, error) {
 
 // seen says how much of what adapters counted is observed, as Coverage does. Where nothing is counted, flows are not read for it.
 func (r *Reports) seen(ctx context.Context, q Query, out *Overview) error {
-	box := r.counters.Load()
-	if box == nil {
+	if r.counters.Load() == nil {
 		return nil
 	}
 	if q.Filter != "" {
 		out.CoverageReason = "unknown: not with a filter, as counters tell no flows apart"
 		return nil
 	}
-	counted, err := box.Counters.Counters(ctx, q.Since, q.Until)
-	if err != nil {
-		return fmt.Errorf("report: counters of %s: %w", box.Source(), err)
-	}
-	if len(counted) == 0 {
-		out.CoverageReason = noCountersIn(box.Source())
-		return nil
-	}
-	c, err := r.Coverage(ctx, Query{Since: q.Since, Until: q.Until, Resolution: q.Resolution})
+	c, err := r.coverage(ctx, Query{Since: q.Since, Until: q.Until, Resolution: q.Resolution}, true)
 	if err != nil {
 		return err
 	}
