@@ -65,7 +65,7 @@ const sameHost = "(src_host = dst_host AND src_host <> '')"
 
 // stored are the columns that a worked-out one reads.
 var stored = map[string][]string{
-	"vni": {"segment"}, "duration": {"t_start", "t_end"}, "icmp_type": {"icmp"}, "icmp_code": {"icmp"}, "dscp": {"tos"}, "same_host": {"src_host", "dst_host"},
+	"vni": {"segment"}, "duration": {"t_start", "t_end"}, "icmp_type": {"icmp", "proto"}, "icmp_code": {"icmp", "proto"}, "dscp": {"tos"}, "same_host": {"src_host", "dst_host"},
 }
 
 // Column gives the expression of a column, stored or worked out.

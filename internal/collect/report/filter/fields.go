@@ -53,6 +53,8 @@ type Field struct {
 	Level   Level
 	Max     uint64            // of numbers; 0 for no limit
 	Names   map[string]uint64 // of Enum and Flag
+	Protos  []uint64          // only packets of these IP protocols have it; nil for any
+	Told    bool              // 0 stands for "nobody told", which is below no value
 	Doc     string
 }
 
@@ -72,6 +74,7 @@ var (
 		}
 		return m
 	}()
+	icmps    = []uint64{1, 58} // ICMP (RFC 792) and ICMPv6 (RFC 4443)
 	tcpFlags = map[string]uint64{"fin": 1, "syn": 2, "rst": 4, "psh": 8, "ack": 16, "urg": 32, "ece": 64, "cwr": 128}
 )
 
@@ -85,7 +88,7 @@ const (
 var fields = []Field{
 	{Name: "vm", Columns: both("src_vm", "dst_vm"), Level: Row, Doc: "virtual machine at either end"},
 	{Name: "ip", Aliases: []string{"addr", "address"}, Columns: both("src", "dst"), Kind: Addr, Doc: "address at either end, inside the tunnel"},
-	{Name: "port", Columns: both("src_port", "dst_port"), Kind: Port, Max: max16, Doc: "port at either end"},
+	{Name: "port", Columns: both("src_port", "dst_port"), Kind: Port, Max: max16, Told: true, Doc: "port at either end"},
 	{Name: "tenant", Columns: one("tenant"), Level: Row, Doc: "tenant of the segment"},
 	{Name: "vni", Aliases: []string{"vsid"}, Columns: one("vni"), Kind: VNI, Level: Row, Max: max32, Doc: "number of the segment, of any kind"},
 	{Name: "src.tenant", Aliases: []string{"src_tenant"}, Columns: one("src_tenant"), Level: Row, Doc: "tenant of the client's virtual machine; in flows of the sender's"},
@@ -103,8 +106,8 @@ var fields = []Field{
 	{Name: "dst.vm_id", Aliases: []string{"dst_vm_id", "dst.vm.id"}, Columns: one("dst_vm_id"), Level: Row, Doc: "stable id of the server's virtual machine; in flows of the receiver's"},
 	{Name: "src.ip", Aliases: []string{"src.addr", "src_addr"}, Columns: one("src"), Kind: Addr, Doc: "address of the client, inside the tunnel; in flows of the sender"},
 	{Name: "dst.ip", Aliases: []string{"dst.addr", "dst_addr"}, Columns: one("dst"), Kind: Addr, Doc: "address of the server, inside the tunnel; in flows of the receiver"},
-	{Name: "src.port", Aliases: []string{"src_port", "sport"}, Columns: one("src_port"), Kind: Port, Max: max16, Doc: "port of the client; in flows of the sender"},
-	{Name: "dst.port", Aliases: []string{"dst_port", "dport"}, Columns: one("dst_port"), Kind: Port, Max: max16, Doc: "port of the server; in flows of the receiver"},
+	{Name: "src.port", Aliases: []string{"src_port", "sport"}, Columns: one("src_port"), Kind: Port, Max: max16, Told: true, Doc: "port of the client; in flows of the sender"},
+	{Name: "dst.port", Aliases: []string{"dst_port", "dport"}, Columns: one("dst_port"), Kind: Port, Max: max16, Told: true, Doc: "port of the server; in flows of the receiver"},
 	{Name: "src.host", Aliases: []string{"src_host"}, Columns: one("src_host"), Level: Row, Doc: "hypervisor of the client; in flows of the sender"},
 	{Name: "dst.host", Aliases: []string{"dst_host"}, Columns: one("dst_host"), Level: Row, Doc: "hypervisor of the server; in flows of the receiver"},
 	{Name: "src.mac", Aliases: []string{"src_mac"}, Columns: one("src_mac"), Kind: MAC, Doc: "Ethernet address on the side of the client; in flows of the sender"},
@@ -112,12 +115,12 @@ var fields = []Field{
 	{Name: "src.vtep", Aliases: []string{"src_vtep", "outer.src", "outer.src.ip"}, Columns: one("outer_src"), Kind: Addr, Level: Row, Doc: "tunnel endpoint on the side of the client; in flows of the sender"},
 	{Name: "dst.vtep", Aliases: []string{"dst_vtep", "outer.dst", "outer.dst.ip"}, Columns: one("outer_dst"), Kind: Addr, Level: Row, Doc: "tunnel endpoint on the side of the server; in flows of the receiver"},
 	{Name: "outer.ip", Aliases: []string{"outer.addr"}, Columns: both("outer_src", "outer_dst"), Kind: Addr, Level: Row, Doc: "address in the outer header, either end"},
-	{Name: "outer.port", Columns: both("outer_src_port", "outer_dst_port"), Kind: Port, Level: Observation, Max: max16, Doc: "port of the outer header, either end"},
-	{Name: "outer.src.port", Columns: one("outer_src_port"), Kind: Port, Level: Observation, Max: max16, Doc: "port of the outer header on the side of the client; in flows of the sender"},
-	{Name: "outer.dst.port", Columns: one("outer_dst_port"), Kind: Port, Level: Observation, Max: max16, Doc: "port of the outer header on the side of the server; in flows of the receiver"},
+	{Name: "outer.port", Columns: both("outer_src_port", "outer_dst_port"), Kind: Port, Level: Observation, Max: max16, Told: true, Doc: "port of the outer header, either end"},
+	{Name: "outer.src.port", Columns: one("outer_src_port"), Kind: Port, Level: Observation, Max: max16, Told: true, Doc: "port of the outer header on the side of the client; in flows of the sender"},
+	{Name: "outer.dst.port", Columns: one("outer_dst_port"), Kind: Port, Level: Observation, Max: max16, Told: true, Doc: "port of the outer header on the side of the server; in flows of the receiver"},
 	{Name: "outer.proto", Columns: one("outer_proto"), Kind: Proto, Level: Observation, Max: max8, Doc: "IP protocol of the outer header"},
 	{Name: "octets", Aliases: []string{"bytes"}, Columns: one("octets"), Kind: Bytes, Level: Row, Doc: "IP octets of one stored row"},
-	{Name: "l2_octets", Aliases: []string{"l2_bytes", "l2.octets"}, Columns: one("l2_octets"), Kind: Bytes, Level: Row, Doc: "layer 2 octets of one stored row"},
+	{Name: "l2_octets", Aliases: []string{"l2_bytes", "l2.octets"}, Columns: one("l2_octets"), Kind: Bytes, Level: Row, Told: true, Doc: "layer 2 octets of one stored row"},
 	{Name: "packets", Columns: one("packets"), Kind: Number, Level: Row, Doc: "packets of one stored row"},
 	{Name: "duration", Columns: one("duration"), Kind: Duration, Level: Row, Doc: "time from first to last packet of one stored row"},
 	{Name: seenBy, Aliases: []string{"seen.by"}, Columns: one("observer"), Level: Observation, Doc: "observer, or role of one, that saw the flow"},
@@ -131,20 +134,20 @@ var fields = []Field{
 	{Name: "vlan", Columns: one("vlan"), Kind: Number, Level: Observation, Max: 4095, Doc: "802.1Q identifier"},
 	{Name: "fabric", Columns: one("fabric"), Level: Row, Doc: "fabric of the segment"},
 	{Name: "tcp_flags", Aliases: []string{"flags", "tcp.flags"}, Columns: one("tcp_flags"), Kind: Flag, Names: tcpFlags, Level: Row, Max: max16, Doc: "TCP flag seen: syn, ack, fin, rst, psh, urg, ece, cwr"},
-	{Name: "icmp.type", Columns: one("icmp_type"), Kind: Number, Level: Row, Max: max8, Doc: "ICMP type"},
-	{Name: "icmp.code", Columns: one("icmp_code"), Kind: Number, Level: Row, Max: max8, Doc: "ICMP code"},
+	{Name: "icmp.type", Columns: one("icmp_type"), Kind: Number, Level: Row, Max: max8, Protos: icmps, Doc: "ICMP type"},
+	{Name: "icmp.code", Columns: one("icmp_code"), Kind: Number, Level: Row, Max: max8, Protos: icmps, Doc: "ICMP code"},
 	{Name: "ethertype", Columns: one("ethertype"), Kind: Number, Level: Row, Max: max16, Doc: "EtherType; 0x and hexadecimal digits are understood"},
 	{Name: "tos", Columns: one("tos"), Kind: Number, Level: Row, Max: max8, Doc: "type of service or traffic class"},
 	{Name: "dscp", Columns: one("dscp"), Kind: Number, Level: Row, Max: 63, Doc: "differentiated services code point"},
-	{Name: "ttl", Columns: one("min_ttl"), Kind: Number, Level: Row, Max: max8, Doc: "least time to live or hop limit"},
+	{Name: "ttl", Columns: one("min_ttl"), Kind: Number, Level: Row, Max: max8, Told: true, Doc: "least time to live or hop limit"},
 	{Name: "sampling", Columns: one("sampling"), Kind: Number, Level: Row, Max: max32, Doc: "one packet in that many was seen"},
 	{Name: "mark", Aliases: []string{"marks"}, Columns: one("marks"), Kind: Flag, Names: marks, Level: Row, Max: max16, Doc: "fact about a row: sampled, ambiguous, truncated, …"},
 	{Name: "retransmits", Aliases: []string{"retransmissions", "retrans"}, Columns: one("retransmits"), Kind: Number, Level: Row, Max: max32, Doc: "TCP segments of one stored row that carried bytes a second time"},
 	{Name: "zero_windows", Columns: one("zero_windows"), Kind: Number, Level: Row, Max: max32, Doc: "TCP segments of one stored row that closed the window"},
 	{Name: "fragments", Columns: one("fragments"), Kind: Number, Level: Row, Max: max32, Doc: "packets of one stored row that were fragments"},
-	{Name: "rtt", Columns: one("rtt_us"), Kind: Micros, Level: Observation, Max: max32, Doc: "round-trip time of the handshake as one observer saw it"},
-	{Name: "min_len", Columns: one("min_len"), Kind: Bytes, Level: Row, Max: max16, Doc: "IP length of the shortest packet"},
-	{Name: "max_len", Columns: one("max_len"), Kind: Bytes, Level: Row, Max: max16, Doc: "IP length of the longest packet"},
+	{Name: "rtt", Columns: one("rtt_us"), Kind: Micros, Level: Observation, Max: max32, Told: true, Doc: "round-trip time of the handshake as one observer saw it"},
+	{Name: "min_len", Columns: one("min_len"), Kind: Bytes, Level: Row, Max: max16, Told: true, Doc: "IP length of the shortest packet"},
+	{Name: "max_len", Columns: one("max_len"), Kind: Bytes, Level: Row, Max: max16, Told: true, Doc: "IP length of the longest packet"},
 	{Name: "inner_vlan", Columns: one("inner_vlan"), Kind: Number, Level: Observation, Max: 4095, Doc: "identifier of the second 802.1Q tag"},
 	{Name: "vif", Columns: both("src_vif", "dst_vif"), Kind: Number, Level: Observation, Max: max16, Doc: "virtual interface of a VN-Tag, either end"},
 	{Name: "src.vif", Aliases: []string{"src_vif"}, Columns: one("src_vif"), Kind: Number, Level: Observation, Max: max16, Doc: "virtual interface of a VN-Tag on the side of the client; in flows of the sender"},

@@ -105,6 +105,13 @@ func TestSQL(t *testing.T) {
 			" ELSE ((exporter = «00000000-0000-0000-0000-ffff0a000001»::UUID) AND (domain = «7»)) END))")
 	f("bytes > 1.5 MiB", "", "(octets > «1572864»)")
 	f("rtt > 20ms", "", "(CASE WHEN flow_id <> 0 THEN flow_id IN (SELECT flow_id FROM r WHERE (rtt_us > «20000»)) ELSE (rtt_us > «20000») END)")
+	f("rtt <= 20ms", "", "(CASE WHEN flow_id <> 0 THEN flow_id IN (SELECT flow_id FROM r WHERE ((rtt_us <> 0 AND rtt_us <= «20000»))) ELSE ((rtt_us <> 0 AND rtt_us <= «20000»)) END)")
+	f("ttl < 5", "", "((min_ttl <> 0 AND min_ttl < «5»))") // an exporter that tells no time to live
+	f("ttl > 5", "", "(min_ttl > «5»)")
+	f("not ttl < 5", "", "(NOT ((min_ttl <> 0 AND min_ttl < «5»)))")
+	f("port < 1024", "((src_port <> 0 AND src_port < «1024») OR (dst_port <> 0 AND dst_port < «1024»))", "((src_port <> 0 AND src_port < «1024») OR (dst_port <> 0 AND dst_port < «1024»))")
+	f("icmp.type = 0", "", "(proto IN (1, 58) AND ((icmp >> 8) = «0»))") // an echo reply, which rows of TCP are not
+	f("icmp.code in (0, 3-5)", "", "(proto IN (1, 58) AND ((icmp & 255) BETWEEN «3» AND «5» OR (icmp & 255) IN («0»)))")
 	f("src.tenant != dst.tenant", "", "(if(turn, dst_tenant, src_tenant) != if(turn, src_tenant, dst_tenant))")
 	f("new within 24h and tcp", "(proto = «6»)", "(((pair) NOT IN (SELECT * FROM seen_86400000)) AND (proto = «6»))")
 	f("duration >= 2m", "", "((epoch_ms(t_end) - epoch_ms(t_start)) >= «120000»)")
@@ -171,7 +178,10 @@ func TestToPacketFilter(t *testing.T) {
 	f("app = dns and bytes > 1 MB and seen_by = agent", false, "", "app = dns", "bytes > 1 MB", "seen_by = agent")
 	f("not port in (53, 8000-8080)", false, "not (port 53 or portrange 8000-8080)")
 	f("port > 1023", false, "portrange 1024-65535")
-	f("port < 10", false, "", "port < 10")
+	f("port < 10", false, "portrange 1-9")
+	f("not port <= 1", false, "not (port 1)")
+	f("port < 1", false, "", "port < 1")
+	f("port >= 0", false, "", "port >= 0")
 	f("mac = 02:00:00:00:00:01 or src.mac = 02:00:00:00:00:02", false,
 		"((ether host 02:00:00:00:00:01) or (ether src host 02:00:00:00:00:02)) or ((ether host 02:00:00:00:00:01) or (ether dst host 02:00:00:00:00:02))")
 	f("dscp = 46 and ip6", false, "(ip[1] & 0xfc = 184 or ip6[0:2] & 0xfc0 = 2944) and (ip6)")

@@ -242,9 +242,9 @@ func (c *packets) ports(n *compare) (said, string) {
 	lo, hi := n.values[0].lo, n.values[0].hi
 	switch n.op {
 	case "<":
-		lo, hi = 0, max(hi, 1)-1
+		lo, hi = 1, max(hi, 1)-1
 	case "<=":
-		lo = 0
+		lo = 1
 	case ">":
 		lo, hi = min(lo, max16-1)+1, max16
 	case ">=":
@@ -255,8 +255,11 @@ func (c *packets) ports(n *compare) (said, string) {
 		}
 		return c.each(n.values, func(v value) string { return c.in(c.end(n.field) + portWords(v.lo, v.hi)) })
 	}
-	if lo == 0 {
+	switch {
+	case lo == 0:
 		return said{}, "port 0 stands for packets without ports"
+	case lo > hi:
+		return said{}, "no port is below that"
 	}
 	return said{c.in(c.end(n.field) + portWords(lo, hi)), true}, ""
 }

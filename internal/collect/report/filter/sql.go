@@ -372,7 +372,15 @@ func (g *gen) compare(c *compare) string {
 	for i := range c.field.Columns {
 		parts = append(parts, g.column(c, g.ends.column(g.Dialect, c.field, i))...)
 	}
-	return "(" + strings.Join(parts, " OR ") + ")"
+	all := "(" + strings.Join(parts, " OR ") + ")"
+	if len(c.field.Protos) == 0 {
+		return all
+	}
+	var protos []string
+	for _, p := range c.field.Protos {
+		protos = append(protos, strconv.FormatUint(p, 10))
+	}
+	return "(proto IN (" + strings.Join(protos, ", ") + ") AND " + all + ")"
 }
 
 // column gives the alternatives for one column; single values of a long list share one IN.
@@ -438,7 +446,11 @@ func (g *gen) one(f *Field, op, col string, v value) string {
 	case v.lo != v.hi:
 		return fmt.Sprintf("%s BETWEEN %s AND %s", col, g.Bind(v.lo), g.Bind(v.hi))
 	}
-	return col + " " + op + " " + g.literal(f, v)
+	cond := col + " " + op + " " + g.literal(f, v)
+	if f.Told && (op == "<" || op == "<=") {
+		return "(" + col + " <> 0 AND " + cond + ")"
+	}
+	return cond
 }
 
 // addr binds an address.
