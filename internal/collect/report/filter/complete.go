@@ -249,7 +249,7 @@ func Quoted(f *Field, s string) string {
 		}
 	}
 	t := token{kind: tWord, text: s}
-	if s == "" || Lookup(s) != nil || t.is("and") || t.is("or") || t.is("not") || strings.HasPrefix(s, "--") || strings.HasPrefix(s, "/*") {
+	if s == "" || Lookup(s) != nil || meantAsField(t) || t.is("and") || t.is("or") || t.is("not") || strings.HasPrefix(s, "--") || strings.HasPrefix(s, "/*") {
 		return `"` + s + `"`
 	}
 	return s

@@ -139,7 +139,7 @@ func (p *parser) primary() (node, error) {
 	switch {
 	case t.kind == tLeft:
 		return p.parenthesis()
-	case t.is(history) && p.look(1).is("within"):
+	case t.is(history) && !p.look(1).operator():
 		return p.newWithin()
 	case t.kind == tWord && p.pcapStarts():
 		return p.pcap()
@@ -161,6 +161,13 @@ func (p *parser) newWithin() (node, error) {
 	defer func() { p.depth-- }()
 	t := p.take()
 	within := p.take()
+	if !within.is("within") {
+		hint := "such as new within 24h"
+		if nearestTo(within.text, []string{"within"}) != "" {
+			hint = `did you mean "within"?`
+		}
+		return nil, fail(within, `"within" is expected after "new"`, hint)
+	}
 	v, err := p.single(within, Lookup("duration"), "=", within)
 	if err != nil {
 		return nil, err
@@ -240,14 +247,32 @@ func fieldOf(t token) (*Field, error) {
 	if hint, ok := notRecorded[name]; ok {
 		return nil, fail(t, "there is no field "+quote(t.text), hint)
 	}
-	known := slices.Concat(slices.Sorted(maps.Keys(byName)), pcapNames)
-	if near := nearestTo(t.text, known); near != "" {
-		return nil, fail(t, "there is no field "+quote(t.text), `did you mean "`+near+`"?`)
-	}
-	if _, err := parseAddr(t.text); err == nil {
+	if _, err := parseAddr(t.text); err == nil && nearestField(t.text) == "" {
 		return nil, fail(t, "a field is expected before the address", "such as ip = "+t.text+" or host "+t.text)
 	}
-	return nil, fail(t, "there is no field "+quote(t.text), "fields: vm, ip, port, tenant, vni, app, proto, vtep, host, …")
+	return nil, noField(t, "")
+}
+
+// nearestField gives the field or pcap word most like a name, "" when none is near.
+func nearestField(name string) string {
+	return nearestTo(name, slices.Concat(slices.Sorted(maps.Keys(byName)), pcapNames))
+}
+
+// noField complains about a name that is no field's; more is added to the suggestion.
+func noField(t token, more string) error {
+	if near := nearestField(t.text); near != "" {
+		return fail(t, "there is no field "+quote(t.text), `did you mean "`+near+`"?`+more)
+	}
+	return fail(t, "there is no field "+quote(t.text), "fields: vm, ip, port, tenant, vni, app, proto, vtep, host, …"+more)
+}
+
+// meantAsField reports whether a word where a value may stand names an end of the conversation or the outer header, as fields do.
+func meantAsField(t token) bool {
+	if t.kind != tWord || Lookup(t.text) != nil {
+		return false
+	}
+	before, _, dotted := strings.Cut(strings.ToLower(t.text), ".")
+	return dotted && (before == "src" || before == "dst" || before == "outer")
 }
 
 var wordOperators = []string{"in", "like", "ilike", "has", "not"}

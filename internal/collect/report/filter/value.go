@@ -18,6 +18,9 @@ func (p *parser) value(f *Field) (value, error) {
 	t := p.take()
 	switch f.Kind {
 	case Text:
+		if meantAsField(t) {
+			return value{}, noField(t, `; text goes in quotes: "`+t.text+`"`)
+		}
 		return value{text: t.text}, nil
 	case Addr:
 		return addrValue(t)
