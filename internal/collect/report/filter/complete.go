@@ -34,6 +34,10 @@ const (
 	atListNext              // after a value in a list
 	atJoin                  // after a whole comparison
 	atWithin                // after new
+	atEither                // after host, port or vlan: an operator, or a value as in pcap filters
+	atEnd                   // after src or dst: host, net, port or portrange
+	atProtocol              // after a protocol that stands alone: pcap words may follow
+	atSegment               // after vxlan, geneve, …: perhaps a number
 )
 
 // Complete says what may stand at byte offset pos. It never fails: an expression that is wrong before
@@ -59,16 +63,7 @@ func Complete(text string, pos int) Hint {
 			h.From, h.Prefix, tokens = tokens[n-1].pos, "!", tokens[:n-1]
 		}
 	}
-	at, field := walk(tokens)
-	if at == atOperator && h.Prefix != "" && h.Prefix[0] >= '0' && h.Prefix[0] <= '9' {
-		switch field { // the pcap words
-		case Lookup("host"):
-			at, field = atValue, Lookup("ip")
-		case Lookup("port"):
-			at = atValue
-		}
-	}
-	h.fill(at, field)
+	h.fill(walk(tokens))
 	return h
 }
 
@@ -84,8 +79,8 @@ func completeQuoted(head string, quotePos int) Hint {
 	}
 	at, field := walk(tokens[:len(tokens)-1])
 	h.Prefix = head[quotePos+1:]
-	if at == atValue {
-		h.fill(at, field)
+	if at == atValue || at == atEither {
+		h.values(field)
 	}
 	return h
 }
@@ -98,6 +93,19 @@ func walk(tokens []token) (place, *Field) {
 		switch at {
 		case atStart:
 			at, field = afterStart(&p, t)
+		case atEnd:
+			at, field = afterEnd(t, tokens[i-1].text)
+		case atProtocol:
+			if at = atStart; !t.is("and") && !t.is("or") {
+				at, field = afterStart(&p, t)
+			}
+			if at == atEither {
+				at = atValue // no field's name may follow
+			}
+		case atSegment:
+			if at = atJoin; t.is("and") || t.is("or") {
+				at = atStart
+			}
 		case atOperator:
 			switch {
 			case t.is("in"):
@@ -113,6 +121,9 @@ func walk(tokens []token) (place, *Field) {
 				at = atValue
 			}
 		case atValue:
+			if t.kind == tLeft {
+				continue // host (a or b)
+			}
 			at = atJoin
 			if inList(tokens[:i]) {
 				at = atListNext
@@ -139,19 +150,48 @@ func afterStart(p *parser, t token) (place, *Field) {
 		return atStart, nil
 	case t.is(history):
 		return atWithin, nil
-	case p.pcapStarts() && (word == "src" || word == "dst"):
-		return atStart, nil
-	case p.pcapStarts() && word == "net":
-		return atValue, Lookup("ip")
-	case p.pcapStarts() && word == "host" && p.look(1).kind != tEnd:
-		return atValue, Lookup("ip")
-	case p.pcapStarts() && (word == "port" || word == "vlan") && p.look(1).kind != tEnd:
-		return atValue, Lookup(word)
-	case p.pcapStarts() && Lookup(word) == nil:
-		return atJoin, nil
+	case p.look(1).kind == tEnd && (word == "host" || word == "port" || word == "vlan"):
+		return atEither, pcapField(word)
+	case !p.pcapStarts():
+	case word == "src" || word == "dst":
+		return atEnd, nil
+	case word == "host" || word == "port" || word == "vlan" || word == "net" || word == "portrange":
+		return atValue, pcapField(word)
+	case segmentWords[word] != 0:
+		return atSegment, Lookup("vni")
+	case Lookup(word) == nil:
+		return atProtocol, nil
 	}
 	return atOperator, Lookup(word)
 }
+
+// pcapField is the field whose values a pcap word takes: names of machines after host, addresses after net.
+func pcapField(word string) *Field {
+	switch word {
+	case "host":
+		return Lookup("vm")
+	case "net":
+		return Lookup("ip")
+	case "portrange":
+		return Lookup("port")
+	}
+	return Lookup(word)
+}
+
+// afterEnd: what follows the word after src or dst.
+func afterEnd(t token, end string) (place, *Field) {
+	word := strings.ToLower(t.text)
+	if !slices.Contains(endWords, word) {
+		return atJoin, nil // an address
+	}
+	return atValue, Lookup(strings.ToLower(end) + "." + pcapField(word).Name)
+}
+
+// endWords may stand after src and dst, protocolWords after a protocol too.
+var (
+	endWords      = []string{"host", "net", "port", "portrange"}
+	protocolWords = []string{"port", "portrange", "host", "net", "src", "dst"}
+)
 
 // inList reports whether the tokens end inside the parentheses of a list.
 func inList(tokens []token) bool {
@@ -176,7 +216,7 @@ func (h *Hint) fill(at place, field *Field) {
 		}
 		for _, w := range pcapNames {
 			if Lookup(w) == nil {
-				h.add(w, "keyword", "as in pcap filters")
+				h.add(w, "keyword", pcapDoc)
 			}
 		}
 		h.add("not", "keyword", "")
@@ -184,9 +224,27 @@ func (h *Hint) fill(at place, field *Field) {
 		if field == nil {
 			return
 		}
-		for _, op := range Operators(field) {
-			h.add(op, "operator", "")
+		h.operators(field)
+	case atEither:
+		named := field
+		if field == Lookup("vm") { // the field of the same name has another meaning
+			named = Lookup("host")
 		}
+		h.operators(named)
+		h.values(field)
+		if h.Prefix != "" && h.Prefix[0] >= '0' && h.Prefix[0] <= '9' && named != field {
+			h.Field = Lookup("ip")
+		}
+	case atEnd:
+		h.words(endWords)
+	case atProtocol:
+		h.add("and", "keyword", "")
+		h.add("or", "keyword", "")
+		h.words(protocolWords)
+	case atSegment:
+		h.add("and", "keyword", "")
+		h.add("or", "keyword", "")
+		h.Field = field
 	case atListOpen:
 		h.add("(", "keyword", "list of values")
 		h.Field = field
@@ -202,6 +260,21 @@ func (h *Hint) fill(at place, field *Field) {
 		h.add("or", "keyword", "")
 	}
 }
+
+func (h *Hint) operators(field *Field) {
+	for _, op := range Operators(field) {
+		h.add(op, "operator", "")
+	}
+}
+
+// words adds words of pcap filters.
+func (h *Hint) words(all []string) {
+	for _, w := range all {
+		h.add(w, "keyword", pcapDoc)
+	}
+}
+
+const pcapDoc = "as in pcap filters"
 
 // values adds the names that a field's values can have; others are for the caller to look up.
 func (h *Hint) values(field *Field) {
