@@ -108,6 +108,8 @@ func TestIdentify(t *testing.T) {
 	f(func(r *flow.Record) { r.Src, r.Dst = addr("10.0.0.3"), addr("8.8.8.8") }, want{seg: vxlan(5002), tenant: "red", srcVM: "red-only", srcHost: "h2"})
 	f(func(r *flow.Record) { r.Exporter, r.Domain = addr("10.201.0.1"), 2 },
 		with(red, func(w *want) { w.observer, w.host, w.role = "red tap", "h2", flow.RoleVNIC }))
+	f(func(r *flow.Record) { r.Exporter, r.Domain, r.Role = addr("10.201.0.1"), 2, flow.RolePort }, // as a named point looks
+		with(red, func(w *want) { w.observer, w.host, w.role = "red tap", "h2", flow.RoleVNIC }))
 	f(func(r *flow.Record) { r.Exporter, r.Domain, r.Segment = addr("10.201.0.1"), 1, vxlan(5001) },
 		with(blue, func(w *want) { w.observer, w.host, w.role = "h1 switch", "h1", flow.RolePort }))
 	tunnel := flow.Tunnel{Src: addr("10.200.0.2"), Dst: addr("10.200.0.1"), Type: 1}

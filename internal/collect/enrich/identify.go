@@ -59,12 +59,13 @@ func byMAC(book identity.Book, m flow.MAC, at int64) *identity.VNIC {
 	return book.ByMAC(m, at)
 }
 
-// observer names the place and says what kind it is. A switch that reports a tunnel's header reports from its
-// tunnel port, another place than its virtual machines' ports.
+// observer names the place and says what kind it is. What the inventory says of its kind goes before what the record looks like: a named
+// point is taken for a switch's port. A switch that reports a tunnel's header reports from its tunnel port, another place than its
+// virtual machines' ports.
 func (e *Enricher) observer(r *flow.Record, o *identity.Observer) {
 	if o != nil {
 		r.Observer = o.Name
-		if r.Role == flow.RoleUnknown {
+		if o.Role != flow.RoleUnknown && (r.Role == flow.RoleUnknown || r.Role == flow.RolePort) {
 			r.Role = o.Role
 		}
 	}
