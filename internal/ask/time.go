@@ -81,7 +81,7 @@ func ParseSpan(s string) (time.Duration, error) {
 
 // Moment turns what a person types after --since or --until into a time of the API: what
 // ParseTime reads; a bare duration, which means "that long ago"; "today", "yesterday"; a local date
-// or time such as "2026-01-02 15:04" or "15:04". Relative times stay relative.
+// or time such as "2026-01-02 15:04" or "15:04", which is the latest such time. Relative times stay relative.
 func Moment(s string, now time.Time, loc *time.Location) (string, error) {
 	if _, err := ParseSpan(s); err == nil {
 		return "now-" + s, nil
@@ -105,6 +105,9 @@ func Moment(s string, now time.Time, loc *time.Location) (string, error) {
 	for _, layout := range []string{"15:04:05", "15:04"} {
 		if t, err := time.Parse(layout, s); err == nil {
 			at := time.Date(here.Year(), here.Month(), here.Day(), t.Hour(), t.Minute(), t.Second(), 0, loc)
+			if at.After(now) { // at 3 in the morning 22:00 was yesterday
+				at = time.Date(here.Year(), here.Month(), here.Day()-1, t.Hour(), t.Minute(), t.Second(), 0, loc)
+			}
 			return at.UTC().Format(time.RFC3339), nil
 		}
 	}
