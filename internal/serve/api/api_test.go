@@ -280,6 +280,10 @@ func TestQuestion(t *testing.T) {
 	f("pairs?from=now-15m&to=now-1m&f=a+b&sort=-octets&limit=7", report.Query{Since: noon.Add(-15 * time.Minute), Until: noon.Add(-time.Minute), Filter: "a b", Sort: "-octets", Limit: 7})
 	f("pairs?from=1767350000&to=2026-01-02T13:00:00.5%2B01:00", report.Query{Since: time.Unix(1767350000, 0).UTC(), Until: noon.Add(500 * time.Millisecond)})
 	f("pairs?resolution=1h", report.Query{Since: hour.Since, Until: noon, Resolution: "1h"})
+	f("pairs?sort=-bytes_rev", report.Query{Since: hour.Since, Until: noon, Sort: "-octets_rev"})
+	f("series?by=src_vm,tenant", report.Query{Since: hour.Since, Until: noon, By: []string{"src_vm", "tenant"}, Metric: "octets"})
+	f("top?by=src.vm,%20dst.port&by=app&per=observer,vni", report.Query{Since: hour.Since, Until: noon, By: []string{"src.vm", "dst.port", "app"}, Per: []string{"observer", "vni"}, Metric: "octets"})
+	f("map?by=tenant,app", report.Query{Since: hour.Since, Until: noon, By: []string{"tenant", "app"}})
 	f("irregular?kind=beacon&kind=volume&limit=3&f=tcp", report.Query{Since: noon.Add(-24 * time.Hour), Until: noon, By: []string{"beacon", "volume"}, Limit: 3, Filter: "tcp"})
 	f("series?by=src_vm&by=tenant&step=90s&metric=flows&limit=3", report.Query{Since: hour.Since, Until: noon, By: []string{"src_vm", "tenant"}, Step: 90 * time.Second, Metric: "flows", Limit: 3})
 }

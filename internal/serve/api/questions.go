@@ -37,7 +37,7 @@ type linksQuestion struct {
 // seriesQuestion asks for a time series.
 type seriesQuestion struct {
 	Span
-	By     []string `query:"by,explode" maxItems:"4" doc:"Column to split by, by its JSON name; repeat it for up to four"`
+	By     []string `query:"by,explode" maxItems:"4" doc:"Column to split by, by its JSON name; up to four, repeated or with commas between"`
 	Step   string   `query:"step" maxLength:"32" doc:"Width of a bucket, such as 10s; empty for one that fits the range"`
 	Metric string   `query:"metric" enum:"octets,packets,flows,l2_octets,retransmits,zero_windows,fragments" default:"octets"`
 	Limit  int      `query:"limit" minimum:"0" maximum:"1000" doc:"Lines at most, the rest is summed up as other; 0 for the report's own limit"`
@@ -79,8 +79,14 @@ func moment(faults []*Fault, name, text string, now time.Time) (time.Time, []*Fa
 
 func (r *RowsQuestion) query(now time.Time, columns []string) (report.Query, []*Fault) {
 	q, faults := r.Span.query(now)
-	q.Sort, q.Limit = r.Sort, r.Limit
-	name := strings.TrimPrefix(r.Sort, "-")
+	name, desc := strings.CutPrefix(r.Sort, "-")
+	if same := strings.Replace(name, "bytes", "octets", 1); slices.Contains(columns, same) {
+		name = same // filters and metrics take both words
+	}
+	q.Sort, q.Limit = name, r.Limit
+	if desc {
+		q.Sort = "-" + name
+	}
 	if name != "" && !slices.Contains(columns, name) {
 		e := answer.ColumnError{Name: name, Nearest: nearest.Of(name, columns), Columns: columns}
 		faults = append(faults, &Fault{Message: e.Error(), Location: "query.sort", Value: r.Sort, Suggestion: e.Nearest})
@@ -89,6 +95,16 @@ func (r *RowsQuestion) query(now time.Time, columns []string) (report.Query, []*
 }
 
 func (r *RowsQuestion) format() string { return r.Format }
+
+// each gives the fields of a parameter that is repeated, or has several with commas between, as on the command line.
+func each(fields []string) (all []string) {
+	for _, f := range fields {
+		for one := range strings.SplitSeq(f, ",") {
+			all = append(all, strings.TrimSpace(one))
+		}
+	}
+	return all
+}
 
 func (r *linksQuestion) query(now time.Time, _ []string) (report.Query, []*Fault) {
 	q, faults := r.Span.query(now)
@@ -100,7 +116,7 @@ func (r *linksQuestion) format() string { return r.Format }
 
 func (r *seriesQuestion) query(now time.Time, _ []string) (report.Query, []*Fault) {
 	q, faults := r.Span.query(now)
-	q.By, q.Metric, q.Limit, q.Previous = r.By, r.Metric, r.Limit, r.Previous
+	q.By, q.Metric, q.Limit, q.Previous = each(r.By), r.Metric, r.Limit, r.Previous
 	if r.Step == "" {
 		return q, faults
 	}

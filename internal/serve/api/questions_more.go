@@ -54,8 +54,8 @@ func (r *networksQuestion) query(now time.Time, columns []string) (report.Query,
 // topQuestion asks for the greatest.
 type topQuestion struct {
 	Span
-	By         []string `query:"by,explode" maxItems:"8" doc:"Column to group by, by its name in filters; repeat it"`
-	Per        []string `query:"per,explode" maxItems:"8" doc:"Column of which each value has its own list"`
+	By         []string `query:"by,explode" maxItems:"8" doc:"Column to group by, by its name in filters; repeated or with commas between"`
+	Per        []string `query:"per,explode" maxItems:"8" doc:"Column of which each value has its own list; repeated or with commas between"`
 	Metric     string   `query:"metric" enum:"octets,packets,flows,l2_octets,retransmits,zero_windows,fragments,rtt,rows" default:"octets" doc:"What to order by"`
 	Period     string   `query:"period" maxLength:"32" doc:"A list for each period of that length, such as 1d; empty for one list"`
 	Having     string   `query:"having" maxLength:"1024" doc:"Condition on the sums" example:"bytes > 1 MB"`
@@ -66,7 +66,7 @@ type topQuestion struct {
 
 func (r *topQuestion) query(now time.Time, _ []string) (report.Query, []*Fault) {
 	q, faults := r.Span.query(now)
-	q.By, q.Per, q.Metric, q.Having, q.Limit, q.Resolution = r.By, r.Per, r.Metric, r.Having, r.Limit, resolution(r.Resolution)
+	q.By, q.Per, q.Metric, q.Having, q.Limit, q.Resolution = each(r.By), each(r.Per), r.Metric, r.Having, r.Limit, resolution(r.Resolution)
 	if r.Period != "" {
 		var err error
 		if q.Period, err = ask.ParseSpan(r.Period); err != nil {
@@ -129,7 +129,7 @@ type mapQuestion struct {
 
 func (r *mapQuestion) query(now time.Time, _ []string) (report.Query, []*Fault) {
 	q, faults := r.Span.query(now)
-	q.By, q.Expand, q.Focus, q.Hops, q.Limit, q.Resolution = r.By, r.Expand, r.Focus, r.Hops, r.Limit, resolution(r.Resolution)
+	q.By, q.Expand, q.Focus, q.Hops, q.Limit, q.Resolution = each(r.By), r.Expand, r.Focus, r.Hops, r.Limit, resolution(r.Resolution)
 	return r.Base.add(q, faults, now)
 }
 
