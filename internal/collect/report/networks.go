@@ -101,6 +101,9 @@ func (a *ask) networks(ctx context.Context, r *Reports, order string) (Networks,
 		return Networks{}, err
 	}
 	a.notes = append(a.notes, fmt.Sprintf("the underlay is taken to carry %d bytes; flows are not counted", a.MTU))
+	if a.step != 0 {
+		a.notes = append(a.notes, "of each pair the VTEPs that it had last in each hour are named; raw rows may know more")
+	}
 	out.Meta, err = a.meta(ctx, r, "networks", total, sampled, ambiguous)
 	return out, err
 }

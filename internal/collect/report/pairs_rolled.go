@@ -16,7 +16,7 @@ var sortedByRows = []string{"flows", "conversations", "duplicates", "seen_by"}
 func (a *ask) rollPairs() error {
 	err := a.useRollup(!slices.Contains(sortedByRows, strings.TrimPrefix(a.Sort, "-")))
 	if a.rowwise = a.step != 0; a.rowwise {
-		a.notes = append(a.notes, "flows are counted by the hour: one that lives in two hours counts in both")
+		a.notes = append(a.notes, "flows and conversations are counted by hour and direction: one that lives in two hours counts in both, one that was seen in one direction only may not count")
 	}
 	return err
 }

@@ -74,6 +74,9 @@ func (r *Reports) Things(ctx context.Context, kind string, q Query) (Things, err
 		return Things{}, err
 	}
 	a.vteps = k.raw
+	if k.one {
+		a.notes = append(a.notes, "sent is what clients sent, received what servers sent back")
+	}
 	a.need = []string{"fabric", "segment", "tenant", "src_vm", "dst_vm", "src_vm_id", "dst_vm_id", "src_host", "dst_host", "app"}
 	if err := a.useRollup(!k.raw); err != nil {
 		return Things{}, err
