@@ -80,6 +80,9 @@ func (r *Reports) carriers(ctx context.Context, q Query, back bool) (Carriers, e
 	return out, err
 }
 
+// What carried a row is told by the outer 5-tuple (s, d, sp, kd, kp): GRE has no ports, UDP may lack them, kp is 0 then. Flows of the
+// underlay that no 5-tuple asks for are shared by what was told without ports between the same endpoints.
+
 // carrierSteps gives the steps ov, the carried rows, and un, the rows of the underlay: packets between two addresses that are
 // tunnel endpoints, of a tunnel's protocol, which are not themselves in a tunnel.
 func (a *ask) carrierSteps(back bool) string {
@@ -118,24 +121,27 @@ func (a *ask) carrierRows(ctx context.Context, r *Reports, order string, back bo
 		join = "RIGHT"
 	}
 	query := a.carrierSteps(back) + `,
-og AS MATERIALIZED (SELECT outer_src AS s, outer_dst AS d, outer_src_port AS sp, max(outer_dst_port) AS dp, max(outer_proto) AS pr, max(src_host) AS sh, max(dst_host) AS dh, count(DISTINCT ` + conversationKey + `)::UBIGINT AS conversations,
+ok AS NOT MATERIALIZED (SELECT *, if(outer_src_port <> 0, outer_dst_port, 0)::USMALLINT AS kd,
+  (CASE WHEN outer_src_port <> 0 THEN if(outer_proto = 0, 17, outer_proto) WHEN outer_proto = 47 OR tunnel_type = 2 THEN 47 ELSE 0 END)::UTINYINT AS kp FROM ov),
+og AS MATERIALIZED (SELECT outer_src AS s, outer_dst AS d, outer_src_port AS sp, kd, kp, max(outer_dst_port) AS dp, max(outer_proto) AS pr, max(src_host) AS sh, max(dst_host) AS dh, count(DISTINCT ` + conversationKey + `)::UBIGINT AS conversations,
   count(DISTINCT (` + pairKey + `))::UBIGINT AS pairs, list_sort(list(DISTINCT segment) FILTER (segment <> 0)) AS segments, list_sort(list(DISTINCT tenant) FILTER (tenant <> '')) AS tenants,
   sum(octets)::UBIGINT AS octets, sum(packets)::UBIGINT AS packets, sum(octets + packets * if((segment >> 56) IN (2, 243), 42, 50))::UBIGINT AS expected, min(t_start) AS first, max(t_end) AS last,
-  count(*) FILTER ((marks & 2) <> 0) AS sampled, count(*) FILTER ((marks & 8) <> 0) AS ambiguous FROM ov GROUP BY s, d, sp),
-up AS MATERIALIZED (SELECT src AS s, dst AS d, src_port AS sp, max(dst_port) AS dp, max(proto) AS pr, sum(octets)::UBIGINT AS octets, sum(packets)::UBIGINT AS packets, count(DISTINCT flow_id)::UBIGINT AS flows,
-  list_sort(list(DISTINCT ` + observerName + `)) AS seen, list_sort(list(DISTINCT flow_id))[1:20] AS ids, min(t_start) AS first, max(t_end) AS last FROM un GROUP BY s, d, sp),
+  count(*) FILTER ((marks & 2) <> 0) AS sampled, count(*) FILTER ((marks & 8) <> 0) AS ambiguous FROM ok GROUP BY s, d, sp, kd, kp),
+up AS MATERIALIZED (SELECT src AS s, dst AS d, src_port AS sp, dst_port AS dp, proto AS pr, sum(octets)::UBIGINT AS octets, sum(packets)::UBIGINT AS packets, count(DISTINCT flow_id)::UBIGINT AS flows,
+  list_sort(list(DISTINCT ` + observerName + `)) AS seen, list_sort(list(DISTINCT flow_id))[1:20] AS ids, min(t_start) AS first, max(t_end) AS last FROM un GROUP BY s, d, sp, dp, pr),
+rest AS NOT MATERIALIZED (SELECT * FROM up WHERE (s, d, sp, dp, pr) NOT IN (SELECT s, d, sp, kd, kp FROM og)),
 uv AS MATERIALIZED (SELECT s, d, max(dp) AS dp, max(pr) AS pr, sum(octets)::UBIGINT AS octets, sum(packets)::UBIGINT AS packets, sum(flows)::UBIGINT AS flows, list_sort(list_distinct(flatten(list(seen)))) AS seen,
-  list_sort(flatten(list(ids)))[1:20] AS ids, min(first) AS first, max(last) AS last FROM up WHERE (s, d, sp) NOT IN (SELECT s, d, sp FROM og) GROUP BY s, d),
-u AS MATERIALIZED (SELECT s, d, sp, dp, pr, octets, packets, flows, seen, ids, first, last, 'port' AS match FROM up WHERE (s, d, sp) IN (SELECT s, d, sp FROM og)
-  UNION ALL SELECT s, d, 0, dp, pr, octets, packets, flows, seen, ids, first, last, 'vteps' FROM uv WHERE (s, d) IN (SELECT s, d FROM og WHERE sp = 0)
-  UNION ALL SELECT s, d, sp, dp, pr, octets, packets, flows, seen, ids, first, last, 'none' FROM up WHERE (s, d) NOT IN (SELECT s, d FROM og)),
+  list_sort(flatten(list(ids)))[1:20] AS ids, min(first) AS first, max(last) AS last FROM rest GROUP BY s, d),
+u AS MATERIALIZED (SELECT s, d, sp, dp AS kd, pr AS kp, dp, pr, octets, packets, flows, seen, ids, first, last, 'port' AS match FROM up WHERE (s, d, sp, dp, pr) IN (SELECT s, d, sp, kd, kp FROM og)
+  UNION ALL SELECT s, d, 0, 0, 0, dp, pr, octets, packets, flows, seen, ids, first, last, 'vteps' FROM uv WHERE (s, d) IN (SELECT s, d FROM og WHERE kp = 0)
+  UNION ALL SELECT s, d, sp, dp, pr, dp, pr, octets, packets, flows, seen, ids, first, last, 'none' FROM rest WHERE (s, d) NOT IN (SELECT s, d FROM og WHERE kp = 0)),
 q AS MATERIALIZED (SELECT coalesce(og.s, u.s) AS src_vtep, coalesce(og.d, u.d) AS dst_vtep, coalesce(og.sp, u.sp) AS outer_src_port, if(coalesce(og.dp, 0) <> 0, og.dp, coalesce(u.dp, 0)) AS outer_dst_port,
   if(coalesce(og.pr, 0) <> 0, og.pr, coalesce(u.pr, 0)) AS outer_proto, coalesce(sh, '') AS src_host, coalesce(dh, '') AS dst_host, if(og.s IS NULL OR u.s IS NULL, 'none', u.match) AS match,
   coalesce(conversations, 0)::UBIGINT AS conversations, coalesce(pairs, 0)::UBIGINT AS pairs, coalesce(segments, []) AS segments, coalesce(tenants, []) AS tenants, coalesce(og.octets, 0)::UBIGINT AS overlay_octets,
   coalesce(og.packets, 0)::UBIGINT AS overlay_packets, coalesce(expected, 0)::UBIGINT AS expected, coalesce(u.octets, 0)::UBIGINT AS underlay_octets, coalesce(u.packets, 0)::UBIGINT AS underlay_packets,
   coalesce(u.flows, 0)::UBIGINT AS underlay_flows, coalesce(seen, []) AS seen, coalesce(ids, []) AS ids, least(og.first, u.first) AS first_seen, greatest(og.last, u.last) AS last_seen,
   coalesce(sampled, 0)::UBIGINT AS sampled, coalesce(ambiguous, 0)::UBIGINT AS ambiguous
-  FROM og ` + join + ` JOIN u ON og.s = u.s AND og.d = u.d AND og.sp = u.sp)
+  FROM og ` + join + ` JOIN u ON og.s = u.s AND og.d = u.d AND og.sp = u.sp AND og.kd = u.kd AND og.kp = u.kp)
 SELECT src_vtep::VARCHAR, dst_vtep::VARCHAR, outer_src_port, outer_dst_port, outer_proto, src_host, dst_host, match, conversations, pairs, to_json(segments)::VARCHAR, to_json(tenants)::VARCHAR, overlay_octets, overlay_packets,
   expected, underlay_octets, underlay_packets, underlay_flows, to_json(seen)::VARCHAR, to_json(list_transform(ids, i -> printf('%016x', i)))::VARCHAR, first_seen, last_seen, (SELECT count(*) FROM q), (SELECT sum(overlay_octets) FROM q)::UBIGINT,
   (SELECT sum(overlay_packets) FROM q)::UBIGINT, (SELECT sum(conversations) FROM q)::UBIGINT, (SELECT sum(sampled) FROM q)::UBIGINT, (SELECT sum(ambiguous) FROM q)::UBIGINT FROM q ORDER BY ` + order + fmt.Sprintf(" LIMIT %d", a.Limit)

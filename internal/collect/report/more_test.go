@@ -86,6 +86,18 @@ func TestCarriers(t *testing.T) {
 	f("", r.Carriers, "10.200.0.1 10.200.0.2 50123 port 1 100 15000 98 2 leaf-1 000000000000000b", "10.200.0.1 10.200.0.3 0 vteps 1 100 15000 100 0 leaf-1 000000000000000d")
 	f("dst.ip = 10.200.0.3", r.Carried, "10.200.0.1 10.200.0.3 0 vteps 1 100 15000 100 0 leaf-1 000000000000000d")
 	f("port 50123", r.Carried, "10.200.0.1 10.200.0.2 50123 port 1 100 15000 98 2 leaf-1 000000000000000b")
+	f("port 50999", r.Carried, "10.200.0.1 10.200.0.2 50999 none 0 0 0 98 - leaf-1 000000000000000c") // seen, with nothing known inside
+
+	// Geneve from the same port, and GRE, whose flow has no ports, between the same endpoints: each is carried by its own flow, once.
+	geneve, gre := inner, inner
+	geneve.FlowID, geneve.Segment, geneve.Packets, geneve.Tunnel = 3, flow.NewSegment(flow.KindGeneve, 5002), 50, flow.Tunnel{Src: v1, Dst: v2, SrcPort: 50123, DstPort: 6081, Type: 7} // as Open vSwitch tells it
+	gre.FlowID, gre.Segment, gre.Packets, gre.Tunnel = 4, flow.NewSegment(flow.KindGRE, 5003), 20, flow.Tunnel{Src: v1, Dst: v2, Proto: 47, Type: 2}
+	carries, greFlow := outer, outer
+	carries.FlowID, carries.DstPort, carries.Packets = 14, 6081, 49
+	greFlow.FlowID, greFlow.SrcPort, greFlow.DstPort, greFlow.Proto, greFlow.Packets = 15, 0, 0, 47, 20
+	r = stored(t, []flow.Record{inner, geneve, gre, outer, another, carries, greFlow})
+	f("", r.Carriers, "10.200.0.1 10.200.0.2 0 port 1 20 10840 20 0 leaf-1 000000000000000f", "10.200.0.1 10.200.0.2 50123 port 1 100 15000 98 2 leaf-1 000000000000000b",
+		"10.200.0.1 10.200.0.2 50123 port 1 50 12500 49 1 leaf-1 000000000000000e")
 }
 
 // counters is a source of fixed counters.
