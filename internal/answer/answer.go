@@ -178,6 +178,9 @@ func pick(cols []column, want []string) ([]column, error) {
 	for _, name := range want {
 		i := indexOf(cols, name)
 		if i < 0 {
+			i = indexOf(cols, strings.Replace(name, "bytes", "octets", 1)) // as filters and metrics call them, too
+		}
+		if i < 0 {
 			return nil, &ColumnError{Name: name, Nearest: nearest.Of(name, names(cols)), Columns: names(cols)}
 		}
 		out = append(out, cols[i])

@@ -61,6 +61,9 @@ func TestTable(t *testing.T) {
 	f("flows-wide.txt", flows, Options{Wide: true})
 	f("series.txt", report.Series{By: []string{"src_vm", "app"}, Times: []time.Time{noon}, Lines: []report.Line{{Key: []string{"a", "b"}, Values: []float64{1.5, 9}}, {Key: []string{"other"}, Values: []float64{2}}}}, Options{})
 	var b bytes.Buffer
+	if err := Table(&b, p, Options{Columns: []string{"src_vm", "bytes_fwd", "bytes"}}); err != nil { // as filters call them, too
+		t.Error(err)
+	}
 	var ce *ColumnError
 	if err := Table(&b, p, Options{Columns: []string{"octet"}}); !errors.As(err, &ce) || ce.Nearest != "octets" {
 		t.Errorf("unknown column: %v", err)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"crosstap/internal/flow"
+	"crosstap/internal/nearest"
 )
 
 // MapNode is a group of workloads, or a member of a group that is expanded.
@@ -131,7 +132,7 @@ func checkMap(q Query, limit int) (*mapAsk, error) {
 	}
 	for _, by := range q.By {
 		if groupings[by] == "" {
-			return nil, &QueryError{"by", "cannot group by " + quoteName(by), "such as " + strings.Join(MapGroupings(), ", ")}
+			return nil, &QueryError{"by", "cannot group by " + quoteName(by), nearest.Hint(by, MapGroupings(), "such as "+strings.Join(MapGroupings(), ", "))}
 		}
 	}
 	switch {

@@ -24,6 +24,7 @@ func (m *mapAsk) answer(ctx context.Context, r *Reports) (Map, error) {
 		from, to := msTime(m.before.from), msTime(m.before.to)
 		out.BaseSince, out.BaseUntil = &from, &to
 	}
+	m.notes = append(m.notes, s.unexpanded()...)
 	s.finish(&out)
 	out.Focus = m.Focus // by its node's identifier
 	if m.Focus != "" && len(out.Edges) == 0 {
@@ -133,6 +134,25 @@ func (s *mapScan) unfocused() string {
 		return text + "; did you mean " + quoteName(near) + "?"
 	}
 	return text + "; machines are nodes when their group is expanded"
+}
+
+// unexpanded names the groups to expand that are none of the map's.
+func (s *mapScan) unexpanded() (notes []string) {
+	var groups, members []string
+	for id, n := range s.nodes {
+		if n.Kind == "member" {
+			members = append(members, id)
+		} else {
+			groups = append(groups, id)
+		}
+	}
+	slices.Sort(groups)
+	for _, e := range s.m.Expand {
+		if !slices.ContainsFunc(members, func(id string) bool { return strings.HasPrefix(id, e+"/") }) {
+			notes = append(notes, "no group "+quoteName(e)+" talks in the range"+nearest.Behind(e, groups))
+		}
+	}
+	return notes
 }
 
 // near are the nodes within some hops of the one in focus, or of the members of an expanded group, in either direction; nil without a focus.

@@ -309,7 +309,11 @@ func TestMapBaseline(t *testing.T) {
 			t.Errorf("%v %+v", err, got.Meta)
 		}
 	}
-	q.Focus = "blue/mq"
+	q.Focus, q.Expand = "", []string{"blue/web", "blue/mg"}
+	if got, err := r.Map(t.Context(), q); err != nil || !slices.Contains(got.Meta.Notes, `no group "blue/mg" talks in the range; did you mean "blue/mq"?`) || strings.Contains(fmt.Sprint(got.Meta.Notes), `"blue/web"`) {
+		t.Errorf("%v %+v", err, got.Meta.Notes)
+	}
+	q.Focus, q.Expand = "blue/mq", []string{"blue/web"}
 	if got, err := r.Map(t.Context(), q); err != nil || got.Meta.Total.Rows != 2 {
 		t.Errorf("%v %+v", err, got.Meta.Total)
 	}
