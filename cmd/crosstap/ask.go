@@ -180,6 +180,14 @@ func (l *look) print(w io.Writer, body []byte, doc any) error {
 		err = answer.YAML(w, body)
 	case "csv":
 		err = answer.CSV(w, doc, l.columns, !l.noHeaders)
+	case "table":
+		o, left := l.options(), []string{}
+		_, o.Width = terminalSize(w)
+		o.Left = &left
+		err = answer.Table(w, doc, o)
+		if err == nil && len(left) > 0 {
+			fmt.Fprintf(os.Stderr, "the terminal is too narrow for %s: -o wide shows all\n", strings.Join(left, ", "))
+		}
 	default:
 		err = answer.Table(w, doc, l.options())
 	}

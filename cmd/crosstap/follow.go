@@ -224,13 +224,19 @@ func terminal(w io.Writer) bool { return terminalHeight(w) > 0 }
 
 // terminalHeight returns the number of lines, 0 when w is no terminal.
 func terminalHeight(w io.Writer) int {
+	lines, _ := terminalSize(w)
+	return lines
+}
+
+// terminalSize returns the number of lines and the characters of each, 0 when w is no terminal.
+func terminalSize(w io.Writer) (lines, width int) {
 	f, ok := w.(*os.File)
 	if !ok {
-		return 0
+		return 0, 0
 	}
 	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
 	if err != nil {
-		return 0
+		return 0, 0
 	}
-	return int(size.Row)
+	return int(size.Row), int(size.Col)
 }

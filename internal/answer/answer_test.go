@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -60,7 +61,16 @@ func TestTable(t *testing.T) {
 	f("flows.txt", flows, Options{})
 	f("flows-wide.txt", flows, Options{Wide: true})
 	f("series.txt", report.Series{By: []string{"src_vm", "app"}, Times: []time.Time{noon}, Lines: []report.Line{{Key: []string{"a", "b"}, Values: []float64{1.5, 9}}, {Key: []string{"other"}, Values: []float64{2}}}}, Options{})
+	f("pairs-narrow.txt", p, Options{Width: 100})
+	f("pairs-narrowest.txt", p, Options{Width: 20}) // what is left does not fit
 	var b bytes.Buffer
+	left := []string{}
+	if err := Table(&b, p, Options{Columns: []string{"seen_by", "src_addr", "first_seen"}, Width: 20, Left: &left}); err != nil || len(left) > 0 { // as asked for
+		t.Error(err, left)
+	}
+	if err := Table(&b, flows, Options{Width: 80, Left: &left}); err != nil || !slices.Contains(left, "FLAGS") {
+		t.Error(err, left)
+	}
 	if err := Table(&b, p, Options{Columns: []string{"src_vm", "bytes_fwd", "bytes"}}); err != nil { // as filters call them, too
 		t.Error(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +22,8 @@ type Options struct {
 	Numeric   bool           // addresses and numbers instead of names
 	Location  *time.Location // of the times shown; nil means local time
 	Now       time.Time      // times of the same day are shown without their date
+	Width     int            // of the terminal, in characters: columns that are missed least are left out until a row fits; 0 leaves none out
+	Left      *[]string      // takes the titles of columns that were left out
 }
 
 // field is one column of a table for people.
@@ -34,6 +37,7 @@ type field[T any] struct {
 // Table writes an answer as a table for people: SI units, local time, names before addresses.
 func Table(w io.Writer, v any, o Options) error {
 	if len(o.Columns) > 0 {
+		o.Width = 0
 		return anyTable(w, v, &o)
 	}
 	switch a := v.(type) {
@@ -75,6 +79,7 @@ func write[T any](w io.Writer, rows []T, fields []field[T], o *Options) error {
 		}
 		g.lines = append(g.lines, line)
 	}
+	g.fit(o)
 	return g.write(w, !o.NoHeaders)
 }
 
@@ -98,6 +103,7 @@ func anyTable(w io.Writer, v any, o *Options) error {
 		}
 		g.lines = append(g.lines, line)
 	}
+	g.fit(o)
 	return g.write(w, !o.NoHeaders)
 }
 
@@ -153,6 +159,53 @@ type grid struct {
 	titles []string
 	right  []bool
 	lines  [][]string
+}
+
+// spare are the titles of columns that a narrow terminal does without, those first that are missed least.
+var spare = []string{"COUNTED", "MARKS", "FLAGS", "SHARE", "OCTETS ERROR", "FIRST SEEN", "SEEN BY", "OCTETS SAME HOST", "MAX PACKET", "NEEDED MTU", "DEST VTEP", "SOURCE VTEP", "SEGMENTS", "ADDRS", "HOSTS", "VTEPS",
+	"OUTER SRC PORT", "OVERLAY OCTETS", "UNDERLAY OCTETS", "TENANTS", "LINKS", "NEW", "GONE", "OCTETS BEFORE", "LAST SEEN", "PACKETS", "TENANT", "OBSERVER", "APP"}
+
+// fit leaves columns out until a row fits into the width: empty ones first, then spare ones. A table that still does not fit stays as it is then.
+func (g *grid) fit(o *Options) {
+	if o.Width <= 0 {
+		return
+	}
+	empty := func(i int) bool {
+		return !slices.ContainsFunc(g.lines, func(line []string) bool { return line[i] != "" })
+	}
+	for i := len(g.titles) - 1; i >= 0 && len(g.lines) > 0 && g.width() > o.Width; i-- {
+		if empty(i) {
+			g.leave(i, o)
+		}
+	}
+	for _, title := range spare {
+		if i := slices.Index(g.titles, title); i >= 0 && g.width() > o.Width {
+			g.leave(i, o)
+		}
+	}
+}
+
+// width is that of the longest row, in characters.
+func (g *grid) width() (sum int) {
+	for i, title := range g.titles {
+		longest := utf8.RuneCountInString(title)
+		for _, line := range g.lines {
+			longest = max(longest, utf8.RuneCountInString(line[i]))
+		}
+		sum += longest + 2
+	}
+	return sum - 2
+}
+
+// leave takes a column out.
+func (g *grid) leave(i int, o *Options) {
+	if o.Left != nil && g.titles[i] != "" && !slices.Contains(*o.Left, g.titles[i]) {
+		*o.Left = append(*o.Left, g.titles[i])
+	}
+	g.titles, g.right = slices.Delete(g.titles, i, i+1), slices.Delete(g.right, i, i+1)
+	for n, line := range g.lines {
+		g.lines[n] = slices.Delete(line, i, i+1)
+	}
 }
 
 // write pads the columns with two spaces between them. Control characters, which names from the
