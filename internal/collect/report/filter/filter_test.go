@@ -171,7 +171,8 @@ func TestToPacketFilter(t *testing.T) {
 	f("vni = 5001 and ip in 10.1.0.0/16", true, "(outer vxlan 5001 or outer geneve 5001 or outer gre 5001) and (inner (net 10.1.0.0/16))")
 	f("vni = 5001 and ip in 10.1.0.0/16", false, "(net 10.1.0.0/16)", "vni = 5001")
 	f("vxlan 5001 and udp", true, "(outer vxlan 5001) and (inner (udp))")
-	f("src.ip = 10.0.0.1 and dst.port = 443", false, "((src host 10.0.0.1) and (dst port 443)) or ((dst host 10.0.0.1) and (src port 443))")
+	f("src.ip = 10.0.0.1 and dst.port = 443", false, "((src host 10.0.0.1) and (dst port 443)) or ((dst host 10.0.0.1) and (src port 443))", "src.ip = 10.0.0.1", "dst.port = 443")
+	f("src.ip = 10.0.0.1 or src.ip = 10.0.0.1 and tcp", false, "((src host 10.0.0.1) or ((src host 10.0.0.1) and (tcp))) or ((dst host 10.0.0.1) or ((dst host 10.0.0.1) and (tcp)))", "src.ip = 10.0.0.1")
 	f("vm = web-1", false, "host 10.0.0.1 or host fd00::1")
 	f("not vm = web-1 and tcp", false, "(tcp)", "not vm = web-1")
 	f("vm = db-9 or tcp", false, "", "vm = db-9")
@@ -183,7 +184,7 @@ func TestToPacketFilter(t *testing.T) {
 	f("port < 1", false, "", "port < 1")
 	f("port >= 0", false, "", "port >= 0")
 	f("mac = 02:00:00:00:00:01 or src.mac = 02:00:00:00:00:02", false,
-		"((ether host 02:00:00:00:00:01) or (ether src host 02:00:00:00:00:02)) or ((ether host 02:00:00:00:00:01) or (ether dst host 02:00:00:00:00:02))")
+		"((ether host 02:00:00:00:00:01) or (ether src host 02:00:00:00:00:02)) or ((ether host 02:00:00:00:00:01) or (ether dst host 02:00:00:00:00:02))", "src.mac = 02:00:00:00:00:02")
 	f("dscp = 46 and ip6", false, "(ip[1] & 0xfc = 184 or ip6[0:2] & 0xfc0 = 2944) and (ip6)")
 	f("icmp.type = 8", false, "icmp[0] = 8 or icmp6[0] = 8")
 	f("vtep = 10.200.0.1 and proto = 89", true, "(outer (host 10.200.0.1)) and (inner (ip proto 89 or ip6 proto 89))")

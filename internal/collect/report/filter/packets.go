@@ -52,7 +52,20 @@ func (e *Expr) ToPacketFilter(o PacketOptions) PacketFilter {
 	}
 	out.Expr = s.text
 	out.Unsaid = append(out.Unsaid, c.unsaid...)
+	out.bothEnds(e)
 	return out
+}
+
+// bothEnds tells what is asked of both ends since packets do not say which of them is the client.
+func (f *PacketFilter) bothEnds(e *Expr) {
+	walkNodes(e.root, func(n node) {
+		pos, end := n.at()
+		c, ok := n.(*compare)
+		told := slices.ContainsFunc(f.Unsaid, func(u Unsaid) bool { return u.Pos <= pos && end <= u.Pos+u.Len || u.Text == e.text[pos:end] })
+		if ok && c.field.OneEnd() && f.Expr != "" && !told {
+			f.Unsaid = append(f.Unsaid, Unsaid{pos, end - pos, e.text[pos:end], whyEnds})
+		}
+	})
 }
 
 // packets says nodes as packet filters.
@@ -156,6 +169,7 @@ const (
 	whySegment = "a packet outside of its tunnel does not tell its segment"
 	whyPlace   = "tells where a flow was seen, not what is in its packets"
 	whyOrder   = "cannot be asked of one packet in that way"
+	whyEnds    = "asked of both ends: a packet does not tell who opened the conversation"
 )
 
 func (c *packets) leaf(n node) (said, string) {
