@@ -331,6 +331,10 @@ func (x *exportFile) Run(ctx context.Context, out chan<- listen.Batch) error {
 		return err
 	}
 	defer f.Close()
+	var magic [2]byte
+	if n, _ := f.ReadAt(magic[:], 0); n == 2 && (magic == [2]byte{0x0c, 0xa5} || magic == [2]byte{0xa5, 0x0c}) { // of nfdump 1.6 and 1.7, nffile.h
+		return fmt.Errorf("a file of nfcapd holds no datagrams; start a server and send it what is in the file: nfreplay -r %s -H 127.0.0.1 -p 2055 -v 9", x.name)
+	}
 	src, err := capture.NewFile(capture.FileConfig{Path: x.name, Reader: &meteredReader{f, &x.read}})
 	if err != nil {
 		return err

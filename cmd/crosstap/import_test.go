@@ -51,6 +51,11 @@ func TestImport(t *testing.T) {
 		}
 	}
 	f("", "no NetFlow, IPFIX or sFlow in 1 frame", "import", file, "--port", "9", "--data", filepath.Join(dir, "other"))
+	nfcapd := filepath.Join(dir, "nfcapd.202601020300")
+	if err := os.WriteFile(nfcapd, []byte{0x0c, 0xa5, 2, 0, 0, 0, 0, 0}, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f("", "a file of nfcapd holds no datagrams", "import", nfcapd, "--data", filepath.Join(dir, "other"))
 	f("", "1 record of 1 datagram", "import", file, "--data", data)
 	const sql = "SELECT t_start, t_end, src, dst, dst_port, packets, octets, tcp_flags FROM canonical"
 	row := "2020-01-02T03:04:00Z,2020-01-02T03:04:04Z,10.0.0.1,10.0.0.2,443,7,900,24\n"
