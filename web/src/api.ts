@@ -668,7 +668,7 @@ export interface AgentTap {
   mirror_bits_per_second: number
   frames_per_second: number
   books: Statement[] | null
-  to: { url: string; unit: string; sent: number; queued: number; shed: number; errors: number; error?: string }[] | null
+  to: { url: string; unit: string; sent: number; queued: number; shed: number; errors: number; error?: string; error_at?: string; recovered?: string }[] | null
   warnings?: string[] | null
 }
 

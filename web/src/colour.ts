@@ -5,7 +5,8 @@ export const SLOTS = 8
 export const shapes = ['square', 'circle', 'diamond', 'triangle'] as const
 export type Shape = (typeof shapes)[number]
 
-export interface Look { slot: number; shape: Shape; dash: number[] }
+/** A look's round is 0, or how many others of the same picture have its colour already: those are striped. */
+export interface Look { slot: number; shape: Shape; dash: number[]; round: number }
 
 const dashes = [[], [6, 3], [2, 3], [9, 3, 2, 3]]
 
@@ -24,9 +25,9 @@ export function hash(s: string): number {
 /** look gives colour slot, shape and dash of a name; "other" and "" are always neutral. */
 export function look(name: string): Look {
   const n = name.toLowerCase()
-  if (n === '' || n === 'other') return { slot: SLOTS - 1, shape: 'circle', dash: [1, 2] }
+  if (n === '' || n === 'other') return { slot: SLOTS - 1, shape: 'circle', dash: [1, 2], round: 0 }
   const h = hash(n)
   const way = (h >>> 8) % shapes.length
   const word = Object.keys(named).find((w) => new RegExp(`(^|[^a-z])${w}([^a-z]|$)`).test(n))
-  return { slot: word ? named[word]! : h % (SLOTS - 1), shape: shapes[way]!, dash: dashes[way]! }
+  return { slot: word ? named[word]! : h % (SLOTS - 1), shape: shapes[way]!, dash: dashes[way]!, round: 0 }
 }

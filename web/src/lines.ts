@@ -23,20 +23,22 @@ export function compareLines(a: Line, b: Line): number {
   return Number(isOther(a)) - Number(isOther(b)) || natural.compare(lineName(a), lineName(b))
 }
 
-/** looks gives each line its look. Tenants and segments keep theirs on every page; for other splits two lines of one
- * answer never share a colour while there are enough. */
+/** looks gives each line its look. Tenants and segments keep their colours on every page; for other splits two lines of one
+ * answer never share a colour while there are enough. Lines that do share one differ in their round. */
 export function looks(lines: Line[], by: string[]): Look[] {
-  if (by.length === 1 && (by[0] === 'tenant' || by[0] === 'segment')) return lines.map((l) => look(isOther(l) ? 'other' : (l.key[0] ?? '')))
-  const taken = new Set<number>()
-  const order = lines.map((_, i) => i).sort((a, b) => hash(lineName(lines[a]!)) - hash(lineName(lines[b]!)))
+  const fixed = by.length === 1 && (by[0] === 'tenant' || by[0] === 'segment')
+  const used = new Map<number, number>() // lines of a colour
   const out: Look[] = []
+  const order = lines.map((_, i) => i).filter((i) => !isOther(lines[i]!)).sort((a, b) => hash(lineName(lines[a]!)) - hash(lineName(lines[b]!)))
   for (const i of order) {
-    const own = look(isOther(lines[i]!) ? 'other' : lineName(lines[i]!))
-    if (taken.size >= SLOTS - 1) taken.clear()
-    while (!isOther(lines[i]!) && taken.has(own.slot)) own.slot = (own.slot + 1) % (SLOTS - 1)
-    if (!isOther(lines[i]!)) taken.add(own.slot)
+    const own = look(fixed ? (lines[i]!.key[0] ?? '') : lineName(lines[i]!))
+    const least = Math.min(...Array.from({ length: SLOTS - 1 }, (_, slot) => used.get(slot) ?? 0))
+    while (!fixed && (used.get(own.slot) ?? 0) > least) own.slot = (own.slot + 1) % (SLOTS - 1)
+    own.round = used.get(own.slot) ?? 0
+    used.set(own.slot, own.round + 1)
     out[i] = own
   }
+  lines.forEach((l, i) => isOther(l) && (out[i] = look('other')))
   return out
 }
 

@@ -23,7 +23,7 @@ function store(name: string, value: string): void {
   }
 }
 
-function here(): { view: View; newer: boolean } {
+function here(): ReturnType<typeof decode> {
   const path = location.pathname.startsWith(root.pathname) ? location.pathname.slice(root.pathname.length) : ''
   return decode(path, location.search)
 }
@@ -33,6 +33,8 @@ const first = here()
 class App {
   view = $state.raw<View>(first.view)
   newer = $state(first.newer)
+  /** missing is the path in the address that no page has, "" for none. */
+  missing = $state(first.missing)
   now = $state(Date.now())
   tick = $state(0)
   theme = $state<Theme>(stored('theme', ['system', 'light', 'dark'], 'system'))
@@ -47,10 +49,13 @@ class App {
 
 export const app = new App()
 
-/** go changes the view and with it the URL. Another page keeps range and filter, and drops what belonged to the last one. */
+/** go changes the view and with it the URL. Another page keeps range and filter, and drops what belonged to the last one.
+ * From an address that no page has, only another page leads away. */
 export function go(patch: Partial<View>, how: 'push' | 'replace' = 'push'): void {
+  if (app.missing && patch.page === undefined) return
   app.view = next(patch)
   app.newer = false
+  app.missing = ''
   const address = root.pathname + encode(app.view)
   if (address === location.pathname + location.search) return
   if (how === 'push') history.pushState(null, '', address)
@@ -147,8 +152,9 @@ export function start(): void {
     const h = here()
     app.view = h.view
     app.newer = h.newer
+    app.missing = h.missing
   })
   unranged = !/[?&](from|since)=/.test(location.search)
-  history.replaceState(null, '', root.pathname + encode(app.view))
+  if (!app.missing) history.replaceState(null, '', root.pathname + encode(app.view))
   setInterval(() => (app.now = Date.now()), 1000)
 }

@@ -6,7 +6,7 @@ describe('a view survives the way through its URL', () => {
     const full = { ...defaults, ...view }
     expect(encode(full)).toBe(want)
     const [path, search] = want.split('?')
-    expect(decode(path!, search!)).toEqual({ view: full, newer: false })
+    expect(decode(path!, search!)).toEqual({ view: full, newer: false, missing: '' })
   }
   test('defaults', () => f({}, '?v=1&from=now-1h&to=now'))
   test('a page', () => f({ page: 'tenants/pairs' }, 'tenants/pairs?v=1&from=now-1h&to=now'))
@@ -57,8 +57,8 @@ describe('old and hand-written links', () => {
 })
 
 describe('what nobody meant is dropped', () => {
-  const f = (search: string, want: Partial<View>, newer = false) => expect(decode('', search)).toEqual({ view: { ...defaults, ...want }, newer })
-  test('unknown page', () => expect(decode('nowhere', 'v=1').view.page).toBe('overview'))
+  const f = (search: string, want: Partial<View>, newer = false) => expect(decode('', search)).toEqual({ view: { ...defaults, ...want }, newer, missing: '' })
+  test('a page that there is not is said', () => expect(['nowhere', 'tenants/none', 'explore', 'tenants', '', 'pairs'].map((p) => decode(p, '').missing)).toEqual(['nowhere', 'tenants/none', '', '', '', '']))
   test('bad sort, metric, view', () => f('v=1&sort=a;b&metric=x&as=pie', {}))
   test('bad numbers and base', () => f('v=1&hops=-1&n=x&base=yesterday&per=a;b', {}))
   test('a metric of another page', () => f('v=1&metric=rtt', {}))

@@ -69,8 +69,8 @@ const migrations: ((path: string, q: Fields) => [string, Fields])[] = [
 ]
 
 /** decode reads the part of a URL below the console's root. Unknown things become defaults; newer says that a
- * later version wrote the link, so that parts of it may be missing here. */
-export function decode(path: string, search: string): { view: View; newer: boolean } {
+ * later version wrote the link, so that parts of it may be missing here; missing is a path that no page has, else "". */
+export function decode(path: string, search: string): { view: View; newer: boolean; missing: string } {
   let p = path.replace(/^\/+|\/+$/g, '')
   let q: Fields = {}
   for (const [name, value] of new URLSearchParams(search)) (q[name] ??= []).push(value)
@@ -78,8 +78,9 @@ export function decode(path: string, search: string): { view: View; newer: boole
   const version = Number.isInteger(written) && written >= 0 ? written : 0
   for (let v = version; v < VERSION; v++) [p, q] = migrations[v]!(p, q)
   const one = (name: string) => q[name]?.[0] ?? ''
+  const page = pages.find((x) => x === (p === 'tenants' ? 'tenants/pairs' : p))
   const view: View = {
-    page: p === 'tenants' ? 'tenants/pairs' : (pages.find((x) => x === p) ?? 'overview'),
+    page: page ?? 'overview',
     from: one('from') || (p === 'vm' ? 'now-24h' : defaults.from),
     to: one('to') || defaults.to,
     f: one('f'),
@@ -103,7 +104,7 @@ export function decode(path: string, search: string): { view: View; newer: boole
     vis: one('vis') === 'heat' ? 'heat' : '',
     step: steps.find((s) => s === one('step')) ?? '',
   }
-  return { view, newer: version > VERSION }
+  return { view, newer: version > VERSION, missing: page || p === '' ? '' : p }
 }
 
 function whole(text: string, fallback: number, most: number): number {

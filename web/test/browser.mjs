@@ -338,6 +338,44 @@ test('a missing chunk leaves the table', async () => {
   return page
 })
 
+test('an address that no page has is said, and stays until one goes elsewhere', async () => {
+  const page = await visit('nowhere/at-all?x=1')
+  const said = page.getByRole('alert')
+  await said.getByText('nowhere/at-all').waitFor()
+  equal(page.url(), server.url + 'nowhere/at-all?x=1', 'address')
+  equal(await page.locator('.tiles, nav [aria-current]').count(), 0, 'nothing else is claimed')
+  equal(await serious(page), [], 'axe')
+  await page.keyboard.press(']') // changes the range of a page; there is none
+  equal(page.url(), server.url + 'nowhere/at-all?x=1', 'address after a key')
+  await said.getByRole('link').click()
+  await page.locator('.tiles').waitFor()
+  await page.goBack()
+  await said.waitFor()
+  return page
+})
+
+test('an error that is over is no alarm', async () => {
+  const page = await visit('taps?sel=kvm-09/uplink')
+  const past = page.getByText(/over since .*no space left on device/)
+  await past.first().waitFor()
+  const colours = await past.first().evaluate((e) => [getComputedStyle(e).color, getComputedStyle(document.documentElement).getPropertyValue('--bad')])
+  assert(!colours[0].includes('179, 32, 44'), 'not red: ' + colours)
+  return page
+})
+
+test('series that share a colour differ in stripes, and scrolling tables have names of their own', async () => {
+  await scene('normal', { many: true })
+  const page = await visit('explore?by=src.vm,app')
+  await page.locator('.legend .key').nth(7).waitFor()
+  const looks = await page.locator('.legend .key').evaluateAll((all) => all.map((k) => k.dataset.slot + '/' + k.dataset.round + '/' + getComputedStyle(k).backgroundColor + getComputedStyle(k).backgroundImage))
+  equal(new Set(looks).size, looks.length, 'looks of ' + looks.length)
+  await scene('normal')
+  await page.evaluate(axe)
+  const twice = await page.evaluate(async () => (await globalThis.axe.run(document, { runOnly: ['landmark-unique'] })).violations.flatMap((v) => v.nodes.map((n) => n.html.slice(0, 120))))
+  equal(twice, [], 'landmarks of one name')
+  return page
+})
+
 test('the Sankey filters and has a table', async () => {
   const page = await visit('')
   const node = page.locator('section[aria-labelledby=sankey] g[role=button]', { hasText: 'VNI 5002' }).first()

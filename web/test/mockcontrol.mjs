@@ -59,7 +59,7 @@ function agentTap(name, seconds, dropped) {
   return {
     name, state: 'running', since: iso(Date.now() - seconds * 1000), level: dropped ? 'sliced' : 'full', steps: dropped ? [{ time: iso(Date.now() - 6e5), from: 'full', to: 'sliced', why: 'CPU 6.1 %, the budget is 5 %' }] : [], cpu: 0.031, memory_bytes: 41e6, mirror_bits_per_second: 3.8e6, frames_per_second: 812,
     books: [book('capture', n, n - dropped, dropped ? [{ reason: 'kernel_dropped', n: dropped }] : []), book('filter', n - dropped, kept, [{ reason: 'filtered', n: n - dropped - kept }]), book('dedup', kept, kept - 40, [{ reason: 'duplicate', n: 40 }]), book('groom', kept - 40, kept - 40), book('deliver', kept - 40, kept - 40)],
-    to: [{ url: 'vxlan://10.0.0.9?vni=9001', unit: 'frames', sent: kept - 40, queued: 0, shed: dropped, errors: 0 }], warnings: [],
+    to: [{ url: 'vxlan://10.0.0.9?vni=9001', unit: 'frames', sent: kept - 40, queued: 0, shed: dropped, errors: 0 }, { url: 'pcapng:/var/lib/crosstap/web.pcapng', unit: 'frames', sent: kept - 40, queued: 0, shed: 0, errors: 3, error: 'no space left on device', error_at: iso(Date.now() - 6e5), recovered: iso(Date.now() - 5e5) }], warnings: [],
   }
 }
 

@@ -3,8 +3,9 @@ import uPlot from 'uplot'
 import 'uplot/dist/uPlot.min.css'
 import type { Gap } from '../api'
 import { clock, day, rate, type Zone } from '../format'
+import { striped } from './stripes'
 
-export interface Band { name: string; colour: string; dash: number[]; values: number[] }
+export interface Band { name: string; colour: string; dash: number[]; round: number; values: number[] }
 
 export interface Picture { times: number[]; bands: Band[]; previous: number[] | null; gaps: Gap[]; unit: string; zone: Zone; from: number; to: number }
 
@@ -41,7 +42,7 @@ export class Chart {
     const data = [p.times.map((t) => t / 1000), ...sums(p.bands).reverse(), ...(p.previous ? [p.previous] : [])] as uPlot.AlignedData
     const css = getComputedStyle(this.node)
     const colours = ['--text', '--faint', '--grid', '--panel', '--shade', '--warn'].map((v) => css.getPropertyValue(v))
-    const key = JSON.stringify([p.bands.map((b) => [b.name, b.colour]), p.unit, p.zone, p.previous !== null, colours])
+    const key = JSON.stringify([p.bands.map((b) => [b.name, b.colour, b.round]), p.unit, p.zone, p.previous !== null, colours])
     this.#top = this.#ceiling(Math.max(0, ...(data[1] ?? []).map(Number), ...(p.previous ?? [])))
     if (this.#plot && key === this.#key) {
       this.#plot.batch(() => {
@@ -81,7 +82,7 @@ export class Chart {
         { ...axis, size: 36, space: 70, values: (_u, splits, _i, _s, increment) => splits.map((s, i) => this.#label(s * 1000, increment, i)) },
         { ...axis, size: 64, values: (_u, splits) => splits.map((v) => rate(v, p.unit)) },
       ],
-      series: [{}, ...[...p.bands].reverse().map((b) => ({ label: b.name, stroke: b.colour, width: 1.2, dash: b.dash.map((d) => d * dash), fill: mix(b.colour, panel!), points: { show: false } })),
+      series: [{}, ...[...p.bands].reverse().map((b) => ({ label: b.name, stroke: b.colour, width: 1.2, dash: b.dash.map((d) => d * dash), fill: b.round ? () => striped(mix(b.colour, panel!), panel!, b.round) : mix(b.colour, panel!), points: { show: false } })),
         ...(p.previous ? [{ label: 'before', stroke: text, width: 1.4, dash: [6 * dash, 4 * dash], points: { show: false } }] : [])],
       hooks: {
         setSelect: [(u) => this.#zoomed(u)],

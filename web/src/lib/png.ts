@@ -1,7 +1,9 @@
 // Pictures of charts as PNG files, drawn by the browser: what is on the screen on its background, a title above it, and below it what
 // the figures are. Loaded when the first one is wanted.
 
-export interface Legend { name: string; colour: string }
+import { striped } from './stripes'
+
+export interface Legend { name: string; colour: string; round?: number }
 
 export interface Sheet { title: string; notes: string[]; legend: Legend[] }
 
@@ -70,7 +72,7 @@ export async function sheet(chart: SVGSVGElement | HTMLCanvasElement, s: Sheet):
   for (const row of rows) {
     let x = PAD
     for (const l of row) {
-      c.fillStyle = l.colour
+      c.fillStyle = l.round ? striped(l.colour, colour('--panel'), l.round) : l.colour
       c.fillRect(x, y - 5, 10, 10)
       c.fillStyle = colour('--text')
       c.fillText(l.name, x + 15, y)

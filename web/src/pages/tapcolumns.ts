@@ -2,7 +2,7 @@
 import type { Agent, AgentSpec, AgentTap, ControlChange, ControlledTap, CopyCounter, HostCoverage, MoveGap, PlanStep, Refusal, TapPlace } from '../api'
 import { exactBytes, machine, moment, num, type Column, type Part } from '../columns'
 import { clause } from '../filter'
-import { bytes, count, duration, rate, within, type Zone } from '../format'
+import { bytes, count, duration, rate, stamp, within, type Zone } from '../format'
 import { isLoss, passage, type Delivered, type Dropped, type Passed } from '../funnel'
 import { m } from '../messages'
 import { t } from '../tapwords'
@@ -105,12 +105,22 @@ export function agentColumns(zone: Zone): Column<AgentRow>[] {
   ]
 }
 
-export const sentColumns: Column<NonNullable<AgentTap['to']>[number]>[] = [
-  { id: 'url', label: t.url, width: 200, grow: 2, cell: (d) => [{ text: d.url, mono: true, title: d.error || d.url }, ...(d.error ? [{ text: d.error, bad: true }] : [])] },
+type Sent = NonNullable<AgentTap['to']>[number]
+
+/** errorPart is a destination's last error: as it is while it lasts, and as past once the destination takes frames again. */
+export function errorPart(d: Pick<Sent, 'error' | 'error_at' | 'recovered'>, zone: Zone): Part[] {
+  if (!d.error) return []
+  if (!d.recovered) return [{ text: d.error, bad: true }]
+  const text = `${t.past(d.error_at ? stamp(Date.parse(d.error_at), zone) : m.notKnown, stamp(Date.parse(d.recovered), zone))} ${d.error}`
+  return [{ text, title: text, faint: true }]
+}
+
+export const sentColumns = (zone: Zone): Column<Sent>[] => [
+  { id: 'url', label: t.url, width: 200, grow: 2, cell: (d) => [{ text: d.url, mono: true, title: d.recovered ? d.url : d.error || d.url }, ...errorPart(d, zone)] },
   { id: 'sent', label: t.sent, width: 130, num: true, cell: (d) => [{ text: count(d.sent) }, { text: d.unit, faint: true }] },
   { id: 'queued', label: t.queued, width: 76, num: true, cell: (d) => num(count(d.queued)) },
   { id: 'shed', label: t.shed, width: 70, num: true, cell: (d) => [{ text: count(d.shed), bad: d.shed > 0 }] },
-  { id: 'errors', label: t.errors, width: 70, num: true, cell: (d) => [{ text: count(d.errors), bad: d.errors > 0 }] },
+  { id: 'errors', label: t.errors, width: 70, num: true, cell: (d) => [{ text: count(d.errors), bad: d.errors > 0 && !d.recovered }] },
 ]
 
 export function placeColumns(counters: Record<string, CopyCounter> = {}): Column<TapPlace>[] {
