@@ -45,3 +45,6 @@ func (s *Store) reopenEngine(lost *sql.DB, why error) error {
 	go lost.Close() // waits for its questions
 	return nil
 }
+
+// quote writes a string literal; only paths of our own files come here, arguments are bound.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }

@@ -78,6 +78,3 @@ func closeEngine(db *sql.DB, spill string) error {
 	err := db.Close()
 	return errors.Join(err, os.RemoveAll(spill))
 }
-
-// quote writes a string literal; only paths of our own files come here, arguments are bound.
-func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }

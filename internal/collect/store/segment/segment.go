@@ -62,11 +62,12 @@ type Store struct {
 	spill     string    // folder for what does not fit in its memory
 	spills    *spillDir // ReadOnly: the same, to remove
 	diskSpace func(dir string) (free, total uint64, err error)
-	enc0      *encoder  // used by the flusher only
-	sorter    sorter    // too
-	agreement agreement // too
-	sweeping  bool      // this round of tidying corrects sealed hours; keep guards it
-	swept     time.Time // when one last did
+	questions chan struct{} // holds a token for each process of a question
+	enc0      *encoder      // used by the flusher only
+	sorter    sorter        // too
+	agreement agreement     // too
+	sweeping  bool          // this round of tidying corrects sealed hours; keep guards it
+	swept     time.Time     // when one last did
 
 	wake  chan struct{} // a batch is full, or Flush was called
 	tidy  chan struct{} // a file was added
@@ -128,7 +129,7 @@ func Open(cfg Config) (*Store, error) {
 		cfg: cfg, table: filepath.Join(abs, "flows", "v1"),
 		book: ledger.New("store", ledger.Records, dropReasons...),
 		wake: make(chan struct{}, 1), tidy: make(chan struct{}, 1), stop: make(chan struct{}),
-		diskSpace: diskSpace, shed: store.Shed{Reasons: dropReasons}, pins: map[string]int{},
+		diskSpace: diskSpace, shed: store.Shed{Reasons: dropReasons}, pins: map[string]int{}, questions: make(chan struct{}, sqlAtOnce),
 	}
 	open := s.openForWriting
 	if cfg.ReadOnly {

@@ -2,7 +2,6 @@ package segment
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -16,74 +15,104 @@ import (
 const (
 	sqlRows    = 10_000
 	sqlTimeout = 30 * time.Second
+	sqlAtOnce  = 2        // processes of questions; others wait
+	sqlAnswer  = 64 << 20 // bytes of an answer that is held in memory
 )
 
 var _ store.Querier = (*Store)(nil)
 
-// SQL implements store.Querier. Each question has an engine of its own that may read the files of its view and nothing else, with half of
+// SQL implements store.Querier. Each question has a process of its own with an engine that may read the files of its view and nothing else, with half of
 // the memory that reports have; it ends with the question.
-func (s *Store) SQL(ctx context.Context, q store.SQLQuery) (a store.SQLAnswer, err error) {
+func (s *Store) SQL(ctx context.Context, q store.SQLQuery) (store.SQLAnswer, error) {
 	if q.Rows <= 0 {
 		q.Rows = sqlRows
 	}
 	start := time.Now()
-	err = s.askSQL(ctx, q, func(ctx context.Context, db *sql.DB, text, _ string) error {
-		// The engine keeps an answer in memory beside its limit, so that it must be no longer than what is read. The line feed ends a comment.
-		rows, err := db.QueryContext(ctx, fmt.Sprintf("SELECT * FROM (%s\n) LIMIT %d", text, q.Rows+1))
-		if err != nil {
-			return sqlMistake(err)
-		}
-		defer rows.Close()
-		a, err = store.ReadAnswer(rows, q.Rows, typeName)
-		return err
-	})
-	a.Took = time.Since(start)
-	return a, err
+	to := &answerRows{a: store.SQLAnswer{Rows: [][]any{}}}
+	truncated, err := s.askSQL(ctx, q, false, to)
+	to.a.Truncated, to.a.Took = truncated, time.Since(start)
+	if err != nil {
+		to.a.Columns, to.a.Rows = nil, nil
+	}
+	return to.a, err
 }
 
-// askSQL opens an engine for a question and calls f with its text. The engine may write the file out.
-func (s *Store) askSQL(ctx context.Context, q store.SQLQuery, f func(ctx context.Context, db *sql.DB, text, out string) error) error {
+// EachSQL implements store.Querier.
+func (s *Store) EachSQL(ctx context.Context, q store.SQLQuery, to store.SQLRows) error {
+	_, err := s.askSQL(ctx, q, true, to)
+	return err
+}
+
+// answerRows keeps the rows of an answer.
+type answerRows struct{ a store.SQLAnswer }
+
+func (r *answerRows) Columns(columns []store.SQLColumn) error {
+	r.a.Columns = columns
+	return nil
+}
+
+func (r *answerRows) Row(values []any) error {
+	r.a.Rows = append(r.a.Rows, append([]any(nil), values...))
+	return nil
+}
+
+// askSQL has a question answered by a process. all says that every row is wanted, with its values as package sql gives them.
+func (s *Store) askSQL(ctx context.Context, q store.SQLQuery, all bool, to store.SQLRows) (truncated bool, err error) {
 	if q.Timeout <= 0 {
 		q.Timeout = sqlTimeout
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, q.Timeout, &store.SQLError{Message: fmt.Sprintf("no answer within %v; narrow the time range or add conditions", q.Timeout)})
 	defer cancel()
-	ctx, unbind := s.boundMemory(ctx)
-	defer unbind()
+	select {
+	case s.questions <- struct{}{}:
+		defer func() { <-s.questions }()
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	}
 	v, err := s.View(ctx, q.FromNS, q.ToNS)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer v.Close()
-	if err = s.withSQLEngine(ctx, v.(*view), q, f); err != nil && ctx.Err() != nil { //nolint:forcetypeassert // ours
-		return context.Cause(ctx)
-	}
-	return err
-}
-
-func (s *Store) withSQLEngine(ctx context.Context, v *view, q store.SQLQuery, f func(ctx context.Context, db *sql.DB, text, out string) error) (err error) {
 	spills, err := newSpillDir()
 	if err != nil {
-		return fmt.Errorf("segment: sql: %w", err)
+		return false, fmt.Errorf("segment: sql: %w", err)
 	}
 	defer func() { err = errors.Join(err, spills.remove()) }()
-	cfg, out := s.cfg, filepath.Join(spills.path, "answer.parquet")
-	cfg.QueryMemory /= 2
-	files := []string{out}
-	for _, f := range append(v.files[:len(v.files):len(v.files)], v.rolls...) {
-		files = append(files, s.path(f.Name))
+	truncated, err = s.askProcess(ctx, s.sqlTask(v.(*view), q, all, spills.path), to) //nolint:forcetypeassert // ours
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
 	}
-	db, err := openEngineFor(cfg, spills.path, files, sqlViews(v, q))
-	if err != nil {
-		return fmt.Errorf("segment: sql: %w", err)
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	text, err := onlySelect(ctx, db, q.Text)
-	if err != nil {
-		return err
-	}
-	return f(ctx, db, text, out)
+	return truncated, err
 }
+
+// sqlTask is what the process of a question is told.
+type sqlTask struct {
+	Text    string   // the question
+	Rows    int      // at most; 0 for all
+	All     bool     // by way of a file, with exact values
+	Spill   string   // folder for what does not fit in memory
+	Files   []string // that may be read, or written: Out
+	Views   []string // statements that make what questions may ask
+	Out     string   // file for an answer of all rows
+	Engine  int64    // bytes that the engine plans with
+	Most    int64    // bytes that the process may take; the kernel keeps that limit
+	Threads int
+}
+
+func (s *Store) sqlTask(v *view, q store.SQLQuery, all bool, spill string) sqlTask {
+	t := sqlTask{Text: q.Text, Rows: q.Rows, All: all, Spill: spill, Out: filepath.Join(spill, "answer.parquet"), Views: sqlViews(v, q),
+		Engine: s.cfg.QueryMemory / 2, Most: sqlMemory(s.cfg.QueryMemory), Threads: s.cfg.QueryThreads}
+	t.Files = append(t.Files, t.Out)
+	for _, f := range append(v.files[:len(v.files):len(v.files)], v.rolls...) {
+		t.Files = append(t.Files, s.path(f.Name))
+	}
+	return t
+}
+
+// sqlMemory is what the process of a question may take, with that memory for reports: the engine keeps the state of some aggregates and values that functions make beside its
+// own limit, and threads have stacks.
+func sqlMemory(reports int64) int64 { return reports + max(reports/3, 128<<20) }
 
 // sqlViews are the statements that make what questions may ask. The engine plans a view when it is made, and the one of roll-ups is large: who names the
 // others only does without.
@@ -128,32 +157,3 @@ func (v *view) rowsIn(from, to int64) string {
 
 // maxMS is the greatest time in milliseconds that nanoseconds can count.
 const maxMS = int64(1<<63-1) / 1e6
-
-// onlySelect returns the one SELECT statement that a question must be.
-func onlySelect(ctx context.Context, db *sql.DB, text string) (string, error) {
-	text = strings.TrimRight(strings.TrimSpace(text), "; \t\n")
-	var failed bool
-	var message sql.NullString
-	var n int
-	err := db.QueryRowContext(ctx, `SELECT (j->>'error')::BOOLEAN, concat(j->>'error_message', if(j->>'position' IS NULL, '', ' at byte ' || (j->>'position'))),
-  coalesce(json_array_length(j->'statements'), 0) FROM (SELECT json_serialize_sql($1::VARCHAR) AS j)`, text).Scan(&failed, &message, &n)
-	switch {
-	case err != nil:
-		return "", sqlMistake(err)
-	case failed:
-		why := message.String
-		if strings.Contains(why, "SELECT statements can be serialized") { // the engine's words for it
-			why = "this is no SELECT"
-		}
-		return "", &store.SQLError{Message: why + "; one SELECT over the views flows, canonical and pairs_1h is expected"}
-	case n != 1:
-		return "", &store.SQLError{Message: fmt.Sprintf("%d statements; one SELECT is expected", n)}
-	}
-	return text, nil
-}
-
-// sqlMistake tells the engine's complaint without its source of error.
-func sqlMistake(err error) error { return &store.SQLError{Message: err.Error()} }
-
-// typeName is the engine's name for the type of a column.
-func typeName(_ int, t *sql.ColumnType) string { return t.DatabaseTypeName() }

@@ -1,3 +1,5 @@
+//go:build cgo && !agent
+
 package segment
 
 import (
@@ -16,28 +18,26 @@ import (
 	"crosstap/internal/collect/store"
 )
 
-// EachSQL implements store.Querier. The engine keeps the whole of an answer that it gives, so it writes it into a file beside its spill files, and that is read.
-func (s *Store) EachSQL(ctx context.Context, q store.SQLQuery, to store.SQLRows) error {
-	return s.askSQL(ctx, q, func(ctx context.Context, db *sql.DB, text, out string) error {
-		columns, err := describe(ctx, db, text)
-		if err != nil {
-			return err
-		}
-		limit := ""
-		if q.Rows > 0 {
-			limit = fmt.Sprintf(" LIMIT %d", q.Rows)
-		}
-		names, casts := make([]string, len(columns)), make([]string, len(columns))
-		for i, c := range columns {
-			names[i], casts[i] = fmt.Sprintf("c%d", i), fmt.Sprintf("c%d%s", i, castFor(c.Type))
-		}
-		_, err = db.ExecContext(ctx, fmt.Sprintf("COPY (SELECT %s FROM (%s\n) AS answer(%s)%s) TO %s (FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE 20480, USE_TMP_FILE false)",
-			strings.Join(casts, ", "), text, strings.Join(names, ", "), limit, quote(out)))
-		if err != nil {
-			return sqlMistake(err)
-		}
-		return eachRowOf(ctx, out, columns, to)
-	})
+// answerAll gives all rows. The engine keeps the whole of an answer that it gives, so it writes it into a file beside its spill files, and that is read.
+func answerAll(ctx context.Context, db *sql.DB, t sqlTask, text string, to store.SQLRows) error {
+	columns, err := describe(ctx, db, text)
+	if err != nil {
+		return err
+	}
+	limit := ""
+	if t.Rows > 0 {
+		limit = fmt.Sprintf(" LIMIT %d", t.Rows)
+	}
+	names, casts := make([]string, len(columns)), make([]string, len(columns))
+	for i, c := range columns {
+		names[i], casts[i] = fmt.Sprintf("c%d", i), fmt.Sprintf("c%d%s", i, castFor(c.Type))
+	}
+	_, err = db.ExecContext(ctx, fmt.Sprintf("COPY (SELECT %s FROM (%s\n) AS answer(%s)%s) TO %s (FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE 20480, USE_TMP_FILE false)",
+		strings.Join(casts, ", "), text, strings.Join(names, ", "), limit, quote(t.Out)))
+	if err != nil {
+		return sqlMistake(err)
+	}
+	return eachRowOf(ctx, t.Out, columns, to)
 }
 
 // describe gives the columns of a question.

@@ -1,15 +1,18 @@
 package segment
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"crosstap/internal/collect/store"
 )
@@ -85,39 +88,120 @@ func TestSQL(t *testing.T) {
 	}
 }
 
-// Some aggregates keep all values beside the engine's limit: such a question ends before the machine's memory does.
+// What a question takes beside the engine's limit ends the question, not the server: the kernel keeps the limit of its process.
 func TestSQLMemory(t *testing.T) {
-	if _, ok := residentBytes(); !ok {
-		t.Skip("the system does not tell the memory of a process")
-	}
 	s := open(t, Config{QueryMemory: 64 << 20})
 	put(t, s, conversation(base+1e9, base+5e9, 40000))
-	before, _ := residentBytes()
-	most := before
-	stop, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		for {
-			select {
-			case <-stop:
-				return
-			case <-time.After(10 * time.Millisecond):
-				now, _ := residentBytes()
-				most = max(most, now)
-			}
+	ask := func(text string) (store.SQLAnswer, error) {
+		return s.SQL(t.Context(), store.SQLQuery{Text: text, ToNS: 1 << 62, Timeout: time.Minute})
+	}
+	f := func(text, want string) {
+		t.Helper()
+		_, err := ask(text)
+		var mistake *store.SQLError
+		if !errors.As(err, &mistake) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %.300v, want %q", text, err, want)
 		}
-	}()
-	_, err := s.SQL(t.Context(), store.SQLQuery{Text: "SELECT median(x), mode(x) FROM range(1000000000) t(x)", ToNS: 1 << 62, Timeout: time.Minute})
-	close(stop)
-	<-ended
-	var mistake *store.SQLError
-	if !errors.As(err, &mistake) || !strings.Contains(err.Error(), "took more than 320 MiB") {
-		t.Errorf("error %v", err)
 	}
-	if grown := (most - before) >> 20; grown > 1500 {
-		t.Errorf("the process grew by %d MiB", grown)
+	const much = "more than the 192 MiB of memory"
+	f("SELECT median(x), mode(x) FROM range(1000000000) t(x)", much)
+	f("SELECT count(u) FROM (SELECT unnest(range(1000000000)) AS u)", much)
+	f("SELECT length(repeat('x', 1000000000))", much)
+	f("SELECT length(list(x)) FROM range(1000000000) t(x)", much)
+	f("SELECT length(string_agg(x, ',')) FROM range(1000000000) t(x)", much)
+	f("SELECT repeat('x', 10000000) FROM range(100)", much)
+	for _, n := range []int{70, 75, 80, 85, 90} { // whatever the copies do not fit into, no row is left out silently
+		f(fmt.Sprintf("SELECT repeat('x', 1000000) FROM range(%d)", n), "more than")
 	}
-	if a, err := s.SQL(t.Context(), store.SQLQuery{Text: "SELECT median(octets) FROM canonical", ToNS: 1 << 62, Timeout: time.Minute}); err != nil || len(a.Rows) != 1 {
+	f("SELECT repeat('x', 1000000) FROM range(70)", "answer has more than 64 MiB")
+	for _, n := range []int{30, 40, 50, 60} {
+		text := fmt.Sprintf("SELECT repeat('x', 1000000) FROM range(%d)", n)
+		if a, err := ask(text); err != nil || len(a.Rows) != n {
+			t.Errorf("%s: %d rows, %v", text, len(a.Rows), err)
+		}
+	}
+	f("SELECT repeat('x', 20000000)", "a row of the answer has more than 16 MiB")
+	f("SELECT DISTINCT x % 50000000 FROM range(100000000) t(x)", "keeps more aside on the disk")
+	var used unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_CHILDREN, &used); err != nil {
+		t.Fatal(err)
+	}
+	if most := used.Maxrss >> 10; most > 2*192+256 { // and what the test itself is
+		t.Errorf("a question took %d MiB", most)
+	}
+	if a, err := ask("SELECT median(octets) FROM canonical"); err != nil || len(a.Rows) != 1 {
 		t.Errorf("the next question: %v, %v", a.Rows, err)
 	}
+}
+
+// The process of a question ends with who asked, and what ends it is told.
+func TestSQLProcess(t *testing.T) {
+	s := open(t, Config{QueryMemory: 256 << 20})
+	put(t, s, conversation(base+1e9, base+5e9, 40000))
+	const endless = "SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b"
+	gone, cancel := context.WithCancel(t.Context())
+	asked := make(chan error, 1)
+	ask := func(ctx context.Context) {
+		_, err := s.SQL(ctx, store.SQLQuery{Text: endless, Timeout: time.Minute})
+		asked <- err
+	}
+	go ask(gone)
+	waitProcesses(t, 1)
+	cancel()
+	if err := <-asked; !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
+	}
+	waitProcesses(t, 0)
+	go ask(t.Context())
+	if err := unix.Kill(waitProcesses(t, 1)[0], unix.SIGSEGV); err != nil {
+		t.Fatal(err)
+	}
+	var mistake *store.SQLError
+	if err := <-asked; !errors.As(err, &mistake) || !strings.Contains(err.Error(), "broke its query engine") {
+		t.Errorf("broken: %v", err)
+	}
+	if a, err := s.SQL(t.Context(), store.SQLQuery{Text: "SELECT count(*) FROM flows", ToNS: 1 << 62}); err != nil || fmt.Sprint(a.Rows) != "[[3]]" {
+		t.Errorf("the next question: %v, %v", a.Rows, err)
+	}
+	// No more than two at a time, and who waits has a time limit too.
+	two, end := context.WithCancel(t.Context())
+	go ask(two)
+	go ask(two)
+	waitProcesses(t, 2)
+	if _, err := s.SQL(t.Context(), store.SQLQuery{Text: "SELECT 1", Timeout: 100 * time.Millisecond}); err == nil || !strings.Contains(err.Error(), "no answer within 100ms") {
+		t.Errorf("a third question: %v", err)
+	}
+	end()
+	<-asked
+	<-asked
+	waitProcesses(t, 0)
+	left, err := filepath.Glob(filepath.Join(os.TempDir(), spillPrefix+"*", "answer.parquet"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// waitProcesses waits until n processes answer questions of this one.
+func waitProcesses(t *testing.T, n int) (pids []int) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		pids = pids[:0]
+		stats, err := filepath.Glob("/proc/[0-9]*/cmdline")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range stats {
+			line, _ := os.ReadFile(path) // else it has ended
+			status, _ := os.ReadFile(filepath.Join(filepath.Dir(path), "status"))
+			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil && strings.Trim(string(line), "\x00") == processName &&
+				strings.Contains(string(status), fmt.Sprintf("\nPPid:\t%d\n", os.Getpid())) {
+				pids = append(pids, pid)
+			}
+		}
+		if len(pids) == n {
+			return pids
+		}
+	}
+	t.Fatalf("%d processes of questions, want %d", len(pids), n)
+	return nil
 }
