@@ -240,9 +240,9 @@ func TestTapKnowsWhatWasMeant(t *testing.T) {
 	f("tls://h:1?cert=x", `tap: deliver: tls://h:1?cert=x: cert and key belong together: one of them is missing`)
 	f("pcapng:x?sise=1MiB", `tap: deliver: pcapng:x?sise=1MiB: option "sise" is not known; did you mean "size"?`)
 	f("pcapng:x?size=1", `tap: deliver: pcapng:x?size=1: size=1: want 64KiB to 1024TiB`)
-	f("vxlan://h?vni=16777216", `tap: deliver: vxlan://h?vni=16777216: vni "16777216": want 0 to 16777215`)
+	f("vxlan://h?vni=16777216", `tap: deliver: vxlan://h?vni=16777216: vni=16777216: want 0 to 16777215`)
 	f("erspan2://h", `tap: deliver: erspan2://h: session 0: want session=1 to 1023`)
-	f("gre://h?groom=slice=l9", `tap: destination gre://h?groom=slice=l9: groom: column 7: "l9" is no place in a frame; give a number of bytes, or count from l2, l3, l4 or l7, with inner- in front for the innermost packet: 128, l4+64, inner-l7`)
+	f("gre://h?groom=slice=l9", `tap: destination gre://h?groom=slice=l9: groom=slice=l9: groom: column 7: "l9" is no place in a frame; give a number of bytes, or count from l2, l3, l4 or l7, with inner- in front for the innermost packet: 128, l4+64, inner-l7`)
 }
 
 func TestTapSummary(t *testing.T) {

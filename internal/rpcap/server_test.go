@@ -334,7 +334,8 @@ func TestParseServer(t *testing.T) {
 	f("rpcap://10.0.0.1?open=yes", "10.0.0.1:2002", "")
 	f("rpcap://10.0.0.1", "", "without a password")
 	f("rpcap://10.0.0.1?user=x", "", "without password_file")
-	f("rpcap://10.0.0.1?opne=yes", "", "want one of user")
+	f("rpcap://10.0.0.1?opne=yes", "", `did you mean "open"`)
+	f("rpcap://?clients=2&clients=3", "", "given twice")
 	f("rpcap://host.example", "", "want an address")
 	f("rpcaps://", "", "cert and key")
 	f("rpcap://?cert=x", "", "for rpcaps")
@@ -358,7 +359,7 @@ func TestParseTarget(t *testing.T) {
 	f("rpcap://host", "rpcap://host:2002/", "")
 	f("rpcap://ops:secret@host:99999/eth0", "", "port")
 	f("rpcap://ops:secret@host/eth0?sample=0", "", "want N")
-	f("rpcap://host/eth0?sampel=3", "", "want one of")
+	f("rpcap://host/eth0?sampel=3", "", `did you mean "sample"`)
 	f("rpcap://host/eth0?ca=x", "", "rpcaps")
 	f("rpcap://ops:secret@host/%zz", "", "cannot be read")
 }

@@ -3,16 +3,17 @@ package rpcap
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 
 	"crosstap/internal/frame"
+	"crosstap/internal/urlopt"
 )
 
 // ParseServer reads rpcap://[ADDRESS][:PORT]?OPTIONS, or rpcaps:// with a certificate. Without an address it is loopback's.
@@ -42,50 +43,51 @@ func ParseServer(text string) (ServerConfig, error) {
 		return fail("want an address of this host to listen on, * for all, and a port")
 	}
 	c.Addr = a.String()
-	if err := c.options(u.Query(), u.Scheme == "rpcaps"); err != nil {
+	if err := c.options(u.RawQuery, u.Scheme == "rpcaps"); err != nil {
 		return fail("%v", err)
 	}
 	return c, nil
 }
 
-func (c *ServerConfig) options(q url.Values, secure bool) (err error) {
-	known := []string{"user", "password_file", "open", "data_port", "clients", "cert", "key"}
-	for name := range q {
-		if !slices.Contains(known, name) {
-			return fmt.Errorf("option %q: want one of %s", name, strings.Join(known, ", "))
+func (c *ServerConfig) options(query string, secure bool) error {
+	var cert, key string
+	err := urlopt.Once(query, []string{"user", "password_file", "open", "data_port", "clients", "cert", "key"}, func(name, v string) (err error) {
+		switch name {
+		case "user":
+			c.User = v
+		case "password_file":
+			c.Password, err = ReadPassword(v)
+		case "open":
+			err = urlopt.Bool(name, &c.Open, false).Set(v)
+		case "data_port":
+			var n uint64
+			if n, err = strconv.ParseUint(v, 10, 16); err != nil {
+				return errors.New("want a port")
+			}
+			c.DataPort = uint16(n)
+		case "clients":
+			if c.MaxClients, err = strconv.Atoi(v); err != nil {
+				return errors.New("want a number")
+			}
+		case "cert", "key":
+			if !secure {
+				return errors.New("cert and key are for rpcaps://")
+			}
+			*map[string]*string{"cert": &cert, "key": &key}[name] = v
 		}
-	}
-	c.User = q.Get("user")
-	if file := q.Get("password_file"); file != "" {
-		if c.Password, err = ReadPassword(file); err != nil {
-			return err
-		}
-	}
-	if c.User != "" && c.Password == "" {
-		return fmt.Errorf("user=%s without password_file", c.User)
-	}
-	c.Open = q.Get("open") == "yes"
-	if v := q.Get("data_port"); v != "" {
-		n, err := strconv.ParseUint(v, 10, 16)
-		if err != nil {
-			return fmt.Errorf("data_port=%s: want a port", v)
-		}
-		c.DataPort = uint16(n)
-	}
-	if v := q.Get("clients"); v != "" {
-		if c.MaxClients, err = strconv.Atoi(v); err != nil {
-			return fmt.Errorf("clients=%s: want a number", v)
-		}
-	}
+		return err
+	})
 	switch {
-	case !secure && (q.Has("cert") || q.Has("key")):
-		return fmt.Errorf("cert and key are for rpcaps://")
+	case err != nil:
+		return err
+	case c.User != "" && c.Password == "":
+		return fmt.Errorf("user=%s without password_file", c.User)
 	case secure:
-		cert, err := tls.LoadX509KeyPair(q.Get("cert"), q.Get("key"))
+		pair, err := tls.LoadX509KeyPair(cert, key)
 		if err != nil {
 			return fmt.Errorf("cert and key: %w", err)
 		}
-		c.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+		c.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
 	}
 	return nil
 }

@@ -2,13 +2,14 @@ package rpcap
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 
 	"crosstap/internal/pki"
+	"crosstap/internal/urlopt"
 )
 
 // Target is an interface of another host, as a URL names it.
@@ -50,18 +51,18 @@ func ParseTarget(text string) (Target, error) {
 	if u.Scheme == "rpcaps" {
 		t.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
-	for name, values := range u.Query() {
-		if err := t.option(name, values[len(values)-1]); err != nil {
-			return fail("%s: %v", u.Redacted(), err)
-		}
+	if err := urlopt.Once(u.RawQuery, []string{"password_file", "sample", "filter", "ca", "server_name"}, t.option); err != nil {
+		return fail("%s: %v", u.Redacted(), err)
 	}
 	return t, nil
 }
 
 func (t *Target) option(name, v string) (err error) {
-	known := []string{"password_file", "sample", "filter", "ca", "server_name"}
-	if slices.Index(known, name) > 2 && t.TLS == nil {
-		return fmt.Errorf("%s: it is for rpcaps://", name)
+	switch name {
+	case "ca", "server_name":
+		if t.TLS == nil {
+			return errors.New("it is for rpcaps://")
+		}
 	}
 	switch name {
 	case "password_file":
@@ -70,15 +71,13 @@ func (t *Target) option(name, v string) (err error) {
 		t.Sampling, err = parseSample(v)
 	case "filter":
 		if v != "here" && v != "there" {
-			return fmt.Errorf("filter=%s: want there, at the remote end, or here", v)
+			return errors.New("want there, at the remote end, or here")
 		}
 		t.Here = v == "here"
 	case "ca":
 		t.TLS.RootCAs, err = pki.Authorities(v)
 	case "server_name":
 		t.TLS.ServerName = v
-	default:
-		return fmt.Errorf("option %q: want one of %s", name, strings.Join(known, ", "))
 	}
 	return err
 }
@@ -88,7 +87,7 @@ func parseSample(v string) (Sampling, error) {
 	digits, ms := strings.CutSuffix(v, "ms")
 	n, err := strconv.ParseUint(digits, 10, 31)
 	if err != nil || n == 0 {
-		return Sampling{}, fmt.Errorf("sample=%s: want N for one frame in N, or Nms for the first after so many milliseconds", v)
+		return Sampling{}, errors.New("want N for one frame in N, or Nms for the first after so many milliseconds")
 	}
 	if ms {
 		return Sampling{SampleAfter, uint32(n)}, nil

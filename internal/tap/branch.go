@@ -2,6 +2,7 @@ package tap
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -13,6 +14,7 @@ import (
 	"crosstap/internal/frame"
 	"crosstap/internal/ledger"
 	"crosstap/internal/tap/groom"
+	"crosstap/internal/urlopt"
 )
 
 // branch is a destination of frames with what is its own in front of it: a queue, a filter and groom steps.
@@ -37,31 +39,26 @@ func splitOwn(to string) (rest string, o own, err error) {
 	if !ok {
 		return to, o, nil
 	}
-	var left []string
-	for part := range strings.SplitSeq(query, "&") {
-		name, value, _ := strings.Cut(part, "=")
-		if name != "filter" && name != "groom" {
-			left = append(left, part)
-			continue
-		}
-		if value, err = unescape(value); err != nil {
-			return "", o, fmt.Errorf("tap: destination %s: %s: %w", to, name, err)
-		}
+	left, err := urlopt.Take(query, []string{"filter", "groom"}, func(name, value string) error {
 		if name == "filter" {
 			o.filter = value
-			continue
+			return nil
 		}
 		s, err := groom.Parse(value)
 		if err != nil {
-			return "", o, fmt.Errorf("tap: destination %s: %w", to, err)
+			return err
 		}
 		if s.Balance != nil {
-			return "", o, fmt.Errorf("tap: destination %s: groom: balance chooses between destinations: give it with --groom", to)
+			return errors.New("balance chooses between destinations: give it with --groom")
 		}
 		o.groom = &s
+		return nil
+	})
+	if err != nil {
+		return "", o, fmt.Errorf("tap: destination %s: %w", to, err)
 	}
-	if len(left) > 0 {
-		base += "?" + strings.Join(left, "&")
+	if left != "" {
+		base += "?" + left
 	}
 	return base, o, nil
 }

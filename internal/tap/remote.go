@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"strings"
 	"time"
 
@@ -20,8 +19,6 @@ type remote interface {
 	Close()
 	Exclusion() string // "" for none
 }
-
-func unescape(s string) (string, error) { return url.PathUnescape(s) }
 
 // newRemote returns the branch of a destination on the network, or of an interface.
 func (t *Tap) newRemote(d frameTo) (*branch, error) {

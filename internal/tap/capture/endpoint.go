@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,7 +11,7 @@ import (
 	"strings"
 
 	"crosstap/internal/frame"
-	"crosstap/internal/nearest"
+	"crosstap/internal/urlopt"
 )
 
 // Encap is how a remote mirror wraps its copies.
@@ -115,15 +116,10 @@ func (e *Endpoint) where(host, port string) error {
 	return nil
 }
 
-// options reads the query.
-func (e *Endpoint) options(raw string) error {
-	q, err := url.ParseQuery(raw)
-	if err != nil {
-		return err
-	}
+// options reads the query. Sessions and senders may be given again, or with commas between.
+func (e *Endpoint) options(query string) error {
 	known := []string{"from"}
-	session := encaps[e.Encap].session
-	if session != "" {
+	if session := encaps[e.Encap].session; session != "" {
 		known = append(known, session)
 	}
 	switch e.Encap {
@@ -132,27 +128,16 @@ func (e *Endpoint) options(raw string) error {
 	case EncapERSPAN:
 		known = append(known, "time")
 	}
-	for name, values := range q {
-		for _, list := range values {
-			for v := range strings.SplitSeq(list, ",") {
-				if !slices.Contains(known, name) {
-					return fmt.Errorf("option %q: %swant %s", name, suggest(name, known), strings.Join(known, ", "))
-				}
-				if err := e.option(name, v); err != nil {
-					return err
-				}
+	err := urlopt.Each(query, known, func(name, list string) error {
+		for v := range strings.SplitSeq(list, ",") {
+			if err := e.option(name, v); err != nil {
+				return err
 			}
 		}
-	}
+		return nil
+	})
 	slices.Sort(e.Sessions)
-	return nil
-}
-
-func suggest(name string, known []string) string {
-	if s := nearest.Of(name, known); s != "" {
-		return fmt.Sprintf("did you mean %q? ", s)
-	}
-	return ""
+	return err
 }
 
 func (e *Endpoint) option(name, v string) error {
@@ -160,7 +145,7 @@ func (e *Endpoint) option(name, v string) error {
 	case "from":
 		p, err := prefix(v)
 		if err != nil {
-			return fmt.Errorf("from=%s: want an address or a prefix of senders", v)
+			return errors.New("want an address or a prefix of senders")
 		}
 		e.From = append(e.From, p)
 	case "link":
@@ -170,17 +155,17 @@ func (e *Endpoint) option(name, v string) error {
 		case "raw":
 			e.Link = frame.LinkRaw
 		default:
-			return fmt.Errorf("link=%s: want ethernet, or raw for IP packets", v)
+			return errors.New("want ethernet, or raw for IP packets")
 		}
 	case "time":
 		if v != "sender" && v != "receiver" {
-			return fmt.Errorf("time=%s: want sender, or receiver", v)
+			return errors.New("want sender, or receiver")
 		}
 		e.SenderTime = v == "sender"
 	default:
 		n, err := strconv.ParseUint(v, 0, 32)
 		if most := encaps[e.Encap].max; err != nil || n > most {
-			return fmt.Errorf("%s=%s: want 0 to %d", name, v, most)
+			return fmt.Errorf("want 0 to %d", most)
 		}
 		e.Sessions = append(e.Sessions, uint32(n))
 	}

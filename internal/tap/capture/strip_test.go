@@ -191,7 +191,7 @@ func TestParseEndpoint(t *testing.T) {
 	f("gre://:47", "", "has none")
 	f("erspan://?session=1024", "", "0 to 1023")
 	f("erspan://?sesion=1", "", `did you mean "session"`)
-	f("tzsp://?vni=1", "", "want from")
+	f("tzsp://?vni=1", "", `"vni" is not known, use from`)
 	f("vxlan://host.example", "", "IP addresses")
 	f("vxlan://:99999", "", "port")
 	f("http://", "", "want vxlan://")

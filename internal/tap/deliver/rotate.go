@@ -17,6 +17,7 @@ import (
 
 	"crosstap/internal/frame"
 	"crosstap/internal/ledger"
+	"crosstap/internal/urlopt"
 )
 
 // Rotation says when a new file begins and how much the files may take. The zero value is one file without bounds.
@@ -48,10 +49,10 @@ func ParseFile(s string) (FileConfig, error) {
 		c.Format = Pcap
 	}
 	r := &c.Rotate
-	err := eachOption(query, func(name, value string) (err error) {
+	err := urlopt.Once(query, []string{"budget", "every", "files", "frames", "free", "size"}, func(name, value string) (err error) {
 		switch name {
 		case "size":
-			r.Size, err = parseSize(value, minFileSize, maxDisk)
+			r.Size, err = urlopt.ParseSize(value, minFileSize, maxDisk)
 		case "every":
 			if r.Every, err = time.ParseDuration(value); err != nil || r.Every < minFileEvery {
 				err = fmt.Errorf("want at least %v, such as 1h", minFileEvery)
@@ -65,14 +66,12 @@ func ParseFile(s string) (FileConfig, error) {
 				err = errors.New("want a number of files")
 			}
 		case "budget":
-			r.Budget, err = parseSize(value, 2*minFileSize, maxDisk)
+			r.Budget, err = urlopt.ParseSize(value, 2*minFileSize, maxDisk)
 		case "free":
-			r.Free, err = parseSize(value, 1, maxDisk)
-		default:
-			err = errUnknown
+			r.Free, err = urlopt.ParseSize(value, 1, maxDisk)
 		}
 		return err
-	}, "budget", "every", "files", "frames", "free", "size")
+	})
 	if err == nil {
 		err = c.checkRotation()
 	}
@@ -96,7 +95,7 @@ func (c *FileConfig) checkRotation() error {
 		r.Size = max(r.Budget/parts, minFileSize)
 	}
 	if r.Budget > 0 && r.Size > r.Budget/2 {
-		return fmt.Errorf("size %s: at most half of the budget of %s, so that an old file can go before a new one is full", sizeText(r.Size), sizeText(r.Budget))
+		return fmt.Errorf("size %s: at most half of the budget of %s, so that an old file can go before a new one is full", urlopt.SizeText(r.Size), urlopt.SizeText(r.Budget))
 	}
 	if r.Files > 0 && r.Size == 0 && r.Every == 0 && r.Frames == 0 {
 		return errors.New("files: say when a new one begins: size, every or frames")

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"crosstap/internal/urlopt"
 )
 
 // fail notes that no file can be written.
@@ -58,10 +60,10 @@ func (r *Rotating) floor(full bool) {
 		return
 	}
 	r.full = full
-	switch err := fmt.Errorf("deliver: %s: less than free=%s is free", r.Where(), sizeText(r.cfg.Rotate.Free)); {
+	switch err := fmt.Errorf("deliver: %s: less than free=%s is free", r.Where(), urlopt.SizeText(r.cfg.Rotate.Free)); {
 	case full:
 		r.faults.begin(err)
-		r.cfg.Log.Warn("too little is free on the disk: frames for files are lost until there is room", "to", r.Where(), "free", sizeText(r.cfg.Rotate.Free))
+		r.cfg.Log.Warn("too little is free on the disk: frames for files are lost until there is room", "to", r.Where(), "free", urlopt.SizeText(r.cfg.Rotate.Free))
 	case r.err == nil:
 		r.faults.end()
 		r.cfg.Log.Info("there is room on the disk again", "to", r.Where(), "frames_lost", r.trial.lost)

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"crosstap/internal/urlopt"
 )
 
 // StreamTarget is a receiver of pcapng over TLS.
@@ -44,7 +46,7 @@ func ParseStream(s string) (StreamTarget, error) {
 		return fail("want tls://HOST:PORT, the port from 1 to 65535")
 	}
 	t := StreamTarget{Host: u.Hostname(), Port: uint16(port), Queue: DefaultQueue}
-	err = eachOption(query, func(name, value string) (err error) {
+	err = urlopt.Once(query, []string{"ca", "cert", "key", "netns", "queue", "server_name", "source"}, func(name, value string) (err error) {
 		switch name {
 		case "ca", "cert", "key", "server_name", "netns":
 			p := map[string]*string{"ca": &t.CA, "cert": &t.Cert, "key": &t.Key, "server_name": &t.ServerName, "netns": &t.NetNS}[name]
@@ -57,13 +59,11 @@ func ParseStream(s string) (StreamTarget, error) {
 			}
 		case "queue":
 			var n int64
-			n, err = parseSize(value, minQueue, maxQueue)
+			n, err = urlopt.ParseSize(value, minQueue, maxQueue)
 			t.Queue = int(n)
-		default:
-			err = errUnknown
 		}
 		return err
-	}, "ca", "cert", "key", "netns", "queue", "server_name", "source")
+	})
 	if err != nil {
 		return fail("%v", err)
 	}

@@ -41,10 +41,10 @@ func TestParseTarget(t *testing.T) {
 	f("ipfix://c.example?profile=ovs&domain=0x10&refresh=10s&source=10.0.0.1&mtu=1400",
 		Target{Host: "c.example", Port: 4739, Domain: 16, Refresh: 10 * time.Second, Source: netip.MustParseAddr("10.0.0.1"), MTU: 1400},
 		"ipfix://c.example:4739?domain=16&mtu=1400&refresh=10s&source=10.0.0.1")
-	f("ipfix+tls://c.example?ca=ca.pem&cert=c.pem&key=k.pem&server_name=x&spool=1GiB&biflow&sample=10&filter=not+port+22",
+	f("ipfix+tls://c.example?ca=ca.pem&cert=c.pem&key=k.pem&server_name=x&spool=1GiB&biflow&sample=10&filter=not%20port%2022",
 		Target{Transport: TLS, Host: "c.example", Port: 4740, Refresh: time.Minute, CA: "ca.pem", Cert: "c.pem", Key: "k.pem", ServerName: "x",
 			SpoolBytes: 1 << 30, Biflow: true, Sample: 10, Filter: "not port 22"},
-		"ipfix+tls://c.example:4740?biflow=yes&ca=ca.pem&cert=c.pem&filter=not+port+22&key=k.pem&sample=10&server_name=x&spool=1GiB")
+		"ipfix+tls://c.example:4740?biflow=yes&ca=ca.pem&cert=c.pem&filter=not%20port%2022&key=k.pem&sample=10&server_name=x&spool=1GiB")
 	f("ipfix+tcp://c.example", Target{Transport: TCP, Host: "c.example", Port: 4739, Refresh: time.Minute, SpoolBytes: DefaultSpoolBytes}, "ipfix+tcp://c.example:4739")
 	f("netflow9://c.example?refresh_packets=20", Target{Format: NetFlow9, Host: "c.example", Port: 2055, Refresh: time.Minute, RefreshPackets: 20},
 		"netflow9://c.example:2055?refresh_packets=20")
@@ -61,22 +61,22 @@ func TestParseTargetRefuses(t *testing.T) {
 	}
 	f("udp://h", `scheme "udp" is not known here, want ipfix, ipfix+tcp, ipfix+tls, netflow9, netflow5`)
 	f("ipfx://h", `scheme "ipfx" is not known here; did you mean ipfix://?`)
-	f("ipfix://h?sample=0", `sample "0": want one flow in so many, 1 for all`)
+	f("ipfix://h?sample=0", `sample=0: want one flow in so many, 1 for all`)
 	f("ipfix:///", "no host, want ipfix://HOST[:PORT]")
 	f("ipfix://h:0", `port "0": want 1 to 65535`)
 	f("ipfix://h:99999", `port "99999": want 1 to 65535`)
 	f("ipfix://h/x", "only a host, a port and options after ? are expected")
-	f("ipfix://h?profile=nsx", `profile "nsx": want ovs or vmware`)
-	f("ipfix://h?domain=-1", `domain "-1": want a number of 32 bits`)
-	f("ipfix://h?refresh=1ms", `refresh "1ms": want a duration from 1s to 24h0m0s, such as 1m0s`)
-	f("ipfix://h?source=x", `source "x": want an IP address`)
-	f("ipfix://h?mtu=100", `mtu "100": want 560 to 65535 bytes`)
-	f("ipfix://h?domain=1&domain=2", "domain is given 2 times")
+	f("ipfix://h?profile=nsx", `profile=nsx: want ovs or vmware`)
+	f("ipfix://h?domain=-1", `domain=-1: want a number of 32 bits`)
+	f("ipfix://h?refresh=1ms", `refresh=1ms: want a duration from 1s to 24h0m0s, such as 1m0s`)
+	f("ipfix://h?source=x", `source=x: want an IP address`)
+	f("ipfix://h?mtu=100", `mtu=100: want 560 to 65535 bytes`)
+	f("ipfix://h?domain=1&domain=2", "domain=2: is given twice")
 	f("ipfix://h?refesh=1m", `option "refesh" is not known; did you mean "refresh"?`)
 	f("netflow5://h?domain=1", `option "domain" is not known, use engine_id, engine_type, filter, mtu, sample, source`)
 	f("ipfix://h?ca=x", `option "ca" is not known, use biflow, domain, filter, mtu, profile, refresh, refresh_packets, sample, source`)
-	f("ipfix+tcp://h?spool=1KiB", `spool "1KiB": want 0 for no spool, or at least 1MiB, such as 256MiB`)
-	f("ipfix://h?filter=tcp+prot+80", `filter "tcp prot 80": filter: column 5: "prot" is not expected; did you mean "port"?`)
+	f("ipfix+tcp://h?spool=1KiB", `spool=1KiB: want 0 for no spool, or at least 1MiB, such as 256MiB`)
+	f("ipfix://h?filter=tcp%20prot%2080", `filter=tcp%20prot%2080: filter: column 5: "prot" is not expected; did you mean "port"?`)
 	f("ipfix://h?color=red", `option "color" is not known, use biflow, domain, filter, mtu, profile, refresh, refresh_packets, sample, source`)
 }
 

@@ -2,8 +2,6 @@ package export
 
 import (
 	"fmt"
-	"maps"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -13,21 +11,8 @@ import (
 	"crosstap/internal/choose"
 	"crosstap/internal/flowproto/ipfix"
 	"crosstap/internal/nearest"
+	"crosstap/internal/urlopt"
 )
-
-// options are the options that a URL may have after its question mark.
-type options []option
-
-type option struct {
-	name  string
-	value value
-}
-
-// value reads and shows one option.
-type value struct {
-	set  func(text string) error
-	text func() string // "" at the default
-}
 
 // parseURL reads what all URLs of collectors have: scheme, host and port, which is 0 where none is given.
 func parseURL(s string, schemes []string) (u *url.URL, port uint16, err error) {
@@ -58,119 +43,68 @@ func parseURL(s string, schemes []string) (u *url.URL, port uint16, err error) {
 	return u, port, nil
 }
 
-// read sets the options of a URL.
-func (o options) read(s string, u *url.URL) error {
-	given, err := url.ParseQuery(u.RawQuery)
-	if err != nil {
-		return fmt.Errorf("export: %s: options: %v", s, err)
-	}
-	for _, name := range slices.Sorted(maps.Keys(given)) {
-		if len(given[name]) > 1 {
-			return fmt.Errorf("export: %s: %s is given %d times", s, name, len(given[name]))
-		}
-		i := slices.IndexFunc(o, func(x option) bool { return x.name == name })
-		if i < 0 {
-			return fmt.Errorf("export: %s: option %q is not known%s", s, name, o.instead(name))
-		}
-		if err := o[i].value.set(given[name][0]); err != nil {
-			return fmt.Errorf("export: %s: %s %q: %w", s, name, given[name][0], err)
-		}
+// readOptions sets the options of the URL s, which u is.
+func readOptions(s string, o urlopt.Options, u *url.URL) error {
+	if err := o.Read(u.RawQuery); err != nil {
+		return fmt.Errorf("export: %s: %w", s, err)
 	}
 	return nil
 }
 
-// instead suggests a name for one that is not known.
-func (o options) instead(name string) string {
-	var names []string
-	for _, x := range o {
-		names = append(names, x.name)
-	}
-	slices.Sort(names)
-	if near := nearest.Of(name, names); near != "" {
-		return fmt.Sprintf("; did you mean %q?", near)
-	}
-	return ", use " + strings.Join(names, ", ")
-}
-
-// query returns the options that are not at their defaults.
-func (o options) query() string {
-	q := url.Values{}
-	for _, x := range o {
-		if v := x.value.text(); v != "" {
-			q.Set(x.name, v)
-		}
-	}
-	return q.Encode()
-}
-
-func addrOption(a *netip.Addr) value {
-	return value{func(s string) (err error) {
-		if *a, err = netip.ParseAddr(s); err != nil {
-			err = fmt.Errorf("want an IP address")
-		}
-		return err
-	}, func() string {
-		if !a.IsValid() {
-			return ""
-		}
-		return a.String()
-	}}
-}
-
-func intOption(p *int, least, most int, unit string) value {
-	return value{func(s string) error {
+func intOption(name string, p *int, least, most int, unit string) urlopt.Option {
+	return urlopt.Option{Name: name, Set: func(s string) error {
 		n, err := strconv.Atoi(s)
 		if err != nil || n < least || n > most {
 			return fmt.Errorf("want %d to %d %s", least, most, unit)
 		}
 		*p = n
 		return nil
-	}, func() string { return positive(*p) }}
+	}, Text: func() string { return positive(*p) }}
 }
 
 // rateOption is one in so many: 1 or more.
-func rateOption(p *uint32, what string) value {
-	v := uint32Option(p, what)
-	return value{func(s string) error {
-		err := v.set(s)
+func rateOption(name string, p *uint32, what string) urlopt.Option {
+	o := uint32Option(name, p, what)
+	return urlopt.Option{Name: name, Set: func(s string) error {
+		err := o.Set(s)
 		if err == nil && *p == 0 {
 			err = fmt.Errorf("want %s, 1 for all", what)
 		}
 		return err
-	}, v.text}
+	}, Text: o.Text}
 }
 
-func uint32Option(p *uint32, what string) value {
-	return value{func(s string) error {
+func uint32Option(name string, p *uint32, what string) urlopt.Option {
+	return urlopt.Option{Name: name, Set: func(s string) error {
 		n, err := strconv.ParseUint(s, 0, 32)
 		if err != nil {
 			return fmt.Errorf("want %s", what)
 		}
 		*p = uint32(n)
 		return nil
-	}, func() string { return positive(*p) }}
+	}, Text: func() string { return positive(*p) }}
 }
 
-func uint64Option(p *uint64) value {
-	return value{func(s string) error {
+func uint64Option(name string, p *uint64) urlopt.Option {
+	return urlopt.Option{Name: name, Set: func(s string) error {
 		n, err := strconv.ParseUint(s, 0, 63)
 		if err != nil {
 			return fmt.Errorf("want a number")
 		}
 		*p = n
 		return nil
-	}, func() string { return positive(*p) }}
+	}, Text: func() string { return positive(*p) }}
 }
 
-func uint8Option(p *uint8) value {
-	return value{func(s string) error {
+func uint8Option(name string, p *uint8) urlopt.Option {
+	return urlopt.Option{Name: name, Set: func(s string) error {
 		n, err := strconv.ParseUint(s, 0, 8)
 		if err != nil {
 			return fmt.Errorf("want 0 to 255")
 		}
 		*p = uint8(n)
 		return nil
-	}, func() string { return positive(*p) }}
+	}, Text: func() string { return positive(*p) }}
 }
 
 // positive shows a number, "" for 0.
@@ -181,19 +115,19 @@ func positive[T int | uint8 | uint32 | uint64](n T) string {
 	return fmt.Sprint(n)
 }
 
-func refreshOption(d *time.Duration) value {
-	return durationOption(d, DefaultRefresh, minRefresh, maxRefresh)
+func refreshOption(name string, d *time.Duration) urlopt.Option {
+	return durationOption(name, d, DefaultRefresh, minRefresh, maxRefresh)
 }
 
-func durationOption(d *time.Duration, usual, least, most time.Duration) value {
-	return value{func(s string) error {
+func durationOption(name string, d *time.Duration, usual, least, most time.Duration) urlopt.Option {
+	return urlopt.Option{Name: name, Set: func(s string) error {
 		v, err := time.ParseDuration(s)
 		if err != nil || v < least || v > most {
 			return fmt.Errorf("want a duration from %v to %v, such as %v", least, most, usual)
 		}
 		*d = v
 		return nil
-	}, func() string {
+	}, Text: func() string {
 		if *d == usual {
 			return ""
 		}
@@ -201,52 +135,23 @@ func durationOption(d *time.Duration, usual, least, most time.Duration) value {
 	}}
 }
 
-func boolOption(p *bool) value {
-	return value{func(s string) error {
-		switch s {
-		case "", "yes", "true", "1":
-			*p = true
-		case "no", "false", "0":
-			*p = false
-		default:
-			return fmt.Errorf("want yes or no")
-		}
-		return nil
-	}, func() string {
-		if *p {
-			return "yes"
-		}
-		return ""
-	}}
-}
-
-func pathOption(p *string) value {
-	return value{func(s string) error {
-		if s == "" {
-			return fmt.Errorf("is empty")
-		}
-		*p = s
-		return nil
-	}, func() string { return *p }}
-}
-
-func filterOption(p *string) value {
-	return value{func(s string) error {
+func filterOption(name string, p *string) urlopt.Option {
+	return urlopt.Option{Name: name, Set: func(s string) error {
 		*p = s
 		_, err := choose.NewFilter(s)
 		return err
-	}, func() string { return *p }}
+	}, Text: func() string { return *p }}
 }
 
-func profileOption(p *ipfix.Profile) value {
-	return value{func(s string) error {
+func profileOption(name string, p *ipfix.Profile) urlopt.Option {
+	return urlopt.Option{Name: name, Set: func(s string) error {
 		v, err := ipfix.ParseProfile(s)
 		if err != nil {
 			return fmt.Errorf("want ovs or vmware")
 		}
 		*p = v
 		return nil
-	}, func() string {
+	}, Text: func() string {
 		if *p == ipfix.OVS {
 			return ""
 		}
@@ -254,36 +159,19 @@ func profileOption(p *ipfix.Profile) value {
 	}}
 }
 
-// sizeUnits are the units of a number of bytes.
-var sizeUnits = []struct {
-	name string
-	n    int64
-}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}}
-
 // sizeOption is the bound of a spool: 0 for none.
-func sizeOption(p *int64) value {
-	return value{func(s string) error {
-		digits, unit := s, int64(1)
-		for _, u := range sizeUnits {
-			if d, ok := strings.CutSuffix(s, u.name); ok {
-				digits, unit = d, u.n
-			}
-		}
-		n, err := strconv.ParseInt(digits, 10, 64)
-		if err != nil || n < 0 || n > 1<<40/unit || n != 0 && n*unit < minSpool {
+func sizeOption(name string, p *int64) urlopt.Option {
+	return urlopt.Option{Name: name, Set: func(s string) error {
+		n, err := urlopt.ParseSize(s, 0, 1<<40)
+		if err != nil || n != 0 && n < minSpool {
 			return fmt.Errorf("want 0 for no spool, or at least 1MiB, such as 256MiB")
 		}
-		*p = n * unit
+		*p = n
 		return nil
-	}, func() string {
+	}, Text: func() string {
 		if *p == DefaultSpoolBytes {
 			return ""
 		}
-		for _, u := range sizeUnits {
-			if *p != 0 && *p%u.n == 0 {
-				return strconv.FormatInt(*p/u.n, 10) + u.name
-			}
-		}
-		return strconv.FormatInt(*p, 10)
+		return urlopt.SizeText(*p)
 	}}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"crosstap/internal/flowproto/sflow"
+	"crosstap/internal/urlopt"
 )
 
 // SFlowTarget is one collector of sFlow.
@@ -44,25 +45,25 @@ func ParseSFlow(s string) (SFlowTarget, error) {
 	if port != 0 {
 		t.Port = port
 	}
-	return t, t.options().read(s, u)
+	return t, readOptions(s, t.options(), u)
 }
 
-func (t *SFlowTarget) options() options {
-	return options{
-		{"agent", addrOption(&t.Agent)},
-		{"sub_agent", uint32Option(&t.SubAgent, "a number of 32 bits")},
-		{"sample", rateOption(&t.Sample, "one packet in so many")},
-		{"header", intOption(&t.Header, 16, sflow.MaxHeader, "bytes")},
-		{"counters", durationOption(&t.Counters, DefaultSFlowCounters, 0, time.Hour)},
-		{"source", addrOption(&t.Source)},
-		{"mtu", intOption(&t.MTU, sflow.MinDatagram+headersV6, 65535, "bytes")},
-		{"filter", filterOption(&t.Filter)},
+func (t *SFlowTarget) options() urlopt.Options {
+	return urlopt.Options{
+		urlopt.Addr("agent", &t.Agent),
+		uint32Option("sub_agent", &t.SubAgent, "a number of 32 bits"),
+		rateOption("sample", &t.Sample, "one packet in so many"),
+		intOption("header", &t.Header, 16, sflow.MaxHeader, "bytes"),
+		durationOption("counters", &t.Counters, DefaultSFlowCounters, 0, time.Hour),
+		urlopt.Addr("source", &t.Source),
+		intOption("mtu", &t.MTU, sflow.MinDatagram+headersV6, 65535, "bytes"),
+		filterOption("filter", &t.Filter),
 	}
 }
 
 // String returns the target as a URL.
 func (t SFlowTarget) String() string {
-	u := url.URL{Scheme: "sflow", Host: t.address(), RawQuery: t.options().query()}
+	u := url.URL{Scheme: "sflow", Host: t.address(), RawQuery: t.options().Query()}
 	return u.String()
 }
 

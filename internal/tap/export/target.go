@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"crosstap/internal/flowproto/ipfix"
+	"crosstap/internal/urlopt"
 )
 
 // Format is what datagrams and messages are made of.
@@ -128,43 +129,43 @@ func ParseTarget(s string) (Target, error) {
 	if port != 0 {
 		t.Port = port
 	}
-	return t, t.options().read(s, u)
+	return t, readOptions(s, t.options(), u)
 }
 
 // String returns the target as a URL, without the options that are at their defaults.
 func (t Target) String() string {
-	u := url.URL{Scheme: t.scheme(), Host: t.address(), RawQuery: t.options().query()}
+	u := url.URL{Scheme: t.scheme(), Host: t.address(), RawQuery: t.options().Query()}
 	return u.String()
 }
 
 func (t Target) address() string { return net.JoinHostPort(t.Host, strconv.Itoa(int(t.Port))) }
 
 // options are the options that a target of this kind has.
-func (t *Target) options() options {
-	all := options{
-		{"source", addrOption(&t.Source)},
-		{"mtu", intOption(&t.MTU, minMTU, ipfix.MaxMessage, "bytes")},
-		{"filter", filterOption(&t.Filter)},
-		{"sample", rateOption(&t.Sample, "one flow in so many")},
+func (t *Target) options() urlopt.Options {
+	all := urlopt.Options{
+		urlopt.Addr("source", &t.Source),
+		intOption("mtu", &t.MTU, minMTU, ipfix.MaxMessage, "bytes"),
+		filterOption("filter", &t.Filter),
+		rateOption("sample", &t.Sample, "one flow in so many"),
 	}
 	if t.Format != NetFlow5 {
-		all = append(all, option{"domain", uint32Option(&t.Domain, "a number of 32 bits")}, option{"refresh", refreshOption(&t.Refresh)})
+		all = append(all, uint32Option("domain", &t.Domain, "a number of 32 bits"), refreshOption("refresh", &t.Refresh))
 	}
 	switch {
 	case t.Format == NetFlow5:
-		return append(all, option{"engine_type", uint8Option(&t.EngineType)}, option{"engine_id", uint8Option(&t.EngineID)})
+		return append(all, uint8Option("engine_type", &t.EngineType), uint8Option("engine_id", &t.EngineID))
 	case !t.stream():
-		all = append(all, option{"refresh_packets", uint64Option(&t.RefreshPackets)})
+		all = append(all, uint64Option("refresh_packets", &t.RefreshPackets))
 	}
 	if t.Format == IPFIX {
-		all = append(all, option{"profile", profileOption(&t.Profile)}, option{"biflow", boolOption(&t.Biflow)})
+		all = append(all, profileOption("profile", &t.Profile), urlopt.Bool("biflow", &t.Biflow, false))
 	}
 	if t.stream() {
-		all = append(all, option{"spool", sizeOption(&t.SpoolBytes)}, option{"spool_dir", pathOption(&t.SpoolDir)})
+		all = append(all, sizeOption("spool", &t.SpoolBytes), urlopt.Text("spool_dir", &t.SpoolDir))
 	}
 	if t.Transport == TLS {
-		all = append(all, option{"ca", pathOption(&t.CA)}, option{"cert", pathOption(&t.Cert)}, option{"key", pathOption(&t.Key)},
-			option{"server_name", pathOption(&t.ServerName)})
+		all = append(all, urlopt.Text("ca", &t.CA), urlopt.Text("cert", &t.Cert), urlopt.Text("key", &t.Key),
+			urlopt.Text("server_name", &t.ServerName))
 	}
 	return all
 }

@@ -3,30 +3,24 @@ package tunnel
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+
+	"crosstap/internal/urlopt"
 )
 
-// option is one of the options that a URL may have after its question mark.
-type option struct {
-	name string
-	set  func(text string) error
-	text func() string // "" at the default
-}
-
 // options are the options that a target of this kind has.
-func (t *Target) options() []option {
-	all := []option{
-		textOption("netns", &t.NetNS), choiceOption("mtu", &t.MTU, tooLong), rateOption("rate", &t.Rate),
+func (t *Target) options() urlopt.Options {
+	all := urlopt.Options{
+		urlopt.Text("netns", &t.NetNS), choiceOption("mtu", &t.MTU, tooLong), rateOption("rate", &t.Rate),
 	}
 	if t.Kind == Interface {
 		return all
 	}
-	all = append(all, addrOption("source", &t.Source), textOption("dev", &t.Device), numberOption("path", &t.Path, minPath, maxPath, 0),
+	all = append(all, urlopt.Addr("source", &t.Source), urlopt.Text("dev", &t.Device), numberOption("path", &t.Path, minPath, maxPath, 0),
 		numberOption("ttl", &t.TTL, 1, 255, 0), numberOption("dscp", &t.DSCP, 0, 63, 0),
-		choiceOption("absent", &t.Absent, absents), boolOption("probe", &t.Probe, true))
+		choiceOption("absent", &t.Absent, absents), urlopt.Bool("probe", &t.Probe, true))
 	if t.Kind.overUDP() {
 		all = append(all, numberOption("ports", &t.Ports, 1, maxPorts, 16))
 	}
@@ -34,7 +28,7 @@ func (t *Target) options() []option {
 	case VXLAN, Geneve:
 		all = append(all, numberOption("vni", &t.VNI, 0, maxVNI, 0))
 	case GRE:
-		all = append(all, keyOption(t), boolOption("seq", &t.Seq, false))
+		all = append(all, keyOption(t), urlopt.Bool("seq", &t.Seq, false))
 	case ERSPAN2:
 		all = append(all, numberOption("session", &t.Session, 1, maxSession, 0), numberOption("index", &t.Index, 1, maxIndex, 0))
 	case ERSPAN3:
@@ -44,38 +38,15 @@ func (t *Target) options() []option {
 	return all
 }
 
-func textOption(name string, p *string) option {
-	return option{name, func(s string) error {
-		if *p = s; s == "" {
-			return errors.New("is empty")
-		}
-		return nil
-	}, func() string { return *p }}
-}
-
-func addrOption(name string, p *netip.Addr) option {
-	return option{name, func(s string) (err error) {
-		if *p, err = netip.ParseAddr(s); err != nil {
-			return errors.New("want an IP address")
-		}
-		return nil
-	}, func() string {
-		if !p.IsValid() {
-			return ""
-		}
-		return p.String()
-	}}
-}
-
-func numberOption[T ~int | ~uint8 | ~uint16 | ~uint32](name string, p *T, least, most uint64, usual T) option {
-	return option{name, func(s string) error {
+func numberOption[T ~int | ~uint8 | ~uint16 | ~uint32](name string, p *T, least, most uint64, usual T) urlopt.Option {
+	return urlopt.Option{Name: name, Set: func(s string) error {
 		n, err := strconv.ParseUint(s, 0, 64)
 		if err != nil || n < least || n > most {
 			return fmt.Errorf("want %d to %d", least, most)
 		}
 		*p = T(n)
 		return nil
-	}, func() string {
+	}, Text: func() string {
 		if *p == usual {
 			return ""
 		}
@@ -83,11 +54,11 @@ func numberOption[T ~int | ~uint8 | ~uint16 | ~uint32](name string, p *T, least,
 	}}
 }
 
-func keyOption(t *Target) option {
+func keyOption(t *Target) urlopt.Option {
 	o := numberOption("key", &t.Key, 0, 1<<32-1, 0)
-	set := o.set
-	o.set = func(s string) error { t.HasKey = true; return set(s) }
-	o.text = func() string {
+	set := o.Set
+	o.Set = func(s string) error { t.HasKey = true; return set(s) }
+	o.Text = func() string {
 		if !t.HasKey {
 			return ""
 		}
@@ -96,41 +67,19 @@ func keyOption(t *Target) option {
 	return o
 }
 
-func choiceOption[T ~uint8](name string, p *T, names []string) option {
-	return option{name, func(s string) error {
+func choiceOption[T ~uint8](name string, p *T, names []string) urlopt.Option {
+	return urlopt.Option{Name: name, Set: func(s string) error {
 		i := slices.Index(names, s)
 		if i < 0 {
 			return fmt.Errorf("want %s", strings.Join(names, ", "))
 		}
 		*p = T(i)
 		return nil
-	}, func() string {
+	}, Text: func() string {
 		if *p == 0 {
 			return ""
 		}
 		return names[*p]
-	}}
-}
-
-func boolOption(name string, p *bool, usual bool) option {
-	return option{name, func(s string) error {
-		switch s {
-		case "", "yes", "true", "1":
-			*p = true
-		case "no", "false", "0":
-			*p = false
-		default:
-			return errors.New("want yes or no")
-		}
-		return nil
-	}, func() string {
-		switch {
-		case *p == usual:
-			return ""
-		case *p:
-			return "yes"
-		}
-		return "no"
 	}}
 }
 
@@ -140,8 +89,8 @@ var rateUnits = []struct {
 	n    uint64
 }{{"G", 1e9}, {"M", 1e6}, {"k", 1e3}}
 
-func rateOption(name string, p *uint64) option {
-	return option{name, func(s string) error {
+func rateOption(name string, p *uint64) urlopt.Option {
+	return urlopt.Option{Name: name, Set: func(s string) error {
 		digits, unit := s, uint64(1)
 		for _, u := range rateUnits {
 			if d, ok := strings.CutSuffix(s, u.name); ok {
@@ -154,7 +103,7 @@ func rateOption(name string, p *uint64) option {
 		}
 		*p = n * unit
 		return nil
-	}, func() string {
+	}, Text: func() string {
 		if *p == 0 {
 			return ""
 		}

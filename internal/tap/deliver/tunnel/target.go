@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"crosstap/internal/dissect"
-	"crosstap/internal/nearest"
 )
 
 // Kind is what copies are wrapped in.
@@ -156,7 +155,7 @@ func Parse(s string) (Target, error) {
 		}
 		t.Port = uint16(n)
 	}
-	if err := t.read(query); err != nil {
+	if err := t.options().Read(query); err != nil {
 		return fail("%v", err)
 	}
 	if err := t.validate(); err != nil {
@@ -200,7 +199,7 @@ func (t *Target) address() string {
 
 // String returns the target as a URL, without the options that are at their defaults.
 func (t Target) String() string {
-	q := t.query()
+	q := t.options().Query()
 	if q != "" {
 		q = "?" + q
 	}
@@ -218,58 +217,3 @@ func (t *Target) dissector() *dissect.Dissector {
 	}
 	return dissect.New(c)
 }
-
-// read sets the options of a URL's query. A plus sign stands for itself.
-func (t *Target) read(query string) error {
-	all, given := t.options(), map[string]bool{}
-	for part := range strings.SplitSeq(query, "&") {
-		if part == "" {
-			continue
-		}
-		name, value, _ := strings.Cut(part, "=")
-		value, err := url.PathUnescape(value)
-		if err != nil {
-			return fmt.Errorf("option %s: %w", name, err)
-		}
-		i := slices.IndexFunc(all, func(o option) bool { return o.name == name })
-		switch {
-		case i < 0:
-			return fmt.Errorf("option %q is not known%s", name, instead(all, name))
-		case given[name]:
-			return fmt.Errorf("%s is given twice", name)
-		}
-		given[name] = true
-		if err := all[i].set(value); err != nil {
-			return fmt.Errorf("%s %q: %w", name, value, err)
-		}
-	}
-	return nil
-}
-
-// instead suggests a name for one that is not known.
-func instead(all []option, name string) string {
-	var names []string
-	for _, o := range all {
-		names = append(names, o.name)
-	}
-	slices.Sort(names)
-	if near := nearest.Of(name, names); near != "" {
-		return fmt.Sprintf("; did you mean %q?", near)
-	}
-	return ", use " + strings.Join(names, ", ")
-}
-
-// query returns the options that are not at their defaults.
-func (t *Target) query() string {
-	var parts []string
-	for _, o := range t.options() {
-		if v := o.text(); v != "" {
-			parts = append(parts, o.name+"="+escape.Replace(v))
-		}
-	}
-	slices.Sort(parts)
-	return strings.Join(parts, "&")
-}
-
-// escape writes what has a meaning of its own in an option.
-var escape = strings.NewReplacer("%", "%25", "&", "%26", "#", "%23", " ", "%20")

@@ -54,7 +54,7 @@ func TestParseMistakes(t *testing.T) {
 	f("erspan3://a?session=1024", "want 1 to 1023")
 	f("erspan2://a?session=1&index=1048576", "want 1 to 1048575")
 	f("vxlan://a?vnl=1", `did you mean "vni"?`)
-	f("vxlan://a?vni=1&vni=2", "vni is given twice")
+	f("vxlan://a?vni=1&vni=2", "vni=2: is given twice")
 	f("vxlan://a?ports=3", "want a power of two")
 	f("vxlan://a?rate=x", "want bits each second")
 	f("vxlan://a?mtu=1400", "want fragment, slice, refuse")
