@@ -34,7 +34,8 @@ type picked struct {
 	pairs              []pickedPair
 	total              Total
 	sampled, ambiguous uint64
-	stored             []store.PairSums // the same pairs, when the store found them
+	stored             bool            // the store found them, and where their rows are
+	at                 []store.Stretch // there
 }
 
 // sliced reports whether the first pairs are to be found slice by slice: where sums decide the order, and the answer is short.

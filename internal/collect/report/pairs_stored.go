@@ -24,19 +24,28 @@ type sumsView interface {
 	SumsIn(fromNS, toNS int64) uint64
 }
 
+// summing is the view where the store is to add up by itself: over a long range, without a filter.
+func (a *ask) summing() (v store.PairsView, ok bool) {
+	sums, can := a.view.(sumsView)
+	if v, ok = a.view.(store.PairsView); !storedPairs || !ok || !can || a.step == 0 || !a.cond.expr.Empty() || sums.SumsIn(clampNS(a.sinceMS), clampNS(a.untilMS)) < manySums {
+		return nil, false
+	}
+	return v, true
+}
+
 // pickStored finds the first pairs of all where the store adds up by pair itself; nil where it does not, or not this time.
 func (a *ask) pickStored(ctx context.Context) (*picked, error) {
-	from, to := clampNS(a.sinceMS), clampNS(a.untilMS)
-	v, ok := a.view.(store.PairsView)
-	if sums, can := a.view.(sumsView); !storedPairs || !ok || !can || !a.cond.expr.Empty() || sums.SumsIn(from, to) < manySums {
+	v, ok := a.summing()
+	if !ok {
 		return nil, nil
 	}
+	from, to := clampNS(a.sinceMS), clampNS(a.untilMS)
 	rest, err := a.restOfPairs(ctx, v.PairsRest(from, to))
 	if err != nil || len(rest) == mostRest {
 		return nil, err
 	}
 	p := newPairPick(a.Sort, a.Limit)
-	switch err := v.SumPairs(ctx, from, to, rest, p.take); {
+	switch err := v.SumPairs(ctx, from, to, rest, strings.HasSuffix(a.Sort, "_seen"), p.take); {
 	case errors.Is(err, store.ErrNotSummed):
 		return nil, nil
 	case err != nil:
@@ -47,11 +56,11 @@ func (a *ask) pickStored(ctx context.Context) (*picked, error) {
 
 // fetch has the store look for the rows of pairs that it found; where it cannot the engine does.
 func (p *picked) fetch(ctx context.Context, a *ask) error {
-	if len(p.stored) == 0 {
+	if !p.stored {
 		return nil
 	}
 	v := a.view.(store.PairsView) //nolint:forcetypeassert // it found them
-	table, err := v.PairRows(ctx, clampNS(a.sinceMS), clampNS(a.untilMS), p.stored, a.segments)
+	table, err := v.PairRows(ctx, clampNS(a.sinceMS), clampNS(a.untilMS), p.at, a.segments)
 	if errors.Is(err, store.ErrNotSummed) {
 		return nil
 	}
@@ -60,7 +69,7 @@ func (p *picked) fetch(ctx context.Context, a *ask) error {
 }
 
 // mostRest are the sums that are taken from elsewhere than stored roll-ups: those of some hours.
-const mostRest = 500_000
+var mostRest = 500_000
 
 // restOfPairs adds up what the table of roll-ups has, in the order of segments.
 func (a *ask) restOfPairs(ctx context.Context, table string) (rest []store.PairSums, err error) {
@@ -106,6 +115,9 @@ type candidate struct {
 	store.PairSums
 	value uint64
 	fromA bool
+	i     int             // its number in what take looks at
+	at    []store.Stretch // where its rows are,
+	found bool            // if that is known
 }
 
 func newPairPick(sort string, limit int) *pairPick {
@@ -146,7 +158,7 @@ func pairValue(name string) func(s *store.PairSums, fromA bool) uint64 {
 }
 
 // take looks at pairs.
-func (p *pairPick) take(sums []store.PairSums) {
+func (p *pairPick) take(sums []store.PairSums, where func(int) ([]store.Stretch, bool)) {
 	var total picked
 	p.mu.Lock()
 	last := p.last
@@ -154,7 +166,7 @@ func (p *pairPick) take(sums []store.PairSums) {
 	var found []candidate
 	for i := range sums {
 		s := &sums[i]
-		c := candidate{value: 0, fromA: s.FromA()}
+		c := candidate{fromA: s.FromA(), i: i}
 		c.value = p.value(s, c.fromA)
 		total.total.Octets += s.Octets
 		total.total.Packets += s.Packets
@@ -170,6 +182,12 @@ func (p *pairPick) take(sums []store.PairSums) {
 		if len(found) >= 2*p.limit {
 			found, last = p.cut(found)
 		}
+	}
+	if len(found) > p.limit {
+		found, _ = p.cut(found)
+	}
+	for i := range found {
+		found[i].at, found[i].found = where(found[i].i)
 	}
 	total.total.Rows = uint64(len(sums))
 	p.mu.Lock()
@@ -218,9 +236,10 @@ func (p *pairPick) done() *picked {
 		return nil
 	}
 	p.first, _ = p.cut(p.first)
+	p.sum.stored = !slices.ContainsFunc(p.first, func(c candidate) bool { return !c.found })
 	for i := range p.first {
 		c := &p.first[i]
-		p.sum.stored = append(p.sum.stored, c.PairSums)
+		p.sum.at = append(p.sum.at, c.at...)
 		p.sum.pairs = append(p.sum.pairs, pickedPair{fabric: c.Fabric, segment: c.Segment, a: uuid.UUID(c.A).String(), aWho: c.AWho, b: uuid.UUID(c.B).String(), bWho: c.BWho})
 	}
 	return &p.sum

@@ -69,11 +69,26 @@ type PairsView interface {
 	// PairsRest is a table expression for the part of View.Rollup of a range that SumPairs does not read, "" for none.
 	PairsRest(fromNS, toNS int64) string
 	// SumPairs adds up what else the range has, and rest, which is in the order of segments. It calls each with all pairs of one segment after the other, in no
-	// order, by several goroutines at once. The sums are valid until each returns.
-	SumPairs(ctx context.Context, fromNS, toNS int64, rest []PairSums, each func([]PairSums)) error
-	// PairRows is a table expression for those rows of View.Rollup of a range that are of some pairs, with what these tell (what else a row says may be zero);
-	// there may be others. It is good until the view is closed. segments is a condition in SQL that the pairs fulfil, as in Part.
-	PairRows(ctx context.Context, fromNS, toNS int64, of []PairSums, segments string) (string, error)
+	// order, by several goroutines at once, and with what tells where the rows of one of them are, those that tell of other observers alone too, or that it does not know. Both are valid until each returns. FirstMS and LastMS are told
+	// when times are asked for.
+	SumPairs(ctx context.Context, fromNS, toNS int64, rest []PairSums, times bool, each func(sums []PairSums, where func(i int) (at []Stretch, known bool))) error
+	// SumOutside tells of the same what concerns workloads without a name and tunnel endpoints, in the same way: by segment and fabric. Of rest the ends count.
+	SumOutside(ctx context.Context, fromNS, toNS int64, rest []PairSums, each func([]Outside)) error
+	// PairRows is a table expression for those rows of View.Rollup of a range that SumPairs said to be in some places, and all that it does not read, with
+	// what questions about pairs need (what else a row says may be zero). It is good until the view is closed. segments is a condition in SQL that the pairs fulfil, as in Part.
+	PairRows(ctx context.Context, fromNS, toNS int64, of []Stretch, segments string) (string, error)
+}
+
+// Stretch are rows of a stored roll-up beside each other; only the view that told it knows which.
+type Stretch struct{ File, Group, First, Rows int32 }
+
+// Outside is what a segment has to do with workloads that inventory does not know.
+type Outside struct {
+	Segment uint64
+	Fabric  string
+	Pairs   uint64     // of which an end has no name
+	Addrs   uint64     // of these ends, but for the zero address
+	VTEPs   [][16]byte // tunnel endpoints of all rows, in no order, each once
 }
 
 // FewView is a View that can read few rows by itself, sooner than an engine has planned to.

@@ -81,6 +81,13 @@ func (t *table) grow(n int, hash func(int) uint64) {
 	}
 }
 
+// empty forgets the values, n of them; a table that is large for as many is left to the collector.
+func (t *table) empty(n int) {
+	if clear(t.slots); len(t.slots) > 64*(n+1) {
+		*t = table{}
+	}
+}
+
 // after is the slot beside one, the first after the last.
 func (t *table) after(at uint64) uint64 { return (at + 1) & uint64(len(t.slots)-1) }
 

@@ -155,7 +155,7 @@ func fillFew(rows []row) {
 type fewPart struct {
 	s     *scanner[row]
 	group int
-	at    []stretch
+	at    []store.Stretch
 	n     int
 }
 
@@ -261,4 +261,13 @@ func (p *fewPart) find(s *scanner[moment], buf []moment, q *fewRows, anyTime boo
 		at += got
 	}
 	return nil
+}
+
+// extend adds a row to stretches that end before it.
+func extend(all []store.Stretch, at int) []store.Stretch {
+	if k := len(all); k > 0 && int(all[k-1].First+all[k-1].Rows) == at {
+		all[k-1].Rows++
+		return all
+	}
+	return append(all, store.Stretch{First: int32(at), Rows: 1})
 }

@@ -1,12 +1,10 @@
 package segment
 
 import (
-	"bytes"
+	"cmp"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,29 +19,8 @@ import (
 	"crosstap/internal/collect/store"
 )
 
-// Some pairs' rows among millions: the engine would decode all columns of the segments that they are in. Here three columns tell where they are, and
-// what the others say there is copied into a file for the engine, beside its spill files.
-
-// pairEnds tells pairs apart but for the names of workloads of one address.
-type pairEnds struct {
-	segment uint64
-	a, b    [16]byte
-}
-
-// placeRow are the columns that tell where rows are.
-type placeRow struct {
-	Segment uint64   `parquet:"segment"`
-	Src     [16]byte `parquet:"src"`
-	Dst     [16]byte `parquet:"dst"`
-	Bucket  int64    `parquet:"bucket"`
-}
-
-func (r *placeRow) ends() pairEnds {
-	if bytes.Compare(r.Src[:], r.Dst[:]) > 0 {
-		return pairEnds{r.Segment, r.Dst, r.Src}
-	}
-	return pairEnds{r.Segment, r.Src, r.Dst}
-}
+// Some pairs' rows among millions: the engine would decode all columns of the segments that they are in. Where they are is known from adding up, and what they say
+// is copied into a file for the engine, beside its spill files.
 
 // pairNeeds are the columns of a roll-up that questions about pairs read.
 var pairNeeds = []string{
@@ -51,11 +28,8 @@ var pairNeeds = []string{
 	"first_seen", "last_seen", "marks", "port_votes", "variance", "sampled_rows", "ambiguous_rows", "outer_src", "outer_dst", "seen_by", "other_rows", "duplicates", "seen_other",
 }
 
-// stretch are rows of a row group beside each other.
-type stretch struct{ first, n int }
-
 // PairRows implements store.PairsView.
-func (v *view) PairRows(ctx context.Context, fromNS, toNS int64, of []store.PairSums, segments string) (string, error) {
+func (v *view) PairRows(ctx context.Context, fromNS, toNS int64, of []store.Stretch, segments string) (string, error) {
 	from, to := ceilMS(fromNS), ceilMS(toNS)
 	path, err := v.copyPairs(ctx, v.pairFiles(from, to), of)
 	switch {
@@ -72,8 +46,8 @@ func (v *view) PairRows(ctx context.Context, fromNS, toNS int64, of []store.Pair
 	return "(" + strings.Join(parts, " UNION ALL ") + ")", nil
 }
 
-// copyPairs writes the rows of some pairs to a file that is removed with the view.
-func (v *view) copyPairs(ctx context.Context, in []pairFile, of []store.PairSums) (path string, err error) {
+// copyPairs writes some rows to a file that is removed with the view.
+func (v *view) copyPairs(ctx context.Context, in []pairFile, of []store.Stretch) (path string, err error) {
 	if err := os.MkdirAll(v.s.spill, 0o700); err != nil {
 		return "", err
 	}
@@ -83,67 +57,57 @@ func (v *view) copyPairs(ctx context.Context, in []pairFile, of []store.PairSums
 		return "", err
 	}
 	v.scratch = append(v.scratch, path)
-	c := &pairCopier{pairs: map[pairEnds]bool{}, out: newRollupWriter(f, mergedGroupRows)}
-	for i := range of {
-		c.pairs[pairEnds{of[i].Segment, of[i].A, of[i].B}] = true
-		c.segments = append(c.segments, of[i].Segment)
-	}
-	slices.Sort(c.segments)
+	of = slices.Clone(of)
+	slices.SortFunc(of, func(x, y store.Stretch) int {
+		return cmp.Or(cmp.Compare(x.File, y.File), cmp.Compare(x.Group, y.Group), cmp.Compare(x.First, y.First))
+	})
+	c := &pairCopier{out: newRollupWriter(f, mergedGroupRows)}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(v.s.cfg.QueryThreads)
-	for i := range in {
-		g.Go(func() error { return c.copy(ctx, v.s.path(in[i].Name), &in[i]) })
+	for n := 0; len(of) > 0; of = of[n:] {
+		if n = slices.IndexFunc(of, func(s store.Stretch) bool { return s.File != of[0].File || s.Group >= of[0].Group+groupsAtOnce }); n < 0 {
+			n = len(of)
+		}
+		pf, openErr := v.open(&in[of[0].File].file)
+		if err = openErr; err != nil {
+			break
+		}
+		some := of[:n]
+		g.Go(func() error { return c.copy(ctx, pf, some) })
 	}
-	if err = g.Wait(); err == nil {
+	if err = errors.Join(err, g.Wait()); err == nil {
 		err = c.out.finish()
 	}
 	return path, errors.Join(err, f.Close())
 }
 
-// pairCopier copies rows of some pairs.
+// groupsAtOnce are the row groups that one goroutine copies from before it takes others.
+const groupsAtOnce = 64
+
+// pairCopier copies rows.
 type pairCopier struct {
-	pairs    map[pairEnds]bool
-	segments []uint64 // of them, ascending
-	mu       sync.Mutex
-	out      *rollupWriter
+	mu  sync.Mutex
+	out *rollupWriter
 }
 
-// copy copies what a file has of the pairs.
-func (c *pairCopier) copy(ctx context.Context, path string, p *pairFile) (err error) {
+// copy copies rows of one file, in order.
+func (c *pairCopier) copy(ctx context.Context, pf *parquet.File, of []store.Stretch) (err error) {
 	defer recoverDamage(&err)
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	where, err := newScanner[placeRow](f)
-	if err != nil {
-		return err
-	}
-	defer where.close()
-	all, err := newScanner[rollup](f, pairNeeds...)
-	if err != nil {
-		return err
-	}
-	buf := make([]placeRow, pairRowsAtOnce)
-	for group := range where.pf.RowGroups() {
+	all := scannerOf[rollup](pf, pairNeeds...)
+	var rows []rollup
+	for len(of) > 0 {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if !c.mayHave(where, group) {
-			continue
+		group, n, stretches := of[0].Group, 0, 0
+		for ; stretches < len(of) && of[stretches].Group == group; stretches++ {
+			n += int(of[stretches].Rows)
 		}
-		hits, n, err := c.find(where, group, buf, p)
-		if err != nil {
+		rows = slices.Grow(rows[:0], n)[:n] // what is not read stays zero
+		if err := all.gather(int(group), of[:stretches], rows); err != nil {
 			return err
 		}
-		if n == 0 {
-			continue
-		}
-		rows := make([]rollup, n)
-		if err := all.gather(group, hits, rows); err != nil {
-			return err
-		}
+		of = of[stretches:]
 		c.mu.Lock()
 		for i := range rows {
 			if err == nil {
@@ -158,81 +122,47 @@ func (c *pairCopier) copy(ctx context.Context, path string, p *pairFile) (err er
 	return nil
 }
 
-// mayHave reports whether a row group may have a segment of the pairs.
-func (c *pairCopier) mayHave(s *scanner[placeRow], group int) bool {
-	st := s.pf.Metadata().RowGroups[group].Columns[s.fields[0].column].MetaData.Statistics
-	if len(st.MinValue) != 8 || len(st.MaxValue) != 8 {
-		return true
-	}
-	i, _ := slices.BinarySearch(c.segments, binary.LittleEndian.Uint64(st.MinValue))
-	return i < len(c.segments) && c.segments[i] <= binary.LittleEndian.Uint64(st.MaxValue)
-}
-
-// find tells where in a row group rows of the pairs are, and how many.
-func (c *pairCopier) find(s *scanner[placeRow], group int, buf []placeRow, p *pairFile) (hits []stretch, n int, err error) {
-	s.close()
-	s.group, s.left = group, 0
-	var last pairEnds
-	hit := false
-	for at, rows := 0, int(s.pf.RowGroups()[group].NumRows()); at < rows; {
-		got, err := s.read(buf)
-		if err != nil {
-			return nil, 0, errors.Join(err, io.ErrUnexpectedEOF)
-		}
-		for i := range got {
-			r := &buf[i]
-			if ends := r.ends(); at+i == 0 || ends != last {
-				hit, last = c.pairs[ends], ends
-			}
-			if !hit || !p.counts(r.Bucket) {
-				continue
-			}
-			hits = extend(hits, at+i)
-			n++
-		}
-		at += got
-	}
-	return hits, n, nil
-}
-
-// extend adds a row to stretches that end before it.
-func extend(all []stretch, at int) []stretch {
-	if k := len(all); k > 0 && all[k-1].first+all[k-1].n == at {
-		all[k-1].n++
-		return all
-	}
-	return append(all, stretch{at, 1})
-}
-
 // gather fills rows from some places of a row group, in order.
-func (s *scanner[T]) gather(group int, from []stretch, rows []T) error {
-	chunks := s.pf.RowGroups()[group].ColumnChunks()
+func (s *scanner[T]) gather(group int, from []store.Stretch, rows []T) error {
+	chunks, meta := s.pf.RowGroups()[group].ColumnChunks(), s.pf.Metadata().RowGroups[group].Columns
 	for _, f := range s.fields {
 		c := columnScan{rowField: f, pages: chunks[f.column].Pages()}
-		err := c.gather(from, unsafe.Pointer(unsafe.SliceData(rows)), unsafe.Sizeof(rows[0]))
+		err := c.gather(from, places{unsafe.Add(unsafe.Pointer(unsafe.SliceData(rows)), f.offset), unsafe.Sizeof(rows[0]), len(rows)}, meta[f.column].MetaData.TotalUncompressedSize <= oneValue)
 		parquet.Release(c.page)
-		if err = errors.Join(err, c.pages.Close()); err != nil {
+		if c.pages != nil {
+			err = errors.Join(err, c.pages.Close())
+		}
+		if err != nil {
 			return fmt.Errorf("column %s: %w", c.name, err)
 		}
 	}
 	return nil
 }
 
-// gather sets the column in rows a struct's size apart.
-func (c *columnScan) gather(from []stretch, rows unsafe.Pointer, size uintptr) error {
+// gather sets the column in rows. small says that it may have one value only.
+func (c *columnScan) gather(from []store.Stretch, to places, small bool) error {
+	if small {
+		if err := c.takeOne(); err != nil {
+			return err
+		}
+		if c.one {
+			c.fillOne(to)
+			return nil
+		}
+	}
 	page, done := 0, 0 // rows before the page, and rows set
 	for _, s := range from {
-		for end := s.first + s.n; s.first < end; {
-			for s.first >= page+c.n {
+		for first, end := int(s.First), int(s.First+s.Rows); first < end; {
+			for first >= page+c.n {
 				page += c.n
 				if err := c.nextPage(); err != nil {
 					return err
 				}
 			}
-			c.at = s.first - page
-			n := min(end-s.first, c.n-c.at)
-			c.copy(places{unsafe.Add(rows, uintptr(done)*size+c.offset), size, n})
-			s.first, done = s.first+n, done+n
+			c.at = first - page
+			n := min(end-first, c.n-c.at)
+			c.copy(places{unsafe.Add(to.first, uintptr(done)*to.stride), to.stride, n})
+			first, done = first+n, done+n
 		}
 	}
 	return nil

@@ -1,88 +1,44 @@
 package segment
 
-import (
-	"context"
-	"encoding/binary"
-	"os"
+import "crosstap/internal/collect/store"
 
-	"crosstap/internal/collect/store"
-)
+// mostPlaces are the stretches of rows of one segment that are noted, 20 bytes each.
+var mostPlaces = 1 << 21
 
-// pairAdder adds up a range of segments.
+// pairAdder adds segments up by pair.
 type pairAdder struct {
-	in       []pairFile
-	open     []*os.File
-	readers  []*pairReader
-	rest     []store.PairSums
-	each     func([]store.PairSums)
-	from, to uint64 // segments
-	sums     []store.PairSums
-	known    table
+	*bySegment
+	each   func([]store.PairSums, func(int) ([]store.Stretch, bool))
+	sums   []store.PairSums
+	last   []int32 // stretches of the sums, the last ones: numbers in where, from 1
+	where  []pairPlace
+	lost   bool // there are more places than are noted
+	others []otherRow
+	known  table
 }
 
-func (a *pairAdder) run(ctx context.Context) (err error) {
-	defer recoverDamage(&err)
-	defer func() {
-		for _, r := range a.readers {
-			r.close()
-		}
-	}()
-	for _, f := range a.open {
-		r, err := openPairs(f)
-		if err != nil {
-			return err
-		}
-		r.buf = make([]pairRow, pairRowsAtOnce)
-		r.skipTo(a.from)
-		a.readers = append(a.readers, r)
-	}
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		segment, ok, err := a.next()
-		if err != nil || !ok {
-			return err
-		}
-		if err := a.add(segment); err != nil {
-			return err
-		}
-	}
+// pairPlace is where some rows of a pair lie beside each other.
+type pairPlace struct {
+	store.Stretch
+	before int32 // the pair's stretch before that, as in last
 }
 
-// next is the least segment that is left.
-func (a *pairAdder) next() (segment uint64, ok bool, err error) {
-	segment = a.to
-	for _, r := range a.readers {
-		row, err := r.row()
-		for row != nil && err == nil && row.Segment < a.from {
-			r.i++
-			row, err = r.row()
-		}
-		if err != nil {
-			return 0, false, err
-		}
-		if row != nil && row.Segment <= segment {
-			segment, ok = row.Segment, true
-		}
-	}
-	if len(a.rest) > 0 && a.rest[0].Segment <= segment {
-		segment, ok = a.rest[0].Segment, true
-	}
-	return segment, ok, nil
+// otherRow is a row that tells of other observers alone, of a pair that it does not make: that may come later.
+type otherRow struct {
+	fabric     string
+	a, b       [16]byte
+	aWho, bWho string
+	at         store.Stretch
 }
 
 // add adds a segment up and gives its pairs out.
 func (a *pairAdder) add(segment uint64) error {
-	if clear(a.known.slots); len(a.known.slots) > 64*(len(a.sums)+1) {
-		a.known = table{}
-	}
-	a.sums = a.sums[:0]
+	a.known.empty(len(a.sums))
+	a.sums, a.last, a.where, a.lost, a.others = a.sums[:0], a.last[:0], a.where[:0], false, a.others[:0]
 	for i, r := range a.readers {
 		p := &a.in[i]
-		var last pairRow // of which the pair is known
-		sum, swapped := -1, false
-		for {
+		sum, swapped := -1, false // of the row before
+		for ; ; r.i++ {
 			row, err := r.row()
 			if err != nil {
 				return err
@@ -90,70 +46,138 @@ func (a *pairAdder) add(segment uint64) error {
 			if row == nil || row.Segment != segment {
 				break
 			}
-			if r.i++; row.Rows == 0 || !p.counts(row.Bucket) {
+			if !p.counts(row.Bucket) {
+				sum = -1
 				continue
 			}
-			if sum < 0 || !row.sameEnds(&last) || row.Src == row.Dst {
+			at := store.Stretch{File: int32(i), Group: int32(r.group - 1), First: int32(r.before + r.i), Rows: 1}
+			if row.Rows == 0 {
+				a.other(row, at)
+				sum = -1
+				continue
+			}
+			if sum < 0 || !row.sameEnds(r.previous()) || row.Src == row.Dst {
 				if sum, swapped = a.pairOf(row); sum < 0 {
 					return store.ErrNotSummed
 				}
-				last = *row
 			}
 			row.addTo(&a.sums[sum], swapped)
+			a.place(sum, at)
 		}
 	}
-	for len(a.rest) > 0 && a.rest[0].Segment == segment {
-		if s := a.find(&a.rest[0]); s >= 0 {
-			a.sums[s].Add(&a.rest[0])
-		} else {
+	for ; len(a.rest) > 0 && a.rest[0].Segment == segment; a.rest = a.rest[1:] {
+		r := &a.rest[0]
+		s := a.find(r.Fabric, &r.A, r.AWho, &r.B, r.BWho)
+		if s < 0 {
 			return store.ErrNotSummed
 		}
-		a.rest = a.rest[1:]
+		if s == len(a.last) {
+			a.begin(s, segment, r.FirstMS, r.LastMS)
+		}
+		a.sums[s].Add(r)
 	}
-	if len(a.sums) > 0 {
-		a.each(a.sums)
+	if len(a.sums) == 0 {
+		return nil
 	}
+	for i := range a.others {
+		o := &a.others[i]
+		if s, _ := a.look(o.fabric, &o.a, o.aWho, &o.b, o.bWho); s >= 0 {
+			a.place(s, o.at)
+		}
+	}
+	a.each(a.sums, a.places)
 	return nil
+}
+
+// place notes where a row of a pair is.
+func (a *pairAdder) place(sum int, at store.Stretch) {
+	n := a.last[sum]
+	if int(n) == len(a.where) && n > 0 {
+		if l := &a.where[n-1]; l.First+l.Rows == at.First && l.Group == at.Group && l.File == at.File {
+			l.Rows++
+			return
+		}
+	}
+	if a.lost = a.lost || len(a.where) >= mostPlaces; a.lost {
+		return
+	}
+	a.where = append(a.where, pairPlace{at, n})
+	a.last[sum] = int32(len(a.where))
+}
+
+// other notes where a row is that tells of other observers alone.
+func (a *pairAdder) other(r *pairRow, at store.Stretch) {
+	if a.lost = a.lost || len(a.others) >= mostPlaces/4; a.lost { // they are larger
+		return
+	}
+	o := otherRow{r.Fabric, r.Src, r.Dst, who(r.SrcVM, r.SrcVMID), who(r.DstVM, r.DstVMID), at}
+	if store.CompareEnds(o.a, o.aWho, o.b, o.bWho) > 0 {
+		o.a, o.b, o.aWho, o.bWho = o.b, o.a, o.bWho, o.aWho
+	}
+	a.others = append(a.others, o)
+}
+
+// places are where the rows of a pair are; false when that is not known.
+func (a *pairAdder) places(sum int) (all []store.Stretch, known bool) {
+	if a.lost {
+		return nil, false
+	}
+	for n := a.last[sum]; n > 0; n = a.where[n-1].before {
+		all = append(all, a.where[n-1].Stretch)
+	}
+	return all, true
 }
 
 // sameEnds reports whether both rows are of one pair and go the same way.
 func (r *pairRow) sameEnds(o *pairRow) bool {
-	return r.Src == o.Src && r.Dst == o.Dst && r.SrcVMID == o.SrcVMID && r.DstVMID == o.DstVMID && r.SrcVM == o.SrcVM && r.DstVM == o.DstVM && r.Fabric == o.Fabric
+	return r.Dst == o.Dst && r.Src == o.Src && r.SrcVMID == o.SrcVMID && r.DstVMID == o.DstVMID && r.SrcVM == o.SrcVM && r.DstVM == o.DstVM && r.Fabric == o.Fabric
 }
 
 // pairOf finds the sums that a row belongs to, -1 when there are too many.
 func (a *pairAdder) pairOf(r *pairRow) (sum int, swapped bool) {
-	k := store.PairSums{Segment: r.Segment, Fabric: r.Fabric, A: r.Src, B: r.Dst, AWho: who(r.SrcVM, r.SrcVMID), BWho: who(r.DstVM, r.DstVMID), FirstMS: r.FirstSeen, LastMS: r.LastSeen}
-	c := store.CompareEnds(k.A, k.AWho, k.B, k.BWho)
+	srcWho, dstWho := who(r.SrcVM, r.SrcVMID), who(r.DstVM, r.DstVMID)
+	c := store.CompareEnds(r.Src, srcWho, r.Dst, dstWho)
 	if swapped = c > 0 || c == 0 && r.PortVotes > 0; swapped {
-		k.A, k.B, k.AWho, k.BWho = k.B, k.A, k.BWho, k.AWho
+		sum = a.find(r.Fabric, &r.Dst, dstWho, &r.Src, srcWho)
+	} else {
+		sum = a.find(r.Fabric, &r.Src, srcWho, &r.Dst, dstWho)
 	}
-	return a.find(&k), swapped
+	if sum == len(a.last) { // new
+		a.begin(sum, r.Segment, r.FirstSeen, r.LastSeen)
+	}
+	return sum, swapped
 }
 
-// find gives the number of the sums of a pair, new ones with nothing but the pair and its times, -1 when there are too many.
-func (a *pairAdder) find(k *store.PairSums) int {
+// find gives the number of the sums of a pair, new ones with nothing but the ends, which are to be begun; -1 when there are too many.
+func (a *pairAdder) find(fabric string, one *[16]byte, oneWho string, two *[16]byte, twoWho string) int {
 	if a.known.full(len(a.sums)) {
-		a.known.grow(len(a.sums), func(i int) uint64 { return pairHash(&a.sums[i]) })
+		a.known.grow(len(a.sums), func(i int) uint64 { return endsHash(&a.sums[i].A, &a.sums[i].B) })
 	}
-	at := pairHash(k) >> a.known.shift
-	for ; a.known.slots[at] != 0; at = a.known.after(at) {
-		if n := int(a.known.slots[at]) - 1; a.sums[n].SameEnds(k) {
-			return n
-		}
+	n, slot := a.look(fabric, one, oneWho, two, twoWho)
+	if n >= 0 || len(a.sums) == mostPairs {
+		return n
 	}
-	if len(a.sums) == mostPairs {
-		return -1
-	}
-	a.sums = append(a.sums, store.PairSums{Segment: k.Segment, Fabric: k.Fabric, A: k.A, B: k.B, AWho: k.AWho, BWho: k.BWho, FirstMS: k.FirstMS, LastMS: k.LastMS})
-	a.known.slots[at] = uint32(len(a.sums))
+	a.sums = append(a.sums, store.PairSums{Fabric: fabric, A: *one, B: *two, AWho: oneWho, BWho: twoWho})
+	a.known.slots[slot] = uint32(len(a.sums))
 	return len(a.sums) - 1
 }
 
-// pairHash tells pairs of a segment apart mostly.
-func pairHash(s *store.PairSums) uint64 {
-	x, y := address{binary.BigEndian.Uint64(s.A[:8]), binary.BigEndian.Uint64(s.A[8:])}, address{binary.BigEndian.Uint64(s.B[:8]), binary.BigEndian.Uint64(s.B[8:])}
-	return x.hash() ^ (y.hash()*hashMul + hashMul2)
+// look gives the number of the sums of a pair, -1 and the slot that would be theirs when there are none.
+func (a *pairAdder) look(fabric string, one *[16]byte, oneWho string, two *[16]byte, twoWho string) (n int, slot uint64) {
+	for slot = endsHash(one, two) >> a.known.shift; a.known.slots[slot] != 0; slot = a.known.after(slot) {
+		n := int(a.known.slots[slot]) - 1
+		if s := &a.sums[n]; s.B == *two && s.A == *one && s.BWho == twoWho && s.AWho == oneWho && s.Fabric == fabric {
+			return n, slot
+		}
+	}
+	return -1, slot
+}
+
+// begin makes new sums such that others can be added.
+func (a *pairAdder) begin(sum int, segment uint64, firstMS, lastMS int64) {
+	a.last = append(a.last, 0)
+	s := &a.sums[sum]
+	s.Segment, s.FirstMS, s.LastMS = segment, firstMS, lastMS
 }
 
 // addTo adds a row to its pair.

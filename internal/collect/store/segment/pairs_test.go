@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"crosstap/internal/collect/store"
+	"crosstap/internal/flow"
 )
 
 // naivePairs adds a table of roll-ups up by pair, row by row.
@@ -68,6 +70,23 @@ func naivePairs(t testing.TB, v store.View, table string) (sums []store.PairSums
 	return sums
 }
 
+// othersText is what other observers told of pairs in a table of roll-ups, of those that fit.
+func othersText(t testing.TB, v store.View, table, fit string) []string {
+	t.Helper()
+	return texts(t, v, `SELECT segment, fabric, least(one, two) AS a, greatest(one, two) AS b, sum(other_rows)::BIGINT, sum(duplicates)::BIGINT, string_agg(DISTINCT seen_other, chr(10) ORDER BY seen_other), count(*) FILTER (rows = 0) FROM
+  (SELECT *, concat(src::VARCHAR, ' ', if(src_vm_id <> '', src_vm_id, src_vm)) AS one, concat(dst::VARCHAR, ' ', if(dst_vm_id <> '', dst_vm_id, dst_vm)) AS two FROM `+table+`)
+  GROUP BY ALL HAVING sum(rows) > 0 AND sum(other_rows) > 0 AND (`+fit+")")
+}
+
+// texts are sums as sorted texts.
+func (m *mergeTest) texts(sums []store.PairSums) (all []string) {
+	for i := range sums {
+		all = append(all, fmt.Sprintf("%+v", sums[i]))
+	}
+	slices.Sort(all)
+	return all
+}
+
 // pairs compares what the store adds up by pair in a range with what its rows do.
 func (m *mergeTest) pairs(when string, from, to int64) {
 	m.Helper()
@@ -84,11 +103,20 @@ func (m *mergeTest) pairs(when string, from, to int64) {
 	var got, want []string
 	segments := map[uint64]bool{}
 	var mu sync.Mutex
-	err = pv.SumPairs(m.Context(), from, to, rest, func(sums []store.PairSums) {
+	var some []store.PairSums // with those of the same addresses,
+	var places []store.Stretch
+	err = pv.SumPairs(m.Context(), from, to, rest, true, func(sums []store.PairSums, where func(int) ([]store.Stretch, bool)) {
 		mu.Lock()
 		defer mu.Unlock()
 		for i := range sums {
 			got = append(got, fmt.Sprintf("%+v", sums[i]))
+			if sums[i].A[15]%3 == 0 {
+				at, known := where(i)
+				if !known {
+					m.Errorf("%s: the places of %+v are not known", when, sums[i])
+				}
+				some, places = append(some, sums[i]), append(places, at...)
+			}
 		}
 		if segments[sums[0].Segment] {
 			m.Errorf("%s: segment %d came twice", when, sums[0].Segment)
@@ -101,10 +129,186 @@ func (m *mergeTest) pairs(when string, from, to int64) {
 	for _, s := range naivePairs(m, v, v.Rollup(time.Hour, from, to)) {
 		want = append(want, fmt.Sprintf("%+v", s))
 	}
+	table, err := pv.PairRows(m.Context(), from, to, places, "true")
+	if err != nil {
+		m.Fatal(err)
+	}
+	of, copied := m.texts(some), m.texts(slices.DeleteFunc(naivePairs(m, v, table), func(s store.PairSums) bool { return s.A[15]%3 != 0 }))
+	if diff := apart(of, copied); diff != "" {
+		m.Errorf("%s: rows of %d pairs (-sums +rows):\n%s", when, len(of), diff)
+	}
+	third := "contains('0369cf', a[36])" // last digit
+	wantOthers, gotOthers := othersText(m, v, v.Rollup(time.Hour, from, to), third), othersText(m, v, table, third)
+	slices.Sort(wantOthers)
+	slices.Sort(gotOthers)
+	if diff := apart(wantOthers, gotOthers); diff != "" {
+		m.Errorf("%s: %d pairs that others told of (-rollup +rows):\n%s", when, len(wantOthers), diff)
+	}
+	m.alone += len(slices.DeleteFunc(wantOthers, func(line string) bool { return strings.HasSuffix(line, " 0") }))
 	slices.Sort(got)
 	slices.Sort(want)
 	if diff := apart(want, got); diff != "" || len(want) == 0 {
 		m.Errorf("%s: %d pairs, want %d (-rows +stored):\n%s", when, len(got), len(want), diff)
+	}
+}
+
+// naiveOutside counts what a table of roll-ups has of workloads without a name, row by row, and lists the pairs with them in the order of segments.
+func naiveOutside(t testing.TB, v store.View, table string) (all []store.Outside, pairs []store.PairSums) {
+	t.Helper()
+	rows, err := v.Query(t.Context(), `SELECT segment, fabric, src::VARCHAR, dst::VARCHAR, if(src_vm_id <> '', src_vm_id, src_vm), if(dst_vm_id <> '', dst_vm_id, dst_vm), outer_src::VARCHAR, outer_dst::VARCHAR
+  FROM `+table+" WHERE rows > 0 ORDER BY segment")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	seen := map[string]bool{}
+	first := func(kind string, what ...any) bool {
+		k := kind + fmt.Sprint(what...)
+		was := seen[k]
+		seen[k] = true
+		return !was
+	}
+	for rows.Next() {
+		var p store.PairSums
+		var src, dst, outerSrc, outerDst string
+		if err := rows.Scan(&p.Segment, &p.Fabric, &src, &dst, &p.AWho, &p.BWho, &outerSrc, &outerDst); err != nil {
+			t.Fatal(err)
+		}
+		if src+" "+p.AWho > dst+" "+p.BWho {
+			src, dst, p.AWho, p.BWho = dst, src, p.BWho, p.AWho
+		}
+		p.A, p.B = uuid.MustParse(src), uuid.MustParse(dst)
+		at := slices.IndexFunc(all, func(o store.Outside) bool { return o.Segment == p.Segment && o.Fabric == p.Fabric })
+		if at < 0 {
+			at, all = len(all), append(all, store.Outside{Segment: p.Segment, Fabric: p.Fabric})
+		}
+		o := &all[at]
+		for _, text := range []string{outerSrc, outerDst} {
+			if addr := uuid.MustParse(text); addr != (uuid.UUID{}) && first("vtep", at, text) {
+				o.VTEPs = append(o.VTEPs, addr)
+			}
+		}
+		if p.AWho != "" && p.BWho != "" || !first("pair", at, src, "/", p.AWho, "/", dst, "/", p.BWho) {
+			continue
+		}
+		o.Pairs++
+		pairs = append(pairs, p)
+		if p.AWho == "" && p.A != ([16]byte{}) && first("addr", at, src) {
+			o.Addrs++
+		}
+		if p.BWho == "" && p.B != ([16]byte{}) && first("addr", at, dst) {
+			o.Addrs++
+		}
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return all, pairs
+}
+
+// outside compares what the store counts of workloads without a name in a range with what its rows do.
+func (m *mergeTest) outside(when string, from, to int64) {
+	m.Helper()
+	v, err := m.s.View(m.Context(), from, to)
+	if err != nil {
+		m.Fatal(err)
+	}
+	defer v.Close()
+	pv := v.(store.PairsView)
+	var rest []store.PairSums
+	vteps := map[string]bool{}
+	text := func(o store.Outside, addr [16]byte) string {
+		return fmt.Sprintf("%d %s: %x", o.Segment, o.Fabric, addr)
+	}
+	if table := pv.PairsRest(from, to); table != "" {
+		var tunnels []store.Outside
+		tunnels, rest = naiveOutside(m, v, table)
+		for _, o := range tunnels {
+			for _, addr := range o.VTEPs {
+				vteps[text(o, addr)] = true
+			}
+		}
+	}
+	var got, want []string
+	var mu sync.Mutex
+	count := func(into *[]string, o store.Outside) {
+		if o.Pairs > 0 { // of others rest tells nothing
+			*into = append(*into, fmt.Sprintf("%d %s: %d pairs, %d addresses", o.Segment, o.Fabric, o.Pairs, o.Addrs))
+		}
+	}
+	err = pv.SumOutside(m.Context(), from, to, rest, func(all []store.Outside) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, o := range all {
+			count(&got, o)
+			for _, addr := range o.VTEPs {
+				vteps[text(o, addr)] = true
+			}
+		}
+	})
+	if err != nil {
+		m.Fatal(err)
+	}
+	for t := range vteps {
+		got = append(got, t)
+	}
+	all, _ := naiveOutside(m, v, v.Rollup(time.Hour, from, to))
+	for _, o := range all {
+		count(&want, o)
+		for _, addr := range o.VTEPs {
+			want = append(want, text(o, addr))
+		}
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if diff := apart(want, got); diff != "" || len(want) == 0 {
+		m.Errorf("%s: %d counts, want %d (-rows +stored):\n%s", when, len(got), len(want), diff)
+	}
+}
+
+// unplaced: of segments with more places than are noted the sums are given and nothing is said of places; no places at all give what SumPairs does not read.
+func (m *mergeTest) unplaced(from, to int64) {
+	m.Helper()
+	defer func(was int) { mostPlaces = was }(mostPlaces)
+	v, err := m.s.View(m.Context(), from, to)
+	if err != nil {
+		m.Fatal(err)
+	}
+	defer v.Close()
+	pv := v.(store.PairsView)
+	count := func(places int) (known, not int) {
+		mostPlaces = places
+		var mu sync.Mutex
+		err := pv.SumPairs(m.Context(), from, to, nil, false, func(sums []store.PairSums, where func(int) ([]store.Stretch, bool)) {
+			mu.Lock()
+			defer mu.Unlock()
+			for i := range sums {
+				if at, is := where(i); is {
+					known++
+				} else if not++; len(at) > 0 {
+					m.Errorf("%v are places, and are not", at)
+				}
+			}
+		})
+		if err != nil {
+			m.Fatal(err)
+		}
+		return known, not
+	}
+	all, none := count(mostPlaces)
+	if known, not := count(8); none > 0 || not < 10 || known+not != all {
+		m.Errorf("of %d pairs the places of %d are known, not of %d, with all places not of %d", all, known, not, none)
+	}
+	table, err := pv.PairRows(m.Context(), from, to, nil, "true")
+	if err != nil {
+		m.Fatal(err)
+	}
+	rest := 0
+	if t := pv.PairsRest(from, to); t != "" {
+		rest = len(naivePairs(m, v, t))
+	}
+	if sums := naivePairs(m, v, table); len(sums) != rest {
+		m.Errorf("no places have %d pairs, want %d", len(sums), rest)
 	}
 }
 
@@ -114,27 +318,49 @@ func TestSumPairs(t *testing.T) {
 	m := newMergeTest(t, Config{FlushRows: 4000, MergeFiles: 1000, KeepFor: 300 * time.Hour, QueryThreads: 3})
 	recs := days(rand.New(rand.NewPCG(17, 7)), 26, 60)
 	for h, hour := range recs {
+		var others []flow.Record
 		for i := range hour {
-			switch i % 7 { // clients that are not known, and machines that talk to themselves
+			hour[i].FlowID += uint64(h) << 40
+			if i%3 == 0 {
+				hour[i].Tunnel.Src, hour[i].Tunnel.Dst = flow.V4([]byte{172, 16, byte(h), 1}), flow.V4([]byte{172, 16, 0, byte(i % 4)})
+			}
+			switch i % 7 { // clients that are not known, machines that talk to themselves, and nobody's addresses
+			case 1:
+				hour[i].Dst, hour[i].DstVM, hour[i].DstVMID = flow.V4([]byte{20, byte(i % 5), byte(h % 3), 1}), "", ""
+			case 2:
+				hour[i].Src, hour[i].SrcVM, hour[i].SrcVMID = flow.V4([]byte{21, 0, byte(h), byte(i % 9)}), "", ""
+			case 4:
+				hour[i].Src, hour[i].SrcVM, hour[i].SrcVMID = flow.Addr{}, "", ""
 			case 3:
 				hour[i].Client = 0
 			case 5:
 				hour[i].Dst, hour[i].DstVM, hour[i].DstVMID = hour[i].Src, hour[i].SrcVM, hour[i].SrcVMID
+			case 6: // two observers that name a machine otherwise: of every other hour a pair has the rows of the lesser one alone
+				hour[i].FlowID, hour[i].ObserverID, hour[i].Role, hour[i].Sampling = 1<<60|uint64(h)<<40|uint64(i), 1, 1, 0
+				other := hour[i]
+				other.ObserverID, other.Role = 3, 3
+				hour[i].DstVMID, other.DstVMID = fmt.Sprint("turn", h%2), fmt.Sprint("turn", 1-h%2)
+				others = append(others, other)
 			}
-			hour[i].FlowID += uint64(h) << 40
 		}
-		put(m, m.s, hour)
+		put(m, m.s, append(others, hour...))
 	}
 	f := func(when string) {
 		t.Helper()
-		m.pairs(when, base-24*3600e9, base+48*3600e9)
-		m.pairs(when+", cut", base-9*3600e9+1000e9, base+13*3600e9-900e9)
-		m.pairs(when+", an hour", base+3600e9, base+2*3600e9)
+		for _, check := range []func(string, int64, int64){m.pairs, m.outside} {
+			check(when, base-24*3600e9, base+48*3600e9)
+			check(when+", cut", base-9*3600e9+1000e9, base+13*3600e9-900e9)
+			check(when+", an hour", base+3600e9, base+2*3600e9)
+		}
 	}
 	m.tidy(8 * time.Hour)
 	f("blocks")
 	m.tidy(41 * time.Hour)
+	m.alone = 0
 	f("days")
+	if m.alone == 0 {
+		t.Error("no pair has rows that tell of other observers alone")
+	}
 	late := slices.Clone(recs[5][:20])
 	for i := range late {
 		late[i].FlowID++
@@ -146,6 +372,7 @@ func TestSumPairs(t *testing.T) {
 	f("an hour was sealed again")
 	m.tidy(301 * time.Hour)
 	f("without some rows")
+	m.unplaced(base-24*3600e9, base+48*3600e9)
 	m.s.keep.Unlock()
 	if err := m.s.Close(); err != nil {
 		t.Fatal(err)
@@ -168,9 +395,16 @@ func TestSumPairsDamaged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = v.(store.PairsView).SumPairs(t.Context(), base-24*3600e9, base+48*3600e9, nil, func([]store.PairSums) {})
+	err = v.(store.PairsView).SumPairs(t.Context(), base-24*3600e9, base+48*3600e9, nil, true, func([]store.PairSums, func(int) ([]store.Stretch, bool)) {})
 	if !errors.Is(err, store.ErrStale) {
 		t.Errorf("a damaged roll-up: %v", err)
+	}
+	if err := v.(store.PairsView).SumOutside(t.Context(), base-24*3600e9, base+48*3600e9, nil, func([]store.Outside) {}); !errors.Is(err, store.ErrStale) {
+		t.Errorf("networks of a damaged roll-up: %v", err)
+	}
+	places := []store.Stretch{{Rows: 1}, {First: 1 << 20, Rows: 3}}
+	if table, err := v.(store.PairsView).PairRows(t.Context(), base-24*3600e9, base+48*3600e9, places, "true"); !errors.Is(err, store.ErrStale) {
+		t.Errorf("rows of a damaged roll-up: %s, %v", table, err)
 	}
 	v.Close()
 	m.pairs("without it", base-24*3600e9, base+48*3600e9)

@@ -76,6 +76,7 @@ type mergeTest struct {
 	*testing.T
 	cfg   Config
 	clock atomic.Int64 // since base
+	alone int          // pairs of which there were rows that tell of other observers alone
 	s     *Store
 }
 

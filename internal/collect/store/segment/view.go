@@ -33,6 +33,8 @@ type view struct {
 	pending        int
 	scratch        []string // files to remove
 	links          []*keptPart
+	opening        sync.Mutex
+	opened         map[string]openRoll // by the name of the file
 	once           sync.Once
 }
 
@@ -259,6 +261,7 @@ func (v *view) Close() error {
 		for _, path := range v.scratch {
 			_ = os.Remove(path) // else the folder goes with the engine
 		}
+		v.closeRolls()
 		v.s.kept.release(v)
 		v.s.mu.Lock()
 		defer v.s.mu.Unlock()
