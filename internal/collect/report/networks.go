@@ -84,13 +84,17 @@ func (r *Reports) Networks(ctx context.Context, q Query) (Networks, error) {
 
 func (a *ask) networks(ctx context.Context, r *Reports, order string) (Networks, error) {
 	out := Networks{MTU: a.MTU, Rows: []Network{}}
-	parts, err := a.slices(ctx, span{a.sinceMS, a.untilMS})
-	if err != nil {
-		return Networks{}, err
+	var parts []slice
+	var err error
+	_, summed := a.summing()
+	if !summed {
+		if parts, err = a.slices(ctx, span{a.sinceMS, a.untilMS}); err != nil {
+			return Networks{}, err
+		}
 	}
 	var total Total
 	var sampled, ambiguous uint64
-	if len(parts) > 1 {
+	if summed || len(parts) > 1 {
 		out.Rows, total, sampled, ambiguous, err = a.networksSliced(ctx, parts)
 		a.sortNetworks(out.Rows)
 		out.Rows = out.Rows[:min(len(out.Rows), a.Limit)]

@@ -1,16 +1,24 @@
 package report
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"database/sql"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
+	"github.com/google/uuid"
+
+	"crosstap/internal/collect/store"
 	"crosstap/internal/flow"
 )
 
-// Over long ranges what links know of networks comes from these, and the rest, which is about addresses outside and tunnel endpoints, slice by slice.
+// Over long ranges what links know of networks comes from these. The rest, which is about addresses outside and tunnel endpoints, is counted by the store itself, or asked
+// for slice by slice.
 
 // networkKey tells networks apart.
 type networkKey struct {
@@ -18,7 +26,7 @@ type networkKey struct {
 	segment uint64
 }
 
-// networksSliced gives all networks, without an order.
+// networksSliced gives all networks, without an order. Without parts the store counts.
 func (a *ask) networksSliced(ctx context.Context, parts []slice) (out []Network, total Total, sampled, ambiguous uint64, err error) {
 	all := map[networkKey]*Network{}
 	a.args, a.linked = nil, true
@@ -39,30 +47,120 @@ func (a *ask) networksSliced(ctx context.Context, parts []slice) (out []Network,
 	if a.linked = false; err != nil {
 		return nil, total, 0, 0, err
 	}
-	err = a.overSlices(parts, func() error {
-		return a.each(ctx, a.networksOutside(), func(rows *sql.Rows) error {
-			var k networkKey
-			var pairs, unknown uint64
-			var vteps string
-			if err := rows.Scan(&k.fabric, &k.segment, &pairs, &unknown, &vteps); err != nil {
-				return err
-			}
-			n := all[k]
-			if n == nil {
-				return nil
-			}
-			var l lists
-			n.Pairs, n.UnknownAddrs = n.Pairs+pairs, n.UnknownAddrs+unknown
-			n.VTEPs = append(n.VTEPs, l.addrs(vteps)...)
-			return l.err
-		})
-	})
+	outside := func(k networkKey, pairs, addrs uint64, vteps []string) {
+		if n := all[k]; n != nil {
+			n.Pairs, n.UnknownAddrs, n.VTEPs = n.Pairs+pairs, n.UnknownAddrs+addrs, append(n.VTEPs, vteps...)
+		}
+	}
+	if len(parts) == 0 {
+		if err = a.outsideStored(ctx, outside); errors.Is(err, store.ErrNotSummed) {
+			parts, err = a.slices(ctx, span{a.sinceMS, a.untilMS})
+		}
+	}
+	if err == nil {
+		err = a.overSlices(parts, func() error { return a.outsideAsked(ctx, outside) })
+	}
 	for k, n := range all {
 		n.name(flow.Segment(k.segment), k.fabric, uint64(a.MTU))
 		out = append(out, *n)
 	}
 	total.Rows = uint64(len(out))
 	return out, total, sampled, ambiguous, err
+}
+
+// outsideAsked asks the engine for what is outside, in some segments.
+func (a *ask) outsideAsked(ctx context.Context, found func(k networkKey, pairs, addrs uint64, vteps []string)) error {
+	return a.each(ctx, a.networksOutside(), func(rows *sql.Rows) error {
+		var k networkKey
+		var pairs, unknown uint64
+		var vteps string
+		if err := rows.Scan(&k.fabric, &k.segment, &pairs, &unknown, &vteps); err != nil {
+			return err
+		}
+		var l lists
+		found(k, pairs, unknown, l.addrs(vteps))
+		return l.err
+	})
+}
+
+// outsideStored has the store count what is outside. What stored roll-ups do not have of the range it is told.
+func (a *ask) outsideStored(ctx context.Context, found func(k networkKey, pairs, addrs uint64, vteps []string)) error {
+	v, ok := a.summing()
+	if !ok {
+		return store.ErrNotSummed
+	}
+	from, to := clampNS(a.sinceMS), clampNS(a.untilMS)
+	vteps := map[networkKey][]flow.Addr{}
+	rest, err := a.restOutside(ctx, v.PairsRest(from, to), vteps)
+	if err != nil {
+		return err
+	}
+	var mu sync.Mutex
+	var all []store.Outside
+	err = v.SumOutside(ctx, from, to, rest, func(some []store.Outside) {
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, some...)
+	})
+	if err != nil { // of some of them it may have told
+		return err
+	}
+	for i := range all {
+		o := &all[i]
+		k := networkKey{o.Fabric, o.Segment}
+		found(k, o.Pairs, o.Addrs, nil)
+		for _, addr := range o.VTEPs {
+			vteps[k] = append(vteps[k], addr)
+		}
+	}
+	for k, all := range vteps {
+		slices.SortFunc(all, func(x, y flow.Addr) int { return bytes.Compare(x[:], y[:]) })
+		var texts []string
+		for _, addr := range slices.Compact(all) {
+			texts = append(texts, addr.String())
+		}
+		found(k, 0, 0, texts)
+	}
+	return nil
+}
+
+// restOutside gives the pairs with an end that has no name that a table of roll-ups has, in the order of segments, and adds its tunnel endpoints.
+func (a *ask) restOutside(ctx context.Context, table string, vteps map[networkKey][]flow.Addr) (rest []store.PairSums, err error) {
+	if table == "" {
+		return nil, nil
+	}
+	defer func(was string) { a.table = was }(a.table)
+	a.args, a.table = nil, table
+	query := a.outsideEnds() + fmt.Sprintf(`
+SELECT fabric, segment, a::VARCHAR, a_who, b::VARCHAR, b_who, false AS tunnel FROM d
+UNION ALL SELECT fabric, segment, outer_src::VARCHAR, '', outer_dst::VARCHAR, '', true FROM v ORDER BY segment LIMIT %d`, mostRest)
+	n := 0
+	err = a.each(ctx, query, func(rows *sql.Rows) error {
+		var s store.PairSums
+		var one, other string
+		var tunnel bool
+		n++
+		if err := rows.Scan(&s.Fabric, &s.Segment, &one, &s.AWho, &other, &s.BWho, &tunnel); err != nil {
+			return err
+		}
+		a, errA := uuid.Parse(one)
+		b, errB := uuid.Parse(other)
+		if s.A, s.B = a, b; !tunnel {
+			rest = append(rest, s)
+			return errors.Join(errA, errB)
+		}
+		k := networkKey{s.Fabric, s.Segment}
+		for _, addr := range []flow.Addr{s.A, s.B} {
+			if addr != (flow.Addr{}) {
+				vteps[k] = append(vteps[k], addr)
+			}
+		}
+		return errors.Join(errA, errB)
+	})
+	if n == mostRest {
+		return nil, store.ErrNotSummed
+	}
+	return rest, err
 }
 
 // name says what network it is, and whether its packets fit.
@@ -84,12 +182,17 @@ SELECT g.fabric, g.segment, tenant, to_json(coalesce(hosts, []))::VARCHAR, vms, 
   FROM g JOIN w ON g.fabric = w.fabric AND g.segment = w.segment LEFT JOIN n ON g.fabric = n.fabric AND g.segment = n.segment`
 }
 
-// networksOutside asks for the pairs with an end that has no name, the addresses of these ends, and the tunnel endpoints.
-func (a *ask) networksOutside() string {
+// outsideEnds gives the steps d, the pairs with an end that has no name, and v, the tunnel endpoints of rows.
+func (a *ask) outsideEnds() string {
 	return a.facts(a.sinceMS, a.untilMS) + `,
 d AS MATERIALIZED (SELECT DISTINCT fabric, segment, if(` + swappedEnds + `, dst, src) AS a, if(` + swappedEnds + `, ` + dstWho + `, ` + srcWho + `) AS a_who, if(` + swappedEnds + `, src, dst) AS b,
   if(` + swappedEnds + `, ` + srcWho + `, ` + dstWho + `) AS b_who FROM x WHERE ` + srcWho + ` = '' OR ` + dstWho + ` = ''),
-v AS MATERIALIZED (SELECT DISTINCT fabric, segment, outer_src, outer_dst FROM x)
+v AS MATERIALIZED (SELECT DISTINCT fabric, segment, outer_src, outer_dst FROM x)`
+}
+
+// networksOutside asks for the pairs with an end that has no name, the addresses of these ends, and the tunnel endpoints.
+func (a *ask) networksOutside() string {
+	return a.outsideEnds() + `
 SELECT fabric, segment, count(*)::UBIGINT, 0::UBIGINT, '[]' FROM d GROUP BY fabric, segment
 UNION ALL SELECT fabric, segment, 0::UBIGINT, count(DISTINCT addr)::UBIGINT, '[]' FROM (SELECT fabric, segment, a AS addr FROM d WHERE a_who = '' UNION ALL SELECT fabric, segment, b FROM d WHERE b_who = '') WHERE addr <> ` + zeroAddr + ` GROUP BY fabric, segment
 UNION ALL SELECT fabric, segment, 0::UBIGINT, 0::UBIGINT, to_json(list_sort(list(DISTINCT vtep)))::VARCHAR FROM (SELECT fabric, segment, outer_src AS vtep FROM v UNION ALL SELECT fabric, segment, outer_dst FROM v) WHERE vtep <> ` + zeroAddr + ` GROUP BY fabric, segment`

@@ -95,8 +95,11 @@ func TestSlices(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer report.Slice(20)()
-		for _, way := range []string{"by the store", "in SQL"} {
-			if way == "in SQL" {
+		for _, way := range []string{"by the store", "by the store as far as it has all", "in SQL"} {
+			switch way {
+			case "by the store as far as it has all":
+				defer report.NoRest()()
+			case "in SQL":
 				defer report.InSQL()()
 			}
 			got, err := ask()
