@@ -274,7 +274,7 @@ func (t *Tap) describe(c *deliver.FileConfig) {
 	c.Stdout, c.Program, c.Hardware, c.OS = s.Stdout, s.Program, hardware(), system()
 	c.Tap, c.Filter, c.SnapLen, c.Input = s.Name, s.Filter, s.SnapLen, s.File
 	c.Interface, c.Counts, c.Failed = t.interfaceName, t.counts, t.stop
-	c.Log, c.Unopened = s.Log, s.Persist
+	c.Log, c.Unopened, c.Keep = s.Log, s.Persist, s.Persist
 	if t.live != nil {
 		c.Quiet = t.links
 	}

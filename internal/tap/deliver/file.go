@@ -68,6 +68,8 @@ type FileConfig struct {
 	Again bool
 	// Unopened says with Again that this holds from the beginning: a file that cannot be opened is no error of Run.
 	Unopened bool
+	// Keep says that a capture that is there under that name when this one begins is not overwritten but renamed.
+	Keep bool
 	Log      *slog.Logger // of Again; nil for none
 
 	openFile func(path string, flags int) (disk, error) // nil for the system's
@@ -209,7 +211,7 @@ func (f *File) Run(ctx context.Context, in <-chan frame.Batch) error {
 func (f *File) Begin() error {
 	f.buf = make([]byte, 0, bufferBytes+maxBlockRoom)
 	f.flushed = time.Now()
-	if err := f.open(os.O_TRUNC); err != nil {
+	if err := f.openNew(); err != nil {
 		if !f.cfg.Again || !f.cfg.Unopened {
 			return fmt.Errorf("deliver: %s: %w", f.cfg.Format, err)
 		}

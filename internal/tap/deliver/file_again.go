@@ -124,6 +124,9 @@ func (f *File) reopen() error {
 		if f.file != nil {
 			return nil
 		}
+		if f.cfg.Keep {
+			return f.openNew()
+		}
 		return f.open(os.O_EXCL)
 	}
 	err := f.toSafe()

@@ -284,7 +284,7 @@ func (r *Rotating) turn(now time.Time) {
 // begin opens the next file.
 func (r *Rotating) begin(now time.Time) error {
 	c := r.cfg
-	c.Failed, c.Unopened = nil, false
+	c.Failed, c.Unopened, c.Keep = nil, false, false
 	for {
 		r.seq++
 		dir, base, ending := parts(r.cfg.Path)
