@@ -1,12 +1,13 @@
 #!/bin/bash
 # test/kernels.sh KERNEL.deb…: what the agent does on other kernels and under control groups v2, in a virtual machine of each. By hand, not in CI: it takes qemu, a minute
 # for each kernel, and packages that change. A kernel is a Debian package (apt-get download linux-image-6.1.0-56-cloud-amd64). Programs must pass the verifier of each of them;
-# the group of an agent must be made, limited, left by its end and by kill -9, and swept; one that is in a group of others stays there.
+# the group of an agent must be made, limited, left by its end and by kill -9, and swept; one that is in a group of others stays there. A qdisc that a kill -9 leaves must
+# have its mark, and be swept; that of others stays.
 # Needs qemu-system-x86, busybox-static, cpio, kmod, iproute2; BINARY (bin/crosstap-agent, static) in the environment.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 binary=$(realpath "${BINARY:-bin/crosstap-agent}")
-for tool in qemu-system-x86_64 busybox cpio depmod dpkg ip; do
+for tool in qemu-system-x86_64 busybox cpio depmod dpkg ip tc; do
 	command -v $tool >/dev/null || { echo "kernels: $tool is not installed" >&2; exit 2; }
 done
 [ $# -gt 0 ] || { echo "kernels: no packages: apt-get download linux-image-VERSION-cloud-amd64" >&2; exit 2; }
@@ -32,6 +33,7 @@ make_root() { # PACKAGE ROOT
 	ln -s ../bin/busybox "$2/sbin/modprobe"
 	rm "$2/bin/ip"
 	put "$(command -v ip)" "$2"
+	put "$(command -v tc)" "$2"
 	cp "$binary" "$2/bin/crosstap-agent"
 	cp "$dir/inside" "$2/init"
 	chmod 755 "$2" "$2/init"
@@ -94,6 +96,17 @@ eventually grep -q 'program attached' /tmp/log || wrong "no program: $(cat /tmp/
 arping -q -c 3 -I p1 192.0.2.9
 end TERM
 grep 'tap: [1-9][0-9]* frames' /tmp/log || wrong "nothing was seen: $(cat /tmp/log)"
+
+# What a kill -9 leaves says itself whose it is: it goes, and a qdisc of others stays.
+/bin/tc qdisc add dev p2 clsact
+crosstap-agent tap -i p1 --path clsact --to null: >/tmp/log 2>&1 &
+pid=$!
+eventually grep -q 'program attached' /tmp/log || wrong "no program: $(cat /tmp/log)"
+killall -9 crosstap-agent; wait $pid 2>/dev/null # with the process that would clean up behind it
+/bin/tc -d qdisc show dev p1 | tr '\n' ' ' | grep 'clsact.* linklayer ethernet overhead ' || wrong "the qdisc has no mark: $(/bin/tc -d qdisc show dev p1)"
+swept() { crosstap-agent agent sweep; ! /bin/tc qdisc show dev p1 | grep -q clsact; }
+eventually swept || wrong "the qdisc is left: $(/bin/tc -d qdisc show dev p1)"
+/bin/tc qdisc show dev p2 | grep -q clsact || wrong "the qdisc of others is gone"
 echo finished
 poweroff -f
 END
