@@ -302,9 +302,12 @@ func (m *maker) mtuAt(g *group, longest int) {
 		if d == nil || d.Output.Encap == "" || d.Output.Encap == platform.EncapVLAN { // a tag stands outside of the MTU
 			continue
 		}
-		path := d.MTU
-		if path == 0 {
-			path = m.underlay(g)
+		path, ok := m.pathMTU(g, d.Output.Addr)
+		if !ok {
+			continue
+		}
+		if d.MTU > 0 {
+			path = d.MTU
 		}
 		size := longest
 		slice := m.tap.Slice

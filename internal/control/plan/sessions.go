@@ -67,6 +67,7 @@ func (b *builder) tap(t *policy.Tap) (Tap, map[string][]platform.Session) {
 		doc.State, doc.Places = Refused, []Place{}
 		return doc, nil
 	}
+	m.routes()
 	m.mtu()
 	doc.Copies = m.copies()
 	return doc, m.made

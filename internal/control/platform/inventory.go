@@ -16,6 +16,7 @@ type Host struct {
 	Down    bool              `json:"down,omitempty"`    // it does not answer its platform
 	VTEPs   []flow.Addr       `json:"vteps,omitempty"`   // own tunnel endpoints
 	Addrs   []flow.Addr       `json:"addrs,omitempty"`   // other own addresses: where copies leave from
+	Routing *Routing          `json:"routing,omitempty"` // nil when it is not known
 	Tags    map[string]string `json:"tags,omitempty"`
 }
 

@@ -148,7 +148,7 @@ func address(ip net.IP) (flow.Addr, bool) {
 }
 
 func (b *builder) host() {
-	h := platform.Host{ID: b.p.host, Name: b.p.host, Version: b.p.version}
+	h := platform.Host{ID: b.p.host, Name: b.p.host, Version: b.p.version, Routing: b.routing}
 	if b.guests != nil {
 		h.Version += ", libvirt " + b.guests.Version
 	}

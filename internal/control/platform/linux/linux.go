@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -51,9 +52,11 @@ type Platform struct {
 	closed bool
 	onGap  func(platform.Gap)
 
-	scanned scan     // of processes
-	fresh   sync.Map // index of an interface that came while Watch runs → when
-	kept    kept
+	scanned scan // of processes
+	// routesRest is until when routes are not asked for, in nanoseconds of Unix time.
+	routesRest atomic.Int64
+	fresh      sync.Map // index of an interface that came while Watch runs → when
+	kept       kept
 
 	life context.Context // ends with Close
 	end  context.CancelFunc

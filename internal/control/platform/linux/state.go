@@ -28,6 +28,7 @@ type state struct {
 	made    map[int]bool      // qdiscs that say by themselves that they are ours
 	filters map[int][]tcFilter
 	spaces  map[int]*neighbour
+	routing *platform.Routing // nil when it is not known
 }
 
 // attempts is how often a list is asked for that changed while it was told.
@@ -63,7 +64,7 @@ func (p *Platform) read() (*state, error) {
 	if err := p.readBridges(s); err != nil {
 		return nil, err
 	}
-	s.spaces = neighbours(p.netnsID)
+	s.spaces, s.routing = neighbours(p.netnsID), p.routing(s)
 	return s, p.readFilters(s)
 }
 

@@ -27,7 +27,8 @@ const (
 )
 
 // groups are the kernel's notices that are listened to (linux/rtnetlink.h).
-var groups = []int{unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH, unix.RTNLGRP_TC, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_NSID}
+var groups = []int{unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH, unix.RTNLGRP_TC, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_NSID,
+	unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE}
 
 // Watch implements platform.Platform.
 func (p *Platform) Watch(ctx context.Context, update func(platform.Update)) error {
@@ -114,11 +115,13 @@ func (w *watcher) notices(ctx context.Context, fd int) error {
 	return nil
 }
 
-// urgent reports whether there is more in a datagram than news of neighbours.
+// urgent reports whether there is more in a datagram than news of neighbours and routes.
 func (w *watcher) urgent(b []byte) bool {
 	for len(b) >= unix.SizeofNlMsghdr {
 		n, kind := int(binary.NativeEndian.Uint32(b)), binary.NativeEndian.Uint16(b[4:])
-		if kind != unix.RTM_NEWNEIGH && kind != unix.RTM_DELNEIGH {
+		switch kind {
+		case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH, unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		default:
 			return true
 		}
 		if n < unix.SizeofNlMsghdr || n > len(b) {

@@ -106,7 +106,7 @@ func TestKernelBehindSSH(t *testing.T) {
 					port.RxBytes, port.TxBytes = w.RxBytes, w.TxBytes
 				}
 			}
-			diff := cmp.Diff(want, got, cmpopts.EquateEmpty())
+			diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}))
 			if diff == "" {
 				return
 			}
