@@ -1,5 +1,5 @@
 // The shapes of internal/collect/report and of the endpoints below /api/v1, and one function that asks.
-// Hand-typed, field for field; test/real.mjs compares the names with what a real server answers.
+// Hand-typed, field for field; TestConsoleTypes of internal/serve compares them with the OpenAPI document that the server gives.
 import { m } from './messages'
 
 export interface Gap { from: string; to: string; scope: string; who: string; reason: string; lost_records: number }
@@ -672,7 +672,7 @@ export interface AgentTap {
   warnings?: string[] | null
 }
 
-export interface AgentSpec { name: string; labels?: Record<string, string>; ttl?: string; budget?: { cpu?: string; memory?: string; mirror?: string }; filter?: string; source?: { interfaces?: string[] } }
+export interface AgentSpec { name: string; labels?: Record<string, string>; ttl?: string; budget?: { cpu?: string; memory?: string; mirror?: string }; filter?: string; source?: { interfaces?: string[] | null } }
 
 export interface Agent { name: string; state: string; last_seen: string | null; host: string; current: boolean; cpu: number; budget: string; given: AgentSpec[] | null; taps: AgentTap[] | null; findings: string[] | null }
 

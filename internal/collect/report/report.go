@@ -244,8 +244,8 @@ type Flows struct {
 // Line is one line of a time series. Values are per second, one for each of the answer's times;
 // octets are given as bits per second.
 type Line struct {
-	Key    []string  `json:"key"` // one value for each of By; ["other"] for the rest
-	Values []float64 `json:"values"`
+	Key    []string  `json:"key" nullable:"false"` // one value for each of By; ["other"] for the rest
+	Values []float64 `json:"values" nullable:"false"`
 	Total  uint64    `json:"total"` // octets, packets or flows over the range
 	Min    float64   `json:"min"`
 	Max    float64   `json:"max"`
