@@ -372,6 +372,9 @@ has the texts before and after, as they were written.`,
 		if len(args) == 1 && !ofOne {
 			list.Rows = []state.Change{one.Change}
 		}
+		if len(list.Rows) == 0 {
+			fmt.Fprintln(cmd.ErrOrStderr(), "no changes")
+		}
 		printHistory(cmd.OutOrStdout(), list.Rows, one.Steps)
 		return nil
 	}

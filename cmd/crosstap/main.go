@@ -127,6 +127,7 @@ Exit codes: 0 done, 1 a finding, 2 wrong usage or configuration, 3 server unreac
 	root.SetHelpCommandGroupID("setup")
 	root.SetCompletionCommandGroupID("setup")
 	addCommands(root, wanted(args))
+	countArguments(root)
 	return root
 }
 

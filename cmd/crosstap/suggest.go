@@ -44,3 +44,31 @@ func unknownFlag(cmd *cobra.Command, err error) error {
 	}
 	return usagef("%w; %q lists them", err, cmd.CommandPath()+" --help")
 }
+
+// countArguments has a command and those below it say in words of their own that an argument is missing or too many.
+func countArguments(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error { return wrongNumber(cmd, args, check(cmd, args)) }
+	}
+	for _, c := range cmd.Commands() {
+		countArguments(c)
+	}
+}
+
+// wrongNumber turns cobra's messages about the number of arguments into ours, and leaves others as they are.
+func wrongNumber(cmd *cobra.Command, args []string, err error) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	var want, got int
+	switch n, _ := fmt.Sscanf(text, "accepts %d arg(s), received %d", &want, &got); {
+	case strings.HasPrefix(text, "requires at least "), n == 2 && got < want:
+		return usagef("an argument is missing; usage: %s", cmd.UseLine())
+	case n == 2, strings.HasPrefix(text, "accepts at most "):
+		return usagef("%q is an argument too many; usage: %s", args[len(args)-1], cmd.UseLine())
+	case strings.HasPrefix(text, "unknown command ") && strings.Contains(text, " for "): // cobra.NoArgs
+		return usagef("%q is an argument too many; usage: %s", args[0], cmd.UseLine())
+	}
+	return err
+}

@@ -48,11 +48,11 @@ func Load(src Sources) (s Settings, from Origins, warnings []string, err error) 
 	if err := errors.Join(errs...); err != nil {
 		return s, from, warnings, err
 	}
-	if err := s.Check(); err != nil {
+	for _, err := range s.mistakes() {
 		key, _, _ := strings.Cut(err.Error(), ":")
-		return s, from, warnings, fmt.Errorf("%s: %w", from[key], err)
+		errs = append(errs, fmt.Errorf("%s: %w", from[key], err))
 	}
-	return s, from, warnings, nil
+	return s, from, warnings, errors.Join(errs...)
 }
 
 // apply sets one key and notes where from.

@@ -3,6 +3,7 @@
 package settings
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -120,42 +121,49 @@ func All() []Setting {
 	}
 }
 
-// Check finds what cannot work, before anything is opened.
-func (s Settings) Check() error {
-	if s.Data == "" {
-		return fmt.Errorf("data: a store directory is needed")
-	}
-	if err := checkAddress(s.HTTP); err != nil {
-		return fmt.Errorf("http: %w", err)
-	}
-	if err := s.checkAgents(); err != nil {
-		return err
-	}
-	if s.FlowsBuffer != 0 && (s.FlowsBuffer < 4096 || s.FlowsBuffer > 1<<30) {
-		return fmt.Errorf("flows-buffer: %s: expected 4KiB to 1GiB", sizeText(s.FlowsBuffer))
-	}
-	if s.FlowsSockets < 0 || s.FlowsSockets > 64 {
-		return fmt.Errorf("flows-sockets: %d: expected 0 to 64", s.FlowsSockets)
-	}
-	if s.FlowsRemembered != 0 && (s.FlowsRemembered < 1<<10 || s.FlowsRemembered > 1<<28) {
-		return fmt.Errorf("flows-remembered: %d: expected %d to %d", s.FlowsRemembered, 1<<10, 1<<28)
-	}
-	if err := s.checkRole(); err != nil {
-		return err
-	}
-	if _, err := s.Listeners(); err != nil {
-		return err
-	}
-	if s.Exporters != "" {
-		if _, err := LoadExporters(s.Exporters); err != nil {
-			return fmt.Errorf("exporters: %w", err)
+// Check finds what cannot work, before anything is opened. Its error joins every mistake found.
+func (s Settings) Check() error { return errors.Join(s.mistakes()...) }
+
+// mistakes returns what cannot work. Each begins with the key that is wrong.
+func (s Settings) mistakes() []error {
+	var errs []error
+	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	found := func(err error) {
+		if err != nil {
+			errs = append(errs, err)
 		}
 	}
-	if _, err := ie.Load(s.Elements...); err != nil {
-		return err
+	if s.Data == "" {
+		wrong("data: a store directory is needed")
 	}
+	if err := checkAddress(s.HTTP); err != nil {
+		wrong("http: %w", err)
+	}
+	found(s.checkAgents())
+	before := len(errs)
+	if s.FlowsBuffer != 0 && (s.FlowsBuffer < 4096 || s.FlowsBuffer > 1<<30) {
+		wrong("flows-buffer: %s: expected 4KiB to 1GiB", sizeText(s.FlowsBuffer))
+	}
+	if s.FlowsSockets < 0 || s.FlowsSockets > 64 {
+		wrong("flows-sockets: %d: expected 0 to 64", s.FlowsSockets)
+	}
+	if len(errs) == before { // else each listener would name these once more
+		_, err := s.Listeners()
+		found(err)
+	}
+	if s.FlowsRemembered != 0 && (s.FlowsRemembered < 1<<10 || s.FlowsRemembered > 1<<28) {
+		wrong("flows-remembered: %d: expected %d to %d", s.FlowsRemembered, 1<<10, 1<<28)
+	}
+	found(s.checkRole())
+	if s.Exporters != "" {
+		if _, err := LoadExporters(s.Exporters); err != nil {
+			wrong("exporters: %w", err)
+		}
+	}
+	_, err := ie.Load(s.Elements...)
+	found(err)
 	if err := s.checkOutputs(); err != nil {
-		return fmt.Errorf("outputs: %w", err)
+		wrong("outputs: %w", err)
 	}
 	for _, d := range []struct {
 		key      string
@@ -163,19 +171,19 @@ func (s Settings) Check() error {
 		min, max time.Duration
 	}{{"flush", s.Flush, 10 * time.Millisecond, time.Minute}, {"query-timeout", s.QueryTimeout, 100 * time.Millisecond, time.Hour}} {
 		if d.v < d.min || d.v > d.max {
-			return fmt.Errorf("%s: %v: expected %v to %v", d.key, d.v, d.min, d.max)
+			wrong("%s: %v: expected %v to %v", d.key, d.v, d.min, d.max)
 		}
 	}
 	if s.KeepRollups != 0 && s.KeepRollups < time.Hour {
-		return fmt.Errorf("keep-rollups: %v: expected 0s or at least 1h", s.KeepRollups)
+		wrong("keep-rollups: %v: expected 0s or at least 1h", s.KeepRollups)
 	}
 	if s.Keep != 0 && s.Keep < time.Hour {
-		return fmt.Errorf("keep: %v: expected 0s or at least 1h, the store deletes whole hours", s.Keep)
+		wrong("keep: %v: expected 0s or at least 1h, the store deletes whole hours", s.Keep)
 	}
 	if s.QueryMemory != 0 && s.QueryMemory < 32<<20 {
-		return fmt.Errorf("query-memory: %s: expected at least 32MiB", sizeText(s.QueryMemory))
+		wrong("query-memory: %s: expected at least 32MiB", sizeText(s.QueryMemory))
 	}
-	return nil
+	return errs
 }
 
 // checkAddress accepts IP:PORT. Names are not resolved: what listens must not depend on DNS.

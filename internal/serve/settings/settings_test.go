@@ -101,6 +101,8 @@ func TestMistakes(t *testing.T) {
 	f("query-memory: 1MiB\n", "at least 32MiB")
 	f("keep: 5m\n", "at least 1h")
 	f("verbose: maybe\n", "expected true or false")
+	f("http: nowhere\nagents: foo\nflows: [0.0.0.0:99999]\nkeep: 5m\nquery-memory: 1MiB\n", ":1: http: address", ":2: agents: address", ":3: flows: address", ":4: keep: 5m0s", ":5: query-memory: 1MiB")
+	f("http: nowhere\nzzzzzz: 2\nkeep: 5x\n", ":2:1: unknown key", ":3: keep:")
 	f("- a\n", "expected keys and values")
 	f("just text", "expected keys and values")
 	f("a: b: c\n", "crosstap.yaml:1:")
