@@ -32,118 +32,223 @@ type election struct {
 	uncertain store.Uncertain
 }
 
-// electHour settles the canonical rows of files; context are files of the hours beside, of which
-// canonical rows that reach into the hour count as settled.
-func (s *Store) electHour(files, context []file) (out election, err error) {
-	var total int64
-	from := int64(1<<63 - 1)
-	out.bits, out.flips, out.known = make([]bitmap, len(files)), make([]int, len(files)), map[uint64]*knowledge{}
-	for i, f := range files {
-		total += f.Rows
-		from = min(from, f.StartMS)
-		out.bits[i] = newBitmap(f.Rows)
-	}
-	passes := uint64(total/electionRows + 1)
-	for pass := range passes {
-		all := make([]candidate, 0, total/int64(passes)+total/int64(passes)/16+16) // and those of hours beside
-		fill := newFills()
-		fill.flows = out.known
-		mine := func(flow uint64) bool {
-			of, _ := mathbits.Mul64(flow*hashMul, passes)
-			return of == pass
-		}
-		take := func(number int, want func(*candidate) bool) func(int, *candidate) {
-			return func(at int, r *candidate) {
-				r.File, r.At, r.Was = int32(number), int32(at), r.Marks&uint16(flow.MarkCanonical) != 0
-				switch {
-				case r.FlowID == 0:
-					out.bits[number].put(at, r.Was) // not merged with anything
-				case want(r):
-					all = append(all, *r)
-				}
-			}
-		}
-		for i, f := range files {
-			if err := s.readElection(f, fill, mine, take(i, func(*candidate) bool { return true })); err != nil {
-				return election{}, err
-			}
-		}
-		for _, f := range context {
-			beside := func(r *candidate) bool {
-				return r.FlowID != 0 && r.Marks&uint16(flow.MarkCanonical) != 0 && r.TEnd >= from-elect.SlackMS
-			}
-			keep := take(-1, beside)
-			if err := s.readElection(f, nil, mine, func(at int, r *candidate) {
-				if beside(r) {
-					keep(at, r)
-				}
-			}); err != nil {
-				return election{}, err
-			}
-		}
-		byFlow(all, func(rows []candidate) {
-			elect.Flow(rows, func(c *candidate, d elect.Decision) {
-				out.bits[c.File].put(int(c.At), d.Canonical)
-				if d.Canonical != c.Was {
-					out.flips[c.File]++
-				}
-				if d.Uncertain > 0 {
-					out.uncertain.Add(store.Uncertain{Rows: 1, Packets: d.Uncertain, Octets: d.Octets(c)})
-				}
-			})
-			fill.see(rows)
-		})
-	}
-	return out, nil
+// elector holds an election while it is under way.
+type elector struct {
+	election
+	s           *Store
+	files       []file // of the hour, then those of hours beside
+	own         int    // how many are of the hour
+	from        int64  // the hour's least t_start, ms
+	all         []candidate
+	keys, spare []uint64
 }
 
-// electColumns decide, knownColumns tell what a row knows.
-var (
-	electColumns = []string{"flow_key", "src_port", "dst_port", "observer_id", "span_ms", "t_end", "packets", "octets", "sampling", "marks", "direction", "role"}
-	knownColumns = []string{"segment", "fabric", "tenant", "src_tenant", "dst_tenant", "app", "src_vm", "src_vm_id", "src_host", "dst_vm", "dst_vm_id", "dst_host"}
-)
+// electHour settles the canonical rows of files; context are files of the hours beside, of which
+// canonical rows that reach into the hour count as settled.
+func (s *Store) electHour(files, context []file) (election, error) {
+	return s.electIn(files, context, keyRows, electionRows)
+}
 
-// readElection calls each with the deciding columns of every row of the flows that are asked for, and numbers what the rows know when fill is given.
-func (s *Store) readElection(f file, fill *fills, mine func(flow uint64) bool, each func(int, *candidate)) error {
+// electIn is electHour with other bounds of what is in memory.
+func (s *Store) electIn(files, context []file, keyRows, electionRows int) (election, error) {
+	e := &elector{s: s, own: len(files), from: 1<<63 - 1}
+	e.bits, e.flips, e.known = make([]bitmap, len(files)), make([]int, len(files)), map[uint64]*knowledge{}
+	for i, f := range files {
+		e.from = min(e.from, f.StartMS)
+		e.bits[i] = newBitmap(f.Rows)
+	}
+	apart := func(f file) bool { return f.MaxMS < e.from-elect.SlackMS } // no row of it reaches into the hour
+	e.files = slices.Concat(files, slices.DeleteFunc(slices.Clone(context), apart))
+	var total int64
+	for _, f := range e.files {
+		total += f.Rows
+	}
+	var find equalFinder
+	var flows []uint64
+	starts := make([]int, len(e.files)+1) // of each file's rows among flows
+	passes := uint64(total/int64(keyRows) + 1)
+	for pass := range passes {
+		mine := flowsOf(pass, passes, hashMul2)
+		flows = flows[:0]
+		for i := range e.files {
+			starts[i] = len(flows)
+			var err error
+			if flows, err = e.look(i, mine, pass == 0, flows); err != nil {
+				return election{}, err
+			}
+		}
+		starts[len(e.files)] = len(flows)
+		several, n := find.find(flows)
+		if n == 0 {
+			continue
+		}
+		for part, parts := uint64(0), uint64(n/electionRows+1); part < parts; part++ {
+			if err := e.elect(starts, several, mine, flowsOf(part, parts, hashMul)); err != nil {
+				return election{}, err
+			}
+		}
+	}
+	return e.election, nil
+}
+
+// flowsOf reports for a flow whether it belongs to one of so many parts, by a hash that mul makes: parts of a part need another.
+func flowsOf(part, of, mul uint64) func(flow uint64) bool {
+	if of == 1 {
+		return func(uint64) bool { return true }
+	}
+	return func(flow uint64) bool {
+		at, _ := mathbits.Mul64(flow*mul, of)
+		return at == part
+	}
+}
+
+// electRow is what the election reads of a row, as keyRow for its second look: first what decides, then what a row knows.
+type electRow struct {
+	TEnd       int64  `parquet:"t_end"`
+	SpanMS     int64  `parquet:"span_ms"`
+	FlowKey    uint64 `parquet:"flow_key"`
+	ObserverID uint64 `parquet:"observer_id"`
+	Packets    uint64 `parquet:"packets"`
+	Octets     uint64 `parquet:"octets"`
+	Sampling   uint32 `parquet:"sampling"`
+	SrcPort    uint16 `parquet:"src_port"`
+	DstPort    uint16 `parquet:"dst_port"`
+	Marks      uint16 `parquet:"marks"`
+	Direction  uint8  `parquet:"direction"`
+	Role       uint8  `parquet:"role"`
+
+	Segment   uint64 `parquet:"segment"`
+	Fabric    string `parquet:"fabric"`
+	Tenant    string `parquet:"tenant"`
+	App       string `parquet:"app"`
+	SrcTenant string `parquet:"src_tenant"`
+	DstTenant string `parquet:"dst_tenant"`
+	SrcVM     string `parquet:"src_vm"`
+	SrcVMID   string `parquet:"src_vm_id"`
+	SrcHost   string `parquet:"src_host"`
+	DstVM     string `parquet:"dst_vm"`
+	DstVMID   string `parquet:"dst_vm_id"`
+	DstHost   string `parquet:"dst_host"`
+}
+
+// electColumns are those that decide.
+var electColumns = []string{"flow_key", "src_port", "dst_port", "observer_id", "span_ms", "t_end", "packets", "octets", "sampling", "marks", "direction", "role"}
+
+func (w *electRow) flowID() uint64 { return w.FlowKey ^ portsOf(uint64(w.SrcPort), uint64(w.DstPort)) }
+
+func (w *electRow) knowledge() knowledge {
+	return knowledge{w.Segment, w.Fabric, w.Tenant, w.App, w.SrcTenant, w.DstTenant, w.SrcVM, w.SrcVMID, w.SrcHost, w.DstVM, w.DstVMID, w.DstHost}
+}
+
+// takesPart reports whether a row of a flow can be a candidate: all of the hour's own files, and of those beside it what is canonical and reaches into it.
+func (e *elector) takesPart(file int, flowID uint64, marks uint16, tEnd int64) bool {
+	return flowID != 0 && (file < e.own || marks&uint16(flow.MarkCanonical) != 0 && tEnd >= e.from-elect.SlackMS)
+}
+
+// look appends the flows of a file's rows that take part, and takes its own for canonical until they are elected. A row without a flow stays as it is: it is
+// not merged with anything.
+func (e *elector) look(file int, mine func(flow uint64) bool, first bool, flows []uint64) ([]uint64, error) {
+	err := eachOfFile(e.s, e.files[file], nil, func(at int, r *keyRow) {
+		id, was := r.flowID(), r.Marks&uint16(flow.MarkCanonical) != 0
+		switch {
+		case e.takesPart(file, id, r.Marks, r.TEnd) && mine(id):
+			flows = append(flows, id)
+			if file < e.own {
+				e.bits[file].put(at, true)
+				if !was {
+					e.flips[file]++
+				}
+			}
+		case id == 0 && first && file < e.own:
+			e.bits[file].put(at, was)
+		}
+	})
+	return flows, err
+}
+
+// elect decides about one part of the flows that have several rows. Starts are where the rows of each file begin among those that were looked at.
+func (e *elector) elect(starts []int, several bitmap, mine, part func(flow uint64) bool) error {
+	fill := newFills()
+	fill.flows = e.known
+	e.all = e.all[:0]
+	for file, f := range e.files {
+		n := starts[file]
+		if !several.any(n, starts[file+1]) {
+			continue
+		}
+		own := file < e.own
+		var columns []string // all
+		if !own {
+			columns = electColumns
+		}
+		err := eachOfFile(e.s, f, fill.texts, func(at int, r *electRow) {
+			id := r.flowID()
+			if !e.takesPart(file, id, r.Marks, r.TEnd) || !mine(id) {
+				return
+			}
+			if n++; !several.has(n-1) || !part(id) {
+				return
+			}
+			c := candidate{FlowID: id, ObserverID: r.ObserverID, TStart: r.TEnd - r.SpanMS, TEnd: r.TEnd, Packets: r.Packets, Octets: r.Octets, Sampling: r.Sampling, Marks: r.Marks,
+				Direction: r.Direction, Role: r.Role, File: -1, At: int32(at), Was: r.Marks&uint16(flow.MarkCanonical) != 0}
+			if own {
+				k := r.knowledge()
+				c.File, c.Known = int32(file), fill.add(&k)
+				if !c.Was {
+					e.flips[file]-- // look's
+				}
+			}
+			e.all = append(e.all, c)
+		}, columns...)
+		if err != nil {
+			return err
+		}
+	}
+	e.keys, e.spare = slices.Grow(e.keys[:0], len(e.all))[:len(e.all)], slices.Grow(e.spare[:0], len(e.all))[:len(e.all)]
+	byFlow(e.all, e.keys, e.spare, func(rows []candidate) {
+		elect.Flow(rows, func(c *candidate, d elect.Decision) {
+			e.bits[c.File].put(int(c.At), d.Canonical)
+			if d.Canonical != c.Was {
+				e.flips[c.File]++
+			}
+			if d.Uncertain > 0 {
+				e.uncertain.Add(store.Uncertain{Rows: 1, Packets: d.Uncertain, Octets: d.Octets(c)})
+			}
+		})
+		fill.see(rows)
+	})
+	return nil
+}
+
+// eachOfFile calls each with every row of a file and its place, which does not change it.
+func eachOfFile[T any](s *Store, f file, names sharedTexts, each func(int, *T), columns ...string) error {
 	in, err := os.Open(s.path(f.Name))
 	if err != nil {
 		return &damagedError{f, err}
 	}
 	defer in.Close()
-	at, columns, names := 0, electColumns, sharedTexts(nil)
-	if fill != nil {
-		columns, names = slices.Concat(electColumns, knownColumns), fill.texts
-	}
-	err = readUnchanged(in, names, func(r *row) error {
+	at := 0
+	err = scanRows(in, true, names, func(r *T) error {
 		if at >= int(f.Rows) {
 			return errors.New("more rows than its footer says")
 		}
-		if !mine(r.flowID()) {
-			at++
-			return nil
-		}
-		e := candidate{FlowID: r.flowID(), ObserverID: r.ObserverID, TStart: r.tStart(), TEnd: r.TEnd, Packets: r.Packets, Octets: r.Octets, Sampling: r.Sampling, Marks: r.Marks,
-			Direction: r.Direction, Role: r.Role}
-		if fill != nil {
-			e.Known = fill.add(r)
-		}
-		each(at, &e)
+		each(at, r)
 		at++
 		return nil
-	}, columns...)
+	}, columns)
 	if err != nil {
 		return &damagedError{f, err}
 	}
 	return nil
 }
 
-// byFlow calls each with the rows of every flow; it may change their order, and does not keep them.
-func byFlow(all []candidate, each func([]candidate)) {
-	keys := make([]uint64, len(all), 2*len(all)) // half a hash of the flow, and the index
+// byFlow calls each with the rows of every flow; it may change their order, and does not keep them. Keys and spare are room for as many numbers: half a
+// hash of the flow, and the index.
+func byFlow(all []candidate, keys, spare []uint64, each func([]candidate)) {
 	for i := range all {
 		keys[i] = all[i].FlowID*hashMul&^(1<<32-1) | uint64(i)
 	}
-	keys = sortHigh(keys, keys[len(keys):cap(keys)])
+	keys = sortHigh(keys, spare)
 	var rows []candidate
 	for i, seen := 0, 0; i < len(keys); {
 		if i >= seen {

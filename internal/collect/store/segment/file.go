@@ -357,18 +357,14 @@ func readRows(f *os.File, each func(*row) error, names ...string) error {
 	return scanRows(f, false, nil, each, names)
 }
 
-// readUnchanged is readRows for who does not change the rows, and reads several files with the same texts.
-func readUnchanged(f *os.File, t sharedTexts, each func(*row) error, names ...string) error {
-	return scanRows(f, true, t, each, names)
-}
-
-func scanRows(f *os.File, frugal bool, t sharedTexts, each func(*row) error, names []string) (err error) {
+// scanRows calls each with every row of a file. With frugal each does not change the rows; t are texts that several files share.
+func scanRows[T any](f *os.File, frugal bool, t sharedTexts, each func(*T) error, names []string) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("damaged: %v", p)
 		}
 	}()
-	s, err := newScanner[row](f, names...)
+	s, err := newScanner[T](f, names...)
 	if err != nil {
 		return err
 	}

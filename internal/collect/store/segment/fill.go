@@ -15,10 +15,10 @@ func knowledgeOf(r *row) knowledge {
 	return knowledge{r.Segment, r.Fabric, r.Tenant, r.App, r.SrcTenant, r.DstTenant, r.SrcVM, r.SrcVMID, r.SrcHost, r.DstVM, r.DstVMID, r.DstHost}
 }
 
-// isOf reports whether it is what a row knows.
-func (k *knowledge) isOf(r *row) bool {
-	return k.segment == r.Segment && sameText(k.fabric, r.Fabric) && sameText(k.tenant, r.Tenant) && sameText(k.app, r.App) && sameText(k.srcTenant, r.SrcTenant) && sameText(k.dstTenant, r.DstTenant) &&
-		sameText(k.srcVM, r.SrcVM) && sameText(k.srcVMID, r.SrcVMID) && sameText(k.srcHost, r.SrcHost) && sameText(k.dstVM, r.DstVM) && sameText(k.dstVMID, r.DstVMID) && sameText(k.dstHost, r.DstHost)
+// is reports whether it is the same, of which most texts lie at one place.
+func (k *knowledge) is(o *knowledge) bool {
+	return k.segment == o.segment && sameText(k.fabric, o.fabric) && sameText(k.tenant, o.tenant) && sameText(k.app, o.app) && sameText(k.srcTenant, o.srcTenant) && sameText(k.dstTenant, o.dstTenant) &&
+		sameText(k.srcVM, o.srcVM) && sameText(k.srcVMID, o.srcVMID) && sameText(k.srcHost, o.srcHost) && sameText(k.dstVM, o.dstVM) && sameText(k.dstVMID, o.dstVMID) && sameText(k.dstHost, o.dstHost)
 }
 
 // learn sets what the row lacks and is known of its flow.
@@ -75,15 +75,14 @@ func newFills() *fills {
 }
 
 // add numbers what a row knows; rows beside each other mostly know the same.
-func (f *fills) add(r *row) uint32 {
-	if len(f.all) > 0 && f.all[f.last].isOf(r) {
+func (f *fills) add(k *knowledge) uint32 {
+	if len(f.all) > 0 && f.all[f.last].is(k) {
 		return f.last
 	}
-	k := knowledgeOf(r)
-	n, ok := f.number[k]
+	n, ok := f.number[*k]
 	if !ok {
 		n = uint32(len(f.all))
-		f.number[k], f.all = n, append(f.all, k)
+		f.number[*k], f.all = n, append(f.all, *k)
 	}
 	f.last = n
 	return n

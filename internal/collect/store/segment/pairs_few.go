@@ -124,7 +124,8 @@ func fillFew(rows []row) {
 	f, known, first := newFills(), make([]uint32, len(rows)), make(map[uint64]uint32, len(rows))
 	differ := map[uint64][]candidate{}
 	for i := range rows {
-		known[i] = f.add(&rows[i])
+		k := knowledgeOf(&rows[i])
+		known[i] = f.add(&k)
 		id := rows[i].flowID()
 		if k, seen := first[id]; !seen {
 			first[id] = known[i]

@@ -66,6 +66,20 @@ func convert(rows []row) {
 	}
 }
 
+// convertKeys and convertElection are convert for rows of an election.
+func convertKeys(rows []keyRow) {
+	for i := range rows {
+		rows[i].FlowKey = rows[i].flowID()
+	}
+}
+
+func convertElection(rows []electRow) {
+	for i := range rows {
+		w := &rows[i]
+		w.SpanMS, w.FlowKey = w.TEnd-w.SpanMS, w.flowID()
+	}
+}
+
 // rowField is where a column goes in a row.
 type rowField struct {
 	column int
@@ -108,7 +122,14 @@ func scannerOf[T any](pf *parquet.File, names ...string) *scanner[T] {
 	columns := pf.Root().Columns()
 	old := slices.ContainsFunc(columns, func(c *parquet.Column) bool { return c.Name() == "flow_id" })
 	if old {
-		s.convert, _ = any(convert).(func([]T))
+		switch to := any(&s.convert).(type) {
+		case *func([]row):
+			*to = convert
+		case *func([]keyRow):
+			*to = convertKeys
+		case *func([]electRow):
+			*to = convertElection
+		}
 	}
 	if old && len(names) > 0 {
 		names = slices.Concat(names, oldNeeds)
