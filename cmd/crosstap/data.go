@@ -15,6 +15,5 @@ func openData(_ context.Context, dir string, elements []string) (*ask.Client, fu
 	if err != nil {
 		return nil, nil, exit(exitUsage, err)
 	}
-	c, err := ask.NewClient(ask.DefaultServer, ask.Local{Handler: h})
-	return c, done, err
+	return ask.NewLocal("data "+dir, h), done, nil
 }

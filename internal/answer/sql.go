@@ -60,7 +60,8 @@ func (p *SQLParquet) Row(values []any) error {
 		}
 		cell, ok := p.cells[i](v)
 		if !ok {
-			return fmt.Errorf("parquet: column %s of type %s cannot have %v", p.columns[i].Name, p.columns[i].Type, v)
+			return &store.SQLError{Message: fmt.Sprintf("a Parquet file has no room for %v in column %q of type %s: ask for it as text, with %s::VARCHAR, or for another format", v, p.columns[i].Name,
+				p.columns[i].Type, identifier(p.columns[i].Name))}
 		}
 		p.row[i] = cell.Level(0, 1, i)
 	}
@@ -72,6 +73,9 @@ func (p *SQLParquet) Row(values []any) error {
 	}
 	return nil
 }
+
+// identifier writes the name of a column as SQL does.
+func identifier(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
 // Close ends the file.
 func (p *SQLParquet) Close() error { return p.out.Close() }
@@ -123,7 +127,10 @@ func parquetColumn(kind string) (parquet.Node, func(any) (parquet.Value, bool)) 
 	case "HUGEINT", "UHUGEINT":
 		return parquet.Decimal(0, 38, parquet.FixedLenByteArrayType(16)), func(v any) (parquet.Value, bool) {
 			n, ok := integer(v)
-			return parquet.FixedLenByteArrayValue(twosComplement(n)), ok && n.BitLen() < 127
+			if !ok || n.CmpAbs(beyondDecimal) >= 0 {
+				return parquet.Value{}, false
+			}
+			return parquet.FixedLenByteArrayValue(twosComplement(n)), true
 		}
 	}
 	switch {
@@ -142,6 +149,9 @@ func parquetColumn(kind string) (parquet.Node, func(any) (parquet.Value, bool)) 
 		return parquet.ByteArrayValue(fmt.Append(nil, store.Plain(v, kind))), true
 	}
 }
+
+// beyondDecimal is the least number of more than 38 digits.
+var beyondDecimal = new(big.Int).Exp(big.NewInt(10), big.NewInt(38), nil)
 
 // integer takes a whole number of any type, or its text.
 func integer(v any) (*big.Int, bool) {

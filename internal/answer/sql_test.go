@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/big"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,8 +25,8 @@ func TestSQLParquet(t *testing.T) {
 	}
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6789000, time.UTC)
 	row := []any{uint64(1<<64 - 1), new(big.Int).Lsh(big.NewInt(-1), 70), "a\x00b", at, []byte("\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\x0a\x00\x00\x07"), int64(-3), true, .5, []any{"x", 1}}
-	const rows = parquetRows + 2
-	for range rows - 2 {
+	const rows = parquetRows + 3
+	for range rows - 3 {
 		if err := p.Row(row); err != nil {
 			t.Fatal(err)
 		}
@@ -36,6 +37,17 @@ func TestSQLParquet(t *testing.T) {
 	row[1], row[6] = int64(12), int64(0) // as another engine tells them
 	if err := p.Row(row); err != nil {
 		t.Fatal(err)
+	}
+	for _, digits := range []int{38, 39} {
+		n := new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(digits)), nil)
+		row[1] = n.Sub(n, big.NewInt(1))
+		err := p.Row(row)
+		if digits == 38 && err != nil {
+			t.Error(err)
+		}
+		if want := `column "n" of type HUGEINT: ask for it as text, with "n"::VARCHAR`; digits == 39 && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%d digits: %v, want %s", digits, err, want)
+		}
 	}
 	if err := p.Row([]any{"no number", nil, nil, nil, nil, nil, nil, nil, nil}); err == nil {
 		t.Error("a text is a number")

@@ -22,6 +22,7 @@ const maxBody = 1 << 30
 type Client struct {
 	base *url.URL
 	http *http.Client
+	name string // "server URL", or what it reads itself
 }
 
 // NewClient returns a client of the server at that URL, which may have a path prefix. A nil transport
@@ -37,7 +38,17 @@ func NewClient(server string, transport http.RoundTripper) (*Client, error) {
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" {
 		return nil, fmt.Errorf("server %q: expected a URL such as %s", server, DefaultServer)
 	}
-	return &Client{base: u, http: &http.Client{Transport: transport}}, nil
+	return &Client{base: u, http: &http.Client{Transport: transport}, name: "server " + u.String()}, nil
+}
+
+// NewLocal returns a client that asks a handler of this process about what messages shall call name.
+func NewLocal(name string, h http.Handler) *Client {
+	c, err := NewClient(DefaultServer, Local{h})
+	if err != nil {
+		panic(err) // the constant is a URL
+	}
+	c.name = name
+	return c
 }
 
 // Server returns the server's URL.
@@ -129,7 +140,7 @@ func (c *Client) Get(ctx context.Context, path string, q url.Values) ([]byte, er
 	case err != nil:
 		return nil, &Unreachable{c.Server(), err}
 	case len(body) > maxBody:
-		return nil, fmt.Errorf("server %s: answer of more than %d bytes; use a smaller --limit", c.Server(), maxBody)
+		return nil, fmt.Errorf("%s: answer of more than %d bytes; use a smaller --limit", c.name, maxBody)
 	}
 	return body, nil
 }
@@ -147,7 +158,7 @@ func (c *Client) Copy(ctx context.Context, path string, q url.Values, accept str
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil:
-		return fmt.Errorf("server %s: the answer is not whole: %w", c.Server(), err)
+		return fmt.Errorf("%s: the answer is not whole: %w", c.name, err)
 	}
 	return nil
 }
@@ -187,10 +198,10 @@ func (c *Client) problem(res *http.Response) error {
 	if err == nil && strings.HasPrefix(res.Header.Get("Content-Type"), "application/problem+json") {
 		err = json.Unmarshal(body, p)
 	} else if err == nil {
-		p.Detail = fmt.Sprintf("server %s answered %s to %s: is it a crosstap server?", c.Server(), res.Status, res.Request.URL.Path)
+		p.Detail = fmt.Sprintf("%s answered %s to %s: is it a crosstap server?", c.name, res.Status, res.Request.URL.Path)
 	}
 	if err != nil {
-		return fmt.Errorf("server %s: %s: %w", c.Server(), res.Status, err)
+		return fmt.Errorf("%s: %s: %w", c.name, res.Status, err)
 	}
 	return p
 }

@@ -58,7 +58,7 @@ func (a *API) sqlProblem(ctx context.Context, err error) (p *Problem) {
 // sqlParquet answers with a Parquet file of all rows, as they come. An answer that breaks off ends the connection: a file without its end is none.
 func (a *API) sqlParquet(w http.ResponseWriter, r *http.Request, q store.SQLQuery) {
 	out := &sqlFile{w: w}
-	out.SQLParquet = answer.NewSQLParquet(w)
+	out.SQLParquet = answer.NewSQLParquet(out)
 	_, err := limited(a, r.Context(), report.Query{}, func(c context.Context, _ report.Query) (struct{}, error) {
 		if err := a.cfg.SQL.EachSQL(c, q, out); err != nil {
 			return struct{}{}, err
@@ -82,12 +82,14 @@ type sqlFile struct {
 	begun bool
 }
 
-// Columns implements store.SQLRows: there is an answer.
-func (f *sqlFile) Columns(columns []store.SQLColumn) error {
-	f.begun = true
-	f.w.Header().Set("Content-Type", mediaTypes["parquet"])
-	f.w.Header().Set("Content-Disposition", `attachment; filename="answer.parquet"`)
-	return f.SQLParquet.Columns(columns)
+// Write passes on a part of the file. Until there is one, the answer can still be a problem.
+func (f *sqlFile) Write(b []byte) (int, error) {
+	if !f.begun {
+		f.begun = true
+		f.w.Header().Set("Content-Type", mediaTypes["parquet"])
+		f.w.Header().Set("Content-Disposition", `attachment; filename="answer.parquet"`)
+	}
+	return f.w.Write(b)
 }
 
 // onThisMachine reports whether a request comes from this process or machine, and was not passed on for somebody else.

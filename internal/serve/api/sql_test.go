@@ -4,22 +4,57 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"crosstap/internal/collect/store"
 )
 
 // asked answers every question with nothing.
-type asked struct{ n int }
+type asked struct {
+	n, rows int
+	err     error
+}
 
 func (q *asked) SQL(context.Context, store.SQLQuery) (store.SQLAnswer, error) {
 	q.n++
 	return store.SQLAnswer{}, nil
 }
 
-func (q *asked) EachSQL(context.Context, store.SQLQuery, store.SQLRows) error {
+func (q *asked) EachSQL(_ context.Context, _ store.SQLQuery, to store.SQLRows) error {
 	q.n++
-	return nil
+	if err := to.Columns([]store.SQLColumn{{Name: "n", Type: "BIGINT"}}); err != nil {
+		return err
+	}
+	for range q.rows {
+		if err := to.Row([]any{int64(1)}); err != nil {
+			return err
+		}
+	}
+	return q.err
+}
+
+// TestSQLParquetMistake: as long as nothing of a file is on its way, a question that fails is told why.
+func TestSQLParquetMistake(t *testing.T) {
+	q := asked{err: &store.SQLError{Message: "too much"}, rows: 7}
+	a, _ := newTest(t, func(c *Config) { c.SQL = &q })
+	ask := func() *httptest.ResponseRecorder {
+		r := httptest.NewRequest(http.MethodGet, "/api/v1/sql?q=SELECT+1&format=parquet", nil)
+		r.RemoteAddr = "127.0.0.1:40000"
+		w := httptest.NewRecorder()
+		a.ServeHTTP(w, r)
+		return w
+	}
+	if w := ask(); w.Code != http.StatusUnprocessableEntity || !strings.Contains(w.Body.String(), "too much") || w.Header().Get("Content-Disposition") != "" {
+		t.Errorf("%d %s %v", w.Code, w.Body, w.Header())
+	}
+	q.rows = 100_000
+	defer func() {
+		if why := recover(); why != http.ErrAbortHandler {
+			t.Errorf("a file that breaks off ends with %v", why)
+		}
+	}()
+	t.Error(ask().Code)
 }
 
 // TestSQLIsForAdministrators: without access control those are whoever asks on this machine for himself.

@@ -70,7 +70,7 @@ type FileConfig struct {
 	Unopened bool
 	// Keep says that a capture that is there under that name when this one begins is not overwritten but renamed.
 	Keep bool
-	Log      *slog.Logger // of Again; nil for none
+	Log  *slog.Logger // of Again; nil for none
 
 	openFile func(path string, flags int) (disk, error) // nil for the system's
 }
