@@ -26,8 +26,8 @@ func (q *asked) EachSQL(_ context.Context, _ store.SQLQuery, to store.SQLRows) e
 	if err := to.Columns([]store.SQLColumn{{Name: "n", Type: "BIGINT"}}); err != nil {
 		return err
 	}
-	for range q.rows {
-		if err := to.Row([]any{int64(1)}); err != nil {
+	for n := range q.rows {
+		if err := to.Row([]any{int64(n) * 0x1e3779b97f4a7c15}); err != nil {
 			return err
 		}
 	}
