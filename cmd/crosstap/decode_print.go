@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"crosstap/internal/answer"
 	"crosstap/internal/flowproto"
 	"crosstap/internal/ie"
 
@@ -205,7 +206,7 @@ func (p *csvPrinter) item(file, exporter string, it *flowproto.Item) {
 	}
 	write := func(v flowproto.Value, typ, text string) {
 		row[8], row[9], row[10] = strconv.FormatUint(uint64(v.PEN), 10), strconv.Itoa(int(v.ID)), v.Name()
-		row[11], row[12] = typ, text
+		row[11], row[12] = typ, answer.CSVCell(text)
 		_ = p.w.Write(row) // csv keeps the error until close
 	}
 	switch {

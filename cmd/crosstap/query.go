@@ -16,6 +16,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"crosstap/internal/answer"
 	"crosstap/internal/ask"
 	"crosstap/internal/collect/store"
 	"crosstap/internal/nearest"
@@ -163,11 +164,18 @@ func sqlLines(w *bufio.Writer, names []string, rows [][]any) error {
 
 func sqlCSV(w io.Writer, names []string, rows [][]any) error {
 	out := csv.NewWriter(w)
-	if err := out.Write(names); err != nil {
+	line := func(texts []string) error {
+		cells := make([]string, len(texts))
+		for i, text := range texts {
+			cells[i] = answer.CSVCell(text)
+		}
+		return out.Write(cells)
+	}
+	if err := line(names); err != nil {
 		return err
 	}
 	for _, row := range rows {
-		if err := out.Write(sqlTexts(row)); err != nil {
+		if err := line(sqlTexts(row)); err != nil {
 			return err
 		}
 	}

@@ -168,6 +168,22 @@ func TestYAML(t *testing.T) {
 }
 
 // Comments stay in one line each, whatever the filter holds.
+// TestCSVCell: no name is a formula, and no number is changed.
+func TestCSVCell(t *testing.T) {
+	f := func(text, want string) {
+		t.Helper()
+		if got := CSVCell(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+	for _, same := range []string{"", "web-1", "-5", "+1.5e3", "-Inf", "10.0.0.1", "'a", "a=b", " =1"} {
+		f(same, same)
+	}
+	for _, formula := range []string{"=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "-", "-web"} {
+		f(formula, "'"+formula)
+	}
+}
+
 func TestCSV(t *testing.T) {
 	var b bytes.Buffer
 	p := testPairs()

@@ -16,7 +16,7 @@ import (
 
 // CSV writes comment lines that say what the figures are (report, range, filter, sampling, loss), a
 // line of column names, then a line for each row (RFC 4180, but lines end in LF): integers exact, times RFC 3339 in
-// UTC, lists joined by ";". Columns are JSON names; none means all.
+// UTC, lists joined by ";", cells by CSVCell. Columns are JSON names; none means all.
 func CSV(w io.Writer, v any, columns []string, header bool) error {
 	rows := rowsOf(v)
 	cols, err := pick(columnsOf(rows.Type().Elem()), columns)
@@ -34,7 +34,7 @@ func CSV(w io.Writer, v any, columns []string, header bool) error {
 	line := make([]string, len(cols))
 	for i := 0; i < rows.Len() && err == nil; i++ {
 		for j, c := range cols {
-			line[j] = exact(rows.Index(i).FieldByIndex(c.index))
+			line[j] = CSVCell(exact(rows.Index(i).FieldByIndex(c.index)))
 		}
 		err = cw.Write(line)
 	}
@@ -46,6 +46,18 @@ func CSV(w io.Writer, v any, columns []string, header bool) error {
 		return err
 	}
 	return out.Flush()
+}
+
+// CSVCell makes a text one that spreadsheets do not take for a formula: names come from machines' owners, who may be anybody. An apostrophe goes before a text that begins
+// with = + - @, a tab or a carriage return and is no number.
+func CSVCell(text string) string {
+	if text == "" || !strings.ContainsRune("=+-@\t\r", rune(text[0])) {
+		return text
+	}
+	if _, err := strconv.ParseFloat(text, 64); err == nil {
+		return text
+	}
+	return "'" + text
 }
 
 // comments writes the lines above a CSV table. Each begins with "# " and holds no line break.

@@ -10,4 +10,6 @@ test('a file says what its figures are, and quotes what needs it', () => {
   )
 })
 
+test('a name is no formula', () => expect(csv('x', null, [{ a: '=1+1', b: '-5', c: -5, d: '@x', e: ['+1x', 'y'], f: 'a=b' }])).toBe("a,b,c,d,e,f\n'=1+1,-5,-5,'@x,'+1x;y,a=b\n"))
+
 test('no rows, no meta', () => expect(csv('x', null, [])).toBe('\n'))

@@ -3,10 +3,11 @@ import type { Meta } from './api'
 
 type Value = unknown
 
-/** cell writes one value as the server's CSV does: exact, lists joined by ";". */
+/** cell writes one value as the server's CSV does: exact, lists joined by ";", and no text that a spreadsheet takes for a formula. */
 function cell(v: Value): string {
   if (v === null || v === undefined) return ''
-  const text = Array.isArray(v) ? v.map((x) => (typeof x === 'object' ? JSON.stringify(x) : String(x))).join(';') : typeof v === 'object' ? JSON.stringify(v) : String(v)
+  let text = Array.isArray(v) ? v.map((x) => (typeof x === 'object' ? JSON.stringify(x) : String(x))).join(';') : typeof v === 'object' ? JSON.stringify(v) : String(v)
+  if (/^[=+\-@\t\r]/.test(text) && (text.trim() === '' || Number.isNaN(Number(text)))) text = "'" + text
   return /[",\r\n]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text
 }
 
