@@ -74,8 +74,8 @@ func (t *Tap) Incomplete() error {
 			f = b.frameSink
 		}
 		if x, ok := f.(troubled); ok {
-			if n := unwritten(f.Book().Read()); n > 0 {
-				errs = append(errs, fmt.Errorf("%d frames are missing: %w", n, x.Trouble().Err))
+			if n, why := unwritten(f.Book().Read()), x.Trouble().Err; n > 0 && why != nil {
+				errs = append(errs, fmt.Errorf("%d frames are missing: %w", n, why))
 			}
 		}
 	}

@@ -21,6 +21,7 @@ const (
 // Run runs the tap until its capture ends or stop does; then it drains: what was captured is metered, exported and
 // written. A source that fails, such as a damaged capture, is drained in the same way before its error is returned.
 func (t *Tap) Run(stop context.Context) error {
+	defer context.AfterFunc(stop, func() { close(t.stopped) })()
 	if err := t.pair.check(); err != nil {
 		return err
 	}

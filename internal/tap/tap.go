@@ -70,6 +70,7 @@ type Tap struct {
 	elsewhere bool // it is for another host, of whose processors this one knows nothing
 
 	stopSource atomic.Pointer[context.CancelFunc] // set by Run
+	stopped    chan struct{}                      // closed when Run shall end
 }
 
 // New returns the tap that s describes. It opens nothing. The error of a filter's expression is a *filter.Error.
@@ -93,7 +94,7 @@ func begin(s Spec) (t *Tap, err error) {
 	if err = s.Validate(); err != nil {
 		return nil, err
 	}
-	t = &Tap{spec: s}
+	t = &Tap{spec: s, stopped: make(chan struct{})}
 	t.to, err = s.destinations()
 	return t, err
 }
@@ -274,7 +275,7 @@ func (t *Tap) describe(c *deliver.FileConfig) {
 	c.Stdout, c.Program, c.Hardware, c.OS = s.Stdout, s.Program, hardware(), system()
 	c.Tap, c.Filter, c.SnapLen, c.Input = s.Name, s.Filter, s.SnapLen, s.File
 	c.Interface, c.Counts, c.Failed = t.interfaceName, t.counts, t.stop
-	c.Log, c.Unopened, c.Keep = s.Log, s.Persist, s.Persist
+	c.Log, c.Unopened, c.Keep, c.Stopped = s.Log, s.Persist, s.Persist, t.stopped
 	if t.live != nil {
 		c.Quiet = t.links
 	}

@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -70,7 +71,9 @@ type FileConfig struct {
 	Unopened bool
 	// Keep says that a capture that is there under that name when this one begins is not overwritten but renamed.
 	Keep bool
-	Log  *slog.Logger // of Again; nil for none
+	// Stopped is closed when the reader of a named pipe is not waited for any longer; nil for ever. With Again none is waited for: frames are lost until it is there.
+	Stopped <-chan struct{}
+	Log     *slog.Logger // of Again; nil for none
 
 	openFile func(path string, flags int) (disk, error) // nil for the system's
 }
@@ -211,12 +214,16 @@ func (f *File) Run(ctx context.Context, in <-chan frame.Batch) error {
 func (f *File) Begin() error {
 	f.buf = make([]byte, 0, bufferBytes+maxBlockRoom)
 	f.flushed = time.Now()
-	if err := f.openNew(); err != nil {
-		if !f.cfg.Again || !f.cfg.Unopened {
-			return fmt.Errorf("deliver: %s: %w", f.cfg.Format, err)
-		}
+	err := f.openNew()
+	if errors.Is(err, errNoReader) && !f.cfg.Again {
+		err = f.awaitReader()
+	}
+	switch {
+	case errors.Is(err, errNoReader), err != nil && f.cfg.Again && f.cfg.Unopened:
 		f.fail(err)
 		return nil
+	case err != nil:
+		return fmt.Errorf("deliver: %s: %w", f.cfg.Format, err)
 	}
 	f.buf = f.enc.lead(f.buf)
 	return nil

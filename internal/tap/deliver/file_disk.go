@@ -21,9 +21,19 @@ type disk interface {
 	Close() error
 }
 
-// openFile opens a file for writing, for its owner alone: a capture holds what others have said.
+// errNoReader is that of a named pipe that no program has opened to read from it.
+var errNoReader = errors.New("no program reads from this pipe")
+
+// openFile opens a file for writing, for its owner alone: a capture holds what others have said. It does not wait for the reader of a named pipe: that could not be ended.
 func openFile(path string, flags int) (disk, error) {
+	pipe := false
+	if st, err := os.Stat(path); err == nil && st.Mode()&os.ModeNamedPipe != 0 {
+		pipe, flags = true, unix.O_NONBLOCK // Go waits while it is full
+	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|flags, 0o600)
+	if pipe && errors.Is(err, unix.ENXIO) {
+		return nil, errNoReader
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // openNew opens a file that begins: with Keep beside one that is there, else in its place.
@@ -15,6 +16,25 @@ func (f *File) openNew() error {
 		}
 	}
 	return f.open(os.O_TRUNC)
+}
+
+// lookForReader is between attempts to open a named pipe.
+const lookForReader = 50 * time.Millisecond
+
+// awaitReader opens a named pipe when a program reads from it, or gives up with errNoReader.
+func (f *File) awaitReader() error {
+	tick := time.NewTicker(lookForReader)
+	defer tick.Stop()
+	for {
+		select {
+		case <-f.cfg.Stopped:
+			return errNoReader
+		case <-tick.C:
+			if err := f.open(os.O_TRUNC); !errors.Is(err, errNoReader) {
+				return err
+			}
+		}
+	}
 }
 
 // setAside gives a file that is there a name with the time of its last change in UTC: web.pcapng becomes web-20260301T120000Z.pcapng. Files that rotate have a number
