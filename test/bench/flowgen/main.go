@@ -349,9 +349,9 @@ var scanned = []struct{ name, text string }{
 	{"SQL: rows by segment and service", "SELECT segment, dst_port, sum(octets) FROM flows GROUP BY ALL"},
 }
 
-// scan asks a question in SQL, of which the engine has half of the memory that reports have.
+// scan asks a question in SQL as a server does: its engine has half of the memory that reports have.
 func scan(ctx context.Context, dir string, memory int64, span time.Duration, text string) (err error) {
-	s, err := openToAsk(dir, 2*memory)
+	s, err := openToAsk(dir, memory)
 	if err != nil {
 		return err
 	}

@@ -12,12 +12,13 @@ import (
 	"strings"
 
 	"github.com/duckdb/duckdb-go/v2"
+	"golang.org/x/sys/unix"
 )
 
 // openEngine starts an in-memory DuckDB that can read the store's folder and what is worked out for it beside its spill files, and nothing else: no other
 // path, no network, no extension, and no way to change that by SQL. What does not fit in memory goes to the spill folder.
 func openEngine(cfg Config, spill string) (*sql.DB, error) {
-	return startEngine(engineSettings(cfg, spill, "SET allowed_directories = ["+quote(cfg.Dir+"/")+", "+quote(spill+"/")+"]", []string{"SET parquet_metadata_cache = true"}), 4)
+	return startEngine(engineSettings(cfg, spill, 4*cfg.QueryMemory, "SET allowed_directories = ["+quote(cfg.Dir+"/")+", "+quote(spill+"/")+"]", []string{"SET parquet_metadata_cache = true"}), 4)
 }
 
 // openEngineFor starts one that can read the named files only, with views that setup makes. It is for one question, and keeps no footers: those of many files would take
@@ -27,15 +28,24 @@ func openEngineFor(cfg Config, spill string, files, setup []string) (*sql.DB, er
 	for i, f := range files {
 		quoted[i] = quote(f)
 	}
-	return startEngine(engineSettings(cfg, spill, "SET allowed_paths = ["+strings.Join(quoted, ", ")+"]", setup), 1)
+	return startEngine(engineSettings(cfg, spill, spillRoom(spill, 16*cfg.QueryMemory), "SET allowed_paths = ["+strings.Join(quoted, ", ")+"]", setup), 1)
 }
 
-func engineSettings(cfg Config, spill, allowed string, setup []string) []string {
+// spillRoom is what may be kept aside in a folder: half of what is free there, and at most so many bytes.
+func spillRoom(folder string, most int64) int64 {
+	var fs unix.Statfs_t
+	if unix.Statfs(folder, &fs) != nil {
+		return most
+	}
+	return min(most, int64(fs.Bavail*uint64(fs.Bsize)/2))
+}
+
+func engineSettings(cfg Config, spill string, aside int64, allowed string, setup []string) []string {
 	settings := []string{
 		fmt.Sprintf("SET memory_limit = '%dMiB'", max(cfg.QueryMemory>>20, 64)),
 		fmt.Sprintf("SET threads = %d", cfg.QueryThreads),
 		"SET temp_directory = " + quote(spill),
-		fmt.Sprintf("SET max_temp_directory_size = '%dMiB'", max(4*cfg.QueryMemory>>20, 512)),
+		fmt.Sprintf("SET max_temp_directory_size = '%dMiB'", max(aside>>20, 64)),
 		"SET autoinstall_known_extensions = false",
 		"SET autoload_known_extensions = false",
 		"SET preserve_insertion_order = false",

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -69,11 +70,8 @@ func boundSelf(t sqlTask) error {
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0) // the same
 	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
 	signal.Ignore(unix.SIGXFSZ) // writing fails instead
-	var fs unix.Statfs_t
-	if err := unix.Statfs(t.Spill, &fs); err == nil {
-		half := fs.Bavail * uint64(fs.Bsize) / 2
-		_ = unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: half, Max: half})
-	}
+	half := uint64(spillRoom(t.Spill, math.MaxInt64))
+	_ = unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: half, Max: half})
 	debug.SetMemoryLimit(t.Most / 2) // of Go, which holds rows on their way only
 	now, err := dataBytes()
 	if err != nil {
