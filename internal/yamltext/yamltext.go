@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	"crosstap/internal/nearest"
 
@@ -147,6 +148,9 @@ func translate(err error) error {
 	var y yaml.Error
 	if errors.As(err, &y) {
 		e.Message = y.GetMessage()
+		if strings.HasPrefix(e.Message, "found character '\t'") || strings.HasPrefix(e.Message, "found a tab character") {
+			e.Message = "a tab stands where YAML takes only spaces"
+		}
 		if tk := y.GetToken(); tk != nil && tk.Position != nil {
 			e.Line, e.Column = tk.Position.Line, tk.Position.Column
 		}

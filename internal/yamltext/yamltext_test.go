@@ -55,6 +55,8 @@ func TestMistakes(t *testing.T) {
 	refused("name: [a\n", Error{Line: 1, Column: 7})
 	refused("name: a\nlist: b\n", Error{Line: 2, Column: 7, Place: "$.list"})
 	refused("list: *nobody\n", Error{Line: 1, Column: 8})
+	refused("name: a\n\tlist: [b]\n", Error{Line: 2, Column: 1, Message: "a tab stands where YAML takes only spaces"})
+	refused("list:\n\t- b\n", Error{Line: 2, Column: 1, Message: "a tab stands where YAML takes only spaces"})
 }
 
 // A key that is known elsewhere is no guess for itself.
