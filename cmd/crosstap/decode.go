@@ -149,6 +149,9 @@ func (d *decoder) file(ctx context.Context, name string, stdin io.Reader) error 
 	case flowproto.Detect(magic) < flowproto.Unknown && flowproto.Detect(magic) != flowproto.Empty:
 		return d.messages(name, r)
 	}
+	if len(magic) == 0 {
+		return fmt.Errorf("%s: neither a capture file nor an export payload: there is nothing in it", name)
+	}
 	return fmt.Errorf("%s: neither a capture file nor an export payload: it starts with % x", name, magic)
 }
 

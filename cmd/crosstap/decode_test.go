@@ -184,7 +184,7 @@ func TestDecodeUnusable(t *testing.T) {
 	}
 	f("neither a capture file nor an export payload: it starts with 6e 6f 74 20", text)
 	f("no such file", filepath.Join(t.TempDir(), "none"))
-	f("neither a capture file", writeFile(t, "empty", nil))
+	f("neither a capture file nor an export payload: there is nothing in it", writeFile(t, "empty", nil))
 	f(`-o "xml": expected one of table, json, jsonl, csv, yaml, none`, "-o", "xml", text)
 	// the others are decoded all the same
 	out, errs, code := decodeRun(t, "-o", "jsonl", text, vdsFile(t, "vds.ipfix", 3))

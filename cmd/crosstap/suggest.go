@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"crosstap/internal/nearest"
@@ -55,13 +56,19 @@ func countArguments(cmd *cobra.Command) {
 	}
 }
 
-// wrongNumber turns cobra's messages about the number of arguments into ours, and leaves others as they are.
+// wrongNumber turns cobra's messages about arguments into ours, and leaves others as they are.
 func wrongNumber(cmd *cobra.Command, args []string, err error) error {
 	if err == nil {
 		return nil
 	}
 	text := err.Error()
-	var want, got int
+	var want, most, got int
+	if n, _ := fmt.Sscanf(text, "accepts between %d and %d arg(s), received %d", &want, &most, &got); n == 3 {
+		if got < want {
+			return usagef("an argument is missing; usage: %s", cmd.UseLine())
+		}
+		return usagef("%q is an argument too many; usage: %s", args[len(args)-1], cmd.UseLine())
+	}
 	switch n, _ := fmt.Sscanf(text, "accepts %d arg(s), received %d", &want, &got); {
 	case strings.HasPrefix(text, "requires at least "), n == 2 && got < want:
 		return usagef("an argument is missing; usage: %s", cmd.UseLine())
@@ -69,6 +76,10 @@ func wrongNumber(cmd *cobra.Command, args []string, err error) error {
 		return usagef("%q is an argument too many; usage: %s", args[len(args)-1], cmd.UseLine())
 	case strings.HasPrefix(text, "unknown command ") && strings.Contains(text, " for "): // cobra.NoArgs
 		return usagef("%q is an argument too many; usage: %s", args[0], cmd.UseLine())
+	case strings.HasPrefix(text, "invalid argument "): // cobra.OnlyValidArgs
+		if i := slices.IndexFunc(args, func(a string) bool { return !slices.Contains(cmd.ValidArgs, a) }); i >= 0 {
+			return usagef("%q: expected one of %s%s", args[i], strings.Join(cmd.ValidArgs, ", "), nearest.Behind(args[i], cmd.ValidArgs))
+		}
 	}
 	return err
 }

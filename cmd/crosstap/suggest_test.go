@@ -28,5 +28,8 @@ func TestNumberOfArguments(t *testing.T) {
 	f("an argument is missing; usage: crosstap token revoke ID", "token", "revoke")
 	f(`"2" is an argument too many; usage: crosstap history`, "history", "1", "2")
 	f(`"now" is an argument too many; usage: crosstap status`, "status", "now")
+	f("an argument is missing; usage: crosstap get ", "get")
+	f(`"c" is an argument too many; usage: crosstap get `, "get", "a", "b", "c")
+	f(`"serv": expected one of serve, tap, demo; did you mean "serve"?`, "doctor", "serv")
 	f(`unknown command "paris"; did you mean "pairs"?`, "paris")
 }
