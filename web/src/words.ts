@@ -72,7 +72,7 @@ export const w = {
   },
 
   coverage: {
-    title: 'Coverage', headline: 'VM traffic observed', unknown: 'unknown', of: (o: number, c: number) => `${bytes(o)} of ${bytes(c)} that virtual adapters counted`, only: (o: number) => `${bytes(o)} observed; nobody counted what there was`, source: 'Counters from', by: 'By', bys: { vm: 'machine', host: 'host' } as Record<string, string>,
+    title: 'Coverage', headline: 'VM traffic observed', unknown: 'unknown', of: (found: number, counted: number, seen: number) => `${bytes(found)} of ${bytes(counted)} that virtual adapters counted${bytes(seen) === bytes(found) ? '' : `; ${bytes(seen)} observed in all, also where no adapter counted as much`}`, only: (o: number) => `${bytes(o)} observed; nobody counted what there was`, source: 'Counters from', by: 'By', bys: { vm: 'machine', host: 'host' } as Record<string, string>,
     what: 'What observers reported of each machine, divided by what the hypervisor’s counters of its virtual adapter say. Without a counter the share is unknown, and never 100 %.',
     how: 'How to know: let the virtual switch send sFlow interface counters to this collector (Open vSwitch: ovs-vsctl … create sflow … polling=30).',
     machine: 'Machine', counted: 'Counted', observed: 'Observed', missing: 'Missing', ratio: 'Observed share', why: 'Why', port: 'Port', fix: 'Reasons of what is missing', unknownShort: 'unknown', rows: (n: number, known: number) => `${count(n)}, ${count(known)} with counters`, all: 'nothing is missing',

@@ -599,6 +599,11 @@ test('coverage says what is not known', async () => {
   const page = await visit('coverage')
   await ready(page)
   await rows(page).getByText('no tap').first().waitFor()
+  const answer = await (await fetch(server.url + 'api/v1/coverage?from=now-1h&to=now&by=vm')).json()
+  const headline = await page.locator('section[aria-labelledby=headline]').innerText()
+  const [, found, whole] = /([\d.]+) TB of ([\d.]+) TB that/u.exec(headline.replaceAll('\u202f', ' ').replaceAll('\u00a0', ' ')) ?? []
+  assert(Math.abs(Number(found) / Number(whole) - answer.ratio) < 0.01, `the sizes are those of the share: ${headline}`)
+  assert(/observed in all/.test(headline), 'what machines without a counter had is apart')
   await page.getByRole('button', { name: 'host', exact: true }).click()
   await until('by host', () => search(page).get('by') === 'host')
   const unseen = page.locator('section[aria-labelledby=unseen]')
