@@ -30,10 +30,12 @@ func TestPageFindsItsRoot(t *testing.T) {
 }
 
 func TestHandler(t *testing.T) {
+	accept := "text/html,application/xhtml+xml,*/*;q=0.8" // a browser's
 	f := func(method, target, encoding string, wantStatus int, wantKind string) {
 		t.Helper()
 		r := httptest.NewRequest(method, target, nil)
 		r.Header.Set("Accept-Encoding", encoding)
+		r.Header.Set("Accept", accept)
 		w := httptest.NewRecorder()
 		web.Handler().ServeHTTP(w, r)
 		if w.Code != wantStatus || !strings.HasPrefix(w.Header().Get("Content-Type"), wantKind) {
@@ -46,6 +48,11 @@ func TestHandler(t *testing.T) {
 	f("GET", "/icon.svg", "", 200, "image/svg+xml")
 	f("GET", "/assets/none.js", "", 404, "text/plain")
 	f("POST", "/", "", 405, "text/plain")
+	accept = "*/*" // a probe's
+	f("GET", "/readyz", "", 404, "text/plain")
+	f("GET", "/", "", 200, "text/html")
+	f("GET", entry(t), "", 200, "text/javascript")
+	accept = "text/html"
 	f("GET", entry(t), "gzip", 200, "text/javascript")
 }
 

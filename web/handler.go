@@ -49,8 +49,12 @@ func Handler() http.Handler {
 			return
 		}
 		f := files[r.URL.Path]
-		if f == nil && path.Ext(r.URL.Path) != "" {
-			http.Error(w, "console: "+strconv.Quote(r.URL.Path)+": no such file", http.StatusNotFound)
+		if f == nil {
+			w.Header().Add("Vary", "Accept")
+		}
+		page := r.URL.Path == "/" || strings.Contains(r.Header.Get("Accept"), "text/html") // a probe that asks for /readyz is no browser, and must not see 200
+		if f == nil && (path.Ext(r.URL.Path) != "" || !page) {
+			http.Error(w, "console: "+strconv.Quote(r.URL.Path)+": no such file; pages are for browsers, and /healthz says how the server is", http.StatusNotFound)
 			return
 		}
 		if f == nil || r.URL.Path == "/index.html" {
@@ -88,7 +92,7 @@ func (f *file) serve(w http.ResponseWriter, r *http.Request) {
 	body := f.plain
 	tag := f.tag
 	if f.gz != nil {
-		h.Set("Vary", "Accept-Encoding")
+		h.Add("Vary", "Accept-Encoding")
 		if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 			h.Set("Content-Encoding", "gzip")
 			body, tag = f.gz, strings.TrimSuffix(f.tag, `"`)+`-gz"`

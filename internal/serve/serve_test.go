@@ -102,7 +102,7 @@ func TestRun(t *testing.T) {
 	f("/api/v1/sankey", 200, `"links":[`)
 	f("/api/v1/overview", 200, `"pairs":0`)
 	f("/metrics", 200, "crosstap_store_rows 0")
-	f("/tenants/pairs", 200, `<base href="../"`)
+	f("/readyz", 404, "/healthz")
 	var s api.Status
 	_, body := fetch(t, url+"/api/v1/status")
 	if err := json.Unmarshal([]byte(body), &s); err != nil || !s.Healthy || s.Process.PID != os.Getpid() || s.Process.ResidentBytes == 0 {
