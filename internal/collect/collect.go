@@ -90,6 +90,7 @@ type Collector struct {
 	counters  *counter.Table
 	counting  counting
 	who       atomic.Pointer[identity.Book]
+	warned    atomic.Int64 // when it was last told that state is not written, UnixNano
 	dispatch  *ledger.Book // datagrams
 	decode    *ledger.Book // records
 	stored    *ledger.Book // records

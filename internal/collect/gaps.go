@@ -101,8 +101,15 @@ func (c *Collector) start(nowNS int64) {
 	c.warn(c.beat.write(nowNS, false))
 }
 
+// warnEvery is the least time between words about state that cannot be written: it is tried each second, and a disk may be full for a day.
+const warnEvery = time.Minute
+
 func (c *Collector) warn(err error) {
-	if err != nil {
+	if err == nil {
+		return
+	}
+	now, last := time.Now().UnixNano(), c.warned.Load()
+	if now-last >= int64(warnEvery) && c.warned.CompareAndSwap(last, now) {
 		c.cfg.Log.Warn("collector state not written", "err", err)
 	}
 }
