@@ -49,8 +49,8 @@ func (p *play) compare(ctx context.Context) error {
 		if err := v.Print(os.Stdout); err != nil {
 			return err
 		}
-		return exit(exitFinding, fmt.Errorf("demo: check: %d directions and %d other findings differ from what the VMs sent (%d directions, %d packets, %d bytes)",
-			len(v.Differs), len(v.Findings), len(v.Sent), total.Packets, total.Octets))
+		return exit(exitFinding, fmt.Errorf("demo: check: %d of %d directions differ from what the VMs sent (%d packets, %d bytes); other findings: %d",
+			len(v.Differs), len(v.Sent), total.Packets, total.Octets, len(v.Findings)))
 	}
 	p.done("check: %d packets, %d bytes in %d directions, shown exactly as sent", total.Packets, total.Octets, len(v.Sent))
 	fmt.Fprintf(p.out, "         by the word of tcpdump and tshark; whole demo %d MB resident\n", memory>>20)
