@@ -163,7 +163,11 @@ func (c *controller) call(ctx context.Context, stderr io.Writer, method, path st
 		case ctx.Err() != nil:
 			return nil, exit(exitSignal, nil)
 		}
-		return nil, exit(exitNoServer, fmt.Errorf("server %s does not answer: %w; start one with \"crosstap serve\", name another with --server URL, or work without one: --platform KIND=ADDRESS", base, err))
+		err = fmt.Errorf("server %s does not answer: %w; start one with \"crosstap serve\", name another with --server URL, or work without one: --platform KIND=ADDRESS", base, err)
+		if broken := mistakes(body); broken != nil {
+			return nil, exit(exitUsage, errors.Join(broken, err))
+		}
+		return nil, exit(exitNoServer, err)
 	}
 	defer res.Body.Close()
 	if raw, err = io.ReadAll(res.Body); errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -178,6 +182,19 @@ func (c *controller) call(ctx context.Context, stderr io.Writer, method, path st
 		return nil, refusedBy(base, res, raw)
 	}
 	return raw, json.Unmarshal(raw, doc)
+}
+
+// mistakes are those in the files of a request. A server finds them itself; they are looked for here when there is none.
+func mistakes(body *controlapi.Request) error {
+	if body == nil {
+		return nil
+	}
+	var errs []error
+	for _, f := range body.Files {
+		_, err := policy.Parse(f.Name, []byte(f.Text))
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // refusedBy is the error of an answer that says why there is none.

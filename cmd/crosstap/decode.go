@@ -70,7 +70,9 @@ The exit code is 2 when a file cannot be used, and 0 otherwise.`,
 				err = errors.Join(err, d.print.close())
 			}
 			err = errors.Join(err, out.Flush())
-			fmt.Fprintln(cmd.ErrOrStderr(), d.summary(len(args)))
+			if err == nil || d.count.datagrams > 0 || len(d.count.other) > 0 {
+				fmt.Fprintln(cmd.ErrOrStderr(), d.summary(len(args)))
+			}
 			if err != nil {
 				return exit(exitUsage, err)
 			}
