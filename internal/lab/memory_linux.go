@@ -9,13 +9,22 @@ import (
 )
 
 // Memory returns the resident memory in bytes of the caller and all processes of the lab, pages that several
-// share counted once (the sum of Pss in /proc/PID/smaps_rollup).
+// share counted once (the sum of Pss in /proc/PID/smaps_rollup). The tcpdumps of the truth are left out: who
+// only looks at the lab has none.
 func (l *Lab) Memory() uint64 {
 	total := resident(os.Getpid())
 	for _, pid := range descendants(l.pid) {
-		total += resident(pid)
+		if !isTruth(pid) {
+			total += resident(pid)
+		}
 	}
 	return total
+}
+
+// isTruth reports whether a process is one of the truth's.
+func isTruth(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	return err == nil && strings.TrimSpace(string(b)) == "tcpdump"
 }
 
 // resident returns a process's proportional set size in bytes, 0 when it is gone.
