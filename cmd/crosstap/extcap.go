@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -203,7 +205,42 @@ func (x extcap) capture(cmd *cobra.Command, name string) error {
 	if err := t.complete(cmd); err != nil {
 		return err
 	}
-	return runTap(cmd, t.spec, progress{never: true})
+	if len(s.Interfaces) == 0 {
+		return runTap(cmd, t.spec, progress{never: true})
+	}
+	return whileThere(cmd, s.Interfaces[0], func() error { return runTap(cmd, t.spec, progress{never: true}) })
+}
+
+// whileThere runs f until an interface of this host goes away, which is an error, as it is when the interface is down at first. A tap waits
+// for its interface to come back, and logs that; whoever looks at Wireshark's window would see a capture without packets.
+func whileThere(cmd *cobra.Command, name string, f func() error) error {
+	i, err := net.InterfaceByName(name)
+	if err != nil {
+		return f() // it knows what there is instead
+	}
+	if i.Flags&net.FlagUp == 0 {
+		return exit(exitFinding, fmt.Errorf("extcap: interface %s is down: ip link set %s up", name, name))
+	}
+	ctx, cancel := context.WithCancelCause(cmd.Context())
+	defer cancel(nil)
+	gone := fmt.Errorf("extcap: interface %s is gone", name)
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(time.Second):
+			}
+			if now, err := net.InterfaceByName(name); err != nil || now.Index != i.Index {
+				cancel(gone)
+			}
+		}
+	}()
+	cmd.SetContext(ctx)
+	if err := f(); err != nil || context.Cause(ctx) != gone {
+		return err
+	}
+	return exit(exitFinding, gone)
 }
 
 // source sets where the frames of an interface come from.

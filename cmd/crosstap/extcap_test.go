@@ -163,6 +163,46 @@ func TestTshark(t *testing.T) {
 	}
 }
 
+// TestExtcapInterfaceGone has Wireshark be told of an interface that is down or goes away, instead of showing no packets for ever.
+func TestExtcapInterfaceGone(t *testing.T) {
+	testkit.Root(t)
+	s, dir := testns.New(t), t.TempDir()
+	program, fifo := filepath.Join(dir, extcapName), filepath.Join(dir, "fifo")
+	copyProgram(t, program)
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := os.OpenFile(fifo, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	s.Sh("ip link add x0 type veth peer name x1")
+	f := func(want string, begun func()) {
+		t.Helper()
+		c := exec.Command(program, "--capture", "--extcap-interface", extcapPrefix+"x0", "--fifo", fifo)
+		var said bytes.Buffer
+		c.Stderr = &said
+		if err := s.Do(c.Start); err != nil {
+			t.Fatal(err)
+		}
+		kill := time.AfterFunc(time.Minute, func() { _ = c.Process.Kill() })
+		defer kill.Stop()
+		begun()
+		if err := c.Wait(); c.ProcessState.ExitCode() != exitFinding || said.String() != want {
+			t.Errorf("%v, %q, want %q", err, said.String(), want)
+		}
+	}
+	f("crosstap: extcap: interface x0 is down: ip link set x0 up\n", func() {})
+	s.Sh("ip link set x0 up; ip link set x1 up")
+	f("crosstap: extcap: interface x0 is gone\n", func() {
+		if _, err := reader.Read(make([]byte, 4)); err != nil { // the capture has begun
+			t.Error(err)
+		}
+		s.Sh("ip link del x0")
+	})
+}
+
 // copyProgram puts a copy of this test binary there that other users may run.
 func copyProgram(t *testing.T, path string) {
 	t.Helper()
