@@ -22,6 +22,7 @@ import (
 
 	"crosstap/internal/agentapi"
 	"crosstap/internal/pki"
+	"crosstap/internal/route/linuxroute"
 	"crosstap/internal/tap"
 	"crosstap/internal/tap/governor"
 	"crosstap/internal/tapspec"
@@ -54,6 +55,7 @@ type Agent struct {
 	governor *tap.Governor
 	manager  *manager
 	started  time.Time
+	routes   linuxroute.Reader
 	unswept  string // why interfaces could not be swept, when that was told
 
 	mu       sync.Mutex
@@ -62,7 +64,7 @@ type Agent struct {
 	contact  time.Time // with the server
 	revision string    // of the orders that are followed
 	trouble  string    // why the server was not reached, "" when it was
-	told     string    // of the interfaces
+	told     string    // the digest of the inventory that the server has
 	last     usage
 	lastAt   time.Time
 }
@@ -260,10 +262,11 @@ func sleep(ctx context.Context, d time.Duration) {
 }
 
 func (a *Agent) register(ctx context.Context) error {
-	interfaces := inventory()
+	seen := a.inventory()
 	in := agentapi.Registration{
 		Version: agentapi.Version, Name: a.cfg.Name, Instance: a.state.Instance, Host: a.manager.rules.host, Software: a.cfg.Software, System: systemName(),
-		Payload: !a.cfg.NoPayload, Budget: a.cfg.Budget.String(), Interfaces: interfaces,
+		Payload: !a.cfg.NoPayload, Budget: a.cfg.Budget.String(), Interfaces: seen.Interfaces,
+		Routing: seen.Routing,
 	}
 	var out agentapi.Welcome
 	if _, err := a.client.call(ctx, "POST", "register", nil, in, &out, requestTimeout); err != nil {
@@ -271,7 +274,7 @@ func (a *Agent) register(ctx context.Context) error {
 	}
 	a.mu.Lock()
 	changed := a.welcome.Payload != out.Payload
-	a.welcome, a.told = out, digest(interfaces)
+	a.welcome, a.told = out, seen.digest()
 	if changed {
 		a.revision = "" // taps that were refused may be allowed now, and the other way round
 	}
@@ -342,6 +345,11 @@ func (a *Agent) report(ctx context.Context) {
 	r := a.Report()
 	var out agentapi.Receipt
 	if _, err := a.client.call(ctx, "POST", "report", nil, r, &out, requestTimeout); err != nil {
+		if r.Interfaces != nil {
+			a.mu.Lock()
+			a.told = "" // the next report has them again
+			a.mu.Unlock()
+		}
 		return
 	}
 	a.heard()
@@ -373,8 +381,8 @@ func (a *Agent) Report() agentapi.Report {
 		r.CPU = (u.cpu - a.last.cpu).Seconds() / took
 	}
 	a.last, a.lastAt = u, now
-	if list := inventory(); digest(list) != a.told {
-		r.Interfaces, a.told = list, digest(list)
+	if seen := a.inventory(); seen.digest() != a.told {
+		r.Interfaces, r.Routing, a.told = seen.Interfaces, seen.Routing, seen.digest()
 	}
 	if a.cfg.Limits != nil {
 		r.Findings = a.cfg.Limits()

@@ -5,6 +5,7 @@ package agent
 import (
 	"context"
 	"crypto/tls"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"crosstap/internal/agentapi"
+	"crosstap/internal/route"
 	server "crosstap/internal/serve/agent"
 	"crosstap/internal/tapspec"
 	"crosstap/internal/testns"
@@ -292,4 +294,37 @@ func spooled(state string) bool {
 		}
 	}
 	return false
+}
+
+// TestInventory wants a server to know the interfaces and routes of an agent's host, also when the report that tells of a change is lost.
+func TestInventory(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	a, err := New(Config{Server: "https://" + s.addr, Name: "h1", Token: s.token(agentapi.RoleAgent), State: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.state.Instance = "one"
+	if err := a.register(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	known, _ := s.hub.Agent("h1")
+	if here := a.inventory(); len(known.Interfaces) != len(here.Interfaces) || (known.Routing == nil) != (here.Routing == nil) {
+		t.Errorf("%+v, %+v; want %+v", known.Interfaces, known.Routing, here)
+	} else if here.Routing != nil { // there are no rules beside
+		if way, ok := known.Routing.Way(netip.MustParseAddr("127.0.0.1")); !ok || way.Kind != route.Local {
+			t.Errorf("127.0.0.1 by %+v", way)
+		}
+	}
+	a.told = "what was there before"
+	s.halt()
+	a.report(t.Context())
+	if a.told != "" {
+		t.Error("a report that is lost counts as told")
+	}
+	s.start()
+	a.report(t.Context())
+	if seen := a.inventory(); a.told != seen.digest() {
+		t.Error("the inventory is not told")
+	}
 }

@@ -12,27 +12,41 @@ import (
 	"golang.org/x/sys/unix"
 
 	"crosstap/internal/agentapi"
+	"crosstap/internal/route"
 )
 
-// inventory lists the interfaces of this host.
-func inventory() []agentapi.Interface {
-	out := []agentapi.Interface{}
+// inventory is what a server is told of this host.
+type inventory struct {
+	Interfaces []agentapi.Interface
+	Routing    *route.Table
+}
+
+// inventory reads the interfaces of this host and its routes.
+func (a *Agent) inventory() (in inventory) {
 	links, err := netlink.LinkList()
 	if err != nil {
-		return plainInventory()
+		in.Interfaces = plainInterfaces()
+		return in
 	}
-	names := map[int]string{}
+	byIndex := make(map[int]netlink.Link, len(links))
 	for _, l := range links {
-		names[l.Attrs().Index] = l.Attrs().Name
+		byIndex[l.Attrs().Index] = l
 	}
+	in.Interfaces = interfaces(links, byIndex)
+	in.Routing = a.routes.Read(&netlink.Handle{}, byIndex)
+	return in
+}
+
+func interfaces(links []netlink.Link, byIndex map[int]netlink.Link) []agentapi.Interface {
+	out := []agentapi.Interface{}
 	for _, l := range links {
 		a := l.Attrs()
 		i := agentapi.Interface{
 			Name: a.Name, Index: a.Index, MAC: a.HardwareAddr.String(), MTU: a.MTU, Kind: l.Type(), Up: a.Flags&net.FlagUp != 0,
-			Master: names[a.MasterIndex], Alias: a.Alias, Addresses: []string{},
+			Alias: a.Alias, Addresses: []string{},
 		}
-		if a.MasterIndex == 0 {
-			i.Master = ""
+		if master := byIndex[a.MasterIndex]; a.MasterIndex != 0 && master != nil {
+			i.Master = master.Attrs().Name
 		}
 		list, _ := netlink.AddrList(l, netlink.FAMILY_ALL)
 		for _, x := range list {
@@ -43,8 +57,8 @@ func inventory() []agentapi.Interface {
 	return out
 }
 
-// plainInventory lists what can be known without netlink.
-func plainInventory() []agentapi.Interface {
+// plainInterfaces lists what can be known without netlink.
+func plainInterfaces() []agentapi.Interface {
 	out := []agentapi.Interface{}
 	list, _ := net.Interfaces()
 	for _, l := range list {
@@ -59,8 +73,8 @@ func plainInventory() []agentapi.Interface {
 }
 
 // digest tells one inventory from another.
-func digest(list []agentapi.Interface) string {
-	b, _ := json.Marshal(list)
+func (in *inventory) digest() string {
+	b, _ := json.Marshal(in)
 	return string(b)
 }
 

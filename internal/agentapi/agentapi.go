@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"crosstap/internal/ledger"
+	"crosstap/internal/route"
 	"crosstap/internal/tapspec"
 )
 
@@ -36,15 +37,16 @@ func Roles() []string { return []string{RoleAgent, RolePayload, RoleOperator} }
 
 // Registration says who an agent is.
 type Registration struct {
-	Version    int         `json:"version"`
-	Name       string      `json:"name"`     // of the agent, unique at its server; the host's name unless told otherwise
-	Instance   string      `json:"instance"` // random, kept over restarts: tells two hosts of one name apart
-	Host       string      `json:"host"`
-	Software   string      `json:"software"`
-	System     string      `json:"system"`
-	Payload    bool        `json:"payload"` // whether the host's owner lets the agent copy payload at all
-	Budget     string      `json:"budget"`  // of the host, "" for none
-	Interfaces []Interface `json:"interfaces"`
+	Version    int          `json:"version"`
+	Name       string       `json:"name"`     // of the agent, unique at its server; the host's name unless told otherwise
+	Instance   string       `json:"instance"` // random, kept over restarts: tells two hosts of one name apart
+	Host       string       `json:"host"`
+	Software   string       `json:"software"`
+	System     string       `json:"system"`
+	Payload    bool         `json:"payload"` // whether the host's owner lets the agent copy payload at all
+	Budget     string       `json:"budget"`  // of the host, "" for none
+	Interfaces []Interface  `json:"interfaces"`
+	Routing    *route.Table `json:"routing,omitempty"` // none when it is not known
 }
 
 // Interface is one that an agent can tap.
@@ -77,16 +79,17 @@ type Orders struct {
 
 // Report says how an agent and its taps are.
 type Report struct {
-	Name       string      `json:"name"`
-	Instance   string      `json:"instance"`
-	Revision   string      `json:"revision"` // of the orders that it follows
-	Time       time.Time   `json:"time"`
-	Started    time.Time   `json:"started"`
-	CPU        float64     `json:"cpu"` // processors, since the last report
-	Resident   int64       `json:"resident_bytes"`
-	Interfaces []Interface `json:"interfaces,omitempty"` // when they have changed
-	Taps       []Tap       `json:"taps"`
-	Findings   []string    `json:"findings,omitempty"` // what an operator should know
+	Name       string       `json:"name"`
+	Instance   string       `json:"instance"`
+	Revision   string       `json:"revision"` // of the orders that it follows
+	Time       time.Time    `json:"time"`
+	Started    time.Time    `json:"started"`
+	CPU        float64      `json:"cpu"` // processors, since the last report
+	Resident   int64        `json:"resident_bytes"`
+	Interfaces []Interface  `json:"interfaces,omitempty"` // when they or the routing have changed
+	Routing    *route.Table `json:"routing,omitempty"`    // with the interfaces
+	Taps       []Tap        `json:"taps"`
+	Findings   []string     `json:"findings,omitempty"` // what an operator should know
 }
 
 // States of a tap.

@@ -117,6 +117,10 @@ func TestAgents(t *testing.T) {
 	if c := p.Taps[0].Copies; !c.Once || c.Same+c.Other != 1 || c.Out != 1 || c.In != 1 || p.Coverage.AfterMost <= p.Coverage.BeforeMost {
 		t.Errorf("copies %+v, coverage %+v", c, p.Coverage)
 	}
+	far := l.plan(destination("far", "url: 'vxlan://198.51.100.9?vni=1'") + tap("far", "select: 'vm in (web-1, db-1)', destinations: [far], method: agent"))
+	if want := " has no route to 198.51.100.9 (destination far): its copies are lost until it has one"; !strings.Contains(strings.Join(far.Taps[0].Warnings, "\n"), want) {
+		t.Errorf("%q: none of a way that is not there", far.Taps[0].Warnings)
+	}
 	l.apply(destination("ids", "url: 'vxlan://10.1.0.9?vni=7001'") + tap("shop", shop+"method: agent"))
 	try := func(what string, vni int) {
 		t.Helper()

@@ -3,7 +3,7 @@ package plan
 import (
 	"net/netip"
 
-	"crosstap/internal/control/platform"
+	"crosstap/internal/route"
 )
 
 // Whether copies can leave their hosts for their tools, and what fits on their way. It is told where hosts tell their routes, as a warning: a route may come later than the tap.
@@ -19,7 +19,7 @@ type end struct {
 func (m *maker) routes() {
 	for _, g := range m.groups {
 		p := g.places[0]
-		if p.Host == nil || p.Host.Routing == nil || p.ofAgent() {
+		if p.Host == nil || p.Host.Routing == nil {
 			continue
 		}
 		for _, e := range m.ends() {
@@ -43,7 +43,7 @@ func (m *maker) ends() (out []end) {
 }
 
 // wayTo warns when packets of a host do not get to a destination.
-func (m *maker) wayTo(host string, r *platform.Routing, e end) {
+func (m *maker) wayTo(host string, r *route.Table, e end) {
 	what := "flow records"
 	if e.copies {
 		what = "copies"
@@ -51,9 +51,9 @@ func (m *maker) wayTo(host string, r *platform.Routing, e end) {
 	switch way, ok := r.Way(e.addr); {
 	case !ok:
 		m.warnf("host %s has no route to %s (destination %s): its %s are lost until it has one", host, e.addr, e.name, what)
-	case way.Kind == platform.RouteRefused:
+	case way.Kind == route.Refused:
 		m.warnf("host %s refuses packets to %s (destination %s) by its route to %s: its %s are lost", host, e.addr, e.name, way.To, what)
-	case way.Kind == platform.RouteLocal && e.copies:
+	case way.Kind == route.Local && e.copies:
 		m.warnf("%s (destination %s) is an address of host %s itself: its copies stay there, and come back to it", e.addr, e.name, host)
 	}
 }

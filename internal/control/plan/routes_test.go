@@ -6,29 +6,30 @@ import (
 	"testing"
 
 	"crosstap/internal/control/platform"
+	"crosstap/internal/route"
 )
 
 // TestRoutes wants a plan to tell of tools that packets of a host do not get to, and what fits on the way to the others; and nothing where routes are not known.
 func TestRoutes(t *testing.T) {
 	to := netip.MustParsePrefix
-	near := platform.Route{To: to("10.0.0.0/24"), Dev: "eth0", MTU: 1500}
+	near := route.Route{To: to("10.0.0.0/24"), Dev: "eth0", MTU: 1500}
 	for _, c := range []struct {
-		routes  *platform.Routing
+		routes  *route.Table
 		url     string
 		want    string // part of a warning; "" for none
 		path    int    // MTU that the plan tells; 0 for none
 		choices string
 	}{
 		{nil, "vxlan://10.0.0.9?vni=1", "path's MTU of 1500", 1500, ""},
-		{&platform.Routing{}, "vxlan://10.0.0.9?vni=1", "host h1 has no route to 10.0.0.9 (destination ids): its copies are lost", 0, ""},
-		{&platform.Routing{Routes: []platform.Route{near}}, "vxlan://10.0.1.9?vni=1", "host h1 has no route to 10.0.1.9", 0, ""},
-		{&platform.Routing{Routes: []platform.Route{{To: to("0.0.0.0/0"), Kind: platform.RouteRefused}}}, "vxlan://10.0.0.9?vni=1", "host h1 refuses packets to 10.0.0.9 (destination ids) by its route to 0.0.0.0/0", 0, ""},
-		{&platform.Routing{Routes: []platform.Route{{To: to("10.0.0.9/32"), Kind: platform.RouteLocal, Dev: "lo", MTU: 65536}}}, "vxlan://10.0.0.9?vni=1", "10.0.0.9 (destination ids) is an address of host h1 itself", 0, ""},
-		{&platform.Routing{Routes: []platform.Route{{To: to("10.0.0.9/32"), Kind: platform.RouteLocal, Dev: "lo", MTU: 65536}}}, "ipfix://10.0.0.9", "", 0, "method: flows-only, "},
-		{&platform.Routing{}, "ipfix://10.0.0.9", "host h1 has no route to 10.0.0.9 (destination ids): its flow records are lost", 0, "method: flows-only, "},
-		{&platform.Routing{Routes: []platform.Route{near}}, "vxlan://10.0.0.9?vni=1", "path's MTU of 1500", 1500, ""},
-		{&platform.Routing{Routes: []platform.Route{near, {To: to("10.0.0.9/32"), Dev: "wg0", MTU: 1420}}}, "vxlan://10.0.0.9?vni=1", "path's MTU of 1420", 1420, ""},
-		{&platform.Routing{Routes: []platform.Route{{To: to("10.0.0.0/24"), Dev: "eth0", MTU: 9000}}}, "vxlan://10.0.0.9?vni=1", "", 0, ""},
+		{&route.Table{}, "vxlan://10.0.0.9?vni=1", "host h1 has no route to 10.0.0.9 (destination ids): its copies are lost", 0, ""},
+		{&route.Table{Routes: []route.Route{near}}, "vxlan://10.0.1.9?vni=1", "host h1 has no route to 10.0.1.9", 0, ""},
+		{&route.Table{Routes: []route.Route{{To: to("0.0.0.0/0"), Kind: route.Refused}}}, "vxlan://10.0.0.9?vni=1", "host h1 refuses packets to 10.0.0.9 (destination ids) by its route to 0.0.0.0/0", 0, ""},
+		{&route.Table{Routes: []route.Route{{To: to("10.0.0.9/32"), Kind: route.Local, Dev: "lo", MTU: 65536}}}, "vxlan://10.0.0.9?vni=1", "10.0.0.9 (destination ids) is an address of host h1 itself", 0, ""},
+		{&route.Table{Routes: []route.Route{{To: to("10.0.0.9/32"), Kind: route.Local, Dev: "lo", MTU: 65536}}}, "ipfix://10.0.0.9", "", 0, "method: flows-only, "},
+		{&route.Table{}, "ipfix://10.0.0.9", "host h1 has no route to 10.0.0.9 (destination ids): its flow records are lost", 0, "method: flows-only, "},
+		{&route.Table{Routes: []route.Route{near}}, "vxlan://10.0.0.9?vni=1", "path's MTU of 1500", 1500, ""},
+		{&route.Table{Routes: []route.Route{near, {To: to("10.0.0.9/32"), Dev: "wg0", MTU: 1420}}}, "vxlan://10.0.0.9?vni=1", "path's MTU of 1420", 1420, ""},
+		{&route.Table{Routes: []route.Route{{To: to("10.0.0.0/24"), Dev: "eth0", MTU: 9000}}}, "vxlan://10.0.0.9?vni=1", "", 0, ""},
 	} {
 		w := &world{}
 		h := w.host("h1", capable)

@@ -2,6 +2,7 @@ package platform
 
 import (
 	"crosstap/internal/flow"
+	"crosstap/internal/route"
 )
 
 // Every ID is unique in its platform and its list, stable while the thing exists, and opaque to everybody else. Names are what the
@@ -16,7 +17,7 @@ type Host struct {
 	Down    bool              `json:"down,omitempty"`    // it does not answer its platform
 	VTEPs   []flow.Addr       `json:"vteps,omitempty"`   // own tunnel endpoints
 	Addrs   []flow.Addr       `json:"addrs,omitempty"`   // other own addresses: where copies leave from
-	Routing *Routing          `json:"routing,omitempty"` // nil when it is not known
+	Routing *route.Table      `json:"routing,omitempty"` // nil when it is not known
 	Tags    map[string]string `json:"tags,omitempty"`
 }
 

@@ -199,7 +199,8 @@ func (h *Hub) report(g Grant, r *http.Request) (any, error) {
 	}
 	e.Seen, e.report = time.Now(), &in
 	if in.Interfaces != nil {
-		e.Registration.Interfaces = in.Interfaces
+		e.Registration.Interfaces, e.Registration.Routing = in.Interfaces, in.Routing
+		h.changed()
 		if err := h.save(); err != nil {
 			return nil, &refusal{http.StatusInternalServerError, err}
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"crosstap/internal/agentapi"
+	"crosstap/internal/route"
 	"crosstap/internal/tapspec"
 )
 
@@ -105,7 +106,7 @@ func (h *Hub) changed() {
 	h.changes = make(chan struct{})
 }
 
-// Changes returns a channel that is closed at the next change of an agent, its taps or its report.
+// Changes returns a channel that is closed at the next change of an agent, its interfaces or its taps.
 func (h *Hub) Changes() <-chan struct{} {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -237,6 +238,8 @@ type Agent struct {
 	Given      []tapspec.Spec       `json:"given"`
 	Taps       []agentapi.Tap       `json:"taps"`
 	Findings   []string             `json:"findings"`
+
+	Routing *route.Table `json:"-"` // of its host, for plans; nil when it is not known
 }
 
 // Agents returns all agents by name.
@@ -274,7 +277,7 @@ func (h *Hub) agent(name string, e *entry) Agent {
 	if r := e.Registration; r != nil {
 		seen := e.Seen.UTC()
 		a.Seen, a.Host, a.System, a.Software, a.Budget = &seen, r.Host, r.System, r.Software, r.Budget
-		a.Interfaces = append(a.Interfaces, r.Interfaces...)
+		a.Interfaces, a.Routing = append(a.Interfaces, r.Interfaces...), r.Routing
 	}
 	if r := e.report; r != nil {
 		started := r.Started.UTC()

@@ -21,7 +21,7 @@ func New(hub *agent.Hub) Desk { return Desk{hub} }
 
 func (d Desk) told(a *agent.Agent) agentplatform.Agent {
 	out := agentplatform.Agent{
-		Name: a.Name, Host: a.Host, System: a.System, Software: a.Software, Payload: a.Payload, Current: a.Current, Interfaces: a.Interfaces, Given: a.Given, Taps: a.Taps,
+		Name: a.Name, Host: a.Host, System: a.System, Software: a.Software, Payload: a.Payload, Current: a.Current, Interfaces: a.Interfaces, Routing: a.Routing, Given: a.Given, Taps: a.Taps,
 		Online: a.State == agent.Online, Away: a.State == agent.Offline || a.State == agent.Expected,
 	}
 	out.Reported, _ = d.hub.Reported(a.Name)

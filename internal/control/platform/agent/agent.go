@@ -13,6 +13,7 @@ import (
 
 	"crosstap/internal/agentapi"
 	"crosstap/internal/control/platform"
+	"crosstap/internal/route"
 	"crosstap/internal/tapspec"
 )
 
@@ -31,6 +32,7 @@ type Agent struct {
 	Payload    bool // it may copy payload
 	Current    bool // its last report is of what it was given last
 	Interfaces []agentapi.Interface
+	Routing    *route.Table // nil when it is not known
 	Given      []tapspec.Spec
 	Taps       []agentapi.Tap // as it reported them
 	Reported   time.Time      // when it did; zero for never

@@ -38,7 +38,7 @@ var capability = platform.Capability{
 
 // add adds an agent to a snapshot.
 func add(s *platform.Snapshot, a *Agent) {
-	h := &platform.Host{ID: a.Name, Name: a.Host, Version: strings.TrimSpace("crosstap " + a.Software), Down: a.Away, Tags: map[string]string{}}
+	h := &platform.Host{ID: a.Name, Name: a.Host, Version: strings.TrimSpace("crosstap " + a.Software), Down: a.Away, Routing: a.Routing, Tags: map[string]string{}}
 	if h.Name == "" {
 		h.Name = a.Name
 	}

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -20,6 +19,7 @@ import (
 	"crosstap/internal/flow"
 	"crosstap/internal/libvirt"
 	"crosstap/internal/netns"
+	"crosstap/internal/route/linuxroute"
 )
 
 // Kind is the word for this room.
@@ -48,15 +48,14 @@ type Platform struct {
 	mu     sync.Mutex   // held while it is opened
 	space  *netns.Space
 	handle *netlink.Handle
+	routes linuxroute.Reader
 	socket *socket
 	closed bool
 	onGap  func(platform.Gap)
 
-	scanned scan // of processes
-	// routesRest is until when routes are not asked for, in nanoseconds of Unix time.
-	routesRest atomic.Int64
-	fresh      sync.Map // index of an interface that came while Watch runs → when
-	kept       kept
+	scanned scan     // of processes
+	fresh   sync.Map // index of an interface that came while Watch runs → when
+	kept    kept
 
 	life context.Context // ends with Close
 	end  context.CancelFunc

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"crosstap/internal/control/platform"
+	"crosstap/internal/route"
 	"crosstap/internal/testkit"
 	"crosstap/internal/testns"
 )
@@ -37,7 +38,7 @@ ip link add d0 type veth peer name d1 && ip addr add 10.7.0.1/24 dev d0 && ip ro
 		t.Fatal(err)
 	}
 	defer p.Close()
-	read := func() *platform.Routing {
+	read := func() *route.Table {
 		t.Helper()
 		snap, err := p.Read(context.Background())
 		if err != nil {
@@ -62,9 +63,9 @@ ip link add d0 type veth peer name d1 && ip addr add 10.7.0.1/24 dev d0 && ip ro
 		case strings.Contains(out, "Network is unreachable"):
 			wrong = ok
 		case strings.Contains(out, "Invalid argument") || strings.Contains(out, "No route to host"):
-			wrong = way.Kind != platform.RouteRefused
+			wrong = way.Kind != route.Refused
 		case strings.HasPrefix(out, "local "):
-			wrong = way.Kind != platform.RouteLocal
+			wrong = way.Kind != route.Local
 		default:
 			wrong = way.Kind != "" || !strings.Contains(out, " dev "+way.Dev+" ") || way.Via.IsValid() != strings.Contains(out, " via ")
 		}
@@ -81,13 +82,13 @@ ip link add d0 type veth peer name d1 && ip addr add 10.7.0.1/24 dev d0 && ip ro
 	// A watch tells of routes that come and go.
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	told := make(chan *platform.Routing, 100)
+	told := make(chan *route.Table, 100)
 	go p.Watch(ctx, func(u platform.Update) {
 		for _, h := range u.Hosts {
 			told <- h.Routing
 		}
 	})
-	wait := func(what string, is func(*platform.Routing) bool) {
+	wait := func(what string, is func(*route.Table) bool) {
 		t.Helper()
 		end := time.After(10 * time.Second)
 		for {
@@ -101,8 +102,8 @@ ip link add d0 type veth peer name d1 && ip addr add 10.7.0.1/24 dev d0 && ip ro
 			}
 		}
 	}
-	goes := func(a, dev string) func(*platform.Routing) bool {
-		return func(r *platform.Routing) bool {
+	goes := func(a, dev string) func(*route.Table) bool {
+		return func(r *route.Table) bool {
 			if r == nil {
 				return dev == "?"
 			}
@@ -119,9 +120,9 @@ ip link add d0 type veth peer name d1 && ip addr add 10.7.0.1/24 dev d0 && ip ro
 	wait("rules without more", goes("8.8.8.8", "f0"))
 
 	// So many routes are not told, nor asked for again at once.
-	s.Sh(fmt.Sprintf("seq 0 %d | awk '{printf \"route add 100.64.%%d.%%d/32 dev f0\\n\", $1/256, $1%%256}' | ip -batch -", platform.MaxRoutes))
+	s.Sh(fmt.Sprintf("seq 0 %d | awk '{printf \"route add 100.64.%%d.%%d/32 dev f0\\n\", $1/256, $1%%256}' | ip -batch -", route.Max))
 	wait("that they are too many", goes("8.8.8.8", "?"))
-	if p.routesRest.Load() < time.Now().UnixNano() {
+	if !p.routes.Resting() {
 		t.Error("routes are asked for again")
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"crosstap/internal/control/platform"
+	"crosstap/internal/route"
 )
 
 // state is what the kernel says, as it says it.
@@ -28,7 +29,7 @@ type state struct {
 	made    map[int]bool      // qdiscs that say by themselves that they are ours
 	filters map[int][]tcFilter
 	spaces  map[int]*neighbour
-	routing *platform.Routing // nil when it is not known
+	routing *route.Table // nil when it is not known
 }
 
 // attempts is how often a list is asked for that changed while it was told.
@@ -64,7 +65,7 @@ func (p *Platform) read() (*state, error) {
 	if err := p.readBridges(s); err != nil {
 		return nil, err
 	}
-	s.spaces, s.routing = neighbours(p.netnsID), p.routing(s)
+	s.spaces, s.routing = neighbours(p.netnsID), p.routes.Read(p.handle, s.byIndex)
 	return s, p.readFilters(s)
 }
 

@@ -1,4 +1,4 @@
-package platform
+package route
 
 import (
 	"net/netip"
@@ -7,15 +7,15 @@ import (
 
 func TestWay(t *testing.T) {
 	to := netip.MustParsePrefix
-	r := &Routing{Routes: []Route{
+	r := &Table{Routes: []Route{
 		{To: to("0.0.0.0/0"), Dev: "wan", Metric: 100},
 		{To: to("0.0.0.0/0"), Dev: "lte", Metric: 700},
-		{To: to("10.0.0.0/8"), Kind: RouteRefused},
+		{To: to("10.0.0.0/8"), Kind: Refused},
 		{To: to("10.9.0.0/24"), Dev: "eth0"},
 		{To: to("10.9.0.0/24"), Dev: "eth1", Metric: 10},
-		{To: to("10.9.0.1/32"), Kind: RouteLocal, Dev: "lo"},
+		{To: to("10.9.0.1/32"), Kind: Local, Dev: "lo"},
 		{To: to("10.9.0.0/24"), Dev: "second"},
-		{To: to("127.0.0.0/8"), Kind: RouteLocal, Dev: "lo"},
+		{To: to("127.0.0.0/8"), Kind: Local, Dev: "lo"},
 		{To: to("127.0.0.7/32"), Dev: "eth0"}, // main is asked after local
 		{To: to("2001:db8::/32"), Dev: "six"},
 	}}
@@ -35,7 +35,7 @@ func TestWay(t *testing.T) {
 			t.Errorf("%s: %s, want %s", addr, got, want)
 		}
 	}
-	if _, ok := (&Routing{}).Way(netip.MustParseAddr("192.0.2.1")); ok {
+	if _, ok := (&Table{}).Way(netip.MustParseAddr("192.0.2.1")); ok {
 		t.Error("a way without a route")
 	}
 }
