@@ -38,6 +38,14 @@ export function pressed(e: KeyboardEvent): void {
     return
   }
   if (e.ctrlKey || e.metaKey || e.altKey || e.defaultPrevented) return
+  if (app.palette && !document.querySelector('dialog[open]')) { // it is still being loaded: these letters are for it
+    if (e.key === 'Escape') app.palette = false
+    else if (e.key === 'Backspace') app.ahead = app.ahead.slice(0, -1)
+    else if (e.key.length === 1) app.ahead += e.key
+    else return
+    e.preventDefault()
+    return
+  }
   if (at.closest('input, textarea, select, [contenteditable], dialog')) return
   if (at.closest('[popover]') && e.key !== 'i' && e.key !== 'x') return
   if (e.key !== 'Escape' && performance.now() < going && pagesByKey[e.key]) {

@@ -253,6 +253,7 @@ export const m = {
       : ['Try again.', 'If it stays, “crosstap doctor” says more, and the server’s log has the request.'],
     filter: 'The filter has a mistake',
     chunk: 'This part of the console did not load. The table has the same numbers.',
+    part: 'This part of the console did not load: the server does not answer, or is another version than this page.',
     page: 'This page of the console did not load. Reload it; “Share, Copy as CLI” has the same report.',
     missing: 'There is no such page',
     missingText: (path: string) => `This console has no page at “${path}”. A link may be cut off, or come from another version.`,

@@ -42,6 +42,8 @@ class App {
   dark = $state(false)
   help = $state(false)
   palette = $state(false)
+  /** ahead is what was typed from when the palette was asked for until it was there. */
+  ahead = ''
   said = $state('')
   /** reading holds who is pointed at or focused: live updates wait until it is empty. */
   reading = new SvelteSet<string>()

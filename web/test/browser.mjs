@@ -1199,6 +1199,107 @@ test('a page that does not load says so', async () => {
   return page
 })
 
+// Names as tenants give them: too long, with spaces and quotes, markup, from right to left.
+const odd = ['web-server-with-a-name-'.repeat(9).slice(0, 200), 'two words  and "quotes" \\ back', '<script>globalThis.hurt=1</script><img src=x onerror="globalThis.hurt=1">', 'خادم قاعدة البيانات الرئيسي في مركز البيانات', 'WWWWWW-WWWWWWWWWWW-WWWWWW']
+
+/** oddly visits a page of a server whose machines of some tenants have such names. */
+async function oddly(path, act) {
+  const names = new Map()
+  const name = (n) => names.get(n) ?? (names.set(n, odd[names.size % odd.length] + ' ' + names.size), names.get(n))
+  const rename = async (route) => {
+    const r = await route.fetch().catch(() => null)
+    if (!r) return route.abort().catch(() => {})
+    await route.fulfill({ response: r, body: (await r.text()).replace(/"((?:web|api|db|mq|cache)-(?:blue|green|orange)-\d\d)"/g, (_, n) => JSON.stringify(name(n))) }).catch(() => {})
+  }
+  await context.route(/\/api\/v1\/(?!events)/, rename)
+  try {
+    const page = await visit(path)
+    await page.waitForLoadState('networkidle')
+    await act(page)
+    return page
+  } finally {
+    await context.unroute(/\/api\/v1\/(?!events)/, rename)
+  }
+}
+
+for (const path of ['tenants/pairs', 'map?by=vm', 'explore?by=src.vm,app', 'vm?name=web-blue-01', 'topology?name=kvm-01&expand=kvm-01', 'inventory']) {
+  test('machines with odd names on /' + path, () => oddly(path, async (page) => {
+    for (const width of [1280, 390]) {
+      await page.setViewportSize({ width, height: 900 })
+      await page.evaluate(() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(() => requestAnimationFrame(drawn)))))
+      equal(await page.evaluate(() => [globalThis.hurt, document.documentElement.scrollWidth <= innerWidth]), [null, true], 'a name is text, and the page as wide as the window of ' + width)
+      const wrong = await page.evaluate(() => {
+        const at = (e) => e.getBoundingClientRect()
+        const drawn = (e) => at(e).width > 0
+        const boxes = [...document.querySelectorAll('svg.map g')].filter((g) => at(g.querySelector('text')).width > 0.98 * at(g.querySelector('rect')).width).map((g) => 'wider than its box: ' + g.textContent)
+        const turned = [...document.querySelectorAll('.cut')].filter((c) => /^[\u0600-\u06ff]/.test(c.textContent) && drawn(c.querySelector('.head')) && at(c.querySelector('.head')).left < at(c.querySelector('.tail')).left).map((c) => 'begins at its left end: ' + c.textContent)
+        const keys = [...document.querySelectorAll('.legend .key')].filter((k) => at(k).width < 9).map((k) => 'no room for a colour: ' + k.parentElement.textContent)
+        return [...boxes, ...turned, ...keys].slice(0, 3)
+      })
+      equal(wrong, [], 'drawn at ' + width)
+    }
+  }))
+}
+
+test('what is typed before the palette is there is for the palette', async () => {
+  let go
+  const held = new Promise((r) => (go = r))
+  await context.route(/assets\/Palette-.*\.js/, async (r) => (await held, r.continue()))
+  const page = await visit('')
+  await page.locator('.tiles').waitFor()
+  await page.keyboard.press('Control+k')
+  await page.keyboard.type('dtx')
+  await page.keyboard.press('Backspace')
+  go()
+  const field = page.getByRole('combobox', { name: 'Find' })
+  await field.waitFor()
+  await page.keyboard.type('b')
+  equal([await field.inputValue(), await page.evaluate(() => document.documentElement.dataset.theme), search(page).get('as')], ['dtb', 'light', null], 'the letters, and nothing that they do on a page')
+  await page.keyboard.press('Escape')
+  await context.unroute(/assets\/Palette-.*\.js/)
+  return page
+})
+
+test('help and palette that do not load say so, and can be asked for again', async () => {
+  const page = await visit('')
+  await page.locator('.tiles').waitFor()
+  await context.route(/assets\/(Help|Palette)-/, (r) => r.abort())
+  for (const key of ['?', 'Control+k']) {
+    await page.keyboard.press(key)
+    await page.locator('.said').getByText('did not load').waitFor()
+    await page.keyboard.press('g') // keys of the page are heard
+    await until('silence', async () => (await page.locator('.said').innerText()) === '')
+  }
+  await page.keyboard.press('d')
+  equal(await page.evaluate(() => document.documentElement.dataset.theme), 'dark', 'theme')
+  await page.keyboard.press('d')
+  await context.unroute(/assets\/(Help|Palette)-/)
+  await page.keyboard.press('?')
+  await page.locator('dialog[open]').waitFor()
+  equal(page.faults, [], 'faults')
+  return page
+})
+
+test('a link to a tap that is gone says so', async () => {
+  const page = await visit('taps?step=plan&name=who-knows')
+  await page.getByText('No tap is called “who-knows” now').waitFor()
+  return page
+})
+
+test('no heading of a column is cut in a wide window, and what belongs to buttons stands beside them', async () => {
+  const page = await visit('flows')
+  for (const path of ['flows', 'tenants/pairs', 'tenants/conversations', 'exporters', 'vms', 'irregular']) {
+    await page.setViewportSize({ width: 1440, height: 900 })
+    await page.goto(server.url + path)
+    await until('rows', async () => (await page.locator('tbody tr:not(.space)').count()) > 0)
+    equal(await page.locator('th').evaluateAll((all) => all.filter((h) => h.scrollWidth > h.clientWidth + 1).map((h) => h.textContent.trim())), [], path)
+  }
+  await page.setViewportSize({ width: 1024, height: 900 })
+  const tops = await page.evaluate(() => [document.getElementById('base'), document.querySelector('[aria-labelledby=base]')].map((e) => { const r = e.getBoundingClientRect(); return Math.round((r.top + r.bottom) / 2 / 10) }))
+  equal(tops[0], tops[1], 'the line of the label, and of its buttons')
+  return page
+})
+
 await scene('normal')
 const wanted = process.argv.slice(2)
 let failed = 0

@@ -39,6 +39,13 @@ test('tunnels rise above their row, and go beside the boxes to another', () => {
   expect(route(b!, a!, 0)).toBe(route(a!, b!, 0))
   expect(route(b!, c!, 0)).toContain('V')
 })
+test('what is drawn of one column, as in a narrow window, stays within the picture', () => {
+  const d = layout(doc(['h1', 'h2'], []), BOX + 10, [])
+  const xs = [...d.arcs[0]!.path.matchAll(/(-?[\d.]+) -?[\d.]+/g)].map((m) => Number(m[1]))
+  expect([d.hosts[1]!.row, d.arcs.length]).toEqual([1, 1])
+  expect(Math.max(...xs) + d.arcs[0]!.width / 2).toBeLessThanOrEqual(d.width)
+  expect(layout(doc(['h1'], []), BOX + 10, []).width).toBe(BOX)
+})
 test('a search keeps hosts by name with all their ports, and others with the ports that it finds', () => {
   const all = doc(['h1', 'h2', 'web'], [port('h1', 'br0', 'web-a'), port('h1', 'br0', 'db-a'), port('h2', 'br0', 'db-b'), port('web', 'br0', 'x')])
   const found = narrowed(all, ' WEB ')

@@ -73,7 +73,8 @@ export function layout(doc: Topology, width: number, open: string[]): Drawing {
     y += Math.max(...line.map((b) => b.height))
   }
   const arcs = lines(doc.arcs ?? [], boxes)
-  return { width: Math.max(used, 1), height: y + 4, hosts: boxes, arcs: arcs.slice(0, ARCS), hiddenArcs: Math.max(0, arcs.length - ARCS), hiddenHosts: Math.max(0, (doc.hosts?.length ?? 0) - HOSTS) }
+  const beside = columns === 1 && arcs.length ? GAP : 0 // tunnels between boxes of one column pass beside it
+  return { width: Math.max(used + beside, 1), height: y + 4, hosts: boxes, arcs: arcs.slice(0, ARCS), hiddenArcs: Math.max(0, arcs.length - ARCS), hiddenHosts: Math.max(0, (doc.hosts?.length ?? 0) - HOSTS) }
 }
 
 function boxOf(host: TopologyHost, ports: TopologyPort[], folded: boolean): HostBox {
