@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"crosstap/internal/frame"
@@ -47,6 +48,9 @@ type stamp struct {
 // begins with the GRE header, else behind UDP. It moves bytes to put a VLAN tag back.
 func (c *copied) strip(e *Endpoint, b []byte) int {
 	*c = copied{link: frame.LinkEthernet, dir: frame.Unknown}
+	if asks(e, b) {
+		return DropMirrorNoFrame
+	}
 	reason := DropMirrorHeader
 	switch e.Encap {
 	case EncapVXLAN:
@@ -65,6 +69,20 @@ func (c *copied) strip(e *Endpoint, b []byte) int {
 		return DropMirrorSession
 	}
 	return reason
+}
+
+// asks reports whether a packet only asks if somebody listens, as a tap does before its first copy: it is empty or, where no port
+// tells whose it is, a GRE header with the zeros of an ERSPAN header that says nothing.
+func asks(e *Endpoint, b []byte) bool {
+	if !e.Encap.raw() {
+		return len(b) == 0
+	}
+	h := wire.GRE(b)
+	if !h.Valid() || h.Len() > len(b) {
+		return false
+	}
+	rest := b[h.Len():]
+	return len(rest) <= wire.ERSPAN3Len+wire.ERSPANPlatformLen && len(bytes.Trim(rest, "\x00")) == 0
 }
 
 // payload takes the rest of a packet for the frame.

@@ -67,6 +67,30 @@ func TestStrip(t *testing.T) {
 	f("erspan://", "100022eb 00000001 20000005 00000001 0000 801d 0000000000000000", accepted, 5, "")
 }
 
+// TestStripQuestion: what a tap asks before its first copy is no frame, and nothing wrong with it; a header alone that says something is.
+func TestStripQuestion(t *testing.T) {
+	f := func(url, packet string, reason int) {
+		t.Helper()
+		e, err := ParseEndpoint(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var c copied
+		if got := c.strip(&e, unhex(t, packet)); got != reason || c.hasSeq {
+			t.Errorf("%s: %q: %d, sequence %t; want %d", url, packet, got, c.hasSeq, reason)
+		}
+	}
+	for _, url := range []string{"vxlan://", "geneve://", "tzsp://", "udp://:5"} {
+		f(url, "", DropMirrorNoFrame)
+	}
+	f("gre://", "00006558 00000000", DropMirrorNoFrame)
+	f("gre://?key=9", "20006558 00000009", DropMirrorNoFrame)
+	f("erspan://?session=5", "100088be 00000000 00000000 00000000", DropMirrorNoFrame)
+	f("erspan://", "100022eb 00000000 00000000 00000000 00000000 00000000 00000000", DropMirrorNoFrame)
+	f("vxlan://", "08000000", DropMirrorHeader)
+	f("gre://", "00006558 00000001", DropMirrorPayload)
+}
+
 // TestStripTag puts tags back: the draft's En is 2 for 802.1Q, taken off, and 3 for a tag that is still there.
 func TestStripTag(t *testing.T) {
 	e := Endpoint{Encap: EncapERSPAN}
