@@ -157,7 +157,7 @@ func agentText(a *agent.Agent, now time.Time) string {
 		tapText(line, &t, now)
 	}
 	for _, i := range a.Interfaces {
-		line("interface  %s (%s, %s%s) %s", i.Name, i.Kind, i.MAC, portOf(i.Master), strings.Join(i.Addresses, " "))
+		line("%s", strings.TrimSpace(fmt.Sprintf("interface  %s (%s%s%s) %s", i.Name, i.Kind, macOf(i.MAC), portOf(i.Master), strings.Join(i.Addresses, " "))))
 	}
 	return b.String()
 }
@@ -167,6 +167,13 @@ func budgetOf(text string) string {
 		return ", no budget"
 	}
 	return ", budget " + text
+}
+
+func macOf(address string) string {
+	if address == "" {
+		return "" // of lo, and of tunnels of IP
+	}
+	return ", " + address
 }
 
 func portOf(master string) string {
@@ -273,10 +280,23 @@ func agentTaps(cmd *cobra.Command, name, server, tokenFile, file, ca string) err
 		return err
 	}
 	if method == http.MethodPut {
-		fmt.Fprintf(cmd.ErrOrStderr(), "crosstap: agent %s has its taps; crosstap describe agent %s shows how they are\n", name, name)
+		var given struct{ State string }
+		_ = json.Unmarshal(out, &given) // a server that does not say it has given the taps all the same
+		fmt.Fprintf(cmd.ErrOrStderr(), "crosstap: %s\n", givenText(name, given.State))
 		return nil
 	}
 	return answer.YAML(cmd.OutOrStdout(), out)
+}
+
+// givenText says what becomes of taps that the server has taken for an agent.
+func givenText(name, state string) string {
+	switch state {
+	case agent.Expected:
+		return fmt.Sprintf("no agent %s has ever come: it gets its taps when it does; crosstap get agents lists those that have", name)
+	case agent.Lost, agent.Offline:
+		return fmt.Sprintf("agent %s is away: it gets its taps when it is back; crosstap describe agent %s shows how they are", name, name)
+	}
+	return fmt.Sprintf("agent %s has its taps; crosstap describe agent %s shows how they are", name, name)
 }
 
 // operator speaks to the server's side of agents.

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"crosstap/internal/control"
@@ -381,17 +383,32 @@ has the texts before and after, as they were written.`,
 	return cmd
 }
 
+// printHistory writes the changes as a table and, of one change, its steps as another.
 func printHistory(w io.Writer, list []state.Change, steps []state.Step) {
+	if len(list) == 0 {
+		return
+	}
+	var b bytes.Buffer
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "CHANGE\tAT\tACTION\tSTATE\tWHO\tRESOURCES\tWHY")
 	for _, h := range list {
 		names := h.Resource
 		for _, e := range h.Edits {
 			names = append(names, e.Kind+" "+e.Name+textAlone(&e))
 		}
-		fmt.Fprintf(w, "%d  %s  %s  %s  %s  %s  %s\n", h.ID, h.At.Local().Format("2006-01-02 15:04:05"), h.Action, h.State, h.Who, strings.Join(names, ", "), h.Why)
+		fmt.Fprintf(t, "%d\t%s\t%s\t%s\t%s\t%s\t%s\n", h.ID, h.At.Local().Format("2006-01-02 15:04:05"), h.Action, h.State, h.Who, strings.Join(names, ", "), h.Why)
+	}
+	_ = t.Flush() // into memory
+	if len(steps) > 0 {
+		fmt.Fprintln(t, "\n  STEP\tPLATFORM\tSTATE\tWHAT")
 	}
 	for _, s := range steps {
 		var step struct{ Summary string }
 		_ = json.Unmarshal([]byte(s.Step), &step) // the text is shown as far as there is one
-		fmt.Fprintf(w, "  %d  %s  %s  %s%s\n", s.N, s.Platform, s.State, step.Summary, because(s.Error))
+		fmt.Fprintf(t, "  %d\t%s\t%s\t%s%s\n", s.N, s.Platform, s.State, step.Summary, because(s.Error))
+	}
+	_ = t.Flush()
+	for line := range strings.Lines(b.String()) {
+		fmt.Fprintln(w, strings.TrimRight(line, " \n"))
 	}
 }

@@ -129,7 +129,11 @@ func (o *Options) human(name string, v reflect.Value) string {
 		}
 		return Count(x)
 	case float64:
-		if name == "share" || strings.HasSuffix(name, "ratio") {
+		switch name {
+		case "share", "seen", "seen_most", "cpu":
+			return Percent(x)
+		}
+		if strings.HasSuffix(name, "ratio") {
 			return Percent(x)
 		}
 		return strconv.FormatFloat(x, 'g', 4, 64)

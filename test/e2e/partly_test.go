@@ -69,7 +69,7 @@ spec: {select: {vms: [%q]}, direction: ingress, destinations: [tool]}
 	out := v.crosstap(5, "apply", "-f", file)
 	says(out, "kvm-1: done", "vc: rolled-back, 0 steps: ", "change 1: partly", "not done on vc, as it was there; the others are done")
 	made(1, 0)
-	says(v.crosstap(0, "history"), "apply  partly")
+	says(v.crosstap(0, "history"), "apply   partly")
 	says(v.crosstap(1, "diff"), "+ vc: ")
 
 	says(v.crosstap(0, "apply"), "vc: done", "change 2: done")

@@ -65,6 +65,7 @@ func TestNothing(t *testing.T) {
 	w.port(h, "web-2", platform.PortVM, 1)
 	f("vm = wbe-1", `no port that is known has vm = "wbe-1"; did you mean "web-1"?`)
 	f("vm = web-1 and host = h2", `no port that is known has host = "h2"; did you mean "h1"?`)
+	f("vm = \"web-*\"", `no port that is known has vm = "web-*"; a pattern is written with like, and % for any letters: vm like "web-%"`)
 	f("vm in (mail, dns) and segment = vxlan:1", `no port that is known has vm = "mail"`)
 	f("vm like \"mail-%\"", "none of the 2 ports of machines that are known is selected")
 	f("vm = web-1 and vm = web-2", "none of the 2 ports of machines that are known is selected")

@@ -52,7 +52,12 @@ func (s Selector) Unknown(all []*Target) (text string) {
 				return
 			}
 		}
-		text = fmt.Sprintf("no port that is known has %s = %q", c.field, c.word) + nearest.Behind(c.word, slices.Sorted(maps.Keys(have)))
+		text = fmt.Sprintf("no port that is known has %s = %q", c.field, c.word)
+		if strings.ContainsAny(c.word, "%*") {
+			text += fmt.Sprintf("; a pattern is written with like, and %% for any letters: %s like %q", c.field, strings.ReplaceAll(c.word, "*", "%"))
+			return
+		}
+		text += nearest.Behind(c.word, slices.Sorted(maps.Keys(have)))
 	})
 	return text
 }

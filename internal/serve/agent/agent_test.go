@@ -109,8 +109,15 @@ func TestHub(t *testing.T) {
 		t.Errorf("nothing new: %d %s", code, text)
 	}
 	doc := `{"taps": [{"name": "b", "source": {"interfaces": ["eth0"]}, "to": [{"url": "null:"}]}]}`
-	if code, text := d.ask(operator, "PUT", "agents/h1/taps", doc, nil); code != 200 {
+	var given struct{ State string }
+	if code, text := d.ask(operator, "PUT", "agents/h1/taps", doc, &given); code != 200 || given.State != Online {
 		t.Errorf("%d %s", code, text)
+	}
+	if code, text := d.ask(operator, "PUT", "agents/mistyped/taps", doc, &given); code != 200 || given.State != Expected {
+		t.Errorf("%d %s", code, text)
+	}
+	if err := d.hub.Forget("mistyped"); err != nil {
+		t.Error(err)
 	}
 	report, _ := json.Marshal(agentapi.Report{Name: "h1", Instance: "x", Revision: o.Revision, CPU: 0.5, Taps: []agentapi.Tap{{Name: "a", State: agentapi.StateRunning}}})
 	var rec agentapi.Receipt

@@ -239,5 +239,9 @@ func (h *Hub) give(g Grant, r *http.Request) (any, error) {
 		return nil, err
 	}
 	h.cfg.Log.Info("taps given", "agent", name, "taps", len(taps), "token", g.ID)
-	return tapspec.Document{Taps: taps}, nil
+	a, _ := h.Agent(name)
+	return struct {
+		tapspec.Document
+		State string `json:"state"` // of the agent
+	}{tapspec.Document{Taps: taps}, a.State}, nil
 }
