@@ -350,10 +350,21 @@ func (a *Agent) report(ctx context.Context) {
 			a.told = "" // the next report has them again
 			a.mu.Unlock()
 		}
+		a.denied(err)
 		return
 	}
 	a.heard()
 	a.touch()
+}
+
+// denied tells that the server takes reports no longer, as when the token was revoked: the question for taps may wait half a minute for as much.
+func (a *Agent) denied(err error) {
+	a.mu.Lock()
+	known := a.trouble != ""
+	a.mu.Unlock()
+	if errors.Is(err, errRefused) && !known {
+		a.missed(fmt.Errorf("report: %w", err), firstWait)
+	}
 }
 
 // touch keeps the time of the last contact on the disk, now and then.

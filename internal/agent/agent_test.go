@@ -5,6 +5,7 @@ package agent
 import (
 	"context"
 	"crypto/tls"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -229,6 +230,40 @@ func TestWhoComesIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn.Close()
+}
+
+// TestRevoked takes the token of a running agent back: its log says so at the next report.
+func TestRevoked(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	token := s.token(agentapi.RoleAgent)
+	said := make(lines, 64)
+	s.run(Config{Token: token, Log: slog.New(slog.NewTextHandler(said, nil))})
+	s.wait("registered", func(a server.Agent) bool { return a.State == server.Online && a.CPU > 0 })
+	if err := s.tokens.Revoke(token.ID); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.After(patience); ; {
+		select {
+		case line := <-said:
+			if strings.Contains(line, "report: refused: ") && strings.Contains(line, "revoked") {
+				return
+			}
+		case <-end:
+			t.Fatal("the log does not tell of the revoked token")
+		}
+	}
+}
+
+// lines hands on what is written to it; what nobody reads in time is lost.
+type lines chan string
+
+func (l lines) Write(b []byte) (int, error) {
+	select {
+	case l <- string(b):
+	default:
+	}
+	return len(b), nil
 }
 
 // TestKill kills an agent while an application talks across the interface that it taps: the application loses nothing, nothing is left at the

@@ -99,7 +99,7 @@ func (s *site) run(c Config) (stop func()) {
 	if c.State == "" {
 		c.State = s.t.TempDir()
 	}
-	if testing.Verbose() {
+	if testing.Verbose() && c.Log == nil {
 		c.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
 	a, err := New(c)
