@@ -637,6 +637,8 @@ test('what is irregular leads to its traffic', async () => {
   await ready(page)
   await rows(page).getByText('tried 255 addresses').waitFor()
   equal(await rows(page).count(), 7, 'a row of each kind')
+  await page.setViewportSize({ width: 1024, height: 900 })
+  equal(await rows(page).locator('.cell span').evaluateAll((all) => all.filter((e) => e.scrollWidth > e.clientWidth + 1 && e.textContent.length > 30).map((e) => e.textContent)), [], 'sentences that are cut')
   await page.getByRole('button', { name: 'port scan' }).click()
   await until('one kind', async () => search(page).get('by') === 'port_scan' && (await rows(page).count()) === 1)
   await page.getByRole('button', { name: 'day before', exact: true }).click()
