@@ -229,7 +229,7 @@ export const m = {
   empty: {
     title: {
       no_exporter: 'No exporter has ever sent', exporter_silent: 'The exporters are silent', template_missing: 'Records wait for their template',
-      unknown_machine: 'No such machine in this range', not_counted: 'Only repeats lie in this range', filter_excludes: 'The filter excludes everything', before_first_data: 'The range ends before the first data', not_yet_stored: 'Not stored yet',
+      unknown_machine: 'No such machine in this range', not_counted: 'Only repeats lie in this range', no_underlay: 'Nobody observes the underlay', no_tunnel: 'No tunnels in this range', filter_excludes: 'The filter excludes everything', before_first_data: 'The range ends before the first data', not_yet_stored: 'Not stored yet',
     } as Record<string, string>,
     other: 'Nothing here',
     showExporters: 'Show the exporters', clearFilter: 'Clear the filter', toData: 'Go to the first data', toLatest: 'Go to the newest data', retry: 'Ask again', widen: 'Widen the range',

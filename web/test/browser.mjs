@@ -172,7 +172,7 @@ test('from a pair to its conversations and rows', async () => {
 
 for (const [cause, title, button] of [
   ['no_exporter', 'No exporter has ever sent', 'Show the exporters'], ['exporter_silent', 'The exporters are silent', 'Show the exporters'], ['template_missing', 'Records wait for their template', 'Show the exporters'],
-  ['before_first_data', 'The range ends before the first data', 'Go to the first data'], ['not_yet_stored', 'Not stored yet', 'Ask again'],
+  ['no_underlay', 'Nobody observes the underlay', 'Show the exporters'], ['before_first_data', 'The range ends before the first data', 'Go to the first data'], ['not_yet_stored', 'Not stored yet', 'Ask again'],
 ]) {
   test('empty: ' + cause, async () => {
     await scene('empty:' + cause)

@@ -160,6 +160,7 @@ const causes = {
   template_missing: ['12,400 records of 10.201.0.3 wait for template 256.', 'Wait for the next template (600 s), or restart the exporter.'],
   filter_excludes: ['1,500 pairs are in this range; "vni = 1" excludes all of them.', 'Clear the filter.'],
   before_first_data: ['The first record is of today, 10:00.', 'Choose a later range.'],
+  no_underlay: ['No observer tells of packets between tunnel endpoints in the time range.', 'Meter the network between the hosts.'],
   not_yet_stored: ['Records of this range are received but not flushed yet.', 'Ask again in 2 s.'],
 }
 

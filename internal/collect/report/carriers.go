@@ -160,7 +160,19 @@ SELECT src_vtep::VARCHAR, dst_vtep::VARCHAR, outer_src_port, outer_dst_port, out
 	}
 	a.notes = append(a.notes, "packets of a tunnel and of its underlay are compared where no filter takes a part of a tunnel only")
 	out.Meta, err = a.meta(ctx, r, name, s.total, s.sampled, s.ambiguous)
+	if e := out.Meta.Empty; e != nil && e.Cause == "not_counted" {
+		out.Meta.Empty = noCarriers(back)
+	}
 	return out, err
+}
+
+// noCarriers is why rows that count have nothing around them, or are nothing around others.
+func noCarriers(back bool) *Empty {
+	if back {
+		return &Empty{"no_underlay", "No observer tells of packets between tunnel endpoints in the time range.",
+			"Meter the network between the hosts, at an uplink or a switch there, or choose another time range."}
+	}
+	return &Empty{"no_tunnel", "No record of the time range tells of a tunnel around it.", "Meter at a tunnel endpoint, such as a host's uplink, or choose another time range."}
 }
 
 func (a *ask) scanCarrier(rows *sql.Rows, s *endsScan, back bool) (c Carrier, err error) {

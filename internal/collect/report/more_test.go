@@ -88,6 +88,25 @@ func TestCarriers(t *testing.T) {
 	f("port 50123", r.Carried, "10.200.0.1 10.200.0.2 50123 port 1 100 15000 98 2 leaf-1 000000000000000b")
 	f("port 50999", r.Carried, "10.200.0.1 10.200.0.2 50999 none 0 0 0 98 - leaf-1 000000000000000c") // seen, with nothing known inside
 
+	// Where no observer stands in the underlay, or nothing is in a tunnel, that is said, and not that something was left out.
+	plain := inner
+	plain.Tunnel = flow.Tunnel{}
+	for _, c := range []struct {
+		row  flow.Record
+		ask  func(*report.Reports) func(context.Context, report.Query) (report.Carriers, error)
+		want string
+	}{
+		{inner, func(r *report.Reports) func(context.Context, report.Query) (report.Carriers, error) { return r.Carried }, "no_underlay"},
+		{plain, func(r *report.Reports) func(context.Context, report.Query) (report.Carriers, error) {
+			return r.Carriers
+		}, "no_tunnel"},
+	} {
+		got, err := c.ask(stored(t, []flow.Record{c.row}))(t.Context(), hour)
+		if err != nil || got.Meta.Empty == nil || got.Meta.Empty.Cause != c.want {
+			t.Errorf("%v %+v, want %s", err, got.Meta.Empty, c.want)
+		}
+	}
+
 	// Geneve from the same port, and GRE, whose flow has no ports, between the same endpoints: each is carried by its own flow, once.
 	geneve, gre := inner, inner
 	geneve.FlowID, geneve.Segment, geneve.Packets, geneve.Tunnel = 3, flow.NewSegment(flow.KindGeneve, 5002), 50, flow.Tunnel{Src: v1, Dst: v2, SrcPort: 50123, DstPort: 6081, Type: 7} // as Open vSwitch tells it
