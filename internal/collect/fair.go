@@ -238,10 +238,3 @@ func (q *fairQueue) serve(to []waiting) []waiting {
 	q.turn = append(q.turn, l)
 	return to
 }
-
-// len returns the number of datagrams in the queue.
-func (q *fairQueue) len() int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.all
-}

@@ -105,3 +105,10 @@ func TestFairQueueWaits(t *testing.T) {
 		}
 	})
 }
+
+// len returns the number of datagrams in the queue.
+func (q *fairQueue) len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.all
+}

@@ -23,13 +23,13 @@ type Definition struct {
 
 // custom is the set of the operator's elements.
 type custom struct {
-	byID   map[key]*Element
-	byName map[string]*Element
+	byID  map[key]*Element
+	names map[string]bool
 }
 
 var defined atomic.Pointer[custom]
 
-// Define makes the operator's definitions known to Lookup and ByName, in place of those given before. The tables' own elements
+// Define makes the operator's definitions known to Lookup, in place of those given before. The tables' own elements
 // stay as they are. When a definition is wrong nothing changes, and the error tells every mistake.
 func Define(all []Definition) error {
 	c, err := compile(all)
@@ -42,7 +42,7 @@ func Define(all []Definition) error {
 
 // compile makes the set of elements, or tells every mistake.
 func compile(all []Definition) (*custom, error) {
-	c := &custom{byID: make(map[key]*Element, len(all)), byName: make(map[string]*Element, len(all))}
+	c := &custom{byID: make(map[key]*Element, len(all)), names: make(map[string]bool, len(all))}
 	var errs []error
 	for i, d := range all {
 		e, err := d.element()
@@ -95,10 +95,10 @@ func (c *custom) add(e *Element) error {
 	if old, ok := c.byID[k]; ok {
 		return fmt.Errorf("it is defined twice, as %s too", old.Name)
 	}
-	if _, ok := byName()[e.Name]; ok || c.byName[e.Name] != nil {
+	if names()[e.Name] || c.names[e.Name] {
 		return errors.New("another element has this name")
 	}
-	c.byID[k], c.byName[e.Name] = e, e
+	c.byID[k], c.names[e.Name] = e, true
 	return nil
 }
 
@@ -119,15 +119,6 @@ func lookupCustom(pen uint32, id uint16) (*Element, bool) {
 		return nil, false
 	}
 	e, ok := c.byID[key{pen, id}]
-	return e, ok
-}
-
-func customByName(name string) (*Element, bool) {
-	c := defined.Load()
-	if c == nil {
-		return nil, false
-	}
-	e, ok := c.byName[name]
 	return e, ok
 }
 

@@ -20,9 +20,6 @@ func TestDefine(t *testing.T) {
 		if !ok || e.Name != name || e.Type != typ || e.Unit != u || !e.Custom {
 			t.Errorf("%d/%d: %+v, %v", pen, id, e, ok)
 		}
-		if back, ok := ByName(name); !ok || back != e {
-			t.Errorf("ByName(%q) = %v", name, back)
-		}
 	}
 	f(4242, 1, "queueDepth", Unsigned32, Packets)
 	f(0, 9999, "futureThing", String, NoUnit)

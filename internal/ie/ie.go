@@ -4,7 +4,6 @@
 package ie
 
 import (
-	"iter"
 	"sync"
 )
 
@@ -57,9 +56,9 @@ type book struct {
 // The elements of IANA and of other enterprises, and the names of all. They are made when they are first asked for: a program that only reads a capture
 // starts without them.
 var (
-	iana   = sync.OnceValue(registry)
-	byID   = sync.OnceValue(index)
-	byName = sync.OnceValue(nameIndex)
+	iana  = sync.OnceValue(registry)
+	byID  = sync.OnceValue(index)
+	names = sync.OnceValue(nameSet)
 )
 
 type key struct {
@@ -81,15 +80,6 @@ func Lookup(pen uint32, id uint16) (*Element, bool) {
 	return lookupCustom(pen, id)
 }
 
-// ByName returns the element with that name. IANA's names come first; among enterprises names may
-// repeat, then the lowest enterprise number wins.
-func ByName(name string) (*Element, bool) {
-	if e, ok := byName()[name]; ok {
-		return e, true
-	}
-	return customByName(name)
-}
-
 // Enterprise returns the short name of an enterprise with elements here, "" for others.
 func Enterprise(pen uint32) string {
 	switch pen {
@@ -104,23 +94,6 @@ func Enterprise(pen uint32) string {
 		}
 	}
 	return ""
-}
-
-// All yields IANA's elements by identifier, then the other enterprises' in no order.
-func All() iter.Seq[*Element] {
-	return func(yield func(*Element) bool) {
-		all := iana()
-		for i := range all {
-			if all[i].Name != "" && !yield(&all[i]) {
-				return
-			}
-		}
-		for _, e := range byID() {
-			if !yield(e) {
-				return
-			}
-		}
-	}
 }
 
 // registry is IANA's as an array, so that the commonest lookup is one index.
@@ -155,17 +128,15 @@ func index() map[key]*Element {
 	return m
 }
 
-func nameIndex() map[string]*Element {
-	m := make(map[string]*Element)
+// nameSet is every name of the tables.
+func nameSet() map[string]bool {
+	m := make(map[string]bool)
 	for _, e := range byID() {
-		if old, ok := m[e.Name]; !ok || e.PEN < old.PEN || e.PEN == old.PEN && e.ID < old.ID {
-			m[e.Name] = e
-		}
+		m[e.Name] = true
 	}
-	all := iana()
-	for i := range all {
-		if all[i].Name != "" {
-			m[all[i].Name] = &all[i]
+	for _, e := range iana() {
+		if e.Name != "" {
+			m[e.Name] = true
 		}
 	}
 	return m

@@ -219,23 +219,6 @@ func (c *Client) Find(table, column string, value any) (UUID, Row, bool) {
 	return "", nil, false
 }
 
-// ErrNoSession says that there is no session at the moment.
-var ErrNoSession = errors.New("ovsdb: no session with the database")
-
-// Transact does the operations in the present session. See Conn.Transact. When it returns, the copy may not have the changes yet.
-func (c *Client) Transact(ctx context.Context, ops ...Operation) ([]Result, error) {
-	c.mu.Lock()
-	conn, why := c.conn, c.err
-	c.mu.Unlock()
-	if conn == nil {
-		if why != nil {
-			return nil, fmt.Errorf("%w: %w", ErrNoSession, why)
-		}
-		return nil, ErrNoSession
-	}
-	return conn.Transact(ctx, c.cfg.Database, ops...)
-}
-
 // session is one session of a client.
 type session struct {
 	client *Client

@@ -87,9 +87,6 @@ func Wait(table string, where []Condition, columns []string, until string, rows 
 // Comment puts a text into the server's log of transactions.
 func Comment(text string) Operation { return Operation{"op": "comment", "comment": text} }
 
-// Abort fails the transaction, for a trial of what stands before it.
-func Abort() Operation { return Operation{"op": "abort"} }
-
 // conditions returns an empty list for none: null is refused by servers.
 func conditions(where []Condition) []Condition {
 	if where == nil {

@@ -151,7 +151,7 @@ func TestSweep(t *testing.T) {
 func TestCarried(t *testing.T) {
 	t.Setenv(limitsEnv, `[["/g/x"],["priority: no"]]`)
 	l := Confine("x", tapspec.Budget{}, slog.New(slog.DiscardHandler))
-	if _, still := os.LookupEnv(limitsEnv); still || cmp.Diff([]string{"/g/x"}, l.Groups()) != "" || cmp.Diff([]string{"priority: no"}, l.Findings()) != "" {
+	if _, still := os.LookupEnv(limitsEnv); still || cmp.Diff([]string{"/g/x"}, l.groups) != "" || cmp.Diff([]string{"priority: no"}, l.Findings()) != "" {
 		t.Errorf("%+v, %v", l, still)
 	}
 }

@@ -71,9 +71,6 @@ func yield() (err error) {
 // Findings says what could not be bounded.
 func (l *Limits) Findings() []string { return slices.Clone(l.findings) }
 
-// Groups returns the folders of the control groups that the process is in.
-func (l *Limits) Groups() []string { return slices.Clone(l.groups) }
-
 // write writes to a file that is there.
 func write(path, text string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)

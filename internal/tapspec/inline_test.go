@@ -56,7 +56,7 @@ func TestInlineDocument(t *testing.T) {
 	if diff := cmp.Diff(want, got[0].Source); diff != "" || !got[0].Source.Inline.Closed() || got[0].Source.Inline.Apart() {
 		t.Error(diff)
 	}
-	text, err := YAML(got)
+	text, err := toYAML(got)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,15 +1,12 @@
 package tapspec
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 
 	"crosstap/internal/yamltext"
-
-	"github.com/goccy/go-yaml"
 )
 
 // MaxDocument bounds a document of specs, and MaxSpecs their number.
@@ -84,20 +81,3 @@ func parseYAML(text []byte) ([]Spec, error) {
 	err = yamltext.DecodeNode(root, &doc, true)
 	return doc.Taps, err
 }
-
-// ParseJSON reads one spec. Unknown names are mistakes.
-func ParseJSON(text []byte) (Spec, error) {
-	var s Spec
-	if len(text) > MaxDocument {
-		return s, fmt.Errorf("tapspec: document of %d bytes: at most %d", len(text), MaxDocument)
-	}
-	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&s); err != nil {
-		return s, fmt.Errorf("tapspec: %w", err)
-	}
-	return s, s.Validate()
-}
-
-// YAML writes specs as ParseYAML reads them.
-func YAML(specs []Spec) ([]byte, error) { return yaml.Marshal(Document{Taps: specs}) }

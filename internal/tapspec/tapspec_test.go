@@ -1,11 +1,13 @@
 package tapspec
 
 import (
+	"bytes"
 	"encoding/json"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -47,7 +49,7 @@ func TestYAML(t *testing.T) {
 	if to := got[0].To[1].Destination(); to != "vxlan://10.0.0.8?vni=9001&filter=host 10.1.0.1 %26%26 port 5432&groom=slice=128" {
 		t.Error(to)
 	}
-	again, err := YAML(got)
+	again, err := toYAML(got)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +75,7 @@ func TestJSON(t *testing.T) {
 	if !strings.Contains(string(b), `"budget":{"cpu":"20%","memory":"200MiB","mirror":"100Mbit/s"}`) {
 		t.Errorf("%s", b)
 	}
-	back, err := ParseJSON(b)
+	back, err := parseJSON(b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +88,7 @@ func TestJSON(t *testing.T) {
 	if back.Filter += " or port 1"; back.Digest() == specs[0].Digest() {
 		t.Error("the digest has not changed")
 	}
-	if _, err := ParseJSON([]byte(`{"name":"a","source":{"interfaces":["x"]},"to":[{"url":"null:"}],"fliter":"tcp"}`)); err == nil {
+	if _, err := parseJSON([]byte(`{"name":"a","source":{"interfaces":["x"]},"to":[{"url":"null:"}],"fliter":"tcp"}`)); err == nil {
 		t.Error("an unknown name is taken")
 	}
 }
@@ -170,10 +172,24 @@ func FuzzParseYAML(f *testing.F) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			back, err := ParseJSON(j)
+			back, err := parseJSON(j)
 			if err != nil || back.Digest() != specs[i].Digest() {
 				t.Fatalf("%s: %v", j, err)
 			}
 		}
 	})
 }
+
+// parseJSON reads one spec, as those read it who get orders and reports. Unknown names are mistakes.
+func parseJSON(text []byte) (Spec, error) {
+	var s Spec
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&s); err != nil {
+		return s, err
+	}
+	return s, s.Validate()
+}
+
+// toYAML writes specs as ParseYAML reads them.
+func toYAML(specs []Spec) ([]byte, error) { return yaml.Marshal(Document{Taps: specs}) }

@@ -204,3 +204,9 @@ func TestMergeRandom(t *testing.T) {
 		}
 	}
 }
+
+// first is the begin of the list of one 5-tuple's flows: all that a record can belong to.
+func (t *table) first(byTuple uint64) int32 {
+	ref, _ := t.byTuple.get(byTuple)
+	return ref
+}

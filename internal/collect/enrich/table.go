@@ -195,12 +195,6 @@ func (t *table) adopt(r *flow.Record, first int32, exporter uint32) int32 {
 	return bySeg
 }
 
-// first is the begin of the list of one 5-tuple's flows: all that a record can belong to.
-func (t *table) first(byTuple uint64) int32 {
-	ref, _ := t.byTuple.get(byTuple)
-	return ref
-}
-
 // maxBy is how many exporters of a flow are remembered.
 const maxBy = 4
 

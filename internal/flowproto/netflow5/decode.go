@@ -169,9 +169,3 @@ func (s *Session) account(i Info, d *decode.Domain) {
 		decode.Step{Line: &d.Other, At: i.Sequence - max(n, 1) + 1, N: n, Counted: true, Unit: decode.Flows},
 	)
 }
-
-// SplitInterface takes apart an interface number of an exporter that puts its switch in: ESX Server 3.5 with the port flag, and
-// Open vSwitch with add_id_to_interface. The switch is in the upper 7 bits, the port in the lower 9.
-func SplitInterface(index uint32) (vswitch, port uint16) {
-	return uint16(index) >> 9, uint16(index) & 0x1ff
-}

@@ -142,18 +142,6 @@ func TestSequence(t *testing.T) {
 	f([]uint32{3, 5, 6, 9, 10, 20}, []int{4, 2, 1, 3, 1, 1}, 0, 0, 0, 0, 0, 9)
 }
 
-func TestSplitInterface(t *testing.T) {
-	f := func(index uint32, vswitch, port uint16) {
-		t.Helper()
-		if v, p := SplitInterface(index); v != vswitch || p != port {
-			t.Errorf("%d: %d, %d", index, v, p)
-		}
-	}
-	f(1549, 3, 13) // the example of the ESX Server manual, which calls it switch 2
-	f(1537, 3, 1)  // Open vSwitch with engine 3
-	f(65535, 127, 511)
-}
-
 func TestDecodeDoesNotAllocate(t *testing.T) {
 	b := header(5, 30, 60_000, 0)
 	for range 30 {

@@ -167,7 +167,7 @@ func TestPayload(t *testing.T) {
 		t.Errorf("%+v", a.Findings)
 	}
 	operator := d.token(Grant{Role: agentapi.RoleOperator}, 0)
-	doc, _ := tapspec.YAML([]tapspec.Spec{payload("p")})
+	doc, _ := json.Marshal(tapspec.Document{Taps: []tapspec.Spec{payload("p")}})
 	if code, text := d.ask(operator, "PUT", "agents/h1/taps", string(doc), nil); code != http.StatusForbidden || !strings.Contains(text, "copies payload") {
 		t.Errorf("%d %s", code, text)
 	}

@@ -185,3 +185,31 @@ func TestNamesOfFiles(t *testing.T) {
 }
 
 func timeText(unixS int64) string { return time.Unix(unixS, 0).UTC().Format("2006-01-02 15:04:05") }
+
+// sortOrder is for one batch alone.
+func sortOrder(b *batch) []int32 { return new(sorter).sort(b) }
+
+// fill sets the row from a record. Times are cut to milliseconds.
+func (w *row) fill(r *flow.Record) {
+	*w = row{
+		Segment: uint64(r.Segment), Src: r.Src, Dst: r.Dst,
+		TEnd: floorMS(r.EndNS), SpanMS: floorMS(r.EndNS) - floorMS(r.StartNS), LagMS: floorMS(r.RecvNS) - floorMS(r.EndNS),
+		Exporter: r.Exporter, Domain: r.Domain, Point: r.Point, InIf: r.InIf, OutIf: r.OutIf, Sampling: r.Sampling,
+		Direction: r.Direction, Role: uint8(r.Role), EndReason: uint8(r.EndReason), Client: uint8(r.Client), Marks: uint16(r.Marks),
+		Proto: r.Proto, ToS: r.ToS, MinTTL: r.MinTTL, MaxTTL: r.MaxTTL, TCPFlags: r.TCPFlags, ICMP: r.ICMPTypeCode,
+		SrcPort: r.SrcPort, DstPort: r.DstPort, EtherType: r.EtherType, VLAN: r.VLAN,
+		SrcMAC: uint64(r.SrcMAC), DstMAC: uint64(r.DstMAC),
+		OuterSrc: r.Tunnel.Src, OuterDst: r.Tunnel.Dst, OuterSrcPort: r.Tunnel.SrcPort, OuterDstPort: r.Tunnel.DstPort,
+		OuterProto: r.Tunnel.Proto, TunnelType: r.Tunnel.Type,
+		Packets: r.Packets, Octets: r.Octets, ObserverID: r.ObserverID,
+		Fabric: r.Fabric, Observer: r.Observer, ObserverHost: r.ObserverHost, Tenant: r.Tenant,
+		SrcVM: r.SrcVM, DstVM: r.DstVM, SrcHost: r.SrcHost, DstHost: r.DstHost, App: r.App,
+		SrcVMID: r.SrcVMID, DstVMID: r.DstVMID,
+		MinLen: r.MinLen, MaxLen: r.MaxLen, InnerVLAN: r.InnerVLAN, SrcVIF: r.SrcVIF, DstVIF: r.DstVIF, MPLS: r.MPLS,
+		Fragments: r.Fragments, RTTUS: r.RTTUS, Retransmits: r.Retransmits, ZeroWindows: r.ZeroWindows,
+		AppHow: uint8(r.AppHow), AppName: r.AppName, Extra: r.Extra, SrcTenant: r.SrcTenant, DstTenant: r.DstTenant,
+		InIfName: r.InIfName, OutIfName: r.OutIfName, VRF: r.VRF,
+	}
+	w.setL2(r.L2Octets)
+	w.FlowKey = r.FlowID ^ w.ports()
+}

@@ -44,9 +44,6 @@ type sorter struct {
 	observers         []uint32
 }
 
-// sortOrder is for one batch alone.
-func sortOrder(b *batch) []int32 { return new(sorter).sort(b) }
-
 // sort returns the rows' indexes in the order of a file, valid until the next call. Different values are ranked first, so that most
 // comparisons are of one number.
 func (s *sorter) sort(b *batch) []int32 {

@@ -1,7 +1,5 @@
 package segment
 
-import "crosstap/internal/flow"
-
 // row is one stored record. The tags are the schema of a segment file: addresses are UUID (16 bytes
 // in network order, IPv4 mapped), never BLOB; zero and "" mean "not known"; a change of the
 // meaning of a column needs a new schemaVersion. A new column goes to the end: files say how many of them they have.
@@ -113,31 +111,6 @@ func portsOf(src, dst uint64) uint64 { return src<<48 | dst<<32 }
 func (w *row) flowID() uint64 { return w.FlowKey ^ w.ports() }
 
 func (w *row) tStart() int64 { return w.TEnd - w.SpanMS }
-
-// fill sets the row from a record. Times are cut to milliseconds.
-func (w *row) fill(r *flow.Record) {
-	*w = row{
-		Segment: uint64(r.Segment), Src: r.Src, Dst: r.Dst,
-		TEnd: floorMS(r.EndNS), SpanMS: floorMS(r.EndNS) - floorMS(r.StartNS), LagMS: floorMS(r.RecvNS) - floorMS(r.EndNS),
-		Exporter: r.Exporter, Domain: r.Domain, Point: r.Point, InIf: r.InIf, OutIf: r.OutIf, Sampling: r.Sampling,
-		Direction: r.Direction, Role: uint8(r.Role), EndReason: uint8(r.EndReason), Client: uint8(r.Client), Marks: uint16(r.Marks),
-		Proto: r.Proto, ToS: r.ToS, MinTTL: r.MinTTL, MaxTTL: r.MaxTTL, TCPFlags: r.TCPFlags, ICMP: r.ICMPTypeCode,
-		SrcPort: r.SrcPort, DstPort: r.DstPort, EtherType: r.EtherType, VLAN: r.VLAN,
-		SrcMAC: uint64(r.SrcMAC), DstMAC: uint64(r.DstMAC),
-		OuterSrc: r.Tunnel.Src, OuterDst: r.Tunnel.Dst, OuterSrcPort: r.Tunnel.SrcPort, OuterDstPort: r.Tunnel.DstPort,
-		OuterProto: r.Tunnel.Proto, TunnelType: r.Tunnel.Type,
-		Packets: r.Packets, Octets: r.Octets, ObserverID: r.ObserverID,
-		Fabric: r.Fabric, Observer: r.Observer, ObserverHost: r.ObserverHost, Tenant: r.Tenant,
-		SrcVM: r.SrcVM, DstVM: r.DstVM, SrcHost: r.SrcHost, DstHost: r.DstHost, App: r.App,
-		SrcVMID: r.SrcVMID, DstVMID: r.DstVMID,
-		MinLen: r.MinLen, MaxLen: r.MaxLen, InnerVLAN: r.InnerVLAN, SrcVIF: r.SrcVIF, DstVIF: r.DstVIF, MPLS: r.MPLS,
-		Fragments: r.Fragments, RTTUS: r.RTTUS, Retransmits: r.Retransmits, ZeroWindows: r.ZeroWindows,
-		AppHow: uint8(r.AppHow), AppName: r.AppName, Extra: r.Extra, SrcTenant: r.SrcTenant, DstTenant: r.DstTenant,
-		InIfName: r.InIfName, OutIfName: r.OutIfName, VRF: r.VRF,
-	}
-	w.setL2(r.L2Octets)
-	w.FlowKey = r.FlowID ^ w.ports()
-}
 
 // floorMS gives whole milliseconds, also before 1970.
 func floorMS(ns int64) int64 {
