@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -15,25 +14,9 @@ func (l *lab) chatter() (stop func()) {
 	l.t.Helper()
 	old := silence
 	silence = 500 * time.Millisecond // however long the sender waits for a processor
-	var c net.PacketConn
-	must(l.t, l.b.Do(func() (err error) { c, err = net.ListenPacket("udp", "10.9.0.2:0"); return err }))
-	quit, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		for every := time.NewTicker(time.Millisecond); ; {
-			select {
-			case <-every.C:
-				_, _ = c.WriteTo(make([]byte, 64), &net.UDPAddr{IP: net.IPv4(10, 9, 0, 1), Port: 7001})
-			case <-quit:
-				every.Stop()
-				return
-			}
-		}
-	}()
+	quiet := l.b.Chatter("10.9.0.1:7001")
 	return func() {
-		close(quit)
-		<-done
-		c.Close()
+		quiet()
 		silence = old
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -214,7 +213,7 @@ func TestKernelBehindSSH(t *testing.T) {
 		return string(out)
 	}
 	h.Space.Sh("ip addr add 10.1.0.254/24 dev br0 && ip neigh replace 10.1.0.1 lladdr 02:00:00:00:00:01 dev br0 nud permanent")
-	quiet := chatter(t, h.Space, "10.1.0.1:7000")
+	quiet := h.Space.Chatter("10.1.0.1:7000")
 	want.Sessions = nil
 	for _, step := range plan(p) {
 		must(t, p.Apply(t.Context(), step))
@@ -290,31 +289,4 @@ func until(t *testing.T, updates chan platform.Update, f func(platform.Update) b
 			t.Fatal("nothing was told")
 		}
 	}
-}
-
-// chatter sends to an address from a namespace until the function that it returns is called.
-func chatter(t *testing.T, from *testns.Space, to string) (stop func()) {
-	t.Helper()
-	var c net.Conn
-	must(t, from.Do(func() (err error) { c, err = net.Dial("udp4", to); return err }))
-	quit, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		for every := time.NewTicker(time.Millisecond); ; {
-			select {
-			case <-every.C:
-				_, _ = c.Write([]byte("hello"))
-			case <-quit:
-				every.Stop()
-				return
-			}
-		}
-	}()
-	stop = sync.OnceFunc(func() {
-		close(quit)
-		<-done
-		c.Close()
-	})
-	t.Cleanup(stop)
-	return stop
 }
