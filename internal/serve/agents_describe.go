@@ -1,16 +1,14 @@
 package serve
 
 import (
-	"maps"
 	"net/http"
-	"path"
 	"reflect"
-	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"crosstap/internal/serve/agent"
 	"crosstap/internal/serve/api"
+	"crosstap/internal/serve/openapi"
 )
 
 // agentsHandler answers, and describes what it answers.
@@ -24,9 +22,9 @@ type agentList struct {
 
 // Describe adds the operations to an OpenAPI document.
 func (agentsHandler) Describe(doc *huma.OpenAPI) {
-	reg := huma.NewMapRegistry("#/components/schemas/", agentSchemaName)
+	part := openapi.NewPart("Agents")
 	answer := func(kind, text string, t reflect.Type) *huma.Response {
-		return &huma.Response{Description: text, Content: map[string]*huma.MediaType{kind: {Schema: reg.Schema(t, true, "")}}}
+		return &huma.Response{Description: text, Content: openapi.Content(kind, part.Schema(t))}
 	}
 	all := []*huma.Operation{{
 		OperationID: "agents", Method: http.MethodGet, Path: "/api/v1/agents", Summary: "All agents, with their taps", Tags: []string{"state"},
@@ -39,18 +37,5 @@ func (agentsHandler) Describe(doc *huma.OpenAPI) {
 			"404": answer("application/problem+json", "There is no agent of the name", reflect.TypeFor[api.Problem]()),
 		},
 	}}
-	maps.Copy(doc.Components.Schemas.Map(), reg.Map())
-	for _, op := range all {
-		doc.AddOperation(op)
-	}
-}
-
-// agentSchemaName is a type's name with that of its package, since several packages have types of the same name.
-func agentSchemaName(t reflect.Type, hint string) string {
-	name := huma.DefaultSchemaNamer(t, hint)
-	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
-		t = t.Elem()
-	}
-	of := path.Base(t.PkgPath())
-	return "Agents" + strings.ToUpper(of[:1]) + of[1:] + name
+	part.Add(doc, all)
 }

@@ -1,9 +1,7 @@
 package controlapi
 
 import (
-	"maps"
 	"net/http"
-	"path"
 	"reflect"
 	"slices"
 	"strconv"
@@ -12,6 +10,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"crosstap/internal/control"
+	"crosstap/internal/serve/openapi"
 )
 
 // base is where all paths but that of the schema begin.
@@ -76,56 +75,36 @@ func (a *API) routes() []route {
 
 // Describe adds the API to an OpenAPI document. Its schemas have names that begin with Control.
 func (a *API) Describe(doc *huma.OpenAPI) {
-	reg := huma.NewMapRegistry("#/components/schemas/", schemaName)
-	trouble := reg.Schema(reflect.TypeFor[problem](), true, "")
+	part := openapi.NewPart("Control", "control", "controlapi")
+	trouble := part.Schema(reflect.TypeFor[problem]())
 	var all []*huma.Operation
 	for _, r := range a.routes() {
-		all = append(all, r.operation(reg, trouble))
+		all = append(all, r.operation(part, trouble))
 	}
-	maps.Copy(doc.Components.Schemas.Map(), reg.Map())
-	for _, op := range all {
-		doc.AddOperation(op)
-	}
+	part.Add(doc, all)
 }
 
-// schemaName is a type's name, with that of its package where it is not of the API itself.
-func schemaName(t reflect.Type, hint string) string {
-	name := huma.DefaultSchemaNamer(t, hint)
-	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
-		t = t.Elem()
-	}
-	switch of := path.Base(t.PkgPath()); of {
-	case ".", "control", "controlapi":
-		return "Control" + name
-	default:
-		return "Control" + strings.ToUpper(of[:1]) + of[1:] + name
-	}
-}
-
-func (r *route) operation(reg huma.Registry, trouble *huma.Schema) *huma.Operation {
-	content := func(kind string, s *huma.Schema) map[string]*huma.MediaType {
-		return map[string]*huma.MediaType{kind: {Schema: s}}
-	}
+func (r *route) operation(part openapi.Part, trouble *huma.Schema) *huma.Operation {
 	answer := &huma.Schema{Type: huma.TypeObject}
 	if r.doc != nil {
-		answer = reg.Schema(r.doc, true, "")
+		answer = part.Schema(r.doc)
 	}
 	op := &huma.Operation{
 		OperationID: r.id, Method: r.method, Path: r.path, Summary: r.summary, Tags: []string{"control"},
-		Responses: map[string]*huma.Response{"200": {Description: "Answer", Content: content("application/json", answer)}},
+		Responses: map[string]*huma.Response{"200": {Description: "Answer", Content: openapi.Content("application/json", answer)}},
 	}
 	if strings.Contains(r.path, "{id}") {
-		op.Responses["404"] = &huma.Response{Description: http.StatusText(http.StatusNotFound), Content: content("application/problem+json", trouble)}
+		op.Responses["404"] = &huma.Response{Description: http.StatusText(http.StatusNotFound), Content: openapi.Content("application/problem+json", trouble)}
 		op.Parameters = append(op.Parameters, &huma.Param{Name: "id", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeInteger}})
 	}
 	for _, p := range r.query {
 		op.Parameters = append(op.Parameters, &huma.Param{Name: p.name, In: "query", Description: p.doc, Schema: &huma.Schema{Type: p.kind}})
 	}
 	if r.body {
-		op.RequestBody = &huma.RequestBody{Required: true, Content: content("application/json", reg.Schema(reflect.TypeFor[Request](), true, ""))}
+		op.RequestBody = &huma.RequestBody{Required: true, Content: openapi.Content("application/json", part.Schema(reflect.TypeFor[Request]()))}
 	}
 	for _, status := range r.errors {
-		op.Responses[strconv.Itoa(status)] = &huma.Response{Description: http.StatusText(status), Content: content("application/problem+json", trouble)}
+		op.Responses[strconv.Itoa(status)] = &huma.Response{Description: http.StatusText(status), Content: openapi.Content("application/problem+json", trouble)}
 	}
 	return op
 }
