@@ -32,7 +32,7 @@ func testPairs() *report.Pairs {
 	local.Segment, local.OctetsError, local.Marks, local.SeenBy = "vlan:100", 5, []string{"sampled"}, nil
 	return &report.Pairs{
 		Meta: report.Meta{
-			Schema: 1, Report: "pairs", Since: noon.Add(-time.Hour), Until: noon, Sort: "-octets", Resolution: "raw", Total: report.Total{Rows: 1500, Octets: 527e9, Packets: 9, Flows: 5},
+			Schema: 1, Report: "pairs", Since: noon.Add(-time.Hour), Until: noon, Sort: "-octets", Resolution: "raw", Total: report.Total{Rows: 1500, Octets: 527e9, Packets: 9, Flows: new(uint64(5))},
 			Completeness: report.Completeness{Ratio: &full, LostRecords: 3, DroppedRecords: 1, SampledRows: 2, Gaps: []report.Gap{{From: noon.Add(-time.Minute), To: noon, Scope: "exporter", Who: "h1", Reason: "silent", LostRecords: 3}}},
 		},
 		Rows: []report.Pair{row, local},

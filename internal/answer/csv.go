@@ -73,7 +73,11 @@ func comments(w io.Writer, v any) {
 	note("range: %s to %s", stamp(m.Since), stamp(m.Until))
 	note("filter: %s", orNone(m.Filter))
 	note("rows: %d of %d, sorted by %s, resolution %s", RowCount(v), m.Total.Rows, orNone(m.Sort), orNone(m.Resolution))
-	note("total: %d octets, %d packets, %d flows", m.Total.Octets, m.Total.Packets, m.Total.Flows)
+	flows := "flows not counted"
+	if m.Total.Flows != nil {
+		flows = fmt.Sprintf("%d flows", *m.Total.Flows)
+	}
+	note("total: %d octets, %d packets, %s", m.Total.Octets, m.Total.Packets, flows)
 	c := m.Completeness
 	note("sampling: %d rows are estimates; ambiguous: %d rows", c.SampledRows, c.AmbiguousRows)
 	note("loss: %d records lost by exporters, %d received but not stored, completeness %s", c.LostRecords, c.DroppedRecords, ratio(c.Ratio))

@@ -26,7 +26,7 @@ export interface Meta {
   filter: string
   sort: string
   limit: number
-  total: { rows: number; octets: number; packets: number; flows: number }
+  total: { rows: number; octets: number; packets: number; flows: number | null }
   data_from: string | null
   data_until: string | null
   resolution: string

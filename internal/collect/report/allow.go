@@ -72,7 +72,7 @@ q AS MATERIALIZED (SELECT fabric, segment, (segment & 4294967295)::UBIGINT AS vn
   FROM o GROUP BY fabric, segment, tenant, src_addr, dst_addr, proto, port)
 SELECT fabric, segment, tenant, src_vm, src_addr::VARCHAR, dst_vm, dst_addr::VARCHAR, proto, port, app, octets, packets, guess, first_seen, last_seen, (SELECT count(*) FROM q), (SELECT sum(octets) FROM q)::UBIGINT,
   (SELECT sum(packets) FROM q)::UBIGINT, (SELECT sum(sampled_rows) FROM q)::UBIGINT, (SELECT sum(ambiguous_rows) FROM q)::UBIGINT FROM q ORDER BY ` + order + fmt.Sprintf(" LIMIT %d", a.Limit)
-	var total Total
+	var total sums
 	var sampled, ambiguous uint64
 	err := a.each(ctx, query, func(rows *sql.Rows) error {
 		var one AllowRow

@@ -165,7 +165,7 @@ func (a *ask) coverage(ctx context.Context, r *Reports, onlyCounted bool) (Cover
 }
 
 // observedEnds sums up what flows say of a time, by machine.
-func (a *ask) observedEnds(ctx context.Context, when span) (out []observedEnd, total Total, sampled, ambiguous uint64, err error) {
+func (a *ask) observedEnds(ctx context.Context, when span) (out []observedEnd, total sums, sampled, ambiguous uint64, err error) {
 	end := func(side, who string) string {
 		return fmt.Sprintf("SELECT fabric, %[1]s_host AS host, %[1]s_vm AS vm, %[1]s_vm_id AS id, %[2]s AS who, if(l2_octets > 0, l2_octets, octets + 14 * packets) AS n, l2_octets = 0 AS assumed, last, sampled_rows, ambiguous_rows, rows, octets, packets, %[3]t AS sends FROM x", side, who, side == "src")
 	}

@@ -75,7 +75,7 @@ func (a *ask) flows(ctx context.Context, r *Reports, order string) (Flows, error
 	if err != nil {
 		return Flows{}, err
 	}
-	var total Total
+	var total sums
 	var sampled, ambiguous uint64
 	query = with + `SELECT count(*), coalesce(sum(octets) FILTER (` + canonical + `), 0)::UBIGINT, coalesce(sum(packets) FILTER (` + canonical + `), 0)::UBIGINT,
   count(DISTINCT ` + conversationKey + `) FILTER (` + canonical + `), count(*) FILTER ((marks & 2) <> 0), count(*) FILTER ((marks & 8) <> 0) FROM l`

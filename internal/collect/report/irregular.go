@@ -193,7 +193,7 @@ func (i *irregularAsk) look(ctx context.Context, l look, asked []string) (out []
 }
 
 // total counts what was looked at.
-func (i *irregularAsk) total(ctx context.Context) (t Total, err error) {
+func (i *irregularAsk) total(ctx context.Context) (t sums, err error) {
 	i.args = nil
 	err = i.each(ctx, i.facts(i.sinceMS, i.untilMS)+"\nSELECT coalesce(sum(rows), 0)::UBIGINT, coalesce(sum(octets), 0)::UBIGINT, coalesce(sum(packets), 0)::UBIGINT FROM x", func(rows *sql.Rows) error {
 		return rows.Scan(&t.Rows, &t.Octets, &t.Packets)

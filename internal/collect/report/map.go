@@ -251,7 +251,7 @@ type mapScan struct {
 	m      *mapAsk
 	nodes  map[string]*MapNode
 	edges  map[[2]string]*MapEdge
-	total  Total
+	total  sums
 	rows   uint64 // of services
 	counts [2]uint64
 }

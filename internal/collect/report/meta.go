@@ -14,9 +14,9 @@ import (
 const maxGapsShown = 100
 
 // meta completes an answer.
-func (a *ask) meta(ctx context.Context, r *Reports, name string, total Total, sampled, ambiguous uint64) (Meta, error) {
+func (a *ask) meta(ctx context.Context, r *Reports, name string, total sums, sampled, ambiguous uint64) (Meta, error) {
 	m := Meta{Schema: SchemaVersion, Report: name, Since: msTime(a.sinceMS), Until: msTime(a.untilMS), Filter: a.Filter, Sort: a.Sort,
-		Limit: a.Limit, Total: total, Resolution: a.resolution(), Notes: append([]string{}, a.notes...)}
+		Limit: a.Limit, Total: total.told(), Resolution: a.resolution(), Notes: append([]string{}, a.notes...)}
 	extent := a.view.Extent
 	if a.step != 0 {
 		extent = a.view.RollupExtent

@@ -92,7 +92,7 @@ func (a *ask) networks(ctx context.Context, r *Reports, order string) (Networks,
 			return Networks{}, err
 		}
 	}
-	var total Total
+	var total sums
 	var sampled, ambiguous uint64
 	if summed || len(parts) > 1 {
 		out.Rows, total, sampled, ambiguous, err = a.networksSliced(ctx, parts)
@@ -112,7 +112,7 @@ func (a *ask) networks(ctx context.Context, r *Reports, order string) (Networks,
 	return out, err
 }
 
-func (a *ask) networksAtOnce(ctx context.Context, order string) (out []Network, total Total, sampled, ambiguous uint64, err error) {
+func (a *ask) networksAtOnce(ctx context.Context, order string) (out []Network, total sums, sampled, ambiguous uint64, err error) {
 	a.args = nil
 	query := a.facts(a.sinceMS, a.untilMS) + `,
 e AS NOT MATERIALIZED (SELECT fabric, segment, src AS addr, ` + srcWho + ` AS who, src_host AS host, outer_src AS vtep FROM x

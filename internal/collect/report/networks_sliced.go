@@ -27,7 +27,7 @@ type networkKey struct {
 }
 
 // networksSliced gives all networks, without an order. Without parts the store counts.
-func (a *ask) networksSliced(ctx context.Context, parts []slice) (out []Network, total Total, sampled, ambiguous uint64, err error) {
+func (a *ask) networksSliced(ctx context.Context, parts []slice) (out []Network, total sums, sampled, ambiguous uint64, err error) {
 	all := map[networkKey]*Network{}
 	a.args, a.linked = nil, true
 	err = a.each(ctx, a.networksKnown(), func(rows *sql.Rows) error {

@@ -142,7 +142,7 @@ type endsScan struct {
 	seenCanonical, seenOther string
 	marks                    uint16
 	first, last              time.Time
-	total                    Total
+	total                    sums
 	sampled, ambiguous       uint64
 }
 

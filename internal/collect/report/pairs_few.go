@@ -202,7 +202,7 @@ func voteOf(c flow.Client) int64 {
 func ms(ns int64) int64 { return ns / 1e6 }
 
 // pick finds the first pairs of an order, and adds all up.
-func (f *fewPairs) pick(sort string, limit int) (total Total, sampled, ambiguous uint64) {
+func (f *fewPairs) pick(sort string, limit int) (total sums, sampled, ambiguous uint64) {
 	for _, p := range f.byName {
 		if !p.canonical {
 			continue

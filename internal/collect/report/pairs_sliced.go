@@ -32,7 +32,7 @@ func (p *pickedPair) tie(o *pickedPair) int {
 // picked are the first pairs of an answer, found slice by slice, and the totals over all.
 type picked struct {
 	pairs              []pickedPair
-	total              Total
+	total              sums
 	sampled, ambiguous uint64
 	stored             bool            // the store found them, and where their rows are
 	at                 []store.Stretch // there

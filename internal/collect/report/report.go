@@ -64,10 +64,22 @@ type Completeness struct {
 
 // Total is the sum over all rows of an answer, also those beyond the limit.
 type Total struct {
-	Rows    uint64 `json:"rows"`
-	Octets  uint64 `json:"octets"`
-	Packets uint64 `json:"packets"`
-	Flows   uint64 `json:"flows"`
+	Rows    uint64  `json:"rows"`
+	Octets  uint64  `json:"octets"`
+	Packets uint64  `json:"packets"`
+	Flows   *uint64 `json:"flows"` // nil when the answer does not count them
+}
+
+// sums are what a total is made of.
+type sums struct{ Rows, Octets, Packets, Flows uint64 }
+
+// told is the total of an answer. Rows without any flow were not asked for theirs.
+func (s sums) told() Total {
+	t := Total{Rows: s.Rows, Octets: s.Octets, Packets: s.Packets}
+	if s.Flows > 0 || s.Rows == 0 {
+		t.Flows = &s.Flows
+	}
+	return t
 }
 
 // Meta stands beside the rows of every answer.

@@ -191,13 +191,13 @@ func (s *seriesAsk) answer(ctx context.Context, r *Reports) (Series, error) {
 	if other := lines[0]; other != nil {
 		out.Lines = append(out.Lines, s.finish(other, m.factor))
 	}
-	out.Meta, err = s.meta(ctx, r, "series", total.Total, total.sampled, total.ambiguous)
+	out.Meta, err = s.meta(ctx, r, "series", total.sums, total.sampled, total.ambiguous)
 	return out, err
 }
 
 // counted is the total over all lines.
 type counted struct {
-	Total
+	sums
 	sampled, ambiguous uint64
 }
 

@@ -143,7 +143,7 @@ s AS MATERIALIZED (SELECT coalesce(sum(octets), 0)::UBIGINT AS octets, coalesce(
 SELECT name, id, fabric, to_json(coalesce(tenants, []))::VARCHAR, to_json(coalesce(segments, []))::VARCHAR, to_json(coalesce(hosts, []))::VARCHAR, to_json(coalesce(addrs[1:%d], []))::VARCHAR,
   octets_sent, octets_received, packets_sent, packets_received, peers, first_seen, last_seen, (SELECT count(*) FROM q), s.octets, s.packets, s.sampled, s.ambiguous
   FROM q, s ORDER BY %s LIMIT %d`, zeroAddr, a.named(kind), maxAddrs, order, a.Limit)
-	var total Total
+	var total sums
 	var sampled, ambiguous uint64
 	err := a.each(ctx, query, func(rows *sql.Rows) error {
 		var t Thing

@@ -167,7 +167,12 @@ func splitError(per bool, name string) error {
 	}
 	var names []string
 	for _, f := range filter.Fields() {
-		names = append(names, f.Name)
+		if splits(&f) {
+			names = append(names, f.Name)
+		}
+	}
+	if name == "seen_by" { // it is a list
+		return &QueryError{field, "cannot split by " + quoteName(name), "observer counts the rows of each by itself"}
 	}
 	hint := nearest.Hint(name, names, "such as src.vm, dst.vm, vm, tenant, vni, app, dst.port, src.ip, host, observer")
 	return &QueryError{field, "cannot split by " + quoteName(name), hint}
@@ -207,7 +212,7 @@ func parseHaving(text string) (*filter.Expr, error) {
 // answer asks for the rows.
 func (t *topAsk) answer(ctx context.Context, r *Reports) (Top, error) {
 	out := Top{By: append([]string{}, t.By...), Per: append([]string{}, t.Per...), PeriodMS: t.periodMS, Metric: t.Metric, Rows: []TopRow{}}
-	var total Total
+	var total sums
 	var sampled, ambiguous uint64
 	if err := t.pick(ctx); err != nil {
 		return Top{}, err
@@ -240,7 +245,7 @@ func (t *topAsk) answer(ctx context.Context, r *Reports) (Top, error) {
 	return out, err
 }
 
-func (t *topAsk) scan(rows *sql.Rows, total *Total, sampled, ambiguous *uint64) (TopRow, error) {
+func (t *topAsk) scan(rows *sql.Rows, total *sums, sampled, ambiguous *uint64) (TopRow, error) {
 	row := TopRow{Key: make([]string, len(t.fields))}
 	var period int64
 	var variance float64

@@ -24,7 +24,7 @@ const (
 type topFirst struct {
 	keys               [][]string // as text
 	whole              float64    // of what is sorted by
-	total              Total
+	total              sums
 	sampled, ambiguous uint64
 }
 

@@ -185,7 +185,7 @@ func (v *vmAsk) answer(ctx context.Context, r *Reports) (VMPage, error) {
 	if err := v.identify(ctx); err != nil {
 		return VMPage{}, err
 	}
-	var total Total
+	var total sums
 	var sampled, ambiguous uint64
 	if len(v.me.addrs) > 0 {
 		var err error
@@ -331,7 +331,7 @@ func (v *vmAsk) isMe(side, who string) string {
 }
 
 // traffic reads all sections in one go: the machine's facts are worked out once.
-func (v *vmAsk) traffic(ctx context.Context) (Total, uint64, uint64, error) {
+func (v *vmAsk) traffic(ctx context.Context) (sums, uint64, uint64, error) {
 	v.narrow(func(s *seenAt) bool { return cmp.Or(s.id, s.name) == v.me.who })
 	v.args = nil
 	list := v.addrList()

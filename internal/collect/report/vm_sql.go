@@ -40,7 +40,7 @@ ORDER BY kind, i, n1 DESC, s1, s3`, limit, maxServices)
 // vmScan reads the sections.
 type vmScan struct {
 	v                  *vmAsk
-	total              Total
+	total              sums
 	sampled, ambiguous uint64
 }
 

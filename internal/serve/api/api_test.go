@@ -48,7 +48,7 @@ func (f *fake) meta(ctx context.Context, name string, q report.Query) (report.Me
 	full := 0.9998
 	return report.Meta{
 		Schema: report.SchemaVersion, Report: name, Since: q.Since, Until: q.Until, Filter: q.Filter, Sort: "-octets", Limit: q.Limit,
-		Total: report.Total{Rows: 1500, Octets: 527e9, Packets: 18446744073709551615, Flows: 3}, DataFrom: &q.Since, DataUntil: &q.Until, Resolution: "raw",
+		Total: report.Total{Rows: 1500, Octets: 527e9, Packets: 18446744073709551615, Flows: new(uint64(3))}, DataFrom: &q.Since, DataUntil: &q.Until, Resolution: "raw",
 		Completeness: report.Completeness{Ratio: &full, LostRecords: 2, SampledRows: 1, Gaps: []report.Gap{{From: noon, To: noon.Add(8 * time.Second), Scope: "collector", Reason: "was down\n# not a line", LostRecords: 2}}},
 	}, nil
 }
