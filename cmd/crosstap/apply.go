@@ -188,8 +188,15 @@ them. "crosstap rollback" brings them back.`,
 		if err != nil {
 			return err
 		}
-		if q.Delete, err = toDelete(q.Files, args); err != nil {
+		var kept []string
+		if q.Delete, kept, err = toDelete(q.Files, args); err != nil {
 			return err
+		}
+		for _, name := range kept {
+			fmt.Fprintf(cmd.ErrOrStderr(), "crosstap: platform %s stays, since others may use it; crosstap delete platform %s takes it away\n", name, name)
+		}
+		if len(q.Delete) == 0 {
+			return nil
 		}
 		q.Files = nil
 		if len(args) == 2 {
@@ -219,31 +226,33 @@ func (c *change) there(cmd *cobra.Command, r policy.Resource) error {
 }
 
 // toDelete names what a delete is about.
-func toDelete(files []controlapi.File, args []string) (out []policy.Resource, err error) {
+func toDelete(files []controlapi.File, args []string) (out []policy.Resource, kept []string, err error) {
 	switch {
 	case len(args) == 2:
 		kind := kindOf(args[0])
 		if kind == "" {
-			return nil, usagef("delete: there is no kind %q; kinds: tap, destination, platform, tenant", args[0])
+			return nil, nil, usagef("delete: there is no kind %q; kinds: tap, destination, platform, tenant", args[0])
 		}
 		out = append(out, policy.Resource{Kind: kind, Name: args[1]})
 	case len(args) == 1:
-		return nil, usagef("delete: name the kind and the name, such as: delete tap %s", args[0])
+		return nil, nil, usagef("delete: name the kind and the name, such as: delete tap %s", args[0])
 	case len(files) == 0:
-		return nil, usagef("delete: give -f FILE, or KIND NAME")
+		return nil, nil, usagef("delete: give -f FILE, or KIND NAME")
 	}
 	for _, f := range files {
 		set, err := policy.Parse(f.Name, []byte(f.Text))
 		if err != nil {
-			return nil, exit(exitUsage, err)
+			return nil, nil, exit(exitUsage, err)
 		}
 		for _, r := range set.Resources() {
-			if r.Kind != policy.KindPlatform { // others may use it: by name alone
-				out = append(out, policy.Resource{Kind: r.Kind, Name: r.Name})
+			if r.Kind == policy.KindPlatform { // by name alone
+				kept = append(kept, r.Name)
+				continue
 			}
+			out = append(out, policy.Resource{Kind: r.Kind, Name: r.Name})
 		}
 	}
-	return out, nil
+	return out, kept, nil
 }
 
 func newRollback() *cobra.Command {

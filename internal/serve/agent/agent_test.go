@@ -269,3 +269,40 @@ func TestAuthority(t *testing.T) {
 		t.Error("a damaged file is taken")
 	}
 }
+
+// TestRevokedMeanwhile revokes a token while its agent waits for taps: it gets none.
+func TestRevokedMeanwhile(t *testing.T) {
+	d := newDesk(t, t.TempDir())
+	d.hub.cfg.Wait = time.Minute
+	made, err := d.tokens.Create(Grant{Role: agentapi.RoleAgent}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := made.Bearer()
+	if code, text := d.ask(token, "POST", "register", registration("h1", "x", true), nil); code != 200 {
+		t.Fatalf("%d %s", code, text)
+	}
+	var o agentapi.Orders
+	if code, text := d.ask(token, "GET", "taps?name=h1&instance=x", "", &o); code != 200 {
+		t.Fatalf("%d %s", code, text)
+	}
+	type answer struct {
+		code int
+		text string
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		code, text := d.ask(token, "GET", "taps?name=h1&instance=x&have="+o.Revision, "", nil)
+		answers <- answer{code, text}
+	}()
+	time.Sleep(200 * time.Millisecond) // until it waits; when it does not yet, it is refused all the same
+	if err := d.tokens.Revoke(made.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.hub.Put("h1", []tapspec.Spec{headers("a")}); err != nil {
+		t.Fatal(err)
+	}
+	if a := <-answers; a.code != http.StatusUnauthorized || !strings.Contains(a.text, "revoked") {
+		t.Errorf("%d %s", a.code, a.text)
+	}
+}

@@ -28,6 +28,9 @@ func refuse(status int, format string, args ...any) error {
 	return &refusal{status, fmt.Errorf(format, args...)}
 }
 
+// agentRoles are the roles that may ask for taps.
+var agentRoles = []string{agentapi.RoleAgent, agentapi.RolePayload}
+
 // Handler answers agents, and operators who give them taps.
 func (h *Hub) Handler() http.Handler {
 	mux := http.NewServeMux()
@@ -35,10 +38,10 @@ func (h *Hub) Handler() http.Handler {
 		method, path, _ := strings.Cut(pattern, " ")
 		mux.HandleFunc(method+" "+agentapi.Base+path, func(w http.ResponseWriter, r *http.Request) { h.answer(w, r, roles, f) })
 	}
-	agents, operators := []string{agentapi.RoleAgent, agentapi.RolePayload}, []string{agentapi.RoleOperator}
-	handle("POST register", agents, h.register)
-	handle("GET taps", agents, h.taps)
-	handle("POST report", agents, h.report)
+	operators := []string{agentapi.RoleOperator}
+	handle("POST register", agentRoles, h.register)
+	handle("GET taps", agentRoles, h.taps)
+	handle("POST report", agentRoles, h.report)
 	handle("GET agents", operators, func(Grant, *http.Request) (any, error) { return h.Agents(), nil })
 	handle("GET agents/{name}/taps", operators, h.given)
 	handle("PUT agents/{name}/taps", operators, h.give)
@@ -172,6 +175,9 @@ func (h *Hub) taps(g Grant, r *http.Request) (any, error) {
 		orders, _ := e.orders()
 		changes := h.changes
 		h.mu.Unlock()
+		if _, err := h.admit(r, agentRoles); err != nil { // the token was revoked meanwhile
+			return nil, err
+		}
 		if orders.Revision != q.Get("have") {
 			return orders, nil
 		}
