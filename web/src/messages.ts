@@ -238,7 +238,7 @@ export const m = {
   error: {
     offline: 'The server does not answer',
     late: (s: number) => `No answer came within ${s} s.`,
-    offlineText: 'The connection failed. What is shown may be old.',
+    offlineText: 'The connection failed. What is shown may be old. The server is asked again every few seconds.',
     try: 'What to try',
     retry: 'Try again',
     id: 'request',

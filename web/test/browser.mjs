@@ -211,6 +211,13 @@ test('errors say what to try, and the last answer stays', async () => {
   await scene('normal')
   await page.locator('section[aria-labelledby=rows] [role=alert]').getByRole('button', { name: 'Try again' }).click()
   await until('well again', async () => (await page.locator('[role=alert]').count()) === 0)
+  for (const away of ['offline', 'busy']) {
+    await scene(away)
+    await page.keyboard.press('r')
+    await page.locator('section[aria-labelledby=rows] [role=alert]').waitFor()
+    await scene('normal')
+    await until('asked again by itself after ' + away, async () => (await page.locator('[role=alert]').count()) === 0)
+  }
   return page
 })
 

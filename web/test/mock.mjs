@@ -113,6 +113,7 @@ function answer(state, report, q, res) {
   if (report === 'filter/check') return json(res, check(q.get('f') ?? ''))
   if (report === 'filter/complete') return json(res, complete(q.get('f') ?? '', Number(q.get('pos') ?? (q.get('f') ?? '').length)))
   if (state.scenario === 'error' || state.scenario === 'error:' + report) return problem(res, 500, 'Internal Server Error', 'store: query: segment 01J9: read: input/output error')
+  if (state.scenario === 'busy') return problem(res, 503, 'Service Unavailable', 'query: 4 questions are being answered and 32 wait')
   if (state.scenario === 'timeout') return problem(res, 504, 'Gateway Timeout', 'query: stopped after 30 s; choose a shorter range')
   if (report === 'filter/explain') {
     const { doc, fault } = places.explain(q)
