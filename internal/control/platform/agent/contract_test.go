@@ -189,7 +189,7 @@ func TestContract(t *testing.T) {
 				var out []string
 				for _, name := range []string{"web-1", "kvm-1"} {
 					taps, _ := o.hub.Taps(name)
-					text, err := tapspec.YAML(taps)
+					text, err := json.Marshal(tapspec.Document{Taps: taps})
 					if err != nil {
 						t.Fatal(err)
 					}
