@@ -335,6 +335,7 @@ func TestProblems(t *testing.T) {
 	f("/api/v1/filter/packets?f=vnii+%3D+5", bad, "query.f", `"pos":0,"len":4`)
 	f("/api/v1/series?by=a&by=b&by=c&by=d&by=e", bad, "query.by", "4")
 	f("/api/v1/series?by=colour", bad, "query.by", `"suggestion":"use app"`)
+	f("/api/v1/series?by=tenant&by=app&by=proto&by=src.vm&by=dst.vm", bad, "query.by", "at most 4 can be named")
 	f("/api/v1/series?step=1ms", bad, "query.step", "expected")
 	f("/api/v1/series?step=0.5s", bad, "query.step", "at least 1s")
 	f("/api/v1/series?from=now-30d&step=1s", bad, "query.step", "longer step")

@@ -78,6 +78,9 @@ const unknownParameter = "unknown query parameter"
 var parameters = []string{"from", "to", "f", "sort", "limit", "by", "step", "metric", "format", "pos", "per", "period", "having", "resolution", "previous", "mtu", "name", "expand", "focus", "hops",
 	"base_from", "base_to", "inner", "link", "live"}
 
+// tooMany begins what Huma says of a list that is too long; the most that it may have follows.
+const tooMany = "expected array length <= "
+
 func faultOf(err error) *Fault {
 	var f *Fault
 	if errors.As(err, &f) {
@@ -91,6 +94,9 @@ func faultOf(err error) *Fault {
 				return &Fault{Message: "this question has no such parameter", Location: e.Location}
 			}
 			return &Fault{Message: e.Message, Location: e.Location, Suggestion: nearest.Of(name, parameters)}
+		}
+		if most, ok := strings.CutPrefix(e.Message, tooMany); ok {
+			return &Fault{Message: "at most " + most + " can be named", Location: e.Location, Value: e.Value}
 		}
 		return &Fault{Message: e.Message, Location: e.Location, Value: e.Value}
 	}
