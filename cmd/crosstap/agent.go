@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -83,6 +85,7 @@ func (f *agentFlags) add(fl *pflag.FlagSet) {
 
 // run starts the agent and waits for its end.
 func (f *agentFlags) run(cmd *cobra.Command) (err error) {
+	signal.Ignore(syscall.SIGPIPE) // a log that nobody reads any more ends nothing
 	c := &f.cfg
 	c.Log, c.TLS, c.Software = obs.Logger(cmd.ErrOrStderr(), f.verbose), f.files, obs.Version().Version
 	if c.State == "" {

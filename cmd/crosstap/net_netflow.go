@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -114,6 +116,7 @@ func (n *netNetflowFlags) add(f *pflag.FlagSet) {
 }
 
 func (n *netNetflowFlags) run(cmd *cobra.Command, collectors []string) error {
+	signal.Ignore(syscall.SIGPIPE) // a log that nobody reads any more ends nothing
 	c := &n.cfg
 	c.Switches = nil
 	if len(n.switches) > 0 {

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -28,6 +30,7 @@ func newPlatform() *cobra.Command {
 		Example: `  crosstap plan -f taps.yaml --platform linux=ssh://root@kvm-4
   crosstap get ports --platform 'linux=ssh://tap@kvm-4?command=sudo+-n+crosstap+platform'`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			signal.Ignore(syscall.SIGPIPE) // when the near end is gone there is still to be tidied up
 			log := obs.Logger(cmd.ErrOrStderr(), false)
 			return remote.Serve(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout(), func(r remote.Resource) (platform.Platform, error) {
 				return openMachine(r, log)

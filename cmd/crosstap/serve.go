@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"crosstap/internal/obs"
 	"crosstap/internal/serve"
@@ -74,6 +76,7 @@ Nothing listens beyond loopback unless told to.`,
 	}
 	load := settingFlags(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		signal.Ignore(syscall.SIGPIPE) // a log that nobody reads any more ends nothing
 		set, _, warnings, err := load()
 		if err != nil {
 			return exit(exitUsage, err)

@@ -68,5 +68,10 @@ spec: {select: 'port = vnet1', direction: ingress, filter: udp port 53, destinat
 	}
 	crosstap(0, "delete", "-f", file, "--state", state)
 	// A filter that no frame meets keeps the qdisc until the far end sees that the port is silent.
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("left there:\n%s", filters())
+		}
+	})
 	testkit.Eventually(t, "nothing is left there", func() bool { return strings.TrimSpace(filters()) == "" })
 }

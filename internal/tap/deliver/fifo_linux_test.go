@@ -81,7 +81,19 @@ func TestPipeOfSeveral(t *testing.T) {
 	}
 	r, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	must(t, err)
-	go func() { _, _ = io.Copy(io.Discard, r) }()
+	over := make(chan struct{})
+	defer close(over)
+	go func() { // until nobody writes any more: before somebody does, it looks as if nobody did
+		defer r.Close()
+		for {
+			_, _ = io.Copy(io.Discard, r)
+			select {
+			case <-over:
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}()
 	s.send(t, some(10), func(b ledger.Statement) bool { return b.Out > 100 })
 	if tr := f.Trouble(); tr.Recovered.IsZero() {
 		t.Errorf("%+v", tr)

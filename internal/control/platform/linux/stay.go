@@ -28,6 +28,7 @@ const (
 	quietLong = 100 * time.Millisecond // in which nothing is sent before a qdisc is removed: there is no hurry
 	lookFirst = 100 * time.Millisecond // between looks for such a moment; twice as long after each look
 	lookLast  = 15 * time.Second
+	lookEnd   = 3 * time.Second // in which a quiet moment is looked for when the platform is closed
 )
 
 // kept are the interfaces with qdiscs that are no longer needed.
@@ -129,13 +130,17 @@ func (p *Platform) tend(more <-chan struct{}) {
 	}
 }
 
-// lastQdiscs looks once more when the platform is closed. What stays then, another one finds, and "agent sweep".
+// lastQdiscs looks for a quiet moment when the platform is closed, for a while: a command ends right after it has removed a tap. What stays then,
+// another one finds, and "agent sweep".
 func (p *Platform) lastQdiscs() {
 	p.busy.RLock()
 	open := p.socket != nil
 	p.busy.RUnlock()
-	if open {
-		p.dropQdiscs()
+	if !open {
+		return
+	}
+	for end := time.Now().Add(lookEnd); !p.dropQdiscs() && time.Now().Before(end); {
+		time.Sleep(quietLong)
 	}
 }
 

@@ -171,7 +171,9 @@ func TestStays(t *testing.T) {
 	if got := at("vnet-a"); strings.Contains(got, "[34997]") || strings.Count(got, "flowid 6374:6170") != 2 {
 		t.Errorf("a mirror took over:\n%s", got)
 	}
+	quiet := l.vms["b"].Chatter("10.1.0.1:7000") // through vnet-a
 	converge(t, p)
+	time.AfterFunc(700*time.Millisecond, quiet) // while it is closed
 	if err := p.Close(); err != nil {
 		t.Fatal(err)
 	}
